@@ -1,0 +1,15 @@
+// Sign = lower-case hex of SHA-256(Token ‖ RequestTime), with RequestTime in unix seconds (the service's "callback
+// authentication"). It covers neither the body nor the rest of the query.
+#pragma once
+
+#include <stdbool.h>
+
+#include "imcallbackd/base/error.h"
+
+#define SIGNATURE_HEX_LENGTH 64
+
+// request_time goes in exactly as it stands in the query. Fails only when libcrypto does.
+int signature_compute(const char *token, const char *request_time, char ret_hex[SIGNATURE_HEX_LENGTH + 1]) MUST_CHECK;
+
+// In constant time for a sign of the right length. False when libcrypto fails, too.
+bool signature_matches(const char *token, const char *request_time, const char *sign);

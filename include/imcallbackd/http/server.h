@@ -1,0 +1,87 @@
+// The HTTPS server around libmicrohttpd. It knows requests and answers, not what they mean: that is the handler's.
+//
+// Threads: one acceptor and `threads` loops. A connection stays on its loop for life; the handler is called on that
+// loop. A handler that needs time returns NULL and later, on any thread, calls http_request_complete and
+// http_server_wake.
+#pragma once
+
+#include <stdint.h>
+
+#include "imcallbackd/base/arena.h"
+#include "imcallbackd/base/buffer.h"
+#include "imcallbackd/base/error.h"
+
+struct http_server;
+struct http_identity; // certificate chain and private key, see http/identity.h
+
+// One answer, ready to be sent any number of times from any thread. 4xx answers close the connection; 405 carries
+// Allow, 503 carries Retry-After.
+struct http_answer;
+
+struct http_answer *http_answer_create(unsigned int status, const char *body, size_t length);
+void http_answer_destroy(struct http_answer *answer);
+
+// One request, owned by the server from the first byte of its request line until it was answered or its connection
+// died.
+struct http_request {
+    struct arena arena;         // the handler may take from it; given back with the request
+    const char *query;          // raw bytes behind '?' of the target; "" without
+    const char *remote_address; // numeric, without port
+    struct buffer body;         // complete when handler.body is called
+    int64_t received_at_ms;     // when the last byte of the body came (when the head came, in handler.head)
+    void *context;              // the handler's own
+};
+
+// What the server refuses by itself.
+enum http_refusal {
+    HTTP_REFUSE_FRAMING,
+    HTTP_REFUSE_PATH,
+    HTTP_REFUSE_METHOD,
+    HTTP_REFUSE_TOO_LARGE,
+    HTTP_REFUSE_ENCODED,
+    HTTP_REFUSE_OVERLOADED,
+    HTTP_REFUSE_COUNT,
+};
+
+struct http_handler {
+    // The head is there and is a POST to our path. NULL: go on and read the body. An answer: refuse; the body is read
+    // and dropped so that the caller gets to see it.
+    struct http_answer *(*head)(void *context, struct http_request *request);
+    // The body is there. NULL: http_request_complete will follow.
+    struct http_answer *(*body)(void *context, struct http_request *request);
+    // The request is over, answered or not, on its loop's thread. The last call for it.
+    void (*over)(void *context, struct http_request *request);
+    // Counts what the server refused by itself. May be called on any thread.
+    void (*refused)(void *context, enum http_refusal why);
+    void *context;
+    struct http_answer *refusals[HTTP_REFUSE_COUNT]; // shared answers
+};
+
+struct http_settings {
+    const int *listen_fds; // bound, listening, non-blocking; stay the caller's to close, after http_server_destroy
+    size_t listen_fd_count;
+    const char *path;
+    unsigned int threads;
+    size_t body_limit_bytes;
+    unsigned int idle_timeout_s;
+};
+
+// Starts to accept. The identity stays the caller's until the server is destroyed.
+int http_server_create(const struct http_settings *settings, const struct http_identity *identity,
+                       const struct http_handler *handler, struct http_server **ret_server,
+                       struct error *error) MUST_CHECK;
+
+// Hands a pending request back to its loop, to be answered. The request must not be touched any more. NULL as the
+// answer (no memory for one) closes the connection without one.
+void http_request_complete(struct http_request *request, struct http_answer *answer);
+
+// Wakes each loop that has got completed requests since the last call. Once after a batch.
+void http_server_wake(struct http_server *server);
+
+// Stops to accept and answers what comes in on connections that are open, each with Connection: close, then ends idle
+// ones. Returns when every connection is gone, or after timeout_ms at the latest; the number of those that still were
+// in the middle of a request then.
+unsigned int http_server_drain(struct http_server *server, int timeout_ms);
+
+// After a drain, with nothing pending any more.
+void http_server_destroy(struct http_server *server);

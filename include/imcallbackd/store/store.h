@@ -1,0 +1,49 @@
+// The store: what was received, in one SQLite database, written by one thread through one connection, which is also the
+// only one that checkpoints. Callers on any thread submit and are told when it is on disk; nobody else waits for it.
+//
+// Life of a commit: the owner fills it and submits it ─► it waits ─► the writer takes everything that waits as one
+// batch, one transaction, one fsync ─► done() gets the finished chain, once a batch, on the writer's thread. From
+// submit to done the store alone may touch the commit and what it points to; after done it never touches them again.
+#pragma once
+
+#include "imcallbackd/base/error.h"
+#include "imcallbackd/callback/event.h"
+
+enum commit_result {
+    COMMIT_RECORDED, // on disk
+    COMMIT_REPEATED, // the same event was on disk before (or is by an earlier commit of this batch)
+    COMMIT_CONFLICT, // the identity was on disk with other content: the first stays, this one is in rejected_callback
+    COMMIT_FAILED,   // not acknowledged; may be on disk all the same when the disk failed in the commit itself
+};
+
+// Exactly one of group and rejected is set.
+struct commit {
+    const struct destroyed_group *group;
+    const struct rejected_callback *rejected;
+    enum commit_result result;
+    struct commit *next; // the store's while it waits; the chain when it is done
+};
+
+struct store_callbacks {
+    // Gets the finished commits, linked by next. Must not block for long: the next batch waits for it.
+    void (*done)(void *context, struct commit *finished);
+    // The disk failed or the database is damaged: nothing is acknowledged from now on and every commit comes back
+    // COMMIT_FAILED. Called once, on the writer's thread, before the commits that it hit are given back.
+    void (*broken)(void *context, const struct error *error);
+    void *context;
+};
+
+struct store;
+
+// Opens or creates the database, brings the schema up, writes back what a crash left in the write-ahead log and starts
+// the writer. Errors name the path and the remedy.
+int store_open(const char *path, const struct store_callbacks *callbacks, struct store **ret_store,
+               struct error *error) MUST_CHECK;
+
+void store_submit(struct store *store, struct commit *commit);
+
+// Finishes everything that was submitted (done is called for it), checkpoints, closes. NULL is allowed.
+void store_close(struct store *store);
+
+// For `imcallbackd check`: can the store be opened and written as it stands? Changes nothing that is there.
+int store_check(const char *path, struct error *error) MUST_CHECK;

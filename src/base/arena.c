@@ -1,0 +1,85 @@
+#include "imcallbackd/base/arena.h"
+
+#include <stdalign.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_BLOCK_BYTES   ((size_t)4096)       // holds an event with a few members
+#define LARGEST_BLOCK_BYTES ((size_t)256 * 1024) // blocks double up to here
+
+struct arena_block {
+    struct arena_block *older;
+    size_t capacity;
+    size_t used;
+    alignas(max_align_t) char bytes[];
+};
+
+void arena_init(struct arena *arena, size_t limit_bytes)
+{
+    *arena = (struct arena){.next_block_bytes = FIRST_BLOCK_BYTES, .limit_bytes = limit_bytes};
+}
+
+static struct arena_block *arena_add_block(struct arena *arena, size_t bytes)
+{
+    size_t capacity = arena->next_block_bytes - sizeof(struct arena_block);
+    struct arena_block *block;
+
+    if (capacity < bytes)
+        capacity = bytes;
+    if (capacity + sizeof *block > arena->limit_bytes - arena->used_bytes)
+        return NULL;
+    block = malloc(sizeof *block + capacity);
+    if (!block)
+        return NULL;
+    *block = (struct arena_block){.older = arena->blocks, .capacity = capacity};
+    arena->blocks = block;
+    arena->used_bytes += sizeof *block + capacity;
+    if (arena->next_block_bytes < LARGEST_BLOCK_BYTES)
+        arena->next_block_bytes *= 2;
+    return block;
+}
+
+void *arena_take(struct arena *arena, size_t bytes)
+{
+    const size_t align = alignof(max_align_t);
+    struct arena_block *block = arena->blocks;
+    void *taken;
+
+    if (bytes > SIZE_MAX / 2)
+        return NULL;
+    bytes = (bytes + align - 1) / align * align;
+    if (!block || block->capacity - block->used < bytes) {
+        block = arena_add_block(arena, bytes);
+        if (!block)
+            return NULL;
+    }
+    taken = block->bytes + block->used;
+    block->used += bytes;
+    return taken;
+}
+
+char *arena_copy(struct arena *arena, const char *data, size_t length)
+{
+    char *copy = length < SIZE_MAX / 2 ? arena_take(arena, length + 1) : NULL;
+
+    if (!copy)
+        return NULL;
+    if (length > 0)
+        memcpy(copy, data, length);
+    copy[length] = '\0';
+    return copy;
+}
+
+void arena_finish(struct arena *arena)
+{
+    struct arena_block *block = arena->blocks;
+
+    while (block) {
+        struct arena_block *older = block->older;
+
+        free(block);
+        block = older;
+    }
+    arena_init(arena, arena->limit_bytes);
+}

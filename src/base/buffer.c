@@ -1,0 +1,91 @@
+#include "imcallbackd/base/buffer.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int buffer_reserve(struct buffer *buffer, size_t capacity)
+{
+    char *data;
+
+    if (capacity <= buffer->capacity && buffer->data)
+        return 0;
+    if (capacity == SIZE_MAX)
+        return -ENOMEM;
+    data = realloc(buffer->data, capacity + 1);
+    if (!data)
+        return -ENOMEM;
+    data[buffer->length] = '\0';
+    buffer->data = data;
+    buffer->capacity = capacity;
+    return 0;
+}
+
+// Makes room for more bytes, at least doubling, so that appending stays linear over all.
+static int buffer_grow(struct buffer *buffer, size_t more)
+{
+    size_t wanted, doubled;
+
+    if (more <= buffer->capacity - buffer->length && buffer->data)
+        return 0;
+    if (more > SIZE_MAX / 2 - buffer->length)
+        return -ENOMEM;
+    wanted = buffer->length + more;
+    doubled = buffer->capacity * 2;
+    return buffer_reserve(buffer, wanted > doubled ? wanted : doubled);
+}
+
+int buffer_append(struct buffer *buffer, const void *data, size_t length)
+{
+    int r = buffer_grow(buffer, length);
+
+    if (r < 0)
+        return r;
+    if (length > 0)
+        memcpy(buffer->data + buffer->length, data, length);
+    buffer->length += length;
+    buffer->data[buffer->length] = '\0';
+    return 0;
+}
+
+int buffer_print_list(struct buffer *buffer, const char *format, va_list arguments)
+{
+    va_list again;
+    int length, r;
+
+    va_copy(again, arguments);
+    length = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    if (length < 0)
+        return -ENOMEM;
+    r = buffer_grow(buffer, (size_t)length);
+    if (r < 0)
+        return r;
+    (void)vsnprintf(buffer->data + buffer->length, (size_t)length + 1, format, arguments);
+    buffer->length += (size_t)length;
+    return 0;
+}
+
+int buffer_print(struct buffer *buffer, const char *format, ...)
+{
+    va_list arguments;
+    int r;
+
+    va_start(arguments, format);
+    r = buffer_print_list(buffer, format, arguments);
+    va_end(arguments);
+    return r;
+}
+
+const char *buffer_text(const struct buffer *buffer)
+{
+    return buffer->data ? buffer->data : "";
+}
+
+void buffer_finish(struct buffer *buffer)
+{
+    free(buffer->data);
+    *buffer = (struct buffer){0};
+}

@@ -1,0 +1,60 @@
+#include "imcallbackd/base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int file_expand_path(const char *path, char **ret_path, struct error *error)
+{
+    static const char *const names[] = {"$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}"};
+    struct buffer expanded = {0};
+    const char *directory = "", *rest = path;
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        size_t length = strlen(names[i]);
+
+        if (strncmp(path, names[i], length) != 0 || (path[length] != '/' && path[length] != '\0'))
+            continue;
+        directory = getenv("CREDENTIALS_DIRECTORY");
+        if (!directory)
+            return error_set(error, ENOENT,
+                             "%s: CREDENTIALS_DIRECTORY is not set; it is when systemd starts the service with "
+                             "LoadCredential=",
+                             path);
+        rest = path + length;
+    }
+    if (buffer_print(&expanded, "%s%s", directory, rest) < 0)
+        return error_set(error, ENOMEM, "%s: out of memory", path);
+    *ret_path = expanded.data;
+    return 0;
+}
+
+int file_read(const char *path, size_t max_bytes, struct buffer *contents, struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r = 0;
+    size_t before = contents->length;
+
+    if (fd < 0)
+        return error_set(error, errno, "%s: %s", path, strerror(errno));
+    for (;;) {
+        char chunk[4096];
+        ssize_t got = read(fd, chunk, sizeof chunk);
+
+        if (got == 0)
+            break;
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            r = error_set(error, errno, "%s: %s", path, strerror(errno));
+        else if ((size_t)got > max_bytes - (contents->length - before))
+            r = error_set(error, EFBIG, "%s: larger than the %zu bytes that are expected at most", path, max_bytes);
+        else if (buffer_append(contents, chunk, (size_t)got) < 0)
+            r = error_set(error, ENOMEM, "%s: out of memory", path);
+        if (r < 0)
+            break;
+    }
+    close(fd);
+    return r;
+}

@@ -1,0 +1,52 @@
+#include "imcallbackd/base/utf8.h"
+
+// The Unicode standard's table of well-formed byte sequences (table 3-7): how long a character is that begins with
+// this byte, and what its second byte may be. Later bytes are always 80 to BF.
+struct lead {
+    size_t length; // 0: no character begins with this byte
+    unsigned char second_min, second_max;
+};
+
+static struct lead utf8_lead(unsigned char byte)
+{
+    if (byte < 0x80)
+        return (struct lead){1, 0, 0};
+    if (byte < 0xc2)
+        return (struct lead){0, 0, 0};
+    if (byte < 0xe0)
+        return (struct lead){2, 0x80, 0xbf};
+    if (byte < 0xf0)
+        return (struct lead){3, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf};
+    if (byte < 0xf5)
+        return (struct lead){4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf};
+    return (struct lead){0, 0, 0};
+}
+
+// How many of the bytes at text belong to the character that lead promises.
+static size_t utf8_matching(struct lead lead, const unsigned char *text, size_t available)
+{
+    size_t length = 1;
+
+    if (lead.length < 2 || available < 2 || text[1] < lead.second_min || text[1] > lead.second_max)
+        return length;
+    for (length = 2; length < lead.length && length < available; length++) {
+        if ((text[length] & 0xc0) != 0x80)
+            break;
+    }
+    return length;
+}
+
+size_t utf8_length(const unsigned char *text, size_t available)
+{
+    struct lead lead;
+
+    if (available == 0)
+        return 0;
+    lead = utf8_lead(text[0]);
+    return lead.length > 0 && utf8_matching(lead, text, available) == lead.length ? lead.length : 0;
+}
+
+size_t utf8_invalid_length(const unsigned char *text, size_t available)
+{
+    return utf8_matching(utf8_lead(text[0]), text, available);
+}
