@@ -14,11 +14,16 @@
 struct http_server;
 struct http_identity; // certificate chain and private key, see http/identity.h
 
-// One answer, ready to be sent any number of times from any thread. 4xx answers close the connection; 405 carries
-// Allow, 503 carries Retry-After.
+// One answer. 4xx answers close the connection; 405 carries Allow, 503 carries Retry-After.
 struct http_answer;
 
-struct http_answer *http_answer_create(unsigned int status, const char *body, size_t length);
+enum http_answer_use {
+    HTTP_ANSWER_ONCE,   // for one request, which takes it over
+    HTTP_ANSWER_SHARED, // for any number of requests on any thread; the creator destroys it after the server
+};
+
+// Copies the body. NULL when there is no memory.
+struct http_answer *http_answer_create(unsigned int status, const char *body, size_t length, enum http_answer_use use);
 void http_answer_destroy(struct http_answer *answer);
 
 // One request, owned by the server from the first byte of its request line until it was answered or its connection
@@ -66,10 +71,13 @@ struct http_settings {
     unsigned int idle_timeout_s;
 };
 
-// Starts to accept. The identity stays the caller's until the server is destroyed.
+// Does nothing yet. The identity stays the caller's until the server is destroyed.
 int http_server_create(const struct http_settings *settings, const struct http_identity *identity,
                        const struct http_handler *handler, struct http_server **ret_server,
                        struct error *error) MUST_CHECK;
+
+// Starts the threads and begins to accept.
+int http_server_start(struct http_server *server, struct error *error) MUST_CHECK;
 
 // Hands a pending request back to its loop, to be answered. The request must not be touched any more. NULL as the
 // answer (no memory for one) closes the connection without one.
@@ -83,5 +91,6 @@ void http_server_wake(struct http_server *server);
 // in the middle of a request then.
 unsigned int http_server_drain(struct http_server *server, int timeout_ms);
 
-// After a drain, with nothing pending any more.
+// Waits for the handler to complete what is pending with it, refuses what else comes, closes every connection. NULL is
+// allowed, and so is a server that was never started.
 void http_server_destroy(struct http_server *server);

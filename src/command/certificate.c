@@ -1,0 +1,174 @@
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/buffer.h"
+#include "imcallbackd/command/command.h"
+#include "options.h"
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/x509v3.h>
+
+#define MAX_HOSTS     64
+#define VALID_SECONDS (365L * 24 * 3600)
+
+// "DNS:example.org,IP:127.0.0.1", as X509V3_EXT_conf_nid reads it. Names are checked, since ',' would begin another.
+static int print_names(struct buffer *names, const char *const *hosts, size_t count, struct error *error)
+{
+    unsigned char address[sizeof(struct in6_addr)];
+
+    for (size_t i = 0; i < count; i++) {
+        bool is_address = inet_pton(AF_INET, hosts[i], address) == 1 || inet_pton(AF_INET6, hosts[i], address) == 1;
+
+        if (!is_address &&
+            strspn(hosts[i], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-*") != strlen(hosts[i]))
+            return error_set(error, EINVAL, "'%s' is neither a host name nor an address", hosts[i]);
+        if (buffer_print(names, "%s%s:%s", i > 0 ? "," : "", is_address ? "IP" : "DNS", hosts[i]) < 0)
+            return error_set(error, ENOMEM, "out of memory");
+    }
+    return 0;
+}
+
+static bool add_extension(X509 *certificate, int kind, const char *value)
+{
+    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, NULL, kind, value);
+    bool added = extension && X509_add_ext(certificate, extension, -1) == 1;
+
+    X509_EXTENSION_free(extension);
+    return added;
+}
+
+static bool set_serial(X509 *certificate)
+{
+    unsigned char bytes[8];
+    uint64_t serial = 0;
+
+    if (RAND_bytes(bytes, sizeof bytes) != 1)
+        return false;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        serial = serial << 8 | bytes[i];
+    return ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), serial >> 1) == 1;
+}
+
+static X509 *make_certificate(EVP_PKEY *key, const char *first_host, const char *names)
+{
+    X509 *certificate = X509_new();
+    X509_NAME *subject;
+
+    if (!certificate)
+        return NULL;
+    subject = X509_get_subject_name(certificate);
+    if (X509_set_version(certificate, X509_VERSION_3) == 1 && set_serial(certificate) &&
+        X509_gmtime_adj(X509_getm_notBefore(certificate), -3600) &&
+        X509_gmtime_adj(X509_getm_notAfter(certificate), VALID_SECONDS) &&
+        (strlen(first_host) > 64 ||
+         X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)first_host, -1, -1, 0) == 1) &&
+        X509_set_issuer_name(certificate, subject) == 1 && X509_set_pubkey(certificate, key) == 1 &&
+        add_extension(certificate, NID_basic_constraints, "critical,CA:TRUE") &&
+        add_extension(certificate, NID_ext_key_usage, "serverAuth") &&
+        add_extension(certificate, NID_subject_alt_name, names) && X509_sign(certificate, key, EVP_sha256()) > 0)
+        return certificate;
+    X509_free(certificate);
+    return NULL;
+}
+
+// Creates the file, which must not be there yet, with these permissions from the start.
+static FILE *create(const char *directory, const char *name, mode_t mode, struct error *error)
+{
+    struct buffer path = {0};
+    FILE *file = NULL;
+    int fd = -1;
+
+    if (buffer_print(&path, "%s/%s", directory, name) == 0)
+        fd = open(path.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd >= 0)
+        file = fdopen(fd, "w");
+    if (!file)
+        error_set(error, errno, "cannot write %s: %s%s", buffer_text(&path), strerror(errno),
+                  errno == EEXIST ? "; move it away first" : "");
+    if (!file && fd >= 0)
+        close(fd);
+    buffer_finish(&path);
+    return file;
+}
+
+static void remove_file(const char *directory, const char *name)
+{
+    struct buffer path = {0};
+
+    if (buffer_print(&path, "%s/%s", directory, name) == 0)
+        (void)unlink(path.data);
+    buffer_finish(&path);
+}
+
+static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, struct error *error)
+{
+    FILE *key_file, *certificate_file;
+    bool written;
+
+    key_file = create(directory, "key.pem", 0600, error);
+    if (!key_file)
+        return -EEXIST;
+    certificate_file = create(directory, "certificate.pem", 0644, error);
+    if (!certificate_file) {
+        (void)fclose(key_file);
+        remove_file(directory, "key.pem");
+        return -EEXIST;
+    }
+    written = PEM_write_PrivateKey(key_file, key, NULL, NULL, 0, NULL, NULL) == 1;
+    written = PEM_write_X509(certificate_file, certificate) == 1 && written;
+    written = fclose(key_file) == 0 && written;
+    written = fclose(certificate_file) == 0 && written;
+    return written ? 0 : error_set(error, EIO, "cannot write certificate.pem and key.pem in %s", directory);
+}
+
+static int make_files(const char *directory, const char *const *hosts, size_t host_count, struct error *error)
+{
+    struct buffer names = {0};
+    EVP_PKEY *key = NULL;
+    X509 *certificate = NULL;
+    int r = print_names(&names, hosts, host_count, error);
+
+    if (r == 0) {
+        key = EVP_EC_gen("P-256");
+        certificate = key ? make_certificate(key, hosts[0], buffer_text(&names)) : NULL;
+        r = certificate ? write_files(directory, key, certificate, error)
+                        : error_set(error, EIO, "libcrypto cannot make a certificate for these names");
+    }
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+    buffer_finish(&names);
+    return r;
+}
+
+int command_certificate(int argc, char **argv)
+{
+    const char *hosts[MAX_HOSTS] = {NULL}, *directory = NULL;
+    struct option_spec specs[] = {{"--host", NULL, hosts, MAX_HOSTS, 0}, {"--out", NULL, &directory, 1, 0}};
+    struct error error;
+
+    if (options_read(argc, argv, specs, 2) < 0)
+        return EXIT_USAGE;
+    if (!directory || specs[0].count == 0) {
+        fprintf(stderr, "imcallbackd certificate: --host NAME and --out DIR are needed; see imcallbackd certificate "
+                        "--help\n");
+        return EXIT_USAGE;
+    }
+    if (mkdir(directory, 0755) < 0 && errno != EEXIST) {
+        fprintf(stderr, "imcallbackd certificate: cannot make %s: %s\n", directory, strerror(errno));
+        return 1;
+    }
+    if (make_files(directory, hosts, specs[0].count, &error) < 0) {
+        fprintf(stderr, "imcallbackd certificate: %s\n", error.text);
+        return 1;
+    }
+    printf("wrote %s/certificate.pem and %s/key.pem\n", directory, directory);
+    return 0;
+}

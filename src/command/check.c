@@ -1,0 +1,57 @@
+#include <errno.h>
+#include <stdio.h>
+
+#include "imcallbackd/base/clock.h"
+#include "imcallbackd/command/command.h"
+#include "imcallbackd/store/store.h"
+#include "options.h"
+#include "settings.h"
+
+static void tell_warning(const char *sentence)
+{
+    fprintf(stderr, "warning: %s\n", sentence);
+}
+
+static int check(const char *path, struct settings *settings, struct buffer *text, struct error *error)
+{
+    int r = settings_read(path, settings, error);
+
+    if (r < 0)
+        return r;
+    r = store_check(settings->config.store_database.text, error);
+    if (r < 0) {
+        config_blame(&settings->config, &settings->config.store_database, error);
+        return r;
+    }
+    r = config_print(&settings->config, text);
+    if (r < 0)
+        return error_set(error, ENOMEM, "out of memory");
+    return 0;
+}
+
+int command_check(int argc, char **argv)
+{
+    const char *path = NULL;
+    struct option_spec specs[] = {{"--config", "-c", &path, 1, 0}};
+    struct settings settings;
+    struct buffer text = {0};
+    struct error error;
+    int r;
+
+    if (options_read(argc, argv, specs, 1) < 0)
+        return EXIT_USAGE;
+    if (!path) {
+        fprintf(stderr, "imcallbackd check: -c FILE is needed; see imcallbackd check --help\n");
+        return EXIT_USAGE;
+    }
+    r = check(path, &settings, &text, &error);
+    if (r < 0) {
+        fprintf(stderr, "imcallbackd check: %s\n", error.text);
+    } else {
+        fputs(buffer_text(&text), stdout);
+        settings_warn(&settings, clock_realtime_ms(), tell_warning);
+    }
+    buffer_finish(&text);
+    settings_finish(&settings);
+    return r < 0 ? 1 : 0;
+}

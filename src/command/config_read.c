@@ -1,0 +1,202 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "imcallbackd/base/parse.h"
+
+#include <ini.h>
+
+#define MAX_APPS 1000
+
+// inih hands out keys with their section's name. Two things it does not tell are had from the lines on their way to it:
+// their number, and a section that has no key, for which a line "=" is slipped in that arrives as a key without a name.
+struct reader {
+    struct config *config;
+    FILE *file;
+    unsigned int line;
+    bool section_begins; // the "=" is due
+    struct error *error;
+    int result; // the first failure
+};
+
+// Keeps the first failure, with its place. Returns 0, with which inih's handler refuses.
+static int fail(struct reader *reader, const char *format, ...) PRINTF_LIKE(2, 3);
+
+static int fail(struct reader *reader, const char *format, ...)
+{
+    char what[sizeof reader->error->text];
+    va_list arguments;
+
+    if (reader->result < 0)
+        return 0;
+    va_start(arguments, format);
+    (void)vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    reader->result = error_set(reader->error, EINVAL, "%s:%u: %s", reader->config->path, reader->line, what);
+    return 0;
+}
+
+// Space at the start of a line would make it a continuation of the line before, which nobody expects here.
+static void strip_indentation(char *line)
+{
+    memmove(line, line + strspn(line, " \t"), strlen(line + strspn(line, " \t")) + 1);
+}
+
+// A line that inih cannot read is skipped by it without a word of its place.
+static bool is_understood(const char *line)
+{
+    if (line[0] == '[')
+        return strchr(line, ']') != NULL;
+    return strchr("\r\n;#", line[0]) || (line[0] != '=' && line[0] != ':' && strpbrk(line, "=:"));
+}
+
+// inih's reader: fgets with the two services above.
+static char *next_line(char *line, int size, void *context)
+{
+    struct reader *reader = context;
+
+    if (reader->result < 0)
+        return NULL;
+    if (reader->section_begins) {
+        reader->section_begins = false;
+        return strcpy(line, "=\n");
+    }
+    if (!fgets(line, size, reader->file))
+        return NULL;
+    reader->line++;
+    if (strlen(line) + 1 == (size_t)size && line[size - 2] != '\n') {
+        fail(reader, "the line is too long");
+        return NULL;
+    }
+    strip_indentation(line);
+    if (!is_understood(line)) {
+        fail(reader, "this is neither [section] nor key = value");
+        return NULL;
+    }
+    reader->section_begins = line[0] == '[';
+    return line;
+}
+
+static int begin_section(struct reader *reader, const char *section)
+{
+    struct config *config = reader->config;
+    struct config_app *apps;
+    uint64_t sdk_appid;
+
+    for (const struct config_option *option = config_options; option->section; option++) {
+        if (strcmp(option->section, section) == 0 && strcmp(section, "app") != 0)
+            return 1;
+    }
+    if (strcmp(section, "app") == 0)
+        return fail(reader, "[app] needs the SDKAppID, such as [app 1400000000]");
+    if (strncmp(section, "app ", 4) != 0)
+        return fail(reader, "there is no section [%s]", section);
+    if (section[4] == '0' || parse_decimal(section + 4, strlen(section + 4), INT64_MAX, &sdk_appid) < 0)
+        return fail(reader, "[%s] does not hold an SDKAppID: digits, such as [app 1400000000]", section);
+    for (size_t i = 0; i < config->app_count; i++) {
+        if (config->apps[i].sdk_appid == (int64_t)sdk_appid)
+            return fail(reader, "[%s] stands here twice", section);
+    }
+    apps = config->app_count < MAX_APPS ? realloc(config->apps, (config->app_count + 1) * sizeof *apps) : NULL;
+    if (!apps)
+        return fail(reader, "too many apps");
+    config->apps = apps;
+    apps[config->app_count++] = (struct config_app){.sdk_appid = (int64_t)sdk_appid, .line = reader->line};
+    return 1;
+}
+
+static int take_key(struct reader *reader, const char *section, const char *key, const char *text)
+{
+    bool of_app = strncmp(section, "app ", 4) == 0;
+    struct config *config = reader->config;
+    char *base = of_app ? (char *)&config->apps[config->app_count - 1] : (char *)config;
+
+    for (const struct config_option *option = config_options; option->section; option++) {
+        struct config_value *value = (struct config_value *)(base + option->offset);
+        int r;
+
+        if (strcmp(option->section, of_app ? "app" : section) != 0 || strcmp(option->key, key) != 0)
+            continue;
+        if (value->text)
+            return fail(reader, "%s stands here twice in its section", key);
+        r = config_value_set(option, text, reader->line, value, reader->error);
+        if (r < 0) {
+            error_wrap(reader->error, "%s:%u: [%s] %s", config->path, reader->line, section, key);
+            reader->result = r;
+            return 0;
+        }
+        return 1;
+    }
+    return fail(reader, "there is no key '%s' in [%s]", key, section);
+}
+
+// inih's handler, for each key.
+static int on_key(void *context, const char *section, const char *key, const char *text)
+{
+    struct reader *reader = context;
+
+    if (reader->result < 0)
+        return 0;
+    if (*section == '\0')
+        return fail(reader, "'%s' stands before the first section", key);
+    if (*key == '\0' && *text == '\0')
+        return begin_section(reader, section);
+    return take_key(reader, section, key, text);
+}
+
+static int set_default(const struct config *config, const struct config_option *option, void *base, struct error *error)
+{
+    struct config_value *value = (struct config_value *)((char *)base + option->offset);
+    int r;
+
+    if (value->text || (!option->default_text && !option->required))
+        return 0;
+    if (!option->default_text)
+        return error_set(error, EINVAL, "%s: [%s] %s is missing", config->path, option->section, option->key);
+    r = config_value_set(option, option->default_text, 0, value, error);
+    if (r < 0)
+        config_blame(config, value, error);
+    return r;
+}
+
+static int set_defaults(struct config *config, struct error *error)
+{
+    int r = 0;
+
+    for (const struct config_option *option = config_options; option->section && r == 0; option++) {
+        if (strcmp(option->section, "app") != 0) {
+            r = set_default(config, option, config, error);
+            continue;
+        }
+        for (size_t i = 0; i < config->app_count && r == 0; i++)
+            r = set_default(config, option, &config->apps[i], error);
+    }
+    if (r == 0 && config->app_count == 0)
+        return error_set(error, EINVAL,
+                         "%s: there is no [app SDKAPPID] section, so nobody may call; add one with the SDKAppID of "
+                         "your app",
+                         config->path);
+    return r;
+}
+
+int config_read(const char *path, struct config *ret_config, struct error *error)
+{
+    struct reader reader = {.config = ret_config, .error = error};
+
+    *ret_config = (struct config){.path = strdup(path)};
+    if (!ret_config->path)
+        return error_set(error, ENOMEM, "out of memory");
+    reader.file = fopen(path, "re");
+    if (!reader.file)
+        return error_set(error, errno, "%s: %s", path, strerror(errno));
+    (void)ini_parse_stream(next_line, &reader, on_key, &reader);
+    if (reader.result == 0 && ferror(reader.file))
+        reader.result = error_set(error, EIO, "%s: cannot be read: %s", path, strerror(errno));
+    (void)fclose(reader.file);
+    if (reader.result < 0)
+        return reader.result;
+    return set_defaults(ret_config, error);
+}

@@ -1,0 +1,226 @@
+#include "receiver.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imcallbackd/base/log.h"
+
+struct receiver {
+    const struct callback_rules *rules;
+    struct store *store;
+    struct http_server *server;
+    struct http_handler handler;
+    struct http_answer *recorded;
+    struct http_answer *unavailable;
+    atomic_uint_fast64_t recorded_count, repeated_count, conflict_count, set_aside_count, acknowledged_count,
+        refused_count, failed_count;
+};
+
+// One request on its way; lives in the request's arena.
+struct call {
+    struct http_request *request;
+    struct callback callback;
+    struct commit commit;
+};
+
+static const enum answer_code code_of_refusal[HTTP_REFUSE_COUNT] = {
+    [HTTP_REFUSE_FRAMING] = ANSWER_BAD_FRAMING,       [HTTP_REFUSE_PATH] = ANSWER_PATH_UNKNOWN,
+    [HTTP_REFUSE_METHOD] = ANSWER_METHOD_NOT_ALLOWED, [HTTP_REFUSE_TOO_LARGE] = ANSWER_BODY_TOO_LARGE,
+    [HTTP_REFUSE_ENCODED] = ANSWER_CONTENT_ENCODED,   [HTTP_REFUSE_OVERLOADED] = ANSWER_OVERLOADED,
+};
+
+// NULL when there is no memory.
+static struct http_answer *make_answer(enum answer_code code, const char *detail, enum http_answer_use use)
+{
+    struct http_answer *answer = NULL;
+    struct buffer body = {0};
+
+    if (answer_print(&body, code, detail) == 0)
+        answer = http_answer_create(answer_http_status(code), body.data, body.length, use);
+    buffer_finish(&body);
+    return answer;
+}
+
+static struct http_answer *refuse(struct receiver *receiver, const struct callback *callback)
+{
+    struct http_answer *answer = make_answer(callback->answer, callback->detail, HTTP_ANSWER_ONCE);
+
+    receiver->refused_count++;
+    log_info("refused %s from %s: %s", answer_name(callback->answer), callback->remote_address, callback->detail);
+    return answer ? answer : receiver->unavailable;
+}
+
+static struct http_answer *on_head(void *context, struct http_request *request)
+{
+    struct receiver *receiver = context;
+    struct call *call = arena_take(&request->arena, sizeof *call);
+
+    if (!call)
+        return receiver->unavailable;
+    memset(call, 0, sizeof *call);
+    call->request = request;
+    call->callback.arena = &request->arena;
+    call->callback.remote_address = request->remote_address;
+    call->callback.received_at_ms = request->received_at_ms;
+    request->context = call;
+    switch (callback_read_query(&call->callback, receiver->rules, request->query)) {
+    case CALLBACK_READ_BODY:
+        return NULL;
+    case CALLBACK_ACKNOWLEDGE:
+        receiver->acknowledged_count++;
+        return receiver->recorded;
+    case CALLBACK_RECORD:
+    case CALLBACK_SET_ASIDE:
+    case CALLBACK_REFUSE:
+        break;
+    }
+    return refuse(receiver, &call->callback);
+}
+
+static struct http_answer *on_body(void *context, struct http_request *request)
+{
+    struct receiver *receiver = context;
+    struct call *call = request->context;
+
+    call->callback.received_at_ms = request->received_at_ms;
+    switch (callback_read_body(&call->callback, receiver->rules, buffer_text(&request->body), request->body.length)) {
+    case CALLBACK_RECORD:
+        call->commit.group = &call->callback.group;
+        break;
+    case CALLBACK_SET_ASIDE:
+        call->commit.rejected = &call->callback.rejected;
+        break;
+    case CALLBACK_READ_BODY:
+    case CALLBACK_ACKNOWLEDGE:
+    case CALLBACK_REFUSE:
+        return refuse(receiver, &call->callback);
+    }
+    store_submit(receiver->store, &call->commit);
+    return NULL;
+}
+
+static void on_over(void *context, struct http_request *request)
+{
+    // All that belongs to the call lives in the request's arena.
+    (void)context;
+    (void)request;
+}
+
+static void on_refused(void *context, enum http_refusal why)
+{
+    struct receiver *receiver = context;
+
+    receiver->refused_count++;
+    log_info("refused %s", answer_name(code_of_refusal[why]));
+}
+
+// An event that is refused in the end may never come again: its last place is the log.
+static void log_lost(const struct call *call)
+{
+    log_crit("not recorded: a callback of app %" PRId64 " from %s: %s", call->callback.app->sdk_appid,
+             call->callback.remote_address, buffer_text(&call->request->body));
+}
+
+static struct http_answer *answer_committed(struct receiver *receiver, const struct call *call)
+{
+    const struct callback *callback = &call->callback;
+
+    switch (call->commit.result) {
+    case COMMIT_FAILED:
+        receiver->failed_count++;
+        log_lost(call);
+        return receiver->unavailable;
+    case COMMIT_CONFLICT:
+        receiver->conflict_count++;
+        log_warning("the group '%s' of app %" PRId64 " came again with other content; see rejected_callback",
+                    callback->group.group_id, callback->app->sdk_appid);
+        return receiver->recorded;
+    case COMMIT_REPEATED:
+        receiver->repeated_count++;
+        return receiver->recorded;
+    case COMMIT_RECORDED:
+        break;
+    }
+    if (call->commit.group) {
+        receiver->recorded_count++;
+        return receiver->recorded;
+    }
+    receiver->set_aside_count++;
+    log_warning("not understood, see rejected_callback: a callback of app %" PRId64 " from %s: %s",
+                callback->app->sdk_appid, callback->remote_address, callback->rejected.reason);
+    return make_answer(callback->answer, callback->detail, HTTP_ANSWER_ONCE);
+}
+
+void receiver_on_committed(void *context, struct commit *finished)
+{
+    struct receiver *receiver = context;
+
+    while (finished) {
+        struct call *call = (struct call *)((char *)finished - offsetof(struct call, commit));
+        struct http_answer *answer;
+
+        finished = finished->next;
+        answer = answer_committed(receiver, call);
+        http_request_complete(call->request, answer ? answer : receiver->unavailable);
+    }
+    http_server_wake(receiver->server);
+}
+
+int receiver_create(const struct callback_rules *rules, struct receiver **ret_receiver, struct error *error)
+{
+    struct receiver *receiver = calloc(1, sizeof *receiver);
+    bool made;
+
+    if (!receiver)
+        return error_set(error, ENOMEM, "out of memory");
+    receiver->rules = rules;
+    receiver->handler = (struct http_handler){
+        .head = on_head, .body = on_body, .over = on_over, .refused = on_refused, .context = receiver};
+    receiver->recorded = make_answer(ANSWER_OK, NULL, HTTP_ANSWER_SHARED);
+    receiver->unavailable = make_answer(ANSWER_STORE_UNAVAILABLE, NULL, HTTP_ANSWER_SHARED);
+    made = receiver->recorded && receiver->unavailable;
+    for (size_t i = 0; i < HTTP_REFUSE_COUNT; i++) {
+        receiver->handler.refusals[i] = make_answer(code_of_refusal[i], NULL, HTTP_ANSWER_SHARED);
+        made = made && receiver->handler.refusals[i];
+    }
+    if (!made) {
+        receiver_destroy(receiver);
+        return error_set(error, ENOMEM, "out of memory");
+    }
+    *ret_receiver = receiver;
+    return 0;
+}
+
+const struct http_handler *receiver_handler(const struct receiver *receiver)
+{
+    return &receiver->handler;
+}
+
+void receiver_connect(struct receiver *receiver, struct store *store, struct http_server *server)
+{
+    receiver->store = store;
+    receiver->server = server;
+}
+
+void receiver_log_totals(const struct receiver *receiver)
+{
+    log_info("received since the start: recorded=%" PRIuFAST64 " repeated=%" PRIuFAST64 " conflict=%" PRIuFAST64
+             " set_aside=%" PRIuFAST64 " acknowledged=%" PRIuFAST64 " refused=%" PRIuFAST64 " failed=%" PRIuFAST64,
+             receiver->recorded_count, receiver->repeated_count, receiver->conflict_count, receiver->set_aside_count,
+             receiver->acknowledged_count, receiver->refused_count, receiver->failed_count);
+}
+
+void receiver_destroy(struct receiver *receiver)
+{
+    if (!receiver)
+        return;
+    http_answer_destroy(receiver->recorded);
+    http_answer_destroy(receiver->unavailable);
+    for (size_t i = 0; i < HTTP_REFUSE_COUNT; i++)
+        http_answer_destroy(receiver->handler.refusals[i]);
+    free(receiver);
+}

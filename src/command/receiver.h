@@ -1,0 +1,26 @@
+// Where the rooms meet: takes requests from the HTTP server, has them understood by the callback room and recorded by
+// the store, and answers them.
+#pragma once
+
+#include "imcallbackd/callback/callback.h"
+#include "imcallbackd/http/server.h"
+#include "imcallbackd/store/store.h"
+
+struct receiver;
+
+// The rules stay the caller's and must live as long as the receiver.
+int receiver_create(const struct callback_rules *rules, struct receiver **ret_receiver, struct error *error) MUST_CHECK;
+
+// What the HTTP server calls; for http_server_create.
+const struct http_handler *receiver_handler(const struct receiver *receiver);
+
+// What the store calls when commits are done; context is the receiver.
+void receiver_on_committed(void *receiver, struct commit *finished);
+
+// Before the first request and before the first commit.
+void receiver_connect(struct receiver *receiver, struct store *store, struct http_server *server);
+
+// One log line with what was received since the start.
+void receiver_log_totals(const struct receiver *receiver);
+
+void receiver_destroy(struct receiver *receiver);

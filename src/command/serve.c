@@ -1,0 +1,250 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/clock.h"
+#include "imcallbackd/base/log.h"
+#include "imcallbackd/command/command.h"
+#include "imcallbackd/http/listen.h"
+#include "options.h"
+#include "receiver.h"
+#include "settings.h"
+
+#include <systemd/sd-daemon.h>
+
+// systemd gets an answer within 10 s of SIGTERM; what is left is for the last checkpoint.
+#define DRAIN_TIMEOUT_MS 8000
+#define MAX_LISTEN_FDS   16
+
+struct service {
+    const char *config_path;
+    struct settings settings;
+    int listen_fds[MAX_LISTEN_FDS];
+    size_t listen_fd_count;
+    struct receiver *receiver;
+    struct store *store;
+    struct http_server *server;
+    atomic_bool store_broken;
+};
+
+static void warn(const char *sentence)
+{
+    log_warning("%s", sentence);
+}
+
+static int start_settings(struct service *service, struct error *error)
+{
+    static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
+    const struct config *config = &service->settings.config;
+    int r = settings_read(service->config_path, &service->settings, error);
+
+    if (r < 0)
+        return r;
+    log_configure(levels[config->log_level.number], config->log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+    settings_warn(&service->settings, clock_realtime_ms(), warn);
+    return 0;
+}
+
+static void stop_settings(struct service *service)
+{
+    settings_finish(&service->settings);
+}
+
+// Each connection takes a descriptor, so the soft limit is raised to the hard one.
+static int start_limits(struct service *service, struct error *error)
+{
+    struct rlimit limit;
+
+    (void)service;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return error_set(error, errno, "getrlimit: %s", strerror(errno));
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return error_set(error, errno, "setrlimit: %s", strerror(errno));
+    return 0;
+}
+
+static int start_listeners(struct service *service, struct error *error)
+{
+    const struct config *config = &service->settings.config;
+    int passed = sd_listen_fds(1);
+    int r = 0;
+
+    if (passed > MAX_LISTEN_FDS)
+        return error_set(error, EINVAL, "systemd passed %d sockets; %d are the most", passed, MAX_LISTEN_FDS);
+    for (int i = 0; i < passed && r == 0; i++) {
+        service->listen_fds[service->listen_fd_count++] = SD_LISTEN_FDS_START + i;
+        r = listen_adopt(SD_LISTEN_FDS_START + i, error);
+    }
+    if (passed > 0 || r < 0)
+        return r;
+    r = listen_open(config->listen_address.text, (unsigned int)config->listen_port.number, &service->listen_fds[0],
+                    error);
+    if (r < 0)
+        config_blame(config, r == -EADDRNOTAVAIL ? &config->listen_address : &config->listen_port, error);
+    else
+        service->listen_fd_count = 1;
+    return r;
+}
+
+static void stop_listeners(struct service *service)
+{
+    for (size_t i = 0; i < service->listen_fd_count; i++)
+        close(service->listen_fds[i]);
+    service->listen_fd_count = 0;
+}
+
+static int start_receiver(struct service *service, struct error *error)
+{
+    return receiver_create(&service->settings.rules, &service->receiver, error);
+}
+
+static void stop_receiver(struct service *service)
+{
+    receiver_log_totals(service->receiver);
+    receiver_destroy(service->receiver);
+}
+
+// On the store's thread.
+static void on_broken(void *context, const struct error *error)
+{
+    struct service *service = context;
+
+    log_crit("%s; nothing is acknowledged any more, and the daemon stops", error->text);
+    service->store_broken = true;
+    (void)kill(getpid(), SIGTERM);
+}
+
+static void on_committed(void *context, struct commit *finished)
+{
+    receiver_on_committed(((struct service *)context)->receiver, finished);
+}
+
+static int start_store(struct service *service, struct error *error)
+{
+    const struct store_callbacks callbacks = {.done = on_committed, .broken = on_broken, .context = service};
+    const struct config_value *database = &service->settings.config.store_database;
+    int r = store_open(database->text, &callbacks, &service->store, error);
+
+    if (r < 0)
+        config_blame(&service->settings.config, database, error);
+    return r;
+}
+
+static void stop_store(struct service *service)
+{
+    store_close(service->store);
+}
+
+static int start_server(struct service *service, struct error *error)
+{
+    const struct config *config = &service->settings.config;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const struct http_settings http = {
+        .listen_fds = service->listen_fds,
+        .listen_fd_count = service->listen_fd_count,
+        .path = config->listen_path.text,
+        .threads = config->listen_threads.number > 0 ? (unsigned int)config->listen_threads.number
+                                                     : (unsigned int)(cores > 0 ? cores : 1),
+        .body_limit_bytes = config->limits_body.number,
+        .idle_timeout_s = (unsigned int)(config->limits_idle_timeout.number / 1000),
+    };
+
+    receiver_connect(service->receiver, service->store, NULL);
+    return http_server_create(&http, service->settings.identity, receiver_handler(service->receiver), &service->server,
+                              error);
+}
+
+static void stop_server(struct service *service)
+{
+    http_server_destroy(service->server);
+}
+
+// What starts, in this order; it is taken down in the mirrored one.
+static const struct stage {
+    int (*start)(struct service *service, struct error *error);
+    void (*stop)(struct service *service);
+} stages[] = {
+    {start_settings, stop_settings}, {start_limits, NULL},      {start_listeners, stop_listeners},
+    {start_receiver, stop_receiver}, {start_store, stop_store}, {start_server, stop_server},
+};
+
+static void stop_stages(struct service *service, size_t count)
+{
+    while (count-- > 0) {
+        if (stages[count].stop)
+            stages[count].stop(service);
+    }
+}
+
+static void wait_for_stop(const sigset_t *signals)
+{
+    int number = 0;
+
+    while (sigwait(signals, &number) != 0 || number == SIGHUP) {
+        if (number == SIGHUP)
+            log_warning("SIGHUP changes nothing: restart the daemon to have its configuration read again");
+    }
+    log_info("stopping after %s", strsignal(number));
+}
+
+static void log_listening(const struct service *service)
+{
+    for (size_t i = 0; i < service->listen_fd_count; i++) {
+        char name[LISTEN_NAME_BYTES];
+
+        listen_name(service->listen_fds[i], name);
+        log_info("listening on https://%s%s", name, service->settings.config.listen_path.text);
+    }
+}
+
+static void run(struct service *service, const sigset_t *signals)
+{
+    unsigned int cut_off;
+
+    log_listening(service);
+    (void)sd_notify(0, "READY=1");
+    wait_for_stop(signals);
+    (void)sd_notify(0, "STOPPING=1");
+    cut_off = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
+    if (cut_off > 0)
+        log_warning("%u connections did not end in time", cut_off);
+}
+
+int command_serve(int argc, char **argv)
+{
+    struct service service = {0};
+    struct option_spec specs[] = {{"--config", "-c", &service.config_path, 1, 0}};
+    size_t started = 0;
+    struct error error;
+    sigset_t signals;
+    int r = 0;
+
+    if (options_read(argc, argv, specs, 1) < 0)
+        return EXIT_USAGE;
+    if (!service.config_path) {
+        fprintf(stderr, "imcallbackd serve: -c FILE is needed; see imcallbackd serve --help\n");
+        return EXIT_USAGE;
+    }
+    // Before the first thread, so that every thread leaves them to wait_for_stop.
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+
+    while (started < sizeof stages / sizeof stages[0] && r == 0)
+        r = stages[started++].start(&service, &error);
+    if (r == 0)
+        run(&service, &signals);
+    else
+        log_error("%s", error.text);
+    // The stage that failed has nothing to stop, but for the settings, which may be half read.
+    stop_stages(&service, r == 0 || started == 1 ? started : started - 1);
+    return r < 0 || service.store_broken ? 1 : 0;
+}

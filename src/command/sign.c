@@ -1,0 +1,84 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "imcallbackd/base/clock.h"
+#include "imcallbackd/base/parse.h"
+#include "imcallbackd/callback/signature.h"
+#include "imcallbackd/command/command.h"
+#include "options.h"
+#include "settings.h"
+
+static const struct callback_app *choose_app(const struct settings *settings, const char *wanted, struct error *error)
+{
+    const struct callback_rules *rules = &settings->rules;
+    uint64_t sdk_appid;
+
+    if (!wanted && rules->app_count == 1)
+        return &rules->apps[0];
+    if (!wanted) {
+        error_set(error, 0, "%s configures several apps; say which with --app", settings->config.path);
+        return NULL;
+    }
+    for (size_t i = 0; i < rules->app_count; i++) {
+        if (parse_decimal(wanted, strlen(wanted), INT64_MAX, &sdk_appid) == 0 &&
+            rules->apps[i].sdk_appid == (int64_t)sdk_appid)
+            return &rules->apps[i];
+    }
+    error_set(error, 0, "%s has no section [app %s]", settings->config.path, wanted);
+    return NULL;
+}
+
+static int print_signature(const struct settings *settings, const char *wanted_app, const char *request_time)
+{
+    struct error error;
+    const struct callback_app *app = choose_app(settings, wanted_app, &error);
+    char sign[SIGNATURE_HEX_LENGTH + 1];
+
+    if (!app) {
+        fprintf(stderr, "imcallbackd sign: %s\n", error.text);
+        return 1;
+    }
+    if (app->token_count == 0) {
+        fprintf(stderr, "imcallbackd sign: app %" PRId64 " has no token_file, so its calls need no signature\n",
+                app->sdk_appid);
+        return 1;
+    }
+    // Of two tokens the last one is the one that stays.
+    if (signature_compute(app->tokens[app->token_count - 1], request_time, sign) < 0) {
+        fprintf(stderr, "imcallbackd sign: libcrypto cannot compute SHA-256\n");
+        return 1;
+    }
+    printf("Sign=%s&RequestTime=%s\n", sign, request_time);
+    return 0;
+}
+
+int command_sign(int argc, char **argv)
+{
+    const char *path = NULL, *app = NULL, *time = NULL;
+    struct option_spec specs[] = {
+        {"--config", "-c", &path, 1, 0},
+        {"--app", NULL, &app, 1, 0},
+        {"--time", NULL, &time, 1, 0},
+    };
+    struct settings settings;
+    struct error error;
+    char now[24];
+    uint64_t parsed;
+    int status = 1;
+
+    if (options_read(argc, argv, specs, sizeof specs / sizeof specs[0]) < 0)
+        return EXIT_USAGE;
+    if (!path || (time && (strlen(time) > 11 || parse_decimal(time, strlen(time), UINT64_MAX, &parsed) < 0))) {
+        fprintf(stderr, "imcallbackd sign: %s; see imcallbackd sign --help\n",
+                path ? "--time takes unix seconds" : "-c FILE is needed");
+        return EXIT_USAGE;
+    }
+    (void)snprintf(now, sizeof now, "%" PRId64, clock_realtime_ms() / 1000);
+    if (settings_read_apps(path, &settings, &error) < 0)
+        fprintf(stderr, "imcallbackd sign: %s\n", error.text);
+    else
+        status = print_signature(&settings, app, time ? time : now);
+    settings_finish(&settings);
+    return status;
+}

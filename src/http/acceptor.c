@@ -1,0 +1,153 @@
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/log.h"
+#include "private.h"
+
+#define ACCEPTS_PER_WAKE  64  // then the loops are woken, so that the first of a crowd need not wait for the last
+#define SHORTAGE_PAUSE_MS 100 // out of descriptors or memory: let some connections end first
+
+struct http_acceptor {
+    struct http_server *server;
+    struct pollfd *sockets; // the listening ones; the last is stop_fd
+    nfds_t socket_count;
+    int stop_fd;
+    pthread_t thread;
+};
+
+static void write_remote_address(struct http_connection *connection)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&connection->address;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&connection->address;
+    char *text = connection->remote_address;
+
+    if (connection->address.ss_family == AF_INET)
+        inet_ntop(AF_INET, &v4->sin_addr, text, sizeof connection->remote_address);
+    else if (connection->address.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+        inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], text, sizeof connection->remote_address);
+    else if (connection->address.ss_family == AF_INET6)
+        inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof connection->remote_address);
+}
+
+static struct http_loop *least_busy_loop(const struct http_server *server)
+{
+    struct http_loop *best = server->loops[0];
+
+    for (unsigned int i = 1; i < server->settings.threads; i++) {
+        if (http_loop_connections(server->loops[i]) < http_loop_connections(best))
+            best = server->loops[i];
+    }
+    return best;
+}
+
+// Accepts one connection and gives it to a loop. 0, or a negative errno value; -EAGAIN when nobody waits.
+static int accept_one(struct http_server *server, int listen_fd)
+{
+    const int on = 1;
+    struct http_connection *connection = calloc(1, sizeof *connection);
+    int code;
+
+    if (!connection)
+        return -ENOMEM;
+    connection->address_length = sizeof connection->address;
+    connection->fd = accept4(listen_fd, (struct sockaddr *)&connection->address, &connection->address_length,
+                             SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (connection->fd < 0) {
+        code = errno;
+        free(connection);
+        return -code;
+    }
+    (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    write_remote_address(connection);
+    http_loop_add(least_busy_loop(server), connection);
+    return 0;
+}
+
+static bool is_shortage(int code)
+{
+    return code == -EMFILE || code == -ENFILE || code == -ENOMEM || code == -ENOBUFS;
+}
+
+static void accept_crowd(struct http_acceptor *acceptor, int listen_fd)
+{
+    struct pollfd stop = {.fd = acceptor->stop_fd, .events = POLLIN};
+    int r = 0;
+
+    // Other errors belong to the connection that was about to be accepted, such as ECONNABORTED.
+    for (int i = 0; i < ACCEPTS_PER_WAKE && r != -EAGAIN && !is_shortage(r); i++)
+        r = accept_one(acceptor->server, listen_fd);
+    for (unsigned int i = 0; i < acceptor->server->settings.threads; i++)
+        http_loop_wake(acceptor->server->loops[i]);
+    if (is_shortage(r)) {
+        log_error("cannot accept connections: %s; raise LimitNOFILE= of the service or give it more memory",
+                  strerror(-r));
+        (void)poll(&stop, 1, SHORTAGE_PAUSE_MS);
+    }
+}
+
+static void *acceptor_main(void *argument)
+{
+    struct http_acceptor *acceptor = argument;
+    struct pollfd *stop = &acceptor->sockets[acceptor->socket_count - 1];
+
+    while (!stop->revents) {
+        if (poll(acceptor->sockets, acceptor->socket_count, -1) < 0)
+            continue; // EINTR
+        for (struct pollfd *socket = acceptor->sockets; socket < stop; socket++) {
+            if (socket->revents)
+                accept_crowd(acceptor, socket->fd);
+        }
+    }
+    return NULL;
+}
+
+static void acceptor_free(struct http_acceptor *acceptor)
+{
+    if (acceptor->stop_fd >= 0)
+        close(acceptor->stop_fd);
+    free(acceptor->sockets);
+    free(acceptor);
+}
+
+int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_acceptor, struct error *error)
+{
+    struct http_acceptor *acceptor = calloc(1, sizeof *acceptor);
+    size_t listening = server->settings.listen_fd_count;
+
+    if (!acceptor)
+        return error_set(error, ENOMEM, "out of memory");
+    acceptor->server = server;
+    acceptor->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    acceptor->socket_count = listening + 1;
+    acceptor->sockets = calloc(listening + 1, sizeof *acceptor->sockets);
+    if (acceptor->stop_fd < 0 || !acceptor->sockets)
+        goto failed;
+    for (size_t i = 0; i < listening; i++)
+        acceptor->sockets[i] = (struct pollfd){.fd = server->settings.listen_fds[i], .events = POLLIN};
+    acceptor->sockets[listening] = (struct pollfd){.fd = acceptor->stop_fd, .events = POLLIN};
+    if (pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor) != 0)
+        goto failed;
+    *ret_acceptor = acceptor;
+    return 0;
+failed:
+    acceptor_free(acceptor);
+    return error_set(error, EAGAIN, "cannot start the thread that accepts connections");
+}
+
+void http_acceptor_stop(struct http_acceptor *acceptor)
+{
+    uint64_t one = 1;
+
+    if (!acceptor)
+        return;
+    if (write(acceptor->stop_fd, &one, sizeof one) < 0)
+        log_debug("eventfd: %s", strerror(errno));
+    pthread_join(acceptor->thread, NULL);
+    acceptor_free(acceptor);
+}

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "imcallbackd/http/server.h"
+
+#include <microhttpd.h>
+
+struct http_answer {
+    unsigned int status;
+    enum http_answer_use use;
+    struct MHD_Response *keeping; // leaves the connection open; NULL for 4xx
+    struct MHD_Response *closing; // says Connection: close
+};
+
+// Consumes an answer that is for one request.
+enum MHD_Result http_answer_queue(struct http_answer *answer, struct MHD_Connection *connection, bool closing);

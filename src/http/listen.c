@@ -1,0 +1,105 @@
+#include "imcallbackd/http/listen.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+static int make_address(const char *text, unsigned int port, union address *address, socklen_t *length)
+{
+    *address = (union address){0};
+    if (inet_pton(AF_INET, text, &address->v4.sin_addr) == 1) {
+        address->v4.sin_family = AF_INET;
+        address->v4.sin_port = htons((in_port_t)port);
+        *length = sizeof address->v4;
+        return 0;
+    }
+    if (inet_pton(AF_INET6, text, &address->v6.sin6_addr) == 1) {
+        address->v6.sin6_family = AF_INET6;
+        address->v6.sin6_port = htons((in_port_t)port);
+        *length = sizeof address->v6;
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static const char *bind_hint(int code)
+{
+    switch (code) {
+    case EADDRINUSE:
+        return "; another program listens there: stop it or choose another port";
+    case EACCES:
+        return "; ports below 1024 need a socket passed by systemd";
+    case EADDRNOTAVAIL:
+        return "; this machine has no such address";
+    default:
+        return "";
+    }
+}
+
+int listen_open(const char *address_text, unsigned int port, int *ret_fd, struct error *error)
+{
+    const int on = 1, off = 0;
+    union address address;
+    socklen_t length;
+    int fd;
+
+    if (make_address(address_text, port, &address, &length) < 0)
+        return error_set(error, EINVAL, "%s is no numeric IPv4 or IPv6 address", address_text);
+    fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (fd < 0)
+        return error_set(error, errno, "cannot make a socket: %s", strerror(errno));
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        (address.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) < 0) ||
+        bind(fd, &address.any, length) < 0 || listen(fd, SOMAXCONN) < 0) {
+        int code = errno;
+
+        close(fd);
+        return error_set(error, code, "cannot listen on %s port %u: %s%s", address_text, port, strerror(code),
+                         bind_hint(code));
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int listen_adopt(int fd, struct error *error)
+{
+    int type = 0, listening = 0, flags;
+    socklen_t type_length = sizeof type, listening_length = sizeof listening;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_STREAM ||
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &listening_length) < 0 || !listening)
+        return error_set(error, EINVAL,
+                         "descriptor %d, passed by systemd, is no listening stream socket; use ListenStream= and "
+                         "Accept=no in the socket unit",
+                         fd);
+    flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return error_set(error, errno, "descriptor %d: %s", fd, strerror(errno));
+    return 0;
+}
+
+void listen_name(int fd, char name[LISTEN_NAME_BYTES])
+{
+    union address address = {0};
+    socklen_t length = sizeof address;
+    char text[INET6_ADDRSTRLEN] = "?";
+
+    if (getsockname(fd, &address.any, &length) == 0 && address.any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &address.v6.sin6_addr, text, sizeof text);
+        (void)snprintf(name, LISTEN_NAME_BYTES, "[%s]:%u", text, ntohs(address.v6.sin6_port));
+        return;
+    }
+    inet_ntop(AF_INET, &address.v4.sin_addr, text, sizeof text);
+    (void)snprintf(name, LISTEN_NAME_BYTES, "%s:%u", text, ntohs(address.v4.sin_port));
+}

@@ -1,0 +1,331 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/clock.h"
+#include "imcallbackd/base/log.h"
+#include "private.h"
+#include "tls.h"
+
+// What MHD may use for one connection: its read buffer, the headers, the answer's head.
+#define CONNECTION_MEMORY_BYTES ((size_t)16 << 10)
+
+struct http_loop {
+    struct http_server *server;
+    struct MHD_Daemon *daemon;
+    int epoll_fd; // MHD's own epoll descriptor and event_fd
+    int event_fd; // the inbox has something
+    pthread_t thread;
+    struct http_connection *connections; // this loop's alone
+    struct http_connection *arriving;    // is being handed to MHD
+    unsigned int pending;                // exchanges that the handler has to complete
+    atomic_uint connection_count;        // with those that are still in the inbox
+
+    pthread_mutex_t lock; // guards the inbox: what follows
+    struct http_connection *arrivals;
+    struct http_exchange *completed;
+    bool stopping;
+    atomic_bool wake_wanted;
+};
+
+static void connection_free(struct http_connection *connection)
+{
+    struct http_loop *loop = connection->loop;
+    struct http_server *server = loop->server;
+
+    loop->connection_count--;
+    if (--server->connections == 0 && server->draining) {
+        pthread_mutex_lock(&server->lock);
+        pthread_cond_signal(&server->all_gone);
+        pthread_mutex_unlock(&server->lock);
+    }
+    free(connection);
+}
+
+static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct http_loop *loop = context;
+    struct http_connection *connection;
+
+    (void)mhd;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        connection = loop->arriving;
+        loop->arriving = NULL;
+        connection->next = loop->connections;
+        if (connection->next)
+            connection->next->previous = connection;
+        loop->connections = connection;
+        *socket_context = connection;
+        return;
+    }
+    connection = *socket_context;
+    if (connection->next)
+        connection->next->previous = connection->previous;
+    if (connection->previous)
+        connection->previous->next = connection->next;
+    else
+        loop->connections = connection->next;
+    connection_free(connection);
+}
+
+// GnuTLS asks for the certificate in each handshake.
+static int on_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
+                          const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
+                          unsigned int *chain_length, gnutls_privkey_t *key)
+{
+    struct http_connection *connection = http_connection_of(gnutls_session_get_ptr(session));
+    const struct tls_identity *identity = http_identity_tls(connection->loop->server->identity);
+
+    (void)authorities;
+    (void)authority_count;
+    (void)algorithms;
+    (void)algorithm_count;
+    *chain = identity->chain;
+    *chain_length = identity->chain_length;
+    *key = identity->key;
+    return 0;
+}
+
+// MHD's own words tell of single connections that misbehave.
+static void on_log(void *context, const char *format, va_list arguments) PRINTF_LIKE(2, 0);
+
+static void on_log(void *context, const char *format, va_list arguments)
+{
+    struct buffer text = {0};
+
+    (void)context;
+    if (buffer_print_list(&text, format, arguments) == 0) {
+        if (text.length > 0 && text.data[text.length - 1] == '\n')
+            text.data[text.length - 1] = '\0';
+        log_debug("libmicrohttpd: %s", buffer_text(&text));
+    }
+    buffer_finish(&text);
+}
+
+// Keeps '%' escapes: the target is read raw, and MHD's own view of it is not used.
+static size_t keep_escapes(void *context, struct MHD_Connection *mhd, char *text)
+{
+    (void)context;
+    (void)mhd;
+    return strlen(text);
+}
+
+static struct MHD_Daemon *start_daemon(struct http_loop *loop)
+{
+    struct http_server *server = loop->server;
+
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_TLS | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
+        NULL, http_request_on_data, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_HTTPS_CERT_CALLBACK,
+        on_certificate, MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_URI_LOG_CALLBACK,
+        http_request_on_target, server, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+        http_request_on_over, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, loop, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_CONNECTION_LIMIT, 1U << 30, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_CONNECTION_TIMEOUT, server->settings.idle_timeout_s, MHD_OPTION_END);
+}
+
+static void take_arrivals(struct http_loop *loop, struct http_connection *arrivals)
+{
+    while (arrivals) {
+        struct http_connection *connection = arrivals;
+
+        arrivals = connection->next;
+        connection->next = NULL;
+        loop->arriving = connection;
+        // On failure MHD has closed the descriptor; the connection is still ours unless MHD has told of its end.
+        if (MHD_add_connection(loop->daemon, connection->fd, (struct sockaddr *)&connection->address,
+                               connection->address_length) != MHD_YES &&
+            loop->arriving)
+            connection_free(connection);
+        loop->arriving = NULL;
+    }
+}
+
+// Returns true when the loop has to stop as soon as nothing is pending.
+static bool take_inbox(struct http_loop *loop)
+{
+    struct http_connection *arrivals;
+    struct http_exchange *completed;
+    bool stopping;
+
+    pthread_mutex_lock(&loop->lock);
+    arrivals = loop->arrivals;
+    completed = loop->completed;
+    stopping = loop->stopping;
+    loop->arrivals = NULL;
+    loop->completed = NULL;
+    pthread_mutex_unlock(&loop->lock);
+
+    take_arrivals(loop, arrivals);
+    while (completed) {
+        struct http_exchange *exchange = completed;
+
+        completed = exchange->next;
+        loop->pending--;
+        MHD_resume_connection(exchange->mhd);
+    }
+    return stopping;
+}
+
+// In a drain: ends connections that are between two requests. Reading alone is shut down, so a request that is already
+// in the kernel's buffer is still read and answered before MHD sees the end.
+static void end_idle(struct http_loop *loop)
+{
+    for (struct http_connection *connection = loop->connections; connection; connection = connection->next) {
+        if (connection->exchange || connection->ending)
+            continue;
+        connection->ending = true;
+        (void)shutdown(connection->fd, SHUT_RD);
+    }
+}
+
+// How long the loop may sleep, in ms; -1 for ever.
+static int next_timeout_ms(struct http_loop *loop)
+{
+    MHD_UNSIGNED_LONG_LONG mhd_ms;
+    int timeout_ms = -1;
+
+    if (MHD_get_timeout(loop->daemon, &mhd_ms) == MHD_YES)
+        timeout_ms = mhd_ms < 3600000 ? (int)mhd_ms : 3600000;
+    if (loop->server->draining) {
+        int64_t left_ms = loop->server->drain_idle_at_ms - clock_monotonic_ms();
+
+        if (left_ms < 10)
+            left_ms = 10; // past that moment: look again whether a connection has become idle
+        if (timeout_ms < 0 || left_ms < timeout_ms)
+            timeout_ms = (int)left_ms;
+    }
+    return timeout_ms;
+}
+
+static void *loop_main(void *argument)
+{
+    struct http_loop *loop = argument;
+    struct epoll_event events[2];
+    bool stopping;
+
+    do {
+        int count = epoll_wait(loop->epoll_fd, events, 2, next_timeout_ms(loop));
+        uint64_t times;
+
+        for (int i = 0; i < count; i++) {
+            if (events[i].data.fd == loop->event_fd && read(loop->event_fd, &times, sizeof times) < 0)
+                log_debug("eventfd: %s", strerror(errno));
+        }
+        stopping = take_inbox(loop);
+        (void)MHD_run(loop->daemon);
+        if (loop->server->draining && clock_monotonic_ms() >= loop->server->drain_idle_at_ms)
+            end_idle(loop);
+    } while (!stopping || loop->pending > 0);
+    return NULL;
+}
+
+static int watch(struct http_loop *loop, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void loop_free(struct http_loop *loop)
+{
+    if (loop->daemon)
+        MHD_stop_daemon(loop->daemon);
+    if (loop->epoll_fd >= 0)
+        close(loop->epoll_fd);
+    if (loop->event_fd >= 0)
+        close(loop->event_fd);
+    pthread_mutex_destroy(&loop->lock);
+    free(loop);
+}
+
+int http_loop_start(struct http_server *server, struct http_loop **ret_loop, struct error *error)
+{
+    struct http_loop *loop = calloc(1, sizeof *loop);
+    int r = 0;
+
+    if (!loop)
+        return error_set(error, ENOMEM, "out of memory");
+    loop->server = server;
+    pthread_mutex_init(&loop->lock, NULL);
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    loop->daemon = start_daemon(loop);
+    if (!loop->daemon)
+        r = error_set(error, EIO, "libmicrohttpd does not start; is its TLS support missing?");
+    else if (watch(loop, loop->event_fd) < 0 ||
+             watch(loop, MHD_get_daemon_info(loop->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd) < 0)
+        r = error_set(error, errno, "cannot set up an event loop: %s", strerror(errno));
+    else if (pthread_create(&loop->thread, NULL, loop_main, loop) != 0)
+        r = error_set(error, EAGAIN, "cannot start a thread");
+    if (r < 0) {
+        loop_free(loop);
+        return r;
+    }
+    *ret_loop = loop;
+    return 0;
+}
+
+void http_loop_add(struct http_loop *loop, struct http_connection *connection)
+{
+    connection->loop = loop;
+    loop->connection_count++;
+    loop->server->connections++;
+    pthread_mutex_lock(&loop->lock);
+    connection->next = loop->arrivals;
+    loop->arrivals = connection;
+    pthread_mutex_unlock(&loop->lock);
+    loop->wake_wanted = true;
+}
+
+// The completion arrives through this loop's inbox, so it cannot overtake the suspension.
+void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange)
+{
+    loop->pending++;
+    MHD_suspend_connection(exchange->mhd);
+}
+
+void http_loop_complete(struct http_loop *loop, struct http_exchange *exchange)
+{
+    pthread_mutex_lock(&loop->lock);
+    exchange->next = loop->completed;
+    loop->completed = exchange;
+    pthread_mutex_unlock(&loop->lock);
+    loop->wake_wanted = true;
+}
+
+void http_loop_wake(struct http_loop *loop)
+{
+    if (atomic_exchange(&loop->wake_wanted, false))
+        http_loop_nudge(loop);
+}
+
+void http_loop_nudge(struct http_loop *loop)
+{
+    uint64_t one = 1;
+
+    // Can only fail when the counter is full, and then the loop is awake anyway.
+    if (write(loop->event_fd, &one, sizeof one) < 0)
+        log_debug("eventfd: %s", strerror(errno));
+}
+
+unsigned int http_loop_connections(const struct http_loop *loop)
+{
+    return loop->connection_count;
+}
+
+void http_loop_stop(struct http_loop *loop)
+{
+    if (!loop)
+        return;
+    pthread_mutex_lock(&loop->lock);
+    loop->stopping = true;
+    pthread_mutex_unlock(&loop->lock);
+    http_loop_nudge(loop);
+    pthread_join(loop->thread, NULL);
+    loop_free(loop);
+}

@@ -1,0 +1,88 @@
+// What the files of this room share. A connection belongs to one loop and is touched by that loop's thread alone, from
+// the moment it is taken out of the inbox.
+#pragma once
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "imcallbackd/http/server.h"
+
+#include <microhttpd.h>
+
+struct http_acceptor;
+struct http_loop;
+
+// One TCP connection, from accept to close.
+struct http_connection {
+    struct http_loop *loop;
+    int fd;
+    struct sockaddr_storage address;
+    socklen_t address_length;
+    char remote_address[INET6_ADDRSTRLEN];
+    struct http_exchange *exchange; // the request that is being received or answered; NULL between two
+    bool ending;                    // idle in a drain: reading was shut down
+    struct http_connection *previous, *next;
+};
+
+enum http_phase {
+    HTTP_PHASE_TARGET,  // the request line came
+    HTTP_PHASE_BODY,    // the head was accepted, or refused with the body to be dropped
+    HTTP_PHASE_PENDING, // suspended: the handler will complete it
+    HTTP_PHASE_ANSWERED,
+};
+
+// One request and its answer.
+struct http_exchange {
+    struct http_request request; // first, so that the handler's view leads back here
+    struct http_connection *connection;
+    struct MHD_Connection *mhd;
+    enum http_phase phase;
+    bool handled; // handler.head saw it, so handler.over must
+    const char *target;
+    struct http_answer *answer; // decided, not queued yet
+    struct http_exchange *next; // in the loop's inbox
+};
+
+struct http_server {
+    struct http_settings settings;
+    struct http_handler handler;
+    const struct http_identity *identity;
+    struct http_loop **loops; // settings.threads of them
+    struct http_acceptor *acceptor;
+    atomic_bool draining;
+    atomic_bool stopping;     // nothing new is handed to the handler any more
+    int64_t drain_idle_at_ms; // from then on idle connections are ended; written before draining is set
+    pthread_mutex_t lock;
+    pthread_cond_t all_gone; // the last connection of a drain is closed
+    atomic_uint connections;
+};
+
+// loop.c: one thread with its own MHD daemon.
+int http_loop_start(struct http_server *server, struct http_loop **ret_loop, struct error *error) MUST_CHECK;
+void http_loop_add(struct http_loop *loop, struct http_connection *connection); // any thread; takes the connection over
+void http_loop_complete(struct http_loop *loop, struct http_exchange *exchange); // any thread
+void http_loop_wake(struct http_loop *loop); // any thread; only when something was added or completed since
+void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange); // the loop's thread: it is pending now
+void http_loop_nudge(struct http_loop *loop);                                   // any thread; always
+unsigned int http_loop_connections(const struct http_loop *loop);
+void http_loop_stop(struct http_loop *loop);
+
+// acceptor.c: the thread that accepts and deals connections out to the loops.
+int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_acceptor,
+                        struct error *error) MUST_CHECK;
+void http_acceptor_stop(struct http_acceptor *acceptor);
+
+// request.c: MHD's callbacks for requests.
+void *http_request_on_target(void *server, const char *target, struct MHD_Connection *mhd);
+enum MHD_Result http_request_on_data(void *server, struct MHD_Connection *mhd, const char *url, const char *method,
+                                     const char *version, const char *data, size_t *length, void **exchange);
+void http_request_on_over(void *server, struct MHD_Connection *mhd, void **exchange,
+                          enum MHD_RequestTerminationCode how);
+
+static inline struct http_connection *http_connection_of(struct MHD_Connection *mhd)
+{
+    return MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}

@@ -1,0 +1,107 @@
+#include "imcallbackd/http/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "imcallbackd/base/clock.h"
+#include "imcallbackd/base/log.h"
+#include "private.h"
+
+// How long an idle connection stays open in a drain. A caller that sends on it meanwhile is answered, with the word
+// that the connection closes; one that is cut off without that word may lose an event.
+#define DRAIN_GRACE_MS 1000
+
+// MHD found itself in a state that it cannot go on from. It aborts; so do we, and the event that was not acknowledged
+// was not acknowledged.
+static void on_panic(void *context, const char *file, unsigned int line, const char *reason)
+{
+    (void)context;
+    log_crit("libmicrohttpd gave up at %s:%u: %s", file, line, reason);
+    abort();
+}
+
+int http_server_create(const struct http_settings *settings, const struct http_identity *identity,
+                       const struct http_handler *handler, struct http_server **ret_server, struct error *error)
+{
+    struct http_server *server = calloc(1, sizeof *server);
+    pthread_condattr_t monotonic;
+
+    if (!server)
+        return error_set(error, ENOMEM, "out of memory");
+    MHD_set_panic_func(on_panic, NULL);
+    server->settings = *settings;
+    server->handler = *handler;
+    server->identity = identity;
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->all_gone, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    server->loops = calloc(settings->threads, sizeof *server->loops);
+    if (!server->loops) {
+        http_server_destroy(server);
+        return error_set(error, ENOMEM, "out of memory");
+    }
+    *ret_server = server;
+    return 0;
+}
+
+int http_server_start(struct http_server *server, struct error *error)
+{
+    int r = 0;
+
+    for (unsigned int i = 0; i < server->settings.threads && r == 0; i++)
+        r = http_loop_start(server, &server->loops[i], error);
+    if (r == 0)
+        r = http_acceptor_start(server, &server->acceptor, error);
+    return r;
+}
+
+void http_request_complete(struct http_request *request, struct http_answer *answer)
+{
+    struct http_exchange *exchange = (struct http_exchange *)request;
+
+    exchange->answer = answer;
+    http_loop_complete(exchange->connection->loop, exchange);
+}
+
+void http_server_wake(struct http_server *server)
+{
+    for (unsigned int i = 0; i < server->settings.threads; i++)
+        http_loop_wake(server->loops[i]);
+}
+
+unsigned int http_server_drain(struct http_server *server, int timeout_ms)
+{
+    int64_t give_up_ms = clock_monotonic_ms() + timeout_ms;
+    struct timespec give_up = {.tv_sec = give_up_ms / 1000, .tv_nsec = give_up_ms % 1000 * 1000000};
+
+    http_acceptor_stop(server->acceptor);
+    server->acceptor = NULL;
+    server->drain_idle_at_ms = clock_monotonic_ms() + DRAIN_GRACE_MS;
+    server->draining = true;
+    for (unsigned int i = 0; i < server->settings.threads; i++)
+        http_loop_nudge(server->loops[i]);
+    pthread_mutex_lock(&server->lock);
+    while (server->connections > 0) {
+        if (pthread_cond_timedwait(&server->all_gone, &server->lock, &give_up) == ETIMEDOUT)
+            break;
+    }
+    pthread_mutex_unlock(&server->lock);
+    return server->connections;
+}
+
+void http_server_destroy(struct http_server *server)
+{
+    if (!server)
+        return;
+    http_acceptor_stop(server->acceptor);
+    server->stopping = true;
+    for (unsigned int i = 0; server->loops && i < server->settings.threads; i++)
+        http_loop_stop(server->loops[i]);
+    free(server->loops);
+    pthread_cond_destroy(&server->all_gone);
+    pthread_mutex_destroy(&server->lock);
+    free(server);
+}

@@ -1,0 +1,48 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "imcallbackd/command/command.h"
+
+static void print_help(FILE *file)
+{
+    fprintf(file, "imcallbackd records the callback of disbanded groups: HTTPS in, SQLite out.\n\nUsage:\n");
+    for (const struct command *command = commands; command->name; command++)
+        fprintf(file, "  imcallbackd %-42s %s\n", command->usage, command->summary);
+    fprintf(file, "  imcallbackd --version\n"
+                  "  imcallbackd --help, imcallbackd COMMAND --help\n");
+}
+
+static void print_command_help(const struct command *command)
+{
+    printf("Usage: imcallbackd %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+
+    if (strcmp(name, "--version") == 0) {
+        puts("imcallbackd " IMCALLBACKD_VERSION);
+        return 0;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    for (const struct command *command = commands; command->name; command++) {
+        if (strcmp(name, command->name) != 0)
+            continue;
+        for (int i = 2; i < argc; i++) {
+            if (strcmp(argv[i], "--help") == 0) {
+                print_command_help(command);
+                return 0;
+            }
+        }
+        return command->run(argc - 1, argv + 1);
+    }
+    if (*name == '\0')
+        fprintf(stderr, "imcallbackd: no command is given; see imcallbackd --help\n");
+    else
+        fprintf(stderr, "imcallbackd: '%s' is no command; see imcallbackd --help\n", name);
+    return EXIT_USAGE;
+}
