@@ -105,7 +105,8 @@ static int start_receiver(struct service *service, struct error *error)
 
 static void stop_receiver(struct service *service)
 {
-    receiver_log_totals(service->receiver);
+    if (service->receiver)
+        receiver_log_totals(service->receiver);
     receiver_destroy(service->receiver);
 }
 
@@ -153,10 +154,14 @@ static int start_server(struct service *service, struct error *error)
         .body_limit_bytes = config->limits_body.number,
         .idle_timeout_s = (unsigned int)(config->limits_idle_timeout.number / 1000),
     };
+    int r;
 
-    receiver_connect(service->receiver, service->store, NULL);
-    return http_server_create(&http, service->settings.identity, receiver_handler(service->receiver), &service->server,
-                              error);
+    r = http_server_create(&http, service->settings.identity, receiver_handler(service->receiver), &service->server,
+                           error);
+    if (r < 0)
+        return r;
+    receiver_connect(service->receiver, service->store, service->server);
+    return http_server_start(service->server, error);
 }
 
 static void stop_server(struct service *service)
@@ -164,7 +169,7 @@ static void stop_server(struct service *service)
     http_server_destroy(service->server);
 }
 
-// What starts, in this order; it is taken down in the mirrored one.
+// What starts, in this order; it is taken down in the mirrored one. A stop also takes what was started by half.
 static const struct stage {
     int (*start)(struct service *service, struct error *error);
     void (*stop)(struct service *service);
@@ -244,7 +249,6 @@ int command_serve(int argc, char **argv)
         run(&service, &signals);
     else
         log_error("%s", error.text);
-    // The stage that failed has nothing to stop, but for the settings, which may be half read.
-    stop_stages(&service, r == 0 || started == 1 ? started : started - 1);
+    stop_stages(&service, started);
     return r < 0 || service.store_broken ? 1 : 0;
 }
