@@ -8,7 +8,6 @@
 #include "tls.h"
 
 #define MAX_PEM_BYTES ((size_t)1 << 20)
-#define MAX_CHAIN     16
 
 struct http_identity {
     struct tls_identity tls;
@@ -35,8 +34,8 @@ static int load_chain(struct http_identity *identity, const char *path, struct e
     }
     identity->valid_from_ms = (int64_t)gnutls_x509_crt_get_activation_time(chain[0]) * 1000;
     identity->expires_ms = (int64_t)gnutls_x509_crt_get_expiration_time(chain[0]) * 1000;
-    identity->tls.chain_length = MAX_CHAIN;
-    identity->tls.chain = calloc(MAX_CHAIN, sizeof *identity->tls.chain);
+    identity->tls.chain_length = count;
+    identity->tls.chain = calloc(count, sizeof *identity->tls.chain);
     r = identity->tls.chain ? gnutls_pcert_import_x509_list(identity->tls.chain, chain, &identity->tls.chain_length, 0)
                             : GNUTLS_E_MEMORY_ERROR;
     if (r < 0) {

@@ -122,14 +122,18 @@ static void take_body(struct http_server *server, struct http_exchange *exchange
 
 static enum MHD_Result on_end(struct http_server *server, struct http_exchange *exchange)
 {
-    if (!exchange->answer) {
+    struct http_answer *answer = exchange->answer;
+
+    if (!answer) {
         exchange->request.received_at_ms = clock_realtime_ms();
         exchange->phase = HTTP_PHASE_PENDING;
-        exchange->answer = server->handler.body(server->handler.context, &exchange->request);
-        if (!exchange->answer) {
+        answer = server->handler.body(server->handler.context, &exchange->request);
+        if (!answer) {
+            // From here on exchange->answer belongs to http_request_complete, which may have set it already.
             http_loop_suspend(exchange->connection->loop, exchange);
             return MHD_YES;
         }
+        exchange->answer = answer;
     }
     return send_answer(server, exchange);
 }

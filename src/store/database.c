@@ -1,0 +1,280 @@
+#include "database.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/buffer.h"
+#include "schema.h"
+
+#define BUSY_TIMEOUT_MS 5000
+#define FILE_MODE       0640 // the group reads; SQLite gives its side files the same mode
+
+// Frames go into the log and come back with a checkpoint, so its length settles by itself; only a reader that stays
+// makes it long, and this makes it short again afterwards.
+#define CONFIGURE_SQL                                                                                                  \
+    "PRAGMA synchronous = FULL;"                                                                                       \
+    "PRAGMA journal_size_limit = 33554432;"                                                                            \
+    "PRAGMA mmap_size = 0;"                                                                                            \
+    "PRAGMA temp_store = MEMORY;"
+
+int database_error(sqlite3 *connection, struct error *error)
+{
+    static const struct {
+        int code, errno_value;
+        const char *remedy;
+    } remedies[] = {
+        {SQLITE_NOTADB, EINVAL, "; move the file away or set another path"},
+        {SQLITE_CORRUPT, EIO, "; restore it from a backup, or move it away to begin a new one"},
+        {SQLITE_FULL, ENOSPC, "; make room"},
+        {SQLITE_BUSY, EBUSY, "; another process is in the way (fuser lists it): end that one"},
+        {SQLITE_READONLY, EACCES, "; give it to the user that the daemon runs as"},
+        {SQLITE_CANTOPEN, EACCES, "; look at the owner and the mode of it and its directory"},
+        {SQLITE_IOERR, EIO, "; look for the disk's errors in the kernel's log"},
+        {SQLITE_NOMEM, ENOMEM, ""},
+    };
+    int code = sqlite3_extended_errcode(connection), primary = code & 0xff;
+    int cause = primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN ? sqlite3_system_errno(connection) : 0;
+
+    for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++) {
+        if (remedies[i].code == primary)
+            return error_set(error, remedies[i].errno_value, "%s%s%s (SQLite code %d)%s", sqlite3_errmsg(connection),
+                             cause ? ": " : "", cause ? strerror(cause) : "", code, remedies[i].remedy);
+    }
+    return error_set(error, EIO, "%s (SQLite code %d)", sqlite3_errmsg(connection), code);
+}
+
+// What the path really is, because SQLite puts its side files beside that. The caller frees *ret_file.
+static int resolve(const char *path, char **ret_file, struct error *error)
+{
+    *ret_file = realpath(path, NULL);
+    if (!*ret_file && errno == ENOENT)
+        *ret_file = strdup(path);
+    return *ret_file ? 0 : error_set(error, errno, "%s", strerror(errno));
+}
+
+static int check_directory(const char *file, struct error *error)
+{
+    char *copy = strdup(file);
+    struct buffer inside = {0}; // with "/." behind, so that a directory is insisted on
+    const char *directory;
+    int r = 0;
+
+    directory = copy ? dirname(copy) : NULL;
+    if (!directory || buffer_print(&inside, "%s/.", directory) < 0)
+        r = error_set(error, ENOMEM, "out of memory");
+    else if (faccessat(AT_FDCWD, inside.data, W_OK | X_OK, AT_EACCESS) < 0 && errno == ENOENT)
+        r = error_set(error, ENOENT, "the directory %s does not exist; create it for the user that the daemon runs as",
+                      directory);
+    else if (faccessat(AT_FDCWD, inside.data, W_OK | X_OK, AT_EACCESS) < 0)
+        r = error_set(error, errno, "the directory %s cannot be written, and SQLite needs to: %s", directory,
+                      strerror(errno));
+    free(copy);
+    buffer_finish(&inside);
+    return r;
+}
+
+static bool side_file_exists(const char *file, const char *suffix)
+{
+    struct buffer name = {0};
+    bool exists = buffer_print(&name, "%s%s", file, suffix) == 0 && access(name.data, F_OK) == 0;
+
+    buffer_finish(&name);
+    return exists;
+}
+
+// Opens for reading without leaving a trace: without a log the file alone is all there is, with one the log's index is
+// read as it is, and only where that is missing SQLite makes one.
+static int open_untouched(const char *file, sqlite3 **ret_connection)
+{
+    const char *how = !side_file_exists(file, "-wal")  ? "immutable=1"
+                      : side_file_exists(file, "-shm") ? "readonly_shm=1"
+                                                       : "";
+    struct buffer uri = {0};
+    int code = SQLITE_OK, r = buffer_print(&uri, "file:");
+
+    for (const char *at = file; *at && r == 0; at++)
+        r = buffer_print(&uri, "%%%02x", (unsigned int)(unsigned char)*at);
+    if (r == 0)
+        r = buffer_print(&uri, "?%s", how);
+    code = r < 0 ? SQLITE_NOMEM
+                 : sqlite3_open_v2(uri.data, ret_connection,
+                                   SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                                   NULL);
+    buffer_finish(&uri);
+    return code;
+}
+
+static int check_file(const char *file, struct error *error)
+{
+    sqlite3 *connection = NULL;
+    struct stat status;
+    bool empty;
+    int r;
+
+    if (stat(file, &status) < 0)
+        return errno == ENOENT ? 0 : error_set(error, errno, "%s", strerror(errno));
+    if (!S_ISREG(status.st_mode))
+        return error_set(error, EINVAL, "this is not a file; set another path");
+    if (faccessat(AT_FDCWD, file, R_OK | W_OK, AT_EACCESS) < 0)
+        return error_set(error, errno, "it cannot be read and written: %s; give it to the user that the daemon runs as",
+                         strerror(errno));
+    if (open_untouched(file, &connection) != SQLITE_OK) {
+        r = database_error(connection, error);
+    } else {
+        sqlite3_busy_timeout(connection, BUSY_TIMEOUT_MS);
+        r = schema_inspect(connection, &empty, error);
+    }
+    sqlite3_close(connection);
+    return r;
+}
+
+static int check(const char *file, struct error *error)
+{
+    int r = check_directory(file, error);
+
+    return r < 0 ? r : check_file(file, error);
+}
+
+int database_check(const char *path, struct error *error)
+{
+    char *file = NULL;
+    int r = resolve(path, &file, error);
+
+    if (r == 0)
+        r = check(file, error);
+    if (r < 0)
+        error_wrap(error, "%s", path);
+    free(file);
+    return r;
+}
+
+// Creates the file when it is missing, whatever the umask is, and takes it. A second daemon on the same file would be a
+// second connection that writes and checkpoints, which SQLite before 3.51.3 does not survive for sure.
+static int lock_file(struct database *database, struct error *error)
+{
+    int fd = open(database->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, FILE_MODE);
+
+    if (fd >= 0)
+        (void)fchmod(fd, FILE_MODE);
+    else
+        fd = open(database->path, O_RDWR | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return error_set(error, errno, "%s", strerror(errno));
+    database->lock_fd = fd;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return error_set(error, errno == EWOULDBLOCK ? EBUSY : errno, "%s",
+                         errno == EWOULDBLOCK ? "another imcallbackd records into it; stop that one first"
+                                              : strerror(errno));
+    return 0;
+}
+
+// Takes the place of SQLite's own hook, which would checkpoint inside a commit.
+static int remember_frames(void *context, sqlite3 *connection, const char *name, int frames)
+{
+    struct database *database = context;
+
+    (void)connection;
+    (void)name;
+    if (frames <= database->wal_frames)
+        database->wal_frames_tried = 0; // the log began anew
+    database->wal_frames = frames;
+    return SQLITE_OK;
+}
+
+static int configure(struct database *database, struct error *error)
+{
+    sqlite3 *connection = database->connection;
+    sqlite3_stmt *statement;
+    bool wal;
+
+    if (sqlite3_prepare_v2(connection, "PRAGMA journal_mode = WAL", -1, &statement, NULL) != SQLITE_OK)
+        return database_error(connection, error);
+    if (sqlite3_step(statement) != SQLITE_ROW) {
+        (void)sqlite3_finalize(statement);
+        return database_error(connection, error);
+    }
+    wal = sqlite3_stricmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0;
+    (void)sqlite3_finalize(statement);
+    if (!wal)
+        return error_set(error, ENOTSUP, "SQLite's WAL mode does not work here; the file must lie on a local disk");
+    if (sqlite3_exec(connection, CONFIGURE_SQL, NULL, NULL, NULL) != SQLITE_OK)
+        return database_error(connection, error);
+    sqlite3_wal_hook(connection, remember_frames, database);
+    return 0;
+}
+
+static int connect(struct database *database, struct error *error)
+{
+    int code = sqlite3_open_v2(database->path, &database->connection,
+                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    sqlite3 *connection = database->connection;
+    bool empty;
+    int r;
+
+    if (code != SQLITE_OK)
+        return database_error(connection, error);
+    (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_busy_timeout(connection, BUSY_TIMEOUT_MS);
+    // Once more, now under the lock: it may have been made in between.
+    r = schema_inspect(connection, &empty, error);
+    if (r == 0)
+        r = configure(database, error);
+    if (r == 0 && empty)
+        r = schema_create(connection, error);
+    if (r < 0)
+        return r;
+    // After a failed fsync the system may take pages for clean that never reached the disk, so all that recovery found
+    // is written and synced once more. A log that a reader keeps from ending would go on behind such a gap.
+    if (database_checkpoint(database, SQLITE_CHECKPOINT_TRUNCATE) != SQLITE_OK) {
+        r = database_error(connection, error);
+        error_wrap(error, "the write-ahead log cannot be written back");
+    }
+    return r;
+}
+
+int database_open(struct database *database, const char *path, struct error *error)
+{
+    int r;
+
+    *database = (struct database){.lock_fd = -1};
+    r = resolve(path, &database->path, error);
+    if (r == 0)
+        r = check(database->path, error);
+    if (r == 0)
+        r = lock_file(database, error);
+    if (r == 0)
+        r = connect(database, error);
+    if (r < 0) {
+        error_wrap(error, "%s", path);
+        database_close(database);
+    }
+    return r;
+}
+
+bool database_checkpoint_due(const struct database *database, int frames)
+{
+    return database->wal_frames - database->wal_frames_tried >= frames;
+}
+
+int database_checkpoint(struct database *database, int mode)
+{
+    database->wal_frames_tried = database->wal_frames;
+    return sqlite3_wal_checkpoint_v2(database->connection, NULL, mode, NULL, NULL);
+}
+
+void database_close(struct database *database)
+{
+    sqlite3_close(database->connection);
+    if (database->lock_fd >= 0)
+        close(database->lock_fd); // only now: closing any descriptor of the file drops SQLite's locks on it
+    free(database->path);
+    *database = (struct database){.lock_fd = -1};
+}

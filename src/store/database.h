@@ -1,0 +1,37 @@
+// The database file and the one connection that writes to it: opening, refusing, checkpoints. Used by one thread at a
+// time.
+#pragma once
+
+#include <stdbool.h>
+
+#include "imcallbackd/base/error.h"
+
+#include <sqlite3.h>
+
+struct database {
+    sqlite3 *connection;
+    char *path;
+    int lock_fd; // holds the lock that keeps a second daemon out
+    int wal_frames;
+    int wal_frames_tried; // as many there were at the last checkpoint
+};
+
+// Takes the file for this process, opens or creates it, brings the schema up, and writes back and syncs anew what is in
+// the write-ahead log. The database must not move in memory from now on. A file that is not ours stays as it is.
+int database_open(struct database *database, const char *path, struct error *error) MUST_CHECK;
+
+// Could database_open do its work? Changes nothing and needs no lock: goes beside a running daemon.
+int database_check(const char *path, struct error *error) MUST_CHECK;
+
+// Have so many frames gone into the write-ahead log since the last checkpoint was tried?
+bool database_checkpoint_due(const struct database *database, int frames);
+
+// mode: SQLITE_CHECKPOINT_PASSIVE or _TRUNCATE. Returns SQLite's code.
+int database_checkpoint(struct database *database, int mode);
+
+// Writes nothing: who wants the log written back does a checkpoint before. Both side files stay, empty or not, because
+// readers without the right to create them cannot read a database in WAL mode otherwise.
+void database_close(struct database *database);
+
+// The connection's last error in words with the remedy. Returns the -errno that comes nearest.
+int database_error(sqlite3 *connection, struct error *error);

@@ -1,0 +1,106 @@
+#include "schema.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "database.h"
+
+// SQLite keeps the text of each CREATE as it stands here, so the comments inside are for who reads `.schema`.
+//
+// The identity starts with the time so that new entries go to its end; it tells nothing about events without a time,
+// as NULL equals nothing. There is deliberately no index on member_account: it would make recording ten times slower.
+static const char schema_sql[] =
+    "BEGIN IMMEDIATE;\n"
+    "CREATE TABLE destroyed_group (\n"
+    "    -- One row for each event Group.CallbackAfterGroupDestroyed. Text that did not come is ''.\n"
+    "    -- Times are milliseconds since 1970 in UTC; the view destroyed_group_log shows them as text.\n"
+    "    id INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of recording, never used again\n"
+    "    sdk_appid INTEGER NOT NULL,\n"
+    "    group_id TEXT NOT NULL, -- used anew by the service once the group is gone\n"
+    "    event_time_ms INTEGER, -- NULL: did not come\n"
+    "    type TEXT NOT NULL,\n"
+    "    owner_account TEXT NOT NULL,\n"
+    "    operator_account TEXT NOT NULL,\n"
+    "    name TEXT NOT NULL,\n"
+    "    member_count INTEGER, -- NULL: no list came, as for communities; 0: an empty one\n"
+    "    opt_platform TEXT NOT NULL,\n"
+    "    client_ip TEXT NOT NULL, -- as the caller says\n"
+    "    remote_address TEXT NOT NULL, -- as we saw it\n"
+    "    received_at_ms INTEGER NOT NULL,\n"
+    "    body BLOB -- the bytes as they came; NULL: not kept\n"
+    ") STRICT;\n"
+    "CREATE UNIQUE INDEX destroyed_group_identity ON destroyed_group (sdk_appid, event_time_ms, group_id);\n"
+    "CREATE TABLE destroyed_group_member (\n"
+    "    destroyed_group_id INTEGER NOT NULL, -- destroyed_group.id\n"
+    "    position INTEGER NOT NULL, -- in MemberList, from 0\n"
+    "    member_account TEXT NOT NULL,\n"
+    "    PRIMARY KEY (destroyed_group_id, position)\n"
+    ") STRICT, WITHOUT ROWID;\n"
+    "CREATE TABLE rejected_callback (\n"
+    "    -- Genuine callbacks that were not understood or contradict a recorded event. Bounded: the oldest go first.\n"
+    "    id INTEGER PRIMARY KEY AUTOINCREMENT,\n"
+    "    received_at_ms INTEGER NOT NULL,\n"
+    "    remote_address TEXT NOT NULL,\n"
+    "    sdk_appid INTEGER NOT NULL,\n"
+    "    callback_command TEXT NOT NULL,\n"
+    "    reason TEXT NOT NULL,\n"
+    "    body BLOB NOT NULL -- the bytes as they came\n"
+    ") STRICT;\n"
+    "CREATE VIEW destroyed_group_log AS SELECT\n"
+    "    id, sdk_appid, group_id,\n"
+    "    strftime('%Y-%m-%dT%H:%M:%fZ', event_time_ms / 1000.0, 'unixepoch') AS event_time,\n"
+    "    type, owner_account, operator_account, name, member_count, opt_platform, client_ip, remote_address,\n"
+    "    strftime('%Y-%m-%dT%H:%M:%fZ', received_at_ms / 1000.0, 'unixepoch') AS received_at,\n"
+    "    body\n"
+    "FROM destroyed_group;\n"
+    "PRAGMA user_version = 1;\n"
+    "COMMIT;\n";
+
+static_assert(SCHEMA_VERSION == 1, "schema_sql says so too");
+
+static const char inspect_sql[] =
+    "SELECT (SELECT user_version FROM pragma_user_version), count(*), count(*) FILTER (WHERE name IN ("
+    "'destroyed_group', 'destroyed_group_identity', 'destroyed_group_member', 'rejected_callback', "
+    "'destroyed_group_log')) FROM sqlite_schema";
+
+static const int our_object_count = 5;
+
+int schema_inspect(sqlite3 *db, bool *ret_empty, struct error *error)
+{
+    int version, objects, ours;
+    sqlite3_stmt *statement;
+
+    if (sqlite3_prepare_v2(db, inspect_sql, -1, &statement, NULL) != SQLITE_OK)
+        return database_error(db, error);
+    if (sqlite3_step(statement) != SQLITE_ROW) {
+        (void)sqlite3_finalize(statement);
+        return database_error(db, error);
+    }
+    version = sqlite3_column_int(statement, 0);
+    objects = sqlite3_column_int(statement, 1);
+    ours = sqlite3_column_int(statement, 2);
+    (void)sqlite3_finalize(statement);
+    *ret_empty = version == 0 && objects == 0;
+    if (*ret_empty || (version == SCHEMA_VERSION && ours == our_object_count))
+        return 0;
+    if (version > SCHEMA_VERSION)
+        return error_set(error, EINVAL,
+                         "its user_version is %d and this imcallbackd knows %d: install the newer imcallbackd that wrote "
+                         "it, or set another path. Nothing was changed",
+                         version, SCHEMA_VERSION);
+    return error_set(error, EINVAL,
+                     "this is the database of another program (user_version %d, %d of %d tables, indexes and views are "
+                     "ours): set another path. Nothing was changed",
+                     version, ours, objects);
+}
+
+int schema_create(sqlite3 *db, struct error *error)
+{
+    int r;
+
+    if (sqlite3_exec(db, schema_sql, NULL, NULL, NULL) == SQLITE_OK)
+        return 0;
+    r = database_error(db, error);
+    (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    return r;
+}
