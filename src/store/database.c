@@ -15,13 +15,13 @@
 #define BUSY_TIMEOUT_MS 5000
 #define FILE_MODE       0640 // the group reads; SQLite gives its side files the same mode
 
-// Frames go into the log and come back with a checkpoint, so its length settles by itself; only a reader that stays
-// makes it long, and this makes it short again afterwards.
-#define CONFIGURE_SQL                                                                                                  \
-    "PRAGMA synchronous = FULL;"                                                                                       \
-    "PRAGMA journal_size_limit = 33554432;"                                                                            \
-    "PRAGMA mmap_size = 0;"                                                                                            \
-    "PRAGMA temp_store = MEMORY;"
+// SQLite's own checkpoints would run inside commits. The log's length settles by itself; only a reader that stays makes
+// it long, and the limit makes it short again afterwards.
+static const char configure_sql[] = "PRAGMA synchronous = FULL;"
+                                    "PRAGMA wal_autocheckpoint = 0;"
+                                    "PRAGMA journal_size_limit = 33554432;"
+                                    "PRAGMA mmap_size = 0;"
+                                    "PRAGMA temp_store = MEMORY;";
 
 int database_error(sqlite3 *connection, struct error *error)
 {
@@ -53,9 +53,9 @@ int database_error(sqlite3 *connection, struct error *error)
 static int resolve(const char *path, char **ret_file, struct error *error)
 {
     *ret_file = realpath(path, NULL);
-    if (!*ret_file && errno == ENOENT)
-        *ret_file = strdup(path);
-    return *ret_file ? 0 : error_set(error, errno, "%s", strerror(errno));
+    if (!*ret_file)
+        *ret_file = strdup(path); // whatever is wrong with it, the checks say it better
+    return *ret_file ? 0 : error_set(error, ENOMEM, "out of memory");
 }
 
 static int check_directory(const char *file, struct error *error)
@@ -174,22 +174,8 @@ static int lock_file(struct database *database, struct error *error)
     return 0;
 }
 
-// Takes the place of SQLite's own hook, which would checkpoint inside a commit.
-static int remember_frames(void *context, sqlite3 *connection, const char *name, int frames)
+static int configure(sqlite3 *connection, struct error *error)
 {
-    struct database *database = context;
-
-    (void)connection;
-    (void)name;
-    if (frames <= database->wal_frames)
-        database->wal_frames_tried = 0; // the log began anew
-    database->wal_frames = frames;
-    return SQLITE_OK;
-}
-
-static int configure(struct database *database, struct error *error)
-{
-    sqlite3 *connection = database->connection;
     sqlite3_stmt *statement;
     bool wal;
 
@@ -203,13 +189,12 @@ static int configure(struct database *database, struct error *error)
     (void)sqlite3_finalize(statement);
     if (!wal)
         return error_set(error, ENOTSUP, "SQLite's WAL mode does not work here; the file must lie on a local disk");
-    if (sqlite3_exec(connection, CONFIGURE_SQL, NULL, NULL, NULL) != SQLITE_OK)
+    if (sqlite3_exec(connection, configure_sql, NULL, NULL, NULL) != SQLITE_OK)
         return database_error(connection, error);
-    sqlite3_wal_hook(connection, remember_frames, database);
     return 0;
 }
 
-static int connect(struct database *database, struct error *error)
+static int open_connection(struct database *database, struct error *error)
 {
     int code = sqlite3_open_v2(database->path, &database->connection,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
@@ -226,7 +211,7 @@ static int connect(struct database *database, struct error *error)
     // Once more, now under the lock: it may have been made in between.
     r = schema_inspect(connection, &empty, error);
     if (r == 0)
-        r = configure(database, error);
+        r = configure(connection, error);
     if (r == 0 && empty)
         r = schema_create(connection, error);
     if (r < 0)
@@ -251,7 +236,7 @@ int database_open(struct database *database, const char *path, struct error *err
     if (r == 0)
         r = lock_file(database, error);
     if (r == 0)
-        r = connect(database, error);
+        r = open_connection(database, error);
     if (r < 0) {
         error_wrap(error, "%s", path);
         database_close(database);
@@ -259,14 +244,23 @@ int database_open(struct database *database, const char *path, struct error *err
     return r;
 }
 
+// Pages that the connection has written, which in WAL mode are frames of the log, since this was last reset.
+static int frames_written(const struct database *database, bool reset)
+{
+    int frames = 0, unused;
+
+    (void)sqlite3_db_status(database->connection, SQLITE_DBSTATUS_CACHE_WRITE, &frames, &unused, reset);
+    return frames;
+}
+
 bool database_checkpoint_due(const struct database *database, int frames)
 {
-    return database->wal_frames - database->wal_frames_tried >= frames;
+    return frames_written(database, false) >= frames;
 }
 
 int database_checkpoint(struct database *database, int mode)
 {
-    database->wal_frames_tried = database->wal_frames;
+    (void)frames_written(database, true);
     return sqlite3_wal_checkpoint_v2(database->connection, NULL, mode, NULL, NULL);
 }
 

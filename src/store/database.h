@@ -12,12 +12,10 @@ struct database {
     sqlite3 *connection;
     char *path;
     int lock_fd; // holds the lock that keeps a second daemon out
-    int wal_frames;
-    int wal_frames_tried; // as many there were at the last checkpoint
 };
 
 // Takes the file for this process, opens or creates it, brings the schema up, and writes back and syncs anew what is in
-// the write-ahead log. The database must not move in memory from now on. A file that is not ours stays as it is.
+// the write-ahead log. A file that is not ours stays as it is.
 int database_open(struct database *database, const char *path, struct error *error) MUST_CHECK;
 
 // Could database_open do its work? Changes nothing and needs no lock: goes beside a running daemon.

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 
 #include "database.h"
 
@@ -84,10 +85,11 @@ int schema_inspect(sqlite3 *db, bool *ret_empty, struct error *error)
     if (*ret_empty || (version == SCHEMA_VERSION && ours == our_object_count))
         return 0;
     if (version > SCHEMA_VERSION)
-        return error_set(error, EINVAL,
-                         "its user_version is %d and this imcallbackd knows %d: install the newer imcallbackd that wrote "
-                         "it, or set another path. Nothing was changed",
-                         version, SCHEMA_VERSION);
+        return error_set(
+            error, EINVAL,
+            "its user_version is %d and this imcallbackd knows %d: install the newer imcallbackd that wrote "
+            "it, or set another path. Nothing was changed",
+            version, SCHEMA_VERSION);
     return error_set(error, EINVAL,
                      "this is the database of another program (user_version %d, %d of %d tables, indexes and views are "
                      "ours): set another path. Nothing was changed",

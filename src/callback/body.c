@@ -1,0 +1,304 @@
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "imcallbackd/base/parse.h"
+#include "imcallbackd/callback/callback.h"
+#include "json_text.h"
+
+#include <cjson/cJSON.h>
+
+#define EVENT_TIME_MAX ((UINT64_C(1) << 53) - 1) // the largest up to which a JSON number is exact as a double
+
+// cJSON allocates through hooks that are global; each thread points them at the arena of the body that it is parsing,
+// so that the tree lives as long as the request and its strings are used where they are.
+static _Thread_local struct arena *parse_arena;
+static _Thread_local bool parse_arena_is_full;
+static pthread_once_t hooks_once = PTHREAD_ONCE_INIT;
+
+static void *take_from_arena(size_t bytes)
+{
+    void *taken = parse_arena ? arena_take(parse_arena, bytes) : NULL;
+
+    parse_arena_is_full = parse_arena_is_full || !taken;
+    return taken;
+}
+
+static void leave_to_arena(void *taken)
+{
+    (void)taken;
+}
+
+static void init_hooks(void)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = take_from_arena, .free_fn = leave_to_arena});
+}
+
+// Sets answer and detail, and returns false for the caller to return.
+static bool fail(struct callback *callback, enum answer_code code, const char *format, ...) PRINTF_LIKE(3, 4);
+
+static bool fail(struct callback *callback, enum answer_code code, const char *format, ...)
+{
+    va_list arguments;
+
+    callback->answer = code;
+    va_start(arguments, format);
+    (void)vsnprintf(callback->detail, sizeof callback->detail, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+static bool fail_scan(struct callback *callback, const struct json_text_report *report)
+{
+    switch (report->fault) {
+    case JSON_TEXT_NUL:
+        return fail(callback, ANSWER_BODY_NUL, "At byte %zu.", report->position);
+    case JSON_TEXT_CONTROL_BYTE:
+        return fail(callback, ANSWER_BODY_NOT_JSON, "There is a control byte in a string at byte %zu.",
+                    report->position);
+    case JSON_TEXT_UNTERMINATED:
+        return fail(callback, ANSWER_BODY_NOT_JSON, "What begins at byte %zu has no end.", report->position);
+    case JSON_TEXT_TOO_DEEP:
+        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it is deeper than %d levels.", report->position,
+                    JSON_TEXT_MAX_DEPTH);
+    case JSON_TEXT_TOO_MANY:
+        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it has more than %d values.", report->position,
+                    JSON_TEXT_MAX_VALUES);
+    case JSON_TEXT_SOUND:
+        break;
+    }
+    return true;
+}
+
+// Parses what has no fault. NULL after fail().
+static cJSON *parse(struct callback *callback, const char *text, size_t length)
+{
+    const char *end = text;
+    cJSON *tree;
+
+    pthread_once(&hooks_once, init_hooks);
+    parse_arena = callback->arena;
+    parse_arena_is_full = false;
+    tree = cJSON_ParseWithLengthOpts(text, length, &end, 0);
+    parse_arena = NULL;
+    if (!tree && parse_arena_is_full) {
+        fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+        return NULL;
+    }
+    if (!tree) {
+        fail(callback, ANSWER_BODY_NOT_JSON, length == 0 ? "It is empty." : "The fault is at byte %zu.",
+             (size_t)(end - text));
+        return NULL;
+    }
+    end += strspn(end, " \t\r\n");
+    if (end < text + length) {
+        fail(callback, ANSWER_BODY_NOT_JSON, "Something follows its end at byte %zu.", (size_t)(end - text));
+        return NULL;
+    }
+    return tree;
+}
+
+// The fields that are known, each of which may stand in the body once.
+struct fields {
+    const cJSON *callback_command, *group_id, *type, *owner_account, *operator_account, *name, *member_list,
+        *event_time;
+};
+
+static bool collect(struct callback *callback, const cJSON *tree, struct fields *fields)
+{
+    const struct {
+        const char *name;
+        const cJSON **field;
+    } known[] = {
+        {"CallbackCommand", &fields->callback_command},
+        {"GroupId", &fields->group_id},
+        {"Type", &fields->type},
+        {"Owner_Account", &fields->owner_account},
+        {"Operator_Account", &fields->operator_account},
+        {"Name", &fields->name},
+        {"MemberList", &fields->member_list},
+        {"EventTime", &fields->event_time},
+    };
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, tree)
+    {
+        for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+            if (strcmp(item->string, known[i].name) != 0)
+                continue;
+            if (*known[i].field)
+                return fail(callback, ANSWER_BODY_FIELD_REPEATED, "It is %s.", known[i].name);
+            *known[i].field = item;
+        }
+    }
+    return true;
+}
+
+// A string that may be absent or null, and then is "".
+static bool take_text(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
+{
+    *ret_text = "";
+    if (!item || cJSON_IsNull(item))
+        return true;
+    if (!cJSON_IsString(item))
+        return fail(callback, ANSWER_BODY_FIELD_TYPE, "%s is not a string.", name);
+    *ret_text = item->valuestring;
+    return true;
+}
+
+// A string that must be there and hold something.
+static bool take_required(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
+{
+    if (!take_text(callback, item, name, ret_text))
+        return false;
+    return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "It is %s.", name);
+}
+
+// ms since 1970, a bare integer or digits in quotes, as editions of the documentation have both.
+static bool take_event_time(struct callback *callback, const cJSON *item)
+{
+    struct destroyed_group *group = &callback->group;
+    uint64_t ms;
+
+    if (!item || cJSON_IsNull(item))
+        return true;
+    if (cJSON_IsString(item)) {
+        if (parse_decimal(item->valuestring, strlen(item->valuestring), EVENT_TIME_MAX, &ms) < 0)
+            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in ms since 1970.");
+    } else {
+        if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= (double)EVENT_TIME_MAX) ||
+            (double)(uint64_t)item->valuedouble < item->valuedouble)
+            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in ms since 1970.");
+        ms = (uint64_t)item->valuedouble;
+    }
+    group->has_event_time = true;
+    group->event_time_ms = (int64_t)ms;
+    return true;
+}
+
+static bool take_member(struct callback *callback, const cJSON *member, size_t index, const char **ret_account)
+{
+    const cJSON *account = NULL, *item;
+
+    if (!cJSON_IsObject(member))
+        return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu] is not an object.", index);
+    cJSON_ArrayForEach(item, member)
+    {
+        if (strcmp(item->string, "Member_Account") != 0)
+            continue;
+        if (account)
+            return fail(callback, ANSWER_BODY_FIELD_REPEATED, "It is MemberList[%zu].Member_Account.", index);
+        account = item;
+    }
+    if (!account)
+        return fail(callback, ANSWER_BODY_FIELD_MISSING, "It is MemberList[%zu].Member_Account.", index);
+    if (!cJSON_IsString(account) || !*account->valuestring)
+        return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu].Member_Account is not a string with text.",
+                    index);
+    *ret_account = account->valuestring;
+    return true;
+}
+
+static bool take_members(struct callback *callback, const cJSON *list)
+{
+    struct destroyed_group *group = &callback->group;
+    const char **members;
+    const cJSON *member;
+    size_t count = 0;
+
+    if (!list || cJSON_IsNull(list))
+        return true;
+    if (!cJSON_IsArray(list))
+        return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList is not an array.");
+    cJSON_ArrayForEach(member, list) count++;
+    members = arena_take(callback->arena, count * sizeof *members);
+    if (!members)
+        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+    group->members = members;
+    group->has_member_list = true;
+    cJSON_ArrayForEach(member, list)
+    {
+        if (!take_member(callback, member, group->member_count, &members[group->member_count]))
+            return false;
+        group->member_count++;
+    }
+    return true;
+}
+
+static bool take_fields(struct callback *callback, const cJSON *tree)
+{
+    struct destroyed_group *group = &callback->group;
+    struct fields fields = {0};
+    const char *command;
+
+    if (!cJSON_IsObject(tree))
+        return fail(callback, ANSWER_BODY_NOT_JSON, "It is JSON, but not an object.");
+    if (!collect(callback, tree, &fields) ||
+        !take_required(callback, fields.callback_command, "CallbackCommand", &command))
+        return false;
+    if (strcmp(command, CALLBACK_COMMAND) != 0)
+        return fail(callback, ANSWER_COMMAND_DIFFERS, "It is '%.80s' in the body.", command);
+    return take_required(callback, fields.group_id, "GroupId", &group->group_id) &&
+           take_text(callback, fields.type, "Type", &group->type) &&
+           take_text(callback, fields.owner_account, "Owner_Account", &group->owner_account) &&
+           take_text(callback, fields.operator_account, "Operator_Account", &group->operator_account) &&
+           take_text(callback, fields.name, "Name", &group->name) && take_event_time(callback, fields.event_time) &&
+           take_members(callback, fields.member_list);
+}
+
+static bool understand(struct callback *callback, const char *body, size_t length, bool *ret_mended)
+{
+    struct json_text_report report = json_text_scan(body, length);
+    const cJSON *tree;
+
+    *ret_mended = report.has_broken_text;
+    if (!fail_scan(callback, &report))
+        return false;
+    if (report.has_comments || report.has_broken_text) {
+        body = json_text_mend(callback->arena, body, length, &length);
+        if (!body)
+            return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+    }
+    tree = parse(callback, body, length);
+    return tree && take_fields(callback, tree);
+}
+
+// The reason stays readable when the program's sentences have changed.
+static const char *print_reason(struct callback *callback)
+{
+    char reason[sizeof callback->detail + 64];
+
+    (void)snprintf(reason, sizeof reason, "%s: %s", answer_name(callback->answer), callback->detail);
+    return arena_copy(callback->arena, reason, strlen(reason));
+}
+
+enum callback_verdict callback_read_body(struct callback *callback, const struct callback_rules *rules,
+                                         const char *body, size_t length)
+{
+    struct destroyed_group *group = &callback->group;
+    bool mended;
+
+    group->received_at_ms = callback->received_at_ms;
+    group->body = body;
+    group->body_length = length;
+    if (understand(callback, body, length, &mended)) {
+        group->keep_body = rules->keep_body || !group->has_event_time || mended;
+        return CALLBACK_RECORD;
+    }
+    if (callback->answer == ANSWER_COMMAND_DIFFERS)
+        return CALLBACK_REFUSE;
+    callback->rejected = (struct rejected_callback){
+        .received_at_ms = callback->received_at_ms,
+        .remote_address = callback->remote_address,
+        .sdk_appid = callback->app->sdk_appid,
+        .callback_command = CALLBACK_COMMAND,
+        .reason = print_reason(callback),
+        .body = body,
+        .body_length = length,
+    };
+    if (!callback->rejected.reason)
+        callback->rejected.reason = answer_name(callback->answer);
+    return CALLBACK_SET_ASIDE;
+}

@@ -1,0 +1,139 @@
+#include "imcallbackd/callback/callback.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "imcallbackd/base/parse.h"
+#include "imcallbackd/callback/signature.h"
+#include "json_text.h"
+#include "query.h"
+
+#define REQUEST_TIME_MAX_DIGITS 11
+#define SHOWN_COMMAND_BYTES     80
+
+static enum callback_verdict refuse(struct callback *callback, enum answer_code code)
+{
+    callback->answer = code;
+    return CALLBACK_REFUSE;
+}
+
+static enum answer_code find_app(struct callback *callback, const struct callback_rules *rules,
+                                 const struct query_value *sdk_appid)
+{
+    uint64_t number;
+
+    if (!sdk_appid->text)
+        return ANSWER_SDK_APPID_MISSING;
+    if (sdk_appid->repeated)
+        return ANSWER_SDK_APPID_REPEATED;
+    if (sdk_appid->malformed || sdk_appid->text[0] == '0' ||
+        parse_decimal(sdk_appid->text, strlen(sdk_appid->text), INT64_MAX, &number) < 0)
+        return ANSWER_SDK_APPID_UNKNOWN;
+    for (size_t i = 0; i < rules->app_count; i++) {
+        if (rules->apps[i].sdk_appid == (int64_t)number) {
+            callback->app = &rules->apps[i];
+            return ANSWER_OK;
+        }
+    }
+    return ANSWER_SDK_APPID_UNKNOWN;
+}
+
+static enum answer_code check_request_time(struct callback *callback, const struct query_value *request_time)
+{
+    uint64_t seconds;
+    size_t length;
+
+    if (!request_time->text)
+        return ANSWER_REQUEST_TIME_MISSING;
+    if (request_time->repeated)
+        return ANSWER_REQUEST_TIME_REPEATED;
+    length = strlen(request_time->text);
+    if (request_time->malformed || length > REQUEST_TIME_MAX_DIGITS ||
+        parse_decimal(request_time->text, length, UINT64_MAX, &seconds) < 0)
+        return ANSWER_REQUEST_TIME_MALFORMED;
+    callback->clock_skew_known = true;
+    callback->clock_skew_s = (int64_t)seconds - callback->received_at_ms / 1000;
+    return ANSWER_OK;
+}
+
+static enum answer_code check_form_of_sign(const struct query_value *sign)
+{
+    if (!sign->text)
+        return ANSWER_SIGN_MISSING;
+    if (sign->repeated)
+        return ANSWER_SIGN_REPEATED;
+    if (sign->malformed || strlen(sign->text) != SIGNATURE_HEX_LENGTH ||
+        strspn(sign->text, "0123456789abcdef") != SIGNATURE_HEX_LENGTH)
+        return ANSWER_SIGN_MALFORMED;
+    return ANSWER_OK;
+}
+
+// The signature is compared before its age, so that the skew of a genuine call is known from a forged one.
+static enum answer_code check_signature(struct callback *callback, const struct query *query)
+{
+    const struct callback_app *app = callback->app;
+    const struct query_value *sign = &query->values[QUERY_SIGN];
+    const struct query_value *request_time = &query->values[QUERY_REQUEST_TIME];
+    enum answer_code code = check_form_of_sign(sign);
+    bool matches = false;
+
+    if (code == ANSWER_OK)
+        code = check_request_time(callback, request_time);
+    if (code != ANSWER_OK)
+        return code;
+    for (size_t i = 0; i < app->token_count; i++)
+        matches |= signature_matches(app->tokens[i], request_time->text, sign->text);
+    if (!matches)
+        return ANSWER_SIGN_WRONG;
+    if (callback->clock_skew_s > app->request_time_window_s || callback->clock_skew_s < -app->request_time_window_s) {
+        (void)snprintf(callback->detail, sizeof callback->detail, "RequestTime is %" PRId64 " s %s.",
+                       callback->clock_skew_s < 0 ? -callback->clock_skew_s : callback->clock_skew_s,
+                       callback->clock_skew_s < 0 ? "behind" : "ahead");
+        return ANSWER_REQUEST_TIME_STALE;
+    }
+    return ANSWER_OK;
+}
+
+static enum callback_verdict check_command(struct callback *callback, const struct callback_rules *rules,
+                                           const struct query_value *command)
+{
+    if (command->repeated)
+        return refuse(callback, ANSWER_COMMAND_REPEATED);
+    if (command->text && !command->malformed && strcmp(command->text, CALLBACK_COMMAND) == 0)
+        return CALLBACK_READ_BODY;
+    if (rules->acknowledge_other_commands)
+        return CALLBACK_ACKNOWLEDGE;
+    if (!command->text)
+        return refuse(callback, ANSWER_COMMAND_MISSING);
+    (void)snprintf(callback->detail, sizeof callback->detail, "It was '%.*s'.", SHOWN_COMMAND_BYTES, command->text);
+    return refuse(callback, ANSWER_COMMAND_NOT_HANDLED);
+}
+
+// For text that is stored but decides nothing: what is not UTF-8 is mended.
+static const char *readable(struct arena *arena, const struct query_value *value)
+{
+    return value->text ? json_text_mend_utf8(arena, value->text) : "";
+}
+
+enum callback_verdict callback_read_query(struct callback *callback, const struct callback_rules *rules,
+                                          const char *text)
+{
+    struct query query;
+    enum answer_code code;
+
+    if (query_read(callback->arena, text, &query) < 0)
+        return refuse(callback, ANSWER_OVERLOADED);
+    code = find_app(callback, rules, &query.values[QUERY_SDK_APPID]);
+    if (code == ANSWER_OK && callback->app->token_count > 0)
+        code = check_signature(callback, &query);
+    if (code != ANSWER_OK)
+        return refuse(callback, code);
+    callback->group.sdk_appid = callback->app->sdk_appid;
+    callback->group.remote_address = callback->remote_address;
+    callback->group.client_ip = readable(callback->arena, &query.values[QUERY_CLIENT_IP]);
+    callback->group.opt_platform = readable(callback->arena, &query.values[QUERY_OPT_PLATFORM]);
+    if (!callback->group.client_ip || !callback->group.opt_platform)
+        return refuse(callback, ANSWER_OVERLOADED);
+    return check_command(callback, rules, &query.values[QUERY_CALLBACK_COMMAND]);
+}

@@ -1,0 +1,38 @@
+// What is done to the bytes of a body before cJSON sees them. cJSON 1.7.15 takes control bytes, invalid UTF-8 and
+// \u0000 (where it cuts the string), and spends about 40 bytes on each byte of `[0,0,…`, so one pass looks for these
+// first. The same pass finds what real calls may have and cJSON would not take: the comments of the reference page's
+// sample, and text that was cut inside a character.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "imcallbackd/base/arena.h"
+
+#define JSON_TEXT_MAX_DEPTH  32
+#define JSON_TEXT_MAX_VALUES 400000 // two for each member of the largest body of 4 MiB, and some
+
+enum json_text_fault {
+    JSON_TEXT_SOUND,
+    JSON_TEXT_NUL,
+    JSON_TEXT_CONTROL_BYTE, // inside a string; outside, cJSON refuses it
+    JSON_TEXT_UNTERMINATED, // a string or a comment without its end
+    JSON_TEXT_TOO_DEEP,
+    JSON_TEXT_TOO_MANY,
+};
+
+struct json_text_report {
+    enum json_text_fault fault;
+    size_t position;   // of the fault, counted from 0
+    bool has_comments; // outside of strings
+    bool has_broken_text;
+};
+
+struct json_text_report json_text_scan(const char *text, size_t length);
+
+// A copy for cJSON with comments blanked out (so that positions stay true, as long as no text is broken) and U+FFFD in
+// place of invalid UTF-8 and of lone surrogates. NULL when the arena is full.
+char *json_text_mend(struct arena *arena, const char *text, size_t length, size_t *ret_length);
+
+// The text itself when it is valid UTF-8, or a copy with U+FFFD. NULL when the arena is full.
+const char *json_text_mend_utf8(struct arena *arena, const char *text);

@@ -1,0 +1,85 @@
+#include "query.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+static const char *const names[QUERY_NAMES] = {
+    [QUERY_SDK_APPID] = "SdkAppid", [QUERY_CALLBACK_COMMAND] = "CallbackCommand",
+    [QUERY_SIGN] = "Sign",          [QUERY_REQUEST_TIME] = "RequestTime",
+    [QUERY_CLIENT_IP] = "ClientIP", [QUERY_OPT_PLATFORM] = "OptPlatform",
+};
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+// Decodes %XX in place; '+' stays '+', as this is no form. False when an escape is broken or stands for NUL; the text
+// is cut there.
+static bool decode(char *text)
+{
+    char *to = text;
+
+    for (const char *from = text; *from; from++) {
+        int high, low;
+
+        if (*from != '%') {
+            *to++ = *from;
+            continue;
+        }
+        high = hex_digit(from[1]);
+        low = high < 0 ? -1 : hex_digit(from[2]);
+        if (low < 0 || high + low == 0) {
+            *to = '\0';
+            return false;
+        }
+        *to++ = (char)(high << 4 | low);
+        from += 2;
+    }
+    *to = '\0';
+    return true;
+}
+
+static void take_pair(struct query *query, char *pair)
+{
+    char *value = strchr(pair, '=');
+    bool value_is_whole, name_is_whole;
+
+    if (value)
+        *value++ = '\0';
+    else
+        value = pair + strlen(pair);
+    name_is_whole = decode(pair);
+    for (size_t i = 0; i < QUERY_NAMES && name_is_whole; i++) {
+        struct query_value *known = &query->values[i];
+
+        if (strcasecmp(pair, names[i]) != 0)
+            continue;
+        if (known->text) {
+            known->repeated = true;
+            return;
+        }
+        value_is_whole = decode(value);
+        *known = (struct query_value){.text = value, .malformed = !value_is_whole};
+        return;
+    }
+}
+
+int query_read(struct arena *arena, const char *text, struct query *ret_query)
+{
+    char *copy = arena_copy(arena, text, strlen(text));
+
+    *ret_query = (struct query){0};
+    if (!copy)
+        return -ENOMEM;
+    for (char *pair = strsep(&copy, "&"); pair; pair = strsep(&copy, "&"))
+        take_pair(ret_query, pair);
+    return 0;
+}

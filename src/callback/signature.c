@@ -1,0 +1,36 @@
+#include "imcallbackd/callback/signature.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
+int signature_compute(const char *token, const char *request_time, char ret_hex[SIGNATURE_HEX_LENGTH + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char joined[2048], hash[SHA256_DIGEST_LENGTH];
+    size_t token_length = strlen(token), time_length = strlen(request_time);
+
+    if (token_length > sizeof joined - time_length)
+        return -EINVAL;
+    memcpy(joined, token, token_length);
+    memcpy(joined + token_length, request_time, time_length);
+    if (!SHA256(joined, token_length + time_length, hash))
+        return -EIO;
+    OPENSSL_cleanse(joined, token_length);
+    for (size_t i = 0; i < sizeof hash; i++) {
+        ret_hex[2 * i] = digits[hash[i] >> 4];
+        ret_hex[2 * i + 1] = digits[hash[i] & 15];
+    }
+    ret_hex[SIGNATURE_HEX_LENGTH] = '\0';
+    return 0;
+}
+
+bool signature_matches(const char *token, const char *request_time, const char *sign)
+{
+    char expected[SIGNATURE_HEX_LENGTH + 1];
+
+    return strlen(sign) == SIGNATURE_HEX_LENGTH && signature_compute(token, request_time, expected) == 0 &&
+           CRYPTO_memcmp(expected, sign, SIGNATURE_HEX_LENGTH) == 0;
+}

@@ -1,0 +1,44 @@
+#include "binding.h"
+
+void bind_text(struct binding *binding, const char *text)
+{
+    if (binding->code == SQLITE_OK)
+        binding->code = sqlite3_bind_text(binding->statement, ++binding->index, text, -1, SQLITE_STATIC);
+}
+
+void bind_int(struct binding *binding, int64_t value)
+{
+    if (binding->code == SQLITE_OK)
+        binding->code = sqlite3_bind_int64(binding->statement, ++binding->index, value);
+}
+
+void bind_null(struct binding *binding)
+{
+    if (binding->code == SQLITE_OK)
+        binding->code = sqlite3_bind_null(binding->statement, ++binding->index);
+}
+
+void bind_bytes(struct binding *binding, const char *data, size_t length)
+{
+    if (binding->code == SQLITE_OK)
+        binding->code =
+            sqlite3_bind_blob64(binding->statement, ++binding->index, length > 0 ? data : "", length, SQLITE_STATIC);
+}
+
+int bind_step(const struct binding *binding)
+{
+    return binding->code == SQLITE_OK ? sqlite3_step(binding->statement) : binding->code;
+}
+
+int bind_end(const struct binding *binding)
+{
+    int code = sqlite3_reset(binding->statement); // repeats a failure of the step
+
+    return binding->code == SQLITE_OK ? code : binding->code;
+}
+
+int bind_run(const struct binding *binding)
+{
+    (void)bind_step(binding);
+    return bind_end(binding);
+}
