@@ -1,5 +1,6 @@
 #include "imcallbackd/callback/answer.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "imcallbackd/base/utf8.h"
@@ -52,6 +53,8 @@ static const struct answer {
     {ANSWER_STORE_UNAVAILABLE, 503, "store_unavailable", "The event cannot be recorded at the moment; send it again."},
 };
 
+static_assert(sizeof answers / sizeof answers[0] == ANSWER_KINDS, "ANSWER_KINDS counts the table");
+
 static const struct answer *find(enum answer_code code)
 {
     for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
@@ -59,6 +62,11 @@ static const struct answer *find(enum answer_code code)
             return &answers[i];
     }
     return find(ANSWER_STORE_UNAVAILABLE);
+}
+
+size_t answer_index(enum answer_code code)
+{
+    return (size_t)(find(code) - answers);
 }
 
 unsigned int answer_http_status(enum answer_code code)

@@ -41,6 +41,11 @@ enum answer_code {
     ANSWER_STORE_UNAVAILABLE = 120301,
 };
 
+#define ANSWER_KINDS 30
+
+// Numbers the codes from 0 to ANSWER_KINDS - 1, for tables.
+size_t answer_index(enum answer_code code);
+
 // The HTTP status that belongs to the code: 200, 400, 403, 404, 405, 413, 415 or 503.
 unsigned int answer_http_status(enum answer_code code);
 

@@ -1,0 +1,128 @@
+#include "imcallbackd/base/address.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imcallbackd/base/parse.h"
+
+static const unsigned char mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+static bool is_mapped(const struct address *address)
+{
+    return memcmp(address->bytes, mapped_prefix, sizeof mapped_prefix) == 0;
+}
+
+static void map_v4(const void *v4, struct address *ret_address)
+{
+    memcpy(ret_address->bytes, mapped_prefix, sizeof mapped_prefix);
+    memcpy(ret_address->bytes + sizeof mapped_prefix, v4, 4);
+}
+
+bool address_from_socket(const struct sockaddr_storage *socket_address, struct address *ret_address)
+{
+    if (socket_address->ss_family == AF_INET) {
+        map_v4(&((const struct sockaddr_in *)socket_address)->sin_addr, ret_address);
+        return true;
+    }
+    if (socket_address->ss_family == AF_INET6) {
+        memcpy(ret_address->bytes, &((const struct sockaddr_in6 *)socket_address)->sin6_addr,
+               sizeof ret_address->bytes);
+        return true;
+    }
+    return false;
+}
+
+void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES])
+{
+    if (is_mapped(address))
+        inet_ntop(AF_INET, address->bytes + sizeof mapped_prefix, text, ADDRESS_TEXT_BYTES);
+    else
+        inet_ntop(AF_INET6, address->bytes, text, ADDRESS_TEXT_BYTES);
+}
+
+bool address_block_contains(const struct address_block *block, const struct address *address)
+{
+    size_t whole = block->prefix / 8;
+    unsigned int rest = block->prefix % 8;
+
+    if (memcmp(block->address.bytes, address->bytes, whole) != 0)
+        return false;
+    return rest == 0 || (block->address.bytes[whole] ^ address->bytes[whole]) >> (8 - rest) == 0;
+}
+
+static struct address cut(const struct address *address, unsigned int prefix)
+{
+    struct address result = {{0}};
+    size_t whole = prefix / 8;
+
+    memcpy(result.bytes, address->bytes, whole);
+    if (prefix % 8 != 0)
+        result.bytes[whole] = (unsigned char)(address->bytes[whole] & (0xff00 >> (prefix % 8)));
+    return result;
+}
+
+int address_block_parse(const char *text, struct address_block *ret_block, struct error *error)
+{
+    const char *slash = strchr(text, '/');
+    size_t length = slash ? (size_t)(slash - text) : strlen(text);
+    char host[ADDRESS_TEXT_BYTES];
+    unsigned char v4[4];
+    uint64_t prefix = 0, longest = 128;
+    struct address network;
+
+    if (length >= sizeof host)
+        return error_set(error, EINVAL, "'%s' is no address", text);
+    memcpy(host, text, length);
+    host[length] = '\0';
+    if (inet_pton(AF_INET, host, v4) == 1) {
+        map_v4(v4, &ret_block->address);
+        longest = 32;
+    } else if (inet_pton(AF_INET6, host, ret_block->address.bytes) != 1) {
+        return error_set(error, EINVAL, "'%s' is no address and no CIDR block, such as 192.0.2.0/24", text);
+    }
+    if (slash && parse_decimal(slash + 1, strlen(slash + 1), longest, &prefix) < 0)
+        return error_set(error, EINVAL, "'%s': behind '/' stands a number from 0 to %d", text, (int)longest);
+    if (!slash)
+        prefix = longest;
+    ret_block->prefix = (unsigned int)(128 - longest + prefix);
+    network = cut(&ret_block->address, ret_block->prefix);
+    if (memcmp(&network, &ret_block->address, sizeof network) != 0) {
+        address_print(&network, host);
+        return error_set(error, EINVAL, "'%s' has bits set behind its prefix; the block begins at %s", text, host);
+    }
+    return 0;
+}
+
+int address_blocks_parse(const char *text, struct address_block **ret_blocks, size_t *ret_count, struct error *error)
+{
+    static const char separators[] = ", \t";
+    struct address_block *blocks = calloc(strlen(text) / 2 + 1, sizeof *blocks);
+    char *copy = strdup(text), *rest = copy;
+    size_t count = 0;
+    int r = 0;
+
+    if (!blocks || !copy)
+        r = error_set(error, ENOMEM, "out of memory");
+    while (r == 0 && rest) {
+        const char *item = strsep(&rest, separators);
+
+        if (*item)
+            r = address_block_parse(item, &blocks[count++], error);
+    }
+    free(copy);
+    if (r < 0) {
+        free(blocks);
+        return r;
+    }
+    *ret_blocks = blocks;
+    *ret_count = count;
+    return 0;
+}
+
+struct address address_of_caller(const struct address *address)
+{
+    return is_mapped(address) ? *address : cut(address, 64);
+}
