@@ -12,28 +12,27 @@ static void tell_warning(const char *sentence)
     fprintf(stderr, "warning: %s\n", sentence);
 }
 
-static int check(const char *path, struct settings *settings, struct buffer *text, struct error *error)
+static int check(const char *path, struct settings **ret_settings, struct buffer *text, struct error *error)
 {
-    int r = settings_read(path, settings, error);
+    const struct config *config;
+    int r = settings_read(path, NULL, ret_settings, error);
 
     if (r < 0)
         return r;
-    r = store_check(settings->config.store_database.text, error);
+    config = &(*ret_settings)->config;
+    r = store_check(config->store_database.text, error);
     if (r < 0) {
-        config_blame(&settings->config, &settings->config.store_database, error);
+        config_blame(config, &config->store_database, error);
         return r;
     }
-    r = config_print(&settings->config, text);
-    if (r < 0)
-        return error_set(error, ENOMEM, "out of memory");
-    return 0;
+    return config_print(config, text) < 0 ? error_set(error, ENOMEM, "out of memory") : 0;
 }
 
 int command_check(int argc, char **argv)
 {
     const char *path = NULL;
     struct option_spec specs[] = {{"--config", "-c", &path, 1, 0}};
-    struct settings settings;
+    struct settings *settings = NULL;
     struct buffer text = {0};
     struct error error;
     int r;
@@ -49,9 +48,9 @@ int command_check(int argc, char **argv)
         fprintf(stderr, "imcallbackd check: %s\n", error.text);
     } else {
         fputs(buffer_text(&text), stdout);
-        settings_warn(&settings, clock_realtime_ms(), tell_warning);
+        settings_warn(settings, clock_realtime_ms(), tell_warning);
     }
     buffer_finish(&text);
-    settings_finish(&settings);
+    settings_unref(settings);
     return r < 0 ? 1 : 0;
 }

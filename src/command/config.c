@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "imcallbackd/base/address.h"
 #include "imcallbackd/base/file.h"
 #include "imcallbackd/base/parse.h"
 
@@ -21,27 +22,46 @@ static const char *const other_commands[] = {"reject", "acknowledge", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 
+// clang-format off
 const struct config_option config_options[] = {
-    {"listen", "address", CONFIG_ADDRESS, OFFSET(listen_address), "0.0.0.0", false, 0, 0, NULL},
-    {"listen", "port", CONFIG_NUMBER, OFFSET(listen_port), "8443", false, 0, 65535, NULL},
-    {"listen", "path", CONFIG_URL_PATH, OFFSET(listen_path), "/", false, 0, 0, NULL},
-    {"listen", "threads", CONFIG_NUMBER, OFFSET(listen_threads), "0", false, 0, 256, NULL},
-    {"tls", "certificate", CONFIG_FILE, OFFSET(tls_certificate), NULL, true, 0, 0, NULL},
-    {"tls", "private_key", CONFIG_FILE, OFFSET(tls_private_key), NULL, true, 0, 0, NULL},
-    {"app", "token_file", CONFIG_FILE, OF_APP(token_file), NULL, false, 0, 0, NULL},
-    {"app", "request_time_window", CONFIG_DURATION, OF_APP(request_time_window), "60s", false, SECONDS_MS,
-     24 * HOURS_MS, NULL},
-    {"callback", "other_commands", CONFIG_CHOICE, OFFSET(callback_other_commands), "reject", false, 0, 0,
-     other_commands},
-    {"store", "database", CONFIG_FILE, OFFSET(store_database), "/var/lib/imcallbackd/callbacks.db", false, 0, 0, NULL},
-    {"store", "keep_body", CONFIG_BOOLEAN, OFFSET(store_keep_body), "no", false, 0, 0, NULL},
-    {"limits", "body", CONFIG_SIZE, OFFSET(limits_body), "4M", false, KIB, 64 * MIB, NULL},
-    {"limits", "idle_timeout", CONFIG_DURATION, OFFSET(limits_idle_timeout), "300s", false, SECONDS_MS, 24 * HOURS_MS,
-     NULL},
-    {"log", "level", CONFIG_CHOICE, OFFSET(log_level), "info", false, 0, 0, log_levels},
-    {"log", "format", CONFIG_CHOICE, OFFSET(log_format), "text", false, 0, 0, log_formats},
-    {NULL, NULL, CONFIG_TEXT, 0, NULL, false, 0, 0, NULL},
+    {.section = "listen", .key = "address", .type = CONFIG_ADDRESS, .offset = OFFSET(listen_address),
+     .default_text = "0.0.0.0", .fixed = true},
+    {.section = "listen", .key = "port", .type = CONFIG_NUMBER, .offset = OFFSET(listen_port),
+     .default_text = "8443", .max = 65535, .fixed = true},
+    {.section = "listen", .key = "path", .type = CONFIG_URL_PATH, .offset = OFFSET(listen_path),
+     .default_text = "/", .fixed = true},
+    {.section = "listen", .key = "threads", .type = CONFIG_NUMBER, .offset = OFFSET(listen_threads),
+     .default_text = "0", .max = 256, .fixed = true},
+    {.section = "tls", .key = "certificate", .type = CONFIG_FILE, .offset = OFFSET(tls_certificate), .required = true},
+    {.section = "tls", .key = "private_key", .type = CONFIG_FILE, .offset = OFFSET(tls_private_key), .required = true},
+    {.section = "tls", .key = "client_ca", .type = CONFIG_FILE, .offset = OFFSET(tls_client_ca)},
+    {.section = "app", .key = "token_file", .type = CONFIG_FILE, .offset = OF_APP(token_file)},
+    {.section = "app", .key = "request_time_window", .type = CONFIG_DURATION, .offset = OF_APP(request_time_window),
+     .default_text = "60s", .min = SECONDS_MS, .max = 24 * HOURS_MS},
+    {.section = "callback", .key = "other_commands", .type = CONFIG_CHOICE,
+     .offset = OFFSET(callback_other_commands), .default_text = "reject", .choices = other_commands},
+    {.section = "callback", .key = "allow_from", .type = CONFIG_ADDRESS_BLOCKS, .offset = OFFSET(callback_allow_from)},
+    {.section = "store", .key = "database", .type = CONFIG_FILE, .offset = OFFSET(store_database),
+     .default_text = "/var/lib/imcallbackd/callbacks.db", .fixed = true},
+    {.section = "store", .key = "keep_body", .type = CONFIG_BOOLEAN, .offset = OFFSET(store_keep_body),
+     .default_text = "no"},
+    {.section = "limits", .key = "body", .type = CONFIG_SIZE, .offset = OFFSET(limits_body),
+     .default_text = "4M", .min = KIB, .max = 64 * MIB},
+    {.section = "limits", .key = "connections", .type = CONFIG_NUMBER, .offset = OFFSET(limits_connections),
+     .default_text = "4096", .min = 1, .max = 1000000},
+    {.section = "limits", .key = "connections_per_address", .type = CONFIG_NUMBER,
+     .offset = OFFSET(limits_connections_per_address), .default_text = "1024", .min = 1, .max = 1000000},
+    {.section = "limits", .key = "idle_timeout", .type = CONFIG_DURATION, .offset = OFFSET(limits_idle_timeout),
+     .default_text = "300s", .min = SECONDS_MS, .max = 24 * HOURS_MS},
+    {.section = "limits", .key = "request_timeout", .type = CONFIG_DURATION, .offset = OFFSET(limits_request_timeout),
+     .default_text = "10s", .min = SECONDS_MS, .max = HOURS_MS},
+    {.section = "log", .key = "level", .type = CONFIG_CHOICE, .offset = OFFSET(log_level),
+     .default_text = "info", .choices = log_levels},
+    {.section = "log", .key = "format", .type = CONFIG_CHOICE, .offset = OFFSET(log_format),
+     .default_text = "text", .choices = log_formats},
+    {.section = NULL},
 };
+// clang-format on
 
 static int set_choice(const struct config_option *option, const char *text, uint64_t *ret_index, struct error *error)
 {
@@ -78,7 +98,7 @@ static const char *wanted_form(enum config_type type)
         return "a size in bytes, such as 4096, 64K or 4M";
     case CONFIG_BOOLEAN:
         return "yes or no";
-    case CONFIG_TEXT:
+    case CONFIG_ADDRESS_BLOCKS:
     case CONFIG_FILE:
     case CONFIG_CHOICE:
         break;
@@ -91,6 +111,17 @@ static int check_address(const char *text)
     unsigned char address[sizeof(struct in6_addr)];
 
     return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1 ? 0 : -EINVAL;
+}
+
+static int check_address_blocks(const char *text, struct error *error)
+{
+    struct address_block *blocks;
+    size_t count;
+    int r = address_blocks_parse(text, &blocks, &count, error);
+
+    if (r == 0)
+        free(blocks);
+    return r;
 }
 
 static int parse_value(const struct config_option *option, const char *text, uint64_t *ret_number)
@@ -114,9 +145,9 @@ static int parse_value(const struct config_option *option, const char *text, uin
         if (r == 0)
             *ret_number = truth;
         return r;
-    case CONFIG_TEXT:
-    case CONFIG_FILE:
+    case CONFIG_ADDRESS_BLOCKS: // the two are looked at with the words of their own
     case CONFIG_CHOICE:
+    case CONFIG_FILE:
         break;
     }
     return 0;
@@ -144,6 +175,8 @@ int config_value_set(const struct config_option *option, const char *text, unsig
         r = set_choice(option, text, &value.number, error);
     else if (option->type == CONFIG_FILE)
         r = file_expand_path(text, &value.text, error);
+    else if (option->type == CONFIG_ADDRESS_BLOCKS)
+        r = check_address_blocks(text, error);
     if (r < 0)
         return r;
     r = parse_value(option, text, &value.number);
@@ -234,6 +267,20 @@ int config_print(const struct config *config, struct buffer *text)
     for (size_t i = 0; i < config->app_count && r == 0; i++)
         r = print_app(text, &config->apps[i]);
     return r;
+}
+
+void config_compare_fixed(const struct config *running, const struct config *wanted, void (*tell)(const char *sentence))
+{
+    for (const struct config_option *option = config_options; option->section; option++) {
+        const struct config_value *value = value_of(wanted, option);
+        struct error sentence;
+
+        if (!option->fixed || is_app_option(option) || strcmp(value->text, value_of(running, option)->text) == 0)
+            continue;
+        error_set(&sentence, 0, "changes at the next start, not by a reload");
+        config_blame(wanted, value, &sentence);
+        tell(sentence.text);
+    }
 }
 
 static void finish_values(void *base, bool of_app)

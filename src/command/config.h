@@ -30,11 +30,16 @@ struct config {
     struct config_value listen_threads;
     struct config_value tls_certificate;
     struct config_value tls_private_key;
+    struct config_value tls_client_ca;
     struct config_value callback_other_commands;
+    struct config_value callback_allow_from;
     struct config_value store_database;
     struct config_value store_keep_body;
     struct config_value limits_body;
+    struct config_value limits_connections;
+    struct config_value limits_connections_per_address;
     struct config_value limits_idle_timeout;
+    struct config_value limits_request_timeout;
     struct config_value log_level;
     struct config_value log_format;
     struct config_app *apps;
@@ -42,8 +47,9 @@ struct config {
 };
 
 enum config_type {
-    CONFIG_TEXT,
+
     CONFIG_ADDRESS,
+    CONFIG_ADDRESS_BLOCKS, // a list; may stand there several times, which makes it longer
     CONFIG_URL_PATH,
     CONFIG_FILE,
     CONFIG_NUMBER,
@@ -62,6 +68,7 @@ struct config_option {
     bool required;
     uint64_t min, max;          // for numbers, durations (ms) and sizes
     const char *const *choices; // for CONFIG_CHOICE, ends with NULL
+    bool fixed;                 // a reload cannot change it
 };
 
 extern const struct config_option config_options[]; // ends with a NULL section
@@ -79,6 +86,10 @@ int config_value_set(const struct config_option *option, const char *text, unsig
 
 // Puts "FILE:LINE: [section] key: " before the error's text; value is one of the configuration's own.
 void config_blame(const struct config *config, const struct config_value *value, struct error *error);
+
+// Tells, one sentence each, what differs between the two but cannot change before the next start.
+void config_compare_fixed(const struct config *running, const struct config *wanted,
+                          void (*tell)(const char *sentence));
 
 // Appends the effective configuration in the form of the file.
 int config_print(const struct config *config, struct buffer *text) MUST_CHECK;

@@ -108,6 +108,25 @@ static int begin_section(struct reader *reader, const char *section)
     return 1;
 }
 
+// A list goes on with a further line of the same key.
+static int lengthen(const struct config_option *option, const char *text, struct config_value *value,
+                    struct reader *reader)
+{
+    struct config_value longer = {0};
+    struct buffer both = {0};
+    int r = buffer_print(&both, "%s, %s", value->text, text);
+
+    if (r < 0)
+        return error_set(reader->error, ENOMEM, "out of memory");
+    r = config_value_set(option, both.data, reader->line, &longer, reader->error);
+    buffer_finish(&both);
+    if (r < 0)
+        return r;
+    free(value->text);
+    *value = longer;
+    return 0;
+}
+
 static int take_key(struct reader *reader, const char *section, const char *key, const char *text)
 {
     bool of_app = strncmp(section, "app ", 4) == 0;
@@ -120,9 +139,10 @@ static int take_key(struct reader *reader, const char *section, const char *key,
 
         if (strcmp(option->section, of_app ? "app" : section) != 0 || strcmp(option->key, key) != 0)
             continue;
-        if (value->text)
+        if (value->text && option->type != CONFIG_ADDRESS_BLOCKS)
             return fail(reader, "%s stands here twice in its section", key);
-        r = config_value_set(option, text, reader->line, value, reader->error);
+        r = value->text ? lengthen(option, text, value, reader)
+                        : config_value_set(option, text, reader->line, value, reader->error);
         if (r < 0) {
             error_wrap(reader->error, "%s:%u: [%s] %s", config->path, reader->line, section, key);
             reader->result = r;

@@ -2,15 +2,19 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/base/log_limit.h"
 
 struct receiver {
-    const struct callback_rules *rules;
+    pthread_mutex_t lock; // guards settings
+    struct settings *settings;
+    struct log_limit refusals[ANSWER_KINDS];
     struct store *store;
     struct http_server *server;
     struct http_handler handler;
@@ -23,6 +27,7 @@ struct receiver {
 // One request on its way; lives in the request's arena.
 struct call {
     struct http_request *request;
+    struct settings *settings; // a reference
     struct callback callback;
     struct commit commit;
 };
@@ -31,6 +36,7 @@ static const enum answer_code code_of_refusal[HTTP_REFUSE_COUNT] = {
     [HTTP_REFUSE_FRAMING] = ANSWER_BAD_FRAMING,       [HTTP_REFUSE_PATH] = ANSWER_PATH_UNKNOWN,
     [HTTP_REFUSE_METHOD] = ANSWER_METHOD_NOT_ALLOWED, [HTTP_REFUSE_TOO_LARGE] = ANSWER_BODY_TOO_LARGE,
     [HTTP_REFUSE_ENCODED] = ANSWER_CONTENT_ENCODED,   [HTTP_REFUSE_OVERLOADED] = ANSWER_OVERLOADED,
+    [HTTP_REFUSE_PEER] = ANSWER_PEER_NOT_ALLOWED,     [HTTP_REFUSE_CROWD] = ANSWER_OVERLOADED,
 };
 
 // NULL when there is no memory.
@@ -45,29 +51,57 @@ static struct http_answer *make_answer(enum answer_code code, const char *detail
     return answer;
 }
 
+static void log_refusal(struct receiver *receiver, enum answer_code code, const char *remote_address,
+                        const char *detail)
+{
+    unsigned int left_out;
+
+    receiver->refused_count++;
+    if (!log_limit_passes(&receiver->refusals[answer_index(code)], &left_out))
+        return;
+    if (left_out > 0)
+        log_info("refused %s from %s, and %u more times since this was last told. %s", answer_name(code),
+                 remote_address, left_out, detail);
+    else
+        log_info("refused %s from %s. %s", answer_name(code), remote_address, detail);
+}
+
 static struct http_answer *refuse(struct receiver *receiver, const struct callback *callback)
 {
     struct http_answer *answer = make_answer(callback->answer, callback->detail, HTTP_ANSWER_ONCE);
 
-    receiver->refused_count++;
-    log_info("refused %s from %s: %s", answer_name(callback->answer), callback->remote_address, callback->detail);
+    log_refusal(receiver, callback->answer, callback->remote_address, callback->detail);
     return answer ? answer : receiver->unavailable;
+}
+
+static struct settings *current_settings(struct receiver *receiver)
+{
+    struct settings *settings;
+
+    pthread_mutex_lock(&receiver->lock);
+    settings = settings_ref(receiver->settings);
+    pthread_mutex_unlock(&receiver->lock);
+    return settings;
 }
 
 static struct http_answer *on_head(void *context, struct http_request *request)
 {
     struct receiver *receiver = context;
     struct call *call = arena_take(&request->arena, sizeof *call);
+    enum callback_verdict verdict;
 
     if (!call)
         return receiver->unavailable;
     memset(call, 0, sizeof *call);
     call->request = request;
+    call->settings = current_settings(receiver);
     call->callback.arena = &request->arena;
     call->callback.remote_address = request->remote_address;
     call->callback.received_at_ms = request->received_at_ms;
     request->context = call;
-    switch (callback_read_query(&call->callback, receiver->rules, request->query)) {
+    verdict = callback_read_query(&call->callback, &call->settings->rules, request->query);
+    request->verified = verdict != CALLBACK_REFUSE && call->callback.app->token_count > 0;
+    switch (verdict) {
     case CALLBACK_READ_BODY:
         return NULL;
     case CALLBACK_ACKNOWLEDGE:
@@ -87,7 +121,8 @@ static struct http_answer *on_body(void *context, struct http_request *request)
     struct call *call = request->context;
 
     call->callback.received_at_ms = request->received_at_ms;
-    switch (callback_read_body(&call->callback, receiver->rules, buffer_text(&request->body), request->body.length)) {
+    switch (callback_read_body(&call->callback, &call->settings->rules, buffer_text(&request->body),
+                               request->body.length)) {
     case CALLBACK_RECORD:
         call->commit.group = &call->callback.group;
         break;
@@ -103,19 +138,19 @@ static struct http_answer *on_body(void *context, struct http_request *request)
     return NULL;
 }
 
+// The rest of the call lives in the request's arena.
 static void on_over(void *context, struct http_request *request)
 {
-    // All that belongs to the call lives in the request's arena.
+    struct call *call = request->context;
+
     (void)context;
-    (void)request;
+    if (call)
+        settings_unref(call->settings);
 }
 
-static void on_refused(void *context, enum http_refusal why)
+static void on_refused(void *context, enum http_refusal why, const char *remote_address, const char *detail)
 {
-    struct receiver *receiver = context;
-
-    receiver->refused_count++;
-    log_info("refused %s", answer_name(code_of_refusal[why]));
+    log_refusal(context, code_of_refusal[why], remote_address, detail);
 }
 
 // An event that is refused in the end may never come again: its last place is the log.
@@ -170,14 +205,15 @@ void receiver_on_committed(void *context, struct commit *finished)
     http_server_wake(receiver->server);
 }
 
-int receiver_create(const struct callback_rules *rules, struct receiver **ret_receiver, struct error *error)
+int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error)
 {
     struct receiver *receiver = calloc(1, sizeof *receiver);
     bool made;
 
     if (!receiver)
         return error_set(error, ENOMEM, "out of memory");
-    receiver->rules = rules;
+    pthread_mutex_init(&receiver->lock, NULL);
+    receiver->settings = settings_ref(settings);
     receiver->handler = (struct http_handler){
         .head = on_head, .body = on_body, .over = on_over, .refused = on_refused, .context = receiver};
     receiver->recorded = make_answer(ANSWER_OK, NULL, HTTP_ANSWER_SHARED);
@@ -193,6 +229,17 @@ int receiver_create(const struct callback_rules *rules, struct receiver **ret_re
     }
     *ret_receiver = receiver;
     return 0;
+}
+
+void receiver_use(struct receiver *receiver, struct settings *settings)
+{
+    struct settings *old;
+
+    pthread_mutex_lock(&receiver->lock);
+    old = receiver->settings;
+    receiver->settings = settings_ref(settings);
+    pthread_mutex_unlock(&receiver->lock);
+    settings_unref(old);
 }
 
 const struct http_handler *receiver_handler(const struct receiver *receiver)
@@ -222,5 +269,7 @@ void receiver_destroy(struct receiver *receiver)
     http_answer_destroy(receiver->unavailable);
     for (size_t i = 0; i < HTTP_REFUSE_COUNT; i++)
         http_answer_destroy(receiver->handler.refusals[i]);
+    settings_unref(receiver->settings);
+    pthread_mutex_destroy(&receiver->lock);
     free(receiver);
 }

@@ -5,11 +5,15 @@
 #include "imcallbackd/callback/callback.h"
 #include "imcallbackd/http/server.h"
 #include "imcallbackd/store/store.h"
+#include "settings.h"
 
 struct receiver;
 
-// The rules stay the caller's and must live as long as the receiver.
-int receiver_create(const struct callback_rules *rules, struct receiver **ret_receiver, struct error *error) MUST_CHECK;
+// Keeps a reference of its own to the settings.
+int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error) MUST_CHECK;
+
+// Requests that begin from now on are judged by these settings. Any thread may call.
+void receiver_use(struct receiver *receiver, struct settings *settings);
 
 // What the HTTP server calls; for http_server_create.
 const struct http_handler *receiver_handler(const struct receiver *receiver);

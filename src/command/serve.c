@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,7 +23,7 @@
 
 struct service {
     const char *config_path;
-    struct settings settings;
+    struct settings *settings;
     int listen_fds[MAX_LISTEN_FDS];
     size_t listen_fd_count;
     struct receiver *receiver;
@@ -36,22 +37,27 @@ static void warn(const char *sentence)
     log_warning("%s", sentence);
 }
 
-static int start_settings(struct service *service, struct error *error)
+static void use_log_settings(const struct config *config)
 {
     static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
-    const struct config *config = &service->settings.config;
-    int r = settings_read(service->config_path, &service->settings, error);
+
+    log_configure(levels[config->log_level.number], config->log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+}
+
+static int start_settings(struct service *service, struct error *error)
+{
+    int r = settings_read(service->config_path, NULL, &service->settings, error);
 
     if (r < 0)
         return r;
-    log_configure(levels[config->log_level.number], config->log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
-    settings_warn(&service->settings, clock_realtime_ms(), warn);
+    use_log_settings(&service->settings->config);
+    settings_warn(service->settings, clock_realtime_ms(), warn);
     return 0;
 }
 
 static void stop_settings(struct service *service)
 {
-    settings_finish(&service->settings);
+    settings_unref(service->settings);
 }
 
 // Each connection takes a descriptor, so the soft limit is raised to the hard one.
@@ -70,7 +76,7 @@ static int start_limits(struct service *service, struct error *error)
 
 static int start_listeners(struct service *service, struct error *error)
 {
-    const struct config *config = &service->settings.config;
+    const struct config *config = &service->settings->config;
     int passed = sd_listen_fds(1);
     int r = 0;
 
@@ -100,7 +106,7 @@ static void stop_listeners(struct service *service)
 
 static int start_receiver(struct service *service, struct error *error)
 {
-    return receiver_create(&service->settings.rules, &service->receiver, error);
+    return receiver_create(service->settings, &service->receiver, error);
 }
 
 static void stop_receiver(struct service *service)
@@ -128,11 +134,11 @@ static void on_committed(void *context, struct commit *finished)
 static int start_store(struct service *service, struct error *error)
 {
     const struct store_callbacks callbacks = {.done = on_committed, .broken = on_broken, .context = service};
-    const struct config_value *database = &service->settings.config.store_database;
+    const struct config_value *database = &service->settings->config.store_database;
     int r = store_open(database->text, &callbacks, &service->store, error);
 
     if (r < 0)
-        config_blame(&service->settings.config, database, error);
+        config_blame(&service->settings->config, database, error);
     return r;
 }
 
@@ -143,7 +149,7 @@ static void stop_store(struct service *service)
 
 static int start_server(struct service *service, struct error *error)
 {
-    const struct config *config = &service->settings.config;
+    const struct config *config = &service->settings->config;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const struct http_settings http = {
         .listen_fds = service->listen_fds,
@@ -151,13 +157,11 @@ static int start_server(struct service *service, struct error *error)
         .path = config->listen_path.text,
         .threads = config->listen_threads.number > 0 ? (unsigned int)config->listen_threads.number
                                                      : (unsigned int)(cores > 0 ? cores : 1),
-        .body_limit_bytes = config->limits_body.number,
-        .idle_timeout_s = (unsigned int)(config->limits_idle_timeout.number / 1000),
     };
     int r;
 
-    r = http_server_create(&http, service->settings.identity, receiver_handler(service->receiver), &service->server,
-                           error);
+    r = http_server_create(&http, &service->settings->limits, service->settings->identity,
+                           receiver_handler(service->receiver), &service->server, error);
     if (r < 0)
         return r;
     receiver_connect(service->receiver, service->store, service->server);
@@ -186,15 +190,49 @@ static void stop_stages(struct service *service, size_t count)
     }
 }
 
-static void wait_for_stop(const sigset_t *signals)
+// Everything is prepared before anything is changed, so that a configuration with a fault leaves all as it was.
+static void reload(struct service *service)
 {
-    int number = 0;
+    struct settings *next = NULL, *old = service->settings;
+    struct error error;
+    int r;
 
-    while (sigwait(signals, &number) != 0 || number == SIGHUP) {
-        if (number == SIGHUP)
-            log_warning("SIGHUP changes nothing: restart the daemon to have its configuration read again");
+    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_monotonic_ms() * 1000);
+    r = settings_read(service->config_path, old, &next, &error);
+    if (r == 0)
+        r = http_server_reconfigure(service->server, &next->limits, next->identity, &error);
+    if (r < 0) {
+        log_error("the configuration is not reloaded, and the old one stays: %s", error.text);
+        settings_unref(next);
+    } else {
+        receiver_use(service->receiver, next);
+        use_log_settings(&next->config);
+        config_compare_fixed(&old->config, &next->config, warn);
+        settings_warn(next, clock_realtime_ms(), warn);
+        service->settings = next;
+        settings_unref(old);
+        log_info("the configuration is reloaded");
     }
-    log_info("stopping after %s", strsignal(number));
+    (void)sd_notify(0, "READY=1");
+}
+
+// Once a day it is time to look at the certificate again.
+static void wait_for_stop(struct service *service, const sigset_t *signals)
+{
+    static const struct timespec day = {.tv_sec = 24L * 3600};
+
+    for (;;) {
+        int number = sigtimedwait(signals, NULL, &day);
+
+        if (number == SIGHUP) {
+            reload(service);
+        } else if (number > 0) {
+            log_info("stopping after %s", strsignal(number));
+            return;
+        } else if (errno == EAGAIN) {
+            settings_warn(service->settings, clock_realtime_ms(), warn);
+        }
+    }
 }
 
 static void log_listening(const struct service *service)
@@ -203,7 +241,7 @@ static void log_listening(const struct service *service)
         char name[LISTEN_NAME_BYTES];
 
         listen_name(service->listen_fds[i], name);
-        log_info("listening on https://%s%s", name, service->settings.config.listen_path.text);
+        log_info("listening on https://%s%s", name, service->settings->config.listen_path.text);
     }
 }
 
@@ -213,7 +251,7 @@ static void run(struct service *service, const sigset_t *signals)
 
     log_listening(service);
     (void)sd_notify(0, "READY=1");
-    wait_for_stop(signals);
+    wait_for_stop(service, signals);
     (void)sd_notify(0, "STOPPING=1");
     cut_off = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
     if (cut_off > 0)

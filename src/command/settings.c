@@ -30,23 +30,21 @@ static int read_app(struct settings *settings, size_t index, struct error *error
     return 0;
 }
 
-int settings_read_apps(const char *path, struct settings *ret_settings, struct error *error)
+static int read_apps(struct settings *settings, const char *path, struct error *error)
 {
-    struct config *config = &ret_settings->config;
-    int r;
+    struct config *config = &settings->config;
+    int r = config_read(path, config, error);
 
-    *ret_settings = (struct settings){0};
-    r = config_read(path, config, error);
     if (r < 0)
         return r;
-    ret_settings->tokens = calloc(config->app_count, sizeof *ret_settings->tokens);
-    ret_settings->apps = calloc(config->app_count, sizeof *ret_settings->apps);
-    if (!ret_settings->tokens || !ret_settings->apps)
+    settings->tokens = calloc(config->app_count, sizeof *settings->tokens);
+    settings->apps = calloc(config->app_count, sizeof *settings->apps);
+    if (!settings->tokens || !settings->apps)
         return error_set(error, ENOMEM, "out of memory");
     for (size_t i = 0; i < config->app_count && r == 0; i++)
-        r = read_app(ret_settings, i, error);
-    ret_settings->rules = (struct callback_rules){
-        .apps = ret_settings->apps,
+        r = read_app(settings, i, error);
+    settings->rules = (struct callback_rules){
+        .apps = settings->apps,
         .app_count = config->app_count,
         .acknowledge_other_commands = config->callback_other_commands.number == CONFIG_ACKNOWLEDGE,
         .keep_body = config->store_keep_body.number != 0,
@@ -54,19 +52,87 @@ int settings_read_apps(const char *path, struct settings *ret_settings, struct e
     return r;
 }
 
-int settings_read(const char *path, struct settings *ret_settings, struct error *error)
+static int read_identity(struct settings *settings, const struct settings *predecessor, struct error *error)
 {
-    const struct config *config = &ret_settings->config;
-    int r = settings_read_apps(path, ret_settings, error);
+    const struct config *config = &settings->config;
+    const struct http_identity_files files = {
+        .certificate = config->tls_certificate.text,
+        .private_key = config->tls_private_key.text,
+        .client_ca = config->tls_client_ca.text,
+    };
+    int r = http_identity_load(&files, predecessor ? predecessor->identity : NULL, &settings->identity, error);
 
-    if (r < 0)
-        return r;
-    r = http_identity_load(config->tls_certificate.text, config->tls_private_key.text, &ret_settings->identity, error);
     if (r == -EKEYREJECTED)
         config_blame(config, &config->tls_private_key, error);
+    else if (r == -EPROTO)
+        config_blame(config, &config->tls_client_ca, error);
     else if (r < 0)
         config_blame(config, &config->tls_certificate, error);
     return r;
+}
+
+static int set_limits(struct settings *settings, struct error *error)
+{
+    const struct config *config = &settings->config;
+    struct http_limits *limits = &settings->limits;
+    int r = 0;
+
+    if (config->callback_allow_from.text)
+        r = address_blocks_parse(config->callback_allow_from.text, &settings->allow_from, &limits->allow_from_count,
+                                 error);
+    limits->allow_from = settings->allow_from;
+    limits->body_bytes = config->limits_body.number;
+    limits->connections = (unsigned int)config->limits_connections.number;
+    limits->connections_per_address = (unsigned int)config->limits_connections_per_address.number;
+    limits->idle_timeout_ms = (int64_t)config->limits_idle_timeout.number;
+    limits->request_timeout_ms = (int64_t)config->limits_request_timeout.number;
+    return r;
+}
+
+// Gives the settings to the caller, or takes them back when something failed.
+static int hand_over(struct settings *settings, int r, struct settings **ret_settings)
+{
+    if (r < 0)
+        settings_unref(settings);
+    else
+        *ret_settings = settings;
+    return r;
+}
+
+static struct settings *settings_create(struct error *error)
+{
+    struct settings *settings = calloc(1, sizeof *settings);
+
+    if (settings)
+        settings->references = 1;
+    else
+        (void)error_set(error, ENOMEM, "out of memory");
+    return settings;
+}
+
+int settings_read_apps(const char *path, struct settings **ret_settings, struct error *error)
+{
+    struct settings *settings = settings_create(error);
+
+    if (!settings)
+        return -ENOMEM;
+    return hand_over(settings, read_apps(settings, path, error), ret_settings);
+}
+
+int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
+                  struct error *error)
+{
+    struct settings *settings = settings_create(error);
+    int r;
+
+    if (!settings)
+        return -ENOMEM;
+    r = read_apps(settings, path, error);
+    if (r == 0)
+        r = read_identity(settings, predecessor, error);
+    if (r == 0)
+        r = set_limits(settings, error);
+    return hand_over(settings, r, ret_settings);
 }
 
 static void format_day(int64_t ms, char day[sizeof "2026-11-23"])
@@ -118,13 +184,22 @@ void settings_warn(const struct settings *settings, int64_t now_ms, void (*tell)
     }
 }
 
-void settings_finish(struct settings *settings)
+struct settings *settings_ref(struct settings *settings)
 {
-    http_identity_destroy(settings->identity);
+    settings->references++;
+    return settings;
+}
+
+void settings_unref(struct settings *settings)
+{
+    if (!settings || --settings->references > 0)
+        return;
+    http_identity_unref(settings->identity);
     for (size_t i = 0; settings->tokens && i < settings->config.app_count; i++)
         token_file_finish(&settings->tokens[i]);
     free(settings->tokens);
     free(settings->apps);
+    free(settings->allow_from);
     config_finish(&settings->config);
-    *settings = (struct settings){0};
+    free(settings);
 }

@@ -61,7 +61,7 @@ int command_sign(int argc, char **argv)
         {"--app", NULL, &app, 1, 0},
         {"--time", NULL, &time, 1, 0},
     };
-    struct settings settings;
+    struct settings *settings = NULL;
     struct error error;
     char now[24];
     uint64_t parsed;
@@ -78,7 +78,7 @@ int command_sign(int argc, char **argv)
     if (settings_read_apps(path, &settings, &error) < 0)
         fprintf(stderr, "imcallbackd sign: %s\n", error.text);
     else
-        status = print_signature(&settings, app, time ? time : now);
-    settings_finish(&settings);
+        status = print_signature(settings, app, time ? time : now);
+    settings_unref(settings);
     return status;
 }

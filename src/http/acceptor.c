@@ -1,5 +1,6 @@
-#include <arpa/inet.h>
+
 #include <errno.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -21,18 +22,10 @@ struct http_acceptor {
     pthread_t thread;
 };
 
-static void write_remote_address(struct http_connection *connection)
+// Beyond a limit a few more are let in, because the next call may be a verified one; they are answered 503 otherwise.
+static unsigned int with_spare(unsigned int limit)
 {
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&connection->address;
-    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&connection->address;
-    char *text = connection->remote_address;
-
-    if (connection->address.ss_family == AF_INET)
-        inet_ntop(AF_INET, &v4->sin_addr, text, sizeof connection->remote_address);
-    else if (connection->address.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
-        inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], text, sizeof connection->remote_address);
-    else if (connection->address.ss_family == AF_INET6)
-        inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof connection->remote_address);
+    return limit + limit / 16 + 16;
 }
 
 static struct http_loop *least_busy_loop(const struct http_server *server)
@@ -46,25 +39,66 @@ static struct http_loop *least_busy_loop(const struct http_server *server)
     return best;
 }
 
+// Counts the connection in and gives it an identity; HTTP_REFUSE_COUNT, or why it is not taken.
+static enum http_refusal admit(struct http_server *server, struct http_connection *connection)
+{
+    struct address caller = address_of_caller(&connection->address);
+    const struct http_limits *limits = &server->limits;
+    bool allowed = limits->allow_from_count == 0;
+    unsigned int all = server->connections + 1, of_caller = 0;
+
+    pthread_mutex_lock(&server->lock);
+    for (size_t i = 0; i < limits->allow_from_count && !allowed; i++)
+        allowed = address_block_contains(&limits->allow_from[i], &connection->address);
+    if (allowed && all <= with_spare(limits->connections))
+        of_caller = peers_add(server->peers, &caller);
+    if (of_caller > with_spare(limits->connections_per_address)) {
+        peers_remove(server->peers, &caller);
+        of_caller = 0;
+    }
+    if (of_caller > limits->connections_per_address)
+        connection->limit_reached = HTTP_LIMIT_PER_ADDRESS;
+    else if (all > limits->connections)
+        connection->limit_reached = HTTP_LIMIT_CONNECTIONS;
+    if (of_caller > 0) {
+        connection->identity = http_identity_ref(server->identity);
+        server->connections++;
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (!allowed)
+        return HTTP_REFUSE_PEER;
+    return of_caller > 0 ? HTTP_REFUSE_COUNT : HTTP_REFUSE_CROWD;
+}
+
 // Accepts one connection and gives it to a loop. 0, or a negative errno value; -EAGAIN when nobody waits.
 static int accept_one(struct http_server *server, int listen_fd)
 {
     const int on = 1;
     struct http_connection *connection = calloc(1, sizeof *connection);
+    enum http_refusal why;
     int code;
 
     if (!connection)
         return -ENOMEM;
-    connection->address_length = sizeof connection->address;
-    connection->fd = accept4(listen_fd, (struct sockaddr *)&connection->address, &connection->address_length,
-                             SOCK_NONBLOCK | SOCK_CLOEXEC);
+    connection->server = server;
+    connection->socket_address_length = sizeof connection->socket_address;
+    connection->fd = accept4(listen_fd, (struct sockaddr *)&connection->socket_address,
+                             &connection->socket_address_length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (connection->fd < 0) {
         code = errno;
         free(connection);
         return -code;
     }
+    if (address_from_socket(&connection->socket_address, &connection->address))
+        address_print(&connection->address, connection->remote_address);
+    why = connection->remote_address[0] ? admit(server, connection) : HTTP_REFUSE_PEER;
+    if (why != HTTP_REFUSE_COUNT) {
+        server->handler.refused(server->handler.context, why, connection->remote_address, "");
+        close(connection->fd);
+        free(connection);
+        return 0;
+    }
     (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    write_remote_address(connection);
     http_loop_add(least_busy_loop(server), connection);
     return 0;
 }

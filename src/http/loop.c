@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -10,8 +11,12 @@
 #include "private.h"
 #include "tls.h"
 
+#include <gnutls/abstract.h>
+
 // What MHD may use for one connection: its read buffer, the headers, the answer's head.
 #define CONNECTION_MEMORY_BYTES ((size_t)16 << 10)
+// How often a drain looks whether a connection has become idle.
+#define DRAIN_LOOK_MS 10
 
 struct http_loop {
     struct http_server *server;
@@ -19,75 +24,54 @@ struct http_loop {
     int epoll_fd; // MHD's own epoll descriptor and event_fd
     int event_fd; // the inbox has something
     pthread_t thread;
-    struct http_connection *connections; // this loop's alone
+    struct http_connections connections; // this and what follows is the loop's thread's alone
     struct http_connection *arriving;    // is being handed to MHD
-    unsigned int pending;                // exchanges that the handler has to complete
-    atomic_uint connection_count;        // with those that are still in the inbox
+    struct http_limits limits;
+    int64_t now_ms;               // of this turn
+    unsigned int pending;         // exchanges that the handler has to complete
+    atomic_uint connection_count; // with those that are still in the inbox
 
     pthread_mutex_t lock; // guards the inbox: what follows
     struct http_connection *arrivals;
     struct http_exchange *completed;
+    bool reconfigured; // the server has other limits
     bool stopping;
     atomic_bool wake_wanted;
 };
-
-static void connection_free(struct http_connection *connection)
-{
-    struct http_loop *loop = connection->loop;
-    struct http_server *server = loop->server;
-
-    loop->connection_count--;
-    if (--server->connections == 0 && server->draining) {
-        pthread_mutex_lock(&server->lock);
-        pthread_cond_signal(&server->all_gone);
-        pthread_mutex_unlock(&server->lock);
-    }
-    free(connection);
-}
 
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
                           enum MHD_ConnectionNotificationCode what)
 {
     struct http_loop *loop = context;
-    struct http_connection *connection;
+    struct http_connection *connection = what == MHD_CONNECTION_NOTIFY_STARTED ? loop->arriving : *socket_context;
 
-    (void)mhd;
-    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-        connection = loop->arriving;
-        loop->arriving = NULL;
-        connection->next = loop->connections;
-        if (connection->next)
-            connection->next->previous = connection;
-        loop->connections = connection;
-        *socket_context = connection;
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        http_connections_remove(&loop->connections, connection);
+        loop->connection_count--;
+        http_connection_free(connection);
         return;
     }
-    connection = *socket_context;
-    if (connection->next)
-        connection->next->previous = connection->previous;
-    if (connection->previous)
-        connection->previous->next = connection->next;
-    else
-        loop->connections = connection->next;
-    connection_free(connection);
+    loop->arriving = NULL;
+    *socket_context = connection;
+    http_connections_add(&loop->connections, connection, loop->now_ms);
+    if (!tls_session_begin(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session, connection))
+        (void)shutdown(connection->fd, SHUT_RDWR);
 }
 
-// GnuTLS asks for the certificate in each handshake.
+// MHD wants a certificate or this to speak TLS at all; tls_session_begin gives each session its own.
 static int on_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
                           const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
                           unsigned int *chain_length, gnutls_privkey_t *key)
 {
-    struct http_connection *connection = http_connection_of(gnutls_session_get_ptr(session));
-    const struct tls_identity *identity = http_identity_tls(connection->loop->server->identity);
-
+    (void)session;
     (void)authorities;
     (void)authority_count;
     (void)algorithms;
     (void)algorithm_count;
-    *chain = identity->chain;
-    *chain_length = identity->chain_length;
-    *key = identity->key;
-    return 0;
+    (void)chain;
+    (void)chain_length;
+    (void)key;
+    return -1;
 }
 
 // MHD's own words tell of single connections that misbehave.
@@ -125,7 +109,17 @@ static struct MHD_Daemon *start_daemon(struct http_loop *loop)
         http_request_on_target, server, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
         http_request_on_over, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, loop, MHD_OPTION_STRICT_FOR_CLIENT,
         1, MHD_OPTION_CONNECTION_LIMIT, 1U << 30, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY_BYTES,
-        MHD_OPTION_CONNECTION_TIMEOUT, server->settings.idle_timeout_s, MHD_OPTION_END);
+        MHD_OPTION_END);
+}
+
+// Sheds another connection for one that came when a limit was reached.
+static void make_room(struct http_loop *loop, struct http_connection *connection)
+{
+    struct address caller = address_of_caller(&connection->address);
+
+    if (http_connections_shed(&loop->connections, connection->limit_reached == HTTP_LIMIT_PER_ADDRESS ? &caller : NULL,
+                              loop->now_ms))
+        connection->limit_reached = HTTP_LIMIT_NONE;
 }
 
 static void take_arrivals(struct http_loop *loop, struct http_connection *arrivals)
@@ -135,14 +129,26 @@ static void take_arrivals(struct http_loop *loop, struct http_connection *arriva
 
         arrivals = connection->next;
         connection->next = NULL;
+        if (connection->limit_reached != HTTP_LIMIT_NONE)
+            make_room(loop, connection);
         loop->arriving = connection;
         // On failure MHD has closed the descriptor; the connection is still ours unless MHD has told of its end.
-        if (MHD_add_connection(loop->daemon, connection->fd, (struct sockaddr *)&connection->address,
-                               connection->address_length) != MHD_YES &&
-            loop->arriving)
-            connection_free(connection);
+        if (MHD_add_connection(loop->daemon, connection->fd, (struct sockaddr *)&connection->socket_address,
+                               connection->socket_address_length) != MHD_YES &&
+            loop->arriving) {
+            loop->connection_count--;
+            http_connection_free(connection);
+        }
         loop->arriving = NULL;
     }
+}
+
+static void copy_limits(struct http_loop *loop)
+{
+    pthread_mutex_lock(&loop->server->lock);
+    loop->limits = loop->server->limits;
+    pthread_mutex_unlock(&loop->server->lock);
+    loop->limits.allow_from = NULL; // the acceptor's business, and not ours to keep
 }
 
 // Returns true when the loop has to stop as soon as nothing is pending.
@@ -150,16 +156,20 @@ static bool take_inbox(struct http_loop *loop)
 {
     struct http_connection *arrivals;
     struct http_exchange *completed;
-    bool stopping;
+    bool stopping, reconfigured;
 
     pthread_mutex_lock(&loop->lock);
     arrivals = loop->arrivals;
     completed = loop->completed;
     stopping = loop->stopping;
+    reconfigured = loop->reconfigured;
     loop->arrivals = NULL;
     loop->completed = NULL;
+    loop->reconfigured = false;
     pthread_mutex_unlock(&loop->lock);
 
+    if (reconfigured)
+        copy_limits(loop);
     take_arrivals(loop, arrivals);
     while (completed) {
         struct http_exchange *exchange = completed;
@@ -171,34 +181,31 @@ static bool take_inbox(struct http_loop *loop)
     return stopping;
 }
 
-// In a drain: ends connections that are between two requests. Reading alone is shut down, so a request that is already
-// in the kernel's buffer is still read and answered before MHD sees the end.
-static void end_idle(struct http_loop *loop)
+static int earlier_ms(int64_t one_ms, int64_t other_ms)
 {
-    for (struct http_connection *connection = loop->connections; connection; connection = connection->next) {
-        if (connection->exchange || connection->ending)
-            continue;
-        connection->ending = true;
-        (void)shutdown(connection->fd, SHUT_RD);
-    }
+    int64_t earlier = one_ms < 0 || (other_ms >= 0 && other_ms < one_ms) ? other_ms : one_ms;
+
+    return earlier < 3600000 ? (int)earlier : 3600000;
 }
 
-// How long the loop may sleep, in ms; -1 for ever.
-static int next_timeout_ms(struct http_loop *loop)
+// What is due by the clock: deadlines, and in a drain the end of idle connections. Returns how long the loop may sleep,
+// in ms; -1 for ever.
+static int run_clock(struct http_loop *loop)
 {
     MHD_UNSIGNED_LONG_LONG mhd_ms;
-    int timeout_ms = -1;
+    int timeout_ms;
 
-    if (MHD_get_timeout(loop->daemon, &mhd_ms) == MHD_YES)
-        timeout_ms = mhd_ms < 3600000 ? (int)mhd_ms : 3600000;
+    loop->now_ms = clock_monotonic_ms();
+    timeout_ms = http_connections_sweep(&loop->connections, &loop->limits, loop->now_ms);
     if (loop->server->draining) {
-        int64_t left_ms = loop->server->drain_idle_at_ms - clock_monotonic_ms();
+        int64_t left_ms = loop->server->drain_idle_at_ms - loop->now_ms;
 
-        if (left_ms < 10)
-            left_ms = 10; // past that moment: look again whether a connection has become idle
-        if (timeout_ms < 0 || left_ms < timeout_ms)
-            timeout_ms = (int)left_ms;
+        if (left_ms <= 0)
+            http_connections_end_idle(&loop->connections);
+        timeout_ms = earlier_ms(timeout_ms, left_ms > DRAIN_LOOK_MS ? left_ms : DRAIN_LOOK_MS);
     }
+    if (MHD_get_timeout(loop->daemon, &mhd_ms) == MHD_YES)
+        timeout_ms = earlier_ms(timeout_ms, mhd_ms < INT_MAX ? (int64_t)mhd_ms : INT_MAX);
     return timeout_ms;
 }
 
@@ -209,17 +216,16 @@ static void *loop_main(void *argument)
     bool stopping;
 
     do {
-        int count = epoll_wait(loop->epoll_fd, events, 2, next_timeout_ms(loop));
+        int count = epoll_wait(loop->epoll_fd, events, 2, run_clock(loop));
         uint64_t times;
 
+        loop->now_ms = clock_monotonic_ms();
         for (int i = 0; i < count; i++) {
             if (events[i].data.fd == loop->event_fd && read(loop->event_fd, &times, sizeof times) < 0)
                 log_debug("eventfd: %s", strerror(errno));
         }
         stopping = take_inbox(loop);
         (void)MHD_run(loop->daemon);
-        if (loop->server->draining && clock_monotonic_ms() >= loop->server->drain_idle_at_ms)
-            end_idle(loop);
     } while (!stopping || loop->pending > 0);
     return NULL;
 }
@@ -251,6 +257,7 @@ int http_loop_start(struct http_server *server, struct http_loop **ret_loop, str
     if (!loop)
         return error_set(error, ENOMEM, "out of memory");
     loop->server = server;
+    copy_limits(loop);
     pthread_mutex_init(&loop->lock, NULL);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -270,11 +277,28 @@ int http_loop_start(struct http_server *server, struct http_loop **ret_loop, str
     return 0;
 }
 
+void http_loop_reconfigure(struct http_loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    loop->reconfigured = true;
+    pthread_mutex_unlock(&loop->lock);
+    http_loop_nudge(loop);
+}
+
+const struct http_limits *http_loop_limits(const struct http_loop *loop)
+{
+    return &loop->limits;
+}
+
+void http_loop_enter(struct http_connection *connection, enum http_stage stage)
+{
+    http_connections_enter(&connection->loop->connections, connection, stage, connection->loop->now_ms);
+}
+
 void http_loop_add(struct http_loop *loop, struct http_connection *connection)
 {
     connection->loop = loop;
     loop->connection_count++;
-    loop->server->connections++;
     pthread_mutex_lock(&loop->lock);
     connection->next = loop->arrivals;
     loop->arrivals = connection;
@@ -286,6 +310,7 @@ void http_loop_add(struct http_loop *loop, struct http_connection *connection)
 void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange)
 {
     loop->pending++;
+    http_loop_enter(exchange->connection, HTTP_STAGE_HELD);
     MHD_suspend_connection(exchange->mhd);
 }
 

@@ -2,30 +2,19 @@
 // the moment it is taken out of the inbox.
 #pragma once
 
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 
+#include "connection.h"
 #include "imcallbackd/http/server.h"
+#include "peers.h"
 
 #include <microhttpd.h>
 
 struct http_acceptor;
 struct http_loop;
-
-// One TCP connection, from accept to close.
-struct http_connection {
-    struct http_loop *loop;
-    int fd;
-    struct sockaddr_storage address;
-    socklen_t address_length;
-    char remote_address[INET6_ADDRSTRLEN];
-    struct http_exchange *exchange; // the request that is being received or answered; NULL between two
-    bool ending;                    // idle in a drain: reading was shut down
-    struct http_connection *previous, *next;
-};
 
 enum http_phase {
     HTTP_PHASE_TARGET,  // the request line came
@@ -40,7 +29,9 @@ struct http_exchange {
     struct http_connection *connection;
     struct MHD_Connection *mhd;
     enum http_phase phase;
-    bool handled; // handler.head saw it, so handler.over must
+    bool handled;          // handler.head saw it, so handler.over must
+    bool closing;          // the answer closes the connection whatever it is
+    size_t body_in_flight; // bytes of the server's body_in_flight that this one has
     const char *target;
     struct http_answer *answer; // decided, not queued yet
     struct http_exchange *next; // in the loop's inbox
@@ -48,27 +39,39 @@ struct http_exchange {
 
 struct http_server {
     struct http_settings settings;
+    char *path; // settings.path, the server's own copy
     struct http_handler handler;
-    const struct http_identity *identity;
     struct http_loop **loops; // settings.threads of them
     struct http_acceptor *acceptor;
     atomic_bool draining;
     atomic_bool stopping;     // nothing new is handed to the handler any more
     int64_t drain_idle_at_ms; // from then on idle connections are ended; written before draining is set
-    pthread_mutex_t lock;
-    pthread_cond_t all_gone; // the last connection of a drain is closed
     atomic_uint connections;
+    atomic_size_t body_in_flight; // bytes of bodies that are held in memory
+
+    pthread_mutex_t lock; // guards what follows
+    struct http_limits limits;
+    struct address_block *allow_from; // limits.allow_from, the server's own copy
+    struct http_identity *identity;   // a reference, for connections to come
+    struct peers *peers;
+    pthread_cond_t all_gone; // the last connection of a drain is closed
 };
 
 // loop.c: one thread with its own MHD daemon.
 int http_loop_start(struct http_server *server, struct http_loop **ret_loop, struct error *error) MUST_CHECK;
 void http_loop_add(struct http_loop *loop, struct http_connection *connection); // any thread; takes the connection over
 void http_loop_complete(struct http_loop *loop, struct http_exchange *exchange); // any thread
-void http_loop_wake(struct http_loop *loop); // any thread; only when something was added or completed since
-void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange); // the loop's thread: it is pending now
-void http_loop_nudge(struct http_loop *loop);                                   // any thread; always
+void http_loop_wake(struct http_loop *loop);        // any thread; only when something was added or completed since
+void http_loop_reconfigure(struct http_loop *loop); // any thread: the server's limits have changed
+const struct http_limits *http_loop_limits(const struct http_loop *loop);        // the loop's thread
+void http_loop_enter(struct http_connection *connection, enum http_stage stage); // the loop's thread
+void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange);  // the loop's thread: it is pending now
+void http_loop_nudge(struct http_loop *loop);                                    // any thread; always
 unsigned int http_loop_connections(const struct http_loop *loop);
 void http_loop_stop(struct http_loop *loop);
+
+// server.c
+void http_connection_free(struct http_connection *connection); // also closes the books on it; not the descriptor
 
 // acceptor.c: the thread that accepts and deals connections out to the loops.
 int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_acceptor,

@@ -1,43 +1,40 @@
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "answer.h"
+#include "framing.h"
 #include "imcallbackd/base/clock.h"
-#include "imcallbackd/base/log.h"
-#include "imcallbackd/base/parse.h"
 #include "private.h"
 
 // A parsed body of the largest allowed size needs about ten times its bytes.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
 // Memory for a body is taken as it comes, not as it is announced.
-#define BODY_FIRST_BYTES ((size_t)64 << 10)
-
-static const char *find_header(struct http_exchange *exchange, const char *name)
-{
-    return MHD_lookup_connection_value(exchange->mhd, MHD_HEADER_KIND, name);
-}
+#define BODY_FIRST_BYTES ((size_t)4 << 10)
+// So many bodies of the largest size may be in memory at a time; a body beyond it is refused with 503.
+#define BODIES_IN_FLIGHT 16
 
 // MHD calls this with the raw target, before it cuts and unescapes it; the result is the request's context from then
 // on.
 void *http_request_on_target(void *context, const char *target, struct MHD_Connection *mhd)
 {
-    struct http_server *server = context;
     struct http_connection *connection = http_connection_of(mhd);
     struct http_exchange *exchange = calloc(1, sizeof *exchange);
     const char *mark = strchr(target, '?');
 
+    (void)context;
     if (!exchange)
         return NULL;
     exchange->connection = connection;
     exchange->mhd = mhd;
     exchange->request.remote_address = connection->remote_address;
     arena_init(&exchange->request.arena,
-               ARENA_BASE_BYTES + server->settings.body_limit_bytes * ARENA_BYTES_PER_BODY_BYTE);
+               ARENA_BASE_BYTES + http_loop_limits(connection->loop)->body_bytes * ARENA_BYTES_PER_BODY_BYTE);
     exchange->target = arena_copy(&exchange->request.arena, target, strlen(target));
     exchange->request.query = !exchange->target ? NULL : mark ? exchange->target + (mark - target) + 1 : "";
     connection->exchange = exchange;
+    if (connection->stage != HTTP_STAGE_HEAD)
+        http_loop_enter(connection, HTTP_STAGE_HEAD); // it was in a buffer behind the request before
     return exchange;
 }
 
@@ -48,31 +45,46 @@ static bool path_is(const char *target, const char *path)
     return strncmp(target, path, length) == 0 && (target[length] == '\0' || target[length] == '?');
 }
 
+static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const char *name, size_t name_length,
+                                 const char *value, size_t value_length)
+{
+    (void)kind;
+    framing_add(context, name, name_length, value ? value : "", value_length);
+    return MHD_YES;
+}
+
 // What the server itself has against this head; HTTP_REFUSE_COUNT for nothing.
 static enum http_refusal judge_head(const struct http_server *server, struct http_exchange *exchange,
-                                    const char *method)
+                                    const char *method, const char *version, struct framing *framing)
 {
-    const char *encoding = find_header(exchange, "Content-Encoding");
-    const char *announced = find_header(exchange, "Content-Length");
-    uint64_t length;
-
+    (void)MHD_get_connection_values_n(exchange->mhd, MHD_HEADER_KIND, on_header, framing);
+    if (framing_finish(framing, method, exchange->target, strcmp(version, "HTTP/1.0") == 0))
+        return HTTP_REFUSE_FRAMING;
     if (server->stopping)
         return HTTP_REFUSE_OVERLOADED;
-    if (announced && parse_decimal(announced, strlen(announced), server->settings.body_limit_bytes, &length) < 0)
+    if (framing->lengths > 0 && framing->length > http_loop_limits(exchange->connection->loop)->body_bytes)
         return HTTP_REFUSE_TOO_LARGE;
-    if (encoding && strcasecmp(encoding, "identity") != 0)
+    if (framing->encoded)
         return HTTP_REFUSE_ENCODED;
-    if (!path_is(exchange->target, server->settings.path))
+    if (!path_is(exchange->target, server->path))
         return HTTP_REFUSE_PATH;
     if (strcmp(method, "POST") != 0)
         return HTTP_REFUSE_METHOD;
     return HTTP_REFUSE_COUNT;
 }
 
-static struct http_answer *refuse(struct http_server *server, enum http_refusal why)
+static struct http_answer *refuse(struct http_server *server, const struct http_exchange *exchange,
+                                  enum http_refusal why, const char *detail)
 {
-    server->handler.refused(server->handler.context, why);
+    server->handler.refused(server->handler.context, why, exchange->request.remote_address, detail);
     return server->handler.refusals[why];
+}
+
+static void drop_body(struct http_server *server, struct http_exchange *exchange)
+{
+    server->body_in_flight -= exchange->body_in_flight;
+    exchange->body_in_flight = 0;
+    buffer_finish(&exchange->request.body);
 }
 
 static enum MHD_Result send_answer(struct http_server *server, struct http_exchange *exchange)
@@ -81,43 +93,67 @@ static enum MHD_Result send_answer(struct http_server *server, struct http_excha
 
     exchange->answer = NULL;
     exchange->phase = HTTP_PHASE_ANSWERED;
-    buffer_finish(&exchange->request.body);
-    return http_answer_queue(answer, exchange->mhd, server->draining);
+    drop_body(server, exchange);
+    http_loop_enter(exchange->connection, HTTP_STAGE_ANSWER);
+    return http_answer_queue(answer, exchange->mhd, exchange->closing || server->draining);
+}
+
+// Asks the handler. On a connection that is one too many, only a verified call is taken, and it is the last one there.
+static struct http_answer *ask_handler(struct http_server *server, struct http_exchange *exchange)
+{
+    struct http_connection *connection = exchange->connection;
+    struct http_answer *answer;
+
+    exchange->handled = true;
+    answer = server->handler.head(server->handler.context, &exchange->request);
+    connection->proven = connection->proven || exchange->request.verified;
+    exchange->closing = connection->limit_reached != HTTP_LIMIT_NONE;
+    if (exchange->closing && !exchange->request.verified && !answer)
+        return refuse(server, exchange, HTTP_REFUSE_OVERLOADED, "");
+    return answer;
 }
 
 // A refusal waits until the body was read and dropped: closing on unread bytes would reset the connection, and the
-// caller might never see the answer. Not so when the caller waits for our word before it sends the body, or when the
-// body is larger than we would read.
-static enum MHD_Result on_head(struct http_server *server, struct http_exchange *exchange, const char *method)
+// caller might never see the answer. Not so when the end of the body is in doubt or farther away than we would read, or
+// when the caller waits for our word before it sends the body.
+static enum MHD_Result on_head(struct http_server *server, struct http_exchange *exchange, const char *method,
+                               const char *version)
 {
-    enum http_refusal why = judge_head(server, exchange, method);
+    struct framing framing = {0};
+    enum http_refusal why = judge_head(server, exchange, method, version, &framing);
 
     exchange->phase = HTTP_PHASE_BODY;
     exchange->request.received_at_ms = clock_realtime_ms();
-    if (why != HTTP_REFUSE_COUNT) {
-        exchange->answer = refuse(server, why);
-    } else {
-        exchange->handled = true;
-        exchange->answer = server->handler.head(server->handler.context, &exchange->request);
-    }
-    if (exchange->answer && (why == HTTP_REFUSE_TOO_LARGE || find_header(exchange, "Expect")))
+    exchange->answer = why == HTTP_REFUSE_COUNT ? ask_handler(server, exchange)
+                                                : refuse(server, exchange, why, framing.fault ? framing.fault : "");
+    http_loop_enter(exchange->connection, HTTP_STAGE_BODY);
+    if (exchange->answer && (why == HTTP_REFUSE_FRAMING || why == HTTP_REFUSE_TOO_LARGE || framing.expects))
         return send_answer(server, exchange);
     return MHD_YES;
 }
 
-static void take_body(struct http_server *server, struct http_exchange *exchange, const char *data, size_t length)
+static struct http_answer *append_body(struct http_server *server, struct http_exchange *exchange, const char *data,
+                                       size_t length)
 {
+    const struct http_limits *limits = http_loop_limits(exchange->connection->loop);
     struct buffer *body = &exchange->request.body;
 
+    if (length > limits->body_bytes || body->length > limits->body_bytes - length)
+        return refuse(server, exchange, HTTP_REFUSE_TOO_LARGE, "");
+    exchange->body_in_flight += length;
+    if ((server->body_in_flight += length) > limits->body_bytes * BODIES_IN_FLIGHT ||
+        (!body->data && buffer_reserve(body, BODY_FIRST_BYTES) < 0) || buffer_append(body, data, length) < 0)
+        return refuse(server, exchange, HTTP_REFUSE_OVERLOADED, "");
+    return NULL;
+}
+
+static void take_body(struct http_server *server, struct http_exchange *exchange, const char *data, size_t length)
+{
     if (exchange->answer)
         return; // refused: dropped
-    if (length > server->settings.body_limit_bytes - body->length)
-        exchange->answer = refuse(server, HTTP_REFUSE_TOO_LARGE);
-    else if ((!body->data && buffer_reserve(body, length > BODY_FIRST_BYTES ? length : BODY_FIRST_BYTES) < 0) ||
-             buffer_append(body, data, length) < 0)
-        exchange->answer = refuse(server, HTTP_REFUSE_OVERLOADED);
+    exchange->answer = append_body(server, exchange, data, length);
     if (exchange->answer)
-        buffer_finish(body);
+        drop_body(server, exchange);
 }
 
 static enum MHD_Result on_end(struct http_server *server, struct http_exchange *exchange)
@@ -148,12 +184,11 @@ enum MHD_Result http_request_on_data(void *context, struct MHD_Connection *mhd, 
 
     (void)mhd;
     (void)url;
-    (void)version;
     if (!exchange || !exchange->target)
         return MHD_NO; // no memory when the request line came
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:
-        return on_head(server, exchange, method);
+        return on_head(server, exchange, method, version);
     case HTTP_PHASE_BODY:
         if (*length == 0)
             return on_end(server, exchange);
@@ -183,7 +218,8 @@ void http_request_on_over(void *context, struct MHD_Connection *mhd, void **requ
     if (exchange->answer && exchange->answer->use == HTTP_ANSWER_ONCE)
         http_answer_destroy(exchange->answer);
     exchange->connection->exchange = NULL;
-    buffer_finish(&exchange->request.body);
+    http_loop_enter(exchange->connection, HTTP_STAGE_IDLE);
+    drop_body(server, exchange);
     arena_finish(&exchange->request.arena);
     free(exchange);
     *request = NULL;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "imcallbackd/base/clock.h"
@@ -21,30 +22,91 @@ static void on_panic(void *context, const char *file, unsigned int line, const c
     abort();
 }
 
-int http_server_create(const struct http_settings *settings, const struct http_identity *identity,
-                       const struct http_handler *handler, struct http_server **ret_server, struct error *error)
+static int set_limits(struct http_server *server, const struct http_limits *limits)
+{
+    size_t bytes = limits->allow_from_count * sizeof *limits->allow_from;
+    struct address_block *copy = NULL, *old;
+
+    if (bytes > 0) {
+        copy = malloc(bytes);
+        if (!copy)
+            return -ENOMEM;
+        memcpy(copy, limits->allow_from, bytes);
+    }
+    pthread_mutex_lock(&server->lock);
+    old = server->allow_from;
+    server->allow_from = copy;
+    server->limits = *limits;
+    server->limits.allow_from = copy;
+    pthread_mutex_unlock(&server->lock);
+    free(old);
+    return 0;
+}
+
+static void init_locks(struct http_server *server)
+{
+    pthread_condattr_t monotonic;
+
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->all_gone, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+int http_server_create(const struct http_settings *settings, const struct http_limits *limits,
+                       struct http_identity *identity, const struct http_handler *handler,
+                       struct http_server **ret_server, struct error *error)
 {
     struct http_server *server = calloc(1, sizeof *server);
-    pthread_condattr_t monotonic;
 
     if (!server)
         return error_set(error, ENOMEM, "out of memory");
     MHD_set_panic_func(on_panic, NULL);
     server->settings = *settings;
     server->handler = *handler;
-    server->identity = identity;
-    pthread_mutex_init(&server->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&server->all_gone, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    server->identity = http_identity_ref(identity);
+    server->path = strdup(settings->path);
+    init_locks(server);
+    server->peers = peers_create();
     server->loops = calloc(settings->threads, sizeof *server->loops);
-    if (!server->loops) {
+    if (!server->path || !server->peers || !server->loops || set_limits(server, limits) < 0) {
         http_server_destroy(server);
         return error_set(error, ENOMEM, "out of memory");
     }
     *ret_server = server;
     return 0;
+}
+
+int http_server_reconfigure(struct http_server *server, const struct http_limits *limits,
+                            struct http_identity *identity, struct error *error)
+{
+    struct http_identity *old;
+
+    if (set_limits(server, limits) < 0)
+        return error_set(error, ENOMEM, "out of memory");
+    pthread_mutex_lock(&server->lock);
+    old = server->identity;
+    server->identity = http_identity_ref(identity);
+    pthread_mutex_unlock(&server->lock);
+    http_identity_unref(old);
+    for (unsigned int i = 0; i < server->settings.threads; i++)
+        http_loop_reconfigure(server->loops[i]);
+    return 0;
+}
+
+void http_connection_free(struct http_connection *connection)
+{
+    struct http_server *server = connection->server;
+    struct address caller = address_of_caller(&connection->address);
+
+    pthread_mutex_lock(&server->lock);
+    peers_remove(server->peers, &caller);
+    if (--server->connections == 0)
+        pthread_cond_signal(&server->all_gone);
+    pthread_mutex_unlock(&server->lock);
+    http_identity_unref(connection->identity);
+    free(connection);
 }
 
 int http_server_start(struct http_server *server, struct error *error)
@@ -101,6 +163,10 @@ void http_server_destroy(struct http_server *server)
     for (unsigned int i = 0; server->loops && i < server->settings.threads; i++)
         http_loop_stop(server->loops[i]);
     free(server->loops);
+    free(server->path);
+    http_identity_unref(server->identity);
+    peers_destroy(server->peers);
+    free(server->allow_from);
     pthread_cond_destroy(&server->all_gone);
     pthread_mutex_destroy(&server->lock);
     free(server);

@@ -1,10 +1,9 @@
-// What the rest of the room needs of GnuTLS.
+// One TLS session under MHD: what MHD sets up by itself is replaced by what the daemon wants.
 #pragma once
 
-#include <gnutls/abstract.h>
-#include <gnutls/gnutls.h>
+#include "connection.h"
 
-struct http_identity;
+#include <gnutls/gnutls.h>
 
 // TLS 1.2 and 1.3 with AEAD and ECDHE only. AES-128-GCM first: it is the fastest where the processor has AES.
 #define TLS_PRIORITIES                                                                                                 \
@@ -14,10 +13,6 @@ struct http_identity;
     "+SIGN-ECDSA-SHA384:+SIGN-EDDSA-ED25519:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-PSS-RSAE-SHA384:"                      \
     "+SIGN-RSA-PSS-SHA256:+SIGN-RSA-PSS-SHA384:+SIGN-RSA-SHA256:+SIGN-RSA-SHA384:%SERVER_PRECEDENCE"
 
-struct tls_identity {
-    gnutls_pcert_st *chain;
-    unsigned int chain_length;
-    gnutls_privkey_t key;
-};
-
-const struct tls_identity *http_identity_tls(const struct http_identity *identity);
+// Before the handshake. Bytes that arrive are told to http_loop_on_bytes, the end of the handshake to
+// http_loop_on_handshake. False when there is no memory.
+bool tls_session_begin(gnutls_session_t session, struct http_connection *connection);

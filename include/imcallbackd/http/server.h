@@ -5,8 +5,10 @@
 // http_server_wake.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "imcallbackd/base/address.h"
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
@@ -35,6 +37,7 @@ struct http_request {
     struct buffer body;         // complete when handler.body is called
     int64_t received_at_ms;     // when the last byte of the body came (when the head came, in handler.head)
     void *context;              // the handler's own
+    bool verified;              // set by handler.head: the call is proven genuine, so it is refused last
 };
 
 // What the server refuses by itself.
@@ -45,6 +48,8 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
+    HTTP_REFUSE_PEER,  // closed at once, without an answer: not in allow_from
+    HTTP_REFUSE_CROWD, // closed at once, without an answer: far more connections than the limit
     HTTP_REFUSE_COUNT,
 };
 
@@ -56,8 +61,8 @@ struct http_handler {
     struct http_answer *(*body)(void *context, struct http_request *request);
     // The request is over, answered or not, on its loop's thread. The last call for it.
     void (*over)(void *context, struct http_request *request);
-    // Counts what the server refused by itself. May be called on any thread.
-    void (*refused)(void *context, enum http_refusal why);
+    // Tells what the server refused by itself; detail is "" or an English sentence. May be called on any thread.
+    void (*refused)(void *context, enum http_refusal why, const char *remote_address, const char *detail);
     void *context;
     struct http_answer *refusals[HTTP_REFUSE_COUNT]; // shared answers
 };
@@ -67,14 +72,27 @@ struct http_settings {
     size_t listen_fd_count;
     const char *path;
     unsigned int threads;
-    size_t body_limit_bytes;
-    unsigned int idle_timeout_s;
 };
 
-// Does nothing yet. The identity stays the caller's until the server is destroyed.
-int http_server_create(const struct http_settings *settings, const struct http_identity *identity,
-                       const struct http_handler *handler, struct http_server **ret_server,
-                       struct error *error) MUST_CHECK;
+// What a reload can change.
+struct http_limits {
+    size_t body_bytes;
+    unsigned int connections;
+    unsigned int connections_per_address; // of an IPv4 address or an IPv6 /64
+    int64_t idle_timeout_ms;
+    int64_t request_timeout_ms;             // for TLS handshake, head, body and answer, each from its beginning
+    const struct address_block *allow_from; // whose connections are taken; copied
+    size_t allow_from_count;                // 0: anyone's
+};
+
+// Does nothing yet. The server keeps a reference of its own to the identity.
+int http_server_create(const struct http_settings *settings, const struct http_limits *limits,
+                       struct http_identity *identity, const struct http_handler *handler,
+                       struct http_server **ret_server, struct error *error) MUST_CHECK;
+
+// Changes limits and identity under way: the limits for all connections, the identity for those to come.
+int http_server_reconfigure(struct http_server *server, const struct http_limits *limits,
+                            struct http_identity *identity, struct error *error) MUST_CHECK;
 
 // Starts the threads and begins to accept.
 int http_server_start(struct http_server *server, struct error *error) MUST_CHECK;

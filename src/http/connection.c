@@ -1,0 +1,142 @@
+#include "connection.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+// The service gives up on a call after 2 s, so a connection that has not come to a request within it serves nobody.
+#define CALLER_PATIENCE_MS 2000
+
+static struct http_connection_list *list_of(struct http_connections *connections, enum http_stage stage)
+{
+    switch (stage) {
+    case HTTP_STAGE_IDLE:
+        return &connections->idle;
+    case HTTP_STAGE_HELD:
+        return &connections->held;
+    case HTTP_STAGE_HANDSHAKE:
+    case HTTP_STAGE_HEAD:
+    case HTTP_STAGE_BODY:
+    case HTTP_STAGE_ANSWER:
+        break;
+    }
+    return &connections->timed;
+}
+
+static void append(struct http_connection_list *list, struct http_connection *connection)
+{
+    connection->next = NULL;
+    connection->previous = list->last;
+    if (list->last)
+        list->last->next = connection;
+    else
+        list->first = connection;
+    list->last = connection;
+}
+
+static void unlink_from(struct http_connection_list *list, struct http_connection *connection)
+{
+    if (connection->previous)
+        connection->previous->next = connection->next;
+    else
+        list->first = connection->next;
+    if (connection->next)
+        connection->next->previous = connection->previous;
+    else
+        list->last = connection->previous;
+}
+
+void http_connections_add(struct http_connections *connections, struct http_connection *connection, int64_t now_ms)
+{
+    connection->stage = HTTP_STAGE_HANDSHAKE;
+    connection->since_ms = now_ms;
+    append(&connections->timed, connection);
+}
+
+void http_connections_remove(struct http_connections *connections, struct http_connection *connection)
+{
+    unlink_from(list_of(connections, connection->stage), connection);
+}
+
+void http_connections_enter(struct http_connections *connections, struct http_connection *connection,
+                            enum http_stage stage, int64_t now_ms)
+{
+    unlink_from(list_of(connections, connection->stage), connection);
+    connection->stage = stage;
+    connection->since_ms = now_ms;
+    append(list_of(connections, stage), connection);
+}
+
+// An idle connection is ended on the reading side alone: a request that is in the kernel's buffer already is still read
+// and answered before MHD sees the end.
+static void end(struct http_connection *connection)
+{
+    if (connection->ending)
+        return;
+    connection->ending = true;
+    (void)shutdown(connection->fd, connection->stage == HTTP_STAGE_IDLE ? SHUT_RD : SHUT_RDWR);
+}
+
+static int sweep_list(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
+{
+    for (struct http_connection *connection = list->first; connection; connection = connection->next) {
+        int64_t left_ms = connection->since_ms + timeout_ms - now_ms;
+
+        if (left_ms > 0)
+            return left_ms < 3600000 ? (int)left_ms : 3600000;
+        end(connection);
+    }
+    return -1;
+}
+
+int http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms)
+{
+    int timed_ms = sweep_list(&connections->timed, limits->request_timeout_ms, now_ms);
+    int idle_ms = sweep_list(&connections->idle, limits->idle_timeout_ms, now_ms);
+
+    if (timed_ms < 0 || idle_ms < 0)
+        return timed_ms < 0 ? idle_ms : timed_ms;
+    return timed_ms < idle_ms ? timed_ms : idle_ms;
+}
+
+static bool is_of(const struct http_connection *connection, const struct address *caller)
+{
+    struct address of_connection;
+
+    if (!caller)
+        return true;
+    of_connection = address_of_caller(&connection->address);
+    return memcmp(&of_connection, caller, sizeof *caller) == 0;
+}
+
+// The first in the list, so the one that has been there longest.
+static struct http_connection *find(const struct http_connection_list *list, const struct address *caller, bool proven,
+                                    int64_t until_ms)
+{
+    for (struct http_connection *connection = list->first; connection; connection = connection->next) {
+        if (connection->since_ms > until_ms)
+            return NULL;
+        if (!connection->ending && connection->proven == proven && is_of(connection, caller))
+            return connection;
+    }
+    return NULL;
+}
+
+bool http_connections_shed(struct http_connections *connections, const struct address *caller, int64_t now_ms)
+{
+    struct http_connection *victim = find(&connections->timed, caller, false, now_ms - CALLER_PATIENCE_MS);
+
+    if (!victim)
+        victim = find(&connections->idle, caller, false, now_ms);
+    if (!victim)
+        victim = find(&connections->idle, caller, true, now_ms - CALLER_PATIENCE_MS);
+    if (!victim)
+        return false;
+    end(victim);
+    return true;
+}
+
+void http_connections_end_idle(struct http_connections *connections)
+{
+    for (struct http_connection *connection = connections->idle.first; connection; connection = connection->next)
+        end(connection);
+}

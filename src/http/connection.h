@@ -1,0 +1,78 @@
+// Connections and the deadlines of their stages. A loop has one `struct http_connections`; all of it belongs to the
+// loop's thread, except for making and freeing a connection.
+//
+//   accept ─► HANDSHAKE ─► IDLE ─► HEAD ─► BODY ─► HELD ─► ANSWER ─► IDLE …
+//
+// HANDSHAKE, HEAD, BODY and ANSWER each end `request_timeout` after they began, however much drips in meanwhile; IDLE
+// ends after `idle_timeout`; HELD (with the handler) has no end of its own.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "identity.h"
+#include "imcallbackd/base/address.h"
+#include "imcallbackd/http/server.h"
+
+struct http_loop;
+struct http_exchange;
+
+enum http_stage {
+    HTTP_STAGE_HANDSHAKE,
+    HTTP_STAGE_IDLE,
+    HTTP_STAGE_HEAD,
+    HTTP_STAGE_BODY,
+    HTTP_STAGE_HELD,
+    HTTP_STAGE_ANSWER,
+};
+
+enum http_limit {
+    HTTP_LIMIT_NONE,
+    HTTP_LIMIT_CONNECTIONS,
+    HTTP_LIMIT_PER_ADDRESS,
+};
+
+struct http_connection {
+    struct http_server *server;
+    struct http_loop *loop;
+    struct http_identity *identity; // a reference
+    int fd;
+    struct sockaddr_storage socket_address;
+    socklen_t socket_address_length;
+    struct address address;
+    char remote_address[ADDRESS_TEXT_BYTES];
+    struct http_exchange *exchange; // the request that is being received or answered; NULL between two
+
+    enum http_stage stage;
+    int64_t since_ms;              // when the stage began
+    enum http_limit limit_reached; // when it came, and nobody could be shed: only verified calls are taken on it
+    bool proven;                   // a verified call came on it
+    bool ending;                   // was shut down; MHD will see it
+    struct http_connection *previous, *next; // in its list; in the inbox of a loop, next alone
+};
+
+struct http_connection_list {
+    struct http_connection *first, *last;
+};
+
+// Each list is in the order of since_ms, because a connection that enters a stage goes to the end.
+struct http_connections {
+    struct http_connection_list timed; // stages that end after request_timeout
+    struct http_connection_list idle;
+    struct http_connection_list held;
+};
+
+void http_connections_add(struct http_connections *connections, struct http_connection *connection, int64_t now_ms);
+void http_connections_remove(struct http_connections *connections, struct http_connection *connection);
+void http_connections_enter(struct http_connections *connections, struct http_connection *connection,
+                            enum http_stage stage, int64_t now_ms);
+
+// Ends what is over time. Returns how long until the next one is, in ms; -1 when there is none.
+int http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms);
+
+// Ends the connection that has proven least and idled longest, to make room for another; of one caller's when `caller`
+// is given. False when each is in the middle of something that may still come to a callback.
+bool http_connections_shed(struct http_connections *connections, const struct address *caller, int64_t now_ms);
+
+// Ends all that are between two requests.
+void http_connections_end_idle(struct http_connections *connections);

@@ -1,0 +1,125 @@
+#include "framing.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "imcallbackd/base/parse.h"
+
+static bool is_named(const char *name, size_t length, const char *wanted)
+{
+    return length == strlen(wanted) && strncasecmp(name, wanted, length) == 0;
+}
+
+// RFC 9110, 5.6.2: a name is a token. Folded lines end up in the name with libmicrohttpd 0.9.75, and show here.
+static bool is_token(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        char c = text[i];
+        bool alphanumeric = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+
+        if (!alphanumeric && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
+            return false;
+    }
+    return length > 0;
+}
+
+// RFC 9110, 5.5: a value has no control bytes but the tab.
+static bool is_value(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if ((c < 0x20 && c != '\t') || c == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+static bool is_host(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] <= ' ' || text[i] > '~' || strchr("/?#@\\,\"<>", text[i]))
+            return false;
+    }
+    return length > 0;
+}
+
+static void take_length(struct framing *framing, const char *value, size_t length)
+{
+    uint64_t number = UINT64_MAX;
+
+    framing->lengths++;
+    for (size_t i = 0; i < length; i++) {
+        if (value[i] < '0' || value[i] > '9')
+            framing->fault = "Content-Length is not a number";
+    }
+    if (length == 0)
+        framing->fault = "Content-Length is empty";
+    if (!framing->fault && parse_decimal(value, length, UINT64_MAX - 1, &number) < 0)
+        number = UINT64_MAX; // too large for any limit
+    framing->length = number;
+}
+
+void framing_add(struct framing *framing, const char *name, size_t name_length, const char *value, size_t value_length)
+{
+    if (framing->fault)
+        return;
+    if (!is_token(name, name_length)) {
+        framing->fault = "a header name holds a byte that no name may have";
+    } else if (!is_value(value, value_length)) {
+        framing->fault = "a header value holds a control byte";
+    } else if (is_named(name, name_length, "Host")) {
+        framing->hosts++;
+        if (!is_host(value, value_length))
+            framing->fault = "Host is no host";
+    } else if (is_named(name, name_length, "Content-Length")) {
+        take_length(framing, value, value_length);
+    } else if (is_named(name, name_length, "Transfer-Encoding")) {
+        framing->codings++;
+        if (!is_named(value, value_length, "chunked"))
+            framing->fault = "Transfer-Encoding is other than chunked";
+    } else if (is_named(name, name_length, "Content-Encoding")) {
+        framing->encoded = framing->encoded || !is_named(value, value_length, "identity");
+    } else if (is_named(name, name_length, "Expect")) {
+        framing->expects = true;
+        if (!is_named(value, value_length, "100-continue"))
+            framing->fault = "Expect is other than 100-continue";
+    }
+}
+
+// RFC 9112, 3.2.1: a path and perhaps a query, in visible ASCII; the other forms are for proxies.
+static bool is_origin_form(const char *target)
+{
+    if (*target != '/')
+        return false;
+    for (; *target; target++) {
+        if (*target <= ' ' || *target > '~' || *target == '#')
+            return false;
+    }
+    return true;
+}
+
+const char *framing_finish(struct framing *framing, const char *method, const char *target, bool http_1_0)
+{
+    if (framing->fault)
+        return framing->fault;
+    if (!is_token(method, strlen(method)))
+        framing->fault = "the method is no token";
+    else if (!is_origin_form(target))
+        framing->fault = "the request target is not a path in visible ASCII";
+    else if (framing->hosts > 1)
+        framing->fault = "Host stands there more than once";
+    else if (framing->hosts == 0 && !http_1_0)
+        framing->fault = "Host is missing";
+    else if (framing->lengths > 1)
+        framing->fault = "Content-Length stands there more than once";
+    else if (framing->codings > 1)
+        framing->fault = "Transfer-Encoding stands there more than once";
+    else if (framing->codings > 0 && http_1_0)
+        framing->fault = "Transfer-Encoding does not exist in HTTP/1.0";
+    else if (framing->codings > 0 && framing->lengths > 0)
+        framing->fault = "Content-Length and Transfer-Encoding exclude each other";
+    else if (framing->codings == 0 && framing->lengths == 0 && strcmp(method, "POST") == 0)
+        framing->fault = "neither Content-Length nor Transfer-Encoding says how long the body is";
+    return framing->fault;
+}

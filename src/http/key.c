@@ -1,0 +1,173 @@
+#include "key.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+
+static gnutls_pk_algorithm_t pk_of(EVP_PKEY *key)
+{
+    switch (EVP_PKEY_get_base_id(key)) {
+    case EVP_PKEY_RSA:
+        return GNUTLS_PK_RSA;
+    case EVP_PKEY_RSA_PSS:
+        return GNUTLS_PK_RSA_PSS;
+    case EVP_PKEY_EC:
+        return GNUTLS_PK_ECDSA;
+    case EVP_PKEY_ED25519:
+        return GNUTLS_PK_EDDSA_ED25519;
+    default:
+        return GNUTLS_PK_UNKNOWN;
+    }
+}
+
+static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
+{
+    switch (gnutls_sign_get_hash_algorithm(algorithm)) {
+    case GNUTLS_DIG_SHA256:
+        return EVP_sha256();
+    case GNUTLS_DIG_SHA384:
+        return EVP_sha384();
+    case GNUTLS_DIG_SHA512:
+        return EVP_sha512();
+    default:
+        return NULL; // Ed25519 hashes by itself
+    }
+}
+
+// RFC 8446, 4.2.3: RSASSA-PSS with a salt as long as the digest.
+static bool set_padding(EVP_PKEY_CTX *context, gnutls_sign_algorithm_t algorithm)
+{
+    switch (gnutls_sign_get_pk_algorithm(algorithm)) {
+    case GNUTLS_PK_RSA_PSS:
+        return EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PSS_PADDING) > 0 &&
+               EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_DIGEST) > 0;
+    case GNUTLS_PK_RSA:
+        return EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PADDING) > 0;
+    default:
+        return true;
+    }
+}
+
+static bool make_room(EVP_PKEY *key, gnutls_datum_t *signature, size_t *ret_length)
+{
+    *ret_length = (size_t)EVP_PKEY_get_size(key);
+    signature->data = gnutls_malloc(*ret_length);
+    return signature->data != NULL;
+}
+
+static int finish_signature(bool made, size_t length, gnutls_datum_t *signature)
+{
+    if (made) {
+        signature->size = (unsigned int)length;
+        return 0;
+    }
+    gnutls_free(signature->data);
+    signature->data = NULL;
+    return GNUTLS_E_PK_SIGN_FAILED;
+}
+
+// TLS 1.3, and every use of Ed25519.
+static int sign_data(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned int flags,
+                     const gnutls_datum_t *data, gnutls_datum_t *signature)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    EVP_PKEY_CTX *padding = NULL; // belongs to context
+    size_t length = 0;
+    bool made = context && make_room(userdata, signature, &length) &&
+                EVP_DigestSignInit(context, &padding, digest_of(algorithm), NULL, userdata) > 0 &&
+                set_padding(padding, algorithm) &&
+                EVP_DigestSign(context, signature->data, &length, data->data, data->size) > 0;
+
+    (void)handle;
+    (void)flags;
+    EVP_MD_CTX_free(context);
+    return finish_signature(made, length, signature);
+}
+
+// TLS 1.2: GnuTLS has hashed the handshake already.
+static int sign_hash(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned int flags,
+                     const gnutls_datum_t *hash, gnutls_datum_t *signature)
+{
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(userdata, NULL);
+    size_t length = 0;
+    bool made = context && make_room(userdata, signature, &length) && EVP_PKEY_sign_init(context) > 0 &&
+                set_padding(context, algorithm) && EVP_PKEY_CTX_set_signature_md(context, digest_of(algorithm)) > 0 &&
+                EVP_PKEY_sign(context, signature->data, &length, hash->data, hash->size) > 0;
+
+    (void)handle;
+    (void)flags;
+    EVP_PKEY_CTX_free(context);
+    return finish_signature(made, length, signature);
+}
+
+static int describe(gnutls_privkey_t handle, unsigned int flags, void *userdata)
+{
+    gnutls_pk_algorithm_t pk = pk_of(userdata);
+
+    (void)handle;
+    if (flags & GNUTLS_PRIVKEY_INFO_PK_ALGO)
+        return (int)pk;
+    if (flags & GNUTLS_PRIVKEY_INFO_PK_ALGO_BITS)
+        return EVP_PKEY_get_bits(userdata);
+    if (flags & GNUTLS_PRIVKEY_INFO_HAVE_SIGN_ALGO)
+        return gnutls_sign_supports_pk_algorithm(GNUTLS_FLAGS_TO_SIGN_ALGO(flags), pk) != 0;
+    return -1;
+}
+
+static void release(gnutls_privkey_t handle, void *userdata)
+{
+    (void)handle;
+    EVP_PKEY_free(userdata);
+}
+
+// Instead of asking for a password on the terminal.
+static int no_password(char *password, int size, int writing, void *userdata)
+{
+    (void)password;
+    (void)size;
+    (void)writing;
+    (void)userdata;
+    return -1;
+}
+
+static bool belongs_to(EVP_PKEY *key, const char *certificate_pem)
+{
+    BIO *bio = BIO_new_mem_buf(certificate_pem, -1);
+    X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    bool same = certificate && X509_check_private_key(certificate, key) == 1;
+
+    X509_free(certificate);
+    BIO_free(bio);
+    return same;
+}
+
+int tls_key_load(const char *pem, const char *certificate_pem, gnutls_privkey_t *ret_key, struct error *error)
+{
+    BIO *bio = BIO_new_mem_buf(pem, -1);
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
+    gnutls_privkey_t handle = NULL;
+    int r = 0;
+
+    BIO_free(bio);
+    if (!key)
+        return error_set(error, EKEYREJECTED, "there is no private key in PEM without a password in it");
+    if (pk_of(key) == GNUTLS_PK_UNKNOWN)
+        r = error_set(error, EKEYREJECTED, "the key is none of RSA, ECDSA and Ed25519");
+    else if (!belongs_to(key, certificate_pem))
+        r = error_set(error, EKEYREJECTED, "it is not the key of the certificate");
+    else if (gnutls_privkey_init(&handle) < 0 ||
+             gnutls_privkey_import_ext4(handle, key, sign_data, sign_hash, NULL, release, describe, 0) < 0)
+        r = error_set(error, EKEYREJECTED, "GnuTLS does not take the key");
+    if (r < 0) {
+        if (handle)
+            gnutls_privkey_deinit(handle);
+        EVP_PKEY_free(key);
+        return r;
+    }
+    *ret_key = handle;
+    return 0;
+}

@@ -1,0 +1,62 @@
+#include "tls.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "private.h"
+
+// Instead of GnuTLS's own recv, for two reasons. The first byte of a request starts a deadline, and MHD does not tell
+// of it before the request line is whole. And a client with Nagle's algorithm on holds its first request back until its
+// Finished is acknowledged, which the kernel puts off by 40 ms, so the handshake is acknowledged at once.
+static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
+{
+    struct http_connection *connection = pointer;
+    const int on = 1;
+    ssize_t got = recv(connection->fd, data, size, 0);
+
+    if (got <= 0)
+        return got;
+    if (connection->stage == HTTP_STAGE_HANDSHAKE)
+        (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+    else if (connection->stage == HTTP_STAGE_IDLE)
+        http_loop_enter(connection, HTTP_STAGE_HEAD);
+    return got;
+}
+
+// GnuTLS wants one beside a pull function of one's own.
+static int pull_timeout(gnutls_transport_ptr_t pointer, unsigned int timeout_ms)
+{
+    const struct http_connection *connection = pointer;
+    struct pollfd socket = {.fd = connection->fd, .events = POLLIN};
+
+    return poll(&socket, 1, (int)timeout_ms);
+}
+
+// The client's Finished came: the handshake is done but for what the server has to send.
+static int on_finished(gnutls_session_t session, unsigned int type, unsigned int when, unsigned int incoming,
+                       const gnutls_datum_t *message)
+{
+    struct http_connection *connection = http_connection_of(gnutls_session_get_ptr(session));
+
+    (void)type;
+    (void)when;
+    (void)message;
+    if (incoming && connection->stage == HTTP_STAGE_HANDSHAKE)
+        http_loop_enter(connection, HTTP_STAGE_IDLE);
+    return 0;
+}
+
+bool tls_session_begin(gnutls_session_t session, struct http_connection *connection)
+{
+    static const gnutls_datum_t protocol = {(unsigned char *)"http/1.1", sizeof "http/1.1" - 1};
+
+    gnutls_transport_set_ptr2(session, connection, (gnutls_transport_ptr_t)(intptr_t)connection->fd);
+    gnutls_transport_set_pull_function(session, pull);
+    gnutls_transport_set_pull_timeout_function(session, pull_timeout);
+    gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST, on_finished);
+    return http_identity_apply(connection->identity, session) &&
+           gnutls_alpn_set_protocols(session, &protocol, 1, 0) == 0;
+}
