@@ -66,11 +66,12 @@ static int start_limits(struct service *service, struct error *error)
     struct rlimit limit;
 
     (void)service;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return error_set(error, errno, "getrlimit: %s", strerror(errno));
+    (void)error;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return 0;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return error_set(error, errno, "setrlimit: %s", strerror(errno));
+        log_warning("cannot raise the limit of open files: %s", strerror(errno));
     return 0;
 }
 
