@@ -16,9 +16,11 @@
 #define FILE_MODE       0640 // the group reads; SQLite gives its side files the same mode
 
 // SQLite's own checkpoints would run inside commits. The log's length settles by itself; only a reader that stays makes
-// it long, and the limit makes it short again afterwards.
+// it long, and the limit makes it short again afterwards. The cache, in KiB, holds a batch of the largest size, so that
+// none spills into the log before its commit.
 static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA wal_autocheckpoint = 0;"
+                                    "PRAGMA cache_size = -16384;"
                                     "PRAGMA journal_size_limit = 33554432;"
                                     "PRAGMA mmap_size = 0;"
                                     "PRAGMA temp_store = MEMORY;";

@@ -1,0 +1,217 @@
+// What the tests of the store share: a directory of their own, a store in it, and a second connection to look inside.
+#pragma once
+
+#include <ftw.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "imcallbackd/store/store.h"
+
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#define PATIENCE_S  60
+#define RECEIVED_MS INT64_C(1700000000000)
+
+struct fixture {
+    char directory[64];
+    char database[128];
+    struct store *store;
+    pthread_mutex_t mutex; // guards what follows
+    pthread_cond_t changed;
+    size_t done, broken;
+    struct error error; // that the store broke with
+};
+
+static inline void fixture_done(void *context, struct commit *finished)
+{
+    struct fixture *fixture = context;
+    size_t count = 0;
+
+    while (finished) {
+        finished = finished->next;
+        count++;
+    }
+    pthread_mutex_lock(&fixture->mutex);
+    fixture->done += count;
+    pthread_cond_signal(&fixture->changed);
+    pthread_mutex_unlock(&fixture->mutex);
+}
+
+static inline void fixture_broken(void *context, const struct error *error)
+{
+    struct fixture *fixture = context;
+
+    pthread_mutex_lock(&fixture->mutex);
+    fixture->broken++;
+    fixture->error = *error;
+    pthread_mutex_unlock(&fixture->mutex);
+}
+
+static inline int fixture_try_open(struct fixture *fixture, struct error *error)
+{
+    struct store_callbacks callbacks = {fixture_done, fixture_broken, fixture};
+
+    return store_open(fixture->database, &callbacks, &fixture->store, error);
+}
+
+static inline void fixture_open(struct fixture *fixture)
+{
+    struct error error = {""};
+
+    if (fixture_try_open(fixture, &error) < 0)
+        fail_msg("%s", error.text);
+}
+
+static inline void fixture_close(struct fixture *fixture)
+{
+    store_close(fixture->store);
+    fixture->store = NULL;
+}
+
+static inline int fixture_setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+
+    assert_non_null(fixture);
+    pthread_mutex_init(&fixture->mutex, NULL);
+    pthread_cond_init(&fixture->changed, NULL);
+    strcpy(fixture->directory, "/tmp/imcallbackd-store-XXXXXX");
+    assert_non_null(mkdtemp(fixture->directory));
+    (void)snprintf(fixture->database, sizeof fixture->database, "%s/callbacks.db", fixture->directory);
+    *state = fixture;
+    return 0;
+}
+
+static inline int fixture_remove(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+static inline int fixture_teardown(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture_close(fixture);
+    assert_int_equal(nftw(fixture->directory, fixture_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
+    pthread_cond_destroy(&fixture->changed);
+    pthread_mutex_destroy(&fixture->mutex);
+    free(fixture);
+    return 0;
+}
+
+// Submits them all at once and waits until they are done.
+static inline void fixture_commit(struct fixture *fixture, struct commit *commits, size_t count)
+{
+    struct timespec deadline;
+    size_t target;
+
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += PATIENCE_S;
+    pthread_mutex_lock(&fixture->mutex);
+    target = fixture->done + count;
+    pthread_mutex_unlock(&fixture->mutex);
+    for (size_t i = 0; i < count; i++)
+        store_submit(fixture->store, &commits[i]);
+    pthread_mutex_lock(&fixture->mutex);
+    while (fixture->done < target)
+        assert_int_equal(pthread_cond_timedwait(&fixture->changed, &fixture->mutex, &deadline), 0);
+    pthread_mutex_unlock(&fixture->mutex);
+}
+
+static inline enum commit_result fixture_record(struct fixture *fixture, const struct destroyed_group *group)
+{
+    struct commit commit = {.group = group};
+
+    fixture_commit(fixture, &commit, 1);
+    return commit.result;
+}
+
+static inline enum commit_result fixture_reject(struct fixture *fixture, const struct rejected_callback *rejected)
+{
+    struct commit commit = {.rejected = rejected};
+
+    fixture_commit(fixture, &commit, 1);
+    return commit.result;
+}
+
+// One event of three members; a test changes what it is about.
+static inline struct destroyed_group example_group(void)
+{
+    static const char *const members[] = {"jared", "tom", "\xe5\xbc\xa0\xe4\xb8\x89"};
+    static const char body[] = "{\"CallbackCommand\":\"Group.CallbackAfterGroupDestroyed\"}";
+
+    return (struct destroyed_group){
+        .sdk_appid = 1400000000,
+        .group_id = "@TGS#2J4SZEAEL",
+        .has_event_time = true,
+        .event_time_ms = RECEIVED_MS - 17,
+        .type = "Public",
+        .owner_account = "leckie",
+        .operator_account = "admin",
+        .name = "MyFirstGroup",
+        .has_member_list = true,
+        .member_count = 3,
+        .members = members,
+        .opt_platform = "RESTAPI",
+        .client_ip = "198.51.100.7",
+        .remote_address = "192.0.2.1",
+        .received_at_ms = RECEIVED_MS,
+        .body = body,
+        .body_length = sizeof body - 1,
+    };
+}
+
+// Runs the SQL on a connection of its own and gives the first column of its first row; the caller frees it.
+static inline char *fixture_query(const struct fixture *fixture, const char *sql)
+{
+    sqlite3 *connection;
+    sqlite3_stmt *statement;
+    const char *text;
+    char *copy;
+
+    assert_int_equal(sqlite3_open_v2(fixture->database, &connection, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL), SQLITE_OK);
+    if (sqlite3_prepare_v2(connection, sql, -1, &statement, NULL) != SQLITE_OK)
+        fail_msg("%s: %s", sql, sqlite3_errmsg(connection));
+    (void)sqlite3_step(statement);
+    text = (const char *)sqlite3_column_text(statement, 0);
+    copy = strdup(text ? text : "NULL");
+    assert_non_null(copy);
+    if (sqlite3_finalize(statement) != SQLITE_OK)
+        fail_msg("%s: %s", sql, sqlite3_errmsg(connection));
+    assert_int_equal(sqlite3_close(connection), SQLITE_OK);
+    return copy;
+}
+
+static inline void assert_query(const struct fixture *fixture, const char *sql, const char *expected)
+{
+    char *found = fixture_query(fixture, sql);
+
+    if (strcmp(found, expected) != 0)
+        fail_msg("%s: %s instead of %s", sql, found, expected);
+    free(found);
+}
+
+// The size of the database or, with a suffix, of a file beside it; -1 without one.
+static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
+{
+    char path[192];
+    struct stat status;
+
+    (void)snprintf(path, sizeof path, "%s%s", fixture->database, suffix);
+    return stat(path, &status) == 0 ? status.st_size : -1;
+}

@@ -1,0 +1,225 @@
+// Disks that fail, and the length of the write-ahead log. The faults come from SQLite's own file layer: while a file is
+// opened its table of methods is replaced by one in which a method fails on demand.
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "fixture.h"
+
+enum fault { FAULT_NONE, FAULT_LOG_WRITE, FAULT_LOG_SYNC, FAULT_DATABASE_WRITE, FAULT_DATABASE_SYNC };
+
+static atomic_int fault, fault_code;
+static atomic_int database_faults,
+    database_syncs; // how many there were; in WAL mode only checkpoints touch the database
+
+static sqlite3_vfs failing_vfs;
+static sqlite3_vfs *real_vfs;
+static sqlite3_io_methods log_methods, database_methods;
+static const sqlite3_io_methods *real_log_methods, *real_database_methods;
+
+static int log_write(sqlite3_file *file, const void *data, int length, sqlite3_int64 offset)
+{
+    return fault == FAULT_LOG_WRITE ? fault_code : real_log_methods->xWrite(file, data, length, offset);
+}
+
+static int log_sync(sqlite3_file *file, int flags)
+{
+    return fault == FAULT_LOG_SYNC ? fault_code : real_log_methods->xSync(file, flags);
+}
+
+static int database_write(sqlite3_file *file, const void *data, int length, sqlite3_int64 offset)
+{
+    if (fault == FAULT_DATABASE_WRITE) {
+        database_faults++;
+        return fault_code;
+    }
+    return real_database_methods->xWrite(file, data, length, offset);
+}
+
+static int database_sync(sqlite3_file *file, int flags)
+{
+    int code = real_database_methods->xSync(file, flags);
+
+    if (fault == FAULT_DATABASE_SYNC) {
+        database_faults++;
+        return fault_code;
+    }
+    database_syncs++;
+    return code;
+}
+
+// The tables are made once, before there is a writer: files of one kind all have the same one.
+static int failing_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *ret_flags)
+{
+    int code = real_vfs->xOpen(vfs, name, file, flags, ret_flags);
+
+    if (code != SQLITE_OK || !(flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_DB)))
+        return code;
+    if (flags & SQLITE_OPEN_WAL && !real_log_methods) {
+        log_methods = *file->pMethods;
+        log_methods.xWrite = log_write;
+        log_methods.xSync = log_sync;
+        real_log_methods = file->pMethods;
+    }
+    if (flags & SQLITE_OPEN_MAIN_DB && !real_database_methods) {
+        database_methods = *file->pMethods;
+        database_methods.xWrite = database_write;
+        database_methods.xSync = database_sync;
+        real_database_methods = file->pMethods;
+    }
+    file->pMethods = flags & SQLITE_OPEN_WAL ? &log_methods : &database_methods;
+    return code;
+}
+
+static int install_vfs(void **state)
+{
+    (void)state;
+    real_vfs = sqlite3_vfs_find(NULL);
+    failing_vfs = *real_vfs;
+    failing_vfs.zName = "failing";
+    failing_vfs.xOpen = failing_open;
+    return sqlite3_vfs_register(&failing_vfs, 1);
+}
+
+static int remove_vfs(void **state)
+{
+    (void)state;
+    return sqlite3_vfs_unregister(&failing_vfs);
+}
+
+static enum commit_result record_at(struct fixture *fixture, int64_t event_time_ms, char *body, size_t body_length)
+{
+    struct destroyed_group group = example_group();
+
+    group.event_time_ms = event_time_ms;
+    group.keep_body = true;
+    group.body = body;
+    group.body_length = body_length;
+    return fixture_record(fixture, &group);
+}
+
+// Waits for the writer's next checkpoint, which follows as soon as nothing waits.
+static void await_more(const atomic_int *counter, int than)
+{
+    time_t deadline = time(NULL) + PATIENCE_S;
+
+    while (*counter <= than) {
+        assert_true(time(NULL) < deadline);
+        sched_yield();
+    }
+}
+
+// Two events under a fault, one after it. Events are large, so that each makes a checkpoint due.
+static void a_failed_disk_is_never_trusted_again(void **state)
+{
+    static const struct {
+        enum fault fault;
+        int code;
+        enum commit_result under[2], after; // the results
+        size_t broken;
+    } rows[] = {
+        {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_LOG_SYNC, SQLITE_IOERR_FSYNC, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_LOG_WRITE, SQLITE_CORRUPT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_LOG_WRITE, SQLITE_FULL, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        {FAULT_LOG_WRITE, SQLITE_NOMEM, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        {FAULT_LOG_WRITE, SQLITE_IOERR_SHMSIZE, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        // In the checkpoint behind the first, which is on disk: only the next one is refused.
+        {FAULT_DATABASE_WRITE, SQLITE_IOERR_WRITE, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_DATABASE_SYNC, SQLITE_IOERR_FSYNC, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_DATABASE_WRITE, SQLITE_FULL, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},
+    };
+    const size_t length = (size_t)5 * 1024 * 1024;
+    struct fixture *fixture = *state;
+    char *body = calloc(1, length);
+
+    assert_non_null(body);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int64_t first = (int64_t)i * 10;
+        int syncs, faults = database_faults;
+
+        fixture->broken = 0;
+        fixture_open(fixture);
+        syncs = database_syncs;
+        assert_int_equal(record_at(fixture, first, body, length), COMMIT_RECORDED);
+        await_more(&database_syncs, syncs);
+        fault_code = rows[i].code;
+        fault = (int)rows[i].fault;
+        for (size_t event = 0; event < 2; event++) {
+            if (record_at(fixture, first + 1 + (int64_t)event, body, length) != rows[i].under[event])
+                fail_msg("row %zu, event %zu", i, event);
+            if (event == 0 && rows[i].under[0] == COMMIT_RECORDED)
+                await_more(&database_faults, faults);
+        }
+        fault = FAULT_NONE;
+        if (record_at(fixture, first + 3, body, length) != rows[i].after)
+            fail_msg("row %zu, after", i);
+        assert_int_equal(fixture->broken, rows[i].broken);
+        assert_true(!fixture->broken || strstr(fixture->error.text, fixture->database));
+        fixture_close(fixture);
+        fixture_open(fixture);
+        assert_int_equal(record_at(fixture, first, body, length), COMMIT_REPEATED);
+        assert_int_equal(record_at(fixture, first + 4, body, length), COMMIT_RECORDED);
+        fixture_close(fixture);
+    }
+    assert_query(fixture, "PRAGMA integrity_check", "ok");
+    free(body);
+}
+
+static void a_start_that_cannot_sync_fails(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error = {""};
+
+    fault_code = SQLITE_IOERR_FSYNC;
+    fault = FAULT_DATABASE_SYNC;
+    assert_true(fixture_try_open(fixture, &error) < 0);
+    assert_non_null(strstr(error.text, fixture->database));
+    fault = FAULT_NONE;
+    fixture_open(fixture);
+}
+
+// Frames of 4 KiB with a head of 24 bytes, after a head of 32; a body of 1 MiB takes some 260.
+static void the_log_stays_short(void **state)
+{
+    enum { EVENTS = 24, BODY_BYTES = 1024 * 1024, FRAME_BYTES = 4096 + 24, EVENT_FRAMES = 270 };
+    struct fixture *fixture = *state;
+    struct destroyed_group groups[EVENTS];
+    struct commit commits[EVENTS];
+    char *body = calloc(1, BODY_BYTES);
+
+    assert_non_null(body);
+    fixture_open(fixture);
+    // One by one: four make a checkpoint due once the writer is idle.
+    for (int64_t i = 0; i < EVENTS; i++) {
+        int syncs = database_syncs;
+
+        assert_int_equal(record_at(fixture, i, body, BODY_BYTES), COMMIT_RECORDED);
+        if (i % 4 == 3)
+            await_more(&database_syncs, syncs);
+    }
+    assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (1000 + EVENT_FRAMES));
+    // All at once: batches of eight, with more waiting behind them.
+    for (size_t i = 0; i < EVENTS; i++) {
+        groups[i] = example_group();
+        groups[i].event_time_ms = 1000 + (int64_t)i;
+        groups[i].keep_body = true;
+        groups[i].body = body;
+        groups[i].body_length = BODY_BYTES;
+        commits[i] = (struct commit){.group = &groups[i]};
+    }
+    fixture_commit(fixture, commits, EVENTS);
+    assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (4000 + 8 * EVENT_FRAMES));
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "48");
+    free(body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_failed_disk_is_never_trusted_again, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_start_that_cannot_sync_fails, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(the_log_stays_short, fixture_setup, fixture_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, install_vfs, remove_vfs);
+}

@@ -1,0 +1,396 @@
+// Opening, refusing, coming back after an end of any kind, and what others may read.
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "fixture.h"
+
+static void write_file(const char *path, const char *data, size_t length)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, data, length), (ssize_t)length);
+    close(fd);
+}
+
+// The whole file; the caller frees it.
+static char *read_file(const char *path, size_t *ret_length)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *data;
+
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &status), 0);
+    data = malloc((size_t)status.st_size + 1);
+    assert_non_null(data);
+    assert_int_equal(read(fd, data, (size_t)status.st_size), status.st_size);
+    close(fd);
+    *ret_length = (size_t)status.st_size;
+    return data;
+}
+
+static void execute(const struct fixture *fixture, const char *sql)
+{
+    sqlite3 *connection;
+
+    assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(connection, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(connection), SQLITE_OK);
+}
+
+static pid_t start_child(void)
+{
+    pid_t child;
+
+    (void)fflush(NULL);
+    child = fork();
+    assert_true(child >= 0);
+    return child;
+}
+
+static int child_status(pid_t child)
+{
+    int status;
+
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static void record_at(struct fixture *fixture, int64_t event_time_ms)
+{
+    struct destroyed_group group = example_group();
+
+    group.event_time_ms = event_time_ms;
+    assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
+}
+
+static void a_new_database_is_as_promised(void **state)
+{
+    static const struct {
+        const char *sql, *expected;
+    } rows[] = {
+        {"PRAGMA user_version", "1"},
+        {"PRAGMA journal_mode", "wal"},
+        {"PRAGMA integrity_check", "ok"},
+        {"SELECT group_concat(name) FROM (SELECT name FROM pragma_table_list WHERE type = 'table' AND strict"
+         " ORDER BY name)",
+         "destroyed_group,destroyed_group_member,rejected_callback"},
+        {"SELECT wr FROM pragma_table_list WHERE name = 'destroyed_group_member'", "1"},
+        {"SELECT group_concat(name) FROM pragma_table_info('destroyed_group')",
+         "id,sdk_appid,group_id,event_time_ms,type,owner_account,operator_account,name,member_count,opt_platform,"
+         "client_ip,remote_address,received_at_ms,body"},
+        {"SELECT group_concat(name) FROM pragma_table_info('destroyed_group_log')",
+         "id,sdk_appid,group_id,event_time,type,owner_account,operator_account,name,member_count,opt_platform,"
+         "client_ip,remote_address,received_at,body"},
+        {"SELECT group_concat(name) FROM pragma_table_info('destroyed_group_member')",
+         "destroyed_group_id,position,member_account"},
+        {"SELECT group_concat(name) FROM pragma_table_info('rejected_callback')",
+         "id,received_at_ms,remote_address,sdk_appid,callback_command,reason,body"},
+        {"SELECT group_concat(name) FROM pragma_index_info('destroyed_group_identity')",
+         "sdk_appid,event_time_ms,group_id"},
+    };
+    static const char *const files[] = {"", "-wal", "-shm"};
+    struct fixture *fixture = *state;
+    mode_t before = umask(077);
+    struct error error;
+
+    assert_int_equal(store_check(fixture->database, &error), 0);
+    assert_int_equal(fixture_size(fixture, ""), -1); // a check makes nothing
+    fixture_open(fixture);
+    umask(before);
+    assert_int_equal(store_check(fixture->database, &error), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_query(fixture, rows[i].sql, rows[i].expected);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char path[192];
+        struct stat status;
+
+        (void)snprintf(path, sizeof path, "%s%s", fixture->database, files[i]);
+        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal(status.st_mode & 07777, 0640);
+    }
+}
+
+static void an_empty_file_becomes_a_database(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+
+    write_file(fixture->database, "", 0);
+    assert_int_equal(store_check(fixture->database, &error), 0);
+    assert_int_equal(fixture_size(fixture, ""), 0);
+    fixture_open(fixture);
+    assert_query(fixture, "PRAGMA user_version", "1");
+}
+
+static void rows_and_ids_outlive_a_close(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture_open(fixture);
+    for (int64_t i = 1; i <= 3; i++)
+        record_at(fixture, i);
+    fixture_close(fixture);
+    assert_int_equal(fixture_size(fixture, "-wal"), 0);
+    execute(fixture, "DELETE FROM destroyed_group WHERE id = 3");
+    fixture_open(fixture);
+    record_at(fixture, 3);
+    assert_query(fixture, "SELECT group_concat(id) FROM destroyed_group", "1,2,4");
+    fixture_close(fixture);
+    store_close(NULL);
+}
+
+// Each row is a file that is not ours, as data or as SQL, and a word that the refusal must have.
+static void what_is_not_ours_is_refused_and_not_touched(void **state)
+{
+    static const struct {
+        const char *data, *sql, *word;
+    } rows[] = {
+        {"[store]\ndatabase = /var/lib/imcallbackd/callbacks.db\n", NULL, "not a database"},
+        {NULL, "CREATE TABLE note (text)", "another program"},
+        {NULL, "PRAGMA journal_mode = WAL; CREATE TABLE note (text)", "another program"},
+        {NULL, "PRAGMA user_version = -1", "another program"},
+        {NULL, "PRAGMA user_version = 1", "another program"},
+        {NULL, "CREATE TABLE destroyed_group (id); PRAGMA user_version = 1", "another program"},
+        {NULL, "PRAGMA user_version = 2", "newer"},
+        {NULL, "PRAGMA journal_mode = WAL; CREATE TABLE destroyed_group (id); PRAGMA user_version = 2", "newer"},
+    };
+    struct fixture *fixture = *state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct error opened = {""}, checked = {""};
+        size_t length, length_after;
+        char *data, *data_after;
+
+        if (rows[i].data)
+            write_file(fixture->database, rows[i].data, strlen(rows[i].data));
+        else
+            execute(fixture, rows[i].sql);
+        data = read_file(fixture->database, &length);
+        assert_int_equal(store_check(fixture->database, &checked), -EINVAL);
+        assert_int_equal(fixture_try_open(fixture, &opened), -EINVAL);
+        assert_string_equal(opened.text, checked.text);
+        if (!strstr(opened.text, rows[i].word) || !strstr(opened.text, fixture->database))
+            fail_msg("row %zu: %s", i, opened.text);
+        data_after = read_file(fixture->database, &length_after);
+        assert_int_equal(length_after, length);
+        assert_memory_equal(data_after, data, length);
+        assert_int_equal(fixture_size(fixture, "-wal"), -1);
+        assert_int_equal(fixture_size(fixture, "-shm"), -1);
+        free(data);
+        free(data_after);
+        assert_int_equal(unlink(fixture->database), 0);
+    }
+}
+
+static void a_damaged_database_is_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error = {""};
+    char *data;
+    size_t length;
+
+    fixture_open(fixture);
+    fixture_close(fixture);
+    data = read_file(fixture->database, &length);
+    write_file(fixture->database, data, length / 2 + 1); // shorter than its first page says
+    free(data);
+    assert_int_equal(store_check(fixture->database, &error), -EIO);
+    assert_int_equal(fixture_try_open(fixture, &error), -EIO);
+    assert_non_null(strstr(error.text, "backup"));
+}
+
+static void a_place_that_cannot_be_written_is_refused(void **state)
+{
+    static const struct {
+        const char *path; // in the directory
+        int code;
+        const char *word;
+    } rows[] = {
+        {"missing/callbacks.db", -ENOENT, "does not exist"},      {"file/callbacks.db", -ENOTDIR, "Not a directory"},
+        {"file/below/callbacks.db", -ENOTDIR, "Not a directory"}, {"directory", -EINVAL, "not a file"},
+        {"sealed/callbacks.db", -EACCES, "Permission denied"}, // not for root
+        {"read-only.db", -EACCES, "Permission denied"},        // not for root
+    };
+    struct fixture *fixture = *state;
+    size_t count = sizeof rows / sizeof rows[0] - (geteuid() == 0 ? 2 : 0);
+    char path[192];
+
+    (void)snprintf(path, sizeof path, "%s/file", fixture->directory);
+    write_file(path, "x", 1);
+    (void)snprintf(path, sizeof path, "%s/directory", fixture->directory);
+    assert_int_equal(mkdir(path, 0755), 0);
+    (void)snprintf(path, sizeof path, "%s/sealed", fixture->directory);
+    assert_int_equal(mkdir(path, 0555), 0);
+    (void)snprintf(path, sizeof path, "%s/read-only.db", fixture->directory);
+    write_file(path, "", 0);
+    assert_int_equal(chmod(path, 0440), 0);
+    for (size_t i = 0; i < count; i++) {
+        struct error opened = {""}, checked = {""};
+
+        (void)snprintf(fixture->database, sizeof fixture->database, "%s/%s", fixture->directory, rows[i].path);
+        assert_int_equal(store_check(fixture->database, &checked), rows[i].code);
+        assert_int_equal(fixture_try_open(fixture, &opened), rows[i].code);
+        assert_string_equal(opened.text, checked.text);
+        if (!strstr(opened.text, rows[i].word) || !strstr(opened.text, fixture->database))
+            fail_msg("row %zu: %s", i, opened.text);
+    }
+}
+
+static void a_second_daemon_is_kept_out(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error = {""};
+    pid_t child;
+
+    fixture_open(fixture);
+    record_at(fixture, 1);
+    child = start_child();
+    if (child == 0) {
+        _exit(store_check(fixture->database, &error) == 0 && fixture_try_open(fixture, &error) == -EBUSY &&
+                      strstr(error.text, "another imcallbackd")
+                  ? 0
+                  : 1);
+    }
+    assert_int_equal(child_status(child), 0);
+    record_at(fixture, 2);
+}
+
+// The child dies with everything in the log; the next start writes it back before it returns.
+static void what_a_dead_process_left_is_recovered(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    pid_t child = start_child();
+
+    if (child == 0) {
+        fixture_open(fixture);
+        for (int64_t i = 1; i <= 3; i++)
+            record_at(fixture, i);
+        (void)raise(SIGKILL);
+    }
+    assert_true(WIFSIGNALED(child_status(child)));
+    assert_true(fixture_size(fixture, "-wal") > 0);
+    assert_int_equal(store_check(fixture->database, &error), 0);
+    assert_true(fixture_size(fixture, "-wal") > 0);
+    fixture_open(fixture);
+    assert_int_equal(fixture_size(fixture, "-wal"), 0);
+    assert_query(fixture, "SELECT count(*) || ' ' || max(id) FROM destroyed_group", "3 3");
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group_member", "9");
+    record_at(fixture, 4);
+    assert_query(fixture, "PRAGMA integrity_check", "ok");
+}
+
+// A log that a reader keeps from being written back is no state to go on from.
+static void a_reader_in_the_way_of_recovery_is_named(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error = {""};
+    sqlite3 *reader;
+    pid_t child = start_child();
+
+    if (child == 0) {
+        fixture_open(fixture);
+        record_at(fixture, 1);
+        (void)raise(SIGKILL);
+    }
+    assert_true(WIFSIGNALED(child_status(child)));
+    assert_int_equal(sqlite3_open(fixture->database, &reader), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM destroyed_group", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(fixture_try_open(fixture, &error), -EBUSY);
+    assert_non_null(strstr(error.text, "another process is in the way"));
+    assert_int_equal(sqlite3_exec(reader, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    fixture_open(fixture);
+    assert_int_equal(sqlite3_close(reader), SQLITE_OK);
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
+}
+
+// Reads as a user who may only read, in a directory where nothing can be made. Never returns.
+static void read_as_group_member(const struct fixture *fixture)
+{
+    sqlite3 *connection;
+    sqlite3_stmt *statement;
+
+    if (geteuid() == 0 && (setgroups(0, NULL) < 0 || setgid(65534) < 0 || setuid(65534) < 0))
+        _exit(2);
+    if (sqlite3_open_v2(fixture->database, &connection, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(connection, "SELECT count(*) FROM destroyed_group_log", -1, &statement, NULL) != SQLITE_OK ||
+        sqlite3_step(statement) != SQLITE_ROW)
+        _exit(3);
+    _exit(sqlite3_column_int(statement, 0) == 2 ? 0 : 4);
+}
+
+static void permit_all(const struct fixture *fixture, mode_t directory, mode_t file)
+{
+    static const char *const files[] = {"", "-wal", "-shm"};
+
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char path[192];
+
+        (void)snprintf(path, sizeof path, "%s%s", fixture->database, files[i]);
+        assert_int_equal(chmod(path, file), 0);
+    }
+    assert_int_equal(chmod(fixture->directory, directory), 0);
+}
+
+static void who_may_only_read_can_read_at_any_time(void **state)
+{
+    struct fixture *fixture = *state;
+
+    for (int running = 1; running >= 0; running--) {
+        pid_t child;
+
+        if (running) {
+            fixture_open(fixture);
+            record_at(fixture, 1);
+            record_at(fixture, 2);
+        } else {
+            fixture_close(fixture);
+        }
+        permit_all(fixture, 0555, 0444);
+        child = start_child();
+        if (child == 0)
+            read_as_group_member(fixture);
+        assert_int_equal(child_status(child), 0);
+        permit_all(fixture, 0700, 0640);
+    }
+}
+
+// Names that are special in SQLite's URIs.
+static void any_file_name_will_do(void **state)
+{
+    static const char *const names[] = {"a?b#c%41.db", "\xe5\xba\x93 1.db", "file:x.db"};
+    struct fixture *fixture = *state;
+    struct error error;
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(fixture->database, sizeof fixture->database, "%s/%s", fixture->directory, names[i]);
+        fixture_open(fixture);
+        fixture_close(fixture);
+        assert_true(fixture_size(fixture, "") > 0);
+        assert_int_equal(store_check(fixture->database, &error), 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_new_database_is_as_promised, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_empty_file_becomes_a_database, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rows_and_ids_outlive_a_close, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused_and_not_touched, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_database_is_refused, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_place_that_cannot_be_written_is_refused, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_second_daemon_is_kept_out, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_a_dead_process_left_is_recovered, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_reader_in_the_way_of_recovery_is_named, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(who_may_only_read_can_read_at_any_time, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(any_file_name_will_do, fixture_setup, fixture_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
