@@ -20,6 +20,7 @@
 // systemd gets an answer within 10 s of SIGTERM; what is left is for the last checkpoint.
 #define DRAIN_TIMEOUT_MS 8000
 #define MAX_LISTEN_FDS   16
+#define OTHER_FILES      64 // what is open besides connections
 
 struct service {
     const char *config_path;
@@ -73,6 +74,17 @@ static int start_limits(struct service *service, struct error *error)
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
         log_warning("cannot raise the limit of open files: %s", strerror(errno));
     return 0;
+}
+
+// A limit that cannot be reached is a limit that does not shed the right connection.
+static void warn_of_limits(const struct settings *settings)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && settings->limits.connections + OTHER_FILES > limit.rlim_cur)
+        log_warning("[limits] connections = %u is more than the %llu files that may be open; raise LimitNOFILE= of the "
+                    "service",
+                    settings->limits.connections, (unsigned long long)limit.rlim_cur);
 }
 
 static int start_listeners(struct service *service, struct error *error)
@@ -250,6 +262,7 @@ static void run(struct service *service, const sigset_t *signals)
 {
     unsigned int cut_off;
 
+    warn_of_limits(service->settings);
     log_listening(service);
     (void)sd_notify(0, "READY=1");
     wait_for_stop(service, signals);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/base/log_limit.h"
 #include "private.h"
 
 #define ACCEPTS_PER_WAKE  64  // then the loops are woken, so that the first of a crowd need not wait for the last
@@ -19,6 +20,7 @@ struct http_acceptor {
     struct pollfd *sockets; // the listening ones; the last is stop_fd
     nfds_t socket_count;
     int stop_fd;
+    struct log_limit shortages;
     pthread_t thread;
 };
 
@@ -111,6 +113,7 @@ static bool is_shortage(int code)
 static void accept_crowd(struct http_acceptor *acceptor, int listen_fd)
 {
     struct pollfd stop = {.fd = acceptor->stop_fd, .events = POLLIN};
+    unsigned int left_out;
     int r = 0;
 
     // Other errors belong to the connection that was about to be accepted, such as ECONNABORTED.
@@ -119,8 +122,10 @@ static void accept_crowd(struct http_acceptor *acceptor, int listen_fd)
     for (unsigned int i = 0; i < acceptor->server->settings.threads; i++)
         http_loop_wake(acceptor->server->loops[i]);
     if (is_shortage(r)) {
-        log_error("cannot accept connections: %s; raise LimitNOFILE= of the service or give it more memory",
-                  strerror(-r));
+        if (log_limit_passes(&acceptor->shortages, &left_out))
+            log_error("cannot accept connections: %s (%u times more since this was last told); raise LimitNOFILE= of "
+                      "the service or give it more memory",
+                      strerror(-r), left_out);
         (void)poll(&stop, 1, SHORTAGE_PAUSE_MS);
     }
 }

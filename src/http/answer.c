@@ -10,6 +10,7 @@ static struct MHD_Response *make_response(unsigned int status, const char *body,
         return NULL;
     if (MHD_add_response_header(response, "Content-Type", "application/json") == MHD_YES &&
         MHD_add_response_header(response, "Strict-Transport-Security", "max-age=31536000") == MHD_YES &&
+        MHD_add_response_header(response, "X-Content-Type-Options", "nosniff") == MHD_YES &&
         (!closing || MHD_add_response_header(response, "Connection", "close") == MHD_YES) &&
         (status != 405 || MHD_add_response_header(response, "Allow", "POST") == MHD_YES) &&
         (status != 503 || MHD_add_response_header(response, "Retry-After", "1") == MHD_YES))
