@@ -13,6 +13,8 @@
 #define BODY_FIRST_BYTES ((size_t)4 << 10)
 // So many bodies of the largest size may be in memory at a time; a body beyond it is refused with 503.
 #define BODIES_IN_FLIGHT 16
+// A refused body is read and dropped when it is at most so many times as large as the largest that is taken.
+#define DROPPED_BODIES 8
 
 // MHD calls this with the raw target, before it cuts and unescapes it; the result is the request's context from then
 // on.
@@ -116,6 +118,13 @@ static struct http_answer *ask_handler(struct http_server *server, struct http_e
 // A refusal waits until the body was read and dropped: closing on unread bytes would reset the connection, and the
 // caller might never see the answer. Not so when the end of the body is in doubt or farther away than we would read, or
 // when the caller waits for our word before it sends the body.
+static bool refuses_at_once(const struct http_exchange *exchange, const struct framing *framing)
+{
+    size_t readable = http_loop_limits(exchange->connection->loop)->body_bytes * DROPPED_BODIES;
+
+    return framing->fault || framing->expects || (framing->lengths > 0 && framing->length > readable);
+}
+
 static enum MHD_Result on_head(struct http_server *server, struct http_exchange *exchange, const char *method,
                                const char *version)
 {
@@ -127,9 +136,7 @@ static enum MHD_Result on_head(struct http_server *server, struct http_exchange 
     exchange->answer = why == HTTP_REFUSE_COUNT ? ask_handler(server, exchange)
                                                 : refuse(server, exchange, why, framing.fault ? framing.fault : "");
     http_loop_enter(exchange->connection, HTTP_STAGE_BODY);
-    if (exchange->answer && (why == HTTP_REFUSE_FRAMING || why == HTTP_REFUSE_TOO_LARGE || framing.expects))
-        return send_answer(server, exchange);
-    return MHD_YES;
+    return exchange->answer && refuses_at_once(exchange, &framing) ? send_answer(server, exchange) : MHD_YES;
 }
 
 static struct http_answer *append_body(struct http_server *server, struct http_exchange *exchange, const char *data,
