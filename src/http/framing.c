@@ -51,10 +51,10 @@ static void take_length(struct framing *framing, const char *value, size_t lengt
     framing->lengths++;
     for (size_t i = 0; i < length; i++) {
         if (value[i] < '0' || value[i] > '9')
-            framing->fault = "Content-Length is not a number";
+            framing->fault = "Content-Length is not a number.";
     }
     if (length == 0)
-        framing->fault = "Content-Length is empty";
+        framing->fault = "Content-Length is empty.";
     if (!framing->fault && parse_decimal(value, length, UINT64_MAX - 1, &number) < 0)
         number = UINT64_MAX; // too large for any limit
     framing->length = number;
@@ -65,25 +65,25 @@ void framing_add(struct framing *framing, const char *name, size_t name_length, 
     if (framing->fault)
         return;
     if (!is_token(name, name_length)) {
-        framing->fault = "a header name holds a byte that no name may have";
+        framing->fault = "A header name holds a byte that no name may have.";
     } else if (!is_value(value, value_length)) {
-        framing->fault = "a header value holds a control byte";
+        framing->fault = "A header value holds a control byte.";
     } else if (is_named(name, name_length, "Host")) {
         framing->hosts++;
         if (!is_host(value, value_length))
-            framing->fault = "Host is no host";
+            framing->fault = "Host is no host.";
     } else if (is_named(name, name_length, "Content-Length")) {
         take_length(framing, value, value_length);
     } else if (is_named(name, name_length, "Transfer-Encoding")) {
         framing->codings++;
         if (!is_named(value, value_length, "chunked"))
-            framing->fault = "Transfer-Encoding is other than chunked";
+            framing->fault = "Transfer-Encoding is other than chunked.";
     } else if (is_named(name, name_length, "Content-Encoding")) {
         framing->encoded = framing->encoded || !is_named(value, value_length, "identity");
     } else if (is_named(name, name_length, "Expect")) {
         framing->expects = true;
         if (!is_named(value, value_length, "100-continue"))
-            framing->fault = "Expect is other than 100-continue";
+            framing->fault = "Expect is other than 100-continue.";
     }
 }
 
@@ -99,27 +99,31 @@ static bool is_origin_form(const char *target)
     return true;
 }
 
-const char *framing_finish(struct framing *framing, const char *method, const char *target, bool http_1_0)
+const char *framing_finish(struct framing *framing, const char *method, const char *target, const char *version)
 {
+    bool http_1_0 = strcmp(version, "HTTP/1.0") == 0;
+
     if (framing->fault)
         return framing->fault;
-    if (!is_token(method, strlen(method)))
-        framing->fault = "the method is no token";
+    if (!http_1_0 && strcmp(version, "HTTP/1.1") != 0)
+        framing->fault = "The version is neither HTTP/1.1 nor HTTP/1.0.";
+    else if (!is_token(method, strlen(method)))
+        framing->fault = "The method is no token.";
     else if (!is_origin_form(target))
-        framing->fault = "the request target is not a path in visible ASCII";
+        framing->fault = "The request target is not a path in visible ASCII.";
     else if (framing->hosts > 1)
-        framing->fault = "Host stands there more than once";
+        framing->fault = "Host stands there more than once.";
     else if (framing->hosts == 0 && !http_1_0)
-        framing->fault = "Host is missing";
+        framing->fault = "Host is missing.";
     else if (framing->lengths > 1)
-        framing->fault = "Content-Length stands there more than once";
+        framing->fault = "Content-Length stands there more than once.";
     else if (framing->codings > 1)
-        framing->fault = "Transfer-Encoding stands there more than once";
+        framing->fault = "Transfer-Encoding stands there more than once.";
     else if (framing->codings > 0 && http_1_0)
-        framing->fault = "Transfer-Encoding does not exist in HTTP/1.0";
+        framing->fault = "Transfer-Encoding does not exist in HTTP/1.0.";
     else if (framing->codings > 0 && framing->lengths > 0)
-        framing->fault = "Content-Length and Transfer-Encoding exclude each other";
+        framing->fault = "Content-Length and Transfer-Encoding exclude each other.";
     else if (framing->codings == 0 && framing->lengths == 0 && strcmp(method, "POST") == 0)
-        framing->fault = "neither Content-Length nor Transfer-Encoding says how long the body is";
+        framing->fault = "Neither Content-Length nor Transfer-Encoding says how long the body is.";
     return framing->fault;
 }

@@ -9,7 +9,7 @@
 
 // Zeroed before the first header.
 struct framing {
-    const char *fault; // what is wrong, one English clause; NULL for nothing yet
+    const char *fault; // what is wrong, one English sentence; NULL for nothing yet
     unsigned int hosts, lengths, codings, encodings;
     uint64_t length; // with lengths == 1; UINT64_MAX when it is larger than any number that fits
     bool encoded;    // a Content-Encoding other than identity
@@ -20,4 +20,4 @@ struct framing {
 void framing_add(struct framing *framing, const char *name, size_t name_length, const char *value, size_t value_length);
 
 // After the last header. Returns the fault, or NULL for a head that has one reading only.
-const char *framing_finish(struct framing *framing, const char *method, const char *target, bool http_1_0);
+const char *framing_finish(struct framing *framing, const char *method, const char *target, const char *version);

@@ -24,8 +24,11 @@ static gnutls_pk_algorithm_t pk_of(EVP_PKEY *key)
     }
 }
 
+// GnuTLS names SHA-512 for Ed25519, which hashes by itself; libcrypto wants none named then.
 static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
 {
+    if (gnutls_sign_get_pk_algorithm(algorithm) == GNUTLS_PK_EDDSA_ED25519)
+        return NULL;
     switch (gnutls_sign_get_hash_algorithm(algorithm)) {
     case GNUTLS_DIG_SHA256:
         return EVP_sha256();
@@ -34,7 +37,7 @@ static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
     case GNUTLS_DIG_SHA512:
         return EVP_sha512();
     default:
-        return NULL; // Ed25519 hashes by itself
+        return NULL;
     }
 }
 

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "connection.h"
+#include "framing.h"
 #include "imcallbackd/http/server.h"
 #include "peers.h"
 
@@ -29,7 +30,9 @@ struct http_exchange {
     struct http_connection *connection;
     struct MHD_Connection *mhd;
     enum http_phase phase;
-    bool handled;          // handler.head saw it, so handler.over must
+    bool handled;           // handler.head saw it, so handler.over must
+    struct framing framing; // what the head said
+
     bool closing;          // the answer closes the connection whatever it is
     size_t body_in_flight; // bytes of the server's body_in_flight that this one has
     const char *target;
@@ -63,7 +66,8 @@ void http_loop_add(struct http_loop *loop, struct http_connection *connection); 
 void http_loop_complete(struct http_loop *loop, struct http_exchange *exchange); // any thread
 void http_loop_wake(struct http_loop *loop);        // any thread; only when something was added or completed since
 void http_loop_reconfigure(struct http_loop *loop); // any thread: the server's limits have changed
-const struct http_limits *http_loop_limits(const struct http_loop *loop);        // the loop's thread
+const struct http_limits *http_loop_limits(const struct http_loop *loop); // the loop's thread
+void http_loop_hears(struct http_connection *connection); // the loop's thread: MHD looks at bytes from it
 void http_loop_enter(struct http_connection *connection, enum http_stage stage); // the loop's thread
 void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange);  // the loop's thread: it is pending now
 void http_loop_nudge(struct http_loop *loop);                                    // any thread; always

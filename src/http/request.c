@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "answer.h"
-#include "framing.h"
 #include "imcallbackd/base/clock.h"
+#include "layout.h"
 #include "private.h"
 
 // A parsed body of the largest allowed size needs about ten times its bytes.
@@ -13,8 +13,8 @@
 #define BODY_FIRST_BYTES ((size_t)4 << 10)
 // So many bodies of the largest size may be in memory at a time; a body beyond it is refused with 503.
 #define BODIES_IN_FLIGHT 16
-// A refused body is read and dropped when it is at most so many times as large as the largest that is taken.
-#define DROPPED_BODIES 8
+// A refused body up to this size is read and dropped.
+#define DROPPED_BODY_BYTES ((size_t)64 << 20)
 
 // MHD calls this with the raw target, before it cuts and unescapes it; the result is the request's context from then
 // on.
@@ -25,6 +25,7 @@ void *http_request_on_target(void *context, const char *target, struct MHD_Conne
     const char *mark = strchr(target, '?');
 
     (void)context;
+    http_loop_hears(connection);
     if (!exchange)
         return NULL;
     exchange->connection = connection;
@@ -47,20 +48,40 @@ static bool path_is(const char *target, const char *path)
     return strncmp(target, path, length) == 0 && (target[length] == '\0' || target[length] == '?');
 }
 
+struct head {
+    struct framing *framing;
+    struct layout *layout;
+};
+
 static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const char *name, size_t name_length,
                                  const char *value, size_t value_length)
 {
+    struct head *head = context;
+
     (void)kind;
-    framing_add(context, name, name_length, value ? value : "", value_length);
+    framing_add(head->framing, name, name_length, value, value_length);
+    layout_add(head->layout, name, name_length, value, value_length);
     return MHD_YES;
 }
 
-// What the server itself has against this head; HTTP_REFUSE_COUNT for nothing.
-static enum http_refusal judge_head(const struct http_server *server, struct http_exchange *exchange,
-                                    const char *method, const char *version, struct framing *framing)
+// Whether this libmicrohttpd leaves a head where it came; see layout.h.
+static bool heads_lie_in_place(void)
 {
-    (void)MHD_get_connection_values_n(exchange->mhd, MHD_HEADER_KIND, on_header, framing);
-    if (framing_finish(framing, method, exchange->target, strcmp(version, "HTTP/1.0") == 0))
+    return strncmp(MHD_get_version(), "0.", 2) == 0;
+}
+
+// What the server itself has against this head; HTTP_REFUSE_COUNT for nothing.
+static enum http_refusal judge_head(const struct http_server *server, struct http_exchange *exchange, const char *url,
+                                    const char *method, const char *version)
+{
+    struct framing *framing = &exchange->framing;
+    struct layout layout;
+
+    layout_begin(&layout, method, url, strlen(exchange->target), version);
+    (void)MHD_get_connection_values_n(exchange->mhd, MHD_HEADER_KIND, on_header, &(struct head){framing, &layout});
+    if (heads_lie_in_place() && layout_finish(&layout) && !framing->fault)
+        framing->fault = "The head has NUL bytes, folded lines, bare line ends or spaces too many.";
+    if (framing_finish(framing, method, exchange->target, version))
         return HTTP_REFUSE_FRAMING;
     if (server->stopping)
         return HTTP_REFUSE_OVERLOADED;
@@ -118,25 +139,24 @@ static struct http_answer *ask_handler(struct http_server *server, struct http_e
 // A refusal waits until the body was read and dropped: closing on unread bytes would reset the connection, and the
 // caller might never see the answer. Not so when the end of the body is in doubt or farther away than we would read, or
 // when the caller waits for our word before it sends the body.
-static bool refuses_at_once(const struct http_exchange *exchange, const struct framing *framing)
+static bool refuses_at_once(const struct framing *framing)
 {
-    size_t readable = http_loop_limits(exchange->connection->loop)->body_bytes * DROPPED_BODIES;
 
-    return framing->fault || framing->expects || (framing->lengths > 0 && framing->length > readable);
+    return framing->fault || framing->expects || (framing->lengths > 0 && framing->length > DROPPED_BODY_BYTES);
 }
 
-static enum MHD_Result on_head(struct http_server *server, struct http_exchange *exchange, const char *method,
-                               const char *version)
+static enum MHD_Result on_head(struct http_server *server, struct http_exchange *exchange, const char *url,
+                               const char *method, const char *version)
 {
-    struct framing framing = {0};
-    enum http_refusal why = judge_head(server, exchange, method, version, &framing);
+    enum http_refusal why = judge_head(server, exchange, url, method, version);
+    const char *fault = exchange->framing.fault;
 
     exchange->phase = HTTP_PHASE_BODY;
     exchange->request.received_at_ms = clock_realtime_ms();
-    exchange->answer = why == HTTP_REFUSE_COUNT ? ask_handler(server, exchange)
-                                                : refuse(server, exchange, why, framing.fault ? framing.fault : "");
+    exchange->answer =
+        why == HTTP_REFUSE_COUNT ? ask_handler(server, exchange) : refuse(server, exchange, why, fault ? fault : "");
     http_loop_enter(exchange->connection, HTTP_STAGE_BODY);
-    return exchange->answer && refuses_at_once(exchange, &framing) ? send_answer(server, exchange) : MHD_YES;
+    return exchange->answer && refuses_at_once(&exchange->framing) ? send_answer(server, exchange) : MHD_YES;
 }
 
 static struct http_answer *append_body(struct http_server *server, struct http_exchange *exchange, const char *data,
@@ -190,12 +210,11 @@ enum MHD_Result http_request_on_data(void *context, struct MHD_Connection *mhd, 
     struct http_exchange *exchange = *request;
 
     (void)mhd;
-    (void)url;
     if (!exchange || !exchange->target)
         return MHD_NO; // no memory when the request line came
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:
-        return on_head(server, exchange, method, version);
+        return on_head(server, exchange, url, method, version);
     case HTTP_PHASE_BODY:
         if (*length == 0)
             return on_end(server, exchange);

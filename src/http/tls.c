@@ -19,6 +19,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 
     if (got <= 0)
         return got;
+    http_loop_hears(connection);
     if (connection->stage == HTTP_STAGE_HANDSHAKE)
         (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     else if (connection->stage == HTTP_STAGE_IDLE)
