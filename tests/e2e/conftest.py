@@ -1,0 +1,45 @@
+import pytest
+
+import daemon
+
+
+@pytest.fixture
+def make_daemon():
+    """Makes daemons that are not started yet. What still runs at the end of the test must stop as it should."""
+    made = []
+
+    def make(settings=None, apps=None):
+        made.append(daemon.Daemon(settings, apps))
+        return made[-1]
+
+    try:
+        yield make
+        for one in made:
+            if one.process:
+                one.stop()
+    finally:
+        for one in made:
+            one.destroy()
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One running daemon for all tests of a file that only send to it."""
+    one = daemon.Daemon()
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.destroy()
+
+
+@pytest.fixture(scope="module")
+def refusing():
+    """One running daemon for all tests of a file that send what must not be recorded."""
+    one = daemon.Daemon()
+    try:
+        yield one.start()
+        assert one.groups() == []
+        one.stop()
+    finally:
+        one.destroy()

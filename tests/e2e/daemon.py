@@ -1,0 +1,347 @@
+"""The daemon under test, from outside: its files, its process, and the ways in: curl, bare TLS, the sqlite3 shell."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.parse
+
+BINARY = os.environ["IMCALLBACKD"]
+LOAD = os.environ["IMCALLBACKD_LOAD"]
+SAMPLES = pathlib.Path(__file__).resolve().parent.parent / "samples"
+
+APP = 1400000001
+TOKEN = "xxxxyyyy"
+COMMAND = "Group.CallbackAfterGroupDestroyed"
+# Of destroyed_group, all but body.
+COLUMNS = ("id", "sdk_appid", "group_id", "event_time_ms", "type", "owner_account", "operator_account", "name",
+           "member_count", "opt_platform", "client_ip", "remote_address", "received_at_ms")
+
+START_DEADLINE = 20  # seconds; generous, since a sanitizer may be on
+STOP_DEADLINE = 10  # what the contract gives a daemon that was sent SIGTERM
+
+
+def eventually(condition, what, deadline=20):
+    """Polls until the condition holds and returns its value."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < end, f"in {deadline} s never: {what}"
+        time.sleep(0.01)
+    return value
+
+
+def run(*arguments, **options):
+    """Runs a program to its end; its output is text."""
+    options = {"capture_output": True, "text": True, "timeout": 60} | options
+    return subprocess.run([str(argument) for argument in arguments], **options)
+
+
+def signature(token=TOKEN, at=None):
+    """Sign and RequestTime, computed without the program under test."""
+    request_time = str(int(time.time()) if at is None else at)
+    return {"Sign": hashlib.sha256((token + request_time).encode()).hexdigest(), "RequestTime": request_time}
+
+
+def query_string(token=TOKEN, **parameters):
+    """The query of a callback. A parameter that is given replaces the usual one; None leaves it out."""
+    usual = {"SdkAppid": APP, "CallbackCommand": COMMAND, "contenttype": "json", "ClientIP": "203.0.113.7",
+             "OptPlatform": "RESTAPI"}
+    usual |= signature(token) if token else {}
+    return urllib.parse.urlencode({name: value for name, value in (usual | parameters).items() if value is not None})
+
+
+def event(**fields):
+    """The body of a callback as bytes. A field that is given replaces the usual one; None leaves it out."""
+    usual = {"CallbackCommand": COMMAND, "EventTime": 1670574414123, "GroupId": "@TGS#1", "Type": "Public",
+             "Owner_Account": "leckie", "Name": "group", "MemberList": [{"Member_Account": "leckie"}]}
+    kept = {name: value for name, value in (usual | fields).items() if value is not None}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def padded(body, length):
+    """The body filled up with white space, which changes nothing in JSON."""
+    return body[:-1] + b" " * (length - len(body)) + body[-1:]
+
+
+class Answer:
+    """An HTTP answer. Its body has the protocol's form, whatever happened."""
+
+    def __init__(self, head, body):
+        status_line, *lines = head.decode("latin-1").strip().split("\r\n")
+        self.status = int(status_line.split()[1])
+        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        self.text = body.decode()
+        self.json = json.loads(self.text) if self.text else None
+
+    def __repr__(self):
+        return f"<{self.status} {self.text}>"
+
+    @property
+    def code(self):
+        return self.json["ErrorCode"]
+
+    def check_form(self):
+        assert self.headers["content-type"] == "application/json", self
+        assert set(self.json) == {"ActionStatus", "ErrorInfo", "ErrorCode"}, self
+        assert type(self.json["ErrorCode"]) is int and type(self.json["ErrorInfo"]) is str, self
+        good = self.status == 200
+        assert (self.json["ActionStatus"], self.code == 0) == (("OK", True) if good else ("FAIL", False)), self
+        assert bool(self.json["ErrorInfo"]) != good, self
+        assert TOKEN not in self.text and not re.search("[0-9a-f]{64}", self.text), self
+        assert 400 > self.status or self.status > 499 or self.headers["connection"] == "close", self
+        return self
+
+
+class Connection:
+    """A TLS connection over which any bytes can be sent."""
+
+    def __init__(self, port, context):
+        plain = socket.create_connection(("127.0.0.1", port), timeout=START_DEADLINE)
+        self.tls = context.wrap_socket(plain, server_hostname="localhost")
+        self.unread = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.tls.close()
+
+    def send(self, data):
+        self.tls.sendall(data)
+
+    def _more(self):
+        # A server that ends with a reset has ended all the same.
+        with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+            data = self.tls.recv(65536)
+            self.unread += data
+            return bool(data)
+        return False
+
+    def read_head(self):
+        while b"\r\n\r\n" not in self.unread:
+            assert self._more(), f"closed before an answer; got {self.unread!r}"
+        head, _, self.unread = self.unread.partition(b"\r\n\r\n")
+        return head
+
+    def read_answer(self):
+        head = self.read_head()
+        length = int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])
+        while len(self.unread) < length:
+            assert self._more(), "closed inside an answer"
+        body, self.unread = self.unread[:length], self.unread[length:]
+        return Answer(head, body).check_form()
+
+    def is_closed(self):
+        """Waits for the end of the connection. False when something comes instead."""
+        return not self.unread and not self._more()
+
+
+def request(body, query=None, headers=(), target=None):
+    """A request as bytes, for Connection.send."""
+    lines = [f"POST {target or '/?' + (query or query_string())} HTTP/1.1", "Host: localhost",
+             f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def make_certificate(directory, *key_options, name="certificate.pem", key="key.pem"):
+    """A self-signed certificate by OpenSSL, such as for `-newkey rsa:2048`."""
+    made = run("openssl", "req", "-x509", *key_options, "-nodes", "-subj", "/CN=localhost", "-addext",
+               "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", directory / name, "-keyout", directory / key)
+    assert made.returncode == 0, made.stderr
+
+
+class Daemon:
+    """A directory with certificate, token and configuration, and the daemon that runs on it."""
+
+    def __init__(self, settings=None, apps=None):
+        """settings: {"section": {"key": value}} beyond the usual; apps: {SDKAppID: [token, …]}."""
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-"))
+        self.config = self.directory / "imcallbackd.conf"
+        self.database = self.directory / "callbacks.db"
+        self.process = None
+        self.lines = []
+        made = run(BINARY, "certificate", "--host", "localhost", "--host", "127.0.0.1", "--out", self.directory)
+        assert made.returncode == 0, made.stderr
+        self.write_config(settings, apps)
+
+    def write_config(self, settings=None, apps=None):
+        sections = {
+            "listen": {"address": "127.0.0.1", "port": 0},
+            "tls": {"certificate": self.directory / "certificate.pem", "private_key": self.directory / "key.pem"},
+            "store": {"database": self.database},
+        }
+        for app, tokens in (apps or {APP: [TOKEN]}).items():
+            sections[f"app {app}"] = {}
+            if tokens:
+                token_file = self.directory / f"token-{app}"
+                token_file.write_text("".join(token + "\n" for token in tokens))
+                token_file.chmod(0o600)
+                sections[f"app {app}"]["token_file"] = token_file
+        for name, keys in (settings or {}).items():
+            sections[name] = sections.get(name, {}) | keys
+        self.write_text("".join(
+            f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+            for name, keys in sections.items()))
+
+    def write_text(self, text):
+        self.config.write_text(text)
+
+    # The process
+
+    def start(self, wrapper=(), environment=None, **options):
+        """Starts the daemon and waits until it says that it is ready. wrapper: a command line to put in front."""
+        self.lines = []
+        (self.directory / "notify").unlink(missing_ok=True)
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(str(self.directory / "notify"))
+        self.process = subprocess.Popen(
+            [*wrapper, BINARY, "serve", "-c", str(self.config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=os.environ | {"NOTIFY_SOCKET": str(self.directory / "notify")} | (environment or {}), **options)
+        self.reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
+        self.reader.start()
+        self.wait_notified("READY=1")
+        self.port = eventually(self._logged_port, "the line that says where it listens")
+        return self
+
+    def _read_log(self, pipe):
+        for line in pipe:
+            self.lines.append(line.decode(errors="surrogateescape").rstrip("\n"))
+        pipe.close()
+
+    @property
+    def log(self):
+        return "\n".join(self.lines)
+
+    def _logged_port(self):
+        found = re.search(r"listening on https://127\.0\.0\.1:(\d+)/", self.log)
+        return int(found[1]) if found else None
+
+    def wait_notified(self, message, deadline=START_DEADLINE):
+        """Waits for a message to the service manager."""
+        end = time.monotonic() + deadline
+        while True:
+            self.notify.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                if message in self.notify.recv(4096).decode().split("\n"):
+                    return
+            assert self.process.poll() is None, f"exit {self.process.returncode} before {message}:\n{self.log}"
+            assert time.monotonic() < end, f"no {message} in {deadline} s:\n{self.log}"
+
+    def wait_exit(self, deadline=STOP_DEADLINE):
+        """Waits for the end of the process and returns its exit status."""
+        status = self.process.wait(deadline)
+        self.reader.join(deadline)
+        self.notify.close()
+        self.process = None
+        self.check_log()
+        return status
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.wait_exit()
+        assert status == 0, f"exit status {status}:\n{self.log}"
+
+    def kill(self):
+        self.process.kill()
+        self.wait_exit()
+
+    def check_log(self):
+        """What may never be in a log, in whatever a test did."""
+        assert TOKEN not in self.log
+        assert not re.search(r"(?i)sign=|RequestTime=|CallbackCommand=|[0-9a-f]{64}", self.log), self.log
+        assert not re.search(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:", self.log), self.log
+
+    def destroy(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.directory)
+
+    # The ways in
+
+    def curl(self, *arguments, body=b""):
+        """curl with the daemon's certificate as the only one trusted. Returns the last answer."""
+        head = self.directory / f"head-{threading.get_ident()}"
+        done = run("curl", "-sS", "--cacert", self.directory / "certificate.pem", "--http1.1", "--max-time", "30",
+                   "--path-as-is", "-g", "-D", head, *arguments, input=body, text=False)
+        assert done.returncode == 0, (done.stderr, self.log)
+        blocks = head.read_bytes().split(b"\r\n\r\n")[:-1]
+        return Answer(blocks[-1], done.stdout)
+
+    def url(self, query, path="/"):
+        return f"https://127.0.0.1:{self.port}{path}?{query}"
+
+    def post(self, body=None, query=None, headers=(), path="/", method="POST", curl=(), **parameters):
+        """Sends a callback with curl. parameters as in query_string; query replaces it as a whole."""
+        lines = [word for header in headers for word in ("-H", header)]
+        answer = self.curl("-X", method, "-H", "Content-Type: application/json", *lines, *curl, "--data-binary", "@-",
+                           self.url(query_string(**parameters) if query is None else query, path),
+                           body=event() if body is None else body)
+        return answer.check_form()
+
+    def tls_context(self):
+        return ssl.create_default_context(cafile=self.directory / "certificate.pem")
+
+    def connect(self, context=None):
+        return Connection(self.port, context or self.tls_context())
+
+    def load_arguments(self, **options):
+        """The command line of the load generator: connections=1 is --connections 1, new_connection=True a bare flag."""
+        options = {"port": self.port, "app": APP, "token": TOKEN, "ca": self.directory / "certificate.pem",
+                   "seed": time.monotonic_ns() % 1_000_000_000} | options
+        words = [LOAD]
+        for name, value in options.items():
+            words += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
+        return words
+
+    def load(self, **options):
+        """Runs the load generator to its end. Returns its exit status and what it reports."""
+        done = run(*self.load_arguments(**options), timeout=120)
+        assert done.stdout, (done.stderr, self.log)
+        return done.returncode, json.loads(done.stdout)
+
+    # What is on disk
+
+    def sql(self, query):
+        """Rows as dictionaries, read by the sqlite3 shell as an operator would."""
+        done = run("sqlite3", "-readonly", "-json", "-cmd", ".timeout 5000", self.database, query)
+        assert done.returncode == 0 and not done.stderr, (query, done.stderr)
+        return json.loads(done.stdout) if done.stdout.strip() else []
+
+    def value(self, query):
+        """The one value of one row."""
+        (row,) = self.sql(query)
+        (value,) = row.values()
+        return value
+
+    def groups(self, group_id=None):
+        """Rows of destroyed_group, all or those of one id; the body as bytes, b"" when it was not kept."""
+        rows = self.sql(f"SELECT {', '.join(COLUMNS)}, hex(body) AS body FROM destroyed_group ORDER BY id")
+        return [row | {"body": bytes.fromhex(row["body"])} for row in rows if group_id in (None, row["group_id"])]
+
+    def group_ids(self, begin=""):
+        """The ids of the recorded groups, in their order, that begin so."""
+        return [row["group_id"] for row in self.groups() if row["group_id"].startswith(begin)]
+
+    def members(self, group_id):
+        """The members of the one recorded group of this id, in their order."""
+        (group,) = self.groups(group_id)
+        rows = self.sql(f"SELECT position, member_account FROM destroyed_group_member "
+                        f"WHERE destroyed_group_id = {group['id']} ORDER BY position")
+        return [row["member_account"] for row in rows]
+
+    def rejected(self):
+        """Rows of rejected_callback, with the body as bytes."""
+        rows = self.sql("SELECT id, received_at_ms, remote_address, sdk_appid, callback_command, reason, "
+                        "hex(body) AS body FROM rejected_callback ORDER BY id")
+        return [row | {"body": bytes.fromhex(row["body"])} for row in rows]

@@ -1,0 +1,354 @@
+"""The answers of the daemon, cause by cause: HTTP status, ErrorCode, what stays of the request."""
+
+import json
+import re
+import socket
+import ssl
+import time
+
+import pytest
+
+import daemon
+from daemon import APP, COMMAND, TOKEN, event, padded, query_string, request, signature
+
+OTHER_APP = 1400000002
+OPEN_APP = 1400000003
+OLD_TOKEN, NEW_TOKEN = "the-old-one", "the-new-one"
+BODY_LIMIT = 16 * 1024
+
+
+@pytest.fixture(scope="module")
+def apps():
+    """One running daemon with three apps: one token, two tokens (while it is being changed), none."""
+    one = daemon.Daemon({"limits": {"body": "16K"}, "listen": {"path": "/callback"}},
+                        {APP: [TOKEN], OTHER_APP: [OLD_TOKEN, NEW_TOKEN], OPEN_APP: []})
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.destroy()
+
+
+# Refusals that the query decides. What is kept of them: nothing.
+
+SIGN = signature()["Sign"]
+REFUSED_QUERIES = {
+    "no app": (dict(SdkAppid=None), 403, 120101),
+    "empty app": (dict(SdkAppid=""), 403, None),
+    "app twice": (dict(sdkappid=APP), 403, 120102),
+    "app of others": (dict(SdkAppid=1400000999), 403, 120103),
+    "app with a sign": (dict(SdkAppid=f"+{APP}"), 403, 120103),
+    "app with a leading zero": (dict(SdkAppid=f"0{APP}"), 403, 120103),
+    "app of many digits": (dict(SdkAppid="9" * 40), 403, 120103),
+    "app that overflows into ours": (dict(SdkAppid=2**64 + APP), 403, 120103),
+    "no sign": (dict(Sign=None), 403, 120111),
+    "sign twice": (dict(sign=SIGN), 403, 120112),
+    "short sign": (dict(Sign=SIGN[:-1]), 403, 120113),
+    "long sign": (dict(Sign=SIGN + "0"), 403, 120113),
+    "empty sign": (dict(Sign=""), 403, None),
+    "sign of no digits": (dict(Sign="z" * 64), 403, 120113),
+    "wrong sign": (dict(Sign="0" * 64), 403, 120114),
+    "other token's sign": (signature("yyyyxxxx"), 403, 120114),
+    "sign of another time": (dict(RequestTime=int(time.time()) + 20), 403, 120114),
+    "no time": (dict(RequestTime=None), 403, 120121),
+    "time twice": (dict(requesttime=int(time.time())), 403, 120122),
+    "time of no digits": (signature(at="now"), 403, 120123),
+    "time with a sign": (signature(at=f"+{int(time.time())}"), 403, 120123),
+    "time with a fraction": (signature(at=f"{int(time.time())}.0"), 403, 120123),
+    "time of twelve digits": (signature(at=f"{int(time.time()):012}"), 403, 120123),
+    "time too old": (signature(at=int(time.time()) - 3600), 403, 120124),
+    "time in the future": (signature(at=int(time.time()) + 3600), 403, 120124),
+    "time in ms": (signature(at=int(time.time() * 1000) % 10**11), 403, 120124),
+    "no command": (dict(CallbackCommand=None), 400, 120131),
+    "command twice": (dict(callbackcommand=COMMAND), 400, 120132),
+    "other command": (dict(CallbackCommand="Group.CallbackAfterNewMemberJoin"), 400, 120133),
+    "other command, before": (dict(CallbackCommand="Group.CallbackBeforeSendMsg"), 400, 120133),
+    "longer command": (dict(CallbackCommand=COMMAND + "s"), 400, 120133),
+    "command in other case": (dict(CallbackCommand=COMMAND.lower()), 400, 120133),
+    "wrong sign on another command": (dict(CallbackCommand="Other", Sign="0" * 64), 403, 120114),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_QUERIES)
+def test_refused_by_query(refusing, case):
+    parameters, status, code = REFUSED_QUERIES[case]
+    answer = refusing.post(**parameters)
+    assert answer.status == status
+    assert code is None or answer.code == code, answer
+    assert refusing.groups() == [] and refusing.rejected() == []
+
+
+@pytest.mark.parametrize("seconds", [-50, 50])
+def test_request_time_inside_the_window(shared, seconds):
+    assert shared.post(event(GroupId="window"), **signature(at=int(time.time()) + seconds)).status == 200
+
+
+@pytest.mark.parametrize("seconds, word", [(-70, "behind"), (70, "ahead")])
+def test_request_time_outside_the_window(make_daemon, seconds, word):
+    """A clock that is off refuses everything, so the answer and the log say how far."""
+    one = make_daemon().start()
+    answer = one.post(**signature(at=int(time.time()) + seconds))
+    assert (answer.status, answer.code) == (403, 120124)
+    for said in (answer.json["ErrorInfo"], one.log):
+        assert re.search(rf"\b(69|70|71) s {word}", said), said
+
+
+def test_request_time_window_is_configured(make_daemon):
+    one = make_daemon({f"app {APP}": {"request_time_window": "2h"}}).start()
+    assert one.post(**signature(at=int(time.time()) - 7000)).status == 200
+    assert one.post(**signature(at=int(time.time()) - 7400)).code == 120124
+
+
+def test_every_cause_has_its_own_sentence(refusing):
+    told = {}
+    for parameters, _, _ in REFUSED_QUERIES.values():
+        answer = refusing.post(**parameters)
+        told.setdefault(answer.code, set()).add(answer.json["ErrorInfo"].split(":")[0])
+    sentences = [min(each) for each in told.values()]
+    assert len(set(sentences)) == len(told), told
+
+
+# Who may call
+
+def test_apps_have_their_own_tokens(apps):
+    def post(app, token):
+        return apps.post(event(GroupId=f"{app}-{token}"), path="/callback", SdkAppid=app, token=token)
+
+    assert post(APP, TOKEN).status == 200
+    assert post(APP, OLD_TOKEN).code == 120114
+    assert post(OTHER_APP, OLD_TOKEN).status == 200
+    assert post(OTHER_APP, NEW_TOKEN).status == 200
+    assert post(OTHER_APP, TOKEN).code == 120114
+    assert post(OTHER_APP, OLD_TOKEN + NEW_TOKEN).code == 120114
+    assert post(OTHER_APP, None).code == 120111
+    assert post(OPEN_APP, None).status == 200
+    assert apps.group_ids("14") == [
+        f"{APP}-{TOKEN}", f"{OTHER_APP}-{OLD_TOKEN}", f"{OTHER_APP}-{NEW_TOKEN}", f"{OPEN_APP}-None"]
+
+
+def test_same_group_of_two_apps_is_two_events(apps):
+    for app, token in ((APP, TOKEN), (OTHER_APP, NEW_TOKEN)):
+        assert apps.post(event(GroupId="both"), path="/callback", SdkAppid=app, token=token).status == 200
+    assert [row["sdk_appid"] for row in apps.groups("both")] == [APP, OTHER_APP]
+
+
+# Queries that look strange and are good
+
+GOOD_QUERIES = {
+    "names in lower case": lambda: query_string().lower().replace(COMMAND.lower(), COMMAND),
+    "names of other editions": lambda: query_string(
+        SdkAppid=None, SDKAppID=APP, Sign=None, RequestTime=None, sign=signature()["Sign"],
+        requesttime=signature()["RequestTime"]),
+    "names alone": lambda: query_string(ClientIP=None, OptPlatform=None) + "&ClientIP&OptPlatform",
+    "only what is needed": lambda: query_string(ClientIP=None, OptPlatform=None, contenttype=None),
+    "operator's own": lambda: "a=1&" + query_string() + "&tenant=a&tenant=b&=&&",
+    "sorted": lambda: "&".join(sorted(query_string().split("&"))),
+    "reversed": lambda: "&".join(reversed(query_string().split("&"))),
+    "unknown platform": lambda: query_string(OptPlatform="Unkown", contenttype="JSON"),
+    "escaped value": lambda: query_string().replace(f"SdkAppid={APP}", f"SdkAppid=%31{str(APP)[1:]}"),
+}
+
+
+@pytest.mark.parametrize("case", GOOD_QUERIES)
+def test_accepted_query(shared, case):
+    group_id = f"query {case}"
+    assert shared.post(event(GroupId=group_id), query=GOOD_QUERIES[case]()).status == 200
+    (row,) = shared.groups(group_id)
+    assert row["sdk_appid"] == APP
+    assert (row["client_ip"], row["opt_platform"]) == (
+        ("", "") if case in ("names alone", "only what is needed") else
+        ("203.0.113.7", "Unkown") if case == "unknown platform" else
+        ("203.0.113.7", "restapi") if case == "names in lower case" else ("203.0.113.7", "RESTAPI"))
+
+
+# Other commands
+
+def test_other_commands_acknowledged(make_daemon):
+    one = make_daemon({"callback": {"other_commands": "acknowledge"}}).start()
+    for command in ("Group.CallbackBeforeSendMsg", "Group.CallbackAfterTopicDestroyed", "C2C.CallbackAfterSendMsg"):
+        answer = one.post(b'{"CallbackCommand":"%s"}' % command.encode(), CallbackCommand=command)
+        assert (answer.status, answer.json) == (200, {"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0})
+    assert one.post(CallbackCommand="Group.CallbackBeforeSendMsg", Sign="0" * 64).code == 120114
+    assert one.post(CallbackCommand=None).status in (200, 400)
+    assert one.groups() == [] and one.rejected() == []
+    assert one.post().status == 200
+    assert len(one.groups()) == 1
+
+
+def test_command_of_the_body_differs(refusing):
+    answer = refusing.post(event(CallbackCommand="Group.CallbackAfterNewMemberJoin"))
+    assert (answer.status, answer.code) == (400, 120134)
+    assert refusing.groups() == [] and refusing.rejected() == []
+
+
+# HTTP
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "post", "FOO"])
+def test_other_methods(shared, method):
+    answer = shared.post(method=method, body=b"" if method in ("GET", "OPTIONS") else None)
+    assert (answer.status, answer.code, answer.headers["allow"]) == (405, 120003, "POST")
+
+
+def test_head_has_no_body(shared):
+    with shared.connect() as connection:
+        connection.send(f"HEAD /?{query_string()} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head = connection.read_head().lower()
+        assert head.startswith(b"http/1.1 405 ") and b"\r\nallow: post" in head
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("path", ["/other", "//", "/index.html", "/%2e", "/./"])
+def test_other_paths(shared, path):
+    answer = shared.post(path=path)
+    assert (answer.status, answer.code) == (404, 120002)
+
+
+@pytest.mark.parametrize("path, status", [("/callback", 200), ("/", 404), ("/callback/", 404), ("/callbacks", 404),
+                                          ("/Callback", 404), ("/call%62ack", 404)])
+def test_configured_path(apps, path, status):
+    assert apps.post(event(GroupId="path"), path=path).status == status
+
+
+@pytest.mark.parametrize("length, status", [(BODY_LIMIT - 1, 200), (BODY_LIMIT, 200), (BODY_LIMIT + 1, 413),
+                                            (BODY_LIMIT * 4, 413), (BODY_LIMIT * 100, 413)])
+@pytest.mark.parametrize("header", ["Expect:", "Transfer-Encoding: chunked", "Expect: 100-continue"])
+def test_body_limit(apps, length, status, header):
+    group_id = f"{header} {length}"
+    answer = apps.post(padded(event(GroupId=group_id), length), path="/callback", headers=[header])
+    assert answer.status == status
+    assert answer.code == (0 if status == 200 else 120004)
+    assert len(apps.groups(group_id)) == (status == 200)
+
+
+@pytest.mark.parametrize("encoding, status", [("gzip", 415), ("br", 415), ("deflate, gzip", 415), ("identity", 200)])
+def test_content_encoding(shared, encoding, status):
+    answer = shared.post(event(GroupId="encoded"), headers=[f"Content-Encoding: {encoding}"])
+    assert (answer.status, answer.code) == (status, 0 if status == 200 else 120005)
+
+
+@pytest.mark.parametrize("content_type", ["Content-Type: text/plain", "Content-Type:", "Content-Type: x"])
+def test_content_type_does_not_matter(shared, content_type):
+    assert shared.post(event(GroupId="typed"), headers=[content_type]).status == 200
+
+
+def test_http_1_0(shared):
+    answer = shared.post(event(GroupId="1.0"), curl=["--http1.0"])
+    assert answer.status == 200
+    assert len(shared.groups("1.0")) == 1
+
+
+def test_expect_continue(shared):
+    body = event(GroupId="continued")
+    with shared.connect() as connection:
+        connection.send(request(body, headers=["Expect: 100-continue"])[:-len(body)])
+        assert connection.read_head().startswith(b"HTTP/1.1 100 ")
+        connection.send(body)
+        assert connection.read_answer().status == 200
+
+
+def test_refusal_comes_instead_of_continue(shared):
+    body = event()
+    with shared.connect() as connection:
+        query = query_string(Sign="0" * 64)
+        connection.send(request(body, query, headers=["Expect: 100-continue"])[:-len(body)])
+        assert connection.read_answer().code == 120114
+        assert connection.is_closed()
+
+
+def test_chunks_and_pieces(shared):
+    """A body in many chunks, and a request that comes byte by byte."""
+    body = event(GroupId="chunked")
+    chunks = b"".join(b"%x;extension=1\r\n%c\r\n" % (1, byte) for byte in body) + b"0\r\nTrailer: 1\r\n\r\n"
+    head = f"POST /?{query_string()} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with shared.connect() as connection:
+        connection.send(head.encode() + chunks)
+        assert connection.read_answer().status == 200
+        for byte in request(event(GroupId="pieces")):
+            connection.send(bytes([byte]))
+        assert connection.read_answer().status == 200
+    assert shared.members("chunked") == shared.members("pieces") == ["leckie"]
+
+
+def test_pipelined(shared):
+    with shared.connect() as connection:
+        connection.send(b"".join(request(event(GroupId=f"pipelined-{i}")) for i in range(20)))
+        assert [connection.read_answer().status for _ in range(20)] == [200] * 20
+    assert shared.group_ids("pipelined") == [f"pipelined-{i}" for i in range(20)]
+
+
+def test_nothing_is_read_behind_a_refusal(shared):
+    with shared.connect() as connection:
+        connection.send(request(event(), query_string(Sign="0" * 64)) + request(event(GroupId="behind")))
+        assert connection.read_answer().status == 403
+        assert connection.is_closed()
+    assert shared.groups("behind") == []
+
+
+def test_connection_is_kept(shared):
+    with shared.connect() as connection:
+        for i in range(5):
+            connection.send(request(event(GroupId=f"kept-{i}")))
+            answer = connection.read_answer()
+            assert answer.status == 200 and answer.headers.get("connection", "").lower() != "close"
+        connection.send(request(event(GroupId="kept-5"), headers=["Connection: close"]))
+        assert connection.read_answer().status == 200
+        assert connection.is_closed()
+    assert len(shared.group_ids("kept")) == 6
+
+
+def test_idle_connection_is_ended(make_daemon):
+    one = make_daemon({"limits": {"idle_timeout": "1s"}}).start()
+    begin = time.monotonic()
+    with one.connect() as connection:
+        connection.send(request(event()))
+        assert connection.read_answer().status == 200
+        assert connection.is_closed()
+    assert 0.5 < time.monotonic() - begin < 10
+
+
+def test_plain_http_gets_no_answer(shared):
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=20) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert not plain.recv(4096).startswith(b"HTTP/")
+    assert shared.post(event(GroupId="after plain")).status == 200
+
+
+def test_client_that_leaves(shared):
+    """Neither half a request nor an answer that nobody reads disturbs the others."""
+    whole = request(event(GroupId="left"))
+    for length in (0, 1, 20, len(whole) - 1):
+        with shared.connect() as connection:
+            connection.send(whole[:length])
+    with shared.connect() as connection:
+        connection.send(whole)
+        daemon.eventually(lambda: shared.groups("left"), "the event of a client that reads no answer")
+    assert shared.post(event(GroupId="after left")).status == 200
+
+
+# What is not understood is kept
+
+def test_rejected_callback(make_daemon):
+    one = make_daemon().start()
+    body = b'{"CallbackCommand":"' + COMMAND.encode() + b'","GroupId":7}'
+    before = time.time() * 1000
+    answer = one.post(body)
+    assert (answer.status, answer.code) == (400, 120203)
+    assert "GroupId" in answer.json["ErrorInfo"]
+    (row,) = one.rejected()
+    assert before - 1000 <= row.pop("received_at_ms") <= time.time() * 1000
+    assert "GroupId" in row.pop("reason")
+    assert row == {"id": 1, "remote_address": "127.0.0.1", "sdk_appid": APP, "callback_command": COMMAND, "body": body}
+    assert one.groups() == []
+
+
+def test_answers_are_compact_json(shared):
+    """The service parses them; so does everything else."""
+    for answer in (shared.post(event(GroupId="form")), shared.post(Sign="0" * 64)):
+        assert list(json.loads(answer.text)) == ["ActionStatus", "ErrorInfo", "ErrorCode"]
+        assert int(answer.headers["content-length"]) == len(answer.text.encode())
+
+
+def test_trusted_name(shared):
+    """The certificate is for the names that it was made for, as curl sees it above; a wrong one is noticed."""
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shared.connect(ssl.create_default_context())

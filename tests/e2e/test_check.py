@@ -1,0 +1,375 @@
+"""The commands beside `serve`: what `check` refuses and how it says so, `sign`, `certificate`, wrong usage."""
+
+import hashlib
+import os
+import re
+import sqlite3
+import stat
+import time
+
+import pytest
+
+import daemon
+from daemon import APP, BINARY, TOKEN
+
+
+def check(one, *arguments):
+    done = daemon.run(BINARY, "check", "-c", one.config, *arguments)
+    assert TOKEN not in done.stdout + done.stderr
+    return done
+
+
+def refused(one, place, *words):
+    """check exits 1 with one line that has the place (a pattern) and the words; serve says the same, at level error."""
+    done = check(one)
+    assert (done.returncode, done.stdout) == (1, ""), done
+    served = daemon.run(BINARY, "serve", "-c", one.config)
+    assert served.returncode == 1, served
+    (said,) = done.stderr.splitlines()
+    (logged,) = [line for line in served.stderr.splitlines() if line.startswith("<3>")]
+    for line in (said, logged):
+        assert re.search(f"{re.escape(str(one.config))}:?{place}", line), line
+        for word in words:
+            assert word in line, line
+
+
+def line_of(one, text):
+    """The number of the first line of the configuration that begins with the text."""
+    lines = one.config.read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.startswith(text))
+
+
+def test_accepts_and_prints(make_daemon):
+    one = make_daemon({"listen": {"threads": 2}, "limits": {"body": "1M"}}, {APP: [TOKEN], 1400000002: []})
+    done = check(one)
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.splitlines()
+    for line in ("[listen]", "address = 127.0.0.1", "threads = 2", "path = /", "body = 1M", "idle_timeout = 300s",
+                 "other_commands = reject", "keep_body = no", f"database = {one.database}", f"[app {APP}]",
+                 "request_time_window = 60s", "[app 1400000002]", "level = info", "format = text"):
+        assert line in shown, done.stdout
+    assert "1400000002" in done.stderr or "token_file" in done.stderr  # who may call without a signature is told
+    assert not one.database.exists()  # nothing is changed by a check
+
+
+def test_what_it_prints_is_a_configuration(make_daemon):
+    one = make_daemon()
+    printed = check(one).stdout
+    one.write_text(printed)
+    assert check(one).stdout == printed
+    one.start()
+    assert one.post().status == 200
+
+
+def test_check_while_the_daemon_runs(shared):
+    assert check(shared).returncode == 0
+    assert shared.post().status == 200
+
+
+# section, key, value, words of the refusal
+BAD_VALUES = [
+    ("listen", "port", "65536", "65535"), ("listen", "port", "-1", ""), ("listen", "port", "https", ""),
+    ("listen", "port", "80 ", None), ("listen", "port", "8443x", ""), ("listen", "port", "", ""),
+    ("listen", "address", "localhost", ""), ("listen", "address", "1.2.3", ""), ("listen", "path", "callback", ""),
+    ("listen", "path", "/a?b", ""), ("listen", "threads", "257", "256"), ("listen", "threads", "many", ""),
+    ("limits", "body", "1023", "1024"), ("limits", "body", "65M", ""), ("limits", "body", "4MB", ""),
+    ("limits", "body", "99999999999999999999", ""), ("limits", "idle_timeout", "300", ""),
+    ("limits", "idle_timeout", "0s", ""), ("limits", "idle_timeout", "-1s", ""),
+    ("callback", "other_commands", "ignore", "acknowledge"), ("store", "keep_body", "maybe", ""),
+    ("log", "level", "verbose", "warning"), ("log", "format", "xml", "json"),
+    (f"app {APP}", "request_time_window", "60", ""), (f"app {APP}", "request_time_window", "0s", ""),
+    (f"app {APP}", "request_time_window", "99999d", ""), (f"app {APP}", "token_file", "/not/there", "No such file"),
+    ("tls", "certificate", "/not/there", "No such file"), ("tls", "private_key", "/not/there", "No such file"),
+    # Keys whose feature is not there yet are refused, never silently accepted.
+    ("store", "retention", "400d", ""), ("limits", "store_wait", "5s", ""),
+    ("listen", "prot", "1", ""), (f"app {APP}", "token", "xxxx", ""),
+]
+
+
+@pytest.mark.parametrize("section, key, value, word", BAD_VALUES)
+def test_refuses_value(make_daemon, section, key, value, word):
+    one = make_daemon({section: {key: value}})
+    if word is None:  # space around a value is none of it
+        assert check(one).returncode == 0
+        return
+    refused(one, f"{line_of(one, key + ' =')}: ", key, section if word != "" else "", word)
+
+
+@pytest.mark.parametrize("section, key", [("admin", "port"), ("forward", "url"), ("", "x"), ("Listen", "port"),
+                                          ("app", "token_file"), ("app 0", "token_file"), ("app x", "token_file"),
+                                          (f"app {2**64}", "token_file"), (f"app  {APP}", "token_file")])
+def test_refuses_section(make_daemon, section, key):
+    one = make_daemon({section: {key: 1}})
+    refused(one, f"({line_of(one, f'[{section}]')}|{line_of(one, f'[{section}]') + 1}): ", section)
+
+
+def test_refuses_section_without_keys(make_daemon):
+    one = make_daemon({"nonsense": {}})
+    refused(one, f"{line_of(one, '[nonsense]')}: ", "nonsense")
+
+
+def test_refuses_key_twice(make_daemon):
+    one = make_daemon()
+    lines = one.config.read_text().splitlines()
+    one.write_text("\n".join(lines + ["[listen]", "port = 1"]))
+    refused(one, f"{len(lines) + 2}: ", "port", "twice")
+
+
+def test_refuses_app_twice(make_daemon):
+    one = make_daemon()
+    lines = one.config.read_text().splitlines()
+    one.write_text("\n".join(lines + [f"[app {APP}]"]))
+    refused(one, f"{len(lines) + 1}: ", str(APP), "twice")
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[listen", "= 1", "x" * 5000 + " = 1"])
+def test_refuses_line(make_daemon, line):
+    one = make_daemon()
+    lines = one.config.read_text().splitlines()
+    one.write_text("\n".join(lines + [line, ""]))
+    refused(one, f"{len(lines) + 1}: ")
+
+
+def test_key_before_the_first_section(make_daemon):
+    one = make_daemon()
+    one.write_text("port = 1\n" + one.config.read_text())
+    refused(one, "1: ", "port")
+
+
+def test_comments_and_space_are_fine(make_daemon):
+    one = make_daemon()
+    one.write_text("# comment\n; comment\n\n  " + one.config.read_text().replace("port = 0", "\tport=0\r"))
+    assert check(one).returncode == 0
+
+
+def test_no_app(make_daemon):
+    one = make_daemon()
+    one.write_text(one.config.read_text().replace(f"[app {APP}]\n", "# ").replace("token_file", "# token_file"))
+    refused(one, "", "[app")
+
+
+@pytest.mark.parametrize("key", ["certificate", "private_key"])
+def test_required_keys(make_daemon, key):
+    one = make_daemon()
+    one.write_text(re.sub(f"(?m)^{key} = .*$", "", one.config.read_text()))
+    refused(one, "", "[tls]", key)
+
+
+def test_no_such_file():
+    done = daemon.run(BINARY, "check", "-c", "/not/there.conf")
+    assert done.returncode == 1 and "/not/there.conf: No such file" in done.stderr
+
+
+# The files that it names
+
+def test_mismatched_key(make_daemon):
+    one = make_daemon()
+    daemon.make_certificate(one.directory, *["-newkey", "rsa:2048"], name="other.pem")  # writes key.pem anew
+    refused(one, f"{line_of(one, 'private_key')}: ", "[tls] private_key")
+
+
+@pytest.mark.parametrize("name, key", [("certificate.pem", "certificate"), ("key.pem", "private_key")])
+@pytest.mark.parametrize("content", ["", "nonsense\n",
+                                     "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_file_that_is_no_pem(make_daemon, name, key, content):
+    one = make_daemon()
+    (one.directory / name).write_text(content)
+    refused(one, f"{line_of(one, key)}: ", f"[tls] {key}")
+
+
+def test_expired_certificate_is_a_warning(make_daemon):
+    one = make_daemon()
+    make_expired_certificate(one.directory)
+    done = check(one)
+    assert done.returncode == 0 and "expired on 2020-01-02" in done.stderr, done
+    assert f"{one.config}:{line_of(one, 'certificate')}: [tls] certificate: " in done.stderr
+    one.start()
+    assert any(line.startswith("<4>") and "expired" in line for line in one.lines)
+    assert one.post(curl=["--insecure"]).status == 200
+
+
+def make_expired_certificate(directory):
+    """`openssl ca` is the only one that takes dates in the past."""
+    (directory / "index").touch()
+    (directory / "ca.conf").write_text(
+        f"[ca]\ndefault_ca=a\n[a]\ndatabase={directory}/index\nnew_certs_dir={directory}\nrand_serial=yes\n"
+        "default_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n")
+    for command in (
+            ["req", "-new", "-key", directory / "key.pem", "-subj", "/CN=localhost", "-out", directory / "request"],
+            ["ca", "-batch", "-selfsign", "-notext", "-config", directory / "ca.conf", "-in", directory / "request",
+             "-keyfile", directory / "key.pem", "-startdate", "20200101000000Z", "-enddate", "20200102000000Z",
+             "-out", directory / "certificate.pem"]):
+        done = daemon.run("openssl", *command)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("content, word", [
+    ("", "empty"), ("\n", "empty"), ("one\n\n", "empty"), ("\none\n", "empty"), ("one\ntwo\nthree\n", "two"),
+    ("with space\n", "line 1"), ("one\nzw\u00f6lf\n", "line 2"), ("nul\0byte\n", ""), ("x" * 5000, ""),
+])
+def test_bad_token(make_daemon, content, word):
+    one = make_daemon()
+    (one.directory / f"token-{APP}").write_text(content)
+    refused(one, f"{line_of(one, 'token_file')}: ", f"[app {APP}] token_file", word)
+
+
+@pytest.mark.parametrize("content", [TOKEN, TOKEN + "\n", TOKEN + "\r\n", f"old\r\n{TOKEN}", f"old\n{TOKEN}\n"])
+def test_good_token(make_daemon, content):
+    one = make_daemon()
+    (one.directory / f"token-{APP}").write_bytes(content.encode())
+    one.start()
+    assert one.post().status == 200
+
+
+def test_token_that_all_can_read_is_a_warning(make_daemon):
+    one = make_daemon()
+    assert "chmod" not in check(one).stderr
+    (one.directory / f"token-{APP}").chmod(0o644)
+    done = check(one)
+    assert done.returncode == 0 and "chmod" in done.stderr
+
+
+def test_credentials_directory(make_daemon):
+    one = make_daemon({f"app {APP}": {"token_file": "$CREDENTIALS_DIRECTORY/token"},
+                       "tls": {"private_key": "${CREDENTIALS_DIRECTORY}/secret"}})
+    credentials = one.directory / "credentials"
+    credentials.mkdir()
+    (one.directory / f"token-{APP}").rename(credentials / "token")
+    (one.directory / "key.pem").rename(credentials / "secret")
+    refused(one, r"\d+: ", "CREDENTIALS_DIRECTORY")
+    one.start(environment={"CREDENTIALS_DIRECTORY": str(credentials)})
+    assert one.post().status == 200
+
+
+# The store
+
+def in_store(one, path):
+    one.write_text(one.config.read_text().replace(str(one.database), str(path)))
+    return f"{line_of(one, 'database')}: "
+
+
+def test_no_directory_for_the_store(make_daemon):
+    one = make_daemon()
+    path = one.directory / "missing" / "callbacks.db"
+    refused(one, in_store(one, path), "[store] database", str(path.parent))
+
+
+def test_file_in_place_of_the_directory(make_daemon):
+    one = make_daemon()
+    refused(one, in_store(one, one.config / "callbacks.db"), "[store] database")
+
+
+def test_directory_in_place_of_the_file(make_daemon):
+    one = make_daemon()
+    refused(one, in_store(one, one.directory), "[store] database")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write everywhere")
+def test_directory_without_permission(make_daemon):
+    one = make_daemon()
+    (one.directory / "closed").mkdir(mode=0o500)
+    refused(one, in_store(one, one.directory / "closed" / "callbacks.db"), "[store] database")
+
+
+def test_newer_database(make_daemon):
+    one = make_daemon().start()
+    assert one.post().status == 200
+    one.stop()
+    with sqlite3.connect(one.database) as database:
+        database.execute("PRAGMA user_version = 2")
+    database.close()
+    before = one.database.read_bytes()
+    refused(one, f"{line_of(one, 'database')}: ", "[store] database", "user_version", "2")
+    assert one.database.read_bytes() == before
+
+
+def test_database_of_another_program(make_daemon):
+    one = make_daemon()
+    with sqlite3.connect(one.database) as database:
+        database.execute("CREATE TABLE other (x)")
+    database.close()
+    before = one.database.read_bytes()
+    refused(one, f"{line_of(one, 'database')}: ", "[store] database")
+    assert one.database.read_bytes() == before
+
+
+def test_file_that_is_no_database(make_daemon):
+    one = make_daemon()
+    one.database.write_text("Dear diary, " * 100)
+    refused(one, f"{line_of(one, 'database')}: ", "[store] database")
+    assert one.database.read_text() == "Dear diary, " * 100
+
+
+# sign
+
+def test_sign(make_daemon):
+    one = make_daemon()
+    done = daemon.run(BINARY, "sign", "-c", one.config, "--time", "1669872112")
+    assert done.stdout == ("Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061"
+                           "&RequestTime=1669872112\n")
+    now = int(time.time())
+    sign, at = re.fullmatch(r"Sign=([0-9a-f]{64})&RequestTime=(\d+)\n",
+                            daemon.run(BINARY, "sign", "-c", one.config).stdout).groups()
+    assert now <= int(at) <= now + 10
+    assert sign == hashlib.sha256((TOKEN + at).encode()).hexdigest()
+
+
+def test_sign_of_several_apps(make_daemon):
+    one = make_daemon(apps={APP: [TOKEN], 1400000002: ["old", "new"], 1400000003: []})
+    done = daemon.run(BINARY, "sign", "-c", one.config, "--app", 1400000002, "--time", "7")
+    assert done.stdout == f"Sign={hashlib.sha256(b'new7').hexdigest()}&RequestTime=7\n"
+    for arguments, word in (([], "--app"), (["--app", 1400000003], "token_file"), (["--app", "1"], "[app 1]")):
+        done = daemon.run(BINARY, "sign", "-c", one.config, *arguments)
+        assert (done.returncode, done.stdout) == (1, "") and word in done.stderr
+
+
+# certificate
+
+def test_certificate(tmp_path):
+    out = tmp_path / "new"
+    arguments = ["certificate", "--host", "example.org", "--host", "*.example.org", "192.0.2.7", "::1", "--out", out]
+    done = daemon.run(BINARY, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE((out / "key.pem").stat().st_mode) == 0o600
+    shown = daemon.run("openssl", "x509", "-in", out / "certificate.pem", "-noout", "-ext", "subjectAltName").stdout
+    for name in ("DNS:example.org", "DNS:*.example.org", "IP Address:192.0.2.7", "IP Address:0:0:0:0:0:0:0:1"):
+        assert name in shown
+    assert daemon.run("openssl", "verify", "-CAfile", out / "certificate.pem", out / "certificate.pem").returncode == 0
+    before = [(out / name).read_bytes() for name in ("key.pem", "certificate.pem")]
+    again = daemon.run(BINARY, *arguments)
+    assert again.returncode == 1 and "key.pem" in again.stderr
+    (out / "key.pem").unlink()
+    again = daemon.run(BINARY, *arguments)
+    assert again.returncode == 1 and "certificate.pem" in again.stderr
+    assert not (out / "key.pem").exists() and (out / "certificate.pem").read_bytes() == before[1]
+
+
+@pytest.mark.parametrize("host", ["a,DNS:evil.org", "a b", "", "a/b"])
+def test_certificate_for_no_host(tmp_path, host):
+    done = daemon.run(BINARY, "certificate", "--host", host, "--out", tmp_path)
+    assert done.returncode in (1, 2) and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# The command line
+
+@pytest.mark.parametrize("arguments", [
+    [], ["nonsense"], ["serve"], ["check"], ["sign"], ["certificate"], ["serve", "-c"], ["serve", "-x"],
+    ["serve", "-c", "a", "b"], ["check", "-c", "a", "-c", "b"], ["serve", "nonsense"], ["certificate", "--host", "a"],
+    ["certificate", "--out", "a"], ["sign", "-c", "a", "--time", "now"], ["sign", "-c", "a", "--time", "-1"],
+    ["sign", "-c", "a", "--time", "123456789012"], ["export"],
+])
+def test_wrong_usage(arguments):
+    done = daemon.run(BINARY, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"imcallbackd[^\n]*--help\n", done.stderr), done.stderr
+
+
+def test_help_and_version():
+    overview = daemon.run(BINARY, "--help")
+    assert overview.returncode == 0 and overview.stderr == ""
+    for command, option in (("serve", "-c"), ("check", "-c"), ("sign", "--time"), ("certificate", "--host")):
+        assert command in overview.stdout
+        shown = daemon.run(BINARY, command, "--help")
+        assert shown.returncode == 0 and option in shown.stdout and shown.stderr == ""
+    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\n", daemon.run(BINARY, "--version").stdout)

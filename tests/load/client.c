@@ -1,0 +1,255 @@
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "load.h"
+
+#include <openssl/err.h>
+
+#define FIRST_EVENT_TIME_MS INT64_C(1700000000000)
+
+// The signature covers the second alone, so it is computed once a second.
+static void refresh_sign(struct load *load)
+{
+    char now[sizeof load->request_time];
+
+    (void)snprintf(now, sizeof now, "%" PRId64, (int64_t)time(NULL));
+    if (!load->options.token || strcmp(now, load->request_time) == 0)
+        return;
+    memcpy(load->request_time, now, sizeof now);
+    if (signature_compute(load->options.token, now, load->sign) < 0)
+        die("signature", "libcrypto failed");
+}
+
+static int print_body(struct load *load, uint64_t event)
+{
+    struct buffer *body = &load->body;
+    int r;
+
+    body->length = 0;
+    r = buffer_print(body,
+                     "{\"CallbackCommand\":\"Group.CallbackAfterGroupDestroyed\",\"EventTime\":%" PRIu64
+                     ",\"GroupId\":\"load-%" PRIu64 "-%" PRIu64 "\",\"MemberList\":[",
+                     FIRST_EVENT_TIME_MS + event, load->options.seed, event);
+    for (uint64_t i = 0; i < load->options.members && r == 0; i++)
+        r = buffer_print(body, "%s{\"Member_Account\":\"member-%" PRIu64 "-%" PRIu64 "\"}", i > 0 ? "," : "", event, i);
+    if (r == 0)
+        r = buffer_print(body, "],\"Name\":\"load\",\"Operator_Account\":\"administrator\",\"Owner_Account\":\"owner\","
+                               "\"Type\":\"Public\"}");
+    return r;
+}
+
+static int print_request(struct load *load, struct buffer *request, uint64_t event)
+{
+    const struct options *options = &load->options;
+    int r = print_body(load, event);
+
+    refresh_sign(load);
+    request->length = 0;
+    if (r == 0)
+        r = buffer_print(request, "POST /?CallbackCommand=Group.CallbackAfterGroupDestroyed&ClientIP=127.0.0.1"
+                                  "&OptPlatform=RESTAPI");
+    if (r == 0 && options->token)
+        r = buffer_print(request, "&RequestTime=%s&Sign=%s", load->request_time, load->sign);
+    if (r == 0)
+        r = buffer_print(request,
+                         "&SdkAppid=%" PRIu64 "&contenttype=json HTTP/1.1\r\nHost: 127.0.0.1:%" PRIu64
+                         "\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s\r\n",
+                         options->app, options->port, load->body.length,
+                         options->new_connection ? "Connection: close\r\n" : "");
+    return r == 0 ? buffer_append(request, load->body.data, load->body.length) : r;
+}
+
+static void client_set_state(struct client *client, enum client_state state)
+{
+    bool was_busy = client->state != CLOSED && client->state != READY;
+    bool is_busy = state != CLOSED && state != READY;
+
+    client->load->busy += (uint64_t)is_busy - (uint64_t)was_busy;
+    client->state = state;
+}
+
+void client_close(struct client *client)
+{
+    if (client->state == CLOSED)
+        return;
+    if (client->state == READY)
+        (void)SSL_shutdown(client->ssl);
+    client_set_state(client, CLOSED);
+    SSL_free(client->ssl);
+    close(client->fd);
+    client->ssl = NULL;
+    client->fd = -1;
+}
+
+void client_fail(struct client *client)
+{
+    client->load->failed_connections++;
+    client->load->unanswered += client->has_request && (client->state == SENDING || client->state == RECEIVING);
+    client->has_request = false;
+    ERR_clear_error();
+    client_close(client);
+}
+
+void client_open(struct client *client)
+{
+    struct load *load = client->load;
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)load->options.port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = client};
+    const int on = 1;
+
+    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    // Without TCP_NODELAY the first request would wait for the acknowledgement of the handshake's last packet.
+    if (client->fd < 0 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        die("socket", strerror(errno));
+    client->ssl = checked(SSL_new(load->tls));
+    if (SSL_set_fd(client->ssl, client->fd) != 1)
+        die("TLS", "cannot use the socket");
+    SSL_set_connect_state(client->ssl);
+    client_set_state(client, SHAKING_HANDS);
+    if (connect(client->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS)
+        client_fail(client);
+    else if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, client->fd, &event) < 0)
+        die("epoll_ctl", strerror(errno));
+}
+
+void client_begin(struct client *client)
+{
+    struct load *load = client->load;
+
+    client->event = load->begun++;
+    if (print_request(load, &client->request, client->event) < 0)
+        die("memory", strerror(ENOMEM));
+    client->has_request = true;
+    client->sent = 0;
+    client->answer_length = 0;
+    client->begun_at_us = now_us();
+    if (client->state == READY)
+        client_set_state(client, SENDING);
+    else
+        client_open(client);
+}
+
+// What a TLS call that did not succeed means: wait, or the end. Always false: nothing more can be done now.
+static bool client_wait_or_fail(struct client *client, int result)
+{
+    int error = SSL_get_error(client->ssl, result);
+
+    if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
+        client_fail(client);
+    return false;
+}
+
+static bool client_shake_hands(struct client *client)
+{
+    int r = SSL_do_handshake(client->ssl);
+
+    if (r != 1)
+        return client_wait_or_fail(client, r);
+    client_set_state(client, client->has_request ? SENDING : READY);
+    return true;
+}
+
+static bool client_send(struct client *client)
+{
+    bool begins = client->sent == 0;
+    size_t written;
+    int r =
+        SSL_write_ex(client->ssl, client->request.data + client->sent, client->request.length - client->sent, &written);
+
+    if (r != 1)
+        return client_wait_or_fail(client, r);
+    client->sent += written;
+    if (client->sent < client->request.length)
+        return true;
+    client_set_state(client, RECEIVING);
+    return !begins; // sent at one go: nothing can have come yet, so spare the call that says so
+}
+
+// Whether the answer is complete, and what it says.
+static bool answer_read(const char *answer, size_t length, unsigned int *ret_status, bool *ret_ok, bool *ret_closing)
+{
+    const char *end = strstr(answer, "\r\n\r\n");
+    const char *announced = strcasestr(answer, "\r\nContent-Length:");
+    const char *closing = strcasestr(answer, "\r\nConnection: close");
+
+    if (!end || !announced || announced > end || strncmp(answer, "HTTP/1.1 ", 9) != 0)
+        return false;
+    *ret_status = (unsigned int)strtoul(answer + 9, NULL, 10);
+    end += 4;
+    if (length - (size_t)(end - answer) < strtoul(announced + strlen("\r\nContent-Length:"), NULL, 10))
+        return false;
+    *ret_closing = closing && closing < end;
+    *ret_ok = *ret_status == 200 && strstr(end, "\"ActionStatus\":\"OK\"") && strstr(end, "\"ErrorCode\":0");
+    return true;
+}
+
+static void client_count(struct client *client, unsigned int status, bool ok)
+{
+    struct load *load = client->load;
+
+    load->latencies_us[load->answered++] = us_since(client->begun_at_us);
+    load->ok += ok;
+    load->by_status[status < STATUS_END ? status : 0]++;
+    if (ok && load->acknowledged)
+        fprintf(load->acknowledged, "load-%" PRIu64 "-%" PRIu64 "\n", load->options.seed, client->event);
+}
+
+static bool client_receive(struct client *client)
+{
+    struct load *load = client->load;
+    unsigned int status;
+    bool ok, closing;
+    size_t got;
+    int r = SSL_read_ex(client->ssl, client->answer + client->answer_length, ANSWER_BYTES - 1 - client->answer_length,
+                        &got);
+
+    if (r != 1)
+        return client_wait_or_fail(client, r);
+    client->answer_length += got;
+    client->answer[client->answer_length] = '\0';
+    if (!answer_read(client->answer, client->answer_length, &status, &ok, &closing)) {
+        if (client->answer_length == ANSWER_BYTES - 1)
+            client_fail(client);
+        return client->state == RECEIVING;
+    }
+    client_count(client, status, ok);
+    client->has_request = false;
+    client_set_state(client, READY);
+    if (closing || load->options.new_connection)
+        client_close(client);
+    if (load->options.rounds == 0 && load->begun < load->planned)
+        client_begin(client);
+    return true;
+}
+
+void client_drive(struct client *client)
+{
+    bool more = true;
+
+    while (more) {
+        switch (client->state) {
+        case SHAKING_HANDS:
+            more = client_shake_hands(client);
+            break;
+        case SENDING:
+            more = client_send(client);
+            break;
+        case RECEIVING:
+            more = client_receive(client);
+            break;
+        case CLOSED:
+        case READY:
+            more = false;
+        }
+    }
+}

@@ -1,0 +1,289 @@
+// Load for the daemon: many TLS connections from one thread, each sending different events of its own making. What
+// came of it is one line of JSON on standard output; the exit status is 0 only when every request was answered OK.
+#include "load.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/parse.h"
+
+#include <openssl/x509v3.h>
+
+#define EVENTS_PER_WAIT    256
+#define HANDSHAKES_AT_ONCE 128 // a listening socket's queue is short
+
+void die(const char *what, const char *why)
+{
+    fprintf(stderr, "imcallbackd-load: %s: %s\n", what, why);
+    exit(2);
+}
+
+void *checked(void *memory)
+{
+    if (!memory)
+        die("memory", strerror(ENOMEM));
+    return memory;
+}
+
+int64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+uint32_t us_since(int64_t begin_us)
+{
+    int64_t us = now_us() - begin_us;
+
+    return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+}
+
+// Drives clients until no more than `busy` have something under way. False when nothing at all happened for too long.
+static bool load_run(struct load *load, uint64_t busy)
+{
+    struct epoll_event events[EVENTS_PER_WAIT];
+
+    while (load->busy > busy) {
+        int count = epoll_wait(load->epoll_fd, events, EVENTS_PER_WAIT, (int)load->options.timeout_s * 1000);
+
+        if (count < 0 && errno != EINTR)
+            die("epoll_wait", strerror(errno));
+        if (count == 0)
+            return false;
+        for (int i = 0; i < count; i++)
+            client_drive(events[i].data.ptr);
+    }
+    return true;
+}
+
+static bool load_open_all(struct load *load)
+{
+    for (uint64_t i = 0; i < load->options.connections; i++) {
+        client_open(&load->clients[i]);
+        if (!load_run(load, HANDSHAKES_AT_ONCE - 1))
+            return false;
+    }
+    return load_run(load, 0);
+}
+
+// Every client that is there makes its request, then all are sent in one go.
+static bool load_round(struct load *load)
+{
+    int64_t begin_us;
+
+    for (uint64_t i = 0; i < load->options.connections; i++)
+        client_begin(&load->clients[i]);
+    begin_us = now_us();
+    for (uint64_t i = 0; i < load->options.connections; i++) {
+        load->clients[i].begun_at_us = begin_us;
+        client_drive(&load->clients[i]);
+    }
+    if (!load_run(load, 0))
+        return false;
+    load->rounds_us[load->rounds_done++] = us_since(begin_us);
+    return true;
+}
+
+// The work itself. On a time-out the rest counts as unanswered.
+static void load_work(struct load *load)
+{
+    bool going = true;
+
+    if (load->options.rounds == 0) {
+        for (uint64_t i = 0; i < load->options.connections && load->begun < load->planned; i++) {
+            client_begin(&load->clients[i]);
+            client_drive(&load->clients[i]);
+        }
+        going = load_run(load, 0);
+    }
+    for (uint64_t i = 0; i < load->options.rounds && going && load->failed_connections == 0; i++)
+        going = load_round(load);
+    for (uint64_t i = 0; i < load->options.connections && !going; i++) {
+        if (load->clients[i].state != READY && load->clients[i].state != CLOSED)
+            client_fail(&load->clients[i]);
+    }
+}
+
+static int compare_us(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+// The value that `per_mille` of the sorted values do not exceed.
+static uint32_t percentile(const uint32_t *sorted, uint64_t count, uint64_t per_mille)
+{
+    return count > 0 ? sorted[(count * per_mille + 999) / 1000 - 1] : 0;
+}
+
+static void load_print(const struct load *load, int64_t us)
+{
+    const uint32_t *latencies = load->latencies_us;
+    double seconds = (double)us / 1e6;
+    const char *comma = "";
+
+    qsort(load->latencies_us, load->answered, sizeof *load->latencies_us, compare_us);
+    qsort(load->rounds_us, load->rounds_done, sizeof *load->rounds_us, compare_us);
+    printf("{\"seconds\":%.3f,\"requests\":%" PRIu64 ",\"ok\":%" PRIu64 ",\"by_status\":{", seconds, load->begun,
+           load->ok);
+    for (unsigned int status = 0; status < STATUS_END; status++) {
+        if (load->by_status[status] == 0)
+            continue;
+        printf("%s\"%u\":%" PRIu64, comma, status, load->by_status[status]);
+        comma = ",";
+    }
+    printf("},\"failed_connections\":%" PRIu64 ",\"unanswered\":%" PRIu64 ",\"rate_per_second\":%.0f",
+           load->failed_connections, load->unanswered, (double)load->answered / seconds);
+    printf(",\"p50_us\":%u,\"p99_us\":%u,\"p999_us\":%u,\"max_us\":%u", percentile(latencies, load->answered, 500),
+           percentile(latencies, load->answered, 990), percentile(latencies, load->answered, 999),
+           percentile(latencies, load->answered, 1000));
+    printf(",\"median_round_ms\":%.3f,\"longest_round_ms\":%.3f}\n",
+           percentile(load->rounds_us, load->rounds_done, 500) / 1e3,
+           percentile(load->rounds_us, load->rounds_done, 1000) / 1e3);
+}
+
+static void read_number(const char *text, uint64_t max, uint64_t *ret_number)
+{
+    if (parse_decimal(text, strlen(text), max, ret_number) < 0)
+        die(text, "not a number, or too large");
+}
+
+static void read_option(int option, const char *text, struct options *options)
+{
+    // clang-format off
+    switch (option) {
+    case 'p': read_number(text, 65535, &options->port); break;
+    case 'a': read_number(text, INT64_MAX, &options->app); break;
+    case 't': options->token = text; break;
+    case 'c': read_number(text, 1000000, &options->connections); break;
+    case 'n': read_number(text, 1000000000, &options->total); break;
+    case 'r': read_number(text, 1000000, &options->rounds); break;
+    case 'm': read_number(text, 1000000, &options->members); break;
+    case 'N': options->new_connection = true; break;
+    case 's': read_number(text, 999999999, &options->seed); break;
+    case 'T': read_number(text, 3600, &options->timeout_s); break;
+    case 'A': options->acknowledged = text; break;
+    case 'C': options->ca = text; break;
+    default: exit(2);
+    }
+    // clang-format on
+}
+
+static void read_options(int argc, char **argv, struct options *options)
+{
+    static const struct option known[] = {
+        {"port", required_argument, NULL, 'p'},
+        {"app", required_argument, NULL, 'a'},
+        {"token", required_argument, NULL, 't'},
+        {"connections", required_argument, NULL, 'c'},
+        {"total", required_argument, NULL, 'n'},
+        {"rounds", required_argument, NULL, 'r'},
+        {"members", required_argument, NULL, 'm'},
+        {"new-connection", no_argument, NULL, 'N'},
+        {"seed", required_argument, NULL, 's'},
+        {"timeout", required_argument, NULL, 'T'},
+        {"acknowledged", required_argument, NULL, 'A'},
+        {"ca", required_argument, NULL, 'C'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    *options = (struct options){.members = 3, .seed = 1, .timeout_s = 30};
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
+        read_option(option, optarg, options);
+    if (optind == argc && options->port > 0 && options->app > 0 && options->connections > 0 &&
+        (options->total > 0) != (options->rounds > 0))
+        return;
+    fprintf(stderr, "usage: imcallbackd-load --port P --app SDKAPPID [--token T] --connections C\n"
+                    "       (--total N | --rounds R) [--members M] [--new-connection] [--seed S]\n"
+                    "       [--timeout SECONDS] [--acknowledged FILE] [--ca FILE]\n");
+    exit(2);
+}
+
+static void load_init_tls(struct load *load)
+{
+    load->tls = checked(SSL_CTX_new(TLS_client_method()));
+    SSL_CTX_set_mode(load->tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_session_cache_mode(load->tls, SSL_SESS_CACHE_OFF);
+    if (!load->options.ca)
+        return;
+    if (SSL_CTX_load_verify_locations(load->tls, load->options.ca, NULL) != 1 ||
+        X509_VERIFY_PARAM_set1_ip_asc(SSL_CTX_get0_param(load->tls), "127.0.0.1") != 1)
+        die(load->options.ca, "no certificates can be read from it");
+    SSL_CTX_set_verify(load->tls, SSL_VERIFY_PEER, NULL);
+}
+
+static void load_init(struct load *load)
+{
+    const struct options *options = &load->options;
+    struct rlimit files;
+
+    // A server that ends connections shows as failed ones.
+    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+        die("signal", strerror(errno));
+    // Raising to the hard limit is always allowed.
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        die("getrlimit", strerror(errno));
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        die("setrlimit", strerror(errno));
+    load->planned = options->rounds > 0 ? options->rounds * options->connections : options->total;
+    load->clients = checked(calloc(options->connections, sizeof *load->clients));
+    load->latencies_us = checked(calloc(load->planned, sizeof *load->latencies_us));
+    load->rounds_us = checked(calloc(options->rounds + 1, sizeof *load->rounds_us));
+    for (uint64_t i = 0; i < options->connections; i++)
+        load->clients[i] = (struct client){.load = load, .fd = -1};
+    load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (load->epoll_fd < 0)
+        die("epoll_create1", strerror(errno));
+    load->acknowledged = options->acknowledged ? fopen(options->acknowledged, "we") : NULL;
+    if (options->acknowledged && !load->acknowledged)
+        die(options->acknowledged, strerror(errno));
+    load_init_tls(load);
+}
+
+static void load_finish(struct load *load)
+{
+    for (uint64_t i = 0; i < load->options.connections; i++) {
+        client_close(&load->clients[i]);
+        buffer_finish(&load->clients[i].request);
+    }
+    if (load->acknowledged && fclose(load->acknowledged) != 0)
+        die(load->options.acknowledged, strerror(errno));
+    SSL_CTX_free(load->tls);
+    close(load->epoll_fd);
+    buffer_finish(&load->body);
+    free(load->rounds_us);
+    free(load->latencies_us);
+    free(load->clients);
+}
+
+int main(int argc, char **argv)
+{
+    struct load load = {0};
+    bool complete;
+    int64_t begin_us;
+
+    read_options(argc, argv, &load.options);
+    load_init(&load);
+    begin_us = now_us();
+    if (load.options.new_connection || load_open_all(&load)) {
+        begin_us = now_us();
+        load_work(&load);
+    }
+    load_print(&load, now_us() - begin_us);
+    complete = load.ok > 0 && load.ok == load.planned;
+    load_finish(&load);
+    return complete ? 0 : 1;
+}
