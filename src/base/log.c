@@ -50,6 +50,13 @@ static bool stderr_is_journal(void)
            status.st_dev == device && status.st_ino == inode;
 }
 
+// U+2028 to U+202E and U+2066 to U+2069 break lines or turn the direction of what a person reads.
+static bool is_layout_control(const unsigned char *at, size_t length)
+{
+    return length == 3 && at[0] == 0xe2 &&
+           ((at[1] == 0x80 && at[2] >= 0xa8 && at[2] <= 0xae) || (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));
+}
+
 // Appends the message with everything escaped that is not printable UTF-8; json also escapes what JSON wants escaped.
 static int append_escaped(struct buffer *line, const char *message, bool json)
 {
@@ -59,7 +66,8 @@ static int append_escaped(struct buffer *line, const char *message, bool json)
     while (left > 0) {
         size_t length = utf8_length(at, left);
         // U+0080 to U+009F are control characters too, in two bytes.
-        bool control = *at < 0x20 || *at == 0x7f || (length == 2 && *at == 0xc2 && at[1] < 0xa0);
+        bool control =
+            *at < 0x20 || *at == 0x7f || (length == 2 && *at == 0xc2 && at[1] < 0xa0) || is_layout_control(at, length);
         int r;
 
         if (length == 0 || control) {

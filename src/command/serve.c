@@ -124,8 +124,6 @@ static int start_receiver(struct service *service, struct error *error)
 
 static void stop_receiver(struct service *service)
 {
-    if (service->receiver)
-        receiver_log_totals(service->receiver);
     receiver_destroy(service->receiver);
 }
 
@@ -160,7 +158,7 @@ static void stop_store(struct service *service)
     store_close(service->store);
 }
 
-static int start_server(struct service *service, struct error *error)
+static int create_server(struct service *service, struct error *error)
 {
     const struct config *config = &service->settings->config;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -171,28 +169,37 @@ static int start_server(struct service *service, struct error *error)
         .threads = config->listen_threads.number > 0 ? (unsigned int)config->listen_threads.number
                                                      : (unsigned int)(cores > 0 ? cores : 1),
     };
-    int r;
 
-    r = http_server_create(&http, &service->settings->limits, service->settings->identity,
-                           receiver_handler(service->receiver), &service->server, error);
-    if (r < 0)
-        return r;
+    return http_server_create(&http, &service->settings->limits, service->settings->identity,
+                              receiver_handler(service->receiver), &service->server, error);
+}
+
+static void destroy_server(struct service *service)
+{
+    http_server_destroy(service->server);
+}
+
+static int start_server(struct service *service, struct error *error)
+{
     receiver_connect(service->receiver, service->store, service->server);
     return http_server_start(service->server, error);
 }
 
 static void stop_server(struct service *service)
 {
-    http_server_destroy(service->server);
+    http_server_stop(service->server);
 }
 
-// What starts, in this order; it is taken down in the mirrored one. A stop also takes what was started by half.
+// What starts, in this order; it is taken down in the mirrored one. A stop also takes what was started by half. The
+// server is there before the store and after it, because the store's thread hands requests back to it.
 static const struct stage {
     int (*start)(struct service *service, struct error *error);
     void (*stop)(struct service *service);
 } stages[] = {
-    {start_settings, stop_settings}, {start_limits, NULL},      {start_listeners, stop_listeners},
-    {start_receiver, stop_receiver}, {start_store, stop_store}, {start_server, stop_server},
+    {start_settings, stop_settings},   {start_limits, NULL},
+    {start_listeners, stop_listeners}, {start_receiver, stop_receiver},
+    {create_server, destroy_server},   {start_store, stop_store},
+    {start_server, stop_server},
 };
 
 static void stop_stages(struct service *service, size_t count)
@@ -270,6 +277,7 @@ static void run(struct service *service, const sigset_t *signals)
     cut_off = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
     if (cut_off > 0)
         log_warning("%u connections did not end in time", cut_off);
+    receiver_log_totals(service->receiver);
 }
 
 int command_serve(int argc, char **argv)

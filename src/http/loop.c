@@ -242,8 +242,10 @@ static int watch(struct http_loop *loop, int fd)
     return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
-static void loop_free(struct http_loop *loop)
+void http_loop_destroy(struct http_loop *loop)
 {
+    if (!loop)
+        return;
     if (loop->daemon)
         MHD_stop_daemon(loop->daemon);
     if (loop->epoll_fd >= 0)
@@ -275,7 +277,7 @@ int http_loop_start(struct http_server *server, struct http_loop **ret_loop, str
     else if (pthread_create(&loop->thread, NULL, loop_main, loop) != 0)
         r = error_set(error, EAGAIN, "cannot start a thread");
     if (r < 0) {
-        loop_free(loop);
+        http_loop_destroy(loop);
         return r;
     }
     *ret_loop = loop;
@@ -362,5 +364,4 @@ void http_loop_stop(struct http_loop *loop)
     pthread_mutex_unlock(&loop->lock);
     http_loop_nudge(loop);
     pthread_join(loop->thread, NULL);
-    loop_free(loop);
 }

@@ -72,7 +72,8 @@ void http_loop_enter(struct http_connection *connection, enum http_stage stage);
 void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange);  // the loop's thread: it is pending now
 void http_loop_nudge(struct http_loop *loop);                                    // any thread; always
 unsigned int http_loop_connections(const struct http_loop *loop);
-void http_loop_stop(struct http_loop *loop);
+void http_loop_stop(struct http_loop *loop); // ends the thread once nothing is pending
+void http_loop_destroy(struct http_loop *loop);
 
 // server.c
 void http_connection_free(struct http_connection *connection); // also closes the books on it; not the descriptor

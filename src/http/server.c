@@ -154,14 +154,21 @@ unsigned int http_server_drain(struct http_server *server, int timeout_ms)
     return server->connections;
 }
 
+void http_server_stop(struct http_server *server)
+{
+    http_acceptor_stop(server->acceptor);
+    server->acceptor = NULL;
+    server->stopping = true;
+    for (unsigned int i = 0; i < server->settings.threads; i++)
+        http_loop_stop(server->loops[i]);
+}
+
 void http_server_destroy(struct http_server *server)
 {
     if (!server)
         return;
-    http_acceptor_stop(server->acceptor);
-    server->stopping = true;
     for (unsigned int i = 0; server->loops && i < server->settings.threads; i++)
-        http_loop_stop(server->loops[i]);
+        http_loop_destroy(server->loops[i]);
     free(server->loops);
     free(server->path);
     http_identity_unref(server->identity);

@@ -109,6 +109,9 @@ void http_server_wake(struct http_server *server);
 // in the middle of a request then.
 unsigned int http_server_drain(struct http_server *server, int timeout_ms);
 
-// Waits for the handler to complete what is pending with it, refuses what else comes, closes every connection. NULL is
-// allowed, and so is a server that was never started.
+// Ends the threads, once the handler has completed what is pending with it; refuses what else comes meanwhile. After a
+// start, even one that failed. From then on requests can still be completed and the server woken, to no effect.
+void http_server_stop(struct http_server *server);
+
+// Closes every connection. After a stop, or without a start. NULL is allowed.
 void http_server_destroy(struct http_server *server);
