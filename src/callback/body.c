@@ -7,6 +7,7 @@
 #include "imcallbackd/base/parse.h"
 #include "imcallbackd/callback/callback.h"
 #include "json_text.h"
+#include "quote.h"
 
 #include <cjson/cJSON.h>
 
@@ -56,7 +57,9 @@ static bool fail_scan(struct callback *callback, const struct json_text_report *
     case JSON_TEXT_NUL:
         return fail(callback, ANSWER_BODY_NUL, "At byte %zu.", report->position);
     case JSON_TEXT_CONTROL_BYTE:
-        return fail(callback, ANSWER_BODY_NOT_JSON, "There is a control byte in a string at byte %zu.",
+        return fail(callback, ANSWER_BODY_NOT_JSON, "There is a control byte at byte %zu.", report->position);
+    case JSON_TEXT_BAD_ESCAPE:
+        return fail(callback, ANSWER_BODY_NOT_JSON, "\\u without four hexadecimal digits at byte %zu.",
                     report->position);
     case JSON_TEXT_UNTERMINATED:
         return fail(callback, ANSWER_BODY_NOT_JSON, "What begins at byte %zu has no end.", report->position);
@@ -88,11 +91,12 @@ static cJSON *parse(struct callback *callback, const char *text, size_t length)
         return NULL;
     }
     if (!tree) {
-        fail(callback, ANSWER_BODY_NOT_JSON, length == 0 ? "It is empty." : "The fault is at byte %zu.",
+        fail(callback, ANSWER_BODY_NOT_JSON, length == 0 ? "It is empty." : "The fault is near byte %zu.",
              (size_t)(end - text));
         return NULL;
     }
-    end += strspn(end, " \t\r\n");
+    while (end < text + length && (*end == ' ' || *end == '\t' || *end == '\r' || *end == '\n'))
+        end++;
     if (end < text + length) {
         fail(callback, ANSWER_BODY_NOT_JSON, "Something follows its end at byte %zu.", (size_t)(end - text));
         return NULL;
@@ -232,14 +236,17 @@ static bool take_fields(struct callback *callback, const cJSON *tree)
     struct destroyed_group *group = &callback->group;
     struct fields fields = {0};
     const char *command;
+    char quoted[QUOTE_BYTES];
 
     if (!cJSON_IsObject(tree))
         return fail(callback, ANSWER_BODY_NOT_JSON, "It is JSON, but not an object.");
     if (!collect(callback, tree, &fields) ||
         !take_required(callback, fields.callback_command, "CallbackCommand", &command))
         return false;
-    if (strcmp(command, CALLBACK_COMMAND) != 0)
-        return fail(callback, ANSWER_COMMAND_DIFFERS, "It is '%.80s' in the body.", command);
+    if (strcmp(command, CALLBACK_COMMAND) != 0) {
+        quote_text(command, quoted);
+        return fail(callback, ANSWER_COMMAND_DIFFERS, "It is %s in the body.", quoted);
+    }
     return take_required(callback, fields.group_id, "GroupId", &group->group_id) &&
            take_text(callback, fields.type, "Type", &group->type) &&
            take_text(callback, fields.owner_account, "Owner_Account", &group->owner_account) &&

@@ -8,9 +8,9 @@
 #include "imcallbackd/callback/signature.h"
 #include "json_text.h"
 #include "query.h"
+#include "quote.h"
 
 #define REQUEST_TIME_MAX_DIGITS 11
-#define SHOWN_COMMAND_BYTES     80
 
 static enum callback_verdict refuse(struct callback *callback, enum answer_code code)
 {
@@ -98,6 +98,8 @@ static enum answer_code check_signature(struct callback *callback, const struct 
 static enum callback_verdict check_command(struct callback *callback, const struct callback_rules *rules,
                                            const struct query_value *command)
 {
+    char quoted[QUOTE_BYTES];
+
     if (command->repeated)
         return refuse(callback, ANSWER_COMMAND_REPEATED);
     if (command->text && !command->malformed && strcmp(command->text, CALLBACK_COMMAND) == 0)
@@ -106,7 +108,8 @@ static enum callback_verdict check_command(struct callback *callback, const stru
         return CALLBACK_ACKNOWLEDGE;
     if (!command->text)
         return refuse(callback, ANSWER_COMMAND_MISSING);
-    (void)snprintf(callback->detail, sizeof callback->detail, "It was '%.*s'.", SHOWN_COMMAND_BYTES, command->text);
+    quote_text(command->text, quoted);
+    (void)snprintf(callback->detail, sizeof callback->detail, "It was %s.", quoted);
     return refuse(callback, ANSWER_COMMAND_NOT_HANDLED);
 }
 

@@ -40,7 +40,16 @@ static bool is_low(int32_t unit)
 }
 
 // One step inside a string: how many bytes belong together, and what they are.
-enum piece_kind { PIECE_PLAIN, PIECE_QUOTE, PIECE_BROKEN, PIECE_NUL, PIECE_CONTROL };
+enum piece_kind { PIECE_PLAIN, PIECE_QUOTE, PIECE_BROKEN, PIECE_NUL, PIECE_CONTROL, PIECE_BAD_ESCAPE };
+
+static const enum json_text_fault fault_of_piece[] = {
+    [PIECE_PLAIN] = JSON_TEXT_SOUND,
+    [PIECE_QUOTE] = JSON_TEXT_SOUND,
+    [PIECE_BROKEN] = JSON_TEXT_SOUND, // to be mended
+    [PIECE_NUL] = JSON_TEXT_NUL,
+    [PIECE_CONTROL] = JSON_TEXT_CONTROL_BYTE,
+    [PIECE_BAD_ESCAPE] = JSON_TEXT_BAD_ESCAPE,
+};
 
 struct piece {
     enum piece_kind kind;
@@ -57,7 +66,9 @@ static struct piece escape_piece(const char *text, size_t left)
         return (struct piece){PIECE_PLAIN, 2 * ESCAPE_LENGTH};
     if (is_high(unit) || is_low(unit))
         return (struct piece){PIECE_BROKEN, ESCAPE_LENGTH};
-    // Which escapes there are is cJSON's to say; here it only matters that \" does not end the string.
+    if (unit < 0 && left >= 2 && text[1] == 'u')
+        return (struct piece){PIECE_BAD_ESCAPE, 2};
+    // Which other escapes there are is cJSON's to say; here it only matters that \" does not end the string.
     return (struct piece){PIECE_PLAIN,
                           left < 2 || (unsigned char)text[1] < 0x20 || (unsigned char)text[1] > 0x7e ? 1 : 2};
 }
@@ -110,11 +121,10 @@ static void scan_string(const char *text, size_t length, size_t *at, struct json
     while (*at < length) {
         struct piece piece = string_piece(text + *at, length - *at);
 
-        if (piece.kind == PIECE_NUL || piece.kind == PIECE_CONTROL) {
-            report->fault = piece.kind == PIECE_NUL ? JSON_TEXT_NUL : JSON_TEXT_CONTROL_BYTE;
-            report->position = *at;
+        report->fault = fault_of_piece[piece.kind];
+        report->position = *at;
+        if (report->fault != JSON_TEXT_SOUND)
             return;
-        }
         report->has_broken_text |= piece.kind == PIECE_BROKEN;
         *at += piece.length;
         if (piece.kind == PIECE_QUOTE)
@@ -122,6 +132,12 @@ static void scan_string(const char *text, size_t length, size_t *at, struct json
     }
     report->fault = JSON_TEXT_UNTERMINATED;
     report->position = begin;
+}
+
+// cJSON takes every byte up to 0x20 for white space.
+static bool is_stray_control(char c)
+{
+    return (unsigned char)c < ' ' && c != '\t' && c != '\n' && c != '\r';
 }
 
 struct json_text_report json_text_scan(const char *text, size_t length)
@@ -153,6 +169,8 @@ struct json_text_report json_text_scan(const char *text, size_t length)
             depth--;
         else if (c == '\0')
             report.fault = JSON_TEXT_NUL;
+        else if (is_stray_control(c))
+            report.fault = JSON_TEXT_CONTROL_BYTE;
         if ((c == '[' || c == '{' || c == ',') && ++values > JSON_TEXT_MAX_VALUES)
             report.fault = JSON_TEXT_TOO_MANY;
         at++;

@@ -1,7 +1,7 @@
-// What is done to the bytes of a body before cJSON sees them. cJSON 1.7.15 takes control bytes, invalid UTF-8 and
-// \u0000 (where it cuts the string), and spends about 40 bytes on each byte of `[0,0,…`, so one pass looks for these
-// first. The same pass finds what real calls may have and cJSON would not take: the comments of the reference page's
-// sample, and text that was cut inside a character.
+// What is done to the bytes of a body before cJSON sees them. cJSON 1.7.15 takes control bytes, even between values,
+// invalid UTF-8, and \u0000 and \uzzzz (where both cut the string), and spends about 40 bytes on each byte of `[0,0,…`,
+// so one pass looks for these first. The same pass finds what real calls may have and cJSON would not take: the
+// comments of the reference page's sample, and text that was cut inside a character.
 #pragma once
 
 #include <stdbool.h>
@@ -15,7 +15,8 @@
 enum json_text_fault {
     JSON_TEXT_SOUND,
     JSON_TEXT_NUL,
-    JSON_TEXT_CONTROL_BYTE, // inside a string; outside, cJSON refuses it
+    JSON_TEXT_CONTROL_BYTE, // inside a string any below U+0020, between values those that are no white space
+    JSON_TEXT_BAD_ESCAPE,   // \u without four hexadecimal digits
     JSON_TEXT_UNTERMINATED, // a string or a comment without its end
     JSON_TEXT_TOO_DEEP,
     JSON_TEXT_TOO_MANY,

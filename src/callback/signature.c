@@ -9,16 +9,18 @@
 int signature_compute(const char *token, const char *request_time, char ret_hex[SIGNATURE_HEX_LENGTH + 1])
 {
     static const char digits[] = "0123456789abcdef";
-    unsigned char joined[2048], hash[SHA256_DIGEST_LENGTH];
+    unsigned char joined[SIGNATURE_MAX_BYTES], hash[SHA256_DIGEST_LENGTH];
     size_t token_length = strlen(token), time_length = strlen(request_time);
+    bool hashed;
 
-    if (token_length > sizeof joined - time_length)
+    if (token_length > sizeof joined || time_length > sizeof joined - token_length)
         return -EINVAL;
     memcpy(joined, token, token_length);
     memcpy(joined + token_length, request_time, time_length);
-    if (!SHA256(joined, token_length + time_length, hash))
-        return -EIO;
+    hashed = SHA256(joined, token_length + time_length, hash) != NULL;
     OPENSSL_cleanse(joined, token_length);
+    if (!hashed)
+        return -EIO;
     for (size_t i = 0; i < sizeof hash; i++) {
         ret_hex[2 * i] = digits[hash[i] >> 4];
         ret_hex[2 * i + 1] = digits[hash[i] & 15];

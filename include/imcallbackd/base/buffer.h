@@ -16,7 +16,7 @@ struct buffer {
 int buffer_reserve(struct buffer *buffer, size_t capacity) MUST_CHECK;
 int buffer_append(struct buffer *buffer, const void *data, size_t length) MUST_CHECK;
 int buffer_print(struct buffer *buffer, const char *format, ...) MUST_CHECK PRINTF_LIKE(2, 3);
-int buffer_print_list(struct buffer *buffer, const char *format, va_list arguments) MUST_CHECK;
+int buffer_print_list(struct buffer *buffer, const char *format, va_list arguments) MUST_CHECK PRINTF_LIKE(2, 0);
 
 // The text as a C string; "" when nothing was stored.
 const char *buffer_text(const struct buffer *buffer);

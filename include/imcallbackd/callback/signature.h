@@ -7,9 +7,11 @@
 #include "imcallbackd/base/error.h"
 
 #define SIGNATURE_HEX_LENGTH 64
+#define SIGNATURE_MAX_BYTES  8192 // of token and request_time together; a token file is far smaller
 
-// request_time goes in exactly as it stands in the query. Fails only when libcrypto does.
+// request_time goes in exactly as it stands in the query. -EINVAL when the two are longer than
+// SIGNATURE_MAX_BYTES, -EIO when libcrypto fails.
 int signature_compute(const char *token, const char *request_time, char ret_hex[SIGNATURE_HEX_LENGTH + 1]) MUST_CHECK;
 
-// In constant time for a sign of the right length. False when libcrypto fails, too.
+// In constant time for a sign of the right length. False when signature_compute fails, too.
 bool signature_matches(const char *token, const char *request_time, const char *sign);

@@ -1,0 +1,144 @@
+#include <stdalign.h>
+#include <string.h>
+
+#include "imcallbackd/base/arena.h"
+#include "unit.h"
+
+#define FIRST_BLOCK_BYTES 4096 // what the first piece takes from the system
+
+static void pieces_are_aligned_and_apart(void **state)
+{
+    struct arena arena;
+    unsigned char *pieces[500];
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    for (size_t i = 0; i < COUNT(pieces); i++) {
+        pieces[i] = arena_take(&arena, i);
+        assert_non_null(pieces[i]);
+        assert_int_equal((uintptr_t)pieces[i] % alignof(max_align_t), 0);
+        if (i > 0)
+            memset(pieces[i], (int)(i % 251), i);
+    }
+    for (size_t i = 0; i < COUNT(pieces); i++) {
+        for (size_t at = 0; at < i; at++)
+            assert_int_equal(pieces[i][at], i % 251);
+    }
+    arena_finish(&arena);
+}
+
+static void copies_end_with_zero(void **state)
+{
+    struct arena arena;
+    char *copy;
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    copy = arena_copy(&arena, "group and more", 5);
+    assert_string_equal(copy, "group");
+    assert_string_equal(arena_copy(&arena, NULL, 0), "");
+    assert_memory_equal(arena_copy(&arena, "a\0b", 3), "a\0b", 4);
+    assert_string_equal(copy, "group");
+    arena_finish(&arena);
+}
+
+static void takes_blocks_not_pieces(void **state)
+{
+    struct arena arena;
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    assert_int_equal(arena.used_bytes, 0);
+    for (size_t i = 0; i < 10; i++)
+        assert_non_null(arena_take(&arena, 100));
+    assert_int_equal(arena.used_bytes, FIRST_BLOCK_BYTES);
+    arena_finish(&arena);
+    assert_int_equal(arena.used_bytes, 0);
+    assert_non_null(arena_take(&arena, 100)); // usable again
+    assert_int_equal(arena.used_bytes, FIRST_BLOCK_BYTES);
+    arena_finish(&arena);
+}
+
+static void stops_at_the_limit(void **state)
+{
+    struct arena arena;
+
+    (void)state;
+    for (size_t limit = FIRST_BLOCK_BYTES - 1; limit <= FIRST_BLOCK_BYTES + 1; limit++) {
+        arena_init(&arena, limit);
+        if (limit < FIRST_BLOCK_BYTES)
+            assert_null(arena_take(&arena, 1));
+        else
+            assert_non_null(arena_take(&arena, 1));
+        arena_finish(&arena);
+    }
+}
+
+// The largest piece that a limit allows, found by trying each one, and not a byte more.
+static void large_pieces_stop_at_the_limit(void **state)
+{
+    const size_t limit = 100000, step = alignof(max_align_t);
+    struct arena arena;
+    size_t largest = 0;
+
+    (void)state;
+    for (size_t bytes = limit - 20 * step; bytes <= limit + step; bytes++) {
+        void *piece;
+
+        arena_init(&arena, limit);
+        piece = arena_take(&arena, bytes);
+        assert_true(arena.used_bytes <= limit);
+        if (piece) {
+            assert_int_equal(largest + 1 == bytes || largest == 0, 1); // no gap: once refused, always refused
+            memset(piece, 0xa5, bytes);
+            largest = bytes;
+        }
+        arena_finish(&arena);
+    }
+    assert_in_range(largest, limit - 10 * step, limit - 1);
+}
+
+static void a_refusal_leaves_the_rest_usable(void **state)
+{
+    struct arena arena;
+    size_t taken = 0;
+
+    (void)state;
+    arena_init(&arena, 64 << 10);
+    while (arena_take(&arena, 1000)) {
+        taken += 1000;
+        assert_true(taken <= arena.limit_bytes);
+        assert_true(arena.used_bytes <= arena.limit_bytes);
+    }
+    assert_in_range(taken, 16 << 10, 64 << 10);
+    arena_finish(&arena);
+    assert_non_null(arena_take(&arena, 1000));
+    arena_finish(&arena);
+}
+
+static void refuses_what_overflows(void **state)
+{
+    static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 64, SIZE_MAX / 2 + 1, SIZE_MAX / 2};
+    struct arena arena;
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        assert_null(arena_take(&arena, sizes[i]));
+        assert_null(arena_copy(&arena, "", sizes[i]));
+    }
+    assert_int_equal(arena.used_bytes, 0);
+    arena_finish(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pieces_are_aligned_and_apart),   cmocka_unit_test(copies_end_with_zero),
+        cmocka_unit_test(takes_blocks_not_pieces),        cmocka_unit_test(stops_at_the_limit),
+        cmocka_unit_test(large_pieces_stop_at_the_limit), cmocka_unit_test(a_refusal_leaves_the_rest_usable),
+        cmocka_unit_test(refuses_what_overflows),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

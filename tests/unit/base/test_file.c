@@ -1,0 +1,148 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/file.h"
+#include "unit.h"
+
+#define MAX_BYTES 10000
+
+static char directory[] = "/tmp/imcallbackd-file-XXXXXX";
+static char path[sizeof directory + 16];
+
+static int make_directory(void **state)
+{
+    (void)state;
+    if (!mkdtemp(directory))
+        return -1;
+    (void)snprintf(path, sizeof path, "%s/file", directory);
+    return 0;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    (void)unlink(path);
+    return rmdir(directory);
+}
+
+static void write_file(const char *data, size_t length)
+{
+    FILE *file = fopen(path, "we");
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(data, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void reads_at_most_the_limit(void **state)
+{
+    static const size_t lengths[] = {0, 1, 4095, 4096, 4097, MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1};
+    char data[MAX_BYTES + 1];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (char)(i * 31);
+    for (size_t i = 0; i < COUNT(lengths); i++) {
+        struct buffer contents = {0};
+        struct error error = {""};
+        int r;
+
+        write_file(data, lengths[i]);
+        r = file_read(path, MAX_BYTES, &contents, &error);
+        if (lengths[i] > MAX_BYTES) {
+            assert_int_equal(r, -EFBIG);
+            assert_non_null(strstr(error.text, path));
+            assert_non_null(strstr(error.text, "10000"));
+        } else {
+            assert_int_equal(r, 0);
+            assert_int_equal(contents.length, lengths[i]);
+            assert_memory_equal(buffer_text(&contents), data, lengths[i]);
+        }
+        buffer_finish(&contents);
+    }
+}
+
+// What the buffer held before neither goes nor counts.
+static void appends_what_it_reads(void **state)
+{
+    struct buffer contents = {0};
+    struct error error;
+
+    (void)state;
+    write_file("def", 3);
+    assert_int_equal(buffer_append(&contents, "abc", 3), 0);
+    assert_int_equal(file_read(path, 3, &contents, &error), 0);
+    assert_string_equal(contents.data, "abcdef");
+    buffer_finish(&contents);
+}
+
+static void names_what_it_cannot_read(void **state)
+{
+    struct buffer contents = {0};
+    struct error error;
+
+    (void)state;
+    assert_int_equal(file_read("/does/not/exist", MAX_BYTES, &contents, &error), -ENOENT);
+    assert_string_equal(error.text, "/does/not/exist: No such file or directory");
+    assert_int_equal(file_read(directory, MAX_BYTES, &contents, &error), -EISDIR);
+    assert_non_null(strstr(error.text, directory));
+    buffer_finish(&contents);
+}
+
+static void expands_the_credentials_directory(void **state)
+{
+    static const struct {
+        const char *path, *expanded;
+    } rows[] = {
+        {"/etc/token", "/etc/token"},
+        {"relative/token", "relative/token"},
+        {"$CREDENTIALS_DIRECTORY/token", "/run/c/token"},
+        {"${CREDENTIALS_DIRECTORY}/token", "/run/c/token"},
+        {"$CREDENTIALS_DIRECTORY", "/run/c"},
+        {"$CREDENTIALS_DIRECTORYX/token", "$CREDENTIALS_DIRECTORYX/token"}, // another name
+        {"/a/$CREDENTIALS_DIRECTORY/token", "/a/$CREDENTIALS_DIRECTORY/token"},
+        {"$HOME/token", "$HOME/token"},
+    };
+
+    (void)state;
+    assert_int_equal(setenv("CREDENTIALS_DIRECTORY", "/run/c", 1), 0);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct error error;
+        char *expanded;
+
+        assert_int_equal(file_expand_path(rows[i].path, &expanded, &error), 0);
+        assert_string_equal(expanded, rows[i].expanded);
+        free(expanded);
+    }
+}
+
+static void says_when_there_are_no_credentials(void **state)
+{
+    struct error error;
+    char *expanded = NULL;
+
+    (void)state;
+    assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+    assert_int_equal(file_expand_path("$CREDENTIALS_DIRECTORY/token", &expanded, &error), -ENOENT);
+    assert_null(expanded);
+    assert_non_null(strstr(error.text, "$CREDENTIALS_DIRECTORY/token: "));
+    assert_non_null(strstr(error.text, "LoadCredential="));
+    assert_int_equal(file_expand_path("/etc/token", &expanded, &error), 0);
+    free(expanded);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_at_most_the_limit),
+        cmocka_unit_test(appends_what_it_reads),
+        cmocka_unit_test(names_what_it_cannot_read),
+        cmocka_unit_test(expands_the_credentials_directory),
+        cmocka_unit_test(says_when_there_are_no_credentials),
+    };
+
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}

@@ -1,0 +1,184 @@
+#include <pthread.h>
+#include <stdio.h>
+
+#include "fixture.h"
+
+static void print_members(struct buffer *body, size_t count, const char *name)
+{
+    quote(body, G ",'EventTime':7,'MemberList':[");
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(buffer_print(body, "%s{\"Member_Account\":\"%s-%025zu\"}", i > 0 ? "," : "", name, i), 0);
+    assert_int_equal(buffer_print(body, "]}"), 0);
+}
+
+static void check_members(const struct destroyed_group *group, size_t count, const char *name)
+{
+    char expected[64];
+
+    assert_int_equal(group->member_count, count);
+    for (size_t i = 0; i < count; i++) {
+        (void)snprintf(expected, sizeof expected, "%s-%025zu", name, i);
+        assert_string_equal(group->members[i], expected);
+    }
+}
+
+static void takes_ten_thousand_members(void **state)
+{
+    struct buffer body = {0};
+    struct fixture fixture;
+
+    (void)state;
+    print_members(&body, 10000, "member");
+    assert_true(body.length > 500000);
+    fixture_init(&fixture, ARENA_BYTES);
+    assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD);
+    check_members(&fixture.callback.group, 10000, "member");
+    fixture_finish(&fixture);
+    buffer_finish(&body);
+}
+
+// Depth and number of values at their limits, through cJSON.
+static void limits_hold(void **state)
+{
+    struct buffer body = {0};
+
+    (void)state;
+    for (size_t depth = 31; depth <= 33; depth++) {
+        struct fixture fixture;
+
+        quote(&body, G ",'x':");
+        for (size_t i = 1; i < depth; i++)
+            assert_int_equal(buffer_append(&body, "[", 1), 0);
+        for (size_t i = 1; i < depth; i++)
+            assert_int_equal(buffer_append(&body, "]", 1), 0);
+        assert_int_equal(buffer_append(&body, "}", 1), 0);
+        fixture_init(&fixture, ARENA_BYTES);
+        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
+                         depth <= 32 ? CALLBACK_RECORD : CALLBACK_SET_ASIDE);
+        assert_int_equal(fixture.callback.answer, depth <= 32 ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
+        fixture_finish(&fixture);
+    }
+    // The object counts one, its two commas two, the list one and its commas the rest.
+    for (size_t values = 399999; values <= 400001; values++) {
+        struct fixture fixture;
+
+        quote(&body, G ",'x':[0");
+        for (size_t i = 4; i < values; i++)
+            assert_int_equal(buffer_append(&body, ",0", 2), 0);
+        assert_int_equal(buffer_append(&body, "]}", 2), 0);
+        fixture_init(&fixture, ARENA_BYTES);
+        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
+                         values <= 400000 ? CALLBACK_RECORD : CALLBACK_SET_ASIDE);
+        assert_int_equal(fixture.callback.answer, values <= 400000 ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
+        fixture_finish(&fixture);
+    }
+    buffer_finish(&body);
+}
+
+// With more and more memory: too complex, never mistaken for a fault of the text, until there is enough.
+static void memory_is_limited(void **state)
+{
+    static const char *const kinds[] = {"", "// a comment to be blanked out"};
+    struct buffer body = {0};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(kinds); i++) {
+        enum callback_verdict verdict = CALLBACK_SET_ASIDE;
+        size_t set_aside = 0;
+
+        print_members(&body, 50, "member");
+        assert_int_equal(buffer_print(&body, "%s", kinds[i]), 0);
+        for (size_t limit = 4096; verdict == CALLBACK_SET_ASIDE; limit += 256) {
+            struct fixture fixture;
+
+            fixture_init(&fixture, limit);
+            verdict = fixture_read_body(&fixture, &fixture_rules, body.data, body.length);
+            if (verdict == CALLBACK_SET_ASIDE) {
+                assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
+                assert_non_null(fixture.callback.rejected.reason);
+                set_aside++;
+            }
+            fixture_finish(&fixture);
+        }
+        assert_int_equal(verdict, CALLBACK_RECORD);
+        assert_true(set_aside > 10);
+    }
+    buffer_finish(&body);
+}
+
+// Not even the memory for the list of accounts or for the reason is left.
+static void memory_ends_anywhere(void **state)
+{
+    size_t recorded = 0, without_reason = 0;
+
+    (void)state;
+    for (size_t taken = 0; taken <= 3968; taken += 16) {
+        static const char body[] = "{\"CallbackCommand\":\"Group.CallbackAfterGroupDestroyed\",\"GroupId\":\"g\","
+                                   "\"MemberList\":[{\"Member_Account\":\"a\"}]}";
+        struct fixture fixture;
+        enum callback_verdict verdict;
+
+        fixture_init(&fixture, 4096); // one block, of which ever less is left when the body comes
+        assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, OPEN_QUERY), CALLBACK_READ_BODY);
+        assert_non_null(arena_take(&fixture.arena, taken));
+        verdict = callback_read_body(&fixture.callback, &fixture_rules, body, sizeof body - 1);
+        if (verdict == CALLBACK_RECORD) {
+            assert_string_equal(fixture.callback.group.members[0], "a");
+            recorded++;
+        } else {
+            assert_int_equal(verdict, CALLBACK_SET_ASIDE);
+            assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
+            without_reason += strcmp(fixture.callback.rejected.reason, "body_too_complex") == 0;
+        }
+        fixture_finish(&fixture);
+    }
+    assert_true(recorded > 0);
+    assert_true(without_reason > 0);
+}
+
+// What one thread parses does not get into another's arena.
+static void *parse_often(void *name)
+{
+    struct buffer body = {0};
+
+    for (size_t round = 0; round < 50; round++) {
+        struct fixture fixture;
+
+        print_members(&body, 20 + round, name);
+        fixture_init(&fixture, ARENA_BYTES);
+        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD);
+        check_members(&fixture.callback.group, 20 + round, name);
+        fixture_finish(&fixture);
+    }
+    buffer_finish(&body);
+    return name;
+}
+
+static void threads_parse_at_the_same_time(void **state)
+{
+    static char names[][8] = {"one", "two", "three", "four"};
+    pthread_t threads[COUNT(names)];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(names); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, parse_often, names[i]), 0);
+    for (size_t i = 0; i < COUNT(names); i++) {
+        void *returned = NULL;
+
+        assert_int_equal(pthread_join(threads[i], &returned), 0);
+        assert_ptr_equal(returned, names[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(takes_ten_thousand_members),
+        cmocka_unit_test(limits_hold),
+        cmocka_unit_test(memory_is_limited),
+        cmocka_unit_test(memory_ends_anywhere),
+        cmocka_unit_test(threads_parse_at_the_same_time),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,136 @@
+#include <errno.h>
+#include <stdio.h>
+
+#include "../../../src/callback/query.h"
+#include "fixture.h"
+
+// What one query gives for one name; text NULL: it did not come.
+struct row {
+    const char *query;
+    enum query_name name;
+    const char *text;
+    bool repeated;
+    bool malformed;
+};
+
+static const struct row rows[] = {
+    {"", QUERY_SDK_APPID, NULL, false, false},
+    {"&&&=&==", QUERY_SDK_APPID, NULL, false, false},
+    {"SdkAppid", QUERY_SDK_APPID, "", false, false},
+    {"SdkAppid=", QUERY_SDK_APPID, "", false, false},
+    {"SdkAppid=1", QUERY_SDK_APPID, "1", false, false},
+    {"a=1&SdkAppid=1&b", QUERY_SDK_APPID, "1", false, false},
+    {"=SdkAppid&SdkAppidx=1&xSdkAppid=2", QUERY_SDK_APPID, NULL, false, false},
+    {"CallbackCommand=a=b=c", QUERY_CALLBACK_COMMAND, "a=b=c", false, false},
+    {"CallbackCommand=a+b", QUERY_CALLBACK_COMMAND, "a+b", false, false},
+    {"CallbackCommand=a;Sign=b", QUERY_SIGN, NULL, false, false},
+    {"CallbackCommand=%41%2bb%26c%3Dd%25%32%35", QUERY_CALLBACK_COMMAND, "A+b&c=d%25", false, false},
+    {"CallbackCommand=%c3%A4%FF", QUERY_CALLBACK_COMMAND, "\xc3\xa4\xff", false, false},
+
+    // Names: any case, encoded or not.
+    {"SDKAPPID=1", QUERY_SDK_APPID, "1", false, false},
+    {"SdkAppId=1", QUERY_SDK_APPID, "1", false, false},
+    {"sdkappid=1", QUERY_SDK_APPID, "1", false, false},
+    {"%53dk%41ppid=1", QUERY_SDK_APPID, "1", false, false},
+    {"sign=a", QUERY_SIGN, "a", false, false},
+    {"SIGN=a", QUERY_SIGN, "a", false, false},
+    {"requesttime=a", QUERY_REQUEST_TIME, "a", false, false},
+    {"REQUESTTIME=a", QUERY_REQUEST_TIME, "a", false, false},
+    {"callbackcommand=aB", QUERY_CALLBACK_COMMAND, "aB", false, false},
+    {"clientip=::1", QUERY_CLIENT_IP, "::1", false, false},
+    {"OPTPLATFORM=iOS", QUERY_OPT_PLATFORM, "iOS", false, false},
+    {"SdkAppid%00=1&SdkAppid%=2&SdkAppid%4=3&SdkAppid%zz=4", QUERY_SDK_APPID, NULL, false, false},
+    {"SdkAppid%3D1", QUERY_SDK_APPID, NULL, false, false},
+
+    // The first one stays, and it is remembered that there were more.
+    {"SdkAppid=1&SdkAppid=1", QUERY_SDK_APPID, "1", true, false},
+    {"SdkAppid=1&%53dkAppid=2", QUERY_SDK_APPID, "1", true, false},
+    {"%53dkAppid=1&SdkAppid=2", QUERY_SDK_APPID, "1", true, false},
+    {"SdkAppid&sdkappid=2", QUERY_SDK_APPID, "", true, false},
+    {"SdkAppid=1&x=2&SDKAPPID", QUERY_SDK_APPID, "1", true, false},
+    {"Sign=a&sign=b", QUERY_SIGN, "a", true, false},
+    {"Sign=a&Sign=%", QUERY_SIGN, "a", true, false},
+    {"RequestTime=1&Request%54ime=1", QUERY_REQUEST_TIME, "1", true, false},
+    {"CallbackCommand=a&callbackcommand=b", QUERY_CALLBACK_COMMAND, "a", true, false},
+    {"ClientIP=a&ClientIP=b", QUERY_CLIENT_IP, "a", true, false},
+    {"OptPlatform=a&OptPlatform=b", QUERY_OPT_PLATFORM, "a", true, false},
+    {"SdkAppid=1&Sign=2", QUERY_SIGN, "2", false, false},
+
+    // Broken escapes.
+    {"Sign=a%", QUERY_SIGN, "a", false, true},
+    {"Sign=a%4", QUERY_SIGN, "a", false, true},
+    {"Sign=a%4&x", QUERY_SIGN, "a", false, true},
+    {"Sign=a%4gb", QUERY_SIGN, "a", false, true},
+    {"Sign=a%g4b", QUERY_SIGN, "a", false, true},
+    {"Sign=a%%41", QUERY_SIGN, "a", false, true},
+    {"Sign=a%u0041", QUERY_SIGN, "a", false, true},
+    {"Sign=a%+1", QUERY_SIGN, "a", false, true},
+    {"Sign=a%00b", QUERY_SIGN, "a", false, true},
+    {"Sign=%00", QUERY_SIGN, "", false, true},
+    {"Sign=a%01b%10", QUERY_SIGN,
+     "a\x01"
+     "b\x10",
+     false, false},
+    {"%=1&x=%&y=%00&Sign=a", QUERY_SIGN, "a", false, false},
+};
+
+static void takes_queries_apart(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        const struct row *row = &rows[i];
+        const struct query_value *value;
+        struct query query;
+        struct arena arena;
+
+        arena_init(&arena, 1 << 20);
+        assert_int_equal(query_read(&arena, row->query, &query), 0);
+        value = &query.values[row->name];
+        if (!value->text != !row->text || (row->text && strcmp(value->text, row->text) != 0))
+            fail_msg("%s: '%s'", row->query, value->text ? value->text : "(none)");
+        if (value->repeated != row->repeated || value->malformed != row->malformed)
+            fail_msg("%s: repeated %d, malformed %d", row->query, value->repeated, value->malformed);
+        arena_finish(&arena);
+    }
+}
+
+// Every byte as %XX, in both cases of the digits.
+static void decodes_every_byte(void **state)
+{
+    (void)state;
+    for (unsigned int byte = 1; byte <= 0xff; byte++) {
+        const char expected[] = {(char)byte, '\0'};
+        char text[32];
+        struct query query;
+        struct arena arena;
+
+        arena_init(&arena, 1 << 20);
+        (void)snprintf(text, sizeof text, "Sign=%%%02x&OptPlatform=%%%02X", byte, byte);
+        assert_int_equal(query_read(&arena, text, &query), 0);
+        assert_string_equal(query.values[QUERY_SIGN].text, expected);
+        assert_string_equal(query.values[QUERY_OPT_PLATFORM].text, expected);
+        arena_finish(&arena);
+    }
+}
+
+static void needs_memory(void **state)
+{
+    struct query query;
+    struct arena arena;
+
+    (void)state;
+    arena_init(&arena, 0);
+    assert_int_equal(query_read(&arena, "SdkAppid=1", &query), -ENOMEM);
+    arena_finish(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(takes_queries_apart),
+        cmocka_unit_test(decodes_every_byte),
+        cmocka_unit_test(needs_memory),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,95 @@
+#include <errno.h>
+
+#include "fixture.h"
+#include "imcallbackd/callback/signature.h"
+
+static void fits_the_documented_check_value(void **state)
+{
+    char hex[SIGNATURE_HEX_LENGTH + 1];
+
+    (void)state;
+    assert_int_equal(signature_compute(TOKEN, NOW, hex), 0);
+    assert_string_equal(hex, SIGN);
+    assert_true(signature_matches(TOKEN, NOW, SIGN));
+}
+
+// The token and the time are joined without anything between them.
+static void hashes_the_joined_text(void **state)
+{
+    static const char *const splits[][2] = {{"", "abc"}, {"a", "bc"}, {"abc", ""}};
+    char hex[SIGNATURE_HEX_LENGTH + 1];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(splits); i++) {
+        assert_int_equal(signature_compute(splits[i][0], splits[i][1], hex), 0);
+        assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}
+
+static void each_digit_counts(void **state)
+{
+    char sign[] = SIGN;
+
+    (void)state;
+    for (size_t i = 0; i < SIGNATURE_HEX_LENGTH; i++) {
+        char right = sign[i];
+
+        sign[i] = right == '0' ? '1' : '0';
+        assert_false(signature_matches(TOKEN, NOW, sign));
+        sign[i] = right;
+    }
+    assert_true(signature_matches(TOKEN, NOW, sign));
+}
+
+static void refuses_what_differs(void **state)
+{
+    static const struct {
+        const char *token, *request_time, *sign;
+    } rows[] = {
+        {TOKEN, NOW, ""},
+        {TOKEN, NOW, SIGN "0"},
+        {TOKEN, NOW, "17773BC39A671D7B9AA835458704D2A6DB81360A5940292B587D6D760D484061"},
+        {TOKEN, "1669872113", SIGN},
+        {TOKEN, "01669872112", SIGN},
+        {"xxxyyy", NOW, SIGN}, // the misprint of one edition
+        {TOKEN "1", NOW, SIGN},
+        {"", NOW, SIGN},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        if (signature_matches(rows[i].token, rows[i].request_time, rows[i].sign))
+            fail_msg("row %zu fits", i);
+    }
+    assert_false(signature_matches(TOKEN, NOW, "17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d48406"));
+}
+
+static void lengths_are_bounded(void **state)
+{
+    char token[SIGNATURE_MAX_BYTES + 2], hex[SIGNATURE_HEX_LENGTH + 1];
+
+    (void)state;
+    for (size_t length = SIGNATURE_MAX_BYTES - 1; length <= SIGNATURE_MAX_BYTES + 1; length++) {
+        int expected = length <= SIGNATURE_MAX_BYTES ? 0 : -EINVAL;
+
+        memset(token, 'x', length);
+        token[length] = '\0';
+        assert_int_equal(signature_compute(token, "", hex), expected);
+        assert_int_equal(signature_compute("", token, hex), expected);
+        assert_int_equal(signature_compute(token + 2, "12", hex), expected);
+    }
+    assert_false(signature_matches(token, NOW, SIGN));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fits_the_documented_check_value),
+        cmocka_unit_test(hashes_the_joined_text),
+        cmocka_unit_test(each_digit_counts),
+        cmocka_unit_test(refuses_what_differs),
+        cmocka_unit_test(lengths_are_bounded),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
