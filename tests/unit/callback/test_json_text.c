@@ -65,6 +65,10 @@ static const struct row rows[] = {
     {TEXT("\"\\ude00\\ud83d\""), SOUND(false, true), "\"" FFFD FFFD "\""},
     {TEXT("\"\\ud800\\udbff\""), SOUND(false, true), "\"" FFFD FFFD "\""},
     {TEXT("\"\\ud7ff\\ue000\""), SOUND(false, false), NULL},
+    {TEXT("\"\\ud800\\udc00\""), SOUND(false, false), NULL},
+    {TEXT("\"\\udc00\""), SOUND(false, true), "\"" FFFD "\""},
+    {TEXT("\"\\udfff\""), SOUND(false, true), "\"" FFFD "\""},
+    {TEXT("\"\\udbff\\ue000\""), SOUND(false, true), "\"" FFFD "\\ue000\""},
     {TEXT("\"\\\\ud83d\""), SOUND(false, false), NULL},
     {TEXT("\"\\ud83d\\\""), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
 
