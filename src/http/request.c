@@ -168,7 +168,7 @@ static struct http_answer *append_body(struct http_server *server, struct http_e
     if (length > limits->body_bytes || body->length > limits->body_bytes - length)
         return refuse(server, exchange, HTTP_REFUSE_TOO_LARGE, "");
     exchange->body_in_flight += length;
-    if ((server->body_in_flight += length) > limits->body_bytes * BODIES_IN_FLIGHT ||
+    if (atomic_fetch_add(&server->body_in_flight, length) + length > limits->body_bytes * BODIES_IN_FLIGHT ||
         (!body->data && buffer_reserve(body, BODY_FIRST_BYTES) < 0) || buffer_append(body, data, length) < 0)
         return refuse(server, exchange, HTTP_REFUSE_OVERLOADED, "");
     return NULL;

@@ -1,0 +1,240 @@
+"""Every command of README.md does what it says: in a copy of the tree, and for the service below a root of its own."""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import threading
+
+import pytest
+
+import daemon
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+README = (TOP / "README.md").read_text()
+COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
+START_DEADLINE = 240  # with a build before it
+RESTART_DEADLINE = 20  # without
+
+
+def blocks(language):
+    return re.findall(rf"(?m)^```{language}\n((?:.*\n)*?)```$", README)
+
+
+def block(words):
+    """The one block of commands that has these words."""
+    (found,) = [text for text in blocks("sh") if words in text]
+    return found
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Foreground:
+    """A daemon that was started by a command line and says on its standard error where it listens."""
+
+    def __init__(self, command, directory, deadline, environment=None):
+        self.process = subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=directory, text=True,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        env=os.environ | (environment or {}))
+        self.lines = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        daemon.eventually(lambda: self._port() or self.process.poll() is not None, "listening", deadline)
+        assert self._port(), "".join(self.lines)
+        self.port = self._port()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def _port(self):
+        found = re.search(r"listening on https://[\d.]+:(\d+)/", "".join(self.lines))
+        return int(found[1]) if found else None
+
+    def line(self, program):
+        """The one line of the output that calls the program."""
+        (found,) = [line for line in self.lines if line.startswith(program + " ")]
+        return found
+
+    def interrupt(self):
+        self.process.send_signal(daemon.signal.SIGINT)
+        assert self.process.wait(daemon.STOP_DEADLINE) == 0, "".join(self.lines)
+        self.reader.join()
+
+    def destroy(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def clone():
+    """A copy of the tree, in a place that wants quoting, with a port that is free for sure."""
+    top = pathlib.Path(tempfile.mkdtemp(prefix="a clone's copy-"))
+    try:
+        for name in COPIED:
+            if (TOP / name).is_dir():
+                shutil.copytree(TOP / name, top / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(TOP / name, top / name)
+        config = top / "conf" / "quickstart.conf"
+        text, count = re.subn("(?m)^port = 8443$", f"port = {free_port()}", config.read_text())
+        assert count == 1
+        config.write_text(text)
+        yield top
+    finally:
+        shutil.rmtree(top)
+
+
+@pytest.fixture(scope="module")
+def quickstart(clone):
+    running = Foreground(block("quickstart"), clone, START_DEADLINE)
+    try:
+        yield running
+    finally:
+        running.destroy()
+
+
+def test_every_block_is_run_here():
+    tested = ("quickstart", "run.sh", "useradd", "privkey.pem", "systemctl", "signed=", "usermod", ".backup")
+    assert {block(words) for words in tested} == set(blocks("sh"))
+    assert block("run.sh") == "sh tests/run.sh\n"  # this very run, but for those who call ctest by hand
+
+
+def test_quickstart_lines_work_as_printed(quickstart):
+    for _ in range(2):  # the signature is made anew each time
+        answer = daemon.run("sh", "-c", quickstart.line("curl"), cwd="/")
+        assert (answer.returncode, answer.stdout) == (0, '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'), answer
+    shown = daemon.run("sh", "-c", quickstart.line("sqlite3"), cwd="/")
+    assert shown.returncode == 0 and shown.stderr == ""
+    cells = [re.findall(r"[^│\s]+", line) for line in shown.stdout.splitlines() if line.startswith("│")]
+    assert cells == [["group_id", "name", "position", "member_account"]] + [
+        ["@TGS#2J4SZEAEL", "MyFirstGroup", str(position), member]
+        for position, member in enumerate(("leckie", "peter", "bob"))]
+
+
+def test_quickstart_again(clone, quickstart):
+    files = clone / "build" / "quickstart"
+    assert stat.S_IMODE((files / "token").stat().st_mode) == stat.S_IMODE((files / "key.pem").stat().st_mode) == 0o600
+    assert re.fullmatch("[A-Za-z0-9]{32}", (files / "token").read_text())
+    line = quickstart.line("curl")
+    quickstart.interrupt()
+    again = Foreground(block("quickstart"), clone, RESTART_DEADLINE)
+    try:
+        assert again.line("curl") == line
+        assert '"OK"' in daemon.run("sh", "-c", line, cwd="/").stdout
+        again.interrupt()
+    finally:
+        again.destroy()
+    rows = daemon.run("sqlite3", "-readonly", files / "callbacks.db", "SELECT count(*) FROM destroyed_group")
+    assert rows.stdout == "1\n", rows
+
+
+class Service:
+    """The service's part of the README, below a root of its own, with stand-ins for what only a whole system has."""
+
+    def __init__(self, clone):
+        self.clone = clone
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="imcb-root-"))
+        self.told = self.root / "told"
+        programs = self.root / "stand-ins"
+        for directory in ("stand-ins", "etc/systemd/system", "var/lib"):
+            (self.root / directory).mkdir(parents=True)
+        recorded = f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.told}\n'
+        for name, text in {"sudo": '#!/bin/sh\nexec "$@"\n', "useradd": recorded, "usermod": recorded,
+                           "systemctl": recorded}.items():
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        self.environment = {"PATH": f"{programs}:{self.root}/usr/bin:{os.environ['PATH']}", "USER": "operator",
+                            "CURL_CA_BUNDLE": str(clone / "fullchain.pem")}
+        self.port = None
+
+    def below_root(self, text):
+        for path in ("/etc/", "/var/lib/"):
+            text = text.replace(path, f"{self.root}{path}")
+        for words, instead in {"/usr/bin/": f"{self.root}/usr/bin/", "--prefix /usr": f"--prefix {self.root}/usr",
+                               "-o imcallbackd -g imcallbackd ": "",
+                               "im.example.org:8443": f"localhost:{self.port}"}.items():
+            text = text.replace(words, instead)
+        return text
+
+    def run(self, words, standard_input=""):
+        done = daemon.run("sh", "-e", "-c", self.below_root(block(words)), cwd=self.clone, input=standard_input,
+                          env=os.environ | self.environment)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    def mode(self, path):
+        return oct(stat.S_IMODE((self.root / path).stat().st_mode))
+
+    def edit_configuration(self):
+        """What an operator edits, and what keeps the test below its root."""
+        path = self.root / "etc/imcallbackd/imcallbackd.conf"
+        text, count = re.subn("(?m)^#(port = )8443$", r"\g<1>0", path.read_text())
+        assert count == 1
+        path.write_text(self.below_root(text.replace("#database", "database")))
+
+    def start(self):
+        """As systemd does by what the unit says."""
+        unit = (self.root / "etc/systemd/system/imcallbackd.service").read_text()
+        (command,) = re.findall("(?m)^ExecStart=(.*)$", unit)
+        credentials = {"CREDENTIALS_DIRECTORY": str(self.root / "etc/imcallbackd")}
+        running = Foreground(self.below_root(command), "/", RESTART_DEADLINE, credentials)
+        self.port = running.port
+        return running
+
+    def destroy(self):
+        shutil.rmtree(self.root)
+
+
+def test_service(clone, quickstart):
+    service = Service(clone)
+    daemon.make_certificate(clone, "-newkey", "rsa:2048", name="fullchain.pem", key="privkey.pem")
+    try:
+        service.run("useradd")
+        service.run("privkey.pem", "the-token-of-the-console\n")
+        assert (service.root / "etc/imcallbackd/token").read_text() == "the-token-of-the-console\n"
+        assert [service.mode("etc/imcallbackd/" + name) for name in ("certificate.pem", "key.pem", "token")] == [
+            "0o644", "0o600", "0o600"]
+        assert service.mode("var/lib/imcallbackd") == "0o750"
+        service.edit_configuration()
+        assert "[app 1400000001]" in service.run("systemctl")
+        running = service.start()
+        try:
+            assert service.run("signed=") == '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'
+            check_queries(service)
+            service.run(".backup")
+            found = daemon.run("sqlite3", clone / "copy.db",
+                               "EXPLAIN QUERY PLAN SELECT * FROM destroyed_group_member WHERE member_account = 'peter'")
+            assert "INDEX by_member" in found.stdout, found
+            running.interrupt()
+        finally:
+            running.destroy()
+        assert [line.split()[0:3] for line in service.told.read_text().splitlines()] == [
+            ["useradd", "--system", "--user-group"], ["systemctl", "enable", "--now"],
+            ["usermod", "--append", "--groups"]]
+    finally:
+        service.destroy()
+
+
+def check_queries(service):
+    """Each query of the README shows what the sample that was sent just before has for it."""
+    (queries,) = blocks("sql")
+    expected = {"What was disbanded last": "MyFirstGroup", "The members of a group": "bob",
+                "The groups that a user": "@TGS#", "How many a day": "2022-12-09", "What came after": "leckie",
+                "Genuine callbacks": None}
+    output = service.run("usermod", re.sub("(?m)^-- ", ".print -- ", queries))
+    parts = output.split("-- ")[1:]
+    assert len(parts) == len(expected), output
+    for part, (title, shown) in zip(parts, expected.items()):
+        heading, _, table = part.partition("\n")
+        assert heading.startswith(title)
+        assert shown in table if shown else table == "", part

@@ -1,0 +1,15 @@
+// The input is the head of a request, see head.h. The order of the headers must not matter.
+#include <assert.h>
+
+#include "fuzz.h"
+#include "head.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct head head;
+
+    head_init(&head, data, size);
+    assert(!head_judge(&head, false) == !head_judge(&head, true));
+    head_finish(&head);
+    return 0;
+}

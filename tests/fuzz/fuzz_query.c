@@ -1,0 +1,46 @@
+// The input is what stands behind '?' in the target, up to the first NUL.
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "callback/query.h"
+#include "fuzz.h"
+
+static void check_values(const char *text)
+{
+    struct arena arena;
+    struct query query;
+
+    arena_init(&arena, 1 << 20);
+    assert(query_read(&arena, text, &query) == 0);
+    for (size_t i = 0; i < QUERY_NAMES; i++) {
+        const struct query_value *value = &query.values[i];
+
+        assert(value->text ? strlen(value->text) <= strlen(text) : !value->repeated && !value->malformed);
+    }
+    arena_finish(&arena);
+}
+
+static void read_query(const char *text, bool acknowledge)
+{
+    struct callback_rules rules = fuzz_rules;
+    struct callback callback;
+    struct arena arena;
+
+    rules.acknowledge_other_commands = acknowledge;
+    arena_init(&arena, 1 << 20);
+    fuzz_begin(&callback, &arena);
+    check_after_query(&callback, &rules, text, callback_read_query(&callback, &rules, text));
+    arena_finish(&arena);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char *text = fuzz_copy(data, strnlen((const char *)data, size));
+
+    check_values(text);
+    read_query(text, false);
+    read_query(text, true);
+    free(text);
+    return 0;
+}

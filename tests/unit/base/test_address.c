@@ -1,0 +1,185 @@
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imcallbackd/base/address.h"
+#include "unit.h"
+
+static struct address address_of(const char *text)
+{
+    struct sockaddr_storage storage = {0};
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&storage;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&storage;
+    struct address address;
+
+    if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+    } else {
+        assert_int_equal(inet_pton(AF_INET6, text, &v6->sin6_addr), 1);
+        v6->sin6_family = AF_INET6;
+    }
+    assert_true(address_from_socket(&storage, &address));
+    return address;
+}
+
+static void assert_prints(const struct address *address, const char *expected)
+{
+    char text[ADDRESS_TEXT_BYTES];
+
+    address_print(address, text);
+    assert_string_equal(text, expected);
+}
+
+// The same caller looks the same to an IPv4 socket and to one that takes both families.
+static void one_form_for_both_families(void **state)
+{
+    struct address v4 = address_of("192.0.2.1"), mapped = address_of("::ffff:192.0.2.1"),
+                   v6 = address_of("2001:db8::1");
+    struct sockaddr_storage local = {.ss_family = AF_UNIX};
+    struct address none;
+
+    (void)state;
+    assert_memory_equal(&v4, &mapped, sizeof v4);
+    assert_prints(&v4, "192.0.2.1");
+    assert_prints(&v6, "2001:db8::1");
+    assert_false(address_from_socket(&local, &none));
+}
+
+static const struct {
+    const char *block, *inside[4], *outside[4];
+} blocks[] = {
+    {"192.0.2.1", {"192.0.2.1", "::ffff:192.0.2.1"}, {"192.0.2.0", "192.0.2.2", "::1"}},
+    {"192.0.2.0/24", {"192.0.2.0", "192.0.2.255"}, {"192.0.1.255", "192.0.3.0", "2001:db8::1"}},
+    {"192.0.2.128/25", {"192.0.2.128", "192.0.2.255"}, {"192.0.2.127", "192.0.3.0"}},
+    {"192.0.2.4/31", {"192.0.2.4", "192.0.2.5"}, {"192.0.2.3", "192.0.2.6"}},
+    {"192.0.2.4/32", {"192.0.2.4"}, {"192.0.2.3", "192.0.2.5"}},
+    {"128.0.0.0/1", {"128.0.0.0", "255.255.255.255"}, {"127.255.255.255", "8000::"}},
+    {"0.0.0.0/0", {"0.0.0.0", "255.255.255.255"}, {"::", "::1"}},
+    {"2001:db8::/32", {"2001:db8::", "2001:db8:ffff::1"}, {"2001:db7:ffff::", "2001:db9::"}},
+    {"2001:db8::/33", {"2001:db8:7fff::"}, {"2001:db8:8000::"}},
+    {"::1", {"::1"}, {"::", "::2", "0.0.0.1"}},
+    {"::/0", {"::", "192.0.2.1", "ffff::"}, {NULL}},
+};
+
+static void blocks_contain_what_they_say(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(blocks); i++) {
+        struct address_block block;
+        struct error error;
+
+        assert_int_equal(address_block_parse(blocks[i].block, &block, &error), 0);
+        for (size_t j = 0; j < 4; j++) {
+            struct address inside = address_of(blocks[i].inside[j] ? blocks[i].inside[j] : blocks[i].inside[0]);
+            struct address outside = address_of(blocks[i].outside[j] ? blocks[i].outside[j] : "::");
+
+            if (!address_block_contains(&block, &inside))
+                fail_msg("%s does not contain %s", blocks[i].block, blocks[i].inside[j]);
+            if (blocks[i].outside[j] && address_block_contains(&block, &outside))
+                fail_msg("%s contains %s", blocks[i].block, blocks[i].outside[j]);
+        }
+    }
+}
+
+static void refuses_what_is_no_block(void **state)
+{
+    static const char *const texts[] = {
+        "",
+        "/",
+        "/24",
+        "localhost",
+        "192.0.2",
+        "192.0.2.256",
+        "192.0.2.1/33",
+        "192.0.2.1/",
+        "192.0.2.1/x",
+        "192.0.2.1/-1",
+        "192.0.2.1/24",
+        "192.0.2.1/24/8",
+        "2001:db8::/129",
+        "2001:db8::1/32",
+        "::1/",
+        "[::1]",
+        "fe80::1%eth0",
+        "192.0.2.0 /24",
+        "1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bb",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        struct address_block block;
+        struct error error = {""};
+
+        assert_int_equal(address_block_parse(texts[i], &block, &error), -EINVAL);
+        assert_string_not_equal(error.text, "");
+    }
+}
+
+static void says_where_a_block_begins(void **state)
+{
+    struct address_block block;
+    struct error error;
+
+    (void)state;
+    assert_int_equal(address_block_parse("192.0.2.77/26", &block, &error), -EINVAL);
+    assert_non_null(strstr(error.text, "'192.0.2.77/26'"));
+    assert_non_null(strstr(error.text, "192.0.2.64"));
+}
+
+static void reads_lists(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t count;
+    } lists[] = {
+        {"192.0.2.1", 1}, {"192.0.2.1,::1", 2},   {" 192.0.2.0/24 ,\t::1 , 2001:db8::/32,", 3}, {", ,", 0},
+        {"", 0},          {"::1 ::2 ::3 ::4", 4},
+    };
+    struct address_block *list = NULL;
+    struct error error;
+    size_t count;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(lists); i++) {
+        assert_int_equal(address_blocks_parse(lists[i].text, &list, &count, &error), 0);
+        assert_int_equal(count, lists[i].count);
+        free(list);
+    }
+    assert_int_equal(address_blocks_parse("192.0.2.1, nonsense, ::1", &list, &count, &error), -EINVAL);
+    assert_non_null(strstr(error.text, "'nonsense'"));
+}
+
+// An IPv6 caller commands a /64, an IPv4 one a single address.
+static void callers_are_told_apart(void **state)
+{
+    static const struct {
+        const char *address, *caller;
+    } rows[] = {
+        {"192.0.2.1", "192.0.2.1"},
+        {"2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"},
+        {"2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::"},
+        {"2001:db8:1:3::", "2001:db8:1:3::"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct address address = address_of(rows[i].address), caller = address_of_caller(&address);
+
+        assert_prints(&caller, rows[i].caller);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_form_for_both_families),
+        cmocka_unit_test(blocks_contain_what_they_say),
+        cmocka_unit_test(refuses_what_is_no_block),
+        cmocka_unit_test(says_where_a_block_begins),
+        cmocka_unit_test(reads_lists),
+        cmocka_unit_test(callers_are_told_apart),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
