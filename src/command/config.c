@@ -119,9 +119,10 @@ static int check_address_blocks(const char *text, struct error *error)
     size_t count;
     int r = address_blocks_parse(text, &blocks, &count, error);
 
-    if (r == 0)
-        free(blocks);
-    return r;
+    if (r < 0)
+        return r;
+    free(blocks);
+    return count > 0 ? 0 : error_set(error, EINVAL, "'%s' holds no address", text);
 }
 
 static int parse_value(const struct config_option *option, const char *text, uint64_t *ret_number)

@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,15 +43,18 @@ static int fail(struct reader *reader, const char *format, ...)
 // Space at the start of a line would make it a continuation of the line before, which nobody expects here.
 static void strip_indentation(char *line)
 {
-    memmove(line, line + strspn(line, " \t"), strlen(line + strspn(line, " \t")) + 1);
+    size_t indentation = strspn(line, " \t\r");
+
+    memmove(line, line + indentation, strlen(line + indentation) + 1);
 }
 
-// A line that inih cannot read is skipped by it without a word of its place.
+// A line that inih cannot read is skipped by it without a word of its place. One that begins with bytes that inih
+// passes over, such as a byte order mark, could hide a section from begin_section.
 static bool is_understood(const char *line)
 {
     if (line[0] == '[')
-        return strchr(line, ']') != NULL;
-    return strchr("\r\n;#", line[0]) || (line[0] != '=' && line[0] != ':' && strpbrk(line, "=:"));
+        return line[strcspn(line, "];")] == ']';
+    return strchr("\n;#", line[0]) || (isalpha((unsigned char)line[0]) && strpbrk(line, "=:"));
 }
 
 // inih's reader: fgets with the two services above.
@@ -141,8 +145,8 @@ static int take_key(struct reader *reader, const char *section, const char *key,
             continue;
         if (value->text && option->type != CONFIG_ADDRESS_BLOCKS)
             return fail(reader, "%s stands here twice in its section", key);
-        r = value->text ? lengthen(option, text, value, reader)
-                        : config_value_set(option, text, reader->line, value, reader->error);
+        r = value->text && *text ? lengthen(option, text, value, reader)
+                                 : config_value_set(option, text, reader->line, value, reader->error);
         if (r < 0) {
             error_wrap(reader->error, "%s:%u: [%s] %s", config->path, reader->line, section, key);
             reader->result = r;

@@ -241,9 +241,18 @@ def converse(port, context, *pieces, pause=0):
 
 
 def statuses(received):
-    """Of the answers in their order, without 100 Continue."""
-    found = [int(status) for status in re.findall(rb"(?m)^HTTP/1\.[01] (\d\d\d) ", received)]
-    return [status for status in found if status != 100]
+    """Of all answers in their order, without 100 Continue."""
+    found = []
+    while received:
+        head, _, received = received.partition(b"\r\n\r\n")
+        status = int(re.fullmatch(rb"HTTP/1\.1 (\d\d\d) .*", head.split(b"\r\n")[0])[1])
+        if status == 100:
+            continue
+        found.append(status)
+        length = int(re.search(rb"(?i)\r\ncontent-length: (\d+)", head)[1])
+        assert len(received) >= length
+        received = received[length:]
+    return found
 
 
 @pytest.fixture(scope="module")

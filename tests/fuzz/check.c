@@ -64,17 +64,14 @@ void check_answer(enum answer_code code, const char *detail)
 }
 
 // Who passed with a token has signed.
-static void check_signed(const struct callback *callback, const char *text)
+static void check_signed(const struct callback *callback, const struct query *query)
 {
     const struct callback_app *app = callback->app;
-    const struct query_value *sign, *request_time;
+    const struct query_value *sign = &query->values[QUERY_SIGN];
+    const struct query_value *request_time = &query->values[QUERY_REQUEST_TIME];
     char hex[SIGNATURE_HEX_LENGTH + 1];
     bool matches = false;
-    struct query query;
 
-    assert(query_read(callback->arena, text, &query) == 0);
-    sign = &query.values[QUERY_SIGN];
-    request_time = &query.values[QUERY_REQUEST_TIME];
     assert(sign->text && !sign->repeated && request_time->text && !request_time->repeated);
     for (size_t i = 0; i < app->token_count; i++) {
         assert(signature_compute(app->tokens[i], request_time->text, hex) == 0);
@@ -83,6 +80,19 @@ static void check_signed(const struct callback *callback, const char *text)
     assert(matches && callback->clock_skew_known);
     assert(callback->clock_skew_s >= -app->request_time_window_s &&
            callback->clock_skew_s <= app->request_time_window_s);
+}
+
+// Who passed has named the app and the command once each.
+static void check_passed(const struct callback *callback, const char *text)
+{
+    struct query query;
+
+    assert(query_read(callback->arena, text, &query) == 0);
+    assert(query.values[QUERY_SDK_APPID].text && !query.values[QUERY_SDK_APPID].repeated);
+    assert(strtoll(query.values[QUERY_SDK_APPID].text, NULL, 10) == callback->app->sdk_appid);
+    assert(!query.values[QUERY_CALLBACK_COMMAND].repeated);
+    if (callback->app->token_count > 0)
+        check_signed(callback, &query);
 }
 
 void check_after_query(const struct callback *callback, const struct callback_rules *rules, const char *query,
@@ -104,8 +114,8 @@ void check_after_query(const struct callback *callback, const struct callback_ru
     case CALLBACK_SET_ASIDE:
         abort(); // no body was read
     }
-    if (verdict != CALLBACK_REFUSE && callback->app->token_count > 0)
-        check_signed(callback, query);
+    if (verdict != CALLBACK_REFUSE)
+        check_passed(callback, query);
     check_answer(callback->answer, callback->detail);
 }
 
@@ -130,6 +140,14 @@ static bool was_mended(const struct destroyed_group *group)
     return !is_utf8(body, length) && !has_comment(body, length);
 }
 
+// A NUL, raw or escaped, where no comment and no escaped backslash leaves a doubt.
+static bool holds_nul(const char *body, size_t length)
+{
+    if (has_comment(body, length))
+        return false;
+    return memchr(body, '\0', length) || (contains(body, length, "\\u0000") && !contains(body, length, "\\\\"));
+}
+
 static void check_group(const struct destroyed_group *group, const char *body, size_t length)
 {
     const char *const texts[] = {group->group_id,         group->type, group->owner_account,
@@ -148,7 +166,7 @@ static void check_group(const struct destroyed_group *group, const char *body, s
     }
     assert(group->body == body && group->body_length == length);
     assert(group->keep_body || !was_mended(group));
-    assert(memchr(body, '\0', length) == NULL);
+    assert(!holds_nul(body, length));
 }
 
 void check_after_body(const struct callback *callback, const char *body, size_t length, enum callback_verdict verdict)

@@ -8,6 +8,8 @@ body | request) max_len=65536 ;;
 *) max_len=16384 ;;
 esac
 
+# Memory that was given back counts as in use for as long as the sanitizer keeps it.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-quarantine_size_mb=32}"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 set -- "$here/corpus/$name"

@@ -8,6 +8,7 @@
 
 #include "command/config.h"
 #include "fuzz.h"
+#include "imcallbackd/base/address.h"
 
 #define LINE_BYTES 198 // inih takes no longer ones
 
@@ -42,6 +43,35 @@ static void check_values(const struct config *config)
     assert(config->app_count > 0);
 }
 
+// A list of callers that turns out empty would let everybody in.
+static void check_allow_from(const struct config *config)
+{
+    struct address_block *blocks;
+    struct error error;
+    size_t count;
+
+    if (!config->callback_allow_from.text)
+        return;
+    assert(address_blocks_parse(config->callback_allow_from.text, &blocks, &count, &error) == 0);
+    assert(count > 0);
+    free(blocks);
+}
+
+// No section of an app was passed over.
+static void check_apps(const struct config *config, const char *text)
+{
+    size_t count = 0;
+
+    for (const char *at = strstr(text, "[app "); at; at = strstr(at + 1, "[app ")) {
+        const char *before = at;
+
+        while (before > text && strchr(" \t", before[-1]))
+            before--;
+        count += before == text || before[-1] == '\n';
+    }
+    assert(count == config->app_count);
+}
+
 // False for what the file's form cannot hold in the way in which it is printed: a list over several lines, which
 // becomes one, and a value that begins with ';', which is a comment behind a space.
 static bool is_printable(const char *text)
@@ -51,6 +81,12 @@ static bool is_printable(const char *text)
             return false;
     }
     return !strstr(text, " = ;");
+}
+
+static void tell_difference(const char *sentence)
+{
+    (void)sentence;
+    abort(); // the same file holds none
 }
 
 static void check_round_trip(const struct config *config)
@@ -64,6 +100,7 @@ static void check_round_trip(const struct config *config)
         assert(read_text(text.data, text.length, &copy, &error) == 0);
         assert(config_print(&copy, &again) == 0);
         assert(strcmp(text.data, again.data) == 0);
+        config_compare_fixed(config, &copy, tell_difference);
         config_finish(&copy);
     }
     buffer_finish(&text);
@@ -72,14 +109,19 @@ static void check_round_trip(const struct config *config)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    char *text = fuzz_copy(data, size);
     struct config config;
     struct error error;
 
     (void)setenv("CREDENTIALS_DIRECTORY", "/run/credentials", 1);
     if (read_text(data, size, &config, &error) == 0) {
         check_values(&config);
+        check_allow_from(&config);
+        if (strlen(text) == size)
+            check_apps(&config, text);
         check_round_trip(&config);
     }
     config_finish(&config);
+    free(text);
     return 0;
 }

@@ -37,6 +37,32 @@ static void takes_ten_thousand_members(void **state)
     buffer_finish(&body);
 }
 
+// 48 bytes are documented, which is no reason to refuse a longer id.
+static void takes_long_ids(void **state)
+{
+    static const size_t lengths[] = {48, 49, 500};
+    struct buffer body = {0};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(lengths); i++) {
+        struct fixture fixture;
+        char id[501];
+
+        memset(id, 'i', lengths[i]);
+        id[lengths[i]] = '\0';
+        quote(&body, "{" HEAD ",'GroupId':");
+        assert_int_equal(
+            buffer_print(&body, "\"%s\",\"Name\":\"%s\",\"MemberList\":[{\"Member_Account\":\"%s\"}]}", id, id, id), 0);
+        fixture_init(&fixture, ARENA_BYTES);
+        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD);
+        assert_string_equal(fixture.callback.group.group_id, id);
+        assert_string_equal(fixture.callback.group.name, id);
+        assert_string_equal(fixture.callback.group.members[0], id);
+        fixture_finish(&fixture);
+    }
+    buffer_finish(&body);
+}
+
 // Depth and number of values at their limits, through cJSON.
 static void limits_hold(void **state)
 {
@@ -191,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_ten_thousand_members),
+        cmocka_unit_test(takes_long_ids),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(memory_is_limited),
         cmocka_unit_test(memory_ends_anywhere),

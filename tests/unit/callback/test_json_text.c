@@ -65,6 +65,8 @@ static const struct row rows[] = {
     {TEXT("\"\\ude00\\ud83d\""), SOUND(false, true), "\"" FFFD FFFD "\""},
     {TEXT("\"\\ud800\\udbff\""), SOUND(false, true), "\"" FFFD FFFD "\""},
     {TEXT("\"\\ud7ff\\ue000\""), SOUND(false, false), NULL},
+    {TEXT("\"\\ud83dxude00\""), SOUND(false, true), "\"" FFFD "xude00\""},
+    {TEXT("\"\\ud809\""), SOUND(false, true), "\"" FFFD "\""},
     {TEXT("\"\\ud800\\udc00\""), SOUND(false, false), NULL},
     {TEXT("\"\\udc00\""), SOUND(false, true), "\"" FFFD "\""},
     {TEXT("\"\\udfff\""), SOUND(false, true), "\"" FFFD "\""},
@@ -101,6 +103,7 @@ static const struct row rows[] = {
     {TEXT("\"\\u00`0\""), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},
     {TEXT("\"\\u123\""), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},
     {TEXT("\"\\u12"), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},
+    {TEXT("\"\\u"), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},
     {TEXT("\"\\ud83d\\uzzzz\""), FAULT(JSON_TEXT_BAD_ESCAPE, 7), NULL},
     {TEXT("\"\\x\\\x7f\\\xc3\xa4\""), SOUND(false, false), NULL},
 
@@ -109,6 +112,7 @@ static const struct row rows[] = {
     {TEXT("{\"a\":\"b"), FAULT(JSON_TEXT_UNTERMINATED, 5), NULL},
     {TEXT("\"a\\\""), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
     {TEXT("\"a\\"), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
+    {TEXT("\"\\u0041"), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
 };
 
 // The text in memory of exactly its length, so that a sanitizer sees each byte that is read beyond.
