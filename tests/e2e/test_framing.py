@@ -101,7 +101,7 @@ HOSTILE = {
 
     # Header values
     "value with NUL": sized("X: a\0b"),
-    "length with NUL": post("Content-Length: LENGTH\0"),
+    "length with NUL": post("Content-Length: LENGTH\0\r\nX: y"),
     "length with NUL and more behind": post("Content-Length: LENGTH\x000"),
     "coding with NUL": post("Transfer-Encoding: chunked\0x", body=ALL_CHUNKS),
     "value with a bare CR": sized("X: a\rb"),
@@ -273,3 +273,21 @@ def test_hostile(one, number):
     assert answers == [] or len(answers) == 1 and 400 <= answers[0] < 600, received
     assert seconds < REQUEST_TIMEOUT + GRACE
     assert one.sql(f"SELECT group_id FROM destroyed_group WHERE group_id IN ('front-{number}', 'smuggled-{number}')") == []
+
+
+# What libmicrohttpd 0.9.75 hides without a trace, and why it does no harm.
+HARMLESS = {
+    # A NUL at the very end of the last header: the value in front of it is the only one that there is.
+    "last header with NUL at its end": post("Content-Length: LENGTH\0"),
+    # Extensions of a chunk and trailers are passed over, as RFC 9112 (7.1.1, 7.1.2) lets a recipient do.
+    "chunk extension": chunked("HEXLENGTH;name=value\r\nBODY\r\n0\r\n\r\n"),
+    "trailer": chunked("HEXLENGTH\r\nBODY\r\n0\r\nX-Trailer: value\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("number", range(len(HARMLESS)), ids=list(HARMLESS))
+def test_harmless(one, number):
+    template = list(HARMLESS.values())[number]
+    received, _ = converse(one.port, one.tls_context(), fill(template, number, "harmless", behind=False))
+    assert statuses(received) == [200], received
+    assert one.sql(f"SELECT group_id FROM destroyed_group WHERE group_id = 'harmless-{number}'") != []
