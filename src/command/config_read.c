@@ -48,12 +48,20 @@ static void strip_indentation(char *line)
     memmove(line, line + indentation, strlen(line + indentation) + 1);
 }
 
+// inih would pass over what stands behind the section on its line, a key for instance.
+static bool is_section(const char *line)
+{
+    const char *end = line + strcspn(line, "];");
+
+    return *end == ']' && strchr("\n;#", end[1 + strspn(end + 1, " \t\r")]);
+}
+
 // A line that inih cannot read is skipped by it without a word of its place. One that begins with bytes that inih
 // passes over, such as a byte order mark, could hide a section from begin_section.
 static bool is_understood(const char *line)
 {
     if (line[0] == '[')
-        return line[strcspn(line, "];")] == ']';
+        return is_section(line);
     return strchr("\n;#", line[0]) || (isalpha((unsigned char)line[0]) && strpbrk(line, "=:"));
 }
 

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -18,6 +19,13 @@
 // How often a drain looks whether a connection has become idle.
 #define DRAIN_LOOK_MS 10
 
+// From 1.0 on the library can be told to be strict about heads; before, see layout.h.
+#if MHD_VERSION >= 0x01000000
+#define CLIENT_DISCIPLINE MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
+#else
+#define CLIENT_DISCIPLINE
+#endif
+
 struct http_loop {
     struct http_server *server;
     struct MHD_Daemon *daemon;
@@ -25,7 +33,7 @@ struct http_loop {
     int event_fd; // the inbox has something
     pthread_t thread;
     struct http_connections connections; // this and what follows is the loop's thread's alone
-    struct http_connection *arriving;    // is being handed to MHD
+    struct http_connection *arriving;    // handed to MHD, which has not begun them; linked by next
     struct http_connection *speaker;     // whose bytes MHD is looking at
     struct http_limits limits;
     int64_t now_ms;               // of this turn
@@ -40,21 +48,44 @@ struct http_loop {
     atomic_bool wake_wanted;
 };
 
+// Takes the connection with this descriptor out of those that MHD has not begun yet; NULL when there is none.
+static struct http_connection *take_arriving(struct http_loop *loop, int fd)
+{
+    for (struct http_connection **link = &loop->arriving; *link; link = &(*link)->next) {
+        struct http_connection *connection = *link;
+
+        if (connection->fd != fd)
+            continue;
+        *link = connection->next;
+        connection->next = NULL;
+        return connection;
+    }
+    return NULL;
+}
+
+static void forget(struct http_loop *loop, struct http_connection *connection)
+{
+    if (!connection)
+        return;
+    loop->connection_count--;
+    http_connection_free(connection);
+}
+
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
                           enum MHD_ConnectionNotificationCode what)
 {
     struct http_loop *loop = context;
-    struct http_connection *connection = what == MHD_CONNECTION_NOTIFY_STARTED ? loop->arriving : *socket_context;
+    struct http_connection *connection = *socket_context;
 
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         http_connections_remove(&loop->connections, connection);
         if (loop->speaker == connection)
             loop->speaker = NULL;
-        loop->connection_count--;
-        http_connection_free(connection);
+        forget(loop, connection);
         return;
     }
-    loop->arriving = NULL;
+    connection = take_arriving(loop, MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+    assert(connection);
     *socket_context = connection;
     http_connections_add(&loop->connections, connection, loop->now_ms);
     if (!tls_session_begin(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session, connection))
@@ -86,7 +117,7 @@ static void on_log(void *context, const char *format, va_list arguments)
     struct buffer text = {0};
 
     // 0.9.75 answers a malformed Content-Length by itself, and goes on to answer it a second time.
-    if (strstr(format, "Content-Length") && loop->speaker)
+    if (http_library_is_old() && strstr(format, "Content-Length") && loop->speaker)
         (void)shutdown(loop->speaker->fd, SHUT_RDWR);
     if (buffer_print_list(&text, format, arguments) == 0) {
         if (text.length > 0 && text.data[text.length - 1] == '\n')
@@ -114,7 +145,7 @@ static struct MHD_Daemon *start_daemon(struct http_loop *loop)
         on_certificate, MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_URI_LOG_CALLBACK,
         http_request_on_target, server, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
         http_request_on_over, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, loop, MHD_OPTION_CONNECTION_LIMIT,
-        1U << 30, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY_BYTES, MHD_OPTION_END);
+        1U << 30, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY_BYTES, CLIENT_DISCIPLINE MHD_OPTION_END);
 }
 
 // Sheds another connection for one that came when a limit was reached.
@@ -133,18 +164,16 @@ static void take_arrivals(struct http_loop *loop, struct http_connection *arriva
         struct http_connection *connection = arrivals;
 
         arrivals = connection->next;
-        connection->next = NULL;
         if (connection->limit_reached != HTTP_LIMIT_NONE)
             make_room(loop, connection);
+        // One that still waits with this descriptor was closed by MHD before it began, as from 1.0 on it can be.
+        forget(loop, take_arriving(loop, connection->fd));
+        connection->next = loop->arriving;
         loop->arriving = connection;
         // On failure MHD has closed the descriptor; the connection is still ours unless MHD has told of its end.
         if (MHD_add_connection(loop->daemon, connection->fd, (struct sockaddr *)&connection->socket_address,
-                               connection->socket_address_length) != MHD_YES &&
-            loop->arriving) {
-            loop->connection_count--;
-            http_connection_free(connection);
-        }
-        loop->arriving = NULL;
+                               connection->socket_address_length) != MHD_YES)
+            forget(loop, take_arriving(loop, connection->fd));
     }
 }
 
@@ -248,6 +277,8 @@ void http_loop_destroy(struct http_loop *loop)
         return;
     if (loop->daemon)
         MHD_stop_daemon(loop->daemon);
+    while (loop->arriving)
+        forget(loop, take_arriving(loop, loop->arriving->fd));
     if (loop->epoll_fd >= 0)
         close(loop->epoll_fd);
     if (loop->event_fd >= 0)

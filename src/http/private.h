@@ -84,6 +84,7 @@ int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_a
 void http_acceptor_stop(struct http_acceptor *acceptor);
 
 // request.c: MHD's callbacks for requests.
+bool http_library_is_old(void); // before 1.0, with faults in how it reads heads
 void *http_request_on_target(void *server, const char *target, struct MHD_Connection *mhd);
 enum MHD_Result http_request_on_data(void *server, struct MHD_Connection *mhd, const char *url, const char *method,
                                      const char *version, const char *data, size_t *length, void **exchange);

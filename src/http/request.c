@@ -64,8 +64,7 @@ static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
-// Whether this libmicrohttpd leaves a head where it came; see layout.h.
-static bool heads_lie_in_place(void)
+bool http_library_is_old(void)
 {
     return strncmp(MHD_get_version(), "0.", 2) == 0;
 }
@@ -79,7 +78,7 @@ static enum http_refusal judge_head(const struct http_server *server, struct htt
 
     layout_begin(&layout, method, url, strlen(exchange->target), version);
     (void)MHD_get_connection_values_n(exchange->mhd, MHD_HEADER_KIND, on_header, &(struct head){framing, &layout});
-    if (heads_lie_in_place() && layout_finish(&layout) && !framing->fault)
+    if (http_library_is_old() && layout_finish(&layout) && !framing->fault)
         framing->fault = "The head has NUL bytes, folded lines, bare line ends or spaces too many.";
     if (framing_finish(framing, method, exchange->target, version))
         return HTTP_REFUSE_FRAMING;

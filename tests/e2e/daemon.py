@@ -312,6 +312,19 @@ class Daemon:
 
     # What is on disk
 
+    @contextlib.contextmanager
+    def locked(self):
+        """Nothing is committed meanwhile: the sqlite3 shell has the database's write lock."""
+        with subprocess.Popen(["sqlite3", self.database], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True) as shell:
+            shell.stdin.write(".bail on\n.timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'locked';\n")
+            shell.stdin.flush()
+            assert shell.stdout.readline() == "locked\n"
+            try:
+                yield
+            finally:
+                shell.communicate("ROLLBACK;\n")
+
     def sql(self, query):
         """Rows as dictionaries, read by the sqlite3 shell as an operator would."""
         done = run("sqlite3", "-readonly", "-json", "-cmd", ".timeout 5000", self.database, query)

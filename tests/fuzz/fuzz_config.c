@@ -57,17 +57,20 @@ static void check_allow_from(const struct config *config)
     free(blocks);
 }
 
-// No section of an app was passed over.
+// No section of an app was passed over, and nothing that stands behind it on its line.
 static void check_apps(const struct config *config, const char *text)
 {
     size_t count = 0;
 
     for (const char *at = strstr(text, "[app "); at; at = strstr(at + 1, "[app ")) {
-        const char *before = at;
+        const char *before = at, *behind = strchr(at, ']');
 
-        while (before > text && strchr(" \t", before[-1]))
+        while (before > text && strchr(" \t\r", before[-1]))
             before--;
-        count += before == text || before[-1] == '\n';
+        if (before > text && before[-1] != '\n')
+            continue;
+        assert(behind && strchr("\n;#", behind[1 + strspn(behind + 1, " \t\r")]));
+        count++;
     }
     assert(count == config->app_count);
 }

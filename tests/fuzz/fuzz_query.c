@@ -1,4 +1,4 @@
-// The input is what stands behind '?' in the target, up to the first NUL.
+// The input is what stands behind '?' in the target, up to the first NUL. It also goes into an answer, as it is.
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_values(text);
     read_query(text, false);
     read_query(text, true);
+    check_answer(ANSWER_COMMAND_NOT_HANDLED, text);
     free(text);
     return 0;
 }

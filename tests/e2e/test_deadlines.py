@@ -1,0 +1,286 @@
+"""Each phase of a request ends in time, however it drips; idle connections live long; nobody waits for the slow ones."""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import ssl
+import time
+
+import pytest
+
+import daemon
+
+REQUEST_TIMEOUT = 1  # seconds, as configured below
+IDLE_TIMEOUT = 2
+GRACE = 1  # what the contract gives, and slow machines need
+DRIP = 0.3
+SETTINGS = {"limits": {"request_timeout": f"{REQUEST_TIMEOUT}s", "idle_timeout": f"{IDLE_TIMEOUT}s"}}
+OTHER_COMMAND = "Group.CallbackAfterSendMsg"
+
+
+@pytest.fixture(scope="module")
+def one():
+    made = daemon.Daemon(SETTINGS | {"callback": {"other_commands": "acknowledge"}})
+    try:
+        yield made.start()
+        made.stop()
+    finally:
+        made.destroy()
+
+
+class Wire:
+    """A TLS connection whose encrypted bytes are in the test's own hands."""
+
+    def __init__(self, one):
+        self.plain = socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = one.tls_context().wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def encrypted(self, action, *arguments):
+        """What the client has to send for an action, as far as it gets without an answer."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            action(*arguments)
+        return self.outgoing.read()
+
+    def shake_hands(self):
+        hello = self.encrypted(self.tls.do_handshake)
+        while hello:
+            self.plain.sendall(hello)
+            self.incoming.write(self.plain.recv(65536))
+            hello = self.encrypted(self.tls.do_handshake)
+            if self.tls.version() and hello:
+                self.plain.sendall(hello)
+                return self
+        raise AssertionError("no handshake")
+
+
+def seconds_until_end(connection, pieces, interval=DRIP):
+    """Sends a piece each interval; returns how long after the first the server ended the connection."""
+    begun = time.monotonic()
+    connection.settimeout(interval)
+    pieces = iter(pieces)
+    while time.monotonic() < begun + 10:
+        try:
+            if piece := next(pieces, None):
+                connection.send(piece)
+            while connection.recv(65536):
+                pass
+            break
+        except TimeoutError:
+            continue
+        except (ConnectionError, ssl.SSLError):
+            break
+    return time.monotonic() - begun
+
+
+def single_bytes(data):
+    return (data[i:i + 1] for i in range(len(data)))
+
+
+def check_cut_in_time(seconds, timeout=REQUEST_TIMEOUT):
+    print(f"cut after {seconds:.2f} s")
+    assert timeout - 0.1 <= seconds < timeout + GRACE
+
+
+# Dripping and silence
+
+def test_silence_before_the_handshake(one):
+    with socket.create_connection(("127.0.0.1", one.port)) as plain:
+        check_cut_in_time(seconds_until_end(plain, []))
+
+
+def test_handshake_that_drips(one):
+    wire = Wire(one)
+    with wire.plain as plain:
+        check_cut_in_time(seconds_until_end(plain, single_bytes(wire.encrypted(wire.tls.do_handshake))))
+
+
+def test_handshake_that_stops_half_way(one):
+    wire = Wire(one)
+    with wire.plain as plain:
+        check_cut_in_time(seconds_until_end(plain, [wire.encrypted(wire.tls.do_handshake)]))
+
+
+def test_head_that_drips(one):
+    with one.connect() as connection:
+        check_cut_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
+
+
+def test_head_of_a_second_request_that_drips(one):
+    with one.connect() as connection:
+        connection.send(daemon.request(daemon.event()))
+        assert connection.read_answer().status == 200
+        check_cut_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
+
+
+def test_empty_lines_that_drip(one):
+    """They come before a request line, so no request begins with them."""
+    with one.connect() as connection:
+        check_cut_in_time(seconds_until_end(connection.tls, [b"\r\n"] * 100))
+
+
+def test_tls_record_that_drips(one):
+    wire = Wire(one).shake_hands()
+    with wire.plain as plain:
+        record = wire.encrypted(wire.tls.write, daemon.request(daemon.event()))
+        check_cut_in_time(seconds_until_end(plain, single_bytes(record)))
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 5000", "Transfer-Encoding: chunked"])
+def test_body_that_drips(one, framing):
+    head = f"POST /?{daemon.query_string()} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode()
+    body = [b"1\r\n \r\n" if "chunked" in framing else b" "] * 100
+    with one.connect() as connection:
+        check_cut_in_time(seconds_until_end(connection.tls, [head, *body]))
+
+
+def test_refused_body_that_drips(one):
+    """It is read to its end so that the caller sees the answer, but no longer than any other."""
+    head = b"POST /elsewhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n"
+    with one.connect() as connection:
+        check_cut_in_time(seconds_until_end(connection.tls, [head, *[b" "] * 100]))
+
+
+def test_answers_that_are_not_read(one):
+    """The kernel takes in some megabytes of answers; then the server cannot go on, and its time runs."""
+    stream = daemon.request(b"{}", daemon.query_string(CallbackCommand=OTHER_COMMAND)) * 100
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.connect(("127.0.0.1", one.port))
+        with one.tls_context().wrap_socket(plain, server_hostname="localhost") as tls:
+            tls.settimeout(REQUEST_TIMEOUT + GRACE + 5)
+            sent = 0
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                while True:
+                    begun = time.monotonic()
+                    tls.sendall(stream)
+                    sent += 1
+            seconds = time.monotonic() - begun
+    print(f"stalled after {sent * 100} requests, cut after {seconds:.2f} s")
+    assert seconds < REQUEST_TIMEOUT + GRACE
+
+
+# Honest, slow and idle
+
+def test_slow_but_in_time(one):
+    """Head and body have their time each."""
+    request = daemon.request(daemon.event(GroupId="slow"))
+    head, _, body = request.partition(b"\r\n\r\n")
+    pause = REQUEST_TIMEOUT * 0.7 / 2
+    begun = time.monotonic()
+    with one.connect() as connection:
+        for piece in (head[:10], head[10:50], head[50:] + b"\r\n\r\n", body[:10], body[10:50], body[50:]):
+            connection.send(piece)
+            time.sleep(pause)
+        assert connection.read_answer().status == 200
+    assert time.monotonic() - begun > REQUEST_TIMEOUT * 1.5
+    assert len(one.groups("slow")) == 1
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+def test_idle_connection(one, requests):
+    """It outlives request_timeout and ends at idle_timeout, in the way that TLS has for it."""
+    with socket.create_connection(("127.0.0.1", one.port)) as plain, one.tls_context().wrap_socket(
+            plain, server_hostname="localhost", suppress_ragged_eofs=False) as tls:
+        tls.settimeout(IDLE_TIMEOUT + GRACE + 5)
+        for _ in range(requests):
+            tls.sendall(daemon.request(daemon.event()))
+            assert tls.recv(65536).startswith(b"HTTP/1.1 200 ")
+            while not tls.recv(65536).endswith(b"}"):  # head and body are two records
+                pass
+        begun = time.monotonic()
+        assert tls.recv(65536) == b""  # close_notify; without it this would fail
+        check_cut_in_time(time.monotonic() - begun, IDLE_TIMEOUT)
+
+
+def test_idle_time_begins_anew_with_each_request(one):
+    with one.connect() as connection:
+        for _ in range(3):
+            connection.send(daemon.request(daemon.event()))
+            assert connection.read_answer().status == 200
+            time.sleep(IDLE_TIMEOUT * 0.6)
+
+
+def test_request_that_comes_at_the_end_of_idle_time(make_daemon):
+    """What is in the kernel's hands when the connection is ended for its idleness is still answered."""
+    one = make_daemon(SETTINGS).start()
+    with one.connect() as connection:
+        connection.send(daemon.request(daemon.event(GroupId="first")))
+        assert connection.read_answer().status == 200
+        one.process.send_signal(signal.SIGSTOP)
+        connection.send(daemon.request(daemon.event(GroupId="second")))
+        time.sleep(IDLE_TIMEOUT * 1.2)
+        one.process.send_signal(signal.SIGCONT)
+        assert connection.read_answer().status == 200
+    assert one.group_ids() == ["first", "second"]
+
+
+# Many
+
+def open_files(one):
+    return len(os.listdir(f"/proc/{one.process.pid}/fd"))
+
+
+def allow_open_files(count):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def test_thousands_that_say_nothing(make_daemon):
+    count = 2000
+    allow_open_files(count + 100)
+    one = make_daemon({"limits": SETTINGS["limits"] | {"connections_per_address": count * 2}}).start()
+    with one.connect() as connection, contextlib.ExitStack() as silent:
+        connection.send(daemon.request(daemon.event()))
+        assert connection.read_answer().status == 200
+        before = open_files(one)
+        slowest, most = 0, 0
+        for i in range(count):
+            silent.enter_context(socket.create_connection(("127.0.0.1", one.port)))
+            if i % 50 == 0:
+                begun = time.monotonic()
+                connection.send(daemon.request(daemon.event(GroupId=f"between-{i}")))
+                assert connection.read_answer().status == 200
+                slowest = max(slowest, time.monotonic() - begun)
+                most = max(most, open_files(one))
+        begun = time.monotonic()
+        daemon.eventually(lambda: open_files(one) <= before, "the descriptors that were there before",
+                          REQUEST_TIMEOUT + GRACE)
+        print(f"{most} descriptors at the most, {open_files(one)} after {time.monotonic() - begun:.2f} s; "
+              f"slowest callback {slowest * 1000:.0f} ms")
+    assert most > before + count / 10
+    assert slowest < 1
+    assert len(one.group_ids("between-")) == count / 50
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_suspend_storm(make_daemon, threads):
+    """Hundreds wait for the disk; nobody else does, and none of them is forgotten."""
+    count = 500
+    allow_open_files(count + 100)
+    one = make_daemon(SETTINGS | {"listen": {"threads": threads}}).start()
+    other = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(one.connect()) for _ in range(count)]
+        others = [stack.enter_context(one.connect()) for _ in range(50)]
+        with one.locked():
+            begun = time.monotonic()
+            slowest = 0
+            for i, connection in enumerate(waiting):
+                connection.send(daemon.request(daemon.event(GroupId=f"storm-{i}")))
+                if i % (count // len(others)) == 0:
+                    asked = time.monotonic()
+                    others[i * len(others) // count].send(other)
+                    assert others[i * len(others) // count].read_answer().status == 405
+                    slowest = max(slowest, time.monotonic() - asked)
+            # They are held, which has no deadline of its own.
+            time.sleep(max(0, begun + REQUEST_TIMEOUT * 1.5 - time.monotonic()))
+            assert one.group_ids() == []
+        released = time.monotonic()
+        assert all(connection.read_answer().status == 200 for connection in waiting)
+        print(f"slowest other {slowest * 1000:.1f} ms; all answered {time.monotonic() - released:.2f} s after the lock")
+    assert slowest < 1
+    assert sorted(one.group_ids()) == sorted(f"storm-{i}" for i in range(count))
