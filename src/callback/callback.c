@@ -52,7 +52,7 @@ static enum answer_code check_request_time(struct callback *callback, const stru
     if (request_time->malformed || length > REQUEST_TIME_MAX_DIGITS ||
         parse_decimal(request_time->text, length, UINT64_MAX, &seconds) < 0)
         return ANSWER_REQUEST_TIME_MALFORMED;
-    callback->clock_skew_known = true;
+
     callback->clock_skew_s = (int64_t)seconds - callback->received_at_ms / 1000;
     return ANSWER_OK;
 }
@@ -86,6 +86,7 @@ static enum answer_code check_signature(struct callback *callback, const struct 
         matches |= signature_matches(app->tokens[i], request_time->text, sign->text);
     if (!matches)
         return ANSWER_SIGN_WRONG;
+    callback->clock_skew_known = true;
     if (callback->clock_skew_s > app->request_time_window_s || callback->clock_skew_s < -app->request_time_window_s) {
         (void)snprintf(callback->detail, sizeof callback->detail, "RequestTime is %" PRId64 " s %s.",
                        callback->clock_skew_s < 0 ? -callback->clock_skew_s : callback->clock_skew_s,

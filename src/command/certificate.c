@@ -126,6 +126,10 @@ static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, 
     written = PEM_write_X509(certificate_file, certificate) == 1 && written;
     written = fclose(key_file) == 0 && written;
     written = fclose(certificate_file) == 0 && written;
+    if (!written) {
+        remove_file(directory, "key.pem");
+        remove_file(directory, "certificate.pem");
+    }
     return written ? 0 : error_set(error, EIO, "cannot write certificate.pem and key.pem in %s", directory);
 }
 

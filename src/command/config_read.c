@@ -60,9 +60,17 @@ static bool is_section(const char *line)
 // passes over, such as a byte order mark, could hide a section from begin_section.
 static bool is_understood(const char *line)
 {
+    if (strchr("\n;#", line[0]))
+        return true; // nothing but a comment, at the most
     if (line[0] == '[')
         return is_section(line);
-    return strchr("\n;#", line[0]) || (isalpha((unsigned char)line[0]) && strpbrk(line, "=:"));
+    for (const char *at = line; *at; at++) {
+        if (*at == '=' || *at == ':')
+            return isalpha((unsigned char)line[0]);
+        if (*at == ';' && at > line && isspace((unsigned char)at[-1]))
+            break; // the rest is a comment
+    }
+    return false;
 }
 
 // inih's reader: fgets with the two services above.

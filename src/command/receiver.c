@@ -15,6 +15,7 @@ struct receiver {
     pthread_mutex_t lock; // guards settings
     struct settings *settings;
     struct log_limit refusals[ANSWER_KINDS];
+    struct log_limit conflicts, set_asides;
     struct store *store;
     struct http_server *server;
     struct http_handler handler;
@@ -156,13 +157,17 @@ static void on_refused(void *context, enum http_refusal why, const char *remote_
 // An event that is refused in the end may never come again: its last place is the log.
 static void log_lost(const struct call *call)
 {
-    log_crit("not recorded: a callback of app %" PRId64 " from %s: %s", call->callback.app->sdk_appid,
-             call->callback.remote_address, buffer_text(&call->request->body));
+    const struct destroyed_group *group = &call->callback.group;
+
+    log_crit("not recorded: a callback of app %" PRId64 " from %s at %" PRId64 " ms, ClientIP %s, OptPlatform %s: %s",
+             group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform,
+             buffer_text(&call->request->body));
 }
 
 static struct http_answer *answer_committed(struct receiver *receiver, const struct call *call)
 {
     const struct callback *callback = &call->callback;
+    unsigned int left_out;
 
     switch (call->commit.result) {
     case COMMIT_FAILED:
@@ -171,8 +176,10 @@ static struct http_answer *answer_committed(struct receiver *receiver, const str
         return receiver->unavailable;
     case COMMIT_CONFLICT:
         receiver->conflict_count++;
-        log_warning("the group '%s' of app %" PRId64 " came again with other content; see rejected_callback",
-                    callback->group.group_id, callback->app->sdk_appid);
+        if (log_limit_passes(&receiver->conflicts, &left_out))
+            log_warning("the group '%s' of app %" PRId64
+                        " came again with other content, and %u others since this was last told; see rejected_callback",
+                        callback->group.group_id, callback->app->sdk_appid, left_out);
         return receiver->recorded;
     case COMMIT_REPEATED:
         receiver->repeated_count++;
@@ -185,8 +192,11 @@ static struct http_answer *answer_committed(struct receiver *receiver, const str
         return receiver->recorded;
     }
     receiver->set_aside_count++;
-    log_warning("not understood, see rejected_callback: a callback of app %" PRId64 " from %s: %s",
-                callback->app->sdk_appid, callback->remote_address, callback->rejected.reason);
+    if (log_limit_passes(&receiver->set_asides, &left_out))
+        log_warning(
+            "not understood, and %u others since this was last told, see rejected_callback: a callback of app %" PRId64
+            " from %s: %s",
+            left_out, callback->app->sdk_appid, callback->remote_address, callback->rejected.reason);
     return make_answer(callback->answer, callback->detail, HTTP_ANSWER_ONCE);
 }
 

@@ -17,8 +17,8 @@
 
 #include <systemd/sd-daemon.h>
 
-// systemd gets an answer within 10 s of SIGTERM; what is left is for the last checkpoint.
-#define DRAIN_TIMEOUT_MS 8000
+// Of the 10 s in which SIGTERM ends the daemon; the rest is for a batch that waits for a lock, and the last checkpoint.
+#define DRAIN_TIMEOUT_MS 3500
 #define MAX_LISTEN_FDS   16
 #define OTHER_FILES      64 // what is open besides connections
 
@@ -93,6 +93,8 @@ static int start_listeners(struct service *service, struct error *error)
     int passed = sd_listen_fds(1);
     int r = 0;
 
+    if (passed < 0)
+        return error_set(error, -passed, "the sockets that systemd passed cannot be used: %s", strerror(-passed));
     if (passed > MAX_LISTEN_FDS)
         return error_set(error, EINVAL, "systemd passed %d sockets; %d are the most", passed, MAX_LISTEN_FDS);
     for (int i = 0; i < passed && r == 0; i++) {
@@ -156,6 +158,8 @@ static int start_store(struct service *service, struct error *error)
 static void stop_store(struct service *service)
 {
     store_close(service->store);
+    if (service->store)
+        receiver_log_totals(service->receiver); // every answer is given now
 }
 
 static int create_server(struct service *service, struct error *error)
@@ -229,6 +233,7 @@ static void reload(struct service *service)
         use_log_settings(&next->config);
         config_compare_fixed(&old->config, &next->config, warn);
         settings_warn(next, clock_realtime_ms(), warn);
+        warn_of_limits(next);
         service->settings = next;
         settings_unref(old);
         log_info("the configuration is reloaded");
@@ -277,7 +282,7 @@ static void run(struct service *service, const sigset_t *signals)
     cut_off = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
     if (cut_off > 0)
         log_warning("%u connections did not end in time", cut_off);
-    receiver_log_totals(service->receiver);
+    store_hurry(service->store);
 }
 
 int command_serve(int argc, char **argv)

@@ -10,6 +10,7 @@
 
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/log_limit.h"
+#include "imcallbackd/http/identity.h"
 #include "private.h"
 
 #define ACCEPTS_PER_WAKE  64  // then the loops are woken, so that the first of a crowd need not wait for the last
@@ -46,10 +47,11 @@ static enum http_refusal admit(struct http_server *server, struct http_connectio
 {
     struct address caller = address_of_caller(&connection->address);
     const struct http_limits *limits = &server->limits;
-    bool allowed = limits->allow_from_count == 0;
+    bool allowed;
     unsigned int all = server->connections + 1, of_caller = 0;
 
     pthread_mutex_lock(&server->lock);
+    allowed = limits->allow_from_count == 0;
     for (size_t i = 0; i < limits->allow_from_count && !allowed; i++)
         allowed = address_block_contains(&limits->allow_from[i], &connection->address);
     if (allowed && all <= with_spare(limits->connections))

@@ -74,6 +74,7 @@ static void end(struct http_connection *connection)
     if (connection->ending)
         return;
     connection->ending = true;
+    connection->reading_ended = true;
     (void)shutdown(connection->fd, connection->stage == HTTP_STAGE_IDLE ? SHUT_RD : SHUT_RDWR);
 }
 

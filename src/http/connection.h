@@ -10,12 +10,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "identity.h"
 #include "imcallbackd/base/address.h"
 #include "imcallbackd/http/server.h"
 
 struct http_loop;
-struct http_exchange;
 
 enum http_stage {
     HTTP_STAGE_HANDSHAKE,
@@ -41,13 +39,13 @@ struct http_connection {
     socklen_t socket_address_length;
     struct address address;
     char remote_address[ADDRESS_TEXT_BYTES];
-    struct http_exchange *exchange; // the request that is being received or answered; NULL between two
 
     enum http_stage stage;
     int64_t since_ms;              // when the stage began
     enum http_limit limit_reached; // when it came, and nobody could be shed: only verified calls are taken on it
     bool proven;                   // a verified call came on it
     bool ending;                   // was shut down; MHD will see it
+    bool reading_ended;            // for good; what is read already is still answered
     struct http_connection *previous, *next; // in its list; in the inbox of a loop, next alone
 };
 
@@ -70,8 +68,8 @@ void http_connections_enter(struct http_connections *connections, struct http_co
 // Ends what is over time. Returns how long until the next one is, in ms; -1 when there is none.
 int http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms);
 
-// Ends the connection that has proven least and idled longest, to make room for another; of one caller's when `caller`
-// is given. False when each is in the middle of something that may still come to a callback.
+// Ends the connection of this loop that has proven least and idled longest, to make room for another; of one caller's
+// when `caller` is given. False when each is in the middle of something that may still come to a callback.
 bool http_connections_shed(struct http_connections *connections, const struct address *caller, int64_t now_ms);
 
 // Ends all that are between two requests.

@@ -10,7 +10,7 @@
 // Zeroed before the first header.
 struct framing {
     const char *fault; // what is wrong, one English sentence; NULL for nothing yet
-    unsigned int hosts, lengths, codings, encodings;
+    unsigned int hosts, lengths, codings;
     uint64_t length; // with lengths == 1; UINT64_MAX when it is larger than any number that fits
     bool encoded;    // a Content-Encoding other than identity
     bool expects;    // the caller waits for 100 Continue

@@ -74,13 +74,15 @@ int listen_open(const char *address_text, unsigned int port, int *ret_fd, struct
 
 int listen_adopt(int fd, struct error *error)
 {
-    int type = 0, listening = 0, flags;
-    socklen_t type_length = sizeof type, listening_length = sizeof listening;
+    int type = 0, family = 0, listening = 0, flags;
+    socklen_t type_length = sizeof type, family_length = sizeof family, listening_length = sizeof listening;
 
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_STREAM ||
+        getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &family_length) < 0 ||
+        (family != AF_INET && family != AF_INET6) ||
         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &listening_length) < 0 || !listening)
         return error_set(error, EINVAL,
-                         "descriptor %d, passed by systemd, is no listening stream socket; use ListenStream= and "
+                         "descriptor %d, passed by systemd, is no listening TCP socket; use ListenStream= and "
                          "Accept=no in the socket unit",
                          fd);
     flags = fcntl(fd, F_GETFL);

@@ -18,6 +18,7 @@
 #define CONNECTION_MEMORY_BYTES ((size_t)16 << 10)
 // How often a drain looks whether a connection has become idle.
 #define DRAIN_LOOK_MS 10
+#define LAST_TURNS    4
 
 // From 1.0 on the library can be told to be strict about heads; before, see layout.h.
 #if MHD_VERSION >= 0x01000000
@@ -34,7 +35,7 @@ struct http_loop {
     pthread_t thread;
     struct http_connections connections; // this and what follows is the loop's thread's alone
     struct http_connection *arriving;    // handed to MHD, which has not begun them; linked by next
-    struct http_connection *speaker;     // whose bytes MHD is looking at
+    bool length_fault;                   // an old MHD is about to answer a malformed Content-Length; see push in tls.c
     struct http_limits limits;
     int64_t now_ms;               // of this turn
     unsigned int pending;         // exchanges that the handler has to complete
@@ -79,8 +80,6 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
 
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         http_connections_remove(&loop->connections, connection);
-        if (loop->speaker == connection)
-            loop->speaker = NULL;
         forget(loop, connection);
         return;
     }
@@ -116,9 +115,8 @@ static void on_log(void *context, const char *format, va_list arguments)
     struct http_loop *loop = context;
     struct buffer text = {0};
 
-    // 0.9.75 answers a malformed Content-Length by itself, and goes on to answer it a second time.
-    if (http_library_is_old() && strstr(format, "Content-Length") && loop->speaker)
-        (void)shutdown(loop->speaker->fd, SHUT_RDWR);
+    if (http_library_is_old() && strstr(format, "Content-Length"))
+        loop->length_fault = true;
     if (buffer_print_list(&text, format, arguments) == 0) {
         if (text.length > 0 && text.data[text.length - 1] == '\n')
             text.data[text.length - 1] = '\0';
@@ -261,6 +259,9 @@ static void *loop_main(void *argument)
         stopping = take_inbox(loop);
         (void)MHD_run(loop->daemon);
     } while (!stopping || loop->pending > 0);
+    // What was resumed last may take MHD another turn to send.
+    for (int i = 0; i < LAST_TURNS; i++)
+        (void)MHD_run(loop->daemon);
     return NULL;
 }
 
@@ -328,9 +329,15 @@ const struct http_limits *http_loop_limits(const struct http_loop *loop)
     return &loop->limits;
 }
 
-void http_loop_hears(struct http_connection *connection)
+// An answer of our own is sent in a later stage, so nobody else is hit.
+bool http_loop_must_not_send(struct http_connection *connection)
 {
-    connection->loop->speaker = connection;
+    struct http_loop *loop = connection->loop;
+    bool must_not = loop->length_fault && connection->stage == HTTP_STAGE_HEAD;
+
+    if (must_not)
+        loop->length_fault = false;
+    return must_not;
 }
 
 void http_loop_enter(struct http_connection *connection, enum http_stage stage)

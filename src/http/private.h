@@ -67,7 +67,8 @@ void http_loop_complete(struct http_loop *loop, struct http_exchange *exchange);
 void http_loop_wake(struct http_loop *loop);        // any thread; only when something was added or completed since
 void http_loop_reconfigure(struct http_loop *loop); // any thread: the server's limits have changed
 const struct http_limits *http_loop_limits(const struct http_loop *loop); // the loop's thread
-void http_loop_hears(struct http_connection *connection); // the loop's thread: MHD looks at bytes from it
+// The loop's thread: true once, when libmicrohttpd is about to answer by itself what it would answer twice.
+bool http_loop_must_not_send(struct http_connection *connection);
 void http_loop_enter(struct http_connection *connection, enum http_stage stage); // the loop's thread
 void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange);  // the loop's thread: it is pending now
 void http_loop_nudge(struct http_loop *loop);                                    // any thread; always

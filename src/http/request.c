@@ -25,7 +25,6 @@ void *http_request_on_target(void *context, const char *target, struct MHD_Conne
     const char *mark = strchr(target, '?');
 
     (void)context;
-    http_loop_hears(connection);
     if (!exchange)
         return NULL;
     exchange->connection = connection;
@@ -35,7 +34,6 @@ void *http_request_on_target(void *context, const char *target, struct MHD_Conne
                ARENA_BASE_BYTES + http_loop_limits(connection->loop)->body_bytes * ARENA_BYTES_PER_BODY_BYTE);
     exchange->target = arena_copy(&exchange->request.arena, target, strlen(target));
     exchange->request.query = !exchange->target ? NULL : mark ? exchange->target + (mark - target) + 1 : "";
-    connection->exchange = exchange;
     if (connection->stage != HTTP_STAGE_HEAD)
         http_loop_enter(connection, HTTP_STAGE_HEAD); // it was in a buffer behind the request before
     return exchange;
@@ -112,12 +110,13 @@ static void drop_body(struct http_server *server, struct http_exchange *exchange
 static enum MHD_Result send_answer(struct http_server *server, struct http_exchange *exchange)
 {
     struct http_answer *answer = exchange->answer;
+    bool ending = exchange->connection->reading_ended;
 
     exchange->answer = NULL;
     exchange->phase = HTTP_PHASE_ANSWERED;
     drop_body(server, exchange);
     http_loop_enter(exchange->connection, HTTP_STAGE_ANSWER);
-    return http_answer_queue(answer, exchange->mhd, exchange->closing || server->draining);
+    return http_answer_queue(answer, exchange->mhd, exchange->closing || ending || server->draining);
 }
 
 // Asks the handler. On a connection that is one too many, only a verified call is taken, and it is the last one there.
@@ -126,6 +125,9 @@ static struct http_answer *ask_handler(struct http_server *server, struct http_e
     struct http_connection *connection = exchange->connection;
     struct http_answer *answer;
 
+    if (server->connections <= http_loop_limits(connection->loop)->connections &&
+        connection->limit_reached == HTTP_LIMIT_CONNECTIONS)
+        connection->limit_reached = HTTP_LIMIT_NONE; // others have gone meanwhile
     exchange->handled = true;
     answer = server->handler.head(server->handler.context, &exchange->request);
     connection->proven = connection->proven || exchange->request.verified;
@@ -138,7 +140,7 @@ static struct http_answer *ask_handler(struct http_server *server, struct http_e
 // A refusal waits until the body was read and dropped: closing on unread bytes would reset the connection, and the
 // caller might never see the answer. Not so when the end of the body is in doubt or farther away than we would read, or
 // when the caller waits for our word before it sends the body.
-static bool refuses_at_once(const struct framing *framing)
+static bool answers_at_once(const struct framing *framing)
 {
 
     return framing->fault || framing->expects || (framing->lengths > 0 && framing->length > DROPPED_BODY_BYTES);
@@ -155,7 +157,7 @@ static enum MHD_Result on_head(struct http_server *server, struct http_exchange 
     exchange->answer =
         why == HTTP_REFUSE_COUNT ? ask_handler(server, exchange) : refuse(server, exchange, why, fault ? fault : "");
     http_loop_enter(exchange->connection, HTTP_STAGE_BODY);
-    return exchange->answer && refuses_at_once(&exchange->framing) ? send_answer(server, exchange) : MHD_YES;
+    return exchange->answer && answers_at_once(&exchange->framing) ? send_answer(server, exchange) : MHD_YES;
 }
 
 static struct http_answer *append_body(struct http_server *server, struct http_exchange *exchange, const char *data,
@@ -242,7 +244,6 @@ void http_request_on_over(void *context, struct MHD_Connection *mhd, void **requ
         server->handler.over(server->handler.context, &exchange->request);
     if (exchange->answer && exchange->answer->use == HTTP_ANSWER_ONCE)
         http_answer_destroy(exchange->answer);
-    exchange->connection->exchange = NULL;
     http_loop_enter(exchange->connection, HTTP_STAGE_IDLE);
     drop_body(server, exchange);
     arena_finish(&exchange->request.arena);

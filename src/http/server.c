@@ -7,6 +7,7 @@
 
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/http/identity.h"
 #include "private.h"
 
 // How long an idle connection stays open in a drain. A caller that sends on it meanwhile is answered, with the word

@@ -5,7 +5,9 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
+#include "identity.h"
 #include "private.h"
 
 // Instead of GnuTLS's own recv, for two reasons. The first byte of a request starts a deadline, and MHD does not tell
@@ -19,12 +21,27 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 
     if (got <= 0)
         return got;
-    http_loop_hears(connection);
+
     if (connection->stage == HTTP_STAGE_HANDSHAKE)
         (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     else if (connection->stage == HTTP_STAGE_IDLE)
         http_loop_enter(connection, HTTP_STAGE_HEAD);
     return got;
+}
+
+// Instead of GnuTLS's own sendmsg, because libmicrohttpd 0.9.75 answers a malformed Content-Length by itself, and then
+// a second time.
+static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int count)
+{
+    struct http_connection *connection = pointer;
+    const struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
+
+    if (http_loop_must_not_send(connection)) {
+        (void)shutdown(connection->fd, SHUT_RDWR);
+        errno = EPIPE;
+        return -1;
+    }
+    return sendmsg(connection->fd, &message, MSG_NOSIGNAL);
 }
 
 // GnuTLS wants one beside a pull function of one's own.
@@ -40,7 +57,7 @@ static int pull_timeout(gnutls_transport_ptr_t pointer, unsigned int timeout_ms)
 static int on_finished(gnutls_session_t session, unsigned int type, unsigned int when, unsigned int incoming,
                        const gnutls_datum_t *message)
 {
-    struct http_connection *connection = http_connection_of(gnutls_session_get_ptr(session));
+    struct http_connection *connection = gnutls_transport_get_ptr(session);
 
     (void)type;
     (void)when;
@@ -54,8 +71,9 @@ bool tls_session_begin(gnutls_session_t session, struct http_connection *connect
 {
     static const gnutls_datum_t protocol = {(unsigned char *)"http/1.1", sizeof "http/1.1" - 1};
 
-    gnutls_transport_set_ptr2(session, connection, (gnutls_transport_ptr_t)(intptr_t)connection->fd);
+    gnutls_transport_set_ptr(session, connection);
     gnutls_transport_set_pull_function(session, pull);
+    gnutls_transport_set_vec_push_function(session, push);
     gnutls_transport_set_pull_timeout_function(session, pull_timeout);
     gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST, on_finished);
     return http_identity_apply(connection->identity, session) &&

@@ -13,6 +13,6 @@
     "+SIGN-ECDSA-SHA384:+SIGN-EDDSA-ED25519:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-PSS-RSAE-SHA384:"                      \
     "+SIGN-RSA-PSS-SHA256:+SIGN-RSA-PSS-SHA384:+SIGN-RSA-SHA256:+SIGN-RSA-SHA384:%SERVER_PRECEDENCE"
 
-// Before the handshake. Bytes that arrive are told to http_loop_on_bytes, the end of the handshake to
-// http_loop_on_handshake. False when there is no memory.
+// Before the handshake. The first byte of a request and the end of the handshake change the connection's stage. False
+// when there is no memory.
 bool tls_session_begin(gnutls_session_t session, struct http_connection *connection);

@@ -6,8 +6,6 @@
 
 #include "binding.h"
 
-#define GROUP_DESTROYED_COMMAND "Group.CallbackAfterGroupDestroyed"
-
 // Parameters are bound in their order, so each SQL text has them numbered in the order of use.
 static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
     [RECORDER_BEGIN] = "BEGIN IMMEDIATE",
@@ -283,7 +281,7 @@ static int record_twin(struct recorder *recorder, struct commit *commit)
                                          .received_at_ms = group->received_at_ms,
                                          .remote_address = group->remote_address,
                                          .sdk_appid = group->sdk_appid,
-                                         .callback_command = GROUP_DESTROYED_COMMAND,
+                                         .callback_command = CALLBACK_COMMAND,
                                          .reason = reason,
                                          .body = group->body,
                                          .body_length = group->body_length,

@@ -1,6 +1,7 @@
 #include "imcallbackd/store/store.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "commit_queue.h"
@@ -14,13 +15,15 @@
 #define CHECKPOINT_FRAMES_LOADED 4000
 
 // At the end a reader that is in the way is not waited for any longer: the next start writes the log back.
-#define CLOSE_BUSY_TIMEOUT_MS 1000
+#define CLOSE_BUSY_TIMEOUT_MS   1000
+#define HURRIED_BUSY_TIMEOUT_MS 100
 
 struct store {
     struct store_callbacks callbacks;
     struct database database; // from here on the writer's alone, while it lives
     struct recorder recorder;
     bool broken;
+    atomic_bool hurry;
     struct commit_queue queue;
 };
 
@@ -107,6 +110,8 @@ static void store_write(void *context, struct commit *batch)
         commit->result = store->broken ? COMMIT_FAILED : COMMIT_RECORDED;
     if (store->broken)
         return;
+    if (store->hurry)
+        sqlite3_busy_timeout(store->database.connection, HURRIED_BUSY_TIMEOUT_MS);
     do {
         code = store_transact(store, batch, &culprit);
         if (culprit)
@@ -165,6 +170,11 @@ fail_recorder:
 fail:
     free(store);
     return r;
+}
+
+void store_hurry(struct store *store)
+{
+    store->hurry = true;
 }
 
 void store_submit(struct store *store, struct commit *commit)

@@ -373,3 +373,11 @@ def test_help_and_version():
         shown = daemon.run(BINARY, command, "--help")
         assert shown.returncode == 0 and option in shown.stdout and shown.stderr == ""
     assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\n", daemon.run(BINARY, "--version").stdout)
+
+
+@pytest.mark.parametrize("line", ["keep_body ; = yes", "bogus ;key = 1", "[store] keep_body = yes", "keep_body"])
+def test_a_line_is_never_dropped(make_daemon, line):
+    one = make_daemon()
+    one.write_text(one.config.read_text() + f"[store]\n{line}\n" if "store" not in one.config.read_text()
+                   else one.config.read_text().replace("[store]\n", f"[store]\n{line}\n"))
+    refused(one, line_of(one, line), "neither [section] nor key = value")

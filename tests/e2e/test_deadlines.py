@@ -168,12 +168,12 @@ def test_slow_but_in_time(one):
     """Head and body have their time each."""
     request = daemon.request(daemon.event(GroupId="slow"))
     head, _, body = request.partition(b"\r\n\r\n")
-    pause = REQUEST_TIMEOUT * 0.7 / 2
     begun = time.monotonic()
     with one.connect() as connection:
-        for piece in (head[:10], head[10:50], head[50:] + b"\r\n\r\n", body[:10], body[10:50], body[50:]):
+        connection.send(head[:10])
+        for piece in (head[10:50], head[50:] + b"\r\n\r\n", body[:20], body[20:]):
+            time.sleep(REQUEST_TIMEOUT * 0.4)
             connection.send(piece)
-            time.sleep(pause)
         assert connection.read_answer().status == 200
     assert time.monotonic() - begun > REQUEST_TIMEOUT * 1.5
     assert len(one.groups("slow")) == 1
@@ -205,16 +205,17 @@ def test_idle_time_begins_anew_with_each_request(one):
 
 def test_request_that_comes_at_the_end_of_idle_time(make_daemon):
     """What is in the kernel's hands when the connection is ended for its idleness is still answered."""
-    one = make_daemon(SETTINGS).start()
-    with one.connect() as connection:
-        connection.send(daemon.request(daemon.event(GroupId="first")))
-        assert connection.read_answer().status == 200
+    one = make_daemon(SETTINGS | {"listen": {"threads": 1}}).start()
+    with one.connect() as connection, one.connect() as other:
+        for name, asking in (("first", connection), ("other", other)):  # when the other is answered, the first is idle
+            asking.send(daemon.request(daemon.event(GroupId=name)))
+            assert asking.read_answer().status == 200
         one.process.send_signal(signal.SIGSTOP)
         connection.send(daemon.request(daemon.event(GroupId="second")))
         time.sleep(IDLE_TIMEOUT * 1.2)
         one.process.send_signal(signal.SIGCONT)
         assert connection.read_answer().status == 200
-    assert one.group_ids() == ["first", "second"]
+    assert one.group_ids() == ["first", "other", "second"]
 
 
 # Many

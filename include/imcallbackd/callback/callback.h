@@ -13,7 +13,6 @@
 #include "imcallbackd/callback/answer.h"
 #include "imcallbackd/callback/event.h"
 
-#define CALLBACK_COMMAND    "Group.CallbackAfterGroupDestroyed"
 #define CALLBACK_MAX_TOKENS 2 // the old one and the new one, while a token is rotated
 
 struct callback_app {
@@ -46,7 +45,7 @@ struct callback {
     int64_t received_at_ms;
 
     const struct callback_app *app;
-    bool clock_skew_known; // a RequestTime of the right form came
+    bool clock_skew_known; // the signature is genuine, whatever its age
     int64_t clock_skew_s;  // RequestTime minus our clock
     enum answer_code answer;
     char

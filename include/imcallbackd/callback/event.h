@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Group.CallbackAfterGroupDestroyed. Text that did not come is "". Field names are the protocol's.
+#define CALLBACK_COMMAND "Group.CallbackAfterGroupDestroyed"
+
+// A call of that command. Text that did not come is "". Field names are the protocol's.
 struct destroyed_group {
     int64_t sdk_appid;
     const char *group_id;

@@ -54,8 +54,8 @@ enum http_refusal {
 };
 
 struct http_handler {
-    // The head is there and is a POST to our path. NULL: go on and read the body. An answer: refuse; the body is read
-    // and dropped so that the caller gets to see it.
+    // The head is there and is a POST to our path. NULL: go on and read the body. An answer: the body is read and
+    // dropped before it is sent, so that the caller gets to see it; at once if the caller waits for 100 Continue.
     struct http_answer *(*head)(void *context, struct http_request *request);
     // The body is there. NULL: http_request_complete will follow.
     struct http_answer *(*body)(void *context, struct http_request *request);
@@ -105,8 +105,7 @@ void http_request_complete(struct http_request *request, struct http_answer *ans
 void http_server_wake(struct http_server *server);
 
 // Stops to accept and answers what comes in on connections that are open, each with Connection: close, then ends idle
-// ones. Returns when every connection is gone, or after timeout_ms at the latest; the number of those that still were
-// in the middle of a request then.
+// ones. Returns when every connection is gone, or after timeout_ms at the latest; how many were still open then.
 unsigned int http_server_drain(struct http_server *server, int timeout_ms);
 
 // Ends the threads, once the handler has completed what is pending with it; refuses what else comes meanwhile. After a

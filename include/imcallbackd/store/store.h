@@ -42,6 +42,9 @@ int store_open(const char *path, const struct store_callbacks *callbacks, struct
 
 void store_submit(struct store *store, struct commit *commit);
 
+// From now on a batch waits for somebody else's lock for a moment only. Any thread may call.
+void store_hurry(struct store *store);
+
 // Finishes everything that was submitted (done is called for it), checkpoints, closes. NULL is allowed.
 void store_close(struct store *store);
 
