@@ -25,7 +25,7 @@ int main(int argc, char **argv)
         puts("imcallbackd " IMCALLBACKD_VERSION);
         return 0;
     }
-    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         print_help(stdout);
         return 0;
     }
@@ -33,7 +33,7 @@ int main(int argc, char **argv)
         if (strcmp(name, command->name) != 0)
             continue;
         for (int i = 2; i < argc; i++) {
-            if (strcmp(argv[i], "--help") == 0) {
+            if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
                 print_command_help(command);
                 return 0;
             }

@@ -19,10 +19,11 @@ int file_expand_path(const char *path, char **ret_path, struct error *error)
             continue;
         directory = getenv("CREDENTIALS_DIRECTORY");
         if (!directory)
-            return error_set(error, ENOENT,
-                             "%s: CREDENTIALS_DIRECTORY is not set; it is when systemd starts the service with "
-                             "LoadCredential=",
-                             path);
+            return error_set(
+                error, ENOENT,
+                "%s: CREDENTIALS_DIRECTORY is not set; systemd sets it for LoadCredential=; by hand, put env "
+                "CREDENTIALS_DIRECTORY=/etc/imcallbackd in front",
+                path);
         rest = path + length;
     }
     if (buffer_print(&expanded, "%s%s", directory, rest) < 0)

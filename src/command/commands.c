@@ -14,6 +14,6 @@ const struct command commands[] = {
     {"certificate", command_certificate, "certificate --host NAME... --out DIR",
      "Writes a self-signed certificate for trying things out.",
      "  --host NAME...      host names and addresses that the certificate is for\n"
-     "  --out DIR           where certificate.pem and key.pem are written; neither may exist\n"},
+     "  --out DIR           where certificate.pem and key.pem are written; it is made if need be\n"},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -61,10 +61,10 @@ static void log_refusal(struct receiver *receiver, enum answer_code code, const 
     if (!log_limit_passes(&receiver->refusals[answer_index(code)], &left_out))
         return;
     if (left_out > 0)
-        log_info("refused %s from %s, and %u more times since this was last told. %s", answer_name(code),
-                 remote_address, left_out, detail);
+        log_info("refused %s from %s, and %u more times since this was last told%s%s", answer_name(code),
+                 remote_address, left_out, *detail ? ": " : "", detail);
     else
-        log_info("refused %s from %s. %s", answer_name(code), remote_address, detail);
+        log_info("refused %s from %s%s%s", answer_name(code), remote_address, *detail ? ": " : "", detail);
 }
 
 static struct http_answer *refuse(struct receiver *receiver, const struct callback *callback)

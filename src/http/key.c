@@ -161,7 +161,7 @@ int tls_key_load(const char *pem, const char *certificate_pem, gnutls_privkey_t 
     if (pk_of(key) == GNUTLS_PK_UNKNOWN)
         r = error_set(error, EKEYREJECTED, "the key is none of RSA, ECDSA and Ed25519");
     else if (!belongs_to(key, certificate_pem))
-        r = error_set(error, EKEYREJECTED, "it is not the key of the certificate");
+        r = error_set(error, EKEYREJECTED, "it is not the key of the certificate; install both from the same issue");
     else if (gnutls_privkey_init(&handle) < 0 ||
              gnutls_privkey_import_ext4(handle, key, sign_data, sign_hash, NULL, release, describe, 0) < 0)
         r = error_set(error, EKEYREJECTED, "GnuTLS does not take the key");
