@@ -31,13 +31,18 @@ static unsigned int with_spare(unsigned int limit)
     return limit + limit / 16 + 16;
 }
 
-static struct http_loop *least_busy_loop(const struct http_server *server)
+// The loop that has the least to do; at a limit, the one that has the most connections which proved nothing, since a
+// loop sheds among its own.
+static struct http_loop *choose_loop(const struct http_server *server, enum http_limit limit_reached)
 {
     struct http_loop *best = server->loops[0];
 
     for (unsigned int i = 1; i < server->settings.threads; i++) {
-        if (http_loop_connections(server->loops[i]) < http_loop_connections(best))
-            best = server->loops[i];
+        struct http_loop *loop = server->loops[i];
+
+        if (limit_reached != HTTP_LIMIT_NONE ? http_loop_unproven(loop) > http_loop_unproven(best)
+                                             : http_loop_connections(loop) < http_loop_connections(best))
+            best = loop;
     }
     return best;
 }
@@ -103,7 +108,7 @@ static int accept_one(struct http_server *server, int listen_fd)
         return 0;
     }
     (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    http_loop_add(least_busy_loop(server), connection);
+    http_loop_add(choose_loop(server, connection->limit_reached), connection);
     return 0;
 }
 

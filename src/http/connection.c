@@ -110,14 +110,15 @@ static bool is_of(const struct http_connection *connection, const struct address
     return memcmp(&of_connection, caller, sizeof *caller) == 0;
 }
 
-// The first in the list, so the one that has been there longest.
+// The first in the list, so the one that has been there longest. One that is itself beyond a limit would make no room.
 static struct http_connection *find(const struct http_connection_list *list, const struct address *caller, bool proven,
                                     int64_t until_ms)
 {
     for (struct http_connection *connection = list->first; connection; connection = connection->next) {
         if (connection->since_ms > until_ms)
             return NULL;
-        if (!connection->ending && connection->proven == proven && is_of(connection, caller))
+        if (!connection->ending && connection->limit_reached == HTTP_LIMIT_NONE && connection->proven == proven &&
+            is_of(connection, caller))
             return connection;
     }
     return NULL;

@@ -91,14 +91,16 @@ static int sign_data(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm,
     return finish_signature(made, length, signature);
 }
 
-// TLS 1.2: GnuTLS has hashed the handshake already.
+// TLS 1.2: GnuTLS has hashed the handshake already. For PKCS#1 it names no hash: the data is a DigestInfo then.
 static int sign_hash(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned int flags,
                      const gnutls_datum_t *hash, gnutls_datum_t *signature)
 {
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(userdata, NULL);
+    const EVP_MD *digest = digest_of(algorithm);
     size_t length = 0;
     bool made = context && make_room(userdata, signature, &length) && EVP_PKEY_sign_init(context) > 0 &&
-                set_padding(context, algorithm) && EVP_PKEY_CTX_set_signature_md(context, digest_of(algorithm)) > 0 &&
+                set_padding(context, algorithm) &&
+                (!digest || EVP_PKEY_CTX_set_signature_md(context, digest) > 0) &&
                 EVP_PKEY_sign(context, signature->data, &length, hash->data, hash->size) > 0;
 
     (void)handle;

@@ -40,6 +40,7 @@ struct http_loop {
     int64_t now_ms;               // of this turn
     unsigned int pending;         // exchanges that the handler has to complete
     atomic_uint connection_count; // with those that are still in the inbox
+    atomic_uint unproven_count;   // those of them on which no verified call came
 
     pthread_mutex_t lock; // guards the inbox: what follows
     struct http_connection *arrivals;
@@ -69,6 +70,8 @@ static void forget(struct http_loop *loop, struct http_connection *connection)
     if (!connection)
         return;
     loop->connection_count--;
+    if (!connection->proven)
+        loop->unproven_count--;
     http_connection_free(connection);
 }
 
@@ -349,6 +352,7 @@ void http_loop_add(struct http_loop *loop, struct http_connection *connection)
 {
     connection->loop = loop;
     loop->connection_count++;
+    loop->unproven_count++;
     pthread_mutex_lock(&loop->lock);
     connection->next = loop->arrivals;
     loop->arrivals = connection;
@@ -391,6 +395,18 @@ void http_loop_nudge(struct http_loop *loop)
 unsigned int http_loop_connections(const struct http_loop *loop)
 {
     return loop->connection_count;
+}
+
+unsigned int http_loop_unproven(const struct http_loop *loop)
+{
+    return loop->unproven_count;
+}
+
+void http_loop_prove(struct http_connection *connection)
+{
+    if (!connection->proven)
+        connection->loop->unproven_count--;
+    connection->proven = true;
 }
 
 void http_loop_stop(struct http_loop *loop)

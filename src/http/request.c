@@ -130,7 +130,8 @@ static struct http_answer *ask_handler(struct http_server *server, struct http_e
         connection->limit_reached = HTTP_LIMIT_NONE; // others have gone meanwhile
     exchange->handled = true;
     answer = server->handler.head(server->handler.context, &exchange->request);
-    connection->proven = connection->proven || exchange->request.verified;
+    if (exchange->request.verified)
+        http_loop_prove(connection);
     exchange->closing = connection->limit_reached != HTTP_LIMIT_NONE;
     if (exchange->closing && !exchange->request.verified && !answer)
         return refuse(server, exchange, HTTP_REFUSE_OVERLOADED, "");

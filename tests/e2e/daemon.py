@@ -105,9 +105,10 @@ class Answer:
 class Connection:
     """A TLS connection over which any bytes can be sent."""
 
-    def __init__(self, port, context):
-        plain = socket.create_connection(("127.0.0.1", port), timeout=START_DEADLINE)
-        self.tls = context.wrap_socket(plain, server_hostname="localhost")
+    def __init__(self, port, context, to="127.0.0.1", source="", session=None):
+        """source: the caller's own address; session: of an earlier connection, to be resumed."""
+        plain = socket.create_connection((to, port), timeout=START_DEADLINE, source_address=(source, 0))
+        self.tls = context.wrap_socket(plain, server_hostname="localhost", session=session)
         self.unread = b""
 
     def __enter__(self):
@@ -223,7 +224,7 @@ class Daemon:
         return "\n".join(self.lines)
 
     def _logged_port(self):
-        found = re.search(r"listening on https://127\.0\.0\.1:(\d+)/", self.log)
+        found = re.search(r"listening on https://\S+:(\d+)/", self.log)
         return int(found[1]) if found else None
 
     def wait_notified(self, message, deadline=START_DEADLINE):
@@ -245,6 +246,12 @@ class Daemon:
         self.process = None
         self.check_log()
         return status
+
+    def reload(self):
+        """Has the daemon read its configuration anew, and waits until it has."""
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_notified("RELOADING=1")
+        self.wait_notified("READY=1")
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -292,8 +299,8 @@ class Daemon:
     def tls_context(self):
         return ssl.create_default_context(cafile=self.directory / "certificate.pem")
 
-    def connect(self, context=None):
-        return Connection(self.port, context or self.tls_context())
+    def connect(self, context=None, **options):
+        return Connection(self.port, context or self.tls_context(), **options)
 
     def load_arguments(self, **options):
         """The command line of the load generator: connections=1 is --connections 1, new_connection=True a bare flag."""

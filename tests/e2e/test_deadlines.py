@@ -16,7 +16,8 @@ REQUEST_TIMEOUT = 1  # seconds, as configured below
 IDLE_TIMEOUT = 2
 GRACE = 1  # what the contract gives, and slow machines need
 DRIP = 0.3
-SETTINGS = {"limits": {"request_timeout": f"{REQUEST_TIMEOUT}s", "idle_timeout": f"{IDLE_TIMEOUT}s"}}
+REQUEST_LIMIT = {"request_timeout": f"{REQUEST_TIMEOUT}s"}
+SETTINGS = {"limits": REQUEST_LIMIT | {"idle_timeout": f"{IDLE_TIMEOUT}s"}}
 OTHER_COMMAND = "Group.CallbackAfterSendMsg"
 
 
@@ -38,22 +39,26 @@ class Wire:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = one.tls_context().wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
 
-    def encrypted(self, action, *arguments):
-        """What the client has to send for an action, as far as it gets without an answer."""
+    def hello(self):
+        """What the client sends first."""
         with contextlib.suppress(ssl.SSLWantReadError):
-            action(*arguments)
+            self.tls.do_handshake()
         return self.outgoing.read()
 
     def shake_hands(self):
-        hello = self.encrypted(self.tls.do_handshake)
-        while hello:
-            self.plain.sendall(hello)
+        self.plain.sendall(self.hello())
+        while True:
             self.incoming.write(self.plain.recv(65536))
-            hello = self.encrypted(self.tls.do_handshake)
-            if self.tls.version() and hello:
-                self.plain.sendall(hello)
-                return self
-        raise AssertionError("no handshake")
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            self.plain.sendall(self.outgoing.read())
+            return self
+
+    def record(self, data):
+        self.tls.write(data)
+        return self.outgoing.read()
 
 
 def seconds_until_end(connection, pieces, interval=DRIP):
@@ -94,13 +99,13 @@ def test_silence_before_the_handshake(one):
 def test_handshake_that_drips(one):
     wire = Wire(one)
     with wire.plain as plain:
-        check_cut_in_time(seconds_until_end(plain, single_bytes(wire.encrypted(wire.tls.do_handshake))))
+        check_cut_in_time(seconds_until_end(plain, single_bytes(wire.hello())))
 
 
 def test_handshake_that_stops_half_way(one):
     wire = Wire(one)
     with wire.plain as plain:
-        check_cut_in_time(seconds_until_end(plain, [wire.encrypted(wire.tls.do_handshake)]))
+        check_cut_in_time(seconds_until_end(plain, [wire.hello()]))
 
 
 def test_head_that_drips(one):
@@ -124,8 +129,7 @@ def test_empty_lines_that_drip(one):
 def test_tls_record_that_drips(one):
     wire = Wire(one).shake_hands()
     with wire.plain as plain:
-        record = wire.encrypted(wire.tls.write, daemon.request(daemon.event()))
-        check_cut_in_time(seconds_until_end(plain, single_bytes(record)))
+        check_cut_in_time(seconds_until_end(plain, single_bytes(wire.record(daemon.request(daemon.event())))))
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 5000", "Transfer-Encoding: chunked"])
@@ -233,7 +237,7 @@ def allow_open_files(count):
 def test_thousands_that_say_nothing(make_daemon):
     count = 2000
     allow_open_files(count + 100)
-    one = make_daemon({"limits": SETTINGS["limits"] | {"connections_per_address": count * 2}}).start()
+    one = make_daemon({"limits": REQUEST_LIMIT | {"connections_per_address": count * 2}}).start()
     with one.connect() as connection, contextlib.ExitStack() as silent:
         connection.send(daemon.request(daemon.event()))
         assert connection.read_answer().status == 200
@@ -262,7 +266,7 @@ def test_suspend_storm(make_daemon, threads):
     """Hundreds wait for the disk; nobody else does, and none of them is forgotten."""
     count = 500
     allow_open_files(count + 100)
-    one = make_daemon(SETTINGS | {"listen": {"threads": threads}}).start()
+    one = make_daemon({"limits": REQUEST_LIMIT, "listen": {"threads": threads}}).start()
     other = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(one.connect()) for _ in range(count)]

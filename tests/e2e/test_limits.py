@@ -1,0 +1,287 @@
+"""Limits, each one below, at and above it: who is shed, who is refused, who is taken all the same, and who may call."""
+
+import contextlib
+import random
+import re
+import socket
+import ssl
+import time
+
+import pytest
+
+import daemon
+
+LIMIT = 4
+WITH_SPARE = LIMIT + LIMIT // 16 + 16  # so many are let in, as the next call may be a verified one
+PATIENCE = 2  # seconds, after which a connection that came to no request is given up for another
+UNSIGNED = 1400000002
+ONE_LOOP = {"listen": {"threads": 1}}
+BODY_LIMIT = 64 << 10
+BODIES_IN_FLIGHT = 16
+
+
+def call(connection, name):
+    """Sends a verified callback and returns its answer."""
+    connection.send(daemon.request(daemon.event(GroupId=name)))
+    return connection.read_answer()
+
+
+def says_close(answer):
+    return answer.headers.get("connection") == "close"
+
+
+def is_turned_away(one, address="", to="127.0.0.1"):
+    """Whether a new connection is closed before it comes to anything."""
+    try:
+        one.connect(source=address, to=to).tls.close()
+    except (ConnectionError, ssl.SSLError):
+        return True
+    return False
+
+
+def refusals_logged(one, name):
+    return len(re.findall(f"refused {name} ", one.log))
+
+
+# connections and connections_per_address
+
+@pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
+def test_at_the_limit(make_daemon, limit):
+    one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
+    with contextlib.ExitStack() as stack:
+        full = []
+        for i in range(LIMIT):
+            full.append(stack.enter_context(one.connect()))
+            answers = [call(connection, f"{i}-{j}") for j, connection in enumerate(full)]
+            assert [(answer.status, says_close(answer)) for answer in answers] == [(200, False)] * (i + 1)
+        # All have proven themselves and are waited for; one more is served once.
+        over = stack.enter_context(one.connect())
+        answer = call(over, "over")
+        assert answer.status == 200 and says_close(answer)
+        assert over.is_closed()
+        assert [call(connection, "again").status for connection in full] == [200] * LIMIT
+
+
+@pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
+def test_beyond_the_spare(make_daemon, limit):
+    """While everyone is busy, verified callbacks are taken on some connections more; then nobody is let in."""
+    one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
+    with contextlib.ExitStack() as stack:
+        busy = [stack.enter_context(one.connect()) for _ in range(LIMIT)]
+        assert [call(connection, "before").status for connection in busy] == [200] * LIMIT
+        with one.locked():
+            for i in range(WITH_SPARE):
+                if i >= LIMIT:
+                    busy.append(stack.enter_context(one.connect()))
+                busy[i].send(daemon.request(daemon.event(GroupId=f"busy-{i}")))
+            for _ in range(10):
+                assert is_turned_away(one)
+            assert is_turned_away(one, "127.0.0.2") == (limit == "connections")
+        answers = [connection.read_answer() for connection in busy]
+        assert [answer.status for answer in answers] == [200] * WITH_SPARE
+        assert [says_close(answer) for answer in answers[:LIMIT]] == [False] * LIMIT
+        # Those that were too many go; then there is room again.
+        assert all(connection.is_closed() for connection, answer in zip(busy, answers) if says_close(answer))
+        assert sum(map(says_close, answers)) > 0
+        daemon.eventually(lambda: not is_turned_away(one), "room for another")
+    assert len(one.group_ids("busy-")) == WITH_SPARE
+    assert refusals_logged(one, "overloaded") == 1  # once an interval, however many they are
+
+
+def test_another_address_is_not_concerned(make_daemon):
+    one = make_daemon(ONE_LOOP | {"limits": {"connections_per_address": 1}}).start()
+    with one.connect() as first, one.connect(source="127.0.0.2") as other:
+        assert not says_close(call(first, "first"))
+        assert not says_close(call(other, "other"))
+        with one.connect() as over:
+            assert says_close(call(over, "over"))
+        assert call(first, "first again").status == call(other, "other again").status == 200
+
+
+def test_unverified_call_over_the_limit(make_daemon):
+    """It is refused with a word on when to come again; a verified one beside it is not."""
+    one = make_daemon(ONE_LOOP | {"limits": {"connections": 2}}, {daemon.APP: [daemon.TOKEN], UNSIGNED: []}).start()
+    unsigned = daemon.request(daemon.event(GroupId="unsigned"), daemon.query_string(token=None, SdkAppid=UNSIGNED))
+    with contextlib.ExitStack() as stack:
+        busy = [stack.enter_context(one.connect()) for _ in range(2)]
+        assert [call(connection, "before").status for connection in busy] == [200] * 2
+        with one.locked():
+            for i, connection in enumerate(busy):
+                connection.send(daemon.request(daemon.event(GroupId=f"busy-{i}")))
+            for _ in range(3):
+                refused = stack.enter_context(one.connect())
+                refused.send(unsigned)
+                answer = refused.read_answer()
+                assert answer.status == 503 and int(answer.headers["retry-after"]) > 0 and says_close(answer)
+                assert refused.is_closed()
+            verified = stack.enter_context(one.connect())
+            verified.send(daemon.request(daemon.event(GroupId="verified")))
+            false = stack.enter_context(one.connect())
+            false.send(daemon.request(daemon.event(), daemon.query_string(token="another")))
+            assert false.read_answer().status == 403
+        assert [connection.read_answer().status for connection in (*busy, verified)] == [200] * 3
+    assert sorted(one.group_ids()) == ["before", "busy-0", "busy-1", "verified"]
+
+
+# Who is shed
+
+def is_open(connection):
+    """Whether nothing has come on the connection, not even its end."""
+    connection.tls.settimeout(0.05)
+    try:
+        return bool(connection.tls.recv(1))
+    except TimeoutError:
+        return True
+    finally:
+        connection.tls.settimeout(daemon.START_DEADLINE)
+
+
+def test_the_least_proven_is_shed_first(make_daemon):
+    """Silence in a handshake, then the idle that never called, then those that did, by how long they idle."""
+    one = make_daemon(ONE_LOOP | {"limits": {"connections": 5}}).start()
+    with contextlib.ExitStack() as stack:
+        def enter():
+            return stack.enter_context(one.connect())
+
+        proven = [enter() for _ in range(2)]
+        for connection in proven:
+            assert call(connection, "proven").status == 200
+        idle = [enter() for _ in range(2)]
+        silent = stack.enter_context(socket.create_connection(("127.0.0.1", one.port)))
+        silent.settimeout(daemon.START_DEADLINE)
+        time.sleep(PATIENCE * 1.1)
+        order = [("the silent one", lambda: silent.recv(1) == b""), ("the first idle one", idle[0].is_closed),
+                 ("the second idle one", idle[1].is_closed), ("the first proven one", proven[0].is_closed),
+                 ("the second proven one", proven[1].is_closed)]
+        rest = [idle[0], idle[1], proven[0], proven[1]]
+        for i, (what, is_ended) in enumerate(order):
+            answer = call(enter(), f"new-{i}")
+            assert answer.status == 200 and not says_close(answer), what
+            assert is_ended(), what
+            rest = rest[1:] if i > 0 else rest
+            assert all(is_open(connection) for connection in rest), what
+
+
+def test_nobody_is_shed_in_the_middle_of_a_call(make_daemon):
+    """Neither who waits for the disk nor who sends a body behind a verified head, however long."""
+    one = make_daemon(ONE_LOOP | {"limits": {"connections": 2}}).start()
+    request = daemon.request(daemon.event(GroupId="sending"))
+    with one.connect() as held, one.connect() as sending:
+        with one.locked():
+            held.send(daemon.request(daemon.event(GroupId="held")))
+            sending.send(request[:-1])
+            time.sleep(PATIENCE * 1.1)
+            with one.connect() as over:
+                over.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert over.read_answer().status == 405
+        sending.send(request[-1:])
+        assert held.read_answer().status == sending.read_answer().status == 200
+
+
+def test_shedding_looks_at_all_loops(make_daemon):
+    """Whoever came to another thread and never called goes before one that has."""
+    one = make_daemon({"listen": {"threads": 2}, "limits": {"connections": 4}}).start()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(one.connect()) for _ in range(4)]  # dealt out in turn
+        for connection in connections[::2]:
+            assert call(connection, "proven").status == 200
+        time.sleep(PATIENCE * 1.1)
+        assert call(stack.enter_context(one.connect()), "new").status == 200
+        assert all(is_open(connection) for connection in connections[::2])
+
+
+# Who may call
+
+@pytest.mark.parametrize("allow_from, allowed, turned_away", [
+    ("127.0.0.1", ["127.0.0.1"], ["127.0.0.2", "127.1.0.1"]),
+    ("127.0.1.0/24", ["127.0.1.1", "127.0.1.255"], ["127.0.0.255", "127.0.2.0", "127.0.0.1"]),
+    ("127.0.0.2, 127.0.4.0/22", ["127.0.0.2", "127.0.4.1", "127.0.7.255"], ["127.0.0.1", "127.0.3.255", "127.0.8.0"]),
+    ("0.0.0.0/0", ["127.0.0.1", "127.9.9.9"], []),
+    ("::1, 2001:db8::/32", [], ["127.0.0.1"]),
+])
+def test_allow_from(make_daemon, allow_from, allowed, turned_away):
+    one = make_daemon({"callback": {"allow_from": allow_from}}).start()
+    for address in turned_away * 3:
+        assert is_turned_away(one, address)
+    for address in allowed:
+        with one.connect(source=address) as connection:
+            assert call(connection, f"from {address}").status == 200
+    assert [row["remote_address"] for row in one.groups()] == allowed
+    assert refusals_logged(one, "peer_not_allowed") == bool(turned_away)
+
+
+@pytest.mark.parametrize("allow_from, v4, v6", [
+    (None, True, True),
+    ("::1", False, True),
+    ("127.0.0.0/8", True, False),
+    ("::1 127.0.0.1", True, True),
+    ("::/0", True, True),
+    ("2001:db8::/32", False, False),
+])
+def test_both_families(make_daemon, allow_from, v4, v6):
+    """An IPv4 caller is itself on a socket that takes both families."""
+    one = make_daemon({"listen": {"address": "::"}} | ({"callback": {"allow_from": allow_from}} if allow_from else {}))
+    one.start()
+    seen = []
+    for address, is_allowed in (("127.0.0.1", v4), ("::1", v6)):
+        assert is_turned_away(one, address, address) != is_allowed
+        if is_allowed:
+            with one.connect(source=address, to=address) as connection:
+                assert call(connection, f"from {address}").status == 200
+            seen.append(address)
+    assert [row["remote_address"] for row in one.groups()] == seen
+
+
+# Bodies
+
+def head(framing):
+    return f"POST /?{daemon.query_string()} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode()
+
+
+def chunks(body, size):
+    """The body in chunks, without the last one that ends it."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(body[i:i + size]), body[i:i + size]) for i in range(0, len(body), size))
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("length, status", [(BODY_LIMIT - 1, 200), (BODY_LIMIT, 200), (BODY_LIMIT + 1, 413),
+                                            (BODY_LIMIT * 4, 413)])
+def test_body_in_chunks_at_its_limit(make_daemon, length, status):
+    one = make_daemon({"limits": {"body": BODY_LIMIT}}).start()
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    size = random.Random(seed).choice((1000, 4096, 16384, BODY_LIMIT * 8))
+    body = daemon.padded(daemon.event(GroupId="edge"), length)
+    with one.connect() as connection:
+        connection.send(head("Transfer-Encoding: chunked") + chunks(body, size) + LAST_CHUNK)
+        assert connection.read_answer().status == status
+    assert len(one.groups("edge")) == (status == 200)
+
+
+def test_bodies_in_flight(make_daemon):
+    """The memory for bodies that are not complete is limited; what does not fit is refused with 503."""
+    one = make_daemon({"limits": {"body": BODY_LIMIT}}).start()
+
+    def probe(body):
+        with one.connect() as connection:
+            connection.send(head("Transfer-Encoding: chunked") + chunks(body, 100) + LAST_CHUNK)
+            return connection.read_answer()
+
+    with contextlib.ExitStack() as stack:
+        filling = [stack.enter_context(one.connect()) for _ in range(BODIES_IN_FLIGHT)]
+        bodies = [daemon.padded(daemon.event(GroupId=f"filling-{i}"), BODY_LIMIT) for i in range(len(filling))]
+        bodies[0] = bodies[0][:-2] + b"}"  # one byte less, so that one more fits
+        for connection, body in zip(filling, bodies):
+            connection.send(head("Transfer-Encoding: chunked") + chunks(body, 4096))
+        # A probe tells by its answer whether its body was read (it is no JSON) or there was no room for it.
+        daemon.eventually(lambda: probe(b"xx").status == 503, "everything read that was sent")
+        assert probe(b"xx").headers["retry-after"] == "1"
+        assert probe(b"x").status == 400
+        assert probe(b"xx").status == 503  # what was refused has taken no room, and what was read has left it
+        for connection in filling:
+            connection.send(LAST_CHUNK)
+        assert [connection.read_answer().status for connection in filling] == [200] * len(filling)
+        assert probe(b"xx").status == 400
+    assert len(one.group_ids("filling-")) == len(filling)
