@@ -99,8 +99,7 @@ static int sign_hash(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm,
     const EVP_MD *digest = digest_of(algorithm);
     size_t length = 0;
     bool made = context && make_room(userdata, signature, &length) && EVP_PKEY_sign_init(context) > 0 &&
-                set_padding(context, algorithm) &&
-                (!digest || EVP_PKEY_CTX_set_signature_md(context, digest) > 0) &&
+                set_padding(context, algorithm) && (!digest || EVP_PKEY_CTX_set_signature_md(context, digest) > 0) &&
                 EVP_PKEY_sign(context, signature->data, &length, hash->data, hash->size) > 0;
 
     (void)handle;

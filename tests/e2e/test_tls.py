@@ -1,0 +1,271 @@
+"""TLS: every kind of key, resumption, client certificates, and nothing older or weaker than is wanted."""
+
+import re
+import ssl
+import statistics
+import subprocess
+import time
+
+import pytest
+
+import daemon
+
+RSA_2048 = ("-newkey", "rsa:2048")
+RSA_3072 = ("-newkey", "rsa:3072")
+P_256 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+P_384 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384")
+ED25519 = ("-newkey", "ed25519")
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+CLOSING = ["Connection: close"]
+
+
+def s_client(one, *options, send=b""):
+    """OpenSSL's own client: its exit status and all that it says. It ends when the server closes."""
+    done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-servername", "localhost",
+                           "-CAfile", one.directory / "certificate.pem", "-verify_return_error", "-ign_eof", *options],
+                          input=send or b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=60, check=False)
+    return done.returncode, done.stdout.decode("latin-1")
+
+
+def context_of(one, version=None, client=None):
+    """What a client trusts and speaks; client: the name of its own certificate."""
+    context = one.tls_context()
+    if version:
+        context.minimum_version = context.maximum_version = VERSIONS[version]
+    if client:
+        context.load_cert_chain(one.directory / f"{client}.pem", one.directory / f"{client}.key")
+    return context
+
+
+def call(connection, group_id="tls"):
+    connection.send(daemon.request(daemon.event(GroupId=group_id)))
+    return connection.read_answer().status
+
+
+def make_signed(one, name, issuer=None, *extensions):
+    """A certificate of the issuer, or of itself."""
+    signer = ("-CA", one.directory / f"{issuer}.pem", "-CAkey", one.directory / f"{issuer}.key") if issuer else ()
+    made = daemon.run("openssl", "req", "-x509", *P_256, "-nodes", "-subj", f"/CN={name}", *signer,
+                      *(word for extension in extensions for word in ("-addext", extension)),
+                      "-out", one.directory / f"{name}.pem", "-keyout", one.directory / f"{name}.key")
+    assert made.returncode == 0, made.stderr
+
+
+# Keys
+
+@pytest.mark.parametrize("key, options, signature", [
+    (RSA_2048, ("-tls1_2", "-sigalgs", "RSA+SHA256"), "SHA256 RSA"),
+    (RSA_2048, ("-tls1_2", "-sigalgs", "RSA+SHA384"), "SHA384 RSA"),
+    (RSA_2048, ("-tls1_2", "-sigalgs", "rsa_pss_rsae_sha256"), "SHA256 RSA-PSS"),
+    (RSA_2048, ("-tls1_3", "-sigalgs", "rsa_pss_rsae_sha256"), "SHA256 RSA-PSS"),
+    (RSA_2048, ("-tls1_3", "-sigalgs", "rsa_pss_rsae_sha384"), "SHA384 RSA-PSS"),
+    (RSA_3072, ("-tls1_2", "-sigalgs", "RSA+SHA256"), "SHA256 RSA"),
+    (RSA_3072, ("-tls1_2", "-sigalgs", "rsa_pss_rsae_sha256"), "SHA256 RSA-PSS"),
+    (RSA_3072, ("-tls1_3", "-sigalgs", "rsa_pss_rsae_sha256"), "SHA256 RSA-PSS"),
+    (P_256, ("-tls1_2",), "SHA256 ECDSA"),
+    (P_256, ("-tls1_3",), "SHA256 ECDSA"),
+    (P_384, ("-tls1_2", "-sigalgs", "ECDSA+SHA384"), "SHA384 ECDSA"),
+    (P_384, ("-tls1_3",), "SHA384 ECDSA"),
+    (ED25519, ("-tls1_2",), " ed25519"),
+    (ED25519, ("-tls1_3",), " ed25519"),
+], ids=lambda value: "-".join(value).replace("-newkey-", "") if isinstance(value, tuple) else None)
+def test_key(make_daemon, key, options, signature):
+    one = make_daemon()
+    daemon.make_certificate(one.directory, *key)
+    one.start()
+    status, text = s_client(one, *options, send=daemon.request(daemon.event(), headers=CLOSING))
+    assert status == 0 and "Verify return code: 0 (ok)" in text, text
+    digest, kind = (re.search(f"Peer {what}: (.*)", text) for what in ("signing digest", "signature type"))
+    assert f"{digest[1] if digest else ''} {kind[1]}" == signature, text
+    assert re.search(r"Cipher is (TLS_|ECDHE-\w+-)(AES_?\d+[-_]GCM|CHACHA20)", text), text
+    assert "HTTP/1.1 200 " in text and len(one.groups("@TGS#1")) == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_default_certificate_of_the_daemon(make_daemon, version):
+    """The one that `imcallbackd certificate` makes."""
+    one = make_daemon().start()
+    with one.connect(context_of(one, version)) as connection:
+        assert connection.tls.version() == f"TLSv{version}"
+        assert call(connection) == 200
+
+
+def test_chain(make_daemon):
+    """The server sends what stands in its file, so that a client needs to know the root alone."""
+    one = make_daemon()
+    make_signed(one, "root")
+    make_signed(one, "intermediate", "root")
+    make_signed(one, "leaf", "intermediate", "subjectAltName=DNS:localhost")
+    chain = b"".join((one.directory / f"{name}.pem").read_bytes() for name in ("leaf", "intermediate"))
+    (one.directory / "certificate.pem").write_bytes(chain)
+    (one.directory / "key.pem").write_bytes((one.directory / "leaf.key").read_bytes())
+    one.start()
+    with one.connect(ssl.create_default_context(cafile=one.directory / "root.pem")) as connection:
+        assert call(connection) == 200
+
+
+# What is spoken
+
+@pytest.mark.parametrize("key, options", [
+    (P_256, ("-tls1", "-cipher", "ALL:@SECLEVEL=0")),
+    (P_256, ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0")),
+    (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256")),
+    (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA:@SECLEVEL=0")),
+    (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-CCM")),
+    (P_256, ("-tls1_2", "-cipher", "aNULL:@SECLEVEL=0")),
+    (P_256, ("-tls1_3", "-ciphersuites", "TLS_AES_128_CCM_SHA256")),
+    (P_256, ("-tls1_3", "-groups", "P-521")),
+    (RSA_2048, ("-tls1_2", "-cipher", "ECDHE-RSA-AES128-SHA256")),
+    (RSA_2048, ("-tls1_2", "-cipher", "AES128-GCM-SHA256")),
+    (RSA_2048, ("-tls1_2", "-cipher", "AES256-SHA256")),
+    (RSA_2048, ("-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256")),
+    (RSA_2048, ("-tls1_2", "-sigalgs", "RSA+SHA1", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0")),
+], ids=lambda value: " ".join(value))
+def test_old_and_weak(make_daemon, key, options):
+    one = make_daemon()
+    daemon.make_certificate(one.directory, *key)
+    one.start()
+    status, text = s_client(one, *options)
+    assert status != 0 and "HTTP/1.1" not in text, text
+    assert re.search(r"has read 0 bytes and written \d{2,} bytes", text), text  # the client was willing
+
+
+@pytest.mark.parametrize("offered, chosen", [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), ([], None)])
+def test_alpn(shared, offered, chosen):
+    context = shared.tls_context()
+    if offered:
+        context.set_alpn_protocols(offered)
+    with shared.connect(context) as connection:
+        assert connection.tls.selected_alpn_protocol() == chosen
+        assert call(connection) == 200
+
+
+@pytest.mark.parametrize("query, path, status", [(None, "/", 200), ("", "/", 403), ("", "/elsewhere", 404)])
+def test_strict_transport_security(shared, query, path, status):
+    answer = shared.post(query=query, path=path)
+    assert answer.status == status
+    assert int(re.fullmatch(r"max-age=(\d+)", answer.headers["strict-transport-security"])[1]) >= 180 * 24 * 3600
+
+
+# Resumption
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_openssl_says_reused(make_daemon, version):
+    one = make_daemon({"listen": {"threads": 2}}).start()
+    session = one.directory / "session"
+    options = (f"-tls{version.replace('.', '_')}", "-sess_out", session)
+    for turn, said in enumerate(("New", "Reused", "Reused")):
+        request = daemon.request(daemon.event(GroupId=f"turn-{turn}"), headers=CLOSING)
+        status, text = s_client(one, *options, *(("-sess_in", session) if turn else ()), send=request)
+        assert status == 0 and f"{said}, TLSv{version}, Cipher is" in text, text
+        assert "HTTP/1.1 200 " in text
+    assert one.group_ids() == ["turn-0", "turn-1", "turn-2"]
+
+
+def resume(one, context, session=None):
+    """A call on a new connection: whether the session was resumed, and the one to resume next."""
+    with one.connect(context, session=session) as connection:
+        assert call(connection) == 200
+        return connection.tls.session_reused, connection.tls.session
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_resumption_over_all_threads(make_daemon, version):
+    one = make_daemon({"listen": {"threads": 2}}).start()
+    context = context_of(one, version)
+    _, session = resume(one, context)
+    # With the first held open the next goes to the other thread.
+    for _ in range(3):
+        with one.connect(context, session=session) as first, one.connect(context, session=session) as second:
+            assert first.tls.session_reused and second.tls.session_reused
+            assert call(first) == call(second) == 200
+            session = second.tls.session
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_resumption_after_a_reload(make_daemon, version):
+    one = make_daemon().start()
+    context = context_of(one, version)
+    _, session = resume(one, context)
+    for _ in range(3):
+        one.reload()
+        reused, session = resume(one, context, session)
+        assert reused
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_resumption_after_another_client_ca(make_daemon, version):
+    """Else a client that has shown no certificate, or one of the old CA, would get in by its ticket."""
+    one = make_daemon()
+    for ca in ("ca-1", "ca-2"):
+        make_signed(one, ca)
+        make_signed(one, f"client-{ca}", ca)
+    one.start()
+    context = context_of(one, version)
+    _, session = resume(one, context)
+    for ca in ("ca-1", "ca-2"):
+        one.write_config({"tls": {"client_ca": one.directory / f"{ca}.pem"}})
+        one.reload()
+        assert is_refused(one, context, session=session)
+        context.load_cert_chain(one.directory / f"client-{ca}.pem", one.directory / f"client-{ca}.key")
+        reused, session = resume(one, context, session)
+        assert not reused
+        reused, session = resume(one, context, session)
+        assert reused
+    one.write_config()
+    one.reload()
+    reused, _ = resume(one, context, session)
+    assert not reused
+    assert len(one.groups()) == 1
+
+
+# Client certificates
+
+def is_refused(one, context, **options):
+    """Whether the handshake fails; with TLS 1.3 the client learns of it only when it reads."""
+    try:
+        with one.connect(context, **options) as connection:
+            connection.send(daemon.request(daemon.event(GroupId="of nobody")))
+            return connection.is_closed()
+    except (ConnectionError, ssl.SSLError):
+        return True
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_client_ca(make_daemon, version):
+    one = make_daemon()
+    make_signed(one, "ca")
+    make_signed(one, "other-ca")
+    make_signed(one, "right", "ca")
+    make_signed(one, "right-purpose", "ca", "extendedKeyUsage=clientAuth")
+    make_signed(one, "server", "ca", "extendedKeyUsage=serverAuth")
+    make_signed(one, "wrong", "other-ca")
+    make_signed(one, "self-signed")
+    one.write_config({"tls": {"client_ca": one.directory / "ca.pem"}})
+    one.start()
+    for client in (None, "server", "wrong", "self-signed"):
+        assert is_refused(one, context_of(one, version, client)), client
+    assert one.groups() == []
+    for client in ("right", "right-purpose"):
+        with one.connect(context_of(one, version, client)) as connection:
+            assert call(connection, f"of {client}") == 200
+    assert one.group_ids() == ["of right", "of right-purpose"]
+
+
+# Time
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_first_request_does_not_wait_for_a_delayed_acknowledgement(make_daemon, version):
+    """With Nagle's algorithm on, as it is unless a client turns it off, a client holds its first request back until the
+    end of its handshake is acknowledged. Where the server leaves that to the kernel it takes 40 ms."""
+    one = make_daemon().start()
+    context = context_of(one, version)
+    times = []
+    for i in range(21):
+        begun = time.monotonic()
+        with one.connect(context) as connection:
+            assert call(connection, f"alone-{i}") == 200
+        times.append((time.monotonic() - begun) * 1000)
+    print(f"TLS {version}: median {statistics.median(times):.1f} ms, fastest {min(times):.1f}, slowest {max(times):.1f}")
+    assert statistics.median(times) < 35
