@@ -140,6 +140,11 @@ bool http_connections_shed(struct http_connections *connections, const struct ad
 
 void http_connections_end_idle(struct http_connections *connections)
 {
+    // A handshake is no request yet.
+    for (struct http_connection *connection = connections->timed.first; connection; connection = connection->next) {
+        if (connection->stage == HTTP_STAGE_HANDSHAKE)
+            end(connection);
+    }
     for (struct http_connection *connection = connections->idle.first; connection; connection = connection->next)
         end(connection);
 }

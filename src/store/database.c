@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -227,6 +228,20 @@ static int open_connection(struct database *database, struct error *error)
     return r;
 }
 
+static int note_log(struct database *database, struct error *error)
+{
+    struct stat status;
+
+    if (asprintf(&database->log_path, "%s-wal", database->path) < 0) {
+        database->log_path = NULL;
+        return error_set(error, ENOMEM, "out of memory");
+    }
+    if (stat(database->log_path, &status) < 0)
+        return error_set(error, errno, "%s: %s", database->log_path, strerror(errno));
+    database->log_inode = status.st_ino;
+    return 0;
+}
+
 int database_open(struct database *database, const char *path, struct error *error)
 {
     int r;
@@ -239,6 +254,8 @@ int database_open(struct database *database, const char *path, struct error *err
         r = lock_file(database, error);
     if (r == 0)
         r = open_connection(database, error);
+    if (r == 0)
+        r = note_log(database, error);
     if (r < 0) {
         error_wrap(error, "%s", path);
         database_close(database);
@@ -253,6 +270,15 @@ static int frames_written(const struct database *database, bool reset)
 
     (void)sqlite3_db_status(database->connection, SQLITE_DBSTATUS_CACHE_WRITE, &frames, &unused, reset);
     return frames;
+}
+
+bool database_in_place(const struct database *database)
+{
+    struct stat locked, found, log;
+
+    return fstat(database->lock_fd, &locked) == 0 && stat(database->path, &found) == 0 &&
+           locked.st_dev == found.st_dev && locked.st_ino == found.st_ino && stat(database->log_path, &log) == 0 &&
+           log.st_ino == database->log_inode;
 }
 
 bool database_checkpoint_due(const struct database *database, int frames)
@@ -271,6 +297,7 @@ void database_close(struct database *database)
     sqlite3_close(database->connection);
     if (database->lock_fd >= 0)
         close(database->lock_fd); // only now: closing any descriptor of the file drops SQLite's locks on it
+    free(database->log_path);
     free(database->path);
     *database = (struct database){.lock_fd = -1};
 }

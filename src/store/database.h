@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "imcallbackd/base/error.h"
 
@@ -11,7 +12,9 @@
 struct database {
     sqlite3 *connection;
     char *path;
-    int lock_fd; // holds the lock that keeps a second daemon out
+    int lock_fd;     // holds the lock that keeps a second daemon out
+    char *log_path;  // of the write-ahead log
+    ino_t log_inode; // that it had when it was opened
 };
 
 // Takes the file for this process, opens or creates it, brings the schema up, and writes back and syncs anew what is in
@@ -20,6 +23,10 @@ int database_open(struct database *database, const char *path, struct error *err
 
 // Could database_open do its work? Changes nothing and needs no lock: goes beside a running daemon.
 int database_check(const char *path, struct error *error) MUST_CHECK;
+
+// Are the database and its log still what one finds at their paths? SQLite does not look again, and what goes into
+// files that were deleted or replaced is lost.
+bool database_in_place(const struct database *database);
 
 // Have so many frames gone into the write-ahead log since the last checkpoint was tried?
 bool database_checkpoint_due(const struct database *database, int frames);

@@ -76,6 +76,23 @@ static void store_failed(struct store *store, int code, const char *what)
     }
 }
 
+// What was just committed may have gone into files that nobody will find again.
+static bool store_lost_its_files(struct store *store)
+{
+    struct error error;
+
+    if (database_in_place(&store->database))
+        return false;
+    (void)error_set(
+        &error, EIO,
+        "%s: the database or its write-ahead log was deleted, moved or replaced while it was in use; put it "
+        "back, and stop the daemon before the next time",
+        store->database.path);
+    store->broken = true;
+    store->callbacks.broken(store->callbacks.context, &error);
+    return true;
+}
+
 // One transaction for the batch without those that are COMMIT_FAILED already. *ret_culprit: the commit that failed by
 // itself, so that it is worth trying without it.
 static int store_transact(struct store *store, struct commit *batch, struct commit **ret_culprit)
@@ -92,11 +109,10 @@ static int store_transact(struct store *store, struct commit *batch, struct comm
     }
     if (code == SQLITE_OK)
         code = recorder_commit(&store->recorder);
-    if (code != SQLITE_OK) {
-        store_failed(store, code,
-                     *ret_culprit ? "one callback is not recorded" : "a batch of callbacks is not recorded");
-        recorder_rollback(&store->recorder);
-    }
+    if (code == SQLITE_OK)
+        return store_lost_its_files(store) ? SQLITE_IOERR : SQLITE_OK;
+    store_failed(store, code, *ret_culprit ? "one callback is not recorded" : "a batch of callbacks is not recorded");
+    recorder_rollback(&store->recorder);
     return code;
 }
 

@@ -1,6 +1,7 @@
 """Start, stop and sudden death; what the service manager and the log get to see; TLS as clients meet it."""
 
 import json
+import pathlib
 import re
 import signal
 import socket
@@ -292,3 +293,15 @@ def test_openssl_sees_the_certificate(with_key):
     seen = daemon.run("openssl", "s_client", "-connect", f"127.0.0.1:{with_key.port}", "-CAfile",
                       with_key.directory / "certificate.pem", "-verify_return_error", input="")
     assert "Verify return code: 0 (ok)" in seen.stdout, seen
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_deleted_database_is_noticed(make_daemon, suffix):
+    """What goes into a deleted file is gone, so it must not be acknowledged."""
+    one = make_daemon().start()
+    assert one.post(daemon.event(GroupId="before")).status == 200
+    pathlib.Path(f"{one.database}{suffix}").unlink()
+    answer = one.post(daemon.event(GroupId="after"))
+    assert (answer.status, answer.code) == (503, 120301)
+    assert one.wait_exit() == 1
+    daemon.eventually(lambda: "deleted, moved or replaced" in one.log and "not recorded" in one.log, "a crit line")
