@@ -102,6 +102,8 @@ static int accept_one(struct http_server *server, int listen_fd)
         address_print(&connection->address, connection->remote_address);
     why = connection->remote_address[0] ? admit(server, connection) : HTTP_REFUSE_PEER;
     if (why != HTTP_REFUSE_COUNT) {
+        for (unsigned int i = 0; i < server->settings.threads && why == HTTP_REFUSE_CROWD; i++)
+            http_loop_tell_crowd(server->loops[i]);
         server->handler.refused(server->handler.context, why, connection->remote_address, "");
         close(connection->fd);
         free(connection);

@@ -110,32 +110,51 @@ static bool is_of(const struct http_connection *connection, const struct address
     return memcmp(&of_connection, caller, sizeof *caller) == 0;
 }
 
-// The first in the list, so the one that has been there longest. One that is itself beyond a limit would make no room.
-static struct http_connection *find(const struct http_connection_list *list, const struct address *caller, bool proven,
-                                    int64_t until_ms)
+struct wanted {
+    const struct address *caller; // NULL: anyone's
+    bool proven;
+    bool beyond_limit;
+};
+
+// The first in the list, so the one that has been there longest.
+static struct http_connection *find(const struct http_connection_list *list, struct wanted wanted, int64_t until_ms)
 {
     for (struct http_connection *connection = list->first; connection; connection = connection->next) {
         if (connection->since_ms > until_ms)
             return NULL;
-        if (!connection->ending && connection->limit_reached == HTTP_LIMIT_NONE && connection->proven == proven &&
-            is_of(connection, caller))
+        if (!connection->ending && connection->proven == wanted.proven &&
+            (connection->limit_reached != HTTP_LIMIT_NONE) == wanted.beyond_limit && is_of(connection, wanted.caller))
             return connection;
     }
     return NULL;
 }
 
+static bool end_if_any(struct http_connection *victim)
+{
+    if (victim)
+        end(victim);
+    return victim != NULL;
+}
+
 bool http_connections_shed(struct http_connections *connections, const struct address *caller, int64_t now_ms)
 {
-    struct http_connection *victim = find(&connections->timed, caller, false, now_ms - CALLER_PATIENCE_MS);
+    struct http_connection *victim;
 
+    victim = find(&connections->timed, (struct wanted){.caller = caller}, now_ms - CALLER_PATIENCE_MS);
     if (!victim)
-        victim = find(&connections->idle, caller, false, now_ms);
+        victim = find(&connections->idle, (struct wanted){.caller = caller}, now_ms);
     if (!victim)
-        victim = find(&connections->idle, caller, true, now_ms - CALLER_PATIENCE_MS);
-    if (!victim)
-        return false;
-    end(victim);
-    return true;
+        victim =
+            find(&connections->idle, (struct wanted){.caller = caller, .proven = true}, now_ms - CALLER_PATIENCE_MS);
+    return end_if_any(victim);
+}
+
+void http_connections_shed_beyond_limit(struct http_connections *connections, int64_t now_ms)
+{
+    const struct wanted wanted = {.beyond_limit = true};
+
+    if (!end_if_any(find(&connections->timed, wanted, now_ms - CALLER_PATIENCE_MS)))
+        (void)end_if_any(find(&connections->idle, wanted, now_ms - CALLER_PATIENCE_MS));
 }
 
 void http_connections_end_idle(struct http_connections *connections)

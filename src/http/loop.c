@@ -46,6 +46,7 @@ struct http_loop {
     struct http_connection *arrivals;
     struct http_exchange *completed;
     bool reconfigured; // the server has other limits
+    bool crowded;      // a connection was turned away, for all the spare ones are taken
     bool stopping;
     atomic_bool wake_wanted;
 };
@@ -191,7 +192,7 @@ static bool take_inbox(struct http_loop *loop)
 {
     struct http_connection *arrivals;
     struct http_exchange *completed;
-    bool stopping, reconfigured;
+    bool stopping, reconfigured, crowded;
 
     pthread_mutex_lock(&loop->lock);
     arrivals = loop->arrivals;
@@ -201,10 +202,14 @@ static bool take_inbox(struct http_loop *loop)
     loop->arrivals = NULL;
     loop->completed = NULL;
     loop->reconfigured = false;
+    crowded = loop->crowded;
+    loop->crowded = false;
     pthread_mutex_unlock(&loop->lock);
 
     if (reconfigured)
         copy_limits(loop);
+    if (crowded)
+        http_connections_shed_beyond_limit(&loop->connections, loop->now_ms);
     take_arrivals(loop, arrivals);
     while (completed) {
         struct http_exchange *exchange = completed;
@@ -325,6 +330,14 @@ void http_loop_reconfigure(struct http_loop *loop)
     loop->reconfigured = true;
     pthread_mutex_unlock(&loop->lock);
     http_loop_nudge(loop);
+}
+
+void http_loop_tell_crowd(struct http_loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    loop->crowded = true;
+    pthread_mutex_unlock(&loop->lock);
+    loop->wake_wanted = true;
 }
 
 const struct http_limits *http_loop_limits(const struct http_loop *loop)

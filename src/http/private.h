@@ -65,6 +65,7 @@ int http_loop_start(struct http_server *server, struct http_loop **ret_loop, str
 void http_loop_add(struct http_loop *loop, struct http_connection *connection); // any thread; takes the connection over
 void http_loop_complete(struct http_loop *loop, struct http_exchange *exchange); // any thread
 void http_loop_wake(struct http_loop *loop);        // any thread; only when something was added or completed since
+void http_loop_tell_crowd(struct http_loop *loop);  // any thread; a wake has to follow
 void http_loop_reconfigure(struct http_loop *loop); // any thread: the server's limits have changed
 const struct http_limits *http_loop_limits(const struct http_loop *loop); // the loop's thread
 // The loop's thread: true once, when libmicrohttpd is about to answer by itself what it would answer twice.

@@ -190,6 +190,26 @@ def test_shedding_looks_at_all_loops(make_daemon):
         assert all(is_open(connection) for connection in connections[::2])
 
 
+@pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
+@pytest.mark.parametrize("shakes_hands", [False, True])
+def test_a_burst_locks_nobody_out(make_daemon, limit, shakes_hands):
+    """As many connections as are let in at all, at once and then idle: they go for one that has something to say."""
+    one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
+    context = one.tls_context()
+    with contextlib.ExitStack() as stack:
+        burst = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port))) for _ in range(WITH_SPARE)]
+        if shakes_hands:
+            for plain in burst:
+                stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+        time.sleep(PATIENCE * 1.1)
+
+        def call_once():
+            with contextlib.suppress(ConnectionError, ssl.SSLError), one.connect() as connection:
+                return call(connection, "honest").status == 200
+
+        daemon.eventually(call_once, "room for a verified call", 3)
+
+
 # Who may call
 
 @pytest.mark.parametrize("allow_from, allowed, turned_away", [
