@@ -1,0 +1,355 @@
+"""SIGHUP: everything is prepared before anything is switched, nobody under way notices, and what is broken changes
+nothing."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+
+import daemon
+
+RELOADS = 100
+NEW_TOKEN = "zzzzwwww"
+KEPT = "the configuration is not reloaded, and the old one stays: "
+LEAVES = 8  # certificates that take turns
+
+
+def make_leaf(directory, name):
+    """A certificate of the CA that the load trusts."""
+    made = daemon.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                      "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                      *(() if name == "ca" else ("-CA", directory / "ca.pem", "-CAkey", directory / "ca.key")),
+                      "-out", directory / f"{name}.pem", "-keyout", directory / f"{name}.key")
+    assert made.returncode == 0, made.stderr
+
+
+def install(one, certificate, key=None):
+    (one.directory / "certificate.pem").write_bytes((one.directory / f"{certificate}.pem").read_bytes())
+    (one.directory / "key.pem").write_bytes((one.directory / f"{key or certificate}.key").read_bytes())
+
+
+def certificate_seen(one, context):
+    with one.connect(context) as connection:
+        return connection.tls.getpeercert(binary_form=True)
+
+
+def certificate_in(path):
+    return ssl.PEM_cert_to_DER_cert(path.read_text())
+
+
+def set_tokens(one, *tokens):
+    path = one.directory / f"token-{daemon.APP}"
+    path.write_text("".join(token + "\n" for token in tokens))
+
+
+def is_taken(one, context, token):
+    """Whether a callback that is signed with the token is taken; it has to be refused for its Sign otherwise."""
+    with one.connect(context) as connection:
+        connection.send(daemon.request(daemon.event(), daemon.query_string(token)))
+        status = connection.read_answer().status
+        assert status in (200, 403)
+        return status == 200
+
+
+@contextlib.contextmanager
+def load(one, **options):
+    """The load generator, one run after another for as long as the block lasts; yields the reports."""
+    reports, over = [], threading.Event()
+
+    def run():
+        while not over.is_set():
+            reports.append(one.load(ca=one.directory / "ca.pem", **options))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield reports
+    finally:
+        over.set()
+        thread.join()
+
+
+def check_nothing_failed(reports):
+    for status, report in reports:
+        assert status == 0 and report["by_status"] == {"200": report["requests"]}, report
+        assert report["failed_connections"] == report["unanswered"] == 0, report
+
+
+def open_files(one):
+    return len(os.listdir(f"/proc/{one.process.pid}/fd"))
+
+
+class Turns:
+    """What a reload brings, in turn: another certificate, other tokens, a broken file."""
+
+    def __init__(self, one, context):
+        self.one, self.context, self.number, self.installed = one, context, 0, "leaf-0"
+        self.broken = [lambda: (one.directory / "certificate.pem").write_text("no certificate"),
+                       lambda: (one.directory / "key.pem").write_text(""),
+                       lambda: install(one, "leaf-0", "leaf-1"),
+                       lambda: one.config.write_text(one.config.read_text() + "[limits]\nbody = none\n"),
+                       lambda: set_tokens(one)]
+
+    def swap(self):
+        self.installed = f"leaf-{self.number % LEAVES}"
+        install(self.one, self.installed)
+        self.one.reload()
+
+    def rotate(self):
+        both, old_first = self.number % 2 == 0, self.number % 4 < 2
+        tokens = [daemon.TOKEN, NEW_TOKEN] if old_first else [NEW_TOKEN, daemon.TOKEN]
+        set_tokens(self.one, *(tokens if both else [daemon.TOKEN]))
+        self.one.reload()
+        assert is_taken(self.one, self.context, NEW_TOKEN) == both
+        assert is_taken(self.one, self.context, daemon.TOKEN)
+
+    def fail(self):
+        config, kept = self.one.config.read_text(), self.one.log.count(KEPT)
+        self.broken[self.number % len(self.broken)]()
+        self.one.reload()
+        daemon.eventually(lambda: self.one.log.count(KEPT) == kept + 1, "the line that says why")
+        self.one.config.write_text(config)
+        set_tokens(self.one, daemon.TOKEN)
+        install(self.one, self.installed)
+
+    def take(self):
+        (self.swap, self.rotate, self.fail)[self.number % 3]()
+        self.number += 1
+        assert certificate_seen(self.one, self.context) == certificate_in(self.one.directory / f"{self.installed}.pem")
+
+
+def test_a_hundred_reloads_under_load(make_daemon):
+    one = make_daemon()
+    for name in ("ca", *(f"leaf-{i}" for i in range(LEAVES))):
+        make_leaf(one.directory, name)
+    install(one, "leaf-0")
+    one.start()
+    context = ssl.create_default_context(cafile=one.directory / "ca.pem")
+    turns = Turns(one, context)
+    with one.connect(context) as connection:
+        before = open_files(one)
+        with load(one, connections=8, total=2000) as reports, \
+                load(one, connections=4, total=200, new_connection=True) as reports_of_new:
+            for i in range(RELOADS):
+                turns.take()
+                connection.send(daemon.request(daemon.event(GroupId=f"kept-{i}")))
+                assert connection.read_answer().status == 200
+        daemon.eventually(lambda: open_files(one) <= before, "the descriptors that were there before")
+    for reports in (reports, reports_of_new):
+        check_nothing_failed(reports)
+        print(f"{sum(report['requests'] for _, report in reports)} requests in {len(reports)} runs, 0 failed; slowest "
+              f"{max(report['max_us'] for _, report in reports) / 1000:.1f} ms")
+    assert one.log.count("the configuration is reloaded") == RELOADS - RELOADS // 3
+    assert one.log.count(KEPT) == RELOADS // 3
+    assert len(one.group_ids("kept-")) == RELOADS
+
+
+def drop_notifications(one):
+    """Nobody waits for them here, and a full socket would hold the daemon up."""
+    one.notify.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            one.notify.recv(4096)
+
+
+def test_a_storm_of_signals(make_daemon):
+    """Signals that nobody waits for melt together; the last one counts."""
+    one = make_daemon().start()
+    config = one.config.read_text()
+    for i in range(200):
+        # As an editor does it: the file is the old one or the new one, whenever it is read.
+        (one.directory / "new.conf").write_text(config.replace("[tls]", f"[limits]\nbody = {4096 + i}\n[tls]"))
+        (one.directory / "new.conf").rename(one.config)
+        one.process.send_signal(signal.SIGHUP)
+        drop_notifications(one)
+
+    def answer(length):
+        drop_notifications(one)
+        return one.post(body=b" " * length).status
+
+    daemon.eventually(lambda: answer(4096 + 200) == 413 and answer(4096 + 199) == 400, "the last configuration")
+    assert KEPT not in one.log
+
+
+def test_service_manager_is_told(make_daemon):
+    """As Type=notify wants it: the time of the reload belongs to the message that begins it."""
+    one = make_daemon().start()
+    begun = time.monotonic_ns() // 1000
+    one.process.send_signal(signal.SIGHUP)
+    one.notify.settimeout(daemon.START_DEADLINE)
+    messages = [one.notify.recv(4096).decode() for _ in range(2)]
+    found = re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=(\d+)\n?", messages[0])
+    assert found and begun - 1000 <= int(found[1]) <= time.monotonic_ns() // 1000, messages
+    assert messages[1].strip() == "READY=1"
+    (one.directory / "certificate.pem").write_text("broken")
+    one.process.send_signal(signal.SIGHUP)
+    assert [one.notify.recv(4096).decode().split("\n")[0] for _ in range(2)] == ["RELOADING=1", "READY=1"]
+
+
+# What is broken
+
+def line_of(one, begin):
+    """The number of the line that begins so."""
+    (number,) = [i for i, line in enumerate(one.config.read_text().split("\n"), 1) if line.startswith(begin)]
+    return number
+
+
+def with_line(one, section, line):
+    one.config.write_text(one.config.read_text().replace(f"[{section}]\n", f"[{section}]\n{line}\n"))
+
+
+def with_client_ca(one, text):
+    (one.directory / "ca.pem").write_text(text)
+    with_line(one, "tls", f"client_ca = {one.directory / 'ca.pem'}")
+
+
+BROKEN = {
+    "certificate is missing": (lambda one: (one.directory / "certificate.pem").unlink(), "certificate ="),
+    "certificate is garbage": (lambda one: (one.directory / "certificate.pem").write_text("x"), "certificate ="),
+    "certificate is empty": (lambda one: (one.directory / "certificate.pem").write_text(""), "certificate ="),
+    "key is missing": (lambda one: (one.directory / "key.pem").unlink(), "private_key ="),
+    "key is garbage": (lambda one: (one.directory / "key.pem").write_text("x"), "private_key ="),
+    "key is of another certificate":
+        (lambda one: daemon.make_certificate(one.directory, "-newkey", "ed25519", name="other.pem"), "private_key ="),
+    "client CA is garbage": (lambda one: with_client_ca(one, "x"), "client_ca ="),
+    "client CA is missing": (lambda one: with_line(one, "tls", "client_ca = /nowhere.pem"), "client_ca ="),
+    "tokens are missing": (lambda one: (one.directory / f"token-{daemon.APP}").unlink(), "token_file ="),
+    "tokens are empty": (set_tokens, "token_file ="),
+    "tokens are too many": (lambda one: set_tokens(one, "a", "b", "c"), "token_file ="),
+    "unknown key": (lambda one: with_line(one, "listen", "color = blue"), "color ="),
+    "unknown section": (lambda one: with_line(one, "tls", "[paint]\ncolor = blue"), "[paint]"),
+    "number out of range": (lambda one: with_line(one, "listen", "threads = 257"), "threads ="),
+    "value of another type": (lambda one: with_line(one, "store", "keep_body = maybe"), "keep_body ="),
+    "key twice": (lambda one: with_line(one, "tls", "certificate = /x"), "private_key ="),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken(make_daemon, name):
+    """The old configuration stays, and one line says where the fault is."""
+    one = make_daemon().start()
+    context, old = one.tls_context(), certificate_in(one.directory / "certificate.pem")
+    breaks, line = BROKEN[name]
+    breaks(one)
+    one.reload()
+    (told,) = daemon.eventually(lambda: [told for told in one.lines if KEPT in told], "the line that says why")
+    # Of a key that stands there twice, the second place is the one to look at.
+    number = line_of(one, line) - (name == "key twice")
+    assert re.search(re.escape(f"{KEPT}{one.config}:{number}: ") + r"\S", told), told
+    assert told.startswith("<3>")
+    assert certificate_seen(one, context) == old
+    assert is_taken(one, context, daemon.TOKEN)
+
+
+def test_broken_configuration_that_is_not_there(make_daemon):
+    one = make_daemon().start()
+    context = one.tls_context()
+    one.config.rename(one.directory / "elsewhere")
+    one.reload()
+    (told,) = daemon.eventually(lambda: [told for told in one.lines if KEPT in told], "the line that says why")
+    assert str(one.config) in told
+    assert is_taken(one, context, daemon.TOKEN)
+
+
+def test_half_of_what_is_new_is_not_taken(make_daemon):
+    """A good certificate beside a bad token file: neither."""
+    one = make_daemon().start()
+    context, old = one.tls_context(), certificate_in(one.directory / "certificate.pem")
+    daemon.make_certificate(one.directory, "-newkey", "ed25519")
+    set_tokens(one, "no token")
+    one.reload()
+    assert certificate_seen(one, context) == old
+    assert is_taken(one, context, daemon.TOKEN)
+
+
+# What changes by a reload, and what does not
+
+def test_tokens_rotate(make_daemon):
+    one = make_daemon().start()
+    context = one.tls_context()
+    for tokens in ([daemon.TOKEN, NEW_TOKEN], [NEW_TOKEN], [daemon.TOKEN]):
+        set_tokens(one, *tokens)
+        one.reload()
+        assert [token for token in (daemon.TOKEN, NEW_TOKEN) if is_taken(one, context, token)] == tokens
+
+
+def test_connection_under_way_uses_the_new_tokens(make_daemon):
+    one = make_daemon().start()
+    with one.connect() as connection:
+        for token, status in ((daemon.TOKEN, 200), (NEW_TOKEN, 200), (daemon.TOKEN, 403)):
+            connection.send(daemon.request(daemon.event(), daemon.query_string(token)))
+            assert connection.read_answer().status == status
+            set_tokens(one, NEW_TOKEN)
+            one.reload()
+
+
+def test_apps_come_and_go(make_daemon):
+    other = 1400000002
+    one = make_daemon().start()
+    for apps in ({daemon.APP: [daemon.TOKEN], other: ["another"]}, {other: ["another"]}, {daemon.APP: [daemon.TOKEN]}):
+        one.write_config(apps=apps)
+        one.reload()
+        for app, token in ((daemon.APP, daemon.TOKEN), (other, "another")):
+            assert one.post(token=token, SdkAppid=app).status == (200 if app in apps else 403)
+
+
+def test_limits_change(make_daemon):
+    one = make_daemon().start()
+    body = daemon.padded(daemon.event(), 5000)
+    for limit, status in (("4K", 413), ("5K", 200)):
+        one.write_config({"limits": {"body": limit}})
+        one.reload()
+        assert one.post(body=body).status == status
+    one.write_config({"limits": {"request_timeout": "1s"}})
+    one.reload()
+    with socket.create_connection(("127.0.0.1", one.port)) as silent:
+        begun = time.monotonic()
+        silent.settimeout(daemon.START_DEADLINE)
+        assert silent.recv(1) == b""
+        assert 0.9 < time.monotonic() - begun < 2
+
+
+def test_allowed_addresses_change(make_daemon):
+    one = make_daemon().start()
+    for allow_from, allowed in (("127.0.0.1", ["127.0.0.1"]), ("127.0.0.2", ["127.0.0.2"]),
+                                (None, ["127.0.0.1", "127.0.0.2"])):
+        one.write_config({"callback": {"allow_from": allow_from}} if allow_from else None)
+        one.reload()
+        for source in ("127.0.0.1", "127.0.0.2"):
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                with one.connect(source=source) as connection:
+                    connection.send(daemon.request(daemon.event()))
+                    assert connection.read_answer().status == 200
+                    assert source in allowed
+                    continue
+            assert source not in allowed
+
+
+def test_other_commands_change(make_daemon):
+    one = make_daemon().start()
+    for value, status in (("acknowledge", 200), ("reject", 400)):
+        one.write_config({"callback": {"other_commands": value}})
+        one.reload()
+        assert one.post(body=b"{}", CallbackCommand="Group.CallbackAfterSendMsg").status == status
+
+
+def test_fixed_keys_warn(make_daemon):
+    """They wait for the next start, and one line each says so; what else has changed is taken."""
+    one = make_daemon().start()
+    one.write_config({"listen": {"address": "127.0.0.2", "port": 1, "path": "/other", "threads": 7},
+                      "store": {"database": one.directory / "other.db"}, "limits": {"body": "4K"}})
+    one.reload()
+    assert one.post().status == 200
+    assert one.post(body=b" " * 5000).status == 413
+    told = [line for line in one.lines if "next start" in line]
+    assert len(told) == 5, told
+    for key in ("address", "port", "path", "threads", "database"):
+        (line,) = [line for line in told if re.search(rf"\] {key}: ", line)]
+        assert line.startswith("<4>") and f"{one.config}:{line_of(one, key + ' =')}: " in line, line
+    assert not (one.directory / "other.db").exists()

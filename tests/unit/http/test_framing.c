@@ -1,0 +1,252 @@
+#include <string.h>
+
+#include "../../../src/http/framing.h"
+#include "../base/unit.h"
+
+#define MAX_HEADERS 4
+
+struct header {
+    const char *name, *value;
+};
+
+struct head {
+    struct header headers[MAX_HEADERS]; // up to the first without a name
+    const char *fault;                  // a part of it; NULL for none
+    const char *method, *target, *version;
+};
+
+#define HOST                                                                                                           \
+    {                                                                                                                  \
+        "Host", "localhost"                                                                                            \
+    }
+#define LENGTH                                                                                                         \
+    {                                                                                                                  \
+        "Content-Length", "5"                                                                                          \
+    }
+#define CHUNKS                                                                                                         \
+    {                                                                                                                  \
+        "Transfer-Encoding", "chunked"                                                                                 \
+    }
+
+static const struct head heads[] = {
+    {{HOST, LENGTH}, NULL, NULL, NULL, NULL},
+    {{LENGTH, HOST}, NULL, NULL, NULL, NULL},
+    {{HOST, CHUNKS}, NULL, NULL, NULL, NULL},
+    {{{"hOST", "local~host:8443"}, {"content-LENGTH", "0"}}, NULL, NULL, NULL, NULL},
+    {{{"Host", "[2001:db8::1]:443"}, {"Transfer-Encoding", "CHUNKED"}}, NULL, NULL, NULL, NULL},
+    {{LENGTH}, NULL, NULL, NULL, "HTTP/1.0"},
+    {{HOST}, NULL, "GET", NULL, NULL},
+    {{HOST}, NULL, "DELETE", NULL, NULL},
+    {{HOST, LENGTH, {"X", ""}}, NULL, NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X", "\ta \xe7\xa4\xbe\xff"}}, NULL, NULL, NULL, NULL},
+    {{HOST, LENGTH, {"!#$%&'*+-.^_`|~09azAZ", "x"}}, NULL, NULL, NULL, NULL},
+    {{HOST, LENGTH, {"Expect", "100-Continue"}}, NULL, NULL, NULL, NULL},
+    {{HOST, LENGTH}, NULL, NULL, "/~/%2e%2e/a?b=%00&c=\\\"<>|{}", NULL},
+
+    // Lengths
+    {{HOST}, "how long the body is", NULL, NULL, NULL},
+    {{HOST, LENGTH, LENGTH}, "Content-Length stands there more than once", NULL, NULL, NULL},
+    {{LENGTH, HOST, {"CONTENT-length", "6"}}, "Content-Length stands there more than once", NULL, NULL, NULL},
+    {{HOST, LENGTH, CHUNKS}, "exclude each other", NULL, NULL, NULL},
+    {{HOST, CHUNKS, LENGTH}, "exclude each other", NULL, NULL, NULL},
+    {{HOST, CHUNKS, CHUNKS}, "Transfer-Encoding stands there more than once", NULL, NULL, NULL},
+    {{HOST, CHUNKS}, "does not exist in HTTP/1.0", NULL, NULL, "HTTP/1.0"},
+    {{HOST, LENGTH, LENGTH}, "Content-Length stands there more than once", "GET", NULL, NULL},
+    {{HOST, {"Content-Length", ""}}, "Content-Length is empty", NULL, NULL, NULL},
+    {{HOST, {"Content-Length", "5 "}}, "Content-Length is not a number", NULL, NULL, NULL},
+    {{HOST, {"Content-Length", "+5"}}, "Content-Length is not a number", NULL, NULL, NULL},
+    {{HOST, {"Content-Length", "-5"}}, "Content-Length is not a number", NULL, NULL, NULL},
+    {{HOST, {"Content-Length", "0x5"}}, "Content-Length is not a number", NULL, NULL, NULL},
+    {{HOST, {"Content-Length", "5, 5"}}, "Content-Length is not a number", NULL, NULL, NULL},
+    {{HOST, {"Content-Length", "/"}}, "Content-Length is not a number", NULL, NULL, NULL},
+    {{HOST, {"Content-Length", ":"}}, "Content-Length is not a number", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", ""}}, "other than chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", "chunked "}}, "other than chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", "chunkedx"}}, "other than chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", "chunke"}}, "other than chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", "gzip, chunked"}}, "other than chunked", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"Transfer-Encoding", "identity"}}, "other than chunked", NULL, NULL, NULL},
+
+    // Names and values
+    {{HOST, LENGTH, {"", "x"}}, "header name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X ", "x"}}, "header name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {" X", "x"}}, "header name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X\tY", "x"}}, "header name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X\x7f", "x"}}, "header name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X\xe9", "x"}}, "header name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X:", "x"}}, "header name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X(Y)", "x"}}, "header name", NULL, NULL, NULL},
+    {{HOST, {"Content-Length ", "5"}}, "header name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X", "a\rb"}}, "header value", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X", "a\nb"}}, "header value", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X", "\x01"}}, "header value", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X", "\x1f"}}, "header value", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"X", "\x7f"}}, "header value", NULL, NULL, NULL},
+
+    // Host and Expect
+    {{LENGTH}, "Host is missing", NULL, NULL, NULL},
+    {{HOST, LENGTH, HOST}, "Host stands there more than once", NULL, NULL, NULL},
+    {{HOST, LENGTH, HOST}, "Host stands there more than once", NULL, NULL, "HTTP/1.0"},
+    {{{"Host", ""}, LENGTH}, "Host is no host", NULL, NULL, NULL},
+    {{{"Host", "a b"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
+    {{{"Host", "a/b"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
+    {{{"Host", "a@b"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
+    {{{"Host", "a,b"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
+    {{{"Host", "\xc3\xb6"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"Expect", ""}}, "Expect is other", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"Expect", "100-continue, x"}}, "Expect is other", NULL, NULL, NULL},
+
+    // Request line
+    {{HOST, LENGTH}, "method is no token", "", NULL, NULL},
+    {{HOST, LENGTH}, "method is no token", "PO:ST", NULL, NULL},
+    {{HOST, LENGTH}, "method is no token", "POST\x01", NULL, NULL},
+    {{HOST, LENGTH}, "request target", NULL, "", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "*", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "?a=b", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "localhost:443", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "https://localhost/", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "/#a", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "/?a b", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "/?a\x1f", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "/?a\x7f", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "/?a\x80", NULL},
+    {{HOST, LENGTH}, "request target", NULL, "/\xff", NULL},
+    {{HOST, LENGTH}, "version", NULL, NULL, "HTTP/1.2"},
+    {{HOST, LENGTH}, "version", NULL, NULL, "HTTP/1.10"},
+    {{HOST, LENGTH}, "version", NULL, NULL, "HTTP/2.0"},
+    {{HOST, LENGTH}, "version", NULL, NULL, "http/1.1"},
+    {{HOST, LENGTH}, "version", NULL, NULL, ""},
+};
+
+static struct framing read_head(const struct head *head)
+{
+    struct framing framing = {0};
+
+    for (size_t i = 0; i < MAX_HEADERS && head->headers[i].name; i++) {
+        const struct header *header = &head->headers[i];
+
+        framing_add(&framing, header->name, strlen(header->name), header->value, strlen(header->value));
+    }
+    return framing;
+}
+
+static void judges_heads(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(heads); i++) {
+        struct framing framing = read_head(&heads[i]);
+        const char *fault = framing_finish(&framing, heads[i].method ? heads[i].method : "POST",
+                                           heads[i].target ? heads[i].target : "/?a=b",
+                                           heads[i].version ? heads[i].version : "HTTP/1.1");
+
+        if (!fault != !heads[i].fault || (fault && !strstr(fault, heads[i].fault)))
+            fail_msg("row %zu: '%s' in place of '%s'", i, fault ? fault : "nothing",
+                     heads[i].fault ? heads[i].fault : "nothing");
+        assert_ptr_equal(framing.fault, fault);
+    }
+}
+
+// Neither text needs a NUL behind it, and one in it counts.
+static void reads_as_much_as_it_is_told(void **state)
+{
+    struct framing framing = {0};
+
+    (void)state;
+    framing_add(&framing, "Hosts", 4, "a b", 1);
+    framing_add(&framing, "Content-Lengths", 14, "12x", 2);
+    assert_null(framing_finish(&framing, "POST", "/", "HTTP/1.1"));
+    assert_int_equal(framing.length, 12);
+
+    framing = (struct framing){0};
+    framing_add(&framing, "X\0Y", 3, "a", 1);
+    assert_non_null(framing.fault);
+    framing = (struct framing){0};
+    framing_add(&framing, "X", 1, "a\0b", 3);
+    assert_non_null(framing.fault);
+    framing = (struct framing){0};
+    framing_add(&framing, "Content-Length", 14, "5\0", 2);
+    assert_non_null(framing.fault);
+}
+
+static void tells_the_length(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t length;
+    } rows[] = {
+        {"0", 0},
+        {"0000000000000000000000000000000000017", 17},
+        {"9223372036854775808", UINT64_C(9223372036854775808)},
+        {"18446744073709551614", UINT64_MAX - 1},
+        {"18446744073709551615", UINT64_MAX}, // larger than any number that fits, as far as a limit cares
+        {"18446744073709551616", UINT64_MAX},
+        {"18446744073709551621", UINT64_MAX},
+        {"99999999999999999999999999999999999999", UINT64_MAX},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct framing framing = {0};
+
+        framing_add(&framing, "Content-Length", 14, rows[i].text, strlen(rows[i].text));
+        assert_null(framing.fault);
+        assert_int_equal(framing.lengths, 1);
+        assert_true(framing.length == rows[i].length);
+    }
+}
+
+static void tells_of_codings_of_the_content(void **state)
+{
+    static const struct {
+        struct header headers[MAX_HEADERS];
+        bool encoded, expects;
+    } rows[] = {
+        {{HOST}, false, false},
+        {{{"Content-Encoding", "identity"}}, false, false},
+        {{{"content-encoding", "Identity"}}, false, false},
+        {{{"Content-Encoding", "gzip"}}, true, false},
+        {{{"Content-Encoding", ""}}, true, false},
+        {{{"Content-Encoding", "gzip"}, {"Content-Encoding", "identity"}}, true, false},
+        {{{"Content-Encoding", "identity"}, {"Content-Encoding", "br"}}, true, false},
+        {{{"Expect", "100-continue"}}, false, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct head head = {0};
+        struct framing framing;
+
+        memcpy(head.headers, rows[i].headers, sizeof head.headers);
+        framing = read_head(&head);
+        assert_null(framing.fault);
+        assert_int_equal(framing.encoded, rows[i].encoded);
+        assert_int_equal(framing.expects, rows[i].expects);
+    }
+}
+
+// What comes later makes no fault good, and does not replace it.
+static void the_first_fault_stays(void **state)
+{
+    struct framing framing = {0};
+    const char *fault;
+
+    (void)state;
+    framing_add(&framing, "Content-Length", 14, "x", 1);
+    fault = framing.fault;
+    assert_non_null(fault);
+    framing_add(&framing, "Content-Length", 14, "5", 1);
+    framing_add(&framing, "X Y", 3, "a", 1);
+    framing_add(&framing, "Host", 4, "localhost", 9);
+    assert_ptr_equal(framing_finish(&framing, "PO ST", "x", "HTTP/3"), fault);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(judges_heads),          cmocka_unit_test(reads_as_much_as_it_is_told),
+        cmocka_unit_test(tells_the_length),      cmocka_unit_test(tells_of_codings_of_the_content),
+        cmocka_unit_test(the_first_fault_stays),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
