@@ -1,4 +1,4 @@
-"""Each phase of a request ends in time, however it drips; idle connections live long; nobody waits for the slow ones."""
+"""Each phase of a request ends in time, however it drips; idle connections live on; nobody waits for the slow ones."""
 
 import contextlib
 import os
