@@ -282,7 +282,7 @@ def test_body_in_chunks_at_its_limit(make_daemon, length, status):
 
 def test_bodies_in_flight(make_daemon):
     """The memory for bodies that are not complete is limited; what does not fit is refused with 503."""
-    one = make_daemon({"limits": {"body": BODY_LIMIT}}).start()
+    one = make_daemon({"limits": {"body": BODY_LIMIT, "request_timeout": "120s"}}).start()  # time for a slow machine
 
     def probe(body):
         with one.connect() as connection:
@@ -296,7 +296,7 @@ def test_bodies_in_flight(make_daemon):
         for connection, body in zip(filling, bodies):
             connection.send(head("Transfer-Encoding: chunked") + chunks(body, 4096))
         # A probe tells by its answer whether its body was read (it is no JSON) or there was no room for it.
-        daemon.eventually(lambda: probe(b"xx").status == 503, "everything read that was sent")
+        daemon.eventually(lambda: probe(b"xx").status == 503, "everything read that was sent", 60)
         assert probe(b"xx").headers["retry-after"] == "1"
         assert probe(b"x").status == 400
         assert probe(b"xx").status == 503  # what was refused has taken no room, and what was read has left it
