@@ -55,6 +55,8 @@ const struct config_option config_options[] = {
      .default_text = "300s", .min = SECONDS_MS, .max = 24 * HOURS_MS},
     {.section = "limits", .key = "request_timeout", .type = CONFIG_DURATION, .offset = OFFSET(limits_request_timeout),
      .default_text = "10s", .min = SECONDS_MS, .max = HOURS_MS},
+    {.section = "limits", .key = "store_wait", .type = CONFIG_DURATION, .offset = OFFSET(limits_store_wait),
+     .default_text = "5s", .max = HOURS_MS},
     {.section = "log", .key = "level", .type = CONFIG_CHOICE, .offset = OFFSET(log_level),
      .default_text = "info", .choices = log_levels},
     {.section = "log", .key = "format", .type = CONFIG_CHOICE, .offset = OFFSET(log_format),

@@ -40,6 +40,7 @@ struct config {
     struct config_value limits_connections_per_address;
     struct config_value limits_idle_timeout;
     struct config_value limits_request_timeout;
+    struct config_value limits_store_wait;
     struct config_value log_level;
     struct config_value log_format;
     struct config_app *apps;

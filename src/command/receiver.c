@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/log_limit.h"
 
@@ -135,6 +136,7 @@ static struct http_answer *on_body(void *context, struct http_request *request)
     case CALLBACK_REFUSE:
         return refuse(receiver, &call->callback);
     }
+    call->commit.give_up_at_ms = clock_monotonic_ms() + call->settings->store_wait_ms;
     store_submit(receiver->store, &call->commit);
     return NULL;
 }

@@ -18,6 +18,7 @@ struct settings {
     struct callback_rules rules;
     struct address_block *allow_from;
     struct http_limits limits;
+    int64_t store_wait_ms;
     struct http_identity *identity;
 };
 

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <time.h>
 
 static void chain_clear(struct commit_chain *chain)
 {
@@ -40,18 +41,71 @@ static struct commit *chain_cut_batch(struct commit_chain *chain)
     return batch;
 }
 
-// Moves all that waits behind what was taken before; sleeps while there is neither. False: stopping, and all is done.
-static bool queue_take(struct commit_queue *queue, struct commit_chain *taken)
+// Puts those of the batch that are held in front of the chain again. Returns the finished ones.
+static struct commit *chain_take_back(struct commit_chain *chain, struct commit *batch)
 {
+    struct commit_chain finished, held;
+
+    chain_clear(&finished);
+    chain_clear(&held);
+    while (batch) {
+        struct commit_chain *to = batch->held ? &held : &finished;
+        struct commit *commit = batch;
+
+        batch = commit->next;
+        commit->next = NULL;
+        *to->end = commit;
+        to->end = &commit->next;
+    }
+    chain_append(&held, chain);
+    chain_append(chain, &held);
+    return finished.first;
+}
+
+// With the mutex held. Until somebody signals or the time is over, whatever comes first; -1: for ever. False: it is
+// over.
+static bool queue_sleep(struct commit_queue *queue, int64_t timeout_ms)
+{
+    struct timespec end;
+
+    if (timeout_ms < 0)
+        return pthread_cond_wait(&queue->wake, &queue->mutex) == 0;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += timeout_ms / 1000;
+    end.tv_nsec += timeout_ms % 1000 * 1000000;
+    if (end.tv_nsec >= 1000000000) {
+        end.tv_sec++;
+        end.tv_nsec -= 1000000000;
+    }
+    return pthread_cond_timedwait(&queue->wake, &queue->mutex, &end) == 0;
+}
+
+// Moves all that waits behind what was taken before; sleeps while there is neither, but no longer than wait_ms. False:
+// stopping, and all is done.
+static bool queue_take(struct commit_queue *queue, struct commit_chain *taken, int64_t wait_ms)
+{
+    bool stopping;
+
     pthread_mutex_lock(&queue->mutex);
     while (!taken->first && !queue->waiting.first && !queue->stopping) {
         queue->sleeping = true;
-        pthread_cond_wait(&queue->wake, &queue->mutex);
+        if (!queue_sleep(queue, wait_ms))
+            break;
     }
     queue->sleeping = false;
     chain_append(taken, &queue->waiting);
+    stopping = queue->stopping;
     pthread_mutex_unlock(&queue->mutex);
-    return taken->first;
+    return taken->first || !stopping;
+}
+
+// Pushes do not cut it short.
+static void queue_pause(struct commit_queue *queue)
+{
+    pthread_mutex_lock(&queue->mutex);
+    if (!queue->stopping)
+        (void)queue_sleep(queue, COMMIT_RETRY_MS);
+    pthread_mutex_unlock(&queue->mutex);
 }
 
 static bool queue_is_empty(struct commit_queue *queue)
@@ -64,31 +118,46 @@ static bool queue_is_empty(struct commit_queue *queue)
     return empty;
 }
 
+// One batch off the front of the chain. False: some of it is held.
+static bool queue_write(struct commit_queue *queue, struct commit_chain *taken)
+{
+    const struct commit_queue_functions *functions = &queue->functions;
+    struct commit *batch = chain_cut_batch(taken), *next = taken->first, *finished;
+
+    functions->write(functions->context, batch);
+    finished = chain_take_back(taken, batch);
+    if (finished)
+        functions->done(functions->context, finished);
+    return taken->first == next;
+}
+
 static void *writer_main(void *argument)
 {
     struct commit_queue *queue = argument;
-    const struct commit_queue_functions *functions = &queue->functions;
     struct commit_chain taken;
+    int64_t wait_ms = -1;
 
     chain_clear(&taken);
-    while (queue_take(queue, &taken)) {
-        struct commit *batch = chain_cut_batch(&taken);
-
-        functions->write(functions->context, batch);
-        functions->done(functions->context, batch);
-        functions->between(functions->context, !taken.first && queue_is_empty(queue));
+    while (queue_take(queue, &taken, wait_ms)) {
+        if (taken.first && !queue_write(queue, &taken))
+            queue_pause(queue);
+        wait_ms = queue->functions.between(queue->functions.context, !taken.first && queue_is_empty(queue));
     }
     return NULL;
 }
 
 int commit_queue_start(struct commit_queue *queue, const struct commit_queue_functions *functions, struct error *error)
 {
+    pthread_condattr_t attributes;
     int code;
 
     *queue = (struct commit_queue){.functions = *functions};
     chain_clear(&queue->waiting);
     pthread_mutex_init(&queue->mutex, NULL);
-    pthread_cond_init(&queue->wake, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&queue->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
     code = pthread_create(&queue->writer, NULL, writer_main, queue);
     if (code != 0) {
         pthread_cond_destroy(&queue->wake);

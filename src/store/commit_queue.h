@@ -1,18 +1,27 @@
 // The queue in front of the one thread that writes. It knows nothing of disks: what to do with a batch comes as a
 // struct of functions.
 //
-//                 push                          nothing waits
-//   SLEEPING ────────────► BUSY ◄──┐   BUSY ──────────────────► SLEEPING
-//       │                   │ └────┘ write(batch), done(batch), between(): as long as something waits
-//       │ stop              │ stop
-//       ▼                   ▼
-//     ENDED ◄────────── DRAINING   as BUSY, but ENDED instead of SLEEPING when nothing waits
+// The writer, and what may follow what:
 //
-// push is allowed on any thread, from inside done() too, until stop is called; stop once.
+//   SLEEPING ──push, or the time that between() gave is over──► BUSY
+//   BUSY     write(batch), done(what is finished of it), between()
+//            ──commits are held──► PAUSED ──COMMIT_RETRY_MS are over──► BUSY
+//            ──something waits──► BUSY
+//            ──nothing waits──► SLEEPING; ENDED once stop was called
+//   stop     wakes the writer in SLEEPING and PAUSED; from then on it does not pause
+//
+// A commit, and who has it: the pusher ──push──► waiting (guarded by the mutex) ──taken──► the writer's chain, in the
+// order of the pushes ──batch──► write(), which finishes it or holds it. Held: back to the front of the writer's chain,
+// so that it is in the next batch again. Finished: done(), and it is the receiver's. Each commit comes to done()
+// exactly once.
+//
+// push is allowed on any thread, from inside done() too, until stop is called; stop once. After stop was called write()
+// must hold nothing for ever.
 #pragma once
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/store/store.h"
@@ -22,11 +31,18 @@
 #define COMMIT_BATCH_MAX_COMMITS 1024
 #define COMMIT_BATCH_MAX_BYTES   ((size_t)8 * 1024 * 1024)
 
+// How long the writer pauses before it tries again what was held.
+#define COMMIT_RETRY_MS 100
+
 // All are called on the writer's thread, without any lock held.
 struct commit_queue_functions {
-    void (*write)(void *context, struct commit *batch); // sets the result of each; must not relink them
-    void (*done)(void *context, struct commit *batch);  // the batch is the receiver's now
-    void (*between)(void *context, bool idle);          // after each done; idle: nothing waits at the moment
+    // Sets the result of each, or holds it: it wants it again. Must not relink them.
+    void (*write)(void *context, struct commit *batch);
+    // Those that are not held; they are the receiver's now.
+    void (*done)(void *context, struct commit *finished);
+    // After each batch; idle: nothing waits at the moment. Returns after how many ms it is to be called again although
+    // nothing came; -1: never.
+    int64_t (*between)(void *context, bool idle);
     void *context;
 };
 

@@ -11,10 +11,14 @@
 #include <unistd.h>
 
 #include "imcallbackd/base/buffer.h"
+#include "rewrite.h"
 #include "schema.h"
 
-#define BUSY_TIMEOUT_MS 5000
-#define FILE_MODE       0640 // the group reads; SQLite gives its side files the same mode
+#define OPEN_BUSY_TIMEOUT_MS 5000
+// The writer tries again, so here it waits for a moment only.
+#define BUSY_TIMEOUT_MS            100
+#define CHECKPOINT_BUSY_TIMEOUT_MS 500
+#define FILE_MODE                  0640 // the group reads; SQLite gives its side files the same mode
 
 // SQLite's own checkpoints would run inside commits. The log's length settles by itself; only a reader that stays makes
 // it long, and the limit makes it short again afterwards. The cache, in KiB, holds a batch of the largest size, so that
@@ -26,30 +30,88 @@ static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA mmap_size = 0;"
                                     "PRAGMA temp_store = MEMORY;";
 
+// A limit of the disk that may go away again.
+static bool is_shortage(int cause)
+{
+    return cause == ENOSPC || cause == EDQUOT || cause == EROFS;
+}
+
+// The last failure of the database file (SQLITE_FCNTL_FILE_POINTER) or the log (SQLITE_FCNTL_JOURNAL_POINTER).
+static int file_errno(sqlite3 *connection, int which)
+{
+    sqlite3_file *file = NULL;
+    int cause = 0;
+
+    if (sqlite3_file_control(connection, "main", which, &file) == SQLITE_OK && file && file->pMethods)
+        (void)file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &cause);
+    return cause;
+}
+
+// The system's errno behind SQLite's last error; 0: there is none. sqlite3_system_errno does not know of what fails in
+// a COMMIT. Of the two files' errnos one may be old, so a bad disk goes before a shortage.
+static int system_cause(sqlite3 *connection, int code)
+{
+    int of_file, of_log;
+
+    if ((code & 0xff) == SQLITE_CANTOPEN)
+        return sqlite3_system_errno(connection);
+    if ((code & 0xff) != SQLITE_IOERR)
+        return 0;
+    of_file = file_errno(connection, SQLITE_FCNTL_FILE_POINTER);
+    of_log = file_errno(connection, SQLITE_FCNTL_JOURNAL_POINTER);
+    return of_log == 0 || is_shortage(of_log) ? (of_file ? of_file : of_log) : of_log;
+}
+
 int database_error(sqlite3 *connection, struct error *error)
 {
     static const struct {
-        int code, errno_value;
+        int code, cause; // 0: any cause
+        int errno_value;
         const char *remedy;
     } remedies[] = {
-        {SQLITE_NOTADB, EINVAL, "; move the file away or set another path"},
-        {SQLITE_CORRUPT, EIO, "; restore it from a backup, or move it away to begin a new one"},
-        {SQLITE_FULL, ENOSPC, "; make room"},
-        {SQLITE_BUSY, EBUSY, "; another process is in the way (fuser lists it): end that one"},
-        {SQLITE_READONLY, EACCES, "; give it to the user that the daemon runs as"},
-        {SQLITE_CANTOPEN, EACCES, "; look at the owner and the mode of it and its directory"},
-        {SQLITE_IOERR, EIO, "; look for the disk's errors in the kernel's log"},
-        {SQLITE_NOMEM, ENOMEM, ""},
+        {SQLITE_NOTADB, 0, EINVAL, "; move the file away or set another path"},
+        {SQLITE_CORRUPT, 0, EIO, "; restore it from a backup, or move it away to begin a new one"},
+        {SQLITE_FULL, 0, ENOSPC, "; make room"},
+        {SQLITE_BUSY, 0, EBUSY, "; another process is in the way (fuser lists it): end that one"},
+        {SQLITE_READONLY, 0, EACCES, "; give it to the user that the daemon runs as"},
+        {SQLITE_CANTOPEN, 0, EACCES, "; look at the owner and the mode of it and its directory"},
+        {SQLITE_IOERR, EDQUOT, EDQUOT, "; make room or raise the quota"},
+        {SQLITE_IOERR, ENOSPC, ENOSPC, "; make room"},
+        {SQLITE_IOERR, EROFS, EROFS, "; see in the kernel's log why it was made read-only"},
+        {SQLITE_IOERR, 0, EIO, "; look for the disk's errors in the kernel's log"},
+        {SQLITE_NOMEM, 0, ENOMEM, ""},
     };
-    int code = sqlite3_extended_errcode(connection), primary = code & 0xff;
-    int cause = primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN ? sqlite3_system_errno(connection) : 0;
+    int code = sqlite3_extended_errcode(connection), cause = system_cause(connection, code);
 
     for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++) {
-        if (remedies[i].code == primary)
+        if (remedies[i].code == (code & 0xff) && (remedies[i].cause == 0 || remedies[i].cause == cause))
             return error_set(error, remedies[i].errno_value, "%s%s%s (SQLite code %d)%s", sqlite3_errmsg(connection),
                              cause ? ": " : "", cause ? strerror(cause) : "", code, remedies[i].remedy);
     }
     return error_set(error, EIO, "%s (SQLite code %d)", sqlite3_errmsg(connection), code);
+}
+
+enum database_failure database_failure(sqlite3 *connection, int code)
+{
+    switch (code) {
+    case SQLITE_IOERR_NOMEM:
+    case SQLITE_IOERR_SHMSIZE: // the log's index cannot be made larger
+        return DATABASE_FAILURE_PASSES;
+    case SQLITE_IOERR_WRITE: // ENOSPC comes as SQLITE_FULL, but its relatives do not
+        return is_shortage(system_cause(connection, code)) ? DATABASE_FAILURE_PASSES : DATABASE_FAILURE_FINAL;
+    }
+    switch (code & 0xff) {
+    case SQLITE_IOERR:
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return DATABASE_FAILURE_FINAL;
+    case SQLITE_CONSTRAINT:
+    case SQLITE_TOOBIG:
+    case SQLITE_MISMATCH:
+        return DATABASE_FAILURE_OF_VALUES;
+    default:
+        return DATABASE_FAILURE_PASSES;
+    }
 }
 
 // What the path really is, because SQLite puts its side files beside that. The caller frees *ret_file.
@@ -130,7 +192,7 @@ static int check_file(const char *file, struct error *error)
     if (open_untouched(file, &connection) != SQLITE_OK) {
         r = database_error(connection, error);
     } else {
-        sqlite3_busy_timeout(connection, BUSY_TIMEOUT_MS);
+        sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
         r = schema_inspect(connection, &empty, error);
     }
     sqlite3_close(connection);
@@ -210,21 +272,14 @@ static int open_connection(struct database *database, struct error *error)
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    sqlite3_busy_timeout(connection, BUSY_TIMEOUT_MS);
+    sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
     // Once more, now under the lock: it may have been made in between.
     r = schema_inspect(connection, &empty, error);
     if (r == 0)
         r = configure(connection, error);
     if (r == 0 && empty)
         r = schema_create(connection, error);
-    if (r < 0)
-        return r;
-    // After a failed fsync the system may take pages for clean that never reached the disk, so all that recovery found
-    // is written and synced once more. A log that a reader keeps from ending would go on behind such a gap.
-    if (database_checkpoint(database, SQLITE_CHECKPOINT_TRUNCATE) != SQLITE_OK) {
-        r = database_error(connection, error);
-        error_wrap(error, "the write-ahead log cannot be written back");
-    }
+    sqlite3_busy_timeout(connection, BUSY_TIMEOUT_MS);
     return r;
 }
 
@@ -290,6 +345,43 @@ int database_checkpoint(struct database *database, int mode)
 {
     (void)frames_written(database, true);
     return sqlite3_wal_checkpoint_v2(database->connection, NULL, mode, NULL, NULL);
+}
+
+// The log as recovery found it, made sure of while nobody can write to it.
+static int rewrite_log(struct database *database, struct error *error)
+{
+    int code = sqlite3_exec(database->connection, "BEGIN IMMEDIATE", NULL, NULL, NULL), r;
+
+    if (code != SQLITE_OK) {
+        (void)database_error(database->connection, error);
+        return code;
+    }
+    r = rewrite_file(database->log_path, error);
+    (void)sqlite3_exec(database->connection, "ROLLBACK", NULL, NULL, NULL);
+    if (r < 0)
+        return r == -ENOMEM ? SQLITE_NOMEM : is_shortage(-r) ? SQLITE_FULL : SQLITE_IOERR;
+    return SQLITE_OK;
+}
+
+int database_settle(struct database *database, struct error *error)
+{
+    int code;
+
+    if (database->settled)
+        return SQLITE_OK;
+    code = rewrite_log(database, error);
+    if (code != SQLITE_OK)
+        return code;
+    sqlite3_busy_timeout(database->connection, CHECKPOINT_BUSY_TIMEOUT_MS);
+    code = database_checkpoint(database, SQLITE_CHECKPOINT_TRUNCATE);
+    if (code != SQLITE_OK && database_failure(database->connection, code) != DATABASE_FAILURE_PASSES) {
+        (void)database_error(database->connection, error);
+        error_wrap(error, "the write-ahead log cannot be written back");
+        return code;
+    }
+    sqlite3_busy_timeout(database->connection, BUSY_TIMEOUT_MS);
+    database->settled = true;
+    return SQLITE_OK;
 }
 
 void database_close(struct database *database)

@@ -15,11 +15,24 @@ struct database {
     int lock_fd;     // holds the lock that keeps a second daemon out
     char *log_path;  // of the write-ahead log
     ino_t log_inode; // that it had when it was opened
+    bool settled;    // what was in the log at the start is on disk for sure
 };
 
-// Takes the file for this process, opens or creates it, brings the schema up, and writes back and syncs anew what is in
-// the write-ahead log. A file that is not ours stays as it is.
+// What a code of SQLite means for the one who wanted to write.
+enum database_failure {
+    DATABASE_FAILURE_PASSES,    // no room, somebody's lock, no memory: worth trying again, and nothing was committed
+    DATABASE_FAILURE_FINAL,     // the disk or the file cannot be trusted any more, and what a commit left is unknown
+    DATABASE_FAILURE_OF_VALUES, // lies in what was to be written; cannot happen with what comes over the network
+};
+
+// Takes the file for this process, opens or creates it and brings the schema up. A file that is not ours stays as it
+// is. database_settle has to follow.
 int database_open(struct database *database, const char *path, struct error *error) MUST_CHECK;
+
+// Makes sure of what is in the write-ahead log: writes its bytes once more, syncs, and writes it back (TRUNCATE) if
+// nobody is in the way. Until it has succeeded once, nothing may be written; then it does nothing. Returns SQLite's
+// code with the error in words.
+int database_settle(struct database *database, struct error *error) MUST_CHECK;
 
 // Could database_open do its work? Changes nothing and needs no lock: goes beside a running daemon.
 int database_check(const char *path, struct error *error) MUST_CHECK;
@@ -37,6 +50,9 @@ int database_checkpoint(struct database *database, int mode);
 // Writes nothing: who wants the log written back does a checkpoint before. Both side files stay, empty or not, because
 // readers without the right to create them cannot read a database in WAL mode otherwise.
 void database_close(struct database *database);
+
+// To be asked before anything else is done with the connection.
+enum database_failure database_failure(sqlite3 *connection, int code);
 
 // The connection's last error in words with the remedy. Returns the -errno that comes nearest.
 int database_error(sqlite3 *connection, struct error *error);

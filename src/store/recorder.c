@@ -5,12 +5,17 @@
 #include <string.h>
 
 #include "binding.h"
+#include "schema.h"
+
+#define TEXT(number)      TEXT_ONLY(number)
+#define TEXT_ONLY(number) #number
 
 // Parameters are bound in their order, so each SQL text has them numbered in the order of use.
 static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
     [RECORDER_BEGIN] = "BEGIN IMMEDIATE",
     [RECORDER_COMMIT] = "COMMIT",
     [RECORDER_ROLLBACK] = "ROLLBACK",
+    [RECORDER_PROBE] = "PRAGMA user_version = " TEXT(SCHEMA_VERSION),
     [RECORDER_FIND_UNTIMED] = "SELECT 1 FROM destroyed_group WHERE sdk_appid = ?1 AND event_time_ms IS NULL"
                               " AND group_id = ?2 AND received_at_ms BETWEEN ?3 AND ?4 AND body = ?5",
     [RECORDER_INSERT_GROUP] = "INSERT INTO destroyed_group (sdk_appid, group_id, event_time_ms, type, owner_account,"
@@ -98,6 +103,11 @@ void recorder_rollback(struct recorder *recorder)
     // Some errors have rolled back already.
     if (!sqlite3_get_autocommit(recorder->connection))
         (void)run(recorder, RECORDER_ROLLBACK);
+}
+
+int recorder_probe(struct recorder *recorder)
+{
+    return run(recorder, RECORDER_PROBE);
 }
 
 static int drop_oldest_rejected(struct recorder *recorder)

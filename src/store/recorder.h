@@ -21,6 +21,7 @@ enum recorder_statement {
     RECORDER_BEGIN,
     RECORDER_COMMIT,
     RECORDER_ROLLBACK,
+    RECORDER_PROBE,
     RECORDER_FIND_UNTIMED,
     RECORDER_INSERT_GROUP,
     RECORDER_INSERT_MEMBER,
@@ -44,6 +45,10 @@ int recorder_init(struct recorder *recorder, sqlite3 *connection);
 int recorder_begin(struct recorder *recorder);
 int recorder_commit(struct recorder *recorder);
 void recorder_rollback(struct recorder *recorder);
+
+// A transaction of its own that changes nothing, but writes a page: fails when a callback could not be recorded.
+// Rollback after a failure.
+int recorder_probe(struct recorder *recorder);
 
 // Sets the commit's result. After a failure parts of the commit may be in the transaction.
 int recorder_record(struct recorder *recorder, struct commit *commit);

@@ -1,12 +1,15 @@
 #include "imcallbackd/store/store.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "commit_queue.h"
 #include "database.h"
+#include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/base/log_limit.h"
 #include "recorder.h"
 
 // The log is written back when nobody waits for it, and under load only once it is long: a checkpoint costs those who
@@ -15,65 +18,77 @@
 #define CHECKPOINT_FRAMES_LOADED 4000
 
 // At the end a reader that is in the way is not waited for any longer: the next start writes the log back.
-#define CLOSE_BUSY_TIMEOUT_MS   1000
-#define HURRIED_BUSY_TIMEOUT_MS 100
+#define CLOSE_BUSY_TIMEOUT_MS 1000
+
+// How often it is tried whether a shortage is over when no callback comes to find out.
+#define PROBE_MS 1000
 
 struct store {
     struct store_callbacks callbacks;
     struct database database; // from here on the writer's alone, while it lives
     struct recorder recorder;
     bool broken;
+    struct log_limit shortages;
     atomic_bool hurry;
+    pthread_mutex_t lock; // guards what follows
+    bool ready;
+    struct error why_not_ready;
     struct commit_queue queue;
 };
 
-// After these the disk or the file cannot be trusted, and what the failed commit left is unknown.
-static bool failure_is_final(int code)
+static void store_set_ready(struct store *store, const struct error *why_not)
 {
-    // No memory, and no room to make the log's index larger, pass.
-    if (code == SQLITE_IOERR_NOMEM || code == SQLITE_IOERR_SHMSIZE)
-        return false;
-    switch (code & 0xff) {
-    case SQLITE_IOERR:
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        return true;
-    default:
-        return false;
-    }
+    bool was_ready;
+
+    pthread_mutex_lock(&store->lock);
+    was_ready = store->ready;
+    store->ready = !why_not;
+    if (why_not)
+        store->why_not_ready = *why_not;
+    pthread_mutex_unlock(&store->lock);
+    if (!why_not && !was_ready)
+        log_info("%s: callbacks can be recorded again", store->database.path);
 }
 
-// These lie in the values of one commit. They cannot happen with what comes over the network.
-static bool failure_is_the_commits_own(int code)
+bool store_ready(struct store *store, struct error *ret_why)
 {
-    switch (code & 0xff) {
-    case SQLITE_CONSTRAINT:
-    case SQLITE_TOOBIG:
-    case SQLITE_MISMATCH:
-        return true;
-    default:
-        return false;
-    }
+    bool ready;
+
+    pthread_mutex_lock(&store->lock);
+    ready = store->ready;
+    if (!ready)
+        *ret_why = store->why_not_ready;
+    pthread_mutex_unlock(&store->lock);
+    return ready;
+}
+
+static void store_break(struct store *store, const struct error *error)
+{
+    store->broken = true;
+    store_set_ready(store, error);
+    store->callbacks.broken(store->callbacks.context, error);
+}
+
+// What failed, in error; the rest of the sentence is put around it.
+static void store_failed(struct store *store, enum database_failure failure, const char *what, struct error *error)
+{
+    unsigned int left_out;
+
+    error_wrap(error, "%s: %s", store->database.path, what);
+    if (failure == DATABASE_FAILURE_FINAL)
+        store_break(store, error);
+    else if (log_limit_passes(&store->shortages, &left_out))
+        log_error("%s", error->text);
 }
 
 // To be called before anything else is done with the connection, as it has the words for the failure.
-static void store_describe(const struct store *store, const char *what, struct error *error)
+static enum database_failure store_sqlite_failed(struct store *store, int code, const char *what, struct error *error)
 {
+    enum database_failure failure = database_failure(store->database.connection, code);
+
     (void)database_error(store->database.connection, error);
-    error_wrap(error, "%s: %s", store->database.path, what);
-}
-
-static void store_failed(struct store *store, int code, const char *what)
-{
-    struct error error;
-
-    store_describe(store, what, &error);
-    if (failure_is_final(code)) {
-        store->broken = true;
-        store->callbacks.broken(store->callbacks.context, &error);
-    } else {
-        log_error("%s", error.text);
-    }
+    store_failed(store, failure, what, error);
+    return failure;
 }
 
 // What was just committed may have gone into files that nobody will find again.
@@ -88,73 +103,167 @@ static bool store_lost_its_files(struct store *store)
         "%s: the database or its write-ahead log was deleted, moved or replaced while it was in use; put it "
         "back, and stop the daemon before the next time",
         store->database.path);
-    store->broken = true;
-    store->callbacks.broken(store->callbacks.context, &error);
+    store_break(store, &error);
     return true;
 }
 
-// One transaction for the batch without those that are COMMIT_FAILED already. *ret_culprit: the commit that failed by
-// itself, so that it is worth trying without it.
-static int store_transact(struct store *store, struct commit *batch, struct commit **ret_culprit)
+enum attempt {
+    ATTEMPT_DONE,
+    ATTEMPT_HAS_A_CULPRIT, // a commit that failed by itself, now COMMIT_FAILED: worth trying without it
+    ATTEMPT_MAY_PASS_LATER,
+    ATTEMPT_BROKE,
+};
+
+// One transaction for the batch without those that are COMMIT_FAILED already.
+static enum attempt store_transact(struct store *store, struct commit *batch)
 {
     int code = recorder_begin(&store->recorder);
+    struct commit *at = NULL;
+    struct error error;
 
-    *ret_culprit = NULL;
     for (struct commit *commit = batch; commit && code == SQLITE_OK; commit = commit->next) {
-        if (commit->result == COMMIT_FAILED)
-            continue;
-        code = recorder_record(&store->recorder, commit);
-        if (failure_is_the_commits_own(code))
-            *ret_culprit = commit;
+        at = commit;
+        if (commit->result != COMMIT_FAILED)
+            code = recorder_record(&store->recorder, commit);
     }
     if (code == SQLITE_OK)
         code = recorder_commit(&store->recorder);
     if (code == SQLITE_OK)
-        return store_lost_its_files(store) ? SQLITE_IOERR : SQLITE_OK;
-    store_failed(store, code, *ret_culprit ? "one callback is not recorded" : "a batch of callbacks is not recorded");
+        return store_lost_its_files(store) ? ATTEMPT_BROKE : ATTEMPT_DONE;
+    switch (store_sqlite_failed(store, code, "callbacks cannot be recorded", &error)) {
+    case DATABASE_FAILURE_FINAL:
+        return ATTEMPT_BROKE;
+    case DATABASE_FAILURE_OF_VALUES:
+        recorder_rollback(&store->recorder);
+        at->result = COMMIT_FAILED;
+        return ATTEMPT_HAS_A_CULPRIT;
+    case DATABASE_FAILURE_PASSES:
+        break;
+    }
     recorder_rollback(&store->recorder);
-    return code;
+    store_set_ready(store, &error);
+    return ATTEMPT_MAY_PASS_LATER;
+}
+
+static enum attempt store_settle(struct store *store)
+{
+    struct error error;
+    int code = database_settle(&store->database, &error);
+    enum database_failure failure;
+
+    if (code == SQLITE_OK)
+        return ATTEMPT_DONE;
+    failure = database_failure(store->database.connection, code);
+    store_failed(store, failure, "what is in the write-ahead log cannot be made sure of", &error);
+    if (failure == DATABASE_FAILURE_FINAL)
+        return ATTEMPT_BROKE;
+    store_set_ready(store, &error);
+    return ATTEMPT_MAY_PASS_LATER;
+}
+
+static void store_checkpoint(struct store *store)
+{
+    struct error error;
+    int code = database_checkpoint(&store->database, SQLITE_CHECKPOINT_PASSIVE);
+
+    if (code != SQLITE_OK && code != SQLITE_BUSY)
+        (void)store_sqlite_failed(store, code, "the write-ahead log cannot be written back", &error);
+}
+
+static enum attempt store_try(struct store *store, struct commit *batch)
+{
+    enum attempt attempt = store_settle(store);
+
+    if (attempt == ATTEMPT_DONE) {
+        do {
+            attempt = store_transact(store, batch);
+        } while (attempt == ATTEMPT_HAS_A_CULPRIT);
+    }
+    // A log that is written back begins anew in the room that it has.
+    if (attempt == ATTEMPT_MAY_PASS_LATER)
+        store_checkpoint(store);
+    return attempt;
 }
 
 static void store_write(void *context, struct commit *batch)
 {
     struct store *store = context;
-    struct commit *culprit = NULL;
-    int code = SQLITE_OK;
+    enum attempt attempt;
+    int64_t now_ms;
 
-    for (struct commit *commit = batch; commit; commit = commit->next)
-        commit->result = store->broken ? COMMIT_FAILED : COMMIT_RECORDED;
-    if (store->broken)
+    for (struct commit *commit = batch; commit; commit = commit->next) {
+        commit->result = COMMIT_RECORDED;
+        commit->held = false;
+    }
+    attempt = store->broken ? ATTEMPT_BROKE : store_try(store, batch);
+    if (attempt == ATTEMPT_DONE) {
+        store_set_ready(store, NULL);
         return;
-    if (store->hurry)
-        sqlite3_busy_timeout(store->database.connection, HURRIED_BUSY_TIMEOUT_MS);
-    do {
-        code = store_transact(store, batch, &culprit);
-        if (culprit)
-            culprit->result = COMMIT_FAILED;
-    } while (culprit);
-    for (struct commit *commit = batch; commit && code != SQLITE_OK; commit = commit->next)
+    }
+    now_ms = clock_monotonic_ms();
+    for (struct commit *commit = batch; commit; commit = commit->next) {
+        commit->held =
+            commit->result != COMMIT_FAILED && !store->broken && !store->hurry && now_ms < commit->give_up_at_ms;
         commit->result = COMMIT_FAILED;
+    }
 }
 
-static void store_done(void *context, struct commit *batch)
+static void store_done(void *context, struct commit *finished)
 {
     struct store *store = context;
 
-    store->callbacks.done(store->callbacks.context, batch);
+    store->callbacks.done(store->callbacks.context, finished);
 }
 
-static void store_between(void *context, bool idle)
+// Writes a page as it is.
+static void store_probe(struct store *store)
 {
-    struct store *store = context;
+    struct error error;
     int code;
 
-    if (store->broken ||
-        !database_checkpoint_due(&store->database, idle ? CHECKPOINT_FRAMES_IDLE : CHECKPOINT_FRAMES_LOADED))
+    if (store_settle(store) != ATTEMPT_DONE)
         return;
-    code = database_checkpoint(&store->database, SQLITE_CHECKPOINT_PASSIVE);
-    if (code != SQLITE_OK && code != SQLITE_BUSY)
-        store_failed(store, code, "the write-ahead log cannot be written back");
+    code = recorder_probe(&store->recorder);
+    if (code == SQLITE_OK) {
+        store_set_ready(store, NULL);
+        return;
+    }
+    if (store_sqlite_failed(store, code, "callbacks cannot be recorded", &error) != DATABASE_FAILURE_FINAL)
+        store_set_ready(store, &error);
+    recorder_rollback(&store->recorder);
+}
+
+static int64_t store_between(void *context, bool idle)
+{
+    struct store *store = context;
+
+    if (!store->broken && store->database.settled &&
+        database_checkpoint_due(&store->database, idle ? CHECKPOINT_FRAMES_IDLE : CHECKPOINT_FRAMES_LOADED))
+        store_checkpoint(store);
+    if (!store->broken && !store->ready && idle)
+        store_probe(store);
+    return store->broken || store->ready ? -1 : PROBE_MS;
+}
+
+static int store_begin(struct store *store, struct error *error)
+{
+    int code = recorder_init(&store->recorder, store->database.connection), r;
+
+    if (code != SQLITE_OK) {
+        r = database_error(store->database.connection, error);
+        error_wrap(error, "%s", store->database.path);
+        return r;
+    }
+    code = database_settle(&store->database, error);
+    if (code == SQLITE_OK)
+        return 0;
+    error_wrap(error, "%s", store->database.path);
+    if (database_failure(store->database.connection, code) == DATABASE_FAILURE_FINAL)
+        return -EIO;
+    log_warning("%s", error->text);
+    store->ready = false;
+    store->why_not_ready = *error;
+    return 0;
 }
 
 int store_open(const char *path, const struct store_callbacks *callbacks, struct store **ret_store, struct error *error)
@@ -166,24 +275,25 @@ int store_open(const char *path, const struct store_callbacks *callbacks, struct
     if (!store)
         return error_set(error, ENOMEM, "%s: out of memory", path);
     store->callbacks = *callbacks;
+    store->ready = true;
+    pthread_mutex_init(&store->lock, NULL);
     r = database_open(&store->database, path, error);
     if (r < 0)
         goto fail;
-    if (recorder_init(&store->recorder, store->database.connection) != SQLITE_OK) {
-        r = database_error(store->database.connection, error);
-        error_wrap(error, "%s", path);
-        goto fail_recorder;
-    }
+    r = store_begin(store, error);
+    if (r < 0)
+        goto fail_begin;
     r = commit_queue_start(&store->queue, &functions, error);
     if (r < 0)
-        goto fail_recorder;
+        goto fail_begin;
     *ret_store = store;
     return 0;
 
-fail_recorder:
+fail_begin:
     recorder_finish(&store->recorder);
     database_close(&store->database);
 fail:
+    pthread_mutex_destroy(&store->lock);
     free(store);
     return r;
 }
@@ -208,19 +318,21 @@ static void store_write_back(struct store *store)
     code = database_checkpoint(&store->database, SQLITE_CHECKPOINT_TRUNCATE);
     if (code == SQLITE_OK || code == SQLITE_BUSY)
         return;
-    store_describe(store, "the write-ahead log is left for the next start", &error);
-    log_error("%s", error.text);
+    (void)database_error(store->database.connection, &error);
+    log_error("%s: the write-ahead log is left for the next start: %s", store->database.path, error.text);
 }
 
 void store_close(struct store *store)
 {
     if (!store)
         return;
+    store_hurry(store);
     commit_queue_stop(&store->queue);
     recorder_finish(&store->recorder);
-    if (!store->broken)
+    if (!store->broken && store->database.settled)
         store_write_back(store);
     database_close(&store->database);
+    pthread_mutex_destroy(&store->lock);
     free(store);
 }
 

@@ -4,7 +4,15 @@
 // Life of a commit: the owner fills it and submits it ─► it waits ─► the writer takes everything that waits as one
 // batch, one transaction, one fsync ─► done() gets the finished chain, once a batch, on the writer's thread. From
 // submit to done the store alone may touch the commit and what it points to; after done it never touches them again.
+//
+// When the database cannot be written for a reason that may pass (no room, a quota, a file system made read-only,
+// somebody's lock, no memory) the batch is rolled back and tried again, with what came meanwhile, until each commit's
+// time is over; store_ready tells. After an I/O error or in a damaged file nothing is tried again: what a failed fsync
+// left is unknown until the next start has read it back.
 #pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/event.h"
@@ -20,8 +28,10 @@ enum commit_result {
 struct commit {
     const struct destroyed_group *group;
     const struct rejected_callback *rejected;
+    int64_t give_up_at_ms; // by the monotonic clock: how long the store may try; it does so once in any case
     enum commit_result result;
     struct commit *next; // the store's while it waits; the chain when it is done
+    bool held;           // the store's own: it has to be tried again
 };
 
 struct store_callbacks {
@@ -35,17 +45,21 @@ struct store_callbacks {
 
 struct store;
 
-// Opens or creates the database, brings the schema up, writes back what a crash left in the write-ahead log and starts
-// the writer. Errors name the path and the remedy.
+// Opens or creates the database, brings the schema up, makes sure of what a crash left in the write-ahead log, writes
+// it back, and starts the writer. When that cannot be done for a reason that may pass, the writer does it before its
+// first batch. Errors name the path and the remedy.
 int store_open(const char *path, const struct store_callbacks *callbacks, struct store **ret_store,
                struct error *error) MUST_CHECK;
 
 void store_submit(struct store *store, struct commit *commit);
 
-// From now on a batch waits for somebody else's lock for a moment only. Any thread may call.
+// Can it record at the moment? When not, says why in words. Any thread may call.
+bool store_ready(struct store *store, struct error *ret_why);
+
+// From now on what cannot be recorded at once is given up. Any thread may call.
 void store_hurry(struct store *store);
 
-// Finishes everything that was submitted (done is called for it), checkpoints, closes. NULL is allowed.
+// Hurries, finishes everything that was submitted (done is called for it), checkpoints, closes. NULL is allowed.
 void store_close(struct store *store);
 
 // For `imcallbackd check`: can the store be opened and written as it stands? Changes nothing that is there.

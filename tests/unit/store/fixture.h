@@ -113,23 +113,37 @@ static inline int fixture_teardown(void **state)
     return 0;
 }
 
-// Submits them all at once and waits until they are done.
-static inline void fixture_commit(struct fixture *fixture, struct commit *commits, size_t count)
+// Until so many commits are done in all.
+static inline void fixture_await(struct fixture *fixture, size_t done)
 {
     struct timespec deadline;
-    size_t target;
 
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += PATIENCE_S;
     pthread_mutex_lock(&fixture->mutex);
-    target = fixture->done + count;
-    pthread_mutex_unlock(&fixture->mutex);
-    for (size_t i = 0; i < count; i++)
-        store_submit(fixture->store, &commits[i]);
-    pthread_mutex_lock(&fixture->mutex);
-    while (fixture->done < target)
+    while (fixture->done < done)
         assert_int_equal(pthread_cond_timedwait(&fixture->changed, &fixture->mutex, &deadline), 0);
     pthread_mutex_unlock(&fixture->mutex);
+}
+
+static inline size_t fixture_done_count(struct fixture *fixture)
+{
+    size_t done;
+
+    pthread_mutex_lock(&fixture->mutex);
+    done = fixture->done;
+    pthread_mutex_unlock(&fixture->mutex);
+    return done;
+}
+
+// Submits them all at once and waits until they are done.
+static inline void fixture_commit(struct fixture *fixture, struct commit *commits, size_t count)
+{
+    size_t before = fixture_done_count(fixture);
+
+    for (size_t i = 0; i < count; i++)
+        store_submit(fixture->store, &commits[i]);
+    fixture_await(fixture, before + count);
 }
 
 static inline enum commit_result fixture_record(struct fixture *fixture, const struct destroyed_group *group)

@@ -1,9 +1,12 @@
 // The queue alone, without SQLite: meant to be run under ThreadSanitizer too.
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "../../../src/store/commit_queue.h"
 
@@ -34,7 +37,33 @@ struct observer {
     bool last_was_idle;
     const struct commit *written_first;
     struct item *again; // is pushed from inside done(), once
+
+    uint32_t random;         // of the writer's delays and choices; 0: none
+    size_t holds_left, held; // batches of which something may still be held; commits that were
+    size_t wakes;            // calls of between() that no batch came before
+    bool batch_came;
+    int64_t wait_ms; // what between() answers
 };
+
+// xorshift: good enough for delays, and repeatable from its seed.
+static uint32_t next_random(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+// Now and then somebody else gets the processor, or a good while passes.
+static void delay(uint32_t *random)
+{
+    if (*random == 0)
+        return;
+    if (next_random(random) % 8 == 0)
+        sched_yield();
+    if (next_random(random) % 512 == 0)
+        (void)usleep(next_random(random) % 500);
+}
 
 static void wait_at_gate(struct observer *observer)
 {
@@ -50,13 +79,23 @@ static void record_write(void *context, struct commit *batch)
 {
     struct observer *observer = context;
 
+    bool may_hold = observer->holds_left > 0, holds = false;
+
     wait_at_gate(observer);
+    delay(&observer->random);
     observer->written_first = batch;
+    observer->batch_came = true;
     for (struct commit *commit = batch; commit; commit = commit->next) {
         observer->faults += commit->result != COMMIT_FAILED;
-        commit->result = COMMIT_RECORDED;
-        observer->written++;
+        commit->held = may_hold && next_random(&observer->random) % 2;
+        observer->held += commit->held;
+        holds = holds || commit->held;
+        if (!commit->held) {
+            commit->result = COMMIT_RECORDED;
+            observer->written++;
+        }
     }
+    observer->holds_left -= holds;
 }
 
 static void record_done(void *context, struct commit *batch)
@@ -64,11 +103,13 @@ static void record_done(void *context, struct commit *batch)
     struct observer *observer = context;
     size_t size = 0;
 
-    observer->faults += batch != observer->written_first;
+    delay(&observer->random);
+    observer->faults += observer->held == 0 && batch != observer->written_first;
     for (struct commit *commit = batch; commit; commit = commit->next) {
         struct item *item = (struct item *)commit;
 
-        observer->faults += commit->result != COMMIT_RECORDED || item->number != observer->next[item->producer];
+        observer->faults += commit->result != COMMIT_RECORDED || commit->held;
+        observer->faults += observer->held == 0 && item->number != observer->next[item->producer];
         observer->next[item->producer]++;
         commit->result = COMMIT_REPEATED;
         size++;
@@ -84,23 +125,36 @@ static void record_done(void *context, struct commit *batch)
     }
 }
 
-static void record_between(void *context, bool idle)
+static int64_t record_between(void *context, bool idle)
 {
     struct observer *observer = context;
 
+    delay(&observer->random);
+    pthread_mutex_lock(&observer->mutex);
     observer->idle += idle;
     observer->last_was_idle = idle;
+    observer->wakes += !observer->batch_came;
+    observer->batch_came = false;
+    pthread_cond_broadcast(&observer->changed);
+    pthread_mutex_unlock(&observer->mutex);
+    return observer->wait_ms;
 }
 
-static void start(struct commit_queue *queue, struct observer *observer)
+static void start_with(struct commit_queue *queue, struct observer *observer, int64_t wait_ms)
 {
     struct commit_queue_functions functions = {record_write, record_done, record_between, observer};
     struct error error;
 
     observer->queue = queue;
+    observer->wait_ms = wait_ms;
     pthread_mutex_init(&observer->mutex, NULL);
     pthread_cond_init(&observer->changed, NULL);
     assert_int_equal(commit_queue_start(queue, &functions, &error), 0);
+}
+
+static void start(struct commit_queue *queue, struct observer *observer)
+{
+    start_with(queue, observer, -1);
 }
 
 static void finish(struct commit_queue *queue, struct observer *observer)
@@ -139,43 +193,84 @@ static struct item new_item(size_t producer, size_t number, const struct destroy
 struct producer {
     struct commit_queue *queue;
     struct item *items;
+    uint32_t random; // of its delays; 0: none
 };
 
 static void *produce(void *argument)
 {
     struct producer *producer = argument;
 
-    for (size_t i = 0; i < PER_PRODUCER; i++)
+    for (size_t i = 0; i < PER_PRODUCER; i++) {
         commit_queue_push(producer->queue, &producer->items[i].commit);
+        delay(&producer->random);
+    }
     return NULL;
 }
 
 // Stopped right behind the last push: draining is part of it.
-static void every_commit_comes_back_once_and_in_order(void **state)
+static void push_from_all_sides(struct observer *observer, uint32_t random)
 {
     struct item *items = calloc((size_t)PRODUCERS * PER_PRODUCER, sizeof *items);
     struct producer producers[PRODUCERS];
     pthread_t threads[PRODUCERS];
-    struct observer observer = {0};
     struct commit_queue queue;
 
-    (void)state;
     assert_non_null(items);
     for (size_t i = 0; i < (size_t)PRODUCERS * PER_PRODUCER; i++)
         items[i] = new_item(i / PER_PRODUCER, i % PER_PRODUCER, &small);
-    start(&queue, &observer);
+    observer->random = random;
+    start(&queue, observer);
     for (size_t i = 0; i < PRODUCERS; i++) {
-        producers[i] = (struct producer){&queue, items + i * PER_PRODUCER};
+        producers[i] = (struct producer){&queue, items + i * PER_PRODUCER, random ? random + (uint32_t)i + 1 : 0};
         assert_int_equal(pthread_create(&threads[i], NULL, produce, &producers[i]), 0);
     }
     for (size_t i = 0; i < PRODUCERS; i++)
         pthread_join(threads[i], NULL);
-    finish(&queue, &observer);
-    assert_int_equal(observer.done, PRODUCERS * PER_PRODUCER);
-    assert_true(observer.last_was_idle);
+    finish(&queue, observer);
+    assert_int_equal(observer->done, PRODUCERS * PER_PRODUCER);
+    assert_true(observer->last_was_idle);
     for (size_t i = 0; i < (size_t)PRODUCERS * PER_PRODUCER; i++)
         assert_int_equal(items[i].commit.result, COMMIT_REPEATED);
     free(items);
+}
+
+static void every_commit_comes_back_once_and_in_order(void **state)
+{
+    struct observer observer = {0};
+
+    (void)state;
+    push_from_all_sides(&observer, 0);
+}
+
+// With delays at every step, which ThreadSanitizer gets to see in other orders each time.
+static void every_commit_comes_back_once_whatever_is_held(void **state)
+{
+    const char *given = getenv("SEED");
+    uint32_t seed = given ? (uint32_t)strtoul(given, NULL, 10) : (uint32_t)time(NULL) | 1;
+    struct observer observer = {.holds_left = 8};
+
+    (void)state;
+    print_message("SEED=%u\n", seed);
+    push_from_all_sides(&observer, seed);
+    assert_int_equal(observer.holds_left, 0);
+    assert_true(observer.held > 0);
+}
+
+static void the_writer_wakes_by_itself(void **state)
+{
+    struct item item = new_item(0, 0, &small);
+    struct observer observer = {0};
+    struct commit_queue queue;
+
+    (void)state;
+    start_with(&queue, &observer, 1);
+    commit_queue_push(&queue, &item.commit);
+    pthread_mutex_lock(&observer.mutex);
+    while (observer.wakes < 3)
+        pthread_cond_wait(&observer.changed, &observer.mutex);
+    pthread_mutex_unlock(&observer.mutex);
+    finish(&queue, &observer);
+    assert_int_equal(observer.done, 1);
 }
 
 static void batches_are_bounded(void **state)
@@ -253,6 +348,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_commit_comes_back_once_and_in_order),
+        cmocka_unit_test(every_commit_comes_back_once_whatever_is_held),
+        cmocka_unit_test(the_writer_wakes_by_itself),
         cmocka_unit_test(batches_are_bounded),
         cmocka_unit_test(done_may_push),
         cmocka_unit_test(an_unused_queue_stops),

@@ -1,5 +1,6 @@
 // Disks that fail, and the length of the write-ahead log. The faults come from SQLite's own file layer: while a file is
 // opened its table of methods is replaced by one in which a method fails on demand.
+#include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -7,7 +8,7 @@
 
 enum fault { FAULT_NONE, FAULT_LOG_WRITE, FAULT_LOG_SYNC, FAULT_DATABASE_WRITE, FAULT_DATABASE_SYNC };
 
-static atomic_int fault, fault_code;
+static atomic_int fault, fault_code, fault_errno;
 static atomic_int database_faults,
     database_syncs; // how many there were; in WAL mode only checkpoints touch the database
 
@@ -19,6 +20,14 @@ static const sqlite3_io_methods *real_log_methods, *real_database_methods;
 static int log_write(sqlite3_file *file, const void *data, int length, sqlite3_int64 offset)
 {
     return fault == FAULT_LOG_WRITE ? fault_code : real_log_methods->xWrite(file, data, length, offset);
+}
+
+static int log_control(sqlite3_file *file, int operation, void *argument)
+{
+    if (operation != SQLITE_FCNTL_LAST_ERRNO)
+        return real_log_methods->xFileControl(file, operation, argument);
+    *(int *)argument = fault == FAULT_NONE ? 0 : fault_errno;
+    return SQLITE_OK;
 }
 
 static int log_sync(sqlite3_file *file, int flags)
@@ -58,6 +67,7 @@ static int failing_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, 
         log_methods = *file->pMethods;
         log_methods.xWrite = log_write;
         log_methods.xSync = log_sync;
+        log_methods.xFileControl = log_control;
         real_log_methods = file->pMethods;
     }
     if (flags & SQLITE_OPEN_MAIN_DB && !real_database_methods) {
@@ -113,20 +123,23 @@ static void a_failed_disk_is_never_trusted_again(void **state)
 {
     static const struct {
         enum fault fault;
-        int code;
+        int code, errno_value;
         enum commit_result under[2], after; // the results
         size_t broken;
     } rows[] = {
-        {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        {FAULT_LOG_SYNC, SQLITE_IOERR_FSYNC, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        {FAULT_LOG_WRITE, SQLITE_CORRUPT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        {FAULT_LOG_WRITE, SQLITE_FULL, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
-        {FAULT_LOG_WRITE, SQLITE_NOMEM, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
-        {FAULT_LOG_WRITE, SQLITE_IOERR_SHMSIZE, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, 0, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_LOG_SYNC, SQLITE_IOERR_FSYNC, 0, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_LOG_WRITE, SQLITE_CORRUPT, 0, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_LOG_WRITE, SQLITE_FULL, 0, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        {FAULT_LOG_WRITE, SQLITE_NOMEM, 0, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        {FAULT_LOG_WRITE, SQLITE_IOERR_SHMSIZE, 0, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EROFS, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
+        {FAULT_LOG_SYNC, SQLITE_IOERR_FSYNC, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         // In the checkpoint behind the first, which is on disk: only the next one is refused.
-        {FAULT_DATABASE_WRITE, SQLITE_IOERR_WRITE, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        {FAULT_DATABASE_SYNC, SQLITE_IOERR_FSYNC, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        {FAULT_DATABASE_WRITE, SQLITE_FULL, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},
+        {FAULT_DATABASE_WRITE, SQLITE_IOERR_WRITE, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_DATABASE_SYNC, SQLITE_IOERR_FSYNC, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
+        {FAULT_DATABASE_WRITE, SQLITE_FULL, 0, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},
     };
     const size_t length = (size_t)5 * 1024 * 1024;
     struct fixture *fixture = *state;
@@ -143,6 +156,7 @@ static void a_failed_disk_is_never_trusted_again(void **state)
         assert_int_equal(record_at(fixture, first, body, length), COMMIT_RECORDED);
         await_more(&database_syncs, syncs);
         fault_code = rows[i].code;
+        fault_errno = rows[i].errno_value;
         fault = (int)rows[i].fault;
         for (size_t event = 0; event < 2; event++) {
             if (record_at(fixture, first + 1 + (int64_t)event, body, length) != rows[i].under[event])
@@ -163,6 +177,41 @@ static void a_failed_disk_is_never_trusted_again(void **state)
     }
     assert_query(fixture, "PRAGMA integrity_check", "ok");
     free(body);
+}
+
+static void what_is_held_is_recorded_when_room_returns(void **state)
+{
+    enum { COUNT = 20 };
+    struct fixture *fixture = *state;
+    struct destroyed_group groups[COUNT];
+    struct commit commits[COUNT];
+    struct error error = {""};
+    time_t deadline = time(NULL) + PATIENCE_S;
+
+    fixture_open(fixture);
+    fault_code = SQLITE_FULL;
+    fault = FAULT_LOG_WRITE;
+    for (size_t i = 0; i < COUNT; i++) {
+        groups[i] = example_group();
+        groups[i].event_time_ms = (int64_t)i;
+        // Every other one is given up before.
+        commits[i] = (struct commit){.group = &groups[i], .give_up_at_ms = i % 2 ? INT64_MAX : 0};
+        store_submit(fixture->store, &commits[i]);
+    }
+    fixture_await(fixture, COUNT / 2);
+    while (store_ready(fixture->store, &error)) {
+        assert_true(time(NULL) < deadline);
+        sched_yield();
+    }
+    assert_non_null(strstr(error.text, "make room"));
+    assert_int_equal(fixture_done_count(fixture), COUNT / 2);
+    fault = FAULT_NONE;
+    fixture_await(fixture, COUNT);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_int_equal(commits[i].result, i % 2 ? COMMIT_RECORDED : COMMIT_FAILED);
+    assert_true(store_ready(fixture->store, &error));
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group WHERE event_time_ms % 2 = 1", "10");
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "10");
 }
 
 static void a_start_that_cannot_sync_fails(void **state)
@@ -217,6 +266,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_failed_disk_is_never_trusted_again, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_is_held_is_recorded_when_room_returns, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_start_that_cannot_sync_fails, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(the_log_stays_short, fixture_setup, fixture_teardown),
     };

@@ -285,30 +285,6 @@ static void what_a_dead_process_left_is_recovered(void **state)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// A log that a reader keeps from being written back is no state to go on from.
-static void a_reader_in_the_way_of_recovery_is_named(void **state)
-{
-    struct fixture *fixture = *state;
-    struct error error = {""};
-    sqlite3 *reader;
-    pid_t child = start_child();
-
-    if (child == 0) {
-        fixture_open(fixture);
-        record_at(fixture, 1);
-        (void)raise(SIGKILL);
-    }
-    assert_true(WIFSIGNALED(child_status(child)));
-    assert_int_equal(sqlite3_open(fixture->database, &reader), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM destroyed_group", NULL, NULL, NULL), SQLITE_OK);
-    assert_int_equal(fixture_try_open(fixture, &error), -EBUSY);
-    assert_non_null(strstr(error.text, "another process is in the way"));
-    assert_int_equal(sqlite3_exec(reader, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
-    fixture_open(fixture);
-    assert_int_equal(sqlite3_close(reader), SQLITE_OK);
-    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
-}
-
 // Reads as a user who may only read, in a directory where nothing can be made. Never returns.
 static void read_as_group_member(const struct fixture *fixture)
 {
@@ -387,7 +363,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_place_that_cannot_be_written_is_refused, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_second_daemon_is_kept_out, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_a_dead_process_left_is_recovered, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_reader_in_the_way_of_recovery_is_named, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(who_may_only_read_can_read_at_any_time, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(any_file_name_will_do, fixture_setup, fixture_teardown),
     };

@@ -1,0 +1,151 @@
+// What may pass is waited for: somebody's lock, somebody's long look, a disk without room.
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "fixture.h"
+#include "imcallbackd/base/clock.h"
+
+static sqlite3 *other_connection(const struct fixture *fixture, const char *sql)
+{
+    sqlite3 *connection;
+
+    assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
+    assert_int_equal(sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(connection, sql, NULL, NULL, NULL), SQLITE_OK);
+    return connection;
+}
+
+static void leave(sqlite3 *connection)
+{
+    assert_int_equal(sqlite3_exec(connection, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(connection), SQLITE_OK);
+}
+
+static void await_ready(struct fixture *fixture, bool wanted)
+{
+    time_t deadline = time(NULL) + PATIENCE_S;
+    struct error error;
+
+    while (store_ready(fixture->store, &error) != wanted) {
+        assert_true(time(NULL) < deadline);
+        sched_yield();
+    }
+    assert_true(wanted || strstr(error.text, "in the way"));
+}
+
+// A daemon that ended with everything in its log.
+static void die_with_a_log(struct fixture *fixture)
+{
+    pid_t child;
+    int status;
+
+    (void)fflush(NULL);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct destroyed_group group = example_group();
+
+        fixture_open(fixture);
+        (void)fixture_record(fixture, &group);
+        (void)raise(SIGKILL);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+}
+
+static void a_reader_keeps_nobody_from_starting(void **state)
+{
+    struct fixture *fixture = *state;
+    struct destroyed_group group = example_group();
+    struct error error;
+    sqlite3 *reader;
+
+    die_with_a_log(fixture);
+    reader = other_connection(fixture, "BEGIN; SELECT * FROM destroyed_group");
+    fixture_open(fixture);
+    assert_true(store_ready(fixture->store, &error));
+    group.event_time_ms++;
+    assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
+    leave(reader);
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
+}
+
+// Rows: when the lock is taken, how long the commits may wait for it, and what they come to.
+static void a_lock_costs_waiting(void **state)
+{
+    static const struct {
+        bool before_the_start;
+        int64_t patience_ms;
+        enum commit_result result;
+    } rows[] = {
+        {true, INT_MAX, COMMIT_RECORDED},
+        {true, 0, COMMIT_FAILED},
+        {false, INT_MAX, COMMIT_RECORDED},
+        {false, 300, COMMIT_FAILED},
+    };
+    struct fixture *fixture = *state;
+
+    die_with_a_log(fixture);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct destroyed_group groups[2] = {example_group(), example_group()};
+        struct commit commits[2];
+        size_t before;
+        sqlite3 *other;
+
+        if (rows[i].before_the_start)
+            other = other_connection(fixture, "BEGIN IMMEDIATE");
+        fixture_open(fixture);
+        if (!rows[i].before_the_start)
+            other = other_connection(fixture, "BEGIN IMMEDIATE");
+        before = fixture_done_count(fixture);
+        for (size_t n = 0; n < 2; n++) {
+            groups[n].event_time_ms += 1 + (int64_t)(2 * i + n);
+            commits[n] =
+                (struct commit){.group = &groups[n], .give_up_at_ms = clock_monotonic_ms() + rows[i].patience_ms};
+            store_submit(fixture->store, &commits[n]);
+            await_ready(fixture, false);
+        }
+        if (rows[i].result == COMMIT_FAILED)
+            fixture_await(fixture, before + 2);
+        assert_int_equal(fixture_done_count(fixture), rows[i].result == COMMIT_FAILED ? before + 2 : before);
+        leave(other);
+        fixture_await(fixture, before + 2);
+        await_ready(fixture, true); // found out without a commit
+        for (size_t n = 0; n < 2; n++)
+            assert_int_equal(commits[n].result, rows[i].result);
+        assert_int_equal(fixture->broken, 0);
+        fixture_close(fixture);
+    }
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "5");
+    assert_query(fixture, "PRAGMA integrity_check", "ok");
+}
+
+static void a_stop_waits_for_nobody(void **state)
+{
+    struct fixture *fixture = *state;
+    struct destroyed_group group = example_group();
+    struct commit commit = {.group = &group, .give_up_at_ms = INT64_MAX};
+    sqlite3 *other;
+
+    fixture_open(fixture);
+    other = other_connection(fixture, "BEGIN IMMEDIATE");
+    store_submit(fixture->store, &commit);
+    await_ready(fixture, false);
+    fixture_close(fixture);
+    assert_int_equal(fixture->done, 1);
+    assert_int_equal(commit.result, COMMIT_FAILED);
+    leave(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_reader_keeps_nobody_from_starting, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_lock_costs_waiting, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_stop_waits_for_nobody, fixture_setup, fixture_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
