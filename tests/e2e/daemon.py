@@ -320,17 +320,25 @@ class Daemon:
     # What is on disk
 
     @contextlib.contextmanager
-    def locked(self):
-        """Nothing is committed meanwhile: the sqlite3 shell has the database's write lock."""
+    def _shell(self, begin):
+        """Meanwhile the sqlite3 shell is inside of a transaction."""
         with subprocess.Popen(["sqlite3", self.database], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True) as shell:
-            shell.stdin.write(".bail on\n.timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'locked';\n")
+            shell.stdin.write(f".bail on\n.timeout 5000\n{begin};\nSELECT 'inside';\n")
             shell.stdin.flush()
-            assert shell.stdout.readline() == "locked\n"
+            assert shell.stdout.readline() == "inside\n"
             try:
                 yield
             finally:
                 shell.communicate("ROLLBACK;\n")
+
+    def locked(self):
+        """Nothing is committed meanwhile: the shell has the database's write lock."""
+        return self._shell("BEGIN IMMEDIATE")
+
+    def reading(self):
+        """Meanwhile the shell looks at the database as it is now."""
+        return self._shell("BEGIN; CREATE TEMP TABLE seen AS SELECT id FROM destroyed_group")
 
     def sql(self, query):
         """Rows as dictionaries, read by the sqlite3 shell as an operator would."""
