@@ -45,6 +45,8 @@ const struct config_option config_options[] = {
      .default_text = "/var/lib/imcallbackd/callbacks.db", .fixed = true},
     {.section = "store", .key = "keep_body", .type = CONFIG_BOOLEAN, .offset = OFFSET(store_keep_body),
      .default_text = "no"},
+    {.section = "store", .key = "retention", .type = CONFIG_RETENTION, .offset = OFFSET(store_retention),
+     .default_text = "forever", .min = 24 * HOURS_MS, .max = 36500 * 24 * HOURS_MS},
     {.section = "limits", .key = "body", .type = CONFIG_SIZE, .offset = OFFSET(limits_body),
      .default_text = "4M", .min = KIB, .max = 64 * MIB},
     {.section = "limits", .key = "connections", .type = CONFIG_NUMBER, .offset = OFFSET(limits_connections),
@@ -96,6 +98,8 @@ static const char *wanted_form(enum config_type type)
         return "a whole number";
     case CONFIG_DURATION:
         return "a time with its unit, such as 90s, 5m or 2h";
+    case CONFIG_RETENTION:
+        return "a time with its unit, such as 400d, or forever";
     case CONFIG_SIZE:
         return "a size in bytes, such as 4096, 64K or 4M";
     case CONFIG_BOOLEAN:
@@ -139,6 +143,9 @@ static int parse_value(const struct config_option *option, const char *text, uin
         return text[0] == '/' && !strpbrk(text, " \t?#") ? 0 : -EINVAL;
     case CONFIG_NUMBER:
         return parse_decimal(text, strlen(text), UINT64_MAX, ret_number);
+    case CONFIG_RETENTION:
+        *ret_number = option->max;
+        return strcmp(text, "forever") == 0 ? 0 : parse_duration_ms(text, UINT64_MAX, ret_number);
     case CONFIG_DURATION:
         return parse_duration_ms(text, UINT64_MAX, ret_number);
     case CONFIG_SIZE:
@@ -159,8 +166,9 @@ static int parse_value(const struct config_option *option, const char *text, uin
 // A limit in the words of the file: seconds for durations, bytes for sizes.
 static void set_range_error(const struct config_option *option, const char *text, struct error *error)
 {
-    uint64_t unit = option->type == CONFIG_DURATION ? SECONDS_MS : 1;
-    const char *name = option->type == CONFIG_DURATION ? "s" : "";
+    bool time = option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION;
+    uint64_t unit = time ? SECONDS_MS : 1;
+    const char *name = time ? "s" : "";
 
     (void)error_set(error, ERANGE, "%s is out of range: from %" PRIu64 "%s to %" PRIu64 "%s", text, option->min / unit,
                     name, option->max / unit, name);

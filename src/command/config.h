@@ -35,6 +35,7 @@ struct config {
     struct config_value callback_allow_from;
     struct config_value store_database;
     struct config_value store_keep_body;
+    struct config_value store_retention;
     struct config_value limits_body;
     struct config_value limits_connections;
     struct config_value limits_connections_per_address;
@@ -55,6 +56,7 @@ enum config_type {
     CONFIG_FILE,
     CONFIG_NUMBER,
     CONFIG_DURATION,
+    CONFIG_RETENTION, // a duration, or "forever", which is the longest there is
     CONFIG_SIZE,
     CONFIG_BOOLEAN,
     CONFIG_CHOICE,

@@ -152,6 +152,8 @@ static int start_store(struct service *service, struct error *error)
 
     if (r < 0)
         config_blame(&service->settings->config, database, error);
+    else
+        store_keep(service->store, service->settings->keep_ms);
     return r;
 }
 
@@ -230,6 +232,7 @@ static void reload(struct service *service)
         settings_unref(next);
     } else {
         receiver_use(service->receiver, next);
+        store_keep(service->store, next->keep_ms);
         use_log_settings(&next->config);
         config_compare_fixed(&old->config, &next->config, warn);
         settings_warn(next, clock_realtime_ms(), warn);

@@ -19,6 +19,7 @@ struct settings {
     struct address_block *allow_from;
     struct http_limits limits;
     int64_t store_wait_ms;
+    int64_t keep_ms; // 0: for ever
     struct http_identity *identity;
 };
 

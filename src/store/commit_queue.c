@@ -87,12 +87,13 @@ static bool queue_take(struct commit_queue *queue, struct commit_chain *taken, i
     bool stopping;
 
     pthread_mutex_lock(&queue->mutex);
-    while (!taken->first && !queue->waiting.first && !queue->stopping) {
+    while (!taken->first && !queue->waiting.first && !queue->stopping && !queue->woken) {
         queue->sleeping = true;
         if (!queue_sleep(queue, wait_ms))
             break;
     }
     queue->sleeping = false;
+    queue->woken = false;
     chain_append(taken, &queue->waiting);
     stopping = queue->stopping;
     pthread_mutex_unlock(&queue->mutex);
@@ -183,6 +184,14 @@ void commit_queue_push(struct commit_queue *queue, struct commit *commit)
     pthread_mutex_unlock(&queue->mutex);
     if (wake)
         pthread_cond_signal(&queue->wake);
+}
+
+void commit_queue_wake(struct commit_queue *queue)
+{
+    pthread_mutex_lock(&queue->mutex);
+    queue->woken = true;
+    pthread_mutex_unlock(&queue->mutex);
+    pthread_cond_signal(&queue->wake);
 }
 
 void commit_queue_stop(struct commit_queue *queue)

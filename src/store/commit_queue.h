@@ -3,7 +3,7 @@
 //
 // The writer, and what may follow what:
 //
-//   SLEEPING ──push, or the time that between() gave is over──► BUSY
+//   SLEEPING ──push, wake, or the time that between() gave is over──► BUSY
 //   BUSY     write(batch), done(what is finished of it), between()
 //            ──commits are held──► PAUSED ──COMMIT_RETRY_MS are over──► BUSY
 //            ──something waits──► BUSY
@@ -58,6 +58,7 @@ struct commit_queue {
     pthread_cond_t wake;
     struct commit_chain waiting;
     bool sleeping;
+    bool woken;
     bool stopping;
 };
 
@@ -66,6 +67,9 @@ int commit_queue_start(struct commit_queue *queue, const struct commit_queue_fun
                        struct error *error) MUST_CHECK;
 
 void commit_queue_push(struct commit_queue *queue, struct commit *commit);
+
+// Has between() called soon. Any thread.
+void commit_queue_wake(struct commit_queue *queue);
 
 // Returns when all that was pushed was given to done() and the thread has ended.
 void commit_queue_stop(struct commit_queue *queue);

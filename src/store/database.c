@@ -179,8 +179,7 @@ static int check_file(const char *file, struct error *error)
 {
     sqlite3 *connection = NULL;
     struct stat status;
-    bool empty;
-    int r;
+    int version, r;
 
     if (stat(file, &status) < 0)
         return errno == ENOENT ? 0 : error_set(error, errno, "%s", strerror(errno));
@@ -193,7 +192,7 @@ static int check_file(const char *file, struct error *error)
         r = database_error(connection, error);
     } else {
         sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
-        r = schema_inspect(connection, &empty, error);
+        r = schema_inspect(connection, &version, error);
     }
     sqlite3_close(connection);
     return r;
@@ -239,11 +238,16 @@ static int lock_file(struct database *database, struct error *error)
     return 0;
 }
 
-static int configure(sqlite3 *connection, struct error *error)
+// Before the first page is written or never: lets the file become smaller again.
+static const char first_sql[] = "PRAGMA auto_vacuum = INCREMENTAL";
+
+static int configure(sqlite3 *connection, int version, struct error *error)
 {
     sqlite3_stmt *statement;
     bool wal;
 
+    if (version == 0 && sqlite3_exec(connection, first_sql, NULL, NULL, NULL) != SQLITE_OK)
+        return database_error(connection, error);
     if (sqlite3_prepare_v2(connection, "PRAGMA journal_mode = WAL", -1, &statement, NULL) != SQLITE_OK)
         return database_error(connection, error);
     if (sqlite3_step(statement) != SQLITE_ROW) {
@@ -264,8 +268,7 @@ static int open_connection(struct database *database, struct error *error)
     int code = sqlite3_open_v2(database->path, &database->connection,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
     sqlite3 *connection = database->connection;
-    bool empty;
-    int r;
+    int version, r;
 
     if (code != SQLITE_OK)
         return database_error(connection, error);
@@ -274,11 +277,11 @@ static int open_connection(struct database *database, struct error *error)
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
     // Once more, now under the lock: it may have been made in between.
-    r = schema_inspect(connection, &empty, error);
+    r = schema_inspect(connection, &version, error);
     if (r == 0)
-        r = configure(connection, error);
-    if (r == 0 && empty)
-        r = schema_create(connection, error);
+        r = configure(connection, version, error);
+    if (r == 0)
+        r = schema_upgrade(connection, version, error);
     sqlite3_busy_timeout(connection, BUSY_TIMEOUT_MS);
     return r;
 }

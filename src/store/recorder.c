@@ -110,12 +110,17 @@ int recorder_probe(struct recorder *recorder)
     return run(recorder, RECORDER_PROBE);
 }
 
+void recorder_forget_rejected(struct recorder *recorder, int64_t body_bytes)
+{
+    recorder->rejected_bytes_pending -= REJECTED_ROW_BYTES + body_bytes;
+}
+
 static int drop_oldest_rejected(struct recorder *recorder)
 {
     struct binding binding = begin(recorder, RECORDER_DROP_OLDEST_REJECTED);
 
     if (bind_step(&binding) == SQLITE_ROW)
-        recorder->rejected_bytes_pending -= REJECTED_ROW_BYTES + sqlite3_column_int64(binding.statement, 0);
+        recorder_forget_rejected(recorder, sqlite3_column_int64(binding.statement, 0));
     else
         recorder->rejected_bytes_pending = 0; // nothing is left, or a failure ends the transaction
     return bind_end(&binding);

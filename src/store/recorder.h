@@ -50,6 +50,9 @@ void recorder_rollback(struct recorder *recorder);
 // Rollback after a failure.
 int recorder_probe(struct recorder *recorder);
 
+// Somebody else deleted a row of rejected_callback inside the transaction, with a body of so many bytes.
+void recorder_forget_rejected(struct recorder *recorder, int64_t body_bytes);
+
 // Sets the commit's result. After a failure parts of the commit may be in the transaction.
 int recorder_record(struct recorder *recorder, struct commit *commit);
 

@@ -1,6 +1,5 @@
 #include "schema.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 
@@ -10,8 +9,7 @@
 //
 // The identity starts with the time so that new entries go to its end; it tells nothing about events without a time,
 // as NULL equals nothing. There is deliberately no index on member_account: it would make recording ten times slower.
-static const char schema_sql[] =
-    "BEGIN IMMEDIATE;\n"
+static const char first_sql[] =
     "CREATE TABLE destroyed_group (\n"
     "    -- One row for each event Group.CallbackAfterGroupDestroyed. Text that did not come is ''.\n"
     "    -- Times are milliseconds since 1970 in UTC; the view destroyed_group_log shows them as text.\n"
@@ -54,10 +52,10 @@ static const char schema_sql[] =
     "    strftime('%Y-%m-%dT%H:%M:%fZ', received_at_ms / 1000.0, 'unixepoch') AS received_at,\n"
     "    body\n"
     "FROM destroyed_group;\n"
-    "PRAGMA user_version = 1;\n"
-    "COMMIT;\n";
+    "PRAGMA user_version = 1;\n";
 
-static_assert(SCHEMA_VERSION == 1, "schema_sql says so too");
+// What makes version N + 1 of version N, and says so in user_version. A step that was released never changes.
+static const char *const steps[SCHEMA_VERSION] = {first_sql};
 
 static const char inspect_sql[] =
     "SELECT (SELECT user_version FROM pragma_user_version), count(*), count(*) FILTER (WHERE name IN ("
@@ -66,7 +64,7 @@ static const char inspect_sql[] =
 
 static const int our_object_count = 5;
 
-int schema_inspect(sqlite3 *db, bool *ret_empty, struct error *error)
+int schema_inspect(sqlite3 *db, int *ret_version, struct error *error)
 {
     int version, objects, ours;
     sqlite3_stmt *statement;
@@ -81,8 +79,8 @@ int schema_inspect(sqlite3 *db, bool *ret_empty, struct error *error)
     objects = sqlite3_column_int(statement, 1);
     ours = sqlite3_column_int(statement, 2);
     (void)sqlite3_finalize(statement);
-    *ret_empty = version == 0 && objects == 0;
-    if (*ret_empty || (version == SCHEMA_VERSION && ours == our_object_count))
+    *ret_version = version;
+    if ((version == 0 && objects == 0) || (version == SCHEMA_VERSION && ours == our_object_count))
         return 0;
     if (version > SCHEMA_VERSION)
         return error_set(
@@ -96,11 +94,18 @@ int schema_inspect(sqlite3 *db, bool *ret_empty, struct error *error)
                      version, ours, objects);
 }
 
-int schema_create(sqlite3 *db, struct error *error)
+int schema_upgrade(sqlite3 *db, int version, struct error *error)
 {
-    int r;
+    int code, r;
 
-    if (sqlite3_exec(db, schema_sql, NULL, NULL, NULL) == SQLITE_OK)
+    if (version == SCHEMA_VERSION)
+        return 0;
+    code = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    for (; version < SCHEMA_VERSION && code == SQLITE_OK; version++)
+        code = sqlite3_exec(db, steps[version], NULL, NULL, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+    if (code == SQLITE_OK)
         return 0;
     r = database_error(db, error);
     (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);

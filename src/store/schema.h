@@ -9,9 +9,9 @@
 
 #define SCHEMA_VERSION 1 // PRAGMA user_version
 
-// Only reads. *ret_empty: there is nothing in it yet, schema_create may follow. A database of another program or of a
-// newer version is an error.
-int schema_inspect(sqlite3 *db, bool *ret_empty, struct error *error) MUST_CHECK;
+// Only reads. *ret_version: what schema_upgrade has to begin with; 0: there is nothing in it yet. A database of another
+// program or of a newer version is an error.
+int schema_inspect(sqlite3 *db, int *ret_version, struct error *error) MUST_CHECK;
 
-// In one transaction, all or nothing.
-int schema_create(sqlite3 *db, struct error *error) MUST_CHECK;
+// From the version to SCHEMA_VERSION, in one transaction, all or nothing. Does nothing when it is there already.
+int schema_upgrade(sqlite3 *db, int version, struct error *error) MUST_CHECK;

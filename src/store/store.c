@@ -11,6 +11,7 @@
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/log_limit.h"
 #include "recorder.h"
+#include "retention.h"
 
 // The log is written back when nobody waits for it, and under load only once it is long: a checkpoint costs those who
 // wait a few milliseconds for 1,000 frames (4 MB), and the more it has to carry the longer.
@@ -20,6 +21,12 @@
 // At the end a reader that is in the way is not waited for any longer: the next start writes the log back.
 #define CLOSE_BUSY_TIMEOUT_MS 1000
 
+// Between two steps of deleting, and how soon one may go in between when callbacks keep coming.
+#define RETENTION_PAUSE_MS        10
+#define RETENTION_PAUSE_LOADED_MS 100
+// How often it is looked whether something has become old enough.
+#define RETENTION_LOOK_MS 60000
+
 // How often it is tried whether a shortage is over when no callback comes to find out.
 #define PROBE_MS 1000
 
@@ -27,10 +34,14 @@ struct store {
     struct store_callbacks callbacks;
     struct database database; // from here on the writer's alone, while it lives
     struct recorder recorder;
+    struct retention retention;
+    int64_t retention_due_ms; // by the monotonic clock
+    int64_t kept_ms;          // the keep_ms of the last look
     bool broken;
     struct log_limit shortages;
     atomic_bool hurry;
-    pthread_mutex_t lock; // guards what follows
+    atomic_int_fast64_t keep_ms; // 0: for ever
+    pthread_mutex_t lock;        // guards what follows
     bool ready;
     struct error why_not_ready;
     struct commit_queue queue;
@@ -233,6 +244,30 @@ static void store_probe(struct store *store)
     recorder_rollback(&store->recorder);
 }
 
+// Returns after how many ms there is something to do again; -1: never.
+static int64_t store_retain(struct store *store, bool idle)
+{
+    int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms = RETENTION_LOOK_MS;
+    bool more = false;
+    struct error error;
+    int code;
+
+    if (keep_ms == 0)
+        return -1;
+    if (keep_ms == store->kept_ms && now_ms < store->retention_due_ms)
+        return store->retention_due_ms - now_ms;
+    code = retention_step(&store->retention, clock_realtime_ms() - keep_ms, &more);
+    if (code != SQLITE_OK) {
+        (void)store_sqlite_failed(store, code, "what is older than the retention cannot be deleted", &error);
+        recorder_rollback(&store->recorder);
+    } else if (more) {
+        wait_ms = idle ? RETENTION_PAUSE_MS : RETENTION_PAUSE_LOADED_MS;
+    }
+    store->kept_ms = keep_ms;
+    store->retention_due_ms = now_ms + wait_ms;
+    return wait_ms;
+}
+
 static int64_t store_between(void *context, bool idle)
 {
     struct store *store = context;
@@ -242,13 +277,17 @@ static int64_t store_between(void *context, bool idle)
         store_checkpoint(store);
     if (!store->broken && !store->ready && idle)
         store_probe(store);
-    return store->broken || store->ready ? -1 : PROBE_MS;
+    if (store->broken)
+        return -1;
+    return store->ready ? store_retain(store, idle) : PROBE_MS;
 }
 
 static int store_begin(struct store *store, struct error *error)
 {
     int code = recorder_init(&store->recorder, store->database.connection), r;
 
+    if (code == SQLITE_OK)
+        code = retention_init(&store->retention, &store->recorder);
     if (code != SQLITE_OK) {
         r = database_error(store->database.connection, error);
         error_wrap(error, "%s", store->database.path);
@@ -290,6 +329,7 @@ int store_open(const char *path, const struct store_callbacks *callbacks, struct
     return 0;
 
 fail_begin:
+    retention_finish(&store->retention);
     recorder_finish(&store->recorder);
     database_close(&store->database);
 fail:
@@ -301,6 +341,12 @@ fail:
 void store_hurry(struct store *store)
 {
     store->hurry = true;
+}
+
+void store_keep(struct store *store, int64_t keep_ms)
+{
+    store->keep_ms = keep_ms;
+    commit_queue_wake(&store->queue);
 }
 
 void store_submit(struct store *store, struct commit *commit)
@@ -328,6 +374,7 @@ void store_close(struct store *store)
         return;
     store_hurry(store);
     commit_queue_stop(&store->queue);
+    retention_finish(&store->retention);
     recorder_finish(&store->recorder);
     if (!store->broken && store->database.settled)
         store_write_back(store);

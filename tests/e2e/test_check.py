@@ -80,8 +80,8 @@ BAD_VALUES = [
     (f"app {APP}", "request_time_window", "60", ""), (f"app {APP}", "request_time_window", "0s", ""),
     (f"app {APP}", "request_time_window", "99999d", ""), (f"app {APP}", "token_file", "/not/there", "No such file"),
     ("tls", "certificate", "/not/there", "No such file"), ("tls", "private_key", "/not/there", "No such file"),
-    # Keys whose feature is not there yet are refused, never silently accepted.
-    ("store", "retention", "400d", ""), ("limits", "store_wait", "5s", ""),
+    ("store", "retention", "400", "forever"), ("store", "retention", "23h", "86400s"), ("store", "retention", "never", ""),
+    ("limits", "store_wait", "5", ""), ("limits", "store_wait", "2h", "3600s"),
     ("listen", "prot", "1", ""), (f"app {APP}", "token", "xxxx", ""),
 ]
 

@@ -56,6 +56,10 @@ void store_submit(struct store *store, struct commit *commit);
 // Can it record at the moment? When not, says why in words. Any thread may call.
 bool store_ready(struct store *store, struct error *ret_why);
 
+// What was received longer ago than this is deleted, members with their event, a little at a time; the room on the disk
+// is given back. 0, as it is in the beginning: everything is kept for ever. Any thread may call.
+void store_keep(struct store *store, int64_t keep_ms);
+
 // From now on what cannot be recorded at once is given up. Any thread may call.
 void store_hurry(struct store *store);
 

@@ -220,6 +220,24 @@ static inline void assert_query(const struct fixture *fixture, const char *sql, 
     free(found);
 }
 
+// The writer gets there by itself.
+static inline void await_query(struct fixture *fixture, const char *sql, const char *expected)
+{
+    time_t deadline = time(NULL) + PATIENCE_S;
+
+    for (;;) {
+        char *found = fixture_query(fixture, sql);
+        bool same = strcmp(found, expected) == 0;
+
+        free(found);
+        if (same)
+            return;
+        if (time(NULL) >= deadline)
+            assert_query(fixture, sql, expected);
+        (void)usleep(10000);
+    }
+}
+
 // The size of the database or, with a suffix, of a file beside it; -1 without one.
 static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
 {

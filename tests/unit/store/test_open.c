@@ -127,6 +127,28 @@ static void an_empty_file_becomes_a_database(void **state)
     assert_query(fixture, "PRAGMA user_version", "1");
 }
 
+// It has no means to become smaller, but is as good as new otherwise.
+static void a_database_of_the_first_release_is_taken(void **state)
+{
+    struct fixture *fixture = *state;
+    size_t length;
+    char *sql = read_file(UNIT_DATA "/first_release.sql", &length);
+
+    sql[length] = '\0';
+    execute(fixture, sql);
+    free(sql);
+    fixture_open(fixture);
+    record_at(fixture, 1);
+    assert_query(fixture, "SELECT count(*) || ' ' || max(id) FROM destroyed_group", "2 8");
+    assert_query(fixture,
+                 "SELECT group_concat(member_account) FROM destroyed_group_member WHERE destroyed_group_id = 7",
+                 "jared,tom");
+    assert_query(fixture, "SELECT reason FROM rejected_callback", "GroupId is missing");
+    assert_query(fixture, "PRAGMA user_version", "1");
+    store_keep(fixture->store, 86400000);
+    await_query(fixture, "SELECT count(*) FROM destroyed_group", "0");
+}
+
 static void rows_and_ids_outlive_a_close(void **state)
 {
     struct fixture *fixture = *state;
@@ -357,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_new_database_is_as_promised, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(an_empty_file_becomes_a_database, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_database_of_the_first_release_is_taken, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rows_and_ids_outlive_a_close, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused_and_not_touched, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_damaged_database_is_refused, fixture_setup, fixture_teardown),

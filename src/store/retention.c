@@ -1,0 +1,139 @@
+#include "retention.h"
+
+#include "binding.h"
+
+// How much one transaction does: a few milliseconds' worth. One event is deleted whole, however many members it has.
+#define STEP_EVENTS 256
+#define STEP_ROWS   2000
+#define STEP_PAGES  "64"
+
+// So many free pages (of 4 KiB) stay for what comes next.
+#define SPARE_PAGES 1024
+
+#define TEXT(number)      TEXT_ONLY(number)
+#define TEXT_ONLY(number) #number
+
+// Only the oldest ids are looked at, because there is no index on the time and none is needed: ids and times grow
+// together, but for a clock that was put right.
+static const char *const retention_sql[RETENTION_STATEMENT_COUNT] = {
+    [RETENTION_FIND_OLD] = "SELECT id FROM (SELECT id, received_at_ms FROM destroyed_group ORDER BY id"
+                           " LIMIT " TEXT(STEP_EVENTS) ") WHERE received_at_ms < ?1",
+    [RETENTION_DELETE_MEMBERS] = "DELETE FROM destroyed_group_member WHERE destroyed_group_id = ?1",
+    [RETENTION_DELETE_GROUP] = "DELETE FROM destroyed_group WHERE id = ?1",
+    [RETENTION_DELETE_REJECTED] = "DELETE FROM rejected_callback WHERE id IN (SELECT id FROM (SELECT id, received_at_ms"
+                                  " FROM rejected_callback ORDER BY id LIMIT " TEXT(
+                                      STEP_EVENTS) ") WHERE received_at_ms < ?1) RETURNING length(body)",
+    [RETENTION_COUNT_FREE_PAGES] = "SELECT freelist_count FROM pragma_freelist_count, pragma_auto_vacuum"
+                                   " WHERE auto_vacuum = 2",
+    [RETENTION_GIVE_PAGES_BACK] = "PRAGMA incremental_vacuum(" STEP_PAGES ")",
+};
+
+static struct binding begin(const struct retention *retention, enum retention_statement which)
+{
+    return bind_begin(retention->statements[which]);
+}
+
+int retention_init(struct retention *retention, struct recorder *recorder)
+{
+    *retention = (struct retention){.recorder = recorder};
+    for (size_t i = 0; i < RETENTION_STATEMENT_COUNT; i++) {
+        int code = sqlite3_prepare_v3(recorder->connection, retention_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
+                                      &retention->statements[i], NULL);
+
+        if (code != SQLITE_OK)
+            return code;
+    }
+    return SQLITE_OK;
+}
+
+void retention_finish(struct retention *retention)
+{
+    for (size_t i = 0; i < RETENTION_STATEMENT_COUNT; i++)
+        (void)sqlite3_finalize(retention->statements[i]);
+    *retention = (struct retention){0};
+}
+
+static int run_with(const struct retention *retention, enum retention_statement which, int64_t value)
+{
+    struct binding binding = begin(retention, which);
+
+    bind_int(&binding, value);
+    return bind_run(&binding);
+}
+
+// Adds how many rows went to *deleted.
+static int delete_event(const struct retention *retention, int64_t id, int *deleted)
+{
+    int code = run_with(retention, RETENTION_DELETE_MEMBERS, id);
+
+    if (code != SQLITE_OK)
+        return code;
+    *deleted += 1 + sqlite3_changes(retention->recorder->connection);
+    return run_with(retention, RETENTION_DELETE_GROUP, id);
+}
+
+static int delete_events(const struct retention *retention, int64_t before_ms, int *deleted)
+{
+    struct binding binding = begin(retention, RETENTION_FIND_OLD);
+    int64_t ids[STEP_EVENTS];
+    size_t count = 0;
+    int code;
+
+    bind_int(&binding, before_ms);
+    while (count < STEP_EVENTS && bind_step(&binding) == SQLITE_ROW)
+        ids[count++] = sqlite3_column_int64(binding.statement, 0);
+    code = bind_end(&binding);
+    for (size_t i = 0; i < count && code == SQLITE_OK && *deleted < STEP_ROWS; i++)
+        code = delete_event(retention, ids[i], deleted);
+    return code;
+}
+
+static int delete_rejected(const struct retention *retention, int64_t before_ms, int *deleted)
+{
+    struct binding binding = begin(retention, RETENTION_DELETE_REJECTED);
+
+    bind_int(&binding, before_ms);
+    while (bind_step(&binding) == SQLITE_ROW) {
+        recorder_forget_rejected(retention->recorder, sqlite3_column_int64(binding.statement, 0));
+        (*deleted)++;
+    }
+    return bind_end(&binding);
+}
+
+// 0 also for a database that was made without the means to give pages back.
+static int count_free_pages(const struct retention *retention, int64_t *ret_pages)
+{
+    struct binding binding = begin(retention, RETENTION_COUNT_FREE_PAGES);
+
+    *ret_pages = bind_step(&binding) == SQLITE_ROW ? sqlite3_column_int64(binding.statement, 0) : 0;
+    return bind_end(&binding);
+}
+
+static int give_pages_back(const struct retention *retention, bool *ret_more)
+{
+    struct binding binding = begin(retention, RETENTION_GIVE_PAGES_BACK);
+    int64_t free_pages;
+    int code = count_free_pages(retention, &free_pages);
+
+    *ret_more = code == SQLITE_OK && free_pages > SPARE_PAGES;
+    if (!*ret_more)
+        return code;
+    while (bind_step(&binding) == SQLITE_ROW) {
+    }
+    return bind_end(&binding);
+}
+
+int retention_step(struct retention *retention, int64_t before_ms, bool *ret_more)
+{
+    struct recorder *recorder = retention->recorder;
+    int deleted = 0, code = recorder_begin(recorder);
+
+    if (code == SQLITE_OK)
+        code = delete_events(retention, before_ms, &deleted);
+    if (code == SQLITE_OK)
+        code = delete_rejected(retention, before_ms, &deleted);
+    *ret_more = deleted > 0;
+    if (code == SQLITE_OK && deleted == 0)
+        code = give_pages_back(retention, ret_more);
+    return code == SQLITE_OK ? recorder_commit(recorder) : code;
+}

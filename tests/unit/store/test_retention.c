@@ -1,0 +1,128 @@
+// What is older than the retention goes, and nothing else; the file becomes smaller again.
+#include "fixture.h"
+#include "imcallbackd/base/clock.h"
+
+#define DAY_MS INT64_C(86400000)
+
+enum { MEMBERS = 400 };
+
+// Events of many members, each a second younger than the one before.
+static void record_run(struct fixture *fixture, int64_t first_received_ms, size_t count)
+{
+    struct destroyed_group *groups = calloc(count, sizeof *groups);
+    struct commit *commits = calloc(count, sizeof *commits);
+    static const char *members[MEMBERS];
+
+    assert_non_null(groups);
+    assert_non_null(commits);
+    for (size_t i = 0; i < MEMBERS; i++)
+        members[i] = "a member with a name of some length";
+    for (size_t i = 0; i < count; i++) {
+        groups[i] = example_group();
+        groups[i].received_at_ms = groups[i].event_time_ms = first_received_ms + (int64_t)i * 1000;
+        groups[i].members = members;
+        groups[i].member_count = MEMBERS;
+        commits[i] = (struct commit){.group = &groups[i]};
+    }
+    fixture_commit(fixture, commits, count);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(commits[i].result, COMMIT_RECORDED);
+    free(commits);
+    free(groups);
+}
+
+static void reject_at(struct fixture *fixture, int64_t received_at_ms)
+{
+    struct rejected_callback rejected = {
+        .received_at_ms = received_at_ms, .remote_address = "", .callback_command = "", .reason = "", .body = ""};
+
+    assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
+}
+
+static void the_old_go_and_the_young_stay(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t now_ms = clock_realtime_ms();
+
+    fixture_open(fixture);
+    record_run(fixture, now_ms + 400 * DAY_MS, 1); // by a clock that was wrong
+    record_run(fixture, now_ms - 20 * DAY_MS, 300);
+    reject_at(fixture, now_ms - 20 * DAY_MS);
+    reject_at(fixture, now_ms);
+    record_run(fixture, now_ms - 5 * DAY_MS, 3);
+    store_keep(fixture->store, 30 * DAY_MS);
+    record_run(fixture, now_ms - 4 * DAY_MS, 1);
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "305");
+
+    store_keep(fixture->store, 10 * DAY_MS);
+    record_run(fixture, now_ms - 3 * DAY_MS, 1); // callbacks come meanwhile
+    await_query(fixture, "SELECT group_concat(id) FROM (SELECT id FROM destroyed_group ORDER BY id)",
+                "1,302,303,304,305,306");
+    assert_query(fixture,
+                 "SELECT group_concat(id) FROM (SELECT DISTINCT destroyed_group_id AS id FROM destroyed_group_member "
+                 "ORDER BY 1)",
+                 "1,302,303,304,305,306");
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group_member", "2400");
+    await_query(fixture, "SELECT group_concat(id) FROM rejected_callback", "2");
+
+    store_keep(fixture->store, DAY_MS);
+    await_query(fixture, "SELECT group_concat(id) FROM (SELECT id FROM destroyed_group ORDER BY id)", "1");
+    record_run(fixture, now_ms, 1);
+    assert_query(fixture, "SELECT group_concat(id) FROM (SELECT id FROM destroyed_group ORDER BY id)",
+                 "1,307"); // no id comes again
+    assert_query(fixture, "PRAGMA integrity_check", "ok");
+}
+
+static void the_room_is_given_back(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t now_ms = clock_realtime_ms();
+    off_t full;
+
+    fixture_open(fixture);
+    record_run(fixture, now_ms - 20 * DAY_MS, 2000);
+    fixture_close(fixture);
+    full = fixture_size(fixture, "");
+    assert_true(full > 32 * 1024 * 1024);
+    fixture_open(fixture);
+    store_keep(fixture->store, 10 * DAY_MS);
+    await_query(fixture, "SELECT count(*) FROM destroyed_group", "0");
+    await_query(fixture, "SELECT freelist_count <= 1024 FROM pragma_freelist_count", "1");
+    fixture_close(fixture);
+    assert_true(fixture_size(fixture, "") < full / 4);
+    assert_query(fixture, "PRAGMA integrity_check", "ok");
+}
+
+static void what_was_rejected_makes_room_for_more(void **state)
+{
+    static char body[4 * 1024 * 1024];
+    struct fixture *fixture = *state;
+    int64_t now_ms = clock_realtime_ms();
+    struct rejected_callback rejected = {.received_at_ms = now_ms - 20 * DAY_MS,
+                                         .remote_address = "",
+                                         .callback_command = "",
+                                         .reason = "",
+                                         .body = body,
+                                         .body_length = sizeof body};
+
+    fixture_open(fixture);
+    for (size_t i = 0; i < 15; i++)
+        assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
+    store_keep(fixture->store, 10 * DAY_MS);
+    await_query(fixture, "SELECT count(*) FROM rejected_callback", "0");
+    rejected.received_at_ms = now_ms;
+    for (size_t i = 0; i < 15; i++)
+        assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
+    assert_query(fixture, "SELECT count(*) FROM rejected_callback", "15"); // none was dropped for want of room
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_old_go_and_the_young_stay, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(the_room_is_given_back, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_was_rejected_makes_room_for_more, fixture_setup, fixture_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
