@@ -30,8 +30,10 @@ static struct arena_block *arena_add_block(struct arena *arena, size_t bytes)
     if (capacity + sizeof *block > arena->limit_bytes - arena->used_bytes)
         return NULL;
     block = malloc(sizeof *block + capacity);
-    if (!block)
+    if (!block) {
+        arena->starved = true;
         return NULL;
+    }
     *block = (struct arena_block){.older = arena->blocks, .capacity = capacity};
     arena->blocks = block;
     arena->used_bytes += sizeof *block + capacity;

@@ -294,7 +294,9 @@ enum callback_verdict callback_read_body(struct callback *callback, const struct
         group->keep_body = rules->keep_body || !group->has_event_time || mended;
         return CALLBACK_RECORD;
     }
-    if (callback->answer == ANSWER_COMMAND_DIFFERS)
+    if (callback->arena->starved)
+        callback->answer = ANSWER_OVERLOADED; // whatever was missing then, it does not lie in the body
+    if (callback->answer == ANSWER_COMMAND_DIFFERS || callback->arena->starved)
         return CALLBACK_REFUSE;
     callback->rejected = (struct rejected_callback){
         .received_at_ms = callback->received_at_ms,

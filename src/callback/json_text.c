@@ -103,8 +103,11 @@ static size_t comment_length(const char *text, size_t left)
         end = memchr(text, '\n', left);
         return end ? (size_t)(end - text) : left;
     }
-    end = memmem(text + 2, left - 2, "*/", 2);
-    return end ? (size_t)(end - text) + 2 : 0;
+    for (size_t at = 3; at < left; at++) {
+        if (text[at - 1] == '*' && text[at] == '/')
+            return at + 1;
+    }
+    return 0;
 }
 
 static bool begins_comment(const char *text, size_t left)

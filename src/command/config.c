@@ -48,7 +48,7 @@ const struct config_option config_options[] = {
     {.section = "store", .key = "retention", .type = CONFIG_RETENTION, .offset = OFFSET(store_retention),
      .default_text = "forever", .min = 24 * HOURS_MS, .max = 36500 * 24 * HOURS_MS},
     {.section = "limits", .key = "body", .type = CONFIG_SIZE, .offset = OFFSET(limits_body),
-     .default_text = "4M", .min = KIB, .max = 64 * MIB},
+     .default_text = "4M", .min = KIB, .max = 16 * MIB},
     {.section = "limits", .key = "connections", .type = CONFIG_NUMBER, .offset = OFFSET(limits_connections),
      .default_text = "4096", .min = 1, .max = 1000000},
     {.section = "limits", .key = "connections_per_address", .type = CONFIG_NUMBER,

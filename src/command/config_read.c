@@ -65,8 +65,10 @@ static bool is_understood(const char *line)
     if (line[0] == '[')
         return is_section(line);
     for (const char *at = line; *at; at++) {
-        if (*at == '=' || *at == ':')
+        if (*at == '=')
             return isalpha((unsigned char)line[0]);
+        if (*at == ':')
+            break; // inih takes it for a '='
         if (*at == ';' && at > line && isspace((unsigned char)at[-1]))
             break; // the rest is a comment
     }

@@ -22,6 +22,7 @@ struct receiver {
     struct http_handler handler;
     struct http_answer *recorded;
     struct http_answer *unavailable;
+    struct http_answer *server_refusals[HTTP_REFUSE_COUNT]; // none for HTTP_REFUSE_NONE
     atomic_uint_fast64_t recorded_count, repeated_count, conflict_count, set_aside_count, acknowledged_count,
         refused_count, failed_count;
 };
@@ -151,9 +152,16 @@ static void on_over(void *context, struct http_request *request)
         settings_unref(call->settings);
 }
 
-static void on_refused(void *context, enum http_refusal why, const char *remote_address, const char *detail)
+static struct http_answer *on_refused(void *context, enum http_refusal why, const char *remote_address,
+                                      const char *detail)
 {
-    log_refusal(context, code_of_refusal[why], remote_address, detail);
+    struct receiver *receiver = context;
+    struct http_answer *detailed = NULL;
+
+    log_refusal(receiver, code_of_refusal[why], remote_address, detail);
+    if (*detail)
+        detailed = make_answer(code_of_refusal[why], detail, HTTP_ANSWER_ONCE);
+    return detailed ? detailed : receiver->server_refusals[why];
 }
 
 // An event that is refused in the end may never come again: its last place is the log.
@@ -231,9 +239,9 @@ int receiver_create(struct settings *settings, struct receiver **ret_receiver, s
     receiver->recorded = make_answer(ANSWER_OK, NULL, HTTP_ANSWER_SHARED);
     receiver->unavailable = make_answer(ANSWER_STORE_UNAVAILABLE, NULL, HTTP_ANSWER_SHARED);
     made = receiver->recorded && receiver->unavailable;
-    for (size_t i = 0; i < HTTP_REFUSE_COUNT; i++) {
-        receiver->handler.refusals[i] = make_answer(code_of_refusal[i], NULL, HTTP_ANSWER_SHARED);
-        made = made && receiver->handler.refusals[i];
+    for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++) {
+        receiver->server_refusals[i] = make_answer(code_of_refusal[i], NULL, HTTP_ANSWER_SHARED);
+        made = made && receiver->server_refusals[i];
     }
     if (!made) {
         receiver_destroy(receiver);
@@ -279,8 +287,8 @@ void receiver_destroy(struct receiver *receiver)
         return;
     http_answer_destroy(receiver->recorded);
     http_answer_destroy(receiver->unavailable);
-    for (size_t i = 0; i < HTTP_REFUSE_COUNT; i++)
-        http_answer_destroy(receiver->handler.refusals[i]);
+    for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++)
+        http_answer_destroy(receiver->server_refusals[i]);
     settings_unref(receiver->settings);
     pthread_mutex_destroy(&receiver->lock);
     free(receiver);

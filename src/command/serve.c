@@ -20,13 +20,13 @@
 // Of the 10 s in which SIGTERM ends the daemon; the rest is for a batch that waits for a lock, and the last checkpoint.
 #define DRAIN_TIMEOUT_MS 3500
 #define MAX_LISTEN_FDS   16
-#define OTHER_FILES      64 // what is open besides connections
 
 struct service {
     const char *config_path;
     struct settings *settings;
     int listen_fds[MAX_LISTEN_FDS];
     size_t listen_fd_count;
+    bool sockets_were_passed;
     struct receiver *receiver;
     struct store *store;
     struct http_server *server;
@@ -76,17 +76,6 @@ static int start_limits(struct service *service, struct error *error)
     return 0;
 }
 
-// A limit that cannot be reached is a limit that does not shed the right connection.
-static void warn_of_limits(const struct settings *settings)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && settings->limits.connections + OTHER_FILES > limit.rlim_cur)
-        log_warning("[limits] connections = %u is more than the %llu files that may be open; raise LimitNOFILE= of the "
-                    "service",
-                    settings->limits.connections, (unsigned long long)limit.rlim_cur);
-}
-
 static int start_listeners(struct service *service, struct error *error)
 {
     const struct config *config = &service->settings->config;
@@ -97,6 +86,7 @@ static int start_listeners(struct service *service, struct error *error)
         return error_set(error, -passed, "the sockets that systemd passed cannot be used: %s", strerror(-passed));
     if (passed > MAX_LISTEN_FDS)
         return error_set(error, EINVAL, "systemd passed %d sockets; %d are the most", passed, MAX_LISTEN_FDS);
+    service->sockets_were_passed = passed > 0;
     for (int i = 0; i < passed && r == 0; i++) {
         service->listen_fds[service->listen_fd_count++] = SD_LISTEN_FDS_START + i;
         r = listen_adopt(SD_LISTEN_FDS_START + i, error);
@@ -171,6 +161,7 @@ static int create_server(struct service *service, struct error *error)
     const struct http_settings http = {
         .listen_fds = service->listen_fds,
         .listen_fd_count = service->listen_fd_count,
+        .listening_is_ours = !service->sockets_were_passed,
         .path = config->listen_path.text,
         .threads = config->listen_threads.number > 0 ? (unsigned int)config->listen_threads.number
                                                      : (unsigned int)(cores > 0 ? cores : 1),
@@ -236,7 +227,6 @@ static void reload(struct service *service)
         use_log_settings(&next->config);
         config_compare_fixed(&old->config, &next->config, warn);
         settings_warn(next, clock_realtime_ms(), warn);
-        warn_of_limits(next);
         service->settings = next;
         settings_unref(old);
         log_info("the configuration is reloaded");
@@ -277,7 +267,6 @@ static void run(struct service *service, const sigset_t *signals)
 {
     unsigned int cut_off;
 
-    warn_of_limits(service->settings);
     log_listening(service);
     (void)sd_notify(0, "READY=1");
     wait_for_stop(service, signals);

@@ -103,6 +103,30 @@ static int hand_over(struct settings *settings, int r, struct settings **ret_set
     return r;
 }
 
+// Protections that the running daemon has and the new configuration has not: more likely a file that was torn than a
+// wish. A restart takes it at its word.
+static int keep_protections(const struct settings *old, const struct settings *next, struct error *error)
+{
+    const struct config *was = &old->config, *is = &next->config;
+    const char *missing = was->tls_client_ca.text && !is->tls_client_ca.text               ? "[tls] client_ca"
+                          : was->callback_allow_from.text && !is->callback_allow_from.text ? "[callback] allow_from"
+                                                                                           : NULL;
+
+    for (size_t i = 0; i < was->app_count && !missing; i++) {
+        for (size_t j = 0; j < is->app_count; j++) {
+            if (was->apps[i].sdk_appid == is->apps[j].sdk_appid && was->apps[i].token_file.text &&
+                !is->apps[j].token_file.text)
+                missing = "token_file of an [app]";
+        }
+    }
+    if (!missing)
+        return 0;
+    return error_set(error, EPERM,
+                     "%s: %s is no longer there, which lets more callers in; restart the daemon if this "
+                     "is meant",
+                     is->path, missing);
+}
+
 static struct settings *settings_create(struct error *error)
 {
     struct settings *settings = calloc(1, sizeof *settings);
@@ -136,6 +160,8 @@ int settings_read(const char *path, const struct settings *predecessor, struct s
         r = read_identity(settings, predecessor, error);
     if (r == 0)
         r = set_limits(settings, error);
+    if (r == 0 && predecessor)
+        r = keep_protections(predecessor, settings, error);
     return hand_over(settings, r, ret_settings);
 }
 

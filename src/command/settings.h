@@ -23,7 +23,8 @@ struct settings {
     struct http_identity *identity;
 };
 
-// Errors name file, line and key. The predecessor's TLS sessions can be resumed under the new settings; NULL: none.
+// Errors name file, line and key. The predecessor's TLS sessions can be resumed under the new
+// settings, and what it protects from must still be protected from; NULL: none.
 int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
                   struct error *error) MUST_CHECK;
 

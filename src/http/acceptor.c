@@ -25,8 +25,7 @@ struct http_acceptor {
     pthread_t thread;
 };
 
-// Beyond a limit a few more are let in, because the next call may be a verified one; they are answered 503 otherwise.
-static unsigned int with_spare(unsigned int limit)
+unsigned int http_with_spare(unsigned int limit)
 {
     return limit + limit / 16 + 16;
 }
@@ -47,7 +46,7 @@ static struct http_loop *choose_loop(const struct http_server *server, enum http
     return best;
 }
 
-// Counts the connection in and gives it an identity; HTTP_REFUSE_COUNT, or why it is not taken.
+// Counts the connection in and gives it an identity; HTTP_REFUSE_NONE, or why it is not taken.
 static enum http_refusal admit(struct http_server *server, struct http_connection *connection)
 {
     struct address caller = address_of_caller(&connection->address);
@@ -59,9 +58,9 @@ static enum http_refusal admit(struct http_server *server, struct http_connectio
     allowed = limits->allow_from_count == 0;
     for (size_t i = 0; i < limits->allow_from_count && !allowed; i++)
         allowed = address_block_contains(&limits->allow_from[i], &connection->address);
-    if (allowed && all <= with_spare(limits->connections))
+    if (allowed && all <= http_with_spare(limits->connections))
         of_caller = peers_add(server->peers, &caller);
-    if (of_caller > with_spare(limits->connections_per_address)) {
+    if (of_caller > http_with_spare(limits->connections_per_address)) {
         peers_remove(server->peers, &caller);
         of_caller = 0;
     }
@@ -76,7 +75,7 @@ static enum http_refusal admit(struct http_server *server, struct http_connectio
     pthread_mutex_unlock(&server->lock);
     if (!allowed)
         return HTTP_REFUSE_PEER;
-    return of_caller > 0 ? HTTP_REFUSE_COUNT : HTTP_REFUSE_CROWD;
+    return of_caller > 0 ? HTTP_REFUSE_NONE : HTTP_REFUSE_CROWD;
 }
 
 // Accepts one connection and gives it to a loop. 0, or a negative errno value; -EAGAIN when nobody waits.
@@ -101,10 +100,10 @@ static int accept_one(struct http_server *server, int listen_fd)
     if (address_from_socket(&connection->socket_address, &connection->address))
         address_print(&connection->address, connection->remote_address);
     why = connection->remote_address[0] ? admit(server, connection) : HTTP_REFUSE_PEER;
-    if (why != HTTP_REFUSE_COUNT) {
+    if (why != HTTP_REFUSE_NONE) {
         for (unsigned int i = 0; i < server->settings.threads && why == HTTP_REFUSE_CROWD; i++)
             http_loop_tell_crowd(server->loops[i]);
-        server->handler.refused(server->handler.context, why, connection->remote_address, "");
+        (void)server->handler.refused(server->handler.context, why, connection->remote_address, "");
         close(connection->fd);
         free(connection);
         return 0;
@@ -119,7 +118,8 @@ static bool is_shortage(int code)
     return code == -EMFILE || code == -ENFILE || code == -ENOMEM || code == -ENOBUFS;
 }
 
-static void accept_crowd(struct http_acceptor *acceptor, int listen_fd)
+// True: there may be more.
+static bool accept_crowd(struct http_acceptor *acceptor, int listen_fd)
 {
     struct pollfd stop = {.fd = acceptor->stop_fd, .events = POLLIN};
     unsigned int left_out;
@@ -137,6 +137,7 @@ static void accept_crowd(struct http_acceptor *acceptor, int listen_fd)
                       strerror(-r), left_out);
         (void)poll(&stop, 1, SHORTAGE_PAUSE_MS);
     }
+    return r != -EAGAIN && !is_shortage(r);
 }
 
 static void *acceptor_main(void *argument)
@@ -149,7 +150,12 @@ static void *acceptor_main(void *argument)
             continue; // EINTR
         for (struct pollfd *socket = acceptor->sockets; socket < stop; socket++) {
             if (socket->revents)
-                accept_crowd(acceptor, socket->fd);
+                (void)accept_crowd(acceptor, socket->fd);
+        }
+    }
+    // Their handshake is done as far as TCP goes, and they would be reset when the socket is closed.
+    for (struct pollfd *socket = acceptor->sockets; socket < stop; socket++) {
+        while (acceptor->server->settings.listening_is_ours && accept_crowd(acceptor, socket->fd)) {
         }
     }
     return NULL;

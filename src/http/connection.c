@@ -3,6 +3,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "imcallbackd/base/clock.h"
+
 // The service gives up on a call after 2 s, so a connection that has not come to a request within it serves nobody.
 #define CALLER_PATIENCE_MS 2000
 
@@ -78,26 +80,24 @@ static void end(struct http_connection *connection)
     (void)shutdown(connection->fd, connection->stage == HTTP_STAGE_IDLE ? SHUT_RD : SHUT_RDWR);
 }
 
-static int sweep_list(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
+static int64_t sweep_list(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
 {
     for (struct http_connection *connection = list->first; connection; connection = connection->next) {
         int64_t left_ms = connection->since_ms + timeout_ms - now_ms;
 
         if (left_ms > 0)
-            return left_ms < 3600000 ? (int)left_ms : 3600000;
+            return left_ms;
         end(connection);
     }
     return -1;
 }
 
-int http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms)
+int64_t http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms)
 {
-    int timed_ms = sweep_list(&connections->timed, limits->request_timeout_ms, now_ms);
-    int idle_ms = sweep_list(&connections->idle, limits->idle_timeout_ms, now_ms);
+    int64_t timed_ms = sweep_list(&connections->timed, limits->request_timeout_ms, now_ms);
+    int64_t idle_ms = sweep_list(&connections->idle, limits->idle_timeout_ms, now_ms);
 
-    if (timed_ms < 0 || idle_ms < 0)
-        return timed_ms < 0 ? idle_ms : timed_ms;
-    return timed_ms < idle_ms ? timed_ms : idle_ms;
+    return clock_earlier_ms(timed_ms, idle_ms);
 }
 
 static bool is_of(const struct http_connection *connection, const struct address *caller)

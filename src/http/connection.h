@@ -66,7 +66,7 @@ void http_connections_enter(struct http_connections *connections, struct http_co
                             enum http_stage stage, int64_t now_ms);
 
 // Ends what is over time. Returns how long until the next one is, in ms; -1 when there is none.
-int http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms);
+int64_t http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms);
 
 // Ends the connection of this loop that has proven least and idled longest, to make room for another; of one caller's
 // when `caller` is given. False when each is in the middle of something that may still come to a callback.

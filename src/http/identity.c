@@ -128,7 +128,8 @@ static int load_client_ca(struct http_identity *identity, const char *path, stru
     datum = datum_of(&identity->client_ca);
     r = gnutls_certificate_set_x509_trust_mem(identity->credentials, &datum, GNUTLS_X509_FMT_PEM);
     if (r <= 0)
-        return error_set(error, EPROTO, "%s: no CA certificate in PEM: %s", path, gnutls_strerror(r));
+        return error_set(error, EPROTO, "%s: no CA certificate in PEM%s%s", path, r < 0 ? ": " : "",
+                         r < 0 ? gnutls_strerror(r) : "");
     gnutls_certificate_set_verify_function(identity->credentials, verify_client);
     return 0;
 }

@@ -9,15 +9,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-union address {
+union socket_address {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
 };
 
-static int make_address(const char *text, unsigned int port, union address *address, socklen_t *length)
+static int make_address(const char *text, unsigned int port, union socket_address *address, socklen_t *length)
 {
-    *address = (union address){0};
+    *address = (union socket_address){0};
     if (inet_pton(AF_INET, text, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
         address->v4.sin_port = htons((in_port_t)port);
@@ -50,7 +50,7 @@ static const char *bind_hint(int code)
 int listen_open(const char *address_text, unsigned int port, int *ret_fd, struct error *error)
 {
     const int on = 1, off = 0;
-    union address address;
+    union socket_address address;
     socklen_t length;
     int fd;
 
@@ -93,7 +93,7 @@ int listen_adopt(int fd, struct error *error)
 
 void listen_name(int fd, char name[LISTEN_NAME_BYTES])
 {
-    union address address = {0};
+    union socket_address address = {0};
     socklen_t length = sizeof address;
     char text[INET6_ADDRSTRLEN] = "?";
 

@@ -221,19 +221,12 @@ static bool take_inbox(struct http_loop *loop)
     return stopping;
 }
 
-static int earlier_ms(int64_t one_ms, int64_t other_ms)
-{
-    int64_t earlier = one_ms < 0 || (other_ms >= 0 && other_ms < one_ms) ? other_ms : one_ms;
-
-    return earlier < 3600000 ? (int)earlier : 3600000;
-}
-
 // What is due by the clock: deadlines, and in a drain the end of idle connections. Returns how long the loop may sleep,
 // in ms; -1 for ever.
 static int run_clock(struct http_loop *loop)
 {
     MHD_UNSIGNED_LONG_LONG mhd_ms;
-    int timeout_ms;
+    int64_t timeout_ms;
 
     loop->now_ms = clock_monotonic_ms();
     timeout_ms = http_connections_sweep(&loop->connections, &loop->limits, loop->now_ms);
@@ -242,11 +235,11 @@ static int run_clock(struct http_loop *loop)
 
         if (left_ms <= 0)
             http_connections_end_idle(&loop->connections);
-        timeout_ms = earlier_ms(timeout_ms, left_ms > DRAIN_LOOK_MS ? left_ms : DRAIN_LOOK_MS);
+        timeout_ms = clock_earlier_ms(timeout_ms, left_ms > DRAIN_LOOK_MS ? left_ms : DRAIN_LOOK_MS);
     }
     if (MHD_get_timeout(loop->daemon, &mhd_ms) == MHD_YES)
-        timeout_ms = earlier_ms(timeout_ms, mhd_ms < INT_MAX ? (int64_t)mhd_ms : INT_MAX);
-    return timeout_ms;
+        timeout_ms = clock_earlier_ms(timeout_ms, mhd_ms < INT_MAX ? (int64_t)mhd_ms : INT_MAX);
+    return timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX;
 }
 
 static void *loop_main(void *argument)

@@ -42,7 +42,7 @@ struct http_exchange {
 
 struct http_server {
     struct http_settings settings;
-    char *path; // settings.path, the server's own copy
+    char *path; // what settings.path points to
     struct http_handler handler;
     struct http_loop **loops; // settings.threads of them
     struct http_acceptor *acceptor;
@@ -83,6 +83,8 @@ void http_loop_destroy(struct http_loop *loop);
 void http_connection_free(struct http_connection *connection); // also closes the books on it; not the descriptor
 
 // acceptor.c: the thread that accepts and deals connections out to the loops.
+// Beyond a limit a few more are let in, because the next call may be a verified one; they are answered 503 otherwise.
+unsigned int http_with_spare(unsigned int limit);
 int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_acceptor,
                         struct error *error) MUST_CHECK;
 void http_acceptor_stop(struct http_acceptor *acceptor);

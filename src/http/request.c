@@ -67,7 +67,7 @@ bool http_library_is_old(void)
     return strncmp(MHD_get_version(), "0.", 2) == 0;
 }
 
-// What the server itself has against this head; HTTP_REFUSE_COUNT for nothing.
+// What the server itself has against this head; HTTP_REFUSE_NONE for nothing.
 static enum http_refusal judge_head(const struct http_server *server, struct http_exchange *exchange, const char *url,
                                     const char *method, const char *version)
 {
@@ -90,14 +90,13 @@ static enum http_refusal judge_head(const struct http_server *server, struct htt
         return HTTP_REFUSE_PATH;
     if (strcmp(method, "POST") != 0)
         return HTTP_REFUSE_METHOD;
-    return HTTP_REFUSE_COUNT;
+    return HTTP_REFUSE_NONE;
 }
 
 static struct http_answer *refuse(struct http_server *server, const struct http_exchange *exchange,
                                   enum http_refusal why, const char *detail)
 {
-    server->handler.refused(server->handler.context, why, exchange->request.remote_address, detail);
-    return server->handler.refusals[why];
+    return server->handler.refused(server->handler.context, why, exchange->request.remote_address, detail);
 }
 
 static void drop_body(struct http_server *server, struct http_exchange *exchange)
@@ -156,7 +155,7 @@ static enum MHD_Result on_head(struct http_server *server, struct http_exchange 
     exchange->phase = HTTP_PHASE_BODY;
     exchange->request.received_at_ms = clock_realtime_ms();
     exchange->answer =
-        why == HTTP_REFUSE_COUNT ? ask_handler(server, exchange) : refuse(server, exchange, why, fault ? fault : "");
+        why == HTTP_REFUSE_NONE ? ask_handler(server, exchange) : refuse(server, exchange, why, fault ? fault : "");
     http_loop_enter(exchange->connection, HTTP_STAGE_BODY);
     return exchange->answer && answers_at_once(&exchange->framing) ? send_answer(server, exchange) : MHD_YES;
 }

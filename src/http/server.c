@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "imcallbackd/base/clock.h"
@@ -14,6 +16,8 @@
 // that the connection closes; one that is cut off without that word may lose an event.
 #define DRAIN_GRACE_MS 1000
 
+#define OTHER_FILES 64 // what may be open besides connections
+
 // MHD found itself in a state that it cannot go on from. It aborts; so do we, and the event that was not acknowledged
 // was not acknowledged.
 static void on_panic(void *context, const char *file, unsigned int line, const char *reason)
@@ -23,8 +27,24 @@ static void on_panic(void *context, const char *file, unsigned int line, const c
     abort();
 }
 
+// Each connection takes a descriptor, and a limit that cannot be reached would not shed the right one.
+static unsigned int fit_connections(unsigned int wanted)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= http_with_spare(wanted) + OTHER_FILES)
+        return wanted;
+    while (wanted > 1 && files.rlim_cur < http_with_spare(wanted) + OTHER_FILES)
+        wanted--;
+    log_warning("[limits] connections: with the %llu files that may be open, %u are taken; raise LimitNOFILE= of the "
+                "service",
+                (unsigned long long)files.rlim_cur, wanted);
+    return wanted;
+}
+
 static int set_limits(struct http_server *server, const struct http_limits *limits)
 {
+    unsigned int connections = fit_connections(limits->connections);
     size_t bytes = limits->allow_from_count * sizeof *limits->allow_from;
     struct address_block *copy = NULL, *old;
 
@@ -39,6 +59,7 @@ static int set_limits(struct http_server *server, const struct http_limits *limi
     server->allow_from = copy;
     server->limits = *limits;
     server->limits.allow_from = copy;
+    server->limits.connections = connections;
     pthread_mutex_unlock(&server->lock);
     free(old);
     return 0;
@@ -68,6 +89,7 @@ int http_server_create(const struct http_settings *settings, const struct http_l
     server->handler = *handler;
     server->identity = http_identity_ref(identity);
     server->path = strdup(settings->path);
+    server->settings.path = server->path;
     init_locks(server);
     server->peers = peers_create();
     server->loops = calloc(settings->threads, sizeof *server->loops);
@@ -142,6 +164,8 @@ unsigned int http_server_drain(struct http_server *server, int timeout_ms)
 
     http_acceptor_stop(server->acceptor);
     server->acceptor = NULL;
+    for (size_t i = 0; i < server->settings.listen_fd_count && server->settings.listening_is_ours; i++)
+        (void)shutdown(server->settings.listen_fds[i], SHUT_RD);
     server->drain_idle_at_ms = clock_monotonic_ms() + DRAIN_GRACE_MS;
     server->draining = true;
     for (unsigned int i = 0; i < server->settings.threads; i++)

@@ -72,7 +72,7 @@ BAD_VALUES = [
     ("listen", "port", "80 ", None), ("listen", "port", "8443x", ""), ("listen", "port", "", ""),
     ("listen", "address", "localhost", ""), ("listen", "address", "1.2.3", ""), ("listen", "path", "callback", ""),
     ("listen", "path", "/a?b", ""), ("listen", "threads", "257", "256"), ("listen", "threads", "many", ""),
-    ("limits", "body", "1023", "1024"), ("limits", "body", "65M", ""), ("limits", "body", "4MB", ""),
+    ("limits", "body", "1023", "1024"), ("limits", "body", "17M", ""), ("limits", "body", "4MB", ""),
     ("limits", "body", "99999999999999999999", ""), ("limits", "idle_timeout", "300", ""),
     ("limits", "idle_timeout", "0s", ""), ("limits", "idle_timeout", "-1s", ""),
     ("callback", "other_commands", "ignore", "acknowledge"), ("store", "keep_body", "maybe", ""),

@@ -80,6 +80,29 @@ def test_stop_answers_what_was_sent(make_daemon):
     assert one.group_ids() == ["idle", "last"]
 
 
+def test_stop_turns_new_callers_away(make_daemon):
+    """At once, so that they can go elsewhere, and not when the daemon has ended. Who waits to be accepted is taken."""
+    one = make_daemon({"listen": {"threads": 1}}).start()
+    whole = request(event(GroupId="last"))
+    with one.connect() as connection:
+        connection.send(whole[:-1])
+        one.process.terminate()
+        one.wait_notified("STOPPING=1")
+
+        def turned_away():
+            try:
+                socket.create_connection(("127.0.0.1", one.port)).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        daemon.eventually(turned_away, "a connect that is refused")
+        assert one.process.poll() is None
+        connection.send(whole[-1:])
+        assert connection.read_answer().status == 200
+        assert one.wait_exit() == 0
+
+
 def test_stop_does_not_wait_for_ever(make_daemon):
     """Clients that stay in the middle of something: a handshake, a head, a body."""
     one = make_daemon().start()

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import re
+import resource
 import socket
 import ssl
 import time
@@ -60,6 +61,23 @@ def test_at_the_limit(make_daemon, limit):
         assert answer.status == 200 and says_close(answer)
         assert over.is_closed()
         assert [call(connection, "again").status for connection in full] == [200] * LIMIT
+
+
+def test_fewer_files_than_connections(make_daemon):
+    """The limit is what the open files allow, so that at the limit the right one is shed."""
+    files = 128
+    one = make_daemon().start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
+    (told,) = [line for line in one.lines if "LimitNOFILE" in line]
+    assert f"with the {files} files that may be open" in told
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * files):
+            stack.enter_context(socket.create_connection(("127.0.0.1", one.port)))
+        for i in range(5):
+            daemon.eventually(lambda i=i: not is_turned_away(one), "a connection that is let in")
+            with one.connect() as connection:
+                assert call(connection, f"verified-{i}").status == 200
+    assert "cannot accept" not in one.log
+    assert len(one.groups()) == 5
 
 
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])

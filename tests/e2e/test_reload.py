@@ -268,6 +268,31 @@ def test_half_of_what_is_new_is_not_taken(make_daemon):
     assert is_taken(one, context, daemon.TOKEN)
 
 
+PROTECTIONS = {
+    "client_ca": ({"tls": {"client_ca": "certificate.pem"}}, {}),
+    "allow_from": ({"callback": {"allow_from": "127.0.0.1"}}, {}),
+    "token_file": ({}, {"apps": {daemon.APP: []}}),
+}
+
+
+@pytest.mark.parametrize("name", PROTECTIONS)
+def test_protection_is_not_lost(make_daemon, name):
+    """A file that was torn must not let more callers in; a restart takes it at its word."""
+    one = make_daemon()
+    with_it, without = PROTECTIONS[name]
+    for keys in with_it.values():
+        keys |= {key: one.directory / value for key, value in keys.items() if value.endswith(".pem")}
+    one.write_config(with_it)
+    one.start()
+    one.write_config(**without)
+    one.reload()
+    (told,) = daemon.eventually(lambda: [told for told in one.lines if KEPT in told], "the line that says why")
+    assert name in told and "restart" in told, told
+    one.stop()
+    one.start()
+    assert one.post(token=None if name == "token_file" else daemon.TOKEN).status == 200
+
+
 # What changes by a reload, and what does not
 
 def test_tokens_rotate(make_daemon):
@@ -318,8 +343,8 @@ def test_limits_change(make_daemon):
 def test_allowed_addresses_change(make_daemon):
     one = make_daemon().start()
     for allow_from, allowed in (("127.0.0.1", ["127.0.0.1"]), ("127.0.0.2", ["127.0.0.2"]),
-                                (None, ["127.0.0.1", "127.0.0.2"])):
-        one.write_config({"callback": {"allow_from": allow_from}} if allow_from else None)
+                                ("127.0.0.0/8", ["127.0.0.1", "127.0.0.2"])):
+        one.write_config({"callback": {"allow_from": allow_from}})
         one.reload()
         for source in ("127.0.0.1", "127.0.0.2"):
             with contextlib.suppress(ConnectionError, ssl.SSLError):

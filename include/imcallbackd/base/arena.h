@@ -2,6 +2,7 @@
 // time.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct arena_block;
@@ -11,6 +12,7 @@ struct arena {
     size_t next_block_bytes;
     size_t used_bytes;  // taken from the system so far
     size_t limit_bytes; // never takes more than this
+    bool starved;       // the system had no memory, once at least since it was initialised
 };
 
 void arena_init(struct arena *arena, size_t limit_bytes);

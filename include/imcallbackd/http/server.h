@@ -42,6 +42,7 @@ struct http_request {
 
 // What the server refuses by itself.
 enum http_refusal {
+    HTTP_REFUSE_NONE,
     HTTP_REFUSE_FRAMING,
     HTTP_REFUSE_PATH,
     HTTP_REFUSE_METHOD,
@@ -61,16 +62,18 @@ struct http_handler {
     struct http_answer *(*body)(void *context, struct http_request *request);
     // The request is over, answered or not, on its loop's thread. The last call for it.
     void (*over)(void *context, struct http_request *request);
-    // Tells what the server refused by itself; detail is "" or an English sentence. May be called on any thread.
-    void (*refused)(void *context, enum http_refusal why, const char *remote_address, const char *detail);
+    // What the server refuses by itself, and what it answers; detail is "" or an English sentence. Without a detail the
+    // answer is a shared one, and not sent where connections are closed at once. May be called on any thread.
+    struct http_answer *(*refused)(void *context, enum http_refusal why, const char *remote_address,
+                                   const char *detail);
     void *context;
-    struct http_answer *refusals[HTTP_REFUSE_COUNT]; // shared answers
 };
 
 struct http_settings {
     const int *listen_fds; // bound, listening, non-blocking; stay the caller's to close, after http_server_destroy
     size_t listen_fd_count;
-    const char *path;
+    bool listening_is_ours; // nobody takes over the sockets after us, so a drain stops them from listening
+    const char *path;       // copied
     unsigned int threads;
 };
 
@@ -104,8 +107,9 @@ void http_request_complete(struct http_request *request, struct http_answer *ans
 // Wakes each loop that has got completed requests since the last call. Once after a batch.
 void http_server_wake(struct http_server *server);
 
-// Stops to accept and answers what comes in on connections that are open, each with Connection: close, then ends idle
-// ones. Returns when every connection is gone, or after timeout_ms at the latest; how many were still open then.
+// Stops to accept (when listening_is_ours, takes those first who wait to be accepted) and answers what comes in on
+// connections that are open, each with Connection: close, then ends idle ones. Returns when every connection is gone,
+// or after timeout_ms at the latest; how many were still open then.
 unsigned int http_server_drain(struct http_server *server, int timeout_ms);
 
 // Ends the threads, once the handler has completed what is pending with it; refuses what else comes meanwhile. After a

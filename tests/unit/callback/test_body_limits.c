@@ -37,6 +37,26 @@ static void takes_ten_thousand_members(void **state)
     buffer_finish(&body);
 }
 
+// The fault is ours, so the event must not be set aside as one that cannot be understood.
+static void a_shortage_of_memory_is_no_fault_of_the_body(void **state)
+{
+    struct buffer body = {0};
+    struct fixture fixture;
+
+    (void)state;
+    print_members(&body, 1000, "member");
+    fixture_init(&fixture, 4096);
+    assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_SET_ASIDE);
+    assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
+    fixture_finish(&fixture);
+    fixture_init(&fixture, 4096);
+    fixture.callback.arena->starved = true;
+    assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_REFUSE);
+    assert_int_equal(fixture.callback.answer, ANSWER_OVERLOADED);
+    fixture_finish(&fixture);
+    buffer_finish(&body);
+}
+
 // 48 bytes are documented, which is no reason to refuse a longer id.
 static void takes_long_ids(void **state)
 {
@@ -217,6 +237,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_ten_thousand_members),
+        cmocka_unit_test(a_shortage_of_memory_is_no_fault_of_the_body),
         cmocka_unit_test(takes_long_ids),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(memory_is_limited),
