@@ -1,0 +1,93 @@
+#include "imcallbackd/base/metrics.h"
+
+#include <inttypes.h>
+
+void metric_observe(const struct metric *histogram, int64_t value)
+{
+    size_t bucket = 0;
+
+    while (bucket < histogram->count && value > histogram->bounds[bucket])
+        bucket++;
+    metric_add(histogram, bucket, 1);
+    metric_add(histogram, histogram->count + 1, value);
+}
+
+// In the metric's unit, without zeros at the end of the fraction.
+static int print_number(struct buffer *text, int64_t value, unsigned int decimals)
+{
+    uint64_t whole = value < 0 ? 0 - (uint64_t)value : (uint64_t)value, fraction, unit = 1;
+
+    for (unsigned int i = 0; i < decimals; i++)
+        unit *= 10;
+    fraction = whole % unit;
+    whole /= unit;
+    while (decimals > 0 && fraction % 10 == 0) {
+        fraction /= 10;
+        decimals--;
+    }
+    if (decimals == 0)
+        return buffer_print(text, "%s%" PRIu64, value < 0 ? "-" : "", whole);
+    return buffer_print(text, "%s%" PRIu64 ".%0*" PRIu64, value < 0 ? "-" : "", whole, (int)decimals, fraction);
+}
+
+static int print_value(struct buffer *text, int64_t value, unsigned int decimals)
+{
+    int r = print_number(text, value, decimals);
+
+    return r < 0 ? r : buffer_append(text, "\n", 1);
+}
+
+static int print_values(struct buffer *text, const struct metric *metric)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < metric->count && r == 0; i++) {
+        if (!metric->label)
+            r = buffer_print(text, "%s ", metric->name);
+        else if (metric->label_texts[i])
+            r = buffer_print(text, "%s{%s=\"%s\"} ", metric->name, metric->label, metric->label_texts[i]);
+        else
+            continue;
+        if (r == 0)
+            r = print_value(text, metric_value(metric, i), metric->decimals);
+    }
+    return r;
+}
+
+// The buckets are cumulative, and their count is taken from them, so that the two always agree.
+static int print_histogram(struct buffer *text, const struct metric *metric)
+{
+    int64_t count = 0;
+    int r = 0;
+
+    for (size_t i = 0; i < metric->count && r == 0; i++) {
+        count += metric_value(metric, i);
+        r = buffer_print(text, "%s_bucket{le=\"", metric->name);
+        if (r == 0)
+            r = print_number(text, metric->bounds[i], metric->decimals);
+        if (r == 0)
+            r = buffer_print(text, "\"} %" PRId64 "\n", count);
+    }
+    count += metric_value(metric, metric->count);
+    if (r == 0)
+        r = buffer_print(text, "%s_bucket{le=\"+Inf\"} %" PRId64 "\n%s_count %" PRId64 "\n%s_sum ", metric->name, count,
+                         metric->name, count, metric->name);
+    return r < 0 ? r : print_value(text, metric_value(metric, metric->count + 1), metric->decimals);
+}
+
+int metrics_print(const struct metric *const *metrics, struct buffer *text)
+{
+    static const char *const types[] = {
+        [METRIC_TYPE_COUNTER] = "counter", [METRIC_TYPE_GAUGE] = "gauge", [METRIC_TYPE_HISTOGRAM] = "histogram"};
+    int r = 0;
+
+    for (; *metrics && r == 0; metrics++) {
+        const struct metric *metric = *metrics;
+
+        r = buffer_print(text, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
+                         types[metric->type]);
+        if (r == 0)
+            r = metric->type == METRIC_TYPE_HISTOGRAM ? print_histogram(text, metric) : print_values(text, metric);
+    }
+    return r;
+}
