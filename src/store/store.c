@@ -10,6 +10,7 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/log_limit.h"
+#include "imcallbackd/store/metrics.h"
 #include "recorder.h"
 #include "retention.h"
 
@@ -29,6 +30,15 @@
 
 // How often it is tried whether a shortage is over when no callback comes to find out.
 #define PROBE_MS 1000
+
+static const struct metric batch_callbacks = {METRIC_HISTOGRAM("imcallbackd_commit_batch_callbacks",
+                                                               "Callbacks that share one commit.", 0, 1, 2, 4, 8, 16,
+                                                               32, 64, 128, 256, 512, COMMIT_BATCH_MAX_COMMITS)};
+static const struct metric commit_seconds = {
+    METRIC_HISTOGRAM("imcallbackd_commit_seconds", "How long a commit takes, with its fsync.", 6, 100, 250, 500, 1000,
+                     2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000)};
+
+const struct metric *const store_metrics[] = {&batch_callbacks, &commit_seconds, NULL};
 
 struct store {
     struct store_callbacks callbacks;
@@ -199,15 +209,18 @@ static enum attempt store_try(struct store *store, struct commit *batch)
 static void store_write(void *context, struct commit *batch)
 {
     struct store *store = context;
+    int64_t begin_us = clock_monotonic_us(), now_ms, callbacks = 0;
     enum attempt attempt;
-    int64_t now_ms;
 
     for (struct commit *commit = batch; commit; commit = commit->next) {
         commit->result = COMMIT_RECORDED;
         commit->held = false;
+        callbacks++;
     }
     attempt = store->broken ? ATTEMPT_BROKE : store_try(store, batch);
     if (attempt == ATTEMPT_DONE) {
+        metric_observe(&commit_seconds, clock_monotonic_us() - begin_us);
+        metric_observe(&batch_callbacks, callbacks);
         store_set_ready(store, NULL);
         return;
     }
