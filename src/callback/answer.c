@@ -71,6 +71,11 @@ size_t answer_index(enum answer_code code)
     return (size_t)(find(code) - answers);
 }
 
+enum answer_code answer_at(size_t index)
+{
+    return answers[index].code;
+}
+
 unsigned int answer_http_status(enum answer_code code)
 {
     return find(code)->http_status;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,32 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/log_limit.h"
+
+enum result {
+    RESULT_RECORDED,
+    RESULT_REPEATED,
+    RESULT_CONFLICT,
+    RESULT_SET_ASIDE,
+    RESULT_ACKNOWLEDGED,
+    RESULT_REFUSED,
+    RESULT_FAILED,
+};
+
+static const struct metric results = {
+    METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by what became of them.", "result", "recorded",
+                    "repeated", "conflict", "set_aside", "acknowledged", "refused", "failed")};
+static const char *cause_names[ANSWER_KINDS]; // by answer_index; set by receiver_create
+static const struct metric rejected = {
+    METRIC_VALUES(METRIC_TYPE_COUNTER, "imcallbackd_rejected_total",
+                  "What was not answered OK, by the cause that the answer gives, or would give.", ANSWER_KINDS),
+    .label = "cause", .label_texts = cause_names};
+static const struct metric members = {
+    METRIC_COUNTER("imcallbackd_members_recorded_total", "Members of the groups that were recorded.")};
+static const struct metric clock_skew = {
+    METRIC_GAUGE("imcallbackd_clock_skew_seconds",
+                 "This machine's clock minus RequestTime, of the last call whose signature was right.")};
+
+const struct metric *const receiver_metrics[] = {&results, &rejected, &members, &clock_skew, NULL};
 
 struct receiver {
     pthread_mutex_t lock; // guards settings
@@ -23,8 +48,6 @@ struct receiver {
     struct http_answer *recorded;
     struct http_answer *unavailable;
     struct http_answer *server_refusals[HTTP_REFUSE_COUNT]; // none for HTTP_REFUSE_NONE
-    atomic_uint_fast64_t recorded_count, repeated_count, conflict_count, set_aside_count, acknowledged_count,
-        refused_count, failed_count;
 };
 
 // One request on its way; lives in the request's arena.
@@ -54,12 +77,22 @@ static struct http_answer *make_answer(enum answer_code code, const char *detail
     return answer;
 }
 
+static void count(enum result result)
+{
+    metric_add(&results, result, 1);
+}
+
+static void count_rejected(enum result result, enum answer_code code)
+{
+    count(result);
+    metric_add(&rejected, answer_index(code), 1);
+}
+
 static void log_refusal(struct receiver *receiver, enum answer_code code, const char *remote_address,
                         const char *detail)
 {
     unsigned int left_out;
 
-    receiver->refused_count++;
     if (!log_limit_passes(&receiver->refusals[answer_index(code)], &left_out))
         return;
     if (left_out > 0)
@@ -69,11 +102,29 @@ static void log_refusal(struct receiver *receiver, enum answer_code code, const 
         log_info("refused %s from %s%s%s", answer_name(code), remote_address, *detail ? ": " : "", detail);
 }
 
+// The signature is right, so one of the two clocks is wrong, and with ours it would be so for every callback to come.
+static void log_stale(struct receiver *receiver, const struct callback *callback)
+{
+    int64_t skew_s = callback->clock_skew_s;
+    unsigned int left_out;
+
+    if (log_limit_passes(&receiver->refusals[answer_index(callback->answer)], &left_out))
+        log_warning("refused %s from %s, and %u others since this was last told: the clock is %" PRId64
+                    " s %s RequestTime, and the signature is right; synchronise this machine's clock (timedatectl "
+                    "shows it), unless somebody sends an old call again",
+                    answer_name(callback->answer), callback->remote_address, left_out, skew_s < 0 ? -skew_s : skew_s,
+                    skew_s < 0 ? "ahead of" : "behind");
+}
+
 static struct http_answer *refuse(struct receiver *receiver, const struct callback *callback)
 {
     struct http_answer *answer = make_answer(callback->answer, callback->detail, HTTP_ANSWER_ONCE);
 
-    log_refusal(receiver, callback->answer, callback->remote_address, callback->detail);
+    count_rejected(RESULT_REFUSED, callback->answer);
+    if (callback->answer == ANSWER_REQUEST_TIME_STALE)
+        log_stale(receiver, callback);
+    else
+        log_refusal(receiver, callback->answer, callback->remote_address, callback->detail);
     return answer ? answer : receiver->unavailable;
 }
 
@@ -93,8 +144,10 @@ static struct http_answer *on_head(void *context, struct http_request *request)
     struct call *call = arena_take(&request->arena, sizeof *call);
     enum callback_verdict verdict;
 
-    if (!call)
+    if (!call) {
+        count_rejected(RESULT_REFUSED, ANSWER_STORE_UNAVAILABLE);
         return receiver->unavailable;
+    }
     memset(call, 0, sizeof *call);
     call->request = request;
     call->settings = current_settings(receiver);
@@ -103,12 +156,14 @@ static struct http_answer *on_head(void *context, struct http_request *request)
     call->callback.received_at_ms = request->received_at_ms;
     request->context = call;
     verdict = callback_read_query(&call->callback, &call->settings->rules, request->query);
+    if (call->callback.clock_skew_known)
+        metric_set(&clock_skew, 0, -call->callback.clock_skew_s);
     request->verified = verdict != CALLBACK_REFUSE && call->callback.app->token_count > 0;
     switch (verdict) {
     case CALLBACK_READ_BODY:
         return NULL;
     case CALLBACK_ACKNOWLEDGE:
-        receiver->acknowledged_count++;
+        count(RESULT_ACKNOWLEDGED);
         return receiver->recorded;
     case CALLBACK_RECORD:
     case CALLBACK_SET_ASIDE:
@@ -158,6 +213,7 @@ static struct http_answer *on_refused(void *context, enum http_refusal why, cons
     struct receiver *receiver = context;
     struct http_answer *detailed = NULL;
 
+    count_rejected(RESULT_REFUSED, code_of_refusal[why]);
     log_refusal(receiver, code_of_refusal[why], remote_address, detail);
     if (*detail)
         detailed = make_answer(code_of_refusal[why], detail, HTTP_ANSWER_ONCE);
@@ -181,27 +237,28 @@ static struct http_answer *answer_committed(struct receiver *receiver, const str
 
     switch (call->commit.result) {
     case COMMIT_FAILED:
-        receiver->failed_count++;
+        count_rejected(RESULT_FAILED, ANSWER_STORE_UNAVAILABLE);
         log_lost(call);
         return receiver->unavailable;
     case COMMIT_CONFLICT:
-        receiver->conflict_count++;
+        count(RESULT_CONFLICT);
         if (log_limit_passes(&receiver->conflicts, &left_out))
             log_warning("the group '%s' of app %" PRId64
                         " came again with other content, and %u others since this was last told; see rejected_callback",
                         callback->group.group_id, callback->app->sdk_appid, left_out);
         return receiver->recorded;
     case COMMIT_REPEATED:
-        receiver->repeated_count++;
+        count(RESULT_REPEATED);
         return receiver->recorded;
     case COMMIT_RECORDED:
         break;
     }
     if (call->commit.group) {
-        receiver->recorded_count++;
+        count(RESULT_RECORDED);
+        metric_add(&members, 0, (int64_t)call->commit.group->member_count);
         return receiver->recorded;
     }
-    receiver->set_aside_count++;
+    count_rejected(RESULT_SET_ASIDE, callback->answer);
     if (log_limit_passes(&receiver->set_asides, &left_out))
         log_warning(
             "not understood, and %u others since this was last told, see rejected_callback: a callback of app %" PRId64
@@ -232,6 +289,8 @@ int receiver_create(struct settings *settings, struct receiver **ret_receiver, s
 
     if (!receiver)
         return error_set(error, ENOMEM, "out of memory");
+    for (size_t i = 0; i < ANSWER_KINDS; i++)
+        cause_names[i] = answer_at(i) == ANSWER_OK ? NULL : answer_name(answer_at(i));
     pthread_mutex_init(&receiver->lock, NULL);
     receiver->settings = settings_ref(settings);
     receiver->handler = (struct http_handler){
@@ -273,12 +332,15 @@ void receiver_connect(struct receiver *receiver, struct store *store, struct htt
     receiver->server = server;
 }
 
-void receiver_log_totals(const struct receiver *receiver)
+void receiver_log_totals(void)
 {
-    log_info("received since the start: recorded=%" PRIuFAST64 " repeated=%" PRIuFAST64 " conflict=%" PRIuFAST64
-             " set_aside=%" PRIuFAST64 " acknowledged=%" PRIuFAST64 " refused=%" PRIuFAST64 " failed=%" PRIuFAST64,
-             receiver->recorded_count, receiver->repeated_count, receiver->conflict_count, receiver->set_aside_count,
-             receiver->acknowledged_count, receiver->refused_count, receiver->failed_count);
+    struct buffer text = {0};
+    int r = 0;
+
+    for (size_t i = 0; i < results.count && r == 0; i++)
+        r = buffer_print(&text, " %s=%" PRId64, results.label_texts[i], metric_value(&results, i));
+    log_info("received since the start:%s", buffer_text(&text));
+    buffer_finish(&text);
 }
 
 void receiver_destroy(struct receiver *receiver)

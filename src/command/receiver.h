@@ -2,12 +2,16 @@
 // the store, and answers them.
 #pragma once
 
+#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/callback/callback.h"
 #include "imcallbackd/http/server.h"
 #include "imcallbackd/store/store.h"
 #include "settings.h"
 
 struct receiver;
+
+// What receivers count; ends with NULL.
+extern const struct metric *const receiver_metrics[];
 
 // Keeps a reference of its own to the settings.
 int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error) MUST_CHECK;
@@ -25,6 +29,6 @@ void receiver_on_committed(void *receiver, struct commit *finished);
 void receiver_connect(struct receiver *receiver, struct store *store, struct http_server *server);
 
 // One log line with what was received since the start.
-void receiver_log_totals(const struct receiver *receiver);
+void receiver_log_totals(void);
 
 void receiver_destroy(struct receiver *receiver);

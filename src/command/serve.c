@@ -151,7 +151,7 @@ static void stop_store(struct service *service)
 {
     store_close(service->store);
     if (service->store)
-        receiver_log_totals(service->receiver); // every answer is given now
+        receiver_log_totals(); // every answer is given now
 }
 
 static int create_server(struct service *service, struct error *error)

@@ -43,8 +43,9 @@ enum answer_code {
 
 #define ANSWER_KINDS 30
 
-// Numbers the codes from 0 to ANSWER_KINDS - 1, for tables.
+// Numbers the codes from 0 to ANSWER_KINDS - 1, for tables, and back.
 size_t answer_index(enum answer_code code);
+enum answer_code answer_at(size_t index);
 
 // The HTTP status that belongs to the code: 200, 400, 403, 404, 405, 413, 415 or 503.
 unsigned int answer_http_status(enum answer_code code);

@@ -55,6 +55,7 @@ static void keeps_its_promises(void **state)
         assert_int_equal(answer_http_status(code), promised[i].http_status);
         assert_string_equal(answer_name(code), promised[i].name);
         assert_in_range(answer_index(code), 0, ANSWER_KINDS - 1);
+        assert_int_equal(answer_at(answer_index(code)), code);
         assert_false(seen[answer_index(code)]);
         seen[answer_index(code)] = true;
     }
