@@ -71,6 +71,7 @@ static enum http_refusal admit(struct http_server *server, struct http_connectio
     if (of_caller > 0) {
         connection->identity = http_identity_ref(server->identity);
         server->connections++;
+        metric_add(&http_connections_open, 0, 1);
     }
     pthread_mutex_unlock(&server->lock);
     if (!allowed)

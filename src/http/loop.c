@@ -83,6 +83,8 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
     struct http_connection *connection = *socket_context;
 
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        if (connection->stage == HTTP_STAGE_HANDSHAKE)
+            metric_add(&http_handshakes, HTTP_HANDSHAKE_FAILED, 1);
         http_connections_remove(&loop->connections, connection);
         forget(loop, connection);
         return;
@@ -216,6 +218,7 @@ static bool take_inbox(struct http_loop *loop)
 
         completed = exchange->next;
         loop->pending--;
+        metric_add(&http_requests_waiting, 0, -1);
         MHD_resume_connection(exchange->mhd);
     }
     return stopping;
@@ -370,6 +373,7 @@ void http_loop_add(struct http_loop *loop, struct http_connection *connection)
 void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange)
 {
     loop->pending++;
+    metric_add(&http_requests_waiting, 0, 1);
     http_loop_enter(exchange->connection, HTTP_STAGE_HELD);
     MHD_suspend_connection(exchange->mhd);
 }

@@ -9,6 +9,7 @@
 
 #include "connection.h"
 #include "framing.h"
+#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/server.h"
 #include "peers.h"
 
@@ -32,6 +33,7 @@ struct http_exchange {
     enum http_phase phase;
     bool handled;           // handler.head saw it, so handler.over must
     struct framing framing; // what the head said
+    int64_t complete_us;    // when the last byte of the body came; 0: it did not, or nobody was asked about it
 
     bool closing;          // the answer closes the connection whatever it is
     size_t body_in_flight; // bytes of the server's body_in_flight that this one has
@@ -59,6 +61,10 @@ struct http_server {
     struct peers *peers;
     pthread_cond_t all_gone; // the last connection of a drain is closed
 };
+
+// metrics.c
+enum http_handshake { HTTP_HANDSHAKE_FULL, HTTP_HANDSHAKE_RESUMED, HTTP_HANDSHAKE_FAILED };
+extern const struct metric http_connections_open, http_requests_waiting, http_handshakes, http_answer_seconds;
 
 // loop.c: one thread with its own MHD daemon.
 int http_loop_start(struct http_server *server, struct http_loop **ret_loop, struct error *error) MUST_CHECK;

@@ -113,6 +113,8 @@ static enum MHD_Result send_answer(struct http_server *server, struct http_excha
 
     exchange->answer = NULL;
     exchange->phase = HTTP_PHASE_ANSWERED;
+    if (exchange->complete_us > 0)
+        metric_observe(&http_answer_seconds, clock_monotonic_us() - exchange->complete_us);
     drop_body(server, exchange);
     http_loop_enter(exchange->connection, HTTP_STAGE_ANSWER);
     return http_answer_queue(answer, exchange->mhd, exchange->closing || ending || server->draining);
@@ -190,6 +192,7 @@ static enum MHD_Result on_end(struct http_server *server, struct http_exchange *
 
     if (!answer) {
         exchange->request.received_at_ms = clock_realtime_ms();
+        exchange->complete_us = clock_monotonic_us();
         exchange->phase = HTTP_PHASE_PENDING;
         answer = server->handler.body(server->handler.context, &exchange->request);
         if (!answer) {

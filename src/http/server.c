@@ -125,6 +125,7 @@ void http_connection_free(struct http_connection *connection)
 
     pthread_mutex_lock(&server->lock);
     peers_remove(server->peers, &caller);
+    metric_add(&http_connections_open, 0, -1);
     if (--server->connections == 0)
         pthread_cond_signal(&server->all_gone);
     pthread_mutex_unlock(&server->lock);

@@ -62,8 +62,10 @@ static int on_finished(gnutls_session_t session, unsigned int type, unsigned int
     (void)type;
     (void)when;
     (void)message;
-    if (incoming && connection->stage == HTTP_STAGE_HANDSHAKE)
-        http_loop_enter(connection, HTTP_STAGE_IDLE);
+    if (!incoming || connection->stage != HTTP_STAGE_HANDSHAKE)
+        return 0;
+    metric_add(&http_handshakes, gnutls_session_is_resumed(session) ? HTTP_HANDSHAKE_RESUMED : HTTP_HANDSHAKE_FULL, 1);
+    http_loop_enter(connection, HTTP_STAGE_IDLE);
     return 0;
 }
 
