@@ -18,7 +18,7 @@ mkdir -p "$files"
 
 # What stands between quotes below must stand there whatever the path to this clone holds.
 here="'$(pwd | sed "s/'/'\\\\''/g")'"
-port=$(sed -n 's/^port *= *//p' conf/quickstart.conf)
+port=$(sed -n '/^\[listen]/,/^\[tls]/s/^port *= *//p' conf/quickstart.conf)
 app=$(sed -n 's/^\[app \(.*\)\]$/\1/p' conf/quickstart.conf)
 query="SdkAppid=$app&CallbackCommand=Group.CallbackAfterGroupDestroyed&contenttype=json&ClientIP=127.0.0.1"
 query="$query&OptPlatform=RESTAPI&\$(cd $here && build/release/imcallbackd sign -c conf/quickstart.conf)"

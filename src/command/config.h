@@ -42,6 +42,8 @@ struct config {
     struct config_value limits_idle_timeout;
     struct config_value limits_request_timeout;
     struct config_value limits_store_wait;
+    struct config_value admin_address;
+    struct config_value admin_port;
     struct config_value log_level;
     struct config_value log_format;
     struct config_app *apps;

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/http/listen.h"
+#include "monitor.h"
 #include "options.h"
 #include "receiver.h"
 #include "settings.h"
@@ -26,10 +28,12 @@ struct service {
     struct settings *settings;
     int listen_fds[MAX_LISTEN_FDS];
     size_t listen_fd_count;
-    bool sockets_were_passed;
+    bool listening_is_ours; // systemd has passed none of them
+    int admin_fd; // of the admin listener; -1: there is none
     struct receiver *receiver;
     struct store *store;
     struct http_server *server;
+    struct monitor *monitor;
     atomic_bool store_broken;
 };
 
@@ -76,29 +80,61 @@ static int start_limits(struct service *service, struct error *error)
     return 0;
 }
 
-static int start_listeners(struct service *service, struct error *error)
+// One that systemd passed; the name is its FileDescriptorName=.
+static int adopt_listener(struct service *service, int fd, const char *name, struct error *error)
 {
-    const struct config *config = &service->settings->config;
-    int passed = sd_listen_fds(1);
-    int r = 0;
+    bool is_admin = strcmp(name, "admin") == 0;
+
+    if (is_admin && service->admin_fd >= 0)
+        return error_set(error, EINVAL, "systemd passed two sockets with the name admin; one is the most");
+    if (is_admin)
+        service->admin_fd = fd;
+    else
+        service->listen_fds[service->listen_fd_count++] = fd;
+    return listen_adopt(fd, is_admin, error);
+}
+
+static int adopt_listeners(struct service *service, struct error *error)
+{
+    char **names = NULL;
+    int passed = sd_listen_fds_with_names(1, &names), r = 0;
 
     if (passed < 0)
         return error_set(error, -passed, "the sockets that systemd passed cannot be used: %s", strerror(-passed));
     if (passed > MAX_LISTEN_FDS)
-        return error_set(error, EINVAL, "systemd passed %d sockets; %d are the most", passed, MAX_LISTEN_FDS);
-    service->sockets_were_passed = passed > 0;
-    for (int i = 0; i < passed && r == 0; i++) {
-        service->listen_fds[service->listen_fd_count++] = SD_LISTEN_FDS_START + i;
-        r = listen_adopt(SD_LISTEN_FDS_START + i, error);
-    }
-    if (passed > 0 || r < 0)
-        return r;
-    r = listen_open(config->listen_address.text, (unsigned int)config->listen_port.number, &service->listen_fds[0],
-                    error);
+        r = error_set(error, EINVAL, "systemd passed %d sockets; %d are the most", passed, MAX_LISTEN_FDS);
+    for (int i = 0; i < passed && r == 0; i++)
+        r = adopt_listener(service, SD_LISTEN_FDS_START + i, names[i], error);
+    for (int i = 0; i < passed; i++)
+        free(names[i]);
+    free(names);
+    return r;
+}
+
+static int open_listener(const struct config *config, const struct config_value *address,
+                         const struct config_value *port, int *ret_fd, struct error *error)
+{
+    int r = listen_open(address->text, (unsigned int)port->number, ret_fd, error);
+
     if (r < 0)
-        config_blame(config, r == -EADDRNOTAVAIL ? &config->listen_address : &config->listen_port, error);
-    else
-        service->listen_fd_count = 1;
+        config_blame(config, r == -EADDRNOTAVAIL ? address : port, error);
+    return r;
+}
+
+static int start_listeners(struct service *service, struct error *error)
+{
+    const struct config *config = &service->settings->config;
+    int r;
+
+    service->admin_fd = -1;
+    r = adopt_listeners(service, error);
+    if (r == 0 && service->listen_fd_count == 0) {
+        r = open_listener(config, &config->listen_address, &config->listen_port, &service->listen_fds[0], error);
+        service->listen_fd_count = r == 0 ? 1 : 0;
+        service->listening_is_ours = true;
+    }
+    if (r == 0 && service->admin_fd < 0 && config->admin_port.number > 0)
+        r = open_listener(config, &config->admin_address, &config->admin_port, &service->admin_fd, error);
     return r;
 }
 
@@ -107,6 +143,8 @@ static void stop_listeners(struct service *service)
     for (size_t i = 0; i < service->listen_fd_count; i++)
         close(service->listen_fds[i]);
     service->listen_fd_count = 0;
+    if (service->admin_fd >= 0)
+        close(service->admin_fd);
 }
 
 static int start_receiver(struct service *service, struct error *error)
@@ -161,7 +199,7 @@ static int create_server(struct service *service, struct error *error)
     const struct http_settings http = {
         .listen_fds = service->listen_fds,
         .listen_fd_count = service->listen_fd_count,
-        .listening_is_ours = !service->sockets_were_passed,
+        .listening_is_ours = service->listening_is_ours,
         .path = config->listen_path.text,
         .threads = config->listen_threads.number > 0 ? (unsigned int)config->listen_threads.number
                                                      : (unsigned int)(cores > 0 ? cores : 1),
@@ -187,6 +225,18 @@ static void stop_server(struct service *service)
     http_server_stop(service->server);
 }
 
+static int start_monitor(struct service *service, struct error *error)
+{
+    if (service->admin_fd < 0)
+        return 0;
+    return monitor_start(service->admin_fd, service->store, service->settings, &service->monitor, error);
+}
+
+static void stop_monitor(struct service *service)
+{
+    monitor_stop(service->monitor);
+}
+
 // What starts, in this order; it is taken down in the mirrored one. A stop also takes what was started by half. The
 // server is there before the store and after it, because the store's thread hands requests back to it.
 static const struct stage {
@@ -196,7 +246,7 @@ static const struct stage {
     {start_settings, stop_settings},   {start_limits, NULL},
     {start_listeners, stop_listeners}, {start_receiver, stop_receiver},
     {create_server, destroy_server},   {start_store, stop_store},
-    {start_server, stop_server},
+    {start_server, stop_server},       {start_monitor, stop_monitor},
 };
 
 static void stop_stages(struct service *service, size_t count)
@@ -224,6 +274,7 @@ static void reload(struct service *service)
     } else {
         receiver_use(service->receiver, next);
         store_keep(service->store, next->keep_ms);
+        monitor_use(service->monitor, next);
         use_log_settings(&next->config);
         config_compare_fixed(&old->config, &next->config, warn);
         settings_warn(next, clock_realtime_ms(), warn);
@@ -261,6 +312,12 @@ static void log_listening(const struct service *service)
         listen_name(service->listen_fds[i], name);
         log_info("listening on https://%s%s", name, service->settings->config.listen_path.text);
     }
+    if (service->admin_fd >= 0) {
+        char name[LISTEN_NAME_BYTES];
+
+        listen_name(service->admin_fd, name);
+        log_info("monitoring in plain HTTP on %s: /metrics, /readyz, /healthz", name);
+    }
 }
 
 static void run(struct service *service, const sigset_t *signals)
@@ -271,6 +328,7 @@ static void run(struct service *service, const sigset_t *signals)
     (void)sd_notify(0, "READY=1");
     wait_for_stop(service, signals);
     (void)sd_notify(0, "STOPPING=1");
+    monitor_tell_stopping(service->monitor);
     cut_off = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
     if (cut_off > 0)
         log_warning("%u connections did not end in time", cut_off);

@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 union socket_address {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
+    struct sockaddr_un local;
 };
 
 static int make_address(const char *text, unsigned int port, union socket_address *address, socklen_t *length)
@@ -72,19 +74,19 @@ int listen_open(const char *address_text, unsigned int port, int *ret_fd, struct
     return 0;
 }
 
-int listen_adopt(int fd, struct error *error)
+int listen_adopt(int fd, bool unix_too, struct error *error)
 {
     int type = 0, family = 0, listening = 0, flags;
     socklen_t type_length = sizeof type, family_length = sizeof family, listening_length = sizeof listening;
 
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_STREAM ||
         getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &family_length) < 0 ||
-        (family != AF_INET && family != AF_INET6) ||
+        (family != AF_INET && family != AF_INET6 && !(unix_too && family == AF_UNIX)) ||
         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &listening_length) < 0 || !listening)
         return error_set(error, EINVAL,
-                         "descriptor %d, passed by systemd, is no listening TCP socket; use ListenStream= and "
+                         "descriptor %d, passed by systemd, is no listening TCP socket%s; use ListenStream= and "
                          "Accept=no in the socket unit",
-                         fd);
+                         fd, unix_too ? " and no Unix socket" : "");
     flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return error_set(error, errno, "descriptor %d: %s", fd, strerror(errno));
@@ -97,7 +99,12 @@ void listen_name(int fd, char name[LISTEN_NAME_BYTES])
     socklen_t length = sizeof address;
     char text[INET6_ADDRSTRLEN] = "?";
 
-    if (getsockname(fd, &address.any, &length) == 0 && address.any.sa_family == AF_INET6) {
+    if (getsockname(fd, &address.any, &length) == 0 && address.any.sa_family == AF_UNIX) {
+        (void)snprintf(name, LISTEN_NAME_BYTES, "unix:%.*s", (int)sizeof address.local.sun_path,
+                       address.local.sun_path);
+        return;
+    }
+    if (address.any.sa_family == AF_INET6) {
         inet_ntop(AF_INET6, &address.v6.sin6_addr, text, sizeof text);
         (void)snprintf(name, LISTEN_NAME_BYTES, "[%s]:%u", text, ntohs(address.v6.sin6_port));
         return;

@@ -40,6 +40,12 @@ def eventually(condition, what, deadline=20):
     return value
 
 
+def free_port():
+    """One that nobody listened on a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 def run(*arguments, **options):
     """Runs a program to its end; its output is text."""
     options = {"capture_output": True, "text": True, "timeout": 60} | options
@@ -180,6 +186,7 @@ class Daemon:
             "listen": {"address": "127.0.0.1", "port": 0},
             "tls": {"certificate": self.directory / "certificate.pem", "private_key": self.directory / "key.pem"},
             "store": {"database": self.database},
+            "admin": {"port": 0},
         }
         for app, tokens in (apps or {APP: [TOKEN]}).items():
             sections[f"app {app}"] = {}

@@ -95,7 +95,7 @@ def test_refuses_value(make_daemon, section, key, value, word):
     refused(one, f"{line_of(one, key + ' =')}: ", key, section if word != "" else "", word)
 
 
-@pytest.mark.parametrize("section, key", [("admin", "port"), ("forward", "url"), ("", "x"), ("Listen", "port"),
+@pytest.mark.parametrize("section, key", [("metrics", "port"), ("forward", "url"), ("", "x"), ("Listen", "port"),
                                           ("app", "token_file"), ("app 0", "token_file"), ("app x", "token_file"),
                                           (f"app {2**64}", "token_file"), (f"app  {APP}", "token_file")])
 def test_refuses_section(make_daemon, section, key):

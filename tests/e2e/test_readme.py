@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import stat
 import subprocess
 import tempfile
@@ -29,11 +28,6 @@ def block(words):
     """The one block of commands that has these words."""
     (found,) = [text for text in blocks("sh") if words in text]
     return found
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class Foreground:
@@ -86,9 +80,9 @@ def clone():
             else:
                 shutil.copy(TOP / name, top / name)
         config = top / "conf" / "quickstart.conf"
-        text, count = re.subn("(?m)^port = 8443$", f"port = {free_port()}", config.read_text())
+        text, count = re.subn("(?m)^port = 8443$", f"port = {daemon.free_port()}", config.read_text())
         assert count == 1
-        config.write_text(text)
+        config.write_text(f"{text}\n[admin]\nport = {daemon.free_port()}\n")
         yield top
     finally:
         shutil.rmtree(top)
@@ -179,6 +173,8 @@ class Service:
         """What an operator edits, and what keeps the test below its root."""
         path = self.root / "etc/imcallbackd/imcallbackd.conf"
         text, count = re.subn("(?m)^#(port = )8443$", r"\g<1>0", path.read_text())
+        assert count == 1
+        text, count = re.subn("(?m)^#(port = )9463$", rf"\g<1>{daemon.free_port()}", text)
         assert count == 1
         path.write_text(self.below_root(text.replace("#database", "database")))
 

@@ -368,13 +368,17 @@ def test_fixed_keys_warn(make_daemon):
     """They wait for the next start, and one line each says so; what else has changed is taken."""
     one = make_daemon().start()
     one.write_config({"listen": {"address": "127.0.0.2", "port": 1, "path": "/other", "threads": 7},
-                      "store": {"database": one.directory / "other.db"}, "limits": {"body": "4K"}})
+                      "store": {"database": one.directory / "other.db"}, "limits": {"body": "4K"},
+                      "admin": {"address": "::1", "port": 2}})
     one.reload()
     assert one.post().status == 200
     assert one.post(body=b" " * 5000).status == 413
     told = [line for line in one.lines if "next start" in line]
-    assert len(told) == 5, told
-    for key in ("address", "port", "path", "threads", "database"):
-        (line,) = [line for line in told if re.search(rf"\] {key}: ", line)]
-        assert line.startswith("<4>") and f"{one.config}:{line_of(one, key + ' =')}: " in line, line
+    assert len(told) == 7, told
+    for key, begin in (("[listen] address", "address = 127"), ("[listen] port", "port = 1"),
+                       ("[listen] path", "path ="), ("[listen] threads", "threads ="),
+                       ("[store] database", "database ="), ("[admin] address", "address = ::"),
+                       ("[admin] port", "port = 2")):
+        (line,) = [line for line in told if f" {key}: " in line]
+        assert line.startswith("<4>") and f"{one.config}:{line_of(one, begin)}: " in line, line
     assert not (one.directory / "other.db").exists()

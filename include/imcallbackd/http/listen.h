@@ -6,13 +6,14 @@
 
 #include "imcallbackd/base/error.h"
 
-#define LISTEN_NAME_BYTES 64 // "[address]:port" with its NUL
+#define LISTEN_NAME_BYTES 128 // "[address]:port" or "unix:path" with its NUL
 
 // Binds and listens, non-blocking. address: numeric IPv4 or IPv6; "::" takes both families. port 0: any free one.
 int listen_open(const char *address, unsigned int port, int *ret_fd, struct error *error) MUST_CHECK;
 
-// Accepts a socket that systemd passed only if it is a listening TCP socket; makes it non-blocking.
-int listen_adopt(int fd, struct error *error) MUST_CHECK;
+// Accepts a socket that systemd passed only if it is a listening TCP socket, or, where that is good too, a listening
+// Unix stream socket; makes it non-blocking.
+int listen_adopt(int fd, bool unix_too, struct error *error) MUST_CHECK;
 
-// "127.0.0.1:8443" or "[::1]:8443", as the socket is really bound.
+// "127.0.0.1:8443", "[::1]:8443" or "unix:/run/socket", as the socket is really bound.
 void listen_name(int fd, char name[LISTEN_NAME_BYTES]);

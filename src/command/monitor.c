@@ -1,0 +1,213 @@
+#include "monitor.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/clock.h"
+#include "imcallbackd/base/metrics.h"
+#include "imcallbackd/http/admin.h"
+#include "imcallbackd/http/metrics.h"
+#include "imcallbackd/store/metrics.h"
+#include "imcallbackd/store/usage.h"
+#include "receiver.h"
+
+#define PLAIN_TEXT "text/plain; charset=utf-8"
+
+struct monitor {
+    struct http_admin *admin;
+    struct store *store;
+    char *database; // its path
+    atomic_bool stopping;
+};
+
+enum file { FILE_DATABASE, FILE_LOG };
+
+static const struct metric build_info = {
+    METRIC_GAUGES("imcallbackd_build_info", "Always 1; what runs is in the label.", "version", IMCALLBACKD_VERSION)};
+static const struct metric ready = {
+    METRIC_GAUGE("imcallbackd_ready", "1 while events can be recorded, as /readyz has it; else 0.")};
+static const struct metric certificate_expiry = {
+    METRIC_GAUGE("imcallbackd_certificate_expiry_timestamp_seconds",
+                 "When the server's certificate ends to be valid, in seconds since 1970."),
+    .decimals = 3};
+static const struct metric store_bytes = {METRIC_GAUGES(
+    "imcallbackd_store_bytes", "Size of the database and of its write-ahead log.", "file", "database", "log")};
+static const struct metric store_disk_free = {
+    METRIC_GAUGE("imcallbackd_store_disk_free_bytes", "What is left to the daemon where the database lies.")};
+static const struct metric store_disk_size = {
+    METRIC_GAUGE("imcallbackd_store_disk_size_bytes", "The most that could be left to it there.")};
+static const struct metric process_start_time = {
+    METRIC_GAUGE("process_start_time_seconds", "When the daemon started, in seconds since 1970."), .decimals = 3};
+static const struct metric process_cpu = {
+    METRIC_COUNTER("process_cpu_seconds_total", "Processor time that the daemon has used."), .decimals = 6};
+static const struct metric process_memory = {
+    METRIC_GAUGE("process_resident_memory_bytes", "Memory that the daemon has in use.")};
+static const struct metric process_files = {
+    METRIC_GAUGE("process_open_fds", "Open file descriptors; each connection is one.")};
+
+static const struct metric *const monitor_metrics[] = {
+    &build_info,
+    &ready,
+    &certificate_expiry,
+    &store_bytes,
+    &store_disk_free,
+    &store_disk_size,
+    &process_start_time,
+    &process_cpu,
+    &process_memory,
+    &process_files,
+    NULL,
+};
+
+// All that there are, in the order in which they are printed.
+static const struct metric *const *const rooms[] = {receiver_metrics, store_metrics, http_metrics, monitor_metrics};
+
+// Pages of memory in use; 0 when the kernel does not tell.
+static int64_t resident_pages(void)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    int64_t pages = 0;
+
+    if (!file)
+        return 0;
+    if (fscanf(file, "%*d %" SCNd64, &pages) != 1)
+        pages = 0;
+    (void)fclose(file);
+    return pages;
+}
+
+static int64_t count_files(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    const struct dirent *entry;
+    int64_t count = 0;
+
+    if (!directory)
+        return 0;
+    while ((entry = readdir(directory)))
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count - 1; // without the one for reading them
+}
+
+static void measure_process(void)
+{
+    struct timespec used;
+
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) == 0)
+        metric_set(&process_cpu, 0, (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000);
+    metric_set(&process_memory, 0, resident_pages() * sysconf(_SC_PAGESIZE));
+    metric_set(&process_files, 0, count_files());
+}
+
+static void measure_store(const struct store_usage *usage)
+{
+    metric_set(&store_bytes, FILE_DATABASE, usage->database_bytes);
+    metric_set(&store_bytes, FILE_LOG, usage->log_bytes);
+    metric_set(&store_disk_free, 0, usage->free_bytes);
+    metric_set(&store_disk_size, 0, usage->total_bytes);
+}
+
+// Looks at everything that is not counted as it happens.
+static bool look(struct monitor *monitor, struct error *ret_why)
+{
+    struct store_usage usage = {0};
+    int r = store_measure(monitor->database, &usage, ret_why);
+    bool is_ready = false;
+
+    if (r == 0)
+        measure_store(&usage);
+    if (monitor->stopping)
+        (void)error_set(ret_why, ESHUTDOWN, "stopping");
+    else if (r == 0 && usage.free_bytes < STORE_LEAST_FREE_BYTES)
+        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; make room",
+                        monitor->database, usage.free_bytes);
+    else if (r == 0)
+        is_ready = store_ready(monitor->store, ret_why);
+    metric_set(&ready, 0, is_ready);
+    return is_ready;
+}
+
+static unsigned int print_health(void *context, struct buffer *text)
+{
+    (void)context;
+    return buffer_print(text, "alive\n") < 0 ? 0 : 200;
+}
+
+static unsigned int print_readiness(void *context, struct buffer *text)
+{
+    struct error why;
+
+    if (look(context, &why))
+        return buffer_print(text, "ready\n") < 0 ? 0 : 200;
+    return buffer_print(text, "not ready: %s\n", why.text) < 0 ? 0 : 503;
+}
+
+static unsigned int print_metrics(void *context, struct buffer *text)
+{
+    struct error why;
+    int r = 0;
+
+    (void)look(context, &why);
+    measure_process();
+    for (size_t i = 0; i < sizeof rooms / sizeof rooms[0] && r == 0; i++)
+        r = metrics_print(rooms[i], text);
+    return r < 0 ? 0 : 200;
+}
+
+static const struct http_admin_page pages[] = {
+    {"/healthz", PLAIN_TEXT, print_health},
+    {"/readyz", PLAIN_TEXT, print_readiness},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", print_metrics},
+    {NULL, NULL, NULL},
+};
+
+int monitor_start(int listen_fd, struct store *store, const struct settings *settings, struct monitor **ret_monitor,
+                  struct error *error)
+{
+    struct monitor *monitor = calloc(1, sizeof *monitor);
+    int r;
+
+    if (!monitor)
+        return error_set(error, ENOMEM, "out of memory");
+    monitor->store = store;
+    monitor->database = strdup(settings->config.store_database.text);
+    metric_set(&build_info, 0, 1);
+    metric_set(&process_start_time, 0, clock_realtime_ms());
+    monitor_use(monitor, settings);
+    r = monitor->database ? http_admin_start(listen_fd, pages, monitor, &monitor->admin, error)
+                          : error_set(error, ENOMEM, "out of memory");
+    if (r < 0)
+        monitor_stop(monitor);
+    else
+        *ret_monitor = monitor;
+    return r;
+}
+
+void monitor_use(struct monitor *monitor, const struct settings *settings)
+{
+    if (monitor)
+        metric_set(&certificate_expiry, 0, http_identity_expires_ms(settings->identity));
+}
+
+void monitor_tell_stopping(struct monitor *monitor)
+{
+    if (monitor)
+        monitor->stopping = true;
+}
+
+void monitor_stop(struct monitor *monitor)
+{
+    if (!monitor)
+        return;
+    http_admin_stop(monitor->admin);
+    free(monitor->database);
+    free(monitor);
+}

@@ -1,0 +1,110 @@
+#include "imcallbackd/http/admin.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <microhttpd.h>
+
+#define CONNECTIONS             16U
+#define IDLE_TIMEOUT_S          10U
+#define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
+
+struct http_admin {
+    struct MHD_Daemon *daemon;
+    const struct http_admin_page *pages;
+    void *context;
+};
+
+static struct MHD_Response *make_response(struct buffer *text, const char *content_type, bool not_allowed)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(text->length, text->data, MHD_RESPMEM_MUST_COPY);
+
+    if (!response)
+        return NULL;
+    if (MHD_add_response_header(response, "Content-Type", content_type) == MHD_YES &&
+        MHD_add_response_header(response, "X-Content-Type-Options", "nosniff") == MHD_YES &&
+        (!not_allowed || MHD_add_response_header(response, "Allow", "GET, HEAD") == MHD_YES))
+        return response;
+    MHD_destroy_response(response);
+    return NULL;
+}
+
+static const struct http_admin_page *find_page(const struct http_admin *admin, const char *path)
+{
+    for (const struct http_admin_page *page = admin->pages; page->path; page++) {
+        if (strcmp(page->path, path) == 0)
+            return page;
+    }
+    return NULL;
+}
+
+// Appends the text of the answer and returns its status; 0 when there is no memory.
+static unsigned int print_answer(const struct http_admin *admin, const struct http_admin_page *page, const char *method,
+                                 struct buffer *text)
+{
+    if (!page)
+        return buffer_print(text, "there is nothing at this path\n") < 0 ? 0 : MHD_HTTP_NOT_FOUND;
+    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+        return buffer_print(text, "this can only be read\n") < 0 ? 0 : MHD_HTTP_METHOD_NOT_ALLOWED;
+    return page->print(admin->context, text);
+}
+
+// Answers in the first call, when the head is there: what else a request may bring is not read.
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
+                                  const char *method, const char *version, const char *data, size_t *length,
+                                  void **request)
+{
+    const struct http_admin *admin = context;
+    const struct http_admin_page *page = find_page(admin, path);
+    struct buffer text = {0};
+    unsigned int status = print_answer(admin, page, method, &text);
+    struct MHD_Response *response = NULL;
+    enum MHD_Result queued = MHD_NO;
+
+    (void)version;
+    (void)data;
+    (void)length;
+    (void)request;
+    if (status != 0)
+        response = make_response(&text, page ? page->content_type : "text/plain; charset=utf-8",
+                                 status == MHD_HTTP_METHOD_NOT_ALLOWED);
+    if (response) {
+        queued = MHD_queue_response(connection, status, response);
+        MHD_destroy_response(response);
+    }
+    buffer_finish(&text);
+    return queued;
+}
+
+int http_admin_start(int listen_fd, const struct http_admin_page *pages, void *context, struct http_admin **ret_admin,
+                     struct error *error)
+{
+    struct http_admin *admin = calloc(1, sizeof *admin);
+
+    if (!admin)
+        return error_set(error, ENOMEM, "out of memory");
+    admin->pages = pages;
+    admin->context = context;
+    admin->daemon = MHD_start_daemon(MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, on_request, admin,
+                                     MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
+                                     MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                     CONNECTION_MEMORY_BYTES, MHD_OPTION_END);
+    if (!admin->daemon) {
+        free(admin);
+        return error_set(error, EIO, "libmicrohttpd does not start for the admin listener: %s", strerror(errno));
+    }
+    *ret_admin = admin;
+    return 0;
+}
+
+void http_admin_stop(struct http_admin *admin)
+{
+    if (!admin)
+        return;
+    // Gives the listening socket back, which libmicrohttpd would shut down: one from systemd outlives the daemon.
+    (void)MHD_quiesce_daemon(admin->daemon);
+    MHD_stop_daemon(admin->daemon);
+    free(admin);
+}
