@@ -1,9 +1,11 @@
 """systemd/imcallbackd.service: systemd understands it, it leaves little to attack, and the daemon lives with it."""
 
+import os
 import pathlib
 import re
 import shlex
 import sys
+import urllib.request
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests" / "e2e"))
@@ -27,6 +29,15 @@ def test_systemd_understands_it(tmp_path):
     unit = tmp_path / UNIT.name
     unit.write_text(text)
     done = daemon.run("systemd-analyze", "verify", "--recursive-errors=no", unit)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_systemd_understands_the_admin_socket(tmp_path):
+    (tmp_path / UNIT.name).write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={daemon.BINARY}", UNIT.read_text()))
+    socket = UNIT.with_name("imcallbackd-admin.socket")
+    (tmp_path / socket.name).write_text(socket.read_text())
+    done = daemon.run("systemd-analyze", "verify", "--recursive-errors=no", tmp_path / socket.name,
+                      env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -65,12 +76,15 @@ def test_the_daemon_lives_with_its_sandbox():
             allowed -= system_calls(value[1:].split()) - system_calls(["@default"])
         else:
             allowed |= system_calls(value.split())
-    one = daemon.Daemon()
+    admin = daemon.free_port()
+    one = daemon.Daemon({"admin": {"port": admin}})
     trace = one.directory / "trace"
     try:
         one.start(["strace", "-D", "-f", "-q", "-o", str(trace)], {"ASAN_OPTIONS": "detect_leaks=0"})
         assert one.post().status == 200
         assert one.post(b"{").status == 400
+        for page in ("healthz", "readyz", "metrics"):
+            assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/{page}", timeout=20).status == 200
         one.process.send_signal(daemon.signal.SIGHUP)
         daemon.eventually(lambda: "is reloaded" in one.log, "the reload")
         assert one.post(daemon.event(GroupId="after")).status == 200

@@ -1,0 +1,488 @@
+"""The admin listener: its pages, what the metrics count, when the daemon is ready, and that nobody is disturbed."""
+
+import contextlib
+import datetime
+import http.client
+import os
+import re
+import socket
+import time
+
+import pytest
+
+import daemon
+from daemon import eventually, event, request
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PLAIN = "text/plain; charset=utf-8"
+LINE = re.compile(r'([a-z_]+(?:\{[a-z]+="[^"\\]*"\})?) (-?\d+(?:\.\d+)?)')
+
+
+class Unix(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=20)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+class Watched:
+    """A daemon whose admin listener is a socket that is passed to it, as systemd does."""
+
+    def __init__(self, one, listener, wrapper=()):
+        self.daemon = one
+        self.listener = listener
+        self.wrapper = wrapper
+
+    def start(self):
+        number = self.listener.fileno()
+        pass_it = ["bash", "-c", f'LISTEN_FDS=1 LISTEN_FDNAMES=admin LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"]
+        self.daemon.start([*self.wrapper, *pass_it], pass_fds=[number])
+        return self
+
+    def ask(self, path, method="GET", body=None):
+        """Returns status, headers and text."""
+        name = self.listener.getsockname()
+        connection = Unix(name) if isinstance(name, str) else http.client.HTTPConnection(*name, timeout=20)
+        with contextlib.closing(connection):
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read().decode()
+
+    def ready(self):
+        status, _, text = self.ask("/readyz")
+        return status, text
+
+    def metrics(self):
+        """{'name{label="text"}': value}; every line has to have the form."""
+        status, _, text = self.ask("/metrics")
+        assert status == 200
+        found = [LINE.fullmatch(line) for line in text.splitlines() if not line.startswith("# ")]
+        assert all(found), text
+        values = {match[1]: float(match[2]) for match in found}
+        assert len(values) == len(found), "the same line twice"
+        return values
+
+    @contextlib.contextmanager
+    def changes(self, expected):
+        """What the block adds to the metrics that count is what is expected, no more and no less."""
+        before = self.metrics()
+        yield
+        watched = re.compile(r"imcallbackd_(callbacks|rejected|members_recorded|tls_handshakes)_total|"
+                             r"imcallbackd_(answer_seconds_count|commit_batch_callbacks_sum)")
+
+        def changed():
+            after = self.metrics()
+            return {name: after[name] - before[name] for name in after
+                    if watched.match(name) and after[name] != before[name]}
+
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: changed() == expected, "the metrics")
+        assert changed() == expected
+
+
+def by_label(name, label, **values):
+    return {f'imcallbackd_{name}{{{label}="{text}"}}': value for text, value in values.items()}
+
+
+def results(**values):
+    return by_label("callbacks_total", "result", **values)
+
+
+def causes(**values):
+    return by_label("rejected_total", "cause", **values)
+
+
+def handshakes(**values):
+    return by_label("tls_handshakes_total", "result", **values)
+
+
+BODY_READ = {"imcallbackd_answer_seconds_count": 1}
+
+
+def handed_on(count):
+    """Callbacks that went to the store and were answered."""
+    return {"imcallbackd_answer_seconds_count": count, "imcallbackd_commit_batch_callbacks_sum": count}
+
+
+@pytest.fixture
+def make_watched(make_daemon):
+    with contextlib.ExitStack() as listeners:
+        def make(settings=None, apps=None):
+            listener = listeners.enter_context(socket.create_server(("127.0.0.1", 0)))
+            return Watched(make_daemon(settings, apps), listener)
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def watched():
+    one = daemon.Daemon()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            yield Watched(one, listener).start()
+            one.stop()
+    finally:
+        one.destroy()
+
+
+# HTTP
+
+@pytest.mark.parametrize("method, path, status, content_type", [
+    ("GET", "/healthz", 200, PLAIN), ("HEAD", "/healthz", 200, PLAIN), ("GET", "/readyz", 200, PLAIN),
+    ("HEAD", "/readyz", 200, PLAIN), ("GET", "/metrics", 200, METRICS_TYPE), ("HEAD", "/metrics", 200, METRICS_TYPE),
+    ("GET", "/metrics?name=x", 200, METRICS_TYPE), ("POST", "/metrics", 405, METRICS_TYPE),
+    ("PUT", "/healthz", 405, PLAIN), ("DELETE", "/readyz", 405, PLAIN), ("OPTIONS", "/healthz", 405, PLAIN),
+    ("GET", "/", 404, PLAIN), ("GET", "/metrics/", 404, PLAIN), ("GET", "/Metrics", 404, PLAIN),
+    ("HEAD", "/nothing", 404, PLAIN), ("POST", "/nothing", 404, PLAIN), ("GET", "//healthz", 404, PLAIN),
+])
+def test_pages(watched, method, path, status, content_type):
+    body = b"x" * 100_000 if method in ("POST", "PUT") else None
+    answered, headers, text = watched.ask(path, method, body)
+    assert (answered, headers["Content-Type"]) == (status, content_type)
+    assert headers.get("Allow") == ("GET, HEAD" if status == 405 else None)
+    assert (text == "") == (method == "HEAD") and int(headers["Content-Length"]) > 0
+
+
+def test_several_requests_on_a_connection(watched):
+    with contextlib.closing(http.client.HTTPConnection(*watched.listener.getsockname(), timeout=20)) as connection:
+        for path, text in [("/healthz", b"alive\n"), ("/readyz", b"ready\n"), ("/healthz", b"alive\n")]:
+            connection.request("GET", path)
+            assert connection.getresponse().read() == text
+
+
+NONSENSE = {
+    "lines": b"\r\n\r\n", "word": b"GET\r\n\r\n", "target": b"GET /" + b"a" * 20000,
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
+    "framing": b"GET /metrics HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "headers": b"GET /metrics HTTP/1.1\r\n" + b"Name: value\r\n" * 5000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_harms_nobody(watched, sent):
+    with socket.create_connection(watched.listener.getsockname(), timeout=20) as connection:
+        with contextlib.suppress(OSError):
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+    assert watched.ask("/healthz")[2] == "alive\n"
+
+
+# What is counted
+
+def test_what_becomes_of_callbacks(watched):
+    one = watched.daemon
+    two = [{"Member_Account": "a"}, {"Member_Account": "b"}]
+    with watched.changes(results(recorded=3) | {"imcallbackd_members_recorded_total": 3} | handed_on(3)
+                         | handshakes(full=3)):
+        assert one.post(event(GroupId="a", MemberList=two)).status == 200
+        assert one.post(event(GroupId="b")).status == 200
+        assert one.post(event(GroupId="c", MemberList=None)).status == 200
+    with watched.changes(results(repeated=2) | handed_on(2) | handshakes(full=2)):
+        for _ in range(2):
+            assert one.post(event(GroupId="b")).status == 200
+    with watched.changes(results(conflict=1) | handed_on(1) | handshakes(full=1)):
+        assert one.post(event(GroupId="b", Name="other")).status == 200
+    with watched.changes(results(set_aside=2) | causes(body_not_json=1, body_field_missing=1) | handed_on(2)
+                         | handshakes(full=2)):
+        assert one.post(b"{").status == 400
+        assert one.post(event(GroupId=None)).status == 400
+    with watched.changes(results(refused=6) | BODY_READ | handshakes(full=6)
+                         | causes(sign_wrong=1, request_time_stale=1, command_not_handled=1, command_differs=1,
+                                  path_unknown=1, method_not_allowed=1)):
+        assert one.post(Sign="0" * 64).status == 403
+        assert one.post(**daemon.signature(at=1)).status == 403
+        assert one.post(CallbackCommand="Other").status == 400
+        assert one.post(event(CallbackCommand="Other")).status == 400
+        assert one.post(path="/other").status == 404
+        assert one.post(method="PUT").status == 405
+
+
+def test_acknowledged(make_watched):
+    watched = make_watched({"callback": {"other_commands": "acknowledge"}}).start()
+    with watched.changes(results(acknowledged=1) | handshakes(full=1)):
+        assert watched.daemon.post(CallbackCommand="Other").status == 200
+
+
+def test_totals_are_logged_at_the_end(make_watched):
+    watched = make_watched().start()
+    watched.daemon.post()
+    watched.daemon.post(Sign="0" * 64)
+    watched.daemon.stop()
+    assert ("received since the start: recorded=1 repeated=0 conflict=0 set_aside=0 acknowledged=0 refused=1 failed=0"
+            in watched.daemon.log)
+
+
+def test_load_adds_up(watched):
+    with watched.changes(results(recorded=400) | {"imcallbackd_members_recorded_total": 2000} | handed_on(400)
+                         | handshakes(full=20)):
+        status, report = watched.daemon.load(connections=20, total=400, members=5)
+        assert (status, report["ok"]) == (0, 400)
+    values = watched.metrics()
+    for name in ("answer_seconds", "commit_seconds", "commit_batch_callbacks"):
+        buckets = [value for key, value in values.items() if key.startswith(f"imcallbackd_{name}_bucket")]
+        assert buckets == sorted(buckets) and buckets[-1] == values[f"imcallbackd_{name}_count"] > 0
+    assert values["imcallbackd_commit_seconds_count"] == values["imcallbackd_commit_batch_callbacks_count"]
+    assert values["imcallbackd_commit_seconds_sum"] > 0 and values["imcallbackd_answer_seconds_sum"] > 0
+
+
+def test_handshakes_and_connections(watched):
+    one = watched.daemon
+    context = one.tls_context()
+    eventually(lambda: watched.metrics()["imcallbackd_connections"] == 0, "no connection")
+    with watched.changes(handshakes(full=1, resumed=1, failed=3) | results(repeated=1, recorded=1)
+                         | {"imcallbackd_members_recorded_total": 1} | handed_on(2)):
+        with one.connect(context) as first:
+            first.send(request(event(GroupId="session")))
+            assert first.read_answer().status == 200
+            with one.connect(context, session=first.tls.session) as second:
+                second.send(request(event(GroupId="session")))
+                assert second.read_answer().status == 200 and second.tls.session_reused
+                assert watched.metrics()["imcallbackd_connections"] == 2
+        for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01"):
+            with socket.create_connection(("127.0.0.1", one.port)) as plain:
+                plain.sendall(sent)
+    eventually(lambda: watched.metrics()["imcallbackd_connections"] == 0, "no connection")
+
+
+def test_waiting_and_a_writer_that_hangs(make_watched):
+    """Nothing here waits for the writer, which waits for somebody else's lock."""
+    watched = make_watched().start()
+    one = watched.daemon
+    with one.connect() as connection:
+        with one.locked():
+            connection.send(request(event()))
+            eventually(lambda: watched.metrics()["imcallbackd_waiting_requests"] == 1, "a waiting request")
+            assert watched.ask("/healthz")[2] == "alive\n"
+            watched.ready()
+            assert watched.metrics()["imcallbackd_waiting_requests"] == 1
+        assert connection.read_answer().status == 200
+    assert watched.metrics()["imcallbackd_waiting_requests"] == 0
+
+
+# The clock
+
+def test_clock_skew(make_watched):
+    one = make_watched().start()
+    send = one.daemon.post
+
+    def skew():
+        return one.metrics()["imcallbackd_clock_skew_seconds"]
+
+    def told():
+        return [line for line in one.daemon.lines if "the clock is" in line]
+
+    now = int(time.time())
+    assert send(**daemon.signature(at=now - 30)).status == 200
+    assert 30 <= skew() <= 30 + time.time() - now
+    before = skew()
+    assert send(**daemon.signature(at=now - 1000) | {"Sign": "0" * 64}).status == 403
+    assert skew() == before and not told()  # anybody can send that
+    assert send(**daemon.signature(at=now - 1000)).code == 120124
+    assert 1000 <= skew() <= 1000 + time.time() - now
+    (line,) = eventually(told, "the line")
+    assert re.search(r"the clock is 1\d\d\d s ahead of RequestTime, and the signature is right; synchronise", line), line
+    assert send(**daemon.signature(at=now + 1000)).code == 120124
+    assert -1000 <= skew() < -900
+    assert len(told()) == 1  # in ten seconds
+
+
+def test_a_clock_that_is_behind_is_told(make_daemon):
+    one = make_daemon().start()
+    assert one.post(**daemon.signature(at=int(time.time()) + 1000)).status == 403
+    eventually(lambda: re.search(r"the clock is \d+ s behind RequestTime", one.log), "the line")
+
+
+# What is looked up
+
+def not_after(one):
+    shown = daemon.run("openssl", "x509", "-noout", "-enddate", "-in", one.directory / "certificate.pem").stdout
+    end = datetime.datetime.strptime(shown.strip(), "notAfter=%b %d %H:%M:%S %Y GMT")
+    return end.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def test_certificate_expiry(make_watched):
+    watched = make_watched().start()
+    name = "imcallbackd_certificate_expiry_timestamp_seconds"
+    first = not_after(watched.daemon)
+    assert watched.metrics()[name] == first
+    daemon.make_certificate(watched.daemon.directory, "-newkey", "rsa:2048", "-days", "7")
+    watched.daemon.reload()
+    assert watched.metrics()[name] == not_after(watched.daemon) < first
+
+
+def test_store_and_process(watched):
+    one = watched.daemon
+    one.post(event(GroupId="size"))
+    values = watched.metrics()
+    for file, path in (("database", one.database), ("log", f"{one.database}-wal")):
+        assert values[f'imcallbackd_store_bytes{{file="{file}"}}'] == os.stat(path).st_size
+    assert 0 < values["imcallbackd_store_disk_free_bytes"] <= values["imcallbackd_store_disk_size_bytes"]
+    process = one.process.pid
+    assert abs(values["process_start_time_seconds"] - os.stat(f"/proc/{process}").st_ctime) < 60
+    assert values["process_resident_memory_bytes"] > 1_000_000
+    assert values["process_open_fds"] >= 10
+    assert 0 < values["process_cpu_seconds_total"] <= watched.metrics()["process_cpu_seconds_total"]
+    version = daemon.run(daemon.BINARY, "--version").stdout.split()[-1]
+    assert values[f'imcallbackd_build_info{{version="{version}"}}'] == 1
+    assert values["imcallbackd_ready"] == 1
+
+
+# Readiness
+
+def test_not_ready_when_stopping(make_watched):
+    watched = make_watched().start()
+    one = watched.daemon
+    assert watched.ready() == (200, "ready\n")
+    whole = request(event())
+    with one.connect() as connection:
+        connection.send(whole[:-1])
+        eventually(lambda: watched.metrics()["imcallbackd_connections"] == 1, "the connection")
+        one.process.terminate()
+        one.wait_notified("STOPPING=1")
+        eventually(lambda: watched.ready() == (503, "not ready: stopping\n"), "503")
+        assert watched.metrics()["imcallbackd_ready"] == 0
+        assert watched.ask("/healthz")[0] == 200
+        connection.send(whole[-1:])
+        assert connection.read_answer().status == 200
+    assert one.wait_exit() == 0
+    watched.start()  # the socket has outlived the daemon
+    assert watched.ready() == (200, "ready\n")
+
+
+def test_not_ready_without_its_database(make_watched):
+    watched = make_watched().start()
+    aside = watched.daemon.directory / "aside"
+    watched.daemon.database.rename(aside)
+    status, text = watched.ready()
+    assert status == 503 and str(watched.daemon.database) in text
+    assert watched.metrics()["imcallbackd_ready"] == 0
+    aside.rename(watched.daemon.database)
+    assert watched.ready() == (200, "ready\n")
+
+
+def test_not_ready_on_a_full_disk(make_watched):
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
+             'disk=$1; shift; mount -t tmpfs -o size=20m tmpfs "$disk"; exec "$@"', "sh"]
+    if daemon.run(*mount, "/tmp", "true").returncode != 0:
+        pytest.skip("a small disk cannot be mounted here")
+    watched = make_watched()
+    disk = watched.daemon.directory / "disk"
+    disk.mkdir()
+    watched.daemon.write_config({"store": {"database": disk / "callbacks.db"}})
+    watched.wrapper = [*mount, str(disk)]
+    watched.start()
+    assert watched.ready() == (200, "ready\n")
+    filler = f"/proc/{watched.daemon.process.pid}/root{disk}/filler"
+    with open(filler, "wb") as file:
+        file.write(bytes(8 << 20))
+    status, text = watched.ready()
+    assert status == 503 and "the disk is full" in text
+    assert watched.metrics()["imcallbackd_store_disk_free_bytes"] < 16 << 20
+    os.unlink(filler)
+    assert watched.ready() == (200, "ready\n")
+
+
+# Where it listens
+
+def test_configured_port(make_daemon):
+    for _ in range(5):  # somebody else may be quicker
+        port = daemon.free_port()
+        one = make_daemon({"admin": {"port": port}})
+        with contextlib.suppress(AssertionError):
+            one.start()
+            break
+        one.process.kill()
+        one.process.wait()
+        one.process = None
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b"alive\n"
+    eventually(lambda: f"monitoring in plain HTTP on 127.0.0.1:{port}: " in one.log, "the line")
+
+
+def test_port_0_is_off(make_daemon):
+    one = make_daemon({"admin": {"port": 0}}).start()
+    listening = daemon.run("ss", "-Hltnp").stdout
+    assert len(re.findall(rf"pid={one.process.pid},", listening)) <= 1, listening
+    assert one.post().status == 200
+    one.stop()
+    assert "monitoring" not in one.log
+
+
+@pytest.mark.parametrize("key, value", [("port", None), ("address", "192.0.2.1")])
+def test_cannot_listen(make_daemon, key, value):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        one = make_daemon({"admin": {"port": taken.getsockname()[1]} | ({key: value} if value else {})})
+        refused = daemon.run(daemon.BINARY, "serve", "-c", one.config)
+    assert refused.returncode == 1
+    lines = one.config.read_text().splitlines()
+    number = lines.index("[admin]") + 1 + next(
+        i for i, line in enumerate(lines[lines.index("[admin]"):]) if line.startswith(key))
+    assert f"{one.config}:{number}: [admin] {key}: cannot listen on " in refused.stderr, refused.stderr
+    assert not one.database.exists()  # found before anything else is done
+
+
+def test_check_prints_it(make_daemon):
+    done = daemon.run(daemon.BINARY, "check", "-c", make_daemon().config)
+    assert "\n[admin]\naddress = 127.0.0.1\nport = 0\n" in done.stdout, done
+
+
+def test_unix_socket(make_daemon):
+    one = make_daemon()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(one.directory / "admin"))
+        listener.listen()
+        watched = Watched(one, listener).start()
+        assert watched.ready() == (200, "ready\n")
+        eventually(lambda: f" on unix:{one.directory}/admin: " in one.log, "the line")
+        one.stop()
+
+
+def pass_two(first, second, names):
+    """What starts a program with two sockets, as systemd passes them: the command line in front, and the options."""
+    return ["bash", "-c", f'LISTEN_FDS=2 LISTEN_FDNAMES={names} LISTEN_PID=$$ exec "$@" '
+            f"198<&{first.fileno()} 199<&{second.fileno()} 3<&198 4<&199", "bash"], {
+                "pass_fds": [first.fileno(), second.fileno()]}
+
+
+@pytest.mark.parametrize("names", ["admin:imcallbackd.socket", "imcallbackd.socket:admin"])
+def test_both_are_passed(make_daemon, names):
+    one = make_daemon({"listen": {"address": "192.0.2.1"}, "admin": {"address": "192.0.2.1", "port": 1}})
+    with socket.create_server(("127.0.0.1", 0)) as admin, socket.create_server(("127.0.0.1", 0)) as other:
+        wrapper, options = pass_two(*((admin, other) if names.startswith("admin") else (other, admin)), names)
+        one.start(wrapper, **options)
+        assert one.port == other.getsockname()[1]
+        assert one.post().status == 200
+        assert Watched(one, admin).ready() == (200, "ready\n")
+        one.stop()
+
+
+def test_two_of_the_name_are_refused(make_daemon):
+    one = make_daemon()
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        wrapper, options = pass_two(first, second, "admin:admin")
+        refused = daemon.run(*wrapper, daemon.BINARY, "serve", "-c", one.config, **options)
+        assert refused.returncode == 1 and "two sockets with the name admin" in refused.stderr, refused
+
+
+# Nobody is disturbed
+
+def test_slow_readers(make_watched):
+    """More of them than there is room for: they send half a request, or never read the answer."""
+    watched = make_watched().start()
+    with contextlib.ExitStack() as crowd:
+        for i in range(40):
+            slow = crowd.enter_context(socket.create_connection(watched.listener.getsockname()))
+            slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n" + (b"\r\n" if i % 2 else b""))
+        status, report = watched.daemon.load(connections=20, total=2000)
+        assert (status, report["ok"]) == (0, 2000)
+        watched.daemon.stop()
+    watched.start()
+    assert watched.ready() == (200, "ready\n")
