@@ -1,0 +1,48 @@
+// Reads what was recorded, by id in the order of recording, beside a daemon that records or without one. It neither
+// writes nor keeps the daemon from writing: each read is one short transaction whose rows are copied, and over before
+// the caller gets them.
+//
+// Ids only grow, in the order of commit, because one writer gives them inside of its one transaction at a time. So
+// reading on behind the last id that was seen misses nothing and repeats nothing. An id is never given anew, not even
+// after rows were deleted.
+//
+// For one thread at a time.
+#pragma once
+
+#include "imcallbackd/base/error.h"
+#include "imcallbackd/callback/event.h"
+
+struct reader;
+
+// A row of destroyed_group with its members; event.keep_body says whether there is a body.
+struct recorded_group {
+    int64_t id;
+    struct destroyed_group event;
+};
+
+// A row of rejected_callback.
+struct recorded_rejection {
+    int64_t id;
+    struct rejected_callback callback;
+};
+
+// Errors of all functions name the path and the remedy. No rights are needed but to read the database and its side
+// files.
+int reader_open(const char *path, struct reader **ret_reader, struct error *error) MUST_CHECK;
+
+// Gives the next rows behind an id (0: from the beginning), all of which live until the next read. None: this was all
+// so far. A batch ends after 1,000 rows or 1 MiB, but has one row at least.
+//
+// -ESTALE: nothing can come behind this id any more. Either it is larger than any that was ever given, so that it must
+// be of another database or this one was put back from a backup; or another file took the database's place, and all
+// that was recorded in the one that was opened has been read.
+int reader_read_groups(struct reader *reader, int64_t after_id, const struct recorded_group **ret_groups,
+                       size_t *ret_count, struct error *error) MUST_CHECK;
+int reader_read_rejections(struct reader *reader, int64_t after_id, const struct recorded_rejection **ret_rejections,
+                           size_t *ret_count, struct error *error) MUST_CHECK;
+
+// Waits, after a read that gave nothing, until it is worth another one: something is being recorded, a second is over,
+// or a signal was handled.
+void reader_wait(struct reader *reader);
+
+void reader_close(struct reader *reader); // NULL is allowed
