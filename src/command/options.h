@@ -1,4 +1,4 @@
-// Command lines of the form --name value.
+// Command lines of the form --name value, with flags that have none and words that stand alone.
 #pragma once
 
 #include <stddef.h>
@@ -6,9 +6,9 @@
 #include "imcallbackd/base/error.h"
 
 struct option_spec {
-    const char *name;    // "--app"
+    const char *name;    // "--app"; "" for words that stand alone
     const char *letter;  // "-c", or NULL
-    const char **values; // gets what was given, in order
+    const char **values; // gets what was given, in order; NULL for a flag
     size_t max_values;   // more are an error
     size_t count;        // how many were given
 };
