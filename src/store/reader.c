@@ -301,30 +301,24 @@ static int reconnect(struct reader *reader, struct error *error)
 static int reader_read(struct reader *reader, const struct kind *kind, int64_t after_id, size_t *ret_count,
                        struct error *error)
 {
-    enum observer_place place;
-    int r;
+    enum observer_place place = observer_place(&reader->observer);
+    int r = place == OBSERVER_SIDE_FILE_CHANGED ? reconnect(reader, error) : 0;
 
-    do {
-        place = observer_place(&reader->observer);
-        arena_finish(&reader->arena);
-        reader->rows.length = 0;
+    arena_finish(&reader->arena);
+    reader->rows.length = 0;
+    if (r == 0)
         r = read_once(reader, kind, after_id, error);
-        if (r < 0)
-            return r;
-        *ret_count = reader->rows.length / kind->row_bytes;
-        if (*ret_count > 0) {
-            reader->wait_ms = WAIT_MIN_MS;
-            return 0;
-        }
-        if (place == OBSERVER_REPLACED)
-            return error_set(error, ESTALE,
-                             "%s: the database was moved away or replaced; all that was recorded in it up to id %lld "
-                             "has been read, and what is there now begins with ids of its own",
-                             reader->observer.path, (long long)after_id);
-        if (place == OBSERVER_SIDE_FILE_CHANGED)
-            r = reconnect(reader, error);
-    } while (r == 0 && place == OBSERVER_SIDE_FILE_CHANGED);
-    return r;
+    if (r < 0)
+        return r;
+    *ret_count = reader->rows.length / kind->row_bytes;
+    if (*ret_count > 0)
+        reader->wait_ms = WAIT_MIN_MS;
+    else if (place == OBSERVER_REPLACED)
+        return error_set(error, ESTALE,
+                         "%s: the database was moved away or replaced; all that was recorded in it up to id %lld has "
+                         "been read, and what is there now begins with ids of its own",
+                         reader->observer.path, (long long)after_id);
+    return 0;
 }
 
 int reader_read_groups(struct reader *reader, int64_t after_id, const struct recorded_group **ret_groups,

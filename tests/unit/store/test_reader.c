@@ -1,0 +1,373 @@
+// Reading by id beside the store that records: nothing is missed, nothing comes twice, nobody is kept from writing.
+#include <errno.h>
+
+#include "fixture.h"
+#include "imcallbackd/store/reader.h"
+
+static struct reader *open_reader(const struct fixture *fixture)
+{
+    struct reader *reader = NULL;
+    struct error error = {""};
+
+    if (reader_open(fixture->database, &reader, &error) < 0)
+        fail_msg("%s", error.text);
+    return reader;
+}
+
+static size_t read_groups(struct reader *reader, int64_t after_id, const struct recorded_group **ret_groups)
+{
+    struct error error = {""};
+    size_t count;
+
+    if (reader_read_groups(reader, after_id, ret_groups, &count, &error) < 0)
+        fail_msg("%s", error.text);
+    return count;
+}
+
+static void record_times(struct fixture *fixture, int64_t first, int64_t last)
+{
+    struct destroyed_group group = example_group();
+
+    for (group.event_time_ms = first; group.event_time_ms <= last; group.event_time_ms++)
+        assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
+}
+
+// The last id when all that comes behind after_id was `count` events whose times go on with their ids.
+static int64_t assert_next(struct reader *reader, int64_t after_id, size_t count)
+{
+    const struct recorded_group *groups;
+
+    assert_int_equal(read_groups(reader, after_id, &groups), count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(groups[i].id, after_id + 1 + (int64_t)i);
+        assert_int_equal(groups[i].event.event_time_ms, groups[i].id);
+    }
+    assert_int_equal(read_groups(reader, after_id + (int64_t)count, &groups), 0);
+    return after_id + (int64_t)count;
+}
+
+static void a_group_is_read_as_it_was_recorded(void **state)
+{
+    struct fixture *fixture = *state;
+    struct destroyed_group full = example_group(), bare = example_group(), plain = example_group();
+    const struct recorded_group *groups;
+    struct reader *reader;
+
+    full.keep_body = bare.keep_body = true;
+    bare.has_event_time = bare.has_member_list = false;
+    bare.group_id = "@TGS#_community";
+    bare.name = "";
+    bare.member_count = plain.member_count = 0;
+    plain.event_time_ms++;
+    fixture_open(fixture);
+    fixture_record(fixture, &full);
+    fixture_record(fixture, &bare);
+    fixture_record(fixture, &plain);
+    reader = open_reader(fixture);
+    assert_int_equal(read_groups(reader, 0, &groups), 3);
+    assert_int_equal(groups[0].id, 1);
+    assert_int_equal(groups[0].event.sdk_appid, full.sdk_appid);
+    assert_string_equal(groups[0].event.group_id, full.group_id);
+    assert_true(groups[0].event.has_event_time);
+    assert_int_equal(groups[0].event.event_time_ms, full.event_time_ms);
+    assert_string_equal(groups[0].event.type, full.type);
+    assert_string_equal(groups[0].event.owner_account, full.owner_account);
+    assert_string_equal(groups[0].event.operator_account, full.operator_account);
+    assert_string_equal(groups[0].event.name, full.name);
+    assert_true(groups[0].event.has_member_list);
+    assert_int_equal(groups[0].event.member_count, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_string_equal(groups[0].event.members[i], full.members[i]);
+    assert_string_equal(groups[0].event.opt_platform, full.opt_platform);
+    assert_string_equal(groups[0].event.client_ip, full.client_ip);
+    assert_string_equal(groups[0].event.remote_address, full.remote_address);
+    assert_int_equal(groups[0].event.received_at_ms, full.received_at_ms);
+    assert_true(groups[0].event.keep_body);
+    assert_int_equal(groups[0].event.body_length, full.body_length);
+    assert_memory_equal(groups[0].event.body, full.body, full.body_length);
+    assert_int_equal(groups[1].id, 2);
+    assert_string_equal(groups[1].event.group_id, bare.group_id);
+    assert_string_equal(groups[1].event.name, "");
+    assert_false(groups[1].event.has_event_time);
+    assert_false(groups[1].event.has_member_list);
+    assert_int_equal(groups[1].event.member_count, 0);
+    assert_true(groups[2].event.has_member_list);
+    assert_int_equal(groups[2].event.member_count, 0);
+    assert_false(groups[2].event.keep_body);
+    assert_int_equal(read_groups(reader, 2, &groups), 1);
+    reader_close(reader);
+}
+
+static void rejected_callbacks_are_read_alike(void **state)
+{
+    struct rejected_callback rejected = {RECEIVED_MS, "192.0.2.1", 1400000000, "Group.Command", "reason", "[\0]", 3};
+    struct fixture *fixture = *state;
+    const struct recorded_rejection *found;
+    struct reader *reader;
+    struct error error;
+    size_t count;
+
+    fixture_open(fixture);
+    fixture_reject(fixture, &rejected);
+    fixture_reject(fixture, &rejected);
+    reader = open_reader(fixture);
+    assert_int_equal(reader_read_rejections(reader, 1, &found, &count, &error), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(found->id, 2);
+    assert_int_equal(found->callback.received_at_ms, RECEIVED_MS);
+    assert_string_equal(found->callback.remote_address, "192.0.2.1");
+    assert_int_equal(found->callback.sdk_appid, 1400000000);
+    assert_string_equal(found->callback.callback_command, "Group.Command");
+    assert_string_equal(found->callback.reason, "reason");
+    assert_int_equal(found->callback.body_length, 3);
+    assert_memory_equal(found->callback.body, "[\0]", 3);
+    assert_int_equal(reader_read_rejections(reader, 2, &found, &count, &error), 0);
+    assert_int_equal(count, 0);
+    assert_int_equal(reader_read_rejections(reader, 3, &found, &count, &error), -ESTALE);
+    reader_close(reader);
+}
+
+static void a_batch_ends_by_rows(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct recorded_group *groups;
+    struct reader *reader;
+
+    fixture_open(fixture);
+    free(fixture_query(fixture, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1001) "
+                                "INSERT INTO destroyed_group SELECT i, 1, '@TGS#' || i, i, '', '', '', '', NULL, '', "
+                                "'', '', 0, NULL FROM n RETURNING id"));
+    reader = open_reader(fixture);
+    assert_int_equal(read_groups(reader, 0, &groups), 1000);
+    assert_int_equal(groups[999].id, 1000);
+    assert_int_equal(read_groups(reader, 1000, &groups), 1);
+    reader_close(reader);
+}
+
+static void a_batch_ends_by_bytes_but_has_a_row(void **state)
+{
+    struct destroyed_group group = example_group();
+    struct fixture *fixture = *state;
+    const struct recorded_group *groups;
+    char *body = calloc(1, 2000000);
+    struct reader *reader;
+
+    assert_non_null(body);
+    memset(body, 'x', 2000000);
+    group.body = body;
+    group.keep_body = true;
+    fixture_open(fixture);
+    for (size_t i = 0; i < 4; i++) {
+        group.event_time_ms = (int64_t)i;
+        group.body_length = i < 2 ? 2000000 : 10;
+        fixture_record(fixture, &group);
+    }
+    reader = open_reader(fixture);
+    for (int64_t id = 0; id < 2; id++) {
+        assert_int_equal(read_groups(reader, id, &groups), 1);
+        assert_int_equal(groups->event.body_length, 2000000);
+    }
+    assert_int_equal(read_groups(reader, 2, &groups), 2);
+    reader_close(reader);
+    free(body);
+}
+
+// Rows are the caller's own: while he looks at them, the whole log can be written back and cut, and the next goes on.
+static void nobody_is_kept_from_writing(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct recorded_group *groups;
+    struct reader *reader;
+
+    fixture_open(fixture);
+    record_times(fixture, 1, 3);
+    reader = open_reader(fixture);
+    assert_int_equal(read_groups(reader, 0, &groups), 3);
+    assert_query(fixture, "PRAGMA wal_checkpoint(TRUNCATE)", "0");
+    assert_int_equal(fixture_size(fixture, "-wal"), 0);
+    assert_string_equal(groups[2].event.members[1], "tom");
+    record_times(fixture, 4, 5);
+    assert_int_equal(assert_next(reader, 3, 2), 5);
+    fixture_close(fixture);
+    assert_int_equal(assert_next(reader, 3, 2), 5);
+    fixture_open(fixture);
+    record_times(fixture, 6, 6);
+    assert_int_equal(assert_next(reader, 5, 1), 6);
+    reader_close(reader);
+}
+
+#define CROWD 3000
+
+static void *record_crowd(void *context)
+{
+    static struct destroyed_group groups[CROWD];
+    static struct commit commits[CROWD];
+
+    for (size_t i = 0; i < CROWD; i++) {
+        groups[i] = example_group();
+        groups[i].event_time_ms = (int64_t)i;
+        commits[i] = (struct commit){.group = &groups[i]};
+    }
+    for (size_t at = 0, piece; at < CROWD; at += piece) {
+        piece = at % 7 + 1 < CROWD - at ? at % 7 + 1 : CROWD - at;
+        fixture_commit(context, &commits[at], piece);
+    }
+    return NULL;
+}
+
+static void beside_a_writer_nothing_is_missed(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct recorded_group *groups;
+    struct reader *reader;
+    size_t reads = 0;
+    int64_t last = 0;
+    pthread_t writer;
+
+    fixture_open(fixture);
+    reader = open_reader(fixture);
+    assert_int_equal(pthread_create(&writer, NULL, record_crowd, fixture), 0);
+    while (last < CROWD) {
+        size_t count = read_groups(reader, last, &groups);
+
+        for (size_t i = 0; i < count; i++) {
+            assert_int_equal(groups[i].id, ++last);
+            assert_int_equal(groups[i].event.member_count, 3);
+        }
+        if (count == 0)
+            reader_wait(reader);
+        else
+            reads++;
+    }
+    assert_int_equal(pthread_join(writer, NULL), 0);
+    assert_true(reads > 1);
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "3000");
+    reader_close(reader);
+}
+
+static void move_files(const struct fixture *fixture, const char *to)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        char from[192], target[192];
+
+        (void)snprintf(from, sizeof from, "%s%s", fixture->database, suffixes[i]);
+        (void)snprintf(target, sizeof target, "%s/%s%s", fixture->directory, to, suffixes[i]);
+        assert_int_equal(rename(from, target), 0);
+    }
+}
+
+static void a_database_that_was_replaced_is_read_to_its_end_and_then_told(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct recorded_group *groups;
+    struct reader *reader;
+    struct error error;
+    size_t count;
+
+    fixture_open(fixture);
+    record_times(fixture, 1, 2);
+    reader = open_reader(fixture);
+    record_times(fixture, 3, 3);
+    fixture_close(fixture);
+    move_files(fixture, "old.db");
+    fixture_open(fixture);
+    record_times(fixture, 1, 5);
+    assert_int_equal(read_groups(reader, 2, &groups), 1);
+    assert_int_equal(reader_read_groups(reader, 3, &groups, &count, &error), -ESTALE);
+    assert_non_null(strstr(error.text, "moved away or replaced"));
+    reader_close(reader);
+}
+
+static void an_id_that_was_never_given_is_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct recorded_group *groups;
+    struct reader *reader;
+    struct error error;
+    size_t count;
+
+    fixture_open(fixture);
+    reader = open_reader(fixture);
+    assert_int_equal(reader_read_groups(reader, 1, &groups, &count, &error), -ESTALE);
+    record_times(fixture, 1, 2);
+    assert_int_equal(assert_next(reader, 2, 0), 2);
+    assert_int_equal(reader_read_groups(reader, 3, &groups, &count, &error), -ESTALE);
+    assert_non_null(strstr(error.text, "backup"));
+    free(fixture_query(fixture, "DELETE FROM destroyed_group"));
+    assert_int_equal(read_groups(reader, 2, &groups), 0); // it was given
+    reader_close(reader);
+}
+
+// As after a copy back of the database alone, while the daemon is stopped.
+static void new_side_files_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    struct reader *reader;
+    char path[192];
+
+    fixture_open(fixture);
+    record_times(fixture, 1, 2);
+    reader = open_reader(fixture);
+    fixture_close(fixture);
+    (void)snprintf(path, sizeof path, "%s-wal", fixture->database);
+    assert_int_equal(unlink(path), 0);
+    (void)snprintf(path, sizeof path, "%s-shm", fixture->database);
+    assert_int_equal(unlink(path), 0);
+    fixture_open(fixture);
+    record_times(fixture, 3, 4);
+    assert_int_equal(assert_next(reader, 2, 2), 4);
+    reader_close(reader);
+}
+
+static void what_is_not_ours_is_refused(void **state)
+{
+    static const struct {
+        const char *sql;
+        int code;
+        const char *word;
+    } rows[] = {
+        {NULL, -ENOENT, "first start"},
+        {"VACUUM", -ENODATA, "empty"},
+        {"CREATE TABLE note (text)", -EINVAL, "another program"},
+        {"PRAGMA user_version = 2", -EINVAL, "newer"},
+    };
+    struct fixture *fixture = *state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct reader *reader = NULL;
+        struct error error = {""};
+        sqlite3 *connection;
+
+        if (rows[i].sql) {
+            assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
+            assert_int_equal(sqlite3_exec(connection, rows[i].sql, NULL, NULL, NULL), SQLITE_OK);
+            assert_int_equal(sqlite3_close(connection), SQLITE_OK);
+        }
+        assert_int_equal(reader_open(fixture->database, &reader, &error), rows[i].code);
+        assert_null(reader);
+        if (!strstr(error.text, rows[i].word) || !strstr(error.text, fixture->database))
+            fail_msg("row %zu: %s", i, error.text);
+    }
+    reader_close(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_group_is_read_as_it_was_recorded, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rejected_callbacks_are_read_alike, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_batch_ends_by_rows, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_batch_ends_by_bytes_but_has_a_row, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(nobody_is_kept_from_writing, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(beside_a_writer_nothing_is_missed, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_database_that_was_replaced_is_read_to_its_end_and_then_told, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_id_that_was_never_given_is_refused, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(new_side_files_are_found, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, fixture_setup, fixture_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
