@@ -11,6 +11,12 @@ const struct command commands[] = {
     {"sign", command_sign, "sign -c FILE [--app N] [--time T]", "Prints Sign and RequestTime for a curl URL.",
      CONFIG_HELP "  --app N             the SDKAppID; needed when several are configured\n"
                  "  --time T            the RequestTime in unix seconds instead of now\n"},
+    {"export", command_export, "export -c FILE [--since ID] [--follow]",
+     "Prints recorded events as JSON, one a line, in the order of recording.",
+     CONFIG_HELP "  --since ID          begin behind this id instead of at the first event\n"
+                 "  --follow            go on as events are recorded, until SIGTERM or SIGINT\n"},
+    {"backup", command_backup, "backup -c FILE TARGET", "Copies the database while the daemon records.",
+     CONFIG_HELP "  TARGET              the copy, which must not be there yet\n"},
     {"certificate", command_certificate, "certificate --host NAME... --out DIR",
      "Writes a self-signed certificate for trying things out.",
      "  --host NAME...      host names and addresses that the certificate is for\n"

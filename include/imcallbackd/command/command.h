@@ -17,4 +17,6 @@ extern const struct command commands[]; // ends with a NULL name
 int command_serve(int argc, char **argv);
 int command_check(int argc, char **argv);
 int command_sign(int argc, char **argv);
+int command_export(int argc, char **argv);
+int command_backup(int argc, char **argv);
 int command_certificate(int argc, char **argv);

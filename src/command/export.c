@@ -1,0 +1,123 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "imcallbackd/base/parse.h"
+#include "imcallbackd/command/command.h"
+#include "imcallbackd/store/reader.h"
+#include "json_lines.h"
+#include "options.h"
+
+static volatile sig_atomic_t stopping;
+
+static void on_signal(int number)
+{
+    (void)number;
+    stopping = 1;
+}
+
+// The first one lets the line be finished; a second one ends the program, should nobody take the line.
+static void handle_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
+}
+
+// Nothing else tells while nothing is written.
+static bool nobody_listens(int fd)
+{
+    struct pollfd output = {.fd = fd};
+
+    return poll(&output, 1, 0) > 0 && (output.revents & POLLERR) != 0;
+}
+
+static int output_failed(const struct json_lines *lines, int64_t last, struct error *error)
+{
+    // Who has seen enough closes the pipe.
+    if (lines->code == -EPIPE)
+        return 0;
+    return error_set(error, -lines->code,
+                     "standard output cannot be written: %s; the last line may be cut off, and the ids up to %" PRId64
+                     " may not all be there",
+                     strerror(-lines->code), last);
+}
+
+static int export_events(struct reader *reader, int64_t last, bool follow, struct error *error)
+{
+    static struct json_lines lines = {.fd = STDOUT_FILENO};
+    const struct recorded_group *groups;
+    size_t count;
+
+    for (;;) {
+        int r = reader_read_groups(reader, last, &groups, &count, error);
+
+        if (r < 0)
+            return r;
+        for (size_t i = 0; i < count && !stopping; i++) {
+            json_lines_add(&lines, &groups[i]);
+            last = groups[i].id;
+        }
+        if (json_lines_flush(&lines) < 0)
+            return output_failed(&lines, last, error);
+        if (stopping)
+            return follow ? 0 : error_set(error, EINTR, "ended by a signal behind id %" PRId64, last);
+        if (count > 0)
+            continue;
+        if (!follow || nobody_listens(lines.fd))
+            return 0;
+        reader_wait(reader);
+    }
+}
+
+static int export_from(const char *config_path, int64_t since, bool follow, struct error *error)
+{
+    struct config config = {0};
+    struct reader *reader = NULL;
+    int r = config_read(config_path, &config, error);
+
+    if (r == 0)
+        r = reader_open(config.store_database.text, &reader, error);
+    if (r == 0)
+        r = export_events(reader, since, follow, error);
+    // A file on a server may be found too large only now.
+    if (r == 0 && close(STDOUT_FILENO) < 0)
+        r = error_set(error, errno, "standard output cannot be written: %s", strerror(errno));
+    reader_close(reader);
+    config_finish(&config);
+    return r;
+}
+
+int command_export(int argc, char **argv)
+{
+    const char *path = NULL, *since = NULL;
+    struct option_spec specs[] = {
+        {"--config", "-c", &path, 1, 0},
+        {"--since", NULL, &since, 1, 0},
+        {"--follow", NULL, NULL, 1, 0},
+    };
+    struct error error;
+    uint64_t id = 0;
+
+    if (options_read(argc, argv, specs, sizeof specs / sizeof specs[0]) < 0)
+        return EXIT_USAGE;
+    if (!path || (since && parse_decimal(since, strlen(since), INT64_MAX, &id) < 0)) {
+        fprintf(stderr, "imcallbackd export: %s; see imcallbackd export --help\n",
+                path ? "--since takes the id of an event, a number from 0" : "-c FILE is needed");
+        return EXIT_USAGE;
+    }
+    handle_signals();
+    if (export_from(path, (int64_t)id, specs[2].count > 0, &error) < 0) {
+        fprintf(stderr, "imcallbackd export: %s\n", error.text);
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,130 @@
+#include "json_lines.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/utf8.h"
+
+int json_lines_flush(struct json_lines *lines)
+{
+    for (size_t done = 0; lines->code == 0 && done < lines->length;) {
+        ssize_t written = write(lines->fd, lines->bytes + done, lines->length - done);
+
+        if (written >= 0)
+            done += (size_t)written;
+        else if (errno == EAGAIN) // whoever started us left it non-blocking
+            (void)poll(&(struct pollfd){.fd = lines->fd, .events = POLLOUT}, 1, -1);
+        else if (errno != EINTR)
+            lines->code = -errno;
+    }
+    lines->length = 0;
+    return lines->code;
+}
+
+static void put(struct json_lines *lines, const char *data, size_t length)
+{
+    while (length > 0 && lines->code == 0) {
+        size_t room = sizeof lines->bytes - lines->length, piece = length < room ? length : room;
+
+        memcpy(lines->bytes + lines->length, data, piece);
+        lines->length += piece;
+        data += piece;
+        length -= piece;
+        if (lines->length == sizeof lines->bytes && json_lines_flush(lines) < 0)
+            return;
+    }
+}
+
+static void put_text(struct json_lines *lines, const char *text)
+{
+    put(lines, text, strlen(text));
+}
+
+// How many bytes at the start go into a JSON string as they are.
+static size_t plain_length(const unsigned char *text, size_t length)
+{
+    size_t plain = 0, character;
+
+    while (plain < length && text[plain] >= 0x20 && text[plain] != '"' && text[plain] != '\\') {
+        character = text[plain] < 0x80 ? 1 : utf8_length(text + plain, length - plain);
+        if (character == 0)
+            break;
+        plain += character;
+    }
+    return plain;
+}
+
+static void put_string(struct json_lines *lines, const char *text, size_t length)
+{
+    const unsigned char *at = (const unsigned char *)text, *end = at + length;
+    char escape[sizeof "\\u0000"];
+
+    put(lines, "\"", 1);
+    for (;;) {
+        size_t plain = plain_length(at, (size_t)(end - at));
+
+        put(lines, (const char *)at, plain);
+        at += plain;
+        if (at == end)
+            break;
+        if (*at >= 0x80) {
+            put_text(lines, UTF8_REPLACEMENT);
+            at += utf8_invalid_length(at, (size_t)(end - at));
+            continue;
+        }
+        (void)snprintf(escape, sizeof escape, *at < 0x20 ? "\\u%04x" : "\\%c", *at);
+        put_text(lines, escape);
+        at++;
+    }
+    put(lines, "\"", 1);
+}
+
+static void put_number(struct json_lines *lines, const char *name, bool there, int64_t number)
+{
+    char digits[24];
+
+    put_text(lines, name);
+    (void)snprintf(digits, sizeof digits, "%" PRId64, number);
+    put_text(lines, there ? digits : "null");
+}
+
+static void put_column(struct json_lines *lines, const char *name, const char *text)
+{
+    put_text(lines, name);
+    put_string(lines, text, strlen(text));
+}
+
+void json_lines_add(struct json_lines *lines, const struct recorded_group *group)
+{
+    const struct destroyed_group *event = &group->event;
+
+    put_number(lines, "{\"id\":", true, group->id);
+    put_number(lines, ",\"sdk_appid\":", true, event->sdk_appid);
+    put_column(lines, ",\"group_id\":", event->group_id);
+    put_number(lines, ",\"event_time_ms\":", event->has_event_time, event->event_time_ms);
+    put_column(lines, ",\"type\":", event->type);
+    put_column(lines, ",\"owner_account\":", event->owner_account);
+    put_column(lines, ",\"operator_account\":", event->operator_account);
+    put_column(lines, ",\"name\":", event->name);
+    put_number(lines, ",\"member_count\":", event->has_member_list, (int64_t)event->member_count);
+    put_column(lines, ",\"opt_platform\":", event->opt_platform);
+    put_column(lines, ",\"client_ip\":", event->client_ip);
+    put_column(lines, ",\"remote_address\":", event->remote_address);
+    put_number(lines, ",\"received_at_ms\":", true, event->received_at_ms);
+    put_text(lines, ",\"body\":");
+    if (event->keep_body)
+        put_string(lines, event->body, event->body_length);
+    else
+        put_text(lines, "null");
+    put_text(lines, ",\"members\":[");
+    for (size_t i = 0; i < event->member_count; i++) {
+        if (i > 0)
+            put(lines, ",", 1);
+        put_string(lines, event->members[i], strlen(event->members[i]));
+    }
+    put_text(lines, "]}\n");
+}
