@@ -14,11 +14,10 @@
 #include "observer.h"
 
 #define TARGET_MODE 0640
-#define STEP_PAGES  1024 // 4 MiB
 
-// After so much the copy is written out, because what the system writes later in one go keeps the daemon's syncs
+// 4 MiB. After each step the copy is written out: what the system has to write later in one go keeps the daemon's syncs
 // waiting.
-#define SYNC_BYTES ((uint64_t)16 * 1024 * 1024)
+#define STEP_PAGES 1024
 
 #define CHECK_INSTRUCTIONS 100000 // of SQLite's machine between two calls of go_on
 
@@ -41,7 +40,6 @@ struct backup {
     char *partial; // the copy's name until it is complete
     int fd;        // of the copy
     sqlite3 *copy;
-    uint64_t synced; // bytes that were written out so far
 };
 
 static int fail(const char *path, struct error *error)
@@ -128,11 +126,8 @@ static int report(struct backup *backup, sqlite3_backup *pages, struct error *er
     uint64_t total = (uint64_t)sqlite3_backup_pagecount(pages), left = (uint64_t)sqlite3_backup_remaining(pages);
     uint64_t done = total > 0 ? backup->census.bytes / total * (total - left) : 0;
 
-    if (done - backup->synced >= SYNC_BYTES) {
-        if (fdatasync(backup->fd) < 0)
-            return fail(backup->target, error);
-        backup->synced = done;
-    }
+    if (fdatasync(backup->fd) < 0)
+        return fail(backup->target, error);
     if (!backup->callbacks->go_on(backup->callbacks->context, done, backup->census.bytes))
         return error_set(error, ECANCELED, "%s: given up", backup->target);
     return 0;
@@ -196,8 +191,10 @@ static int check_copy(struct backup *backup, struct error *error)
         sqlite3_step(statement) != SQLITE_ROW)
         r = fail_copy(backup, error);
     else if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
-        r = error_set(error, EIO, "%s: the copy is damaged, and so the database may be: %s", backup->target,
-                      sqlite3_column_text(statement, 0));
+        r = error_set(error, EIO,
+                      "%s: the copy is damaged, and so the database may be; PRAGMA integrity_check in the sqlite3 "
+                      "shell tells where",
+                      backup->target);
     else if (strcmp(census.text, backup->census.text) != 0)
         r = error_set(error, EIO, "%s: the copy has %s instead of %s", backup->target, census.text,
                       backup->census.text);

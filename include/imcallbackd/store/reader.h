@@ -6,7 +6,7 @@
 // reading on behind the last id that was seen misses nothing and repeats nothing. An id is never given anew, not even
 // after rows were deleted.
 //
-// For one thread at a time.
+// For one thread at a time. After an error a reader is of no more use: close it, and open another one to try again.
 #pragma once
 
 #include "imcallbackd/base/error.h"

@@ -1,0 +1,231 @@
+"""`backup`: a whole copy of one instant while the daemon records, or none at all and the reason in words."""
+
+import contextlib
+import os
+import pty
+import resource
+import signal
+import stat
+import subprocess
+
+import pytest
+
+import daemon
+from daemon import BINARY, event
+
+# A copy of this size is made in several steps.
+LARGE = "x" * 3_500_000
+
+
+def backup(one, *arguments, **options):
+    return daemon.run(BINARY, "backup", "-c", one.config, *arguments, **options)
+
+
+def refused(done, *words, status=1):
+    """One line that has all these words."""
+    assert (done.returncode, done.stdout) == (status, ""), done
+    assert done.stderr.startswith("imcallbackd backup: ") and done.stderr.count("\n") == 1, done
+    for word in words:
+        assert str(word) in done.stderr, done
+
+
+def names(one):
+    return sorted(path.name for path in one.directory.iterdir() if path.name.startswith("copy"))
+
+
+def rows(database, newest):
+    """All of the first events, by the sqlite3 shell."""
+    return [daemon.run("sqlite3", "-readonly", "-cmd", ".timeout 5000", database, query).stdout for query in (
+        f"SELECT * FROM destroyed_group WHERE id <= {newest} ORDER BY id",
+        f"SELECT * FROM destroyed_group_member WHERE destroyed_group_id <= {newest} ORDER BY 1, 2",
+        "SELECT sql FROM sqlite_schema ORDER BY name", "PRAGMA integrity_check")]
+
+
+def value(database, query):
+    return daemon.run("sqlite3", "-readonly", database, query).stdout.rstrip("\n")
+
+
+def make_large(one):
+    for number in range(4):
+        assert one.post(event(GroupId=f"large{number}", Name=LARGE)).status == 200
+
+
+def slow(one, *arguments, **options):
+    """A backup that needs two seconds for each step. -D: it stays the child of the test."""
+    return subprocess.Popen(
+        ["strace", "-D", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=2000000",
+         BINARY, "backup", "-c", str(one.config), *map(str, arguments)],
+        env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}, **options)
+
+
+def test_under_load(make_daemon):
+    """Copies while events pour in: each is the beginning of what the daemon recorded, up to some event and whole."""
+    one = make_daemon().start()
+    load = subprocess.Popen(one.load_arguments(connections=50, total=10_000), stdout=subprocess.PIPE)
+    before, copies = 0, 0
+    try:
+        while load.poll() is None or not copies:
+            copy = one.directory / f"copy{copies}.db"
+            done = backup(one, copy)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done
+            newest = int(value(copy, "SELECT ifnull(max(id), 0) FROM destroyed_group"))
+            assert newest >= before and newest == int(value(copy, "SELECT count(*) FROM destroyed_group"))
+            assert rows(copy, newest) == rows(one.database, newest)
+            before, copies = newest, copies + 1
+        assert load.returncode == 0
+    finally:
+        load.kill()
+        load.communicate()
+    print(f"{copies} copies, the last of {before} events")
+    assert len(names(one)) == copies  # and nothing beside them
+
+
+def test_beside_a_daemon_that_is_stopped_or_was_killed(make_daemon):
+    one = make_daemon().start()
+    assert one.post().status == 200
+    one.kill()
+    assert (one.directory / "callbacks.db-wal").stat().st_size > 0
+    assert backup(one, one.directory / "copy-killed.db").returncode == 0
+    one.start()
+    one.stop()
+    assert backup(one, one.directory / "copy-stopped.db").returncode == 0
+    for name in names(one):
+        assert value(one.directory / name, "SELECT group_id FROM destroyed_group") == "@TGS#1"
+        assert value(one.directory / name, "PRAGMA journal_mode") == "delete"
+        assert stat.S_IMODE((one.directory / name).stat().st_mode) == 0o640
+    assert names(one) == ["copy-killed.db", "copy-stopped.db"]
+
+
+def test_goes_on_from_a_copy(make_daemon):
+    one = make_daemon().start()
+    assert one.post(event(GroupId="before")).status == 200
+    assert backup(one, "copy.db", cwd=one.directory).returncode == 0
+    assert one.post(event(GroupId="lost")).status == 200
+    one.stop()
+    for suffix in ("", "-wal", "-shm"):
+        (one.directory / f"callbacks.db{suffix}").unlink()
+    (one.directory / "copy.db").rename(one.database)
+    one.start()
+    assert one.post(event(GroupId="after")).status == 200
+    assert one.group_ids() == ["before", "after"]
+    beyond = daemon.run(BINARY, "export", "-c", one.config, "--since", 3)
+    assert beyond.returncode == 1 and "backup" in beyond.stderr
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], "TARGET"), ([""], "TARGET"), (["a", "b"], "nothing is done with 'b'"),
+    (["-c", "x", "y"], "nothing is done with another"), (["--to", "x"], "there is no option '--to'"),
+])
+def test_wrong_usage(shared, arguments, words):
+    refused(backup(shared, *arguments), words, "--help", status=2)
+
+
+def test_overwrites_nothing(make_daemon):
+    one = make_daemon().start()
+    (one.directory / "copy-file").write_text("mine")
+    (one.directory / "copy-directory").mkdir()
+    (one.directory / "copy-link").symlink_to("nowhere")
+    before = names(one)
+    for name in [*before, "callbacks.db"]:
+        refused(backup(one, one.directory / name), one.directory / name, "already", "name another")
+    assert names(one) == before and (one.directory / "copy-file").read_text() == "mine"
+    assert one.post().status == 200
+
+
+def test_says_what_is_wrong(make_daemon):
+    one = make_daemon()
+    refused(backup(one, one.directory / "copy.db"), one.database, "first start")
+    refused(daemon.run(BINARY, "backup", "-c", one.directory / "missing", "copy.db"), "missing: No such file")
+    one.start()
+    refused(backup(one, one.directory / "missing" / "copy.db"), "missing/copy.db", "No such file")
+    refused(backup(one, one.config / "copy.db"), "Not a directory")
+    refused(backup(one, one.directory / ("copy" + "y" * 300)), "File name too long")
+    assert names(one) == []
+
+
+def test_damage_is_found(make_daemon):
+    """A page of members that was overwritten goes unnoticed by who only copies."""
+    one = make_daemon().start()
+    assert one.load(connections=10, total=2_000, members=10)[0] == 0
+    one.stop()
+    root = one.value("SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group_member'")
+    with one.database.open("r+b") as file:
+        file.seek((root - 1) * 4096 + 12)
+        file.write(b"\xff" * 64)
+    refused(backup(one, one.directory / "copy.db"), "copy.db", "damaged")
+    assert names(one) == []
+
+
+@contextlib.contextmanager
+def small_disk(one):
+    """A file system of 8 MiB."""
+    place = one.directory / "small"
+    place.mkdir()
+    if os.geteuid() != 0 or daemon.run("mount", "-t", "tmpfs", "-o", "size=8m", "none", place).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield place
+    finally:
+        daemon.run("umount", place)
+
+
+def test_full_disk_is_seen_before(make_daemon):
+    one = make_daemon().start()
+    make_large(one)
+    with small_disk(one) as place:
+        refused(backup(one, place / "copy.db"), place / "copy.db", "MiB are needed", "make room")
+        assert list(place.iterdir()) == []
+
+
+def limited():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
+
+
+def test_full_disk_in_the_middle(make_daemon):
+    one = make_daemon().start()
+    make_large(one)
+    refused(backup(one, one.directory / "copy.db", preexec_fn=limited), "copy.db", "File too large")
+    assert names(one) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_leaves_nothing(make_daemon, number):
+    one = make_daemon().start()
+    make_large(one)
+    with slow(one, one.directory / "copy.db", stderr=subprocess.PIPE, text=True) as process:
+        daemon.eventually(lambda: names(one), "the copy begins")
+        assert names(one) == [f"copy.db.partial-{process.pid}"]
+        process.send_signal(number)
+        assert process.wait(60) == 1
+        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: given up\n"
+    assert names(one) == []
+
+
+def test_the_daemon_records_meanwhile(make_daemon):
+    """What is recorded while the copy is made is answered, and not in the copy."""
+    one = make_daemon().start()
+    make_large(one)
+    with slow(one, one.directory / "copy.db") as process:
+        daemon.eventually(lambda: names(one), "the copy begins")
+        for number in range(20):
+            assert one.post(event(GroupId=f"meanwhile{number}")).status == 200
+        assert names(one) != ["copy.db"]
+        assert process.wait(60) == 0
+    assert names(one) == ["copy.db"]
+    assert value(one.directory / "copy.db", "SELECT count(*) FROM destroyed_group") == "4"
+    assert one.value("SELECT count(*) FROM destroyed_group") == 24
+
+
+def test_progress_on_a_terminal(make_daemon):
+    one = make_daemon().start()
+    make_large(one)
+    ours, theirs = pty.openpty()
+    with slow(one, one.directory / "copy.db", stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while piece := os.read(ours, 4096):
+                shown += piece
+        assert process.wait(60) == 0
+    os.close(ours)
+    assert b"\rcopied 4 of 1" in shown and shown.endswith(b"MiB\r\n"), shown

@@ -1,0 +1,339 @@
+"""`export`: what was recorded as JSON Lines, in order, nothing missed, nothing repeated, whatever ends in between."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import threading
+
+import pytest
+
+import daemon
+from daemon import BINARY, COLUMNS, event
+
+# A user of another name in the group of the directory.
+MEMBER, GROUP = 54322, 54321
+
+
+def export(one, *arguments, wrapper=(), **options):
+    return daemon.run(*wrapper, BINARY, "export", "-c", one.config, *arguments, **options)
+
+
+def exported(one, *arguments, wrapper=()):
+    """The objects, of an export that went well."""
+    done = export(one, *arguments, wrapper=wrapper, text=False)
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr
+    lines = done.stdout.decode().split("\n")  # strictly, for who writes no UTF-8
+    assert lines.pop() == ""
+    return [json.loads(line) for line in lines]
+
+
+class Follower:
+    """`export --follow` into a file."""
+
+    def __init__(self, one, since=0):
+        self.path = one.directory / f"followed-{since}"
+        with self.path.open("wb") as file:
+            self.process = subprocess.Popen(
+                [BINARY, "export", "-c", str(one.config), "--since", str(since), "--follow"], stdout=file,
+                stderr=subprocess.PIPE)
+
+    def text(self):
+        return self.path.read_bytes()
+
+    def ids(self):
+        """Of the whole lines."""
+        return [json.loads(line)["id"] for line in self.text().split(b"\n")[:-1]]
+
+    def wait_for(self, count):
+        daemon.eventually(lambda: self.text().count(b"\n") >= count, f"{count} lines", 60)
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=60)
+        if number != signal.SIGKILL:
+            assert (self.process.returncode, said) == (0, b"")
+            assert self.text().endswith(b"\n") or not self.text()
+        return self.ids()
+
+
+@contextlib.contextmanager
+def loaded(one, total=1_000_000):
+    """The load generator at work, for as long as the daemon lives."""
+    process = subprocess.Popen(one.load_arguments(connections=20, total=total, timeout=10), stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# What is written
+
+def test_every_column_and_member(make_daemon):
+    one = make_daemon({"store": {"keep_body": "yes"}}).start()
+    hard = "\" \\ / \u0001 \n \t \x7f \u0085 \u2028 é 张三 😀"
+    for body in (event(), event(GroupId="community", Type="Community", MemberList=None),
+                 event(GroupId="empty", MemberList=[]),
+                 event(GroupId="untimed", EventTime=None, Operator_Account="admin"),
+                 event(GroupId="hard", Name=hard, MemberList=[{"Member_Account": name} for name in (hard, "b", "a")])):
+        assert one.post(body).status == 200
+    objects = exported(one)
+    assert [list(each) for each in objects] == [[*COLUMNS, "body", "members"]] * 5
+    for each, row in zip(objects, one.groups()):
+        assert each == row | {"body": row["body"].decode(), "members": one.members(row["group_id"])}
+    assert objects[4]["name"] == hard and objects[4]["members"] == [hard, "b", "a"]
+    assert [each["member_count"] for each in objects] == [1, None, 0, 1, 3]
+    assert objects[3]["event_time_ms"] is None
+
+
+def test_what_was_not_kept_is_null(make_daemon):
+    one = make_daemon().start()
+    assert exported(one) == []
+    assert one.post().status == 200
+    (only,) = exported(one)
+    assert only["body"] is None and only["members"] == ["leckie"]
+
+
+def test_text_that_is_not_utf8(make_daemon):
+    """Whatever the daemon or somebody else left in the database, the lines are UTF-8."""
+    one = make_daemon().start()
+    assert one.post(event(Name="cut: @").replace(b"@", b"\xe5\xbc")).status == 200
+    one.stop()
+    daemon.run("sqlite3", one.database, "UPDATE destroyed_group SET owner_account = CAST(x'61ff62' AS TEXT)")
+    (only,) = exported(one)
+    assert only["name"] == "cut: \ufffd" and only["owner_account"] == "a\ufffdb"
+    assert "cut: \ufffd" in only["body"]
+
+
+def test_ten_thousand_members(make_daemon):
+    one = make_daemon().start()
+    members = [f"member-{number}-{'x' * 20}" for number in range(10_000)]
+    assert one.post(event(MemberList=[{"Member_Account": member} for member in members])).status == 200
+    assert one.post(event(GroupId="after")).status == 200
+    large, after = exported(one)
+    assert large["members"] == members and after["group_id"] == "after"
+
+
+def test_since(make_daemon):
+    one = make_daemon().start()
+    for number in range(5):
+        assert one.post(event(GroupId=f"g{number}")).status == 200
+    for since, expected in ((0, [1, 2, 3, 4, 5]), (3, [4, 5]), (5, [])):
+        assert [each["id"] for each in exported(one, "--since", since)] == expected
+    beyond = export(one, "--since", 6)
+    assert (beyond.returncode, beyond.stdout) == (1, "")
+    assert "6 is of another database" in beyond.stderr and beyond.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--since", "x"], "--since takes"), (["--since", "-1"], "no option '-1'"), (["--since", "1.5"], "--since takes"),
+    (["--since", str(2 ** 63)], "--since takes"), (["--since"], "a value must follow"),
+    (["--follow", "x"], "nothing is done with 'x'"), (["--folow"], "there is no option"),
+    (["--follow", "--follow"], "another '--follow'"), (["x"], "nothing is done with 'x'"),
+])
+def test_wrong_usage(shared, arguments, words):
+    done = export(shared, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr and done.stderr.count("\n") == 1 and "--help" in done.stderr
+
+
+def test_needs_a_configuration_and_a_database(make_daemon):
+    bare = daemon.run(BINARY, "export")
+    assert bare.returncode == 2 and "-c FILE is needed" in bare.stderr
+    one = make_daemon()
+    for text, words in ((None, "first start"), ("no database at all, but text that is long enough", "not a database")):
+        if text:
+            one.database.write_text(text * 20)
+        done = export(one, "--follow")
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert str(one.database) in done.stderr and words in done.stderr and done.stderr.count("\n") == 1, done
+
+
+# Following
+
+def test_follow_misses_nothing_and_repeats_nothing(make_daemon):
+    """Under load, over ends of either side of either kind, gone on from the last whole line."""
+    one = make_daemon().start()
+    followed = []
+    for daemons_end, followers_end in (("stop", signal.SIGKILL), ("kill", signal.SIGTERM), ("kill", signal.SIGKILL)):
+        with loaded(one):
+            follower = Follower(one, len(followed))
+            follower.wait_for(300)
+            followed += follower.end(followers_end)  # the follower ends first, in the middle of things
+            follower = Follower(one, len(followed))
+            follower.wait_for(300)
+            getattr(one, daemons_end)()  # and then the daemon, while it is followed
+        one.start()
+        with loaded(one, 500) as load:
+            assert load.wait(60) == 0
+        newest = one.value("SELECT max(id) FROM destroyed_group")
+        follower.wait_for(newest - len(followed))
+        followed += follower.end()
+        assert followed == list(range(1, newest + 1))
+    assert len(followed) == one.value("SELECT count(*) FROM destroyed_group")
+    assert [each["group_id"] for each in exported(one)] == one.group_ids()
+
+
+def test_follow_ends_at_a_replaced_database(make_daemon):
+    one = make_daemon().start()
+    assert one.post(event(GroupId="old")).status == 200
+    follower = Follower(one)
+    follower.wait_for(1)
+    one.stop()
+    for suffix in ("", "-wal", "-shm"):
+        path = one.directory / f"callbacks.db{suffix}"
+        path.rename(one.directory / f"old.db{suffix}")
+    one.start()
+    for number in range(3):
+        assert one.post(event(GroupId=f"new{number}")).status == 200
+    _, said = follower.process.communicate(timeout=60)
+    assert follower.process.returncode == 1
+    assert b"replaced" in said and b"up to id 1" in said and said.count(b"\n") == 1
+    assert follower.ids() == [1]
+
+
+def test_a_slow_reader_keeps_no_log(make_daemon):
+    """Nobody takes the lines; the daemon writes its whole log back all the same, and in the end they are all there."""
+    one = make_daemon().start()
+    assert one.load(connections=50, total=5_000)[0] == 0
+    with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=subprocess.PIPE) as process:
+        first = process.stdout.readline()
+        assert one.post().status == 200
+        one.stop()
+        assert (one.directory / "callbacks.db-wal").stat().st_size == 0
+        rest = process.stdout.readlines()
+        assert process.wait(60) == 0
+    assert [json.loads(line)["id"] for line in [first, *rest]] == list(range(1, 5_002))
+
+
+# The output
+
+def test_closed_pipe(make_daemon):
+    one = make_daemon().start()
+    assert one.load(connections=50, total=5_000)[0] == 0
+    for arguments in ([], ["--follow"]):
+        with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            assert json.loads(process.stdout.readline())["id"] == 1
+            process.stdout.close()
+            assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
+def test_closed_pipe_while_nothing_happens(make_daemon):
+    one = make_daemon().start()
+    with subprocess.Popen([BINARY, "export", "-c", str(one.config), "--follow"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
+def limited():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
+@pytest.mark.parametrize("path, preexec, words", [
+    ("/dev/full", None, "No space left"), (None, limited, "File too large"),
+])
+def test_full_disk(make_daemon, path, preexec, words):
+    one = make_daemon().start()
+    assert one.load(connections=10, total=100)[0] == 0
+    with open(path or one.directory / "limited", "wb") as file:
+        done = daemon.run(BINARY, "export", "-c", one.config, stdout=file, stderr=subprocess.PIPE, capture_output=False,
+                          preexec_fn=preexec)
+    assert done.returncode == 1
+    assert "standard output cannot be written" in done.stderr and words in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments, status", [([], 1), (["--follow"], 0)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_lines_wait(make_daemon, arguments, status, number):
+    """The lines that were begun come whole; what an export without --follow left out is told."""
+    one = make_daemon().start()
+    assert one.load(connections=50, total=5_000)[0] == 0
+    with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        text = process.stdout.readline()
+        process.send_signal(number)
+        text += process.stdout.read()
+        said = process.stderr.read().decode()
+        assert process.wait(60) == status
+    ids = [json.loads(line)["id"] for line in text.decode().split("\n")[:-1]]
+    assert text.endswith(b"\n") and ids == list(range(1, len(ids) + 1)) and len(ids) < 5_000
+    assert said == ("" if status == 0 else f"imcallbackd export: ended by a signal behind id {len(ids)}\n")
+
+
+# Rights
+
+def member_reads(one, expected):
+    """A member of the group, who may change nothing, reads with the sqlite3 shell and with export."""
+    become = ("setpriv", f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups")
+    shell = daemon.run(*become, "sqlite3", "-readonly", "-cmd", ".timeout 5000", one.database,
+                       "SELECT count(*) FROM destroyed_group")
+    assert (shell.returncode, shell.stderr) == (0, ""), shell
+    assert expected is None or shell.stdout == f"{expected}\n"
+    ids = [each["id"] for each in exported(one, wrapper=become)]
+    assert ids == list(range(1, len(ids) + 1)) and len(ids) >= int(shell.stdout)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_group_member_reads_at_any_time(make_daemon):
+    one = make_daemon()
+    os.chown(one.directory, 0, GROUP)
+    one.directory.chmod(0o2750)
+    one.start()
+    with loaded(one):
+        for _ in range(10):
+            member_reads(one, None)
+        one.kill()
+    count = one.value("SELECT count(*) FROM destroyed_group")
+    assert (one.directory / "callbacks.db-wal").stat().st_size > 0
+    member_reads(one, count)  # what a killed daemon left
+    one.start()
+    member_reads(one, count)
+    assert one.post().status == 200
+    one.stop()
+    member_reads(one, count + 1)
+    names = sorted(path.name for path in one.directory.iterdir() if path.name.startswith("callbacks"))
+    assert names == ["callbacks.db", "callbacks.db-shm", "callbacks.db-wal"]
+    for name in names:
+        status = (one.directory / name).stat()
+        assert (status.st_mode & 0o777, status.st_uid) == (0o640, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_others_are_told_why_not(make_daemon):
+    one = make_daemon()
+    one.directory.chmod(0o755)
+    one.start()
+    done = export(one, wrapper=("setpriv", f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Permission denied; become a member of the group" in done.stderr
+
+
+def test_starts_and_ends_of_the_daemon_disturb_no_reader(make_daemon):
+    """Exports without a break while the daemon comes and goes: none of them fails."""
+    one = make_daemon().start()
+    assert one.load(connections=20, total=500)[0] == 0
+    over, wrong = threading.Event(), []
+
+    def read():
+        while not over.is_set():
+            done = export(one, "--since", 400)
+            if (done.returncode, done.stderr, done.stdout.count("\n")) != (0, "", 100):
+                wrong.append(done)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for end in ("stop", "kill", "kill", "stop"):
+            getattr(one, end)()
+            one.start()
+    finally:
+        over.set()
+        for reader in readers:
+            reader.join()
+    assert wrong == []
