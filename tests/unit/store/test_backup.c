@@ -82,7 +82,7 @@ static bool record_one(struct copying *copying)
 
     group.event_time_ms = 1000 + (int64_t)copying->calls;
     assert_int_equal(fixture_record(copying->fixture, &group), COMMIT_RECORDED);
-    return true;
+    return copying->calls < 100; // it does not begin anew with each commit
 }
 
 static void a_copy_is_of_one_instant_while_the_store_records(void **state)
