@@ -16,6 +16,7 @@ import daemon
 TOP = pathlib.Path(__file__).resolve().parents[2]
 README = (TOP / "README.md").read_text()
 COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
+DATA_BLOCKS = ("psql", "_bulk", "imcallbackd backup", "before")  # in test_readme_data.py
 START_DEADLINE = 240  # with a build before it
 RESTART_DEADLINE = 20  # without
 
@@ -98,7 +99,8 @@ def quickstart(clone):
 
 
 def test_every_block_is_run_here():
-    tested = ("quickstart", "run.sh", "useradd", "privkey.pem", "systemctl", "signed=", "usermod", ".backup")
+    tested = ("quickstart", "run.sh", "useradd", "privkey.pem", "systemctl enable", "signed=", "usermod", ".backup",
+              *DATA_BLOCKS)
     assert {block(words) for words in tested} == set(blocks("sh"))
     assert block("run.sh") == "sh tests/run.sh\n"  # this very run, but for those who call ctest by hand
 
@@ -202,7 +204,7 @@ def test_service(clone, quickstart):
             "0o644", "0o600", "0o600"]
         assert service.mode("var/lib/imcallbackd") == "0o750"
         service.edit_configuration()
-        assert "[app 1400000001]" in service.run("systemctl")
+        assert "[app 1400000001]" in service.run("systemctl enable")
         running = service.start()
         try:
             assert service.run("signed=") == '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'

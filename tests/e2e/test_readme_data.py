@@ -1,0 +1,150 @@
+"""The README's ways to get data out and back, as they stand there: into PostgreSQL, and into a stand-in search."""
+
+import http.server
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import threading
+
+import pytest
+
+import daemon
+from daemon import BINARY, event
+from test_readme import block
+
+SERVER_USER = "postgres"  # whom the package makes; PostgreSQL does not run as root
+
+
+class Operator:
+    """Who types the commands, below the directory of a daemon instead of the system's."""
+
+    def __init__(self, one):
+        self.one = one
+        self.backups = one.directory / "backups"
+        programs = one.directory / "programs"
+        for directory in (self.backups, programs):
+            directory.mkdir()
+        (programs / "imcallbackd").symlink_to(BINARY)
+        (programs / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
+        (programs / "sudo").chmod(0o755)
+        self.environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def run(self, text, status=0):
+        for words, instead in {"/etc/imcallbackd": self.one.directory, "/var/lib/imcallbackd": self.one.directory,
+                               "/var/backups": self.backups, "-o imcallbackd -g imcallbackd ": ""}.items():
+            text = text.replace(words, str(instead))
+        done = daemon.run("bash", "-e", "-o", "pipefail", "-c", text, cwd="/", env=os.environ | self.environment)
+        assert done.returncode == status, done
+        return done.stdout
+
+
+@pytest.fixture
+def operator(make_daemon):
+    one = make_daemon().start()
+    for number in range(3):
+        members = [{"Member_Account": f'"\\ 张三 {number} {position}'} for position in range(number)]
+        assert one.post(event(GroupId=f"g{number}", Name="\x01\x02\\.\n,\t\"'", MemberList=members)).status == 200
+    return Operator(one)
+
+
+@pytest.fixture
+def postgresql():
+    """The environment of who talks to a PostgreSQL server of its own."""
+    programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+    with tempfile.TemporaryDirectory(prefix="imcb-pg-") as name:
+        become = []
+        if os.geteuid() == 0:
+            shutil.chown(name, SERVER_USER)
+            become = ["setpriv", f"--reuid={SERVER_USER}", f"--regid={SERVER_USER}", "--clear-groups"]
+        environment = {"PGHOST": name, "PGUSER": "postgres", "PGDATABASE": "postgres", "PGPASSFILE": "/dev/null"}
+        made = daemon.run(*become, programs / "initdb", "-D", f"{name}/data", "-A", "trust", "-U", "postgres", "-N",
+                          "-E", "UTF8", "--locale", "C", cwd="/")
+        assert made.returncode == 0, made
+        with open(f"{name}/log", "wb") as log:
+            server = subprocess.Popen([*become, str(programs / "postgres"), "-D", f"{name}/data", "-k", name, "-c",
+                                       "listen_addresses=", "-c", "fsync=off"], cwd="/", stdout=log, stderr=log)
+        try:
+            daemon.eventually(lambda: daemon.run("psql", "-c", "SELECT", env=os.environ | environment).returncode == 0,
+                              "PostgreSQL answers", 60)
+            yield environment
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def test_into_postgresql(operator, postgresql):
+    operator.environment |= postgresql
+    assert operator.run(block("psql")) == "COPY 3\n"
+    assert operator.run(block("psql")) == "COPY 0\n"
+    assert operator.one.post(event(GroupId="later")).status == 200
+    assert operator.run(block("psql")) == "COPY 1\n"
+    exported = operator.run("imcallbackd export -c /etc/imcallbackd/imcallbackd.conf").split("\n")[:-1]
+    stored = operator.run("psql -Atc 'SELECT event FROM disbanded ORDER BY id'").splitlines()
+    assert list(map(json.loads, stored)) == list(map(json.loads, exported))
+    members = operator.run("psql -Atc \"SELECT jsonb_array_elements_text(event -> 'members') FROM disbanded\"")
+    assert members.splitlines() == ['"\\ 张三 1 0', '"\\ 张三 2 0', '"\\ 张三 2 1', "leckie"]
+
+
+class Search(http.server.BaseHTTPRequestHandler):
+    """What the bulk interface of Elasticsearch and OpenSearch does with index actions."""
+
+    documents = {}
+    errors = False
+
+    def do_POST(self):
+        assert self.path == "/disbanded/_bulk" and self.headers["Content-Type"] == "application/x-ndjson"
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        assert body.endswith(b"\n")
+        lines = [json.loads(line) for line in body.decode().split("\n")[:-1]]
+        for action, document in zip(lines[::2], lines[1::2], strict=True):
+            self.documents[action["index"]["_id"]] = document
+        answer = json.dumps({"took": 1, "errors": self.errors, "items": []}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_into_search(operator):
+    assert operator.one.load(connections=20, total=1_500)[0] == 0
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Search)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    text = block("_bulk").replace("127.0.0.1:9200", f"127.0.0.1:{server.server_port}")
+    try:
+        for _ in range(2):
+            assert operator.run(text) == "true\ntrue\n"
+        exported = operator.run("imcallbackd export -c /etc/imcallbackd/imcallbackd.conf").split("\n")[:-1]
+        assert Search.documents == {each["id"]: each for each in map(json.loads, exported)}
+        Search.errors = True
+        operator.run(text, status=1)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_backup_and_back(operator):
+    one = operator.one
+    operator.run(block("imcallbackd backup"))
+    (copy,) = operator.backups.iterdir()
+    copy.rename(operator.backups / "callbacks.db")
+    assert one.post(event(GroupId="behind")).status == 200
+    for line in block("before").splitlines():
+        if "systemctl stop" in line:
+            one.stop()
+        elif "systemctl start" in line:
+            one.start()
+        else:
+            operator.run(line)
+    assert one.post(event(GroupId="anew")).status == 200
+    assert one.group_ids() == ["g0", "g1", "g2", "anew"]
+    kept = daemon.run("sqlite3", "-readonly", one.directory / "before" / "callbacks.db",
+                      "SELECT group_id FROM destroyed_group WHERE id = 4")
+    assert kept.stdout == "behind\n", kept
