@@ -1,5 +1,6 @@
 # Debian and Ubuntu packages. Sourced by conf/quickstart.sh and tests/run.sh.
 
+# shellcheck disable=SC2034 # used by who sources this
 build_packages="cmake ninja-build gcc libc6-dev pkg-config libmicrohttpd-dev libgnutls28-dev libssl-dev libcjson-dev
     libsqlite3-dev libinih-dev libsystemd-dev"
 

@@ -104,8 +104,11 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
     size_t count = 0;
     int r = 0;
 
-    if (!blocks || !copy)
-        r = error_set(error, ENOMEM, "out of memory");
+    if (!blocks || !copy) {
+        free(copy);
+        free(blocks);
+        return error_set(error, ENOMEM, "out of memory");
+    }
     while (r == 0 && rest) {
         const char *item = strsep(&rest, separators);
 

@@ -5,7 +5,7 @@
 
 #include "imcallbackd/base/utf8.h"
 
-#define ESCAPE_LENGTH 6 // \uXXXX
+#define ESCAPE_LENGTH strlen("\\uXXXX")
 
 static bool is_hex(char c)
 {

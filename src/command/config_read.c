@@ -84,7 +84,7 @@ static char *next_line(char *line, int size, void *context)
         return NULL;
     if (reader->section_begins) {
         reader->section_begins = false;
-        return strcpy(line, "=\n");
+        return memcpy(line, "=\n", sizeof "=\n");
     }
     if (!fgets(line, size, reader->file))
         return NULL;

@@ -58,14 +58,16 @@ static struct peer **find(struct peers *peers, const struct address *caller)
 unsigned int peers_add(struct peers *peers, const struct address *caller)
 {
     struct peer **link = find(peers, caller);
+    struct peer *peer = *link;
 
-    if (!*link) {
-        *link = calloc(1, sizeof **link);
-        if (!*link)
+    if (!peer) {
+        peer = calloc(1, sizeof *peer);
+        if (!peer)
             return 0;
-        (*link)->caller = *caller;
+        peer->caller = *caller;
+        *link = peer;
     }
-    return ++(*link)->connections;
+    return ++peer->connections;
 }
 
 void peers_remove(struct peers *peers, const struct address *caller)

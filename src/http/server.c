@@ -92,7 +92,7 @@ int http_server_create(const struct http_settings *settings, const struct http_l
     server->settings.path = server->path;
     init_locks(server);
     server->peers = peers_create();
-    server->loops = calloc(settings->threads, sizeof *server->loops);
+    server->loops = calloc(settings->threads, sizeof *server->loops); // NOLINT(bugprone-sizeof-expression): of pointers
     if (!server->path || !server->peers || !server->loops || set_limits(server, limits) < 0) {
         http_server_destroy(server);
         return error_set(error, ENOMEM, "out of memory");

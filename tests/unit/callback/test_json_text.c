@@ -205,7 +205,7 @@ static void width_is_not_depth(void **state)
 
 static void values_are_limited(void **state)
 {
-    size_t capacity = 2 * (JSON_TEXT_MAX_VALUES + 2);
+    const size_t capacity = (JSON_TEXT_MAX_VALUES + 2) * strlen(",0");
     char *text = malloc(capacity);
 
     (void)state;

@@ -59,7 +59,7 @@ static bool looks_broken(const struct row *row)
 
     layout_begin(&layout, method, url, row->target_length, version);
     at = version + strlen(version);
-    for (size_t i = 0; i < 2 * MAX_HEADERS && row->headers[i]; i += 2) {
+    for (size_t i = 0; i < sizeof row->headers / sizeof *row->headers && row->headers[i]; i += 2) {
         const char *name = find(at, end, row->headers[i]);
         const char *value = find(name + strlen(name) + 1, end, row->headers[i + 1]);
 

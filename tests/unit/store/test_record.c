@@ -64,7 +64,7 @@ static void the_same_identity_is_repeated_or_a_conflict(void **state)
     rows[1].group.client_ip = "203.0.113.9"; // how it came, not what happened
     rows[1].group.opt_platform = "Web";
     rows[1].group.remote_address = "::1";
-    rows[1].group.received_at_ms += 3600 * 1000;
+    rows[1].group.received_at_ms += 3600000;
     rows[1].group.keep_body = true;
     rows[2].group.type = "ChatRoom", rows[2].difference = "type";
     rows[3].group.owner_account = "", rows[3].difference = "owner_account";
