@@ -177,19 +177,29 @@ def test_file_that_is_no_pem(make_daemon, name, key, content):
     refused(one, f"{line_of(one, key)}: ", f"[tls] {key}")
 
 
-def test_expired_certificate_is_a_warning(make_daemon):
+DAY = 24 * 3600
+
+
+@pytest.mark.parametrize("begin_s, end_s, words", [
+    (-9 * DAY, -DAY, "expired on {end}, so no caller will trust it"),
+    (-DAY, 9 * DAY, "expires on {end}; renew it"),
+    (DAY, 900 * DAY, "not valid yet"),
+])
+def test_certificate_that_is_not_valid_for_long_is_a_warning(make_daemon, begin_s, end_s, words):
     one = make_daemon()
-    make_expired_certificate(one.directory)
+    begin, end = (time.gmtime(time.time() + seconds) for seconds in (begin_s, end_s))
+    make_dated_certificate(one.directory, *(time.strftime("%Y%m%d%H%M%SZ", at) for at in (begin, end)))
+    words = words.format(end=time.strftime("%Y-%m-%d", end))
     done = check(one)
-    assert done.returncode == 0 and "expired on 2020-01-02" in done.stderr, done
+    assert done.returncode == 0 and words in done.stderr, done
     assert f"{one.config}:{line_of(one, 'certificate')}: [tls] certificate: " in done.stderr
     one.start()
-    assert any(line.startswith("<4>") and "expired" in line for line in one.lines)
+    assert any(line.startswith("<4>") and words in line for line in one.lines)
     assert one.post(curl=["--insecure"]).status == 200
 
 
-def make_expired_certificate(directory):
-    """`openssl ca` is the only one that takes dates in the past."""
+def make_dated_certificate(directory, begin, end):
+    """`openssl ca` is the only one that takes dates in the past or in the future."""
     (directory / "index").touch()
     (directory / "ca.conf").write_text(
         f"[ca]\ndefault_ca=a\n[a]\ndatabase={directory}/index\nnew_certs_dir={directory}\nrand_serial=yes\n"
@@ -197,7 +207,7 @@ def make_expired_certificate(directory):
     for command in (
             ["req", "-new", "-key", directory / "key.pem", "-subj", "/CN=localhost", "-out", directory / "request"],
             ["ca", "-batch", "-selfsign", "-notext", "-config", directory / "ca.conf", "-in", directory / "request",
-             "-keyfile", directory / "key.pem", "-startdate", "20200101000000Z", "-enddate", "20200102000000Z",
+             "-keyfile", directory / "key.pem", "-startdate", begin, "-enddate", end,
              "-out", directory / "certificate.pem"]):
         done = daemon.run("openssl", *command)
         assert done.returncode == 0, done.stderr

@@ -1,0 +1,149 @@
+"""What the machine around the commands can do to them: too few files, a full disk, sockets that cannot be used."""
+
+import re
+import socket
+
+import pytest
+
+import daemon
+from daemon import APP, BINARY
+
+
+def serve(one, shell, **options):
+    """Runs serve to its end behind a line of bash, which ends with the daemon's command line as "$@"."""
+    return daemon.run("bash", "-c", shell, "bash", BINARY, "serve", "-c", one.config, **options)
+
+
+# Limits of open files
+
+def open_files(one):
+    """The soft and the hard limit of the daemon's process."""
+    with open(f"/proc/{one.process.pid}/limits") as limits:
+        return re.search(r"Max open files +(\d+) +(\d+)", limits.read()).groups()
+
+
+def test_the_soft_limit_of_open_files_is_raised(make_daemon):
+    one = make_daemon({"limits": {"connections": 100}})
+    one.start(["bash", "-c", 'ulimit -S -n 64; ulimit -H -n 400; exec "$@"', "bash"])
+    assert open_files(one) == ("400", "400")
+    assert "open files" not in one.log and " may be open" not in one.log
+
+
+@pytest.mark.parametrize("connections, warns", [(100, False), (390, True), (400, True), (4096, True)])
+def test_more_connections_than_open_files_is_a_warning(make_daemon, connections, warns):
+    one = make_daemon({"limits": {"connections": connections, "connections_per_address": 100}})
+    one.start(["bash", "-c", 'ulimit -n 400; exec "$@"', "bash"])
+    warnings = [line for line in one.lines if "is more than the 400 files that may be open" in line]
+    assert len(warnings) == warns and all(line.startswith("<4>") for line in warnings), one.log
+    assert one.post().status == 200
+    one.reload()
+    daemon.eventually(lambda: one.log.count("is more than the 400 files") == 2 * warns, "the warning of the reload")
+
+
+# Sockets that are passed
+
+def test_passed_sockets_whose_number_is_none(make_daemon):
+    done = serve(make_daemon(), 'LISTEN_FDS=many LISTEN_PID=$$ exec "$@"')
+    assert done.returncode == 1 and "the sockets that systemd passed cannot be used: Invalid argument" in done.stderr
+
+
+def test_passed_sockets_that_are_not_there(make_daemon):
+    done = serve(make_daemon(), 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&-')
+    assert done.returncode == 1 and "the sockets that systemd passed cannot be used: Bad file desc" in done.stderr
+
+
+def test_passed_file_that_is_no_socket(make_daemon):
+    done = serve(make_daemon(), 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</dev/null')
+    assert done.returncode == 1 and done.stderr.count("<3>") == 1, done.stderr
+
+
+@pytest.mark.parametrize("count, fits", [(16, True), (17, False)])
+def test_passed_sockets_are_limited(make_daemon, count, fits):
+    one = make_daemon()
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        # Two steps, since a descriptor that is to be passed may stand where another one is to go.
+        moves = [f"{50 + i}<&{listener.fileno()}" for i, listener in enumerate(listeners)]
+        moves += [f"{3 + i}<&{50 + i}" for i in range(count)]
+        shell = f'exec {" ".join(moves)}; LISTEN_FDS={count} LISTEN_PID=$$ exec "$@"'
+        passed = [listener.fileno() for listener in listeners]
+        if fits:
+            one.start(["bash", "-c", shell, "bash"], pass_fds=passed)
+            for listener in listeners:
+                assert f"listening on https://127.0.0.1:{listener.getsockname()[1]}/" in one.log
+        else:
+            done = serve(one, shell, pass_fds=passed)
+            assert done.returncode == 1 and f"systemd passed {count} sockets; {count - 1} are the most" in done.stderr
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+# The configuration
+
+def test_a_default_that_does_not_work_is_named_without_a_line(make_daemon):
+    one = make_daemon({"listen": {"address": "127.0.0.2"}})
+    one.write_text(re.sub(r"(?m)^port = .*\n", "", one.config.read_text()))
+    with socket.create_server(("127.0.0.2", 8443)):
+        done = daemon.run(BINARY, "serve", "-c", one.config)
+    assert done.returncode == 1 and f"<3>{one.config}: [listen] port: " in done.stderr, done
+
+
+@pytest.mark.parametrize("command", ["check", "sign", "serve"])
+def test_a_directory_in_place_of_the_configuration(tmp_path, command):
+    done = daemon.run(BINARY, command, "-c", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{tmp_path}: cannot be read: Is a directory" in done.stderr
+
+
+@pytest.mark.parametrize("count, fits", [(1000, True), (1001, False)])
+def test_apps_are_limited(make_daemon, count, fits):
+    one = make_daemon(apps={1400000001 + i: [] for i in range(count)})
+    done = daemon.run(BINARY, "check", "-c", one.config)
+    if fits:
+        assert done.returncode == 0 and done.stdout.count("[app ") == count
+    else:
+        assert done.returncode == 1 and done.stderr.endswith("too many apps\n"), done.stderr
+
+
+# sign, certificate, the command line
+
+@pytest.mark.parametrize("app", ["nonsense", "-1", f"{APP} ", f"0x{APP:x}", "99999999999999999999", ""])
+def test_sign_for_what_is_no_app(make_daemon, app):
+    done = daemon.run(BINARY, "sign", "-c", make_daemon().config, "--app", app)
+    assert done.returncode in (1, 2) and done.stdout == "" and done.stderr.count("\n") == 1, done
+
+
+def test_certificate_where_no_directory_can_be(tmp_path):
+    for out, why in ((tmp_path / "not" / "there", "No such file"), ("/dev/null/x", "Not a directory")):
+        done = daemon.run(BINARY, "certificate", "--host", "localhost", "--out", out)
+        assert (done.returncode, done.stdout) == (1, "") and f"cannot make {out}: {why}" in done.stderr, done
+
+
+def test_certificate_on_a_full_disk(tmp_path):
+    done = daemon.run("bash", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "bash", BINARY, "certificate", "--host",
+                      "localhost", "--out", tmp_path)
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert f"cannot write certificate.pem and key.pem in {tmp_path}" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_certificate_for_a_name_that_is_too_long_for_its_subject(tmp_path):
+    host = "a" * 63 + ".example.org"
+    assert daemon.run(BINARY, "certificate", "--host", host, "--out", tmp_path).returncode == 0
+    shown = daemon.run("openssl", "x509", "-in", tmp_path / "certificate.pem", "-noout", "-checkhost", host).stdout
+    assert "does match" in shown
+
+
+@pytest.mark.parametrize("arguments", [["certificate", "--nonsense"], ["check", "-c", "-c", "x"], ["sign", "--app"]])
+def test_wrong_options(arguments):
+    done = daemon.run(BINARY, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"imcallbackd[^\n]*--help\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["check"], ["sign", "-c", "x"]])
+def test_help_in_short(arguments):
+    done = daemon.run(BINARY, *arguments, "-h")
+    assert (done.returncode, done.stderr) == (0, "") and "Usage:" in done.stdout
+    assert done.stdout == daemon.run(BINARY, *arguments, "--help").stdout
