@@ -57,6 +57,20 @@ def test_passed_file_that_is_no_socket(make_daemon):
     assert done.returncode == 1 and done.stderr.count("<3>") == 1, done.stderr
 
 
+@pytest.mark.parametrize("family, kind, listens", [
+    (socket.AF_INET, socket.SOCK_DGRAM, False), (socket.AF_INET, socket.SOCK_STREAM, False),
+    (socket.AF_INET6, socket.SOCK_STREAM, False), (socket.AF_UNIX, socket.SOCK_STREAM, True),
+])
+def test_passed_socket_on_which_nobody_can_call(make_daemon, tmp_path, family, kind, listens):
+    with socket.socket(family, kind) as passed:
+        if listens:
+            passed.bind(str(tmp_path / "socket"))
+            passed.listen()
+        done = serve(make_daemon(), f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{passed.fileno()}',
+                     pass_fds=[passed.fileno()])
+    assert done.returncode == 1 and done.stderr.count("<3>") == 1, done.stderr
+
+
 @pytest.mark.parametrize("count, fits", [(16, True), (17, False)])
 def test_passed_sockets_are_limited(make_daemon, count, fits):
     one = make_daemon()
@@ -80,6 +94,20 @@ def test_passed_sockets_are_limited(make_daemon, count, fits):
 
 
 # The configuration
+
+def test_an_address_that_is_not_here_is_named(make_daemon):
+    one = make_daemon({"listen": {"address": "192.0.2.1"}})
+    done = daemon.run(BINARY, "serve", "-c", one.config)
+    assert done.returncode == 1 and f"<3>{one.config}:2: [listen] address: " in done.stderr, done
+
+
+def test_a_second_daemon_on_the_same_database_is_refused(make_daemon):
+    one = make_daemon().start()
+    other = make_daemon({"store": {"database": one.database}})
+    done = daemon.run(BINARY, "serve", "-c", other.config)
+    assert done.returncode == 1 and "another imcallbackd records into it" in done.stderr, done
+    assert one.post().status == 200 and len(one.groups()) == 1
+
 
 def test_a_default_that_does_not_work_is_named_without_a_line(make_daemon):
     one = make_daemon({"listen": {"address": "127.0.0.2"}})
