@@ -1,4 +1,4 @@
-"""What the machine around the commands can do to them: too few files, a full disk, sockets that cannot be used."""
+"""What the machine around the commands can do to them: too few files, a full disk, sockets that cannot be used; and limits of the configuration."""
 
 import re
 import socket
@@ -84,7 +84,8 @@ def test_passed_sockets_are_limited(make_daemon, count, fits):
         if fits:
             one.start(["bash", "-c", shell, "bash"], pass_fds=passed)
             for listener in listeners:
-                assert f"listening on https://127.0.0.1:{listener.getsockname()[1]}/" in one.log
+                line = f"listening on https://127.0.0.1:{listener.getsockname()[1]}/"
+                daemon.eventually(lambda line=line: line in one.log, line)
         else:
             done = serve(one, shell, pass_fds=passed)
             assert done.returncode == 1 and f"systemd passed {count} sockets; {count - 1} are the most" in done.stderr
@@ -132,6 +133,38 @@ def test_apps_are_limited(make_daemon, count, fits):
         assert done.returncode == 0 and done.stdout.count("[app ") == count
     else:
         assert done.returncode == 1 and done.stderr.endswith("too many apps\n"), done.stderr
+
+
+BLOCKS = [f"192.0.2.{i}/32" for i in range(100)]
+
+
+def test_a_list_goes_on_with_a_further_line(make_daemon):
+    one = make_daemon({"callback": {"allow_from": ", ".join(BLOCKS[:3])}})
+    text = one.config.read_text()
+    line = text.count("\n")
+    lines = [" ".join(BLOCKS[i:i + 4]) for i in range(3, len(BLOCKS), 4)]
+    one.write_text(text + "".join(f"allow_from: {blocks}\n" for blocks in lines))
+    done = daemon.run(BINARY, "check", "-c", one.config)
+    (shown,) = re.findall(r"(?m)^ *allow_from = (.*)$", done.stdout)
+    assert done.returncode == 0 and re.split("[, ]+", shown) == BLOCKS, done
+    one.write_text(text + f"allow_from = {BLOCKS[3]}\nallow_from = 192.0.2.300\n")
+    done = daemon.run(BINARY, "check", "-c", one.config)
+    assert done.returncode == 1 and f"{one.config}:{line + 2}: [callback] allow_from: '192.0.2.300'" in done.stderr, done
+
+
+def test_a_list_of_nothing_is_refused(make_daemon):
+    one = make_daemon({"callback": {"allow_from": ", ,"}})
+    done = daemon.run(BINARY, "check", "-c", one.config)
+    assert done.returncode == 1 and "[callback] allow_from: ', ,' holds no address" in done.stderr, done
+
+
+@pytest.mark.parametrize("length, fits", [(197, True), (198, True), (199, False), (250, False)])
+def test_lines_are_limited(make_daemon, length, fits):
+    one = make_daemon()
+    one.write_text(f"[listen]\n{'address = 127.0.0.1 ;'.ljust(length, 'x')}\n" +
+                   re.sub(r"(?m)^\[listen\]\naddress = .*\n", "", one.config.read_text()))
+    done = daemon.run(BINARY, "check", "-c", one.config)
+    assert (done.returncode, f"{one.config}:2: the line is too long" in done.stderr) == ((0, False) if fits else (1, True))
 
 
 # sign, certificate, the command line
