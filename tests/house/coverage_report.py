@@ -1,0 +1,102 @@
+"""Judges what gcovr counted: branches by room against what a room owes, and each spot that is left with its reason."""
+
+import collections
+import re
+
+# An assert that fails is a fault that no test is to bring about: such lines do not count.
+ASSERT = r"\s*assert\("
+
+OWED = {"base": 95, "callback": 95, "store": 85, "http": 85, "command": 85}  # percent of the branches; pure rooms 95
+
+# Why a spot is not covered: which file, what stands in it (patterns), the reason. The first that fits counts. A spot is
+# a run of lines that were not run, or not with every outcome; one without a reason is a report.
+REASONS = [
+    (".", r"switch \(", "an enum has no other value"),
+    (".", r"cJSON_ArrayForEach", "the macro asks for a list that is NULL, which is asked before"),
+    (".", r"(?i)ENOMEM|out of memory|MEMORY_ERROR|SQLITE_NOMEM|SHMSIZE|(c|m|re)alloc\(|strn?dup|asprintf|arena_take|"
+          r"buffer_(print|append|reserve)|append_escaped|format_line|answer_print|answer_create|parse_arena|"
+          r"if \(length < 0|return NULL;|!(ret_)?(call|block|peer|answer|exchange|receiver|response)\b|made\b",
+     "memory runs out"),
+    (".", r"answer \? answer|if \(call\)|if \(settings\)|!apps|loop->(daemon|arriving)|fail_recorder|= (copy|key|bio) \?",
+     "memory runs out"),
+    (".", r"if \(!\w+\) return;", "destroy(NULL) does nothing, by the rule of the house; nobody needs it now"),
+    (".", r"r == 0|r < 0|code == SQLITE_OK|code != SQLITE_OK \|\|", "something failed before, of which memory is left"),
+    (".", r"pthread_create|thread cannot be started|cannot start", "the system has no thread left"),
+    (".", r"EINTR", "a signal comes at this very moment; all are blocked but in one thread"),
+    (".", r"strftime|gmtime_r|clock_gettime", "a time that no calendar has"),
+    (".", r"eventfd|event_fd|stop_fd|epoll_fd", "an eventfd or epoll fails, which takes the system to run out"),
+    (".", r"compare_exchange", "two threads log within the same nanoseconds"),
+    ("callback/signature|command/sign", r"hashed|EIO|SHA-256|signature_compute", "libcrypto cannot hash"),
+    ("callback/json_text", r"while \(\*at < length\)|SIZE_MAX",
+     "the scan has seen that the string ends, and how long a body may be is limited far below"),
+    ("base/error", r"error->text", "vsnprintf fails, or an error is wrapped that fills its text"),
+    ("callback/body", r"\*\*ret_text|report->fault", "what a field can hold is narrowed before"),
+    ("command/certificate", r"X509|EVP_|RAND_|BIO|add_extension|set_serial|strlen\(first_host\)",
+     "libcrypto fails on names that were checked"),
+    ("command/certificate", r"written|EEXIST|close\(fd\)",
+     "the disk is full: a test sees it, but then there is no room for its counters either"),
+    ("command/config", r"return \"a text\"|CONFIG_ADDRESS_BLOCKS|break;", "a type whose errors have words of their own"),
+    ("command/config", r"option->section|fixed", "both are always true here; the table has one end"),
+    ("command/config_read", r"reader->result|key == |isspace|blame", "inih goes on to its next line after a failure"),
+    ("command/receiver", r"left_out|more times", "ten seconds pass between two lines of a kind; log_limit is tested"),
+    ("command/serve", r"rlimit", "limits of files that the system does not let it read or set"),
+    ("command/serve", r"cores|EAGAIN|settings_warn", "the number of processors is unknown; a day passes"),
+    ("http/acceptor", r"address_from_socket|remote_address", "a socket is of IPv4 or IPv6, which is seen at the start"),
+    ("http/(connection|loop)", r"3600000|INT_MAX", "a wait of more than an hour is cut, since poll counts in an int"),
+    ("http/loop", r"connection->fd != fd", "two connections come to a loop at the same moment"),
+    ("http/(loop|tls)", r"^return -1;$|struct pollfd", "the library wants a function that it then does not call"),
+    ("http/server", r"on_panic", "libmicrohttpd gives up"),
+    ("http/key", r"EVP_|PSS|set_padding|DIG_SHA512|SIGN_FAILED|made|UNKNOWN|flags|no_password|context|BIO|handle|-1",
+     "keys and algorithms that no certificate in use has, and libcrypto failing on what it took at start"),
+    ("http/(identity|tls|loop|key)", r"gnutls|GNUTLS|tls_session|http_identity_apply|credentials|pull_timeout|poll\(",
+     "GnuTLS fails at what it did at start, or does not ask"),
+    ("http/(answer|server|loop|request)", r"MHD|libmicrohttpd|mhd_ms|destroy|http_library_is_old",
+     "libmicrohttpd runs out of memory, or is the other one of its two versions"),
+    ("store", r"sqlite|SQLITE|bind|database_error|journal|SQLite",
+     "SQLite fails where only memory or the disk lets it; every such result goes the same way"),
+]
+
+
+def spots(lines, source):
+    """Runs of lines with something left, as [(first line number, text)]."""
+    found, last = [], None
+    for line in lines:
+        number = line["line_number"]
+        if line.get("gcovr/noncode"):
+            continue
+        if line["count"] == 0 or any(branch["count"] == 0 for branch in line["branches"]):
+            text = source[number - 1].strip()
+            if line["count"] == 0 and last == number - 1 and found:
+                found[-1] = (found[-1][0], f"{found[-1][1]} {text}")
+            else:
+                found.append((number, text))
+            last = number
+    return found
+
+
+def reason_of(file, text):
+    for place, pattern, reason in REASONS:
+        if re.search(place, file) and re.search(pattern, text):
+            return reason
+    return None
+
+
+def judge(report, top, log):
+    """Writes rooms and spots into the log; returns how many rooms owe something and how many spots have no reason."""
+    branches, taken, missing = collections.Counter(), collections.Counter(), 0
+    for file in report["files"]:
+        room = file["file"].split("/")[1]
+        for line in file["lines"]:
+            if not line.get("gcovr/noncode"):
+                branches[room] += len(line["branches"])
+                taken[room] += sum(branch["count"] > 0 for branch in line["branches"])
+        for number, text in spots(file["lines"], (top / file["file"]).read_text().split("\n")):
+            reason = reason_of(file["file"], text)
+            missing += reason is None
+            log.write(f"{file['file']}:{number}: {reason or 'WITHOUT A REASON'}: {text[:100]}\n")
+    log.write("\nroom      branches  taken  percent  owed\n")
+    for room, owed in OWED.items():
+        percent = 100 * taken[room] / max(branches[room], 1)
+        missing += percent < owed
+        log.write(f"{room:9} {branches[room]:8} {taken[room]:6} {percent:8.1f} {owed:5}\n")
+    return missing
