@@ -22,6 +22,7 @@
 // Of the 10 s in which SIGTERM ends the daemon; the rest is for a batch that waits for a lock, and the last checkpoint.
 #define DRAIN_TIMEOUT_MS 3500
 #define MAX_LISTEN_FDS   16
+#define DAY_MS           ((int64_t)24 * 3600 * 1000)
 
 struct service {
     const char *config_path;
@@ -29,11 +30,12 @@ struct service {
     int listen_fds[MAX_LISTEN_FDS];
     size_t listen_fd_count;
     bool listening_is_ours; // systemd has passed none of them
-    int admin_fd; // of the admin listener; -1: there is none
+    int admin_fd;           // of the admin listener; -1: there is none
     struct receiver *receiver;
     struct store *store;
     struct http_server *server;
     struct monitor *monitor;
+    int64_t watchdog_ms; // of the service manager; 0: there is none
     atomic_bool store_broken;
 };
 
@@ -285,21 +287,40 @@ static void reload(struct service *service)
     (void)sd_notify(0, "READY=1");
 }
 
-// Once a day it is time to look at the certificate again.
+// The service manager's watchdog is fed while events get on disk, however slowly. A writer that hangs in the disk
+// starves it, and what follows is a restart with a core that shows where.
+static void feed_watchdog(const struct service *service)
+{
+    int64_t busy_since_ms = store_busy_since_ms(service->store);
+    int64_t busy_ms = busy_since_ms > 0 ? clock_monotonic_ms() - busy_since_ms : 0;
+
+    if (busy_ms <= service->watchdog_ms)
+        (void)sd_notify(0, "WATCHDOG=1");
+    else
+        log_crit("the disk has not come back for %" PRId64 " s; the watchdog is not fed", busy_ms / 1000);
+}
+
+// Twice in the watchdog's time it is fed, and once a day it is time to look at the certificate again.
 static void wait_for_stop(struct service *service, const sigset_t *signals)
 {
-    static const struct timespec day = {.tv_sec = 24L * 3600};
+    int64_t pause_ms = service->watchdog_ms > 0 ? service->watchdog_ms / 2 : DAY_MS;
+    int64_t warn_at_ms = clock_monotonic_ms() + DAY_MS;
 
     for (;;) {
-        int number = sigtimedwait(signals, NULL, &day);
+        const struct timespec pause = {.tv_sec = pause_ms / 1000, .tv_nsec = pause_ms % 1000 * 1000000};
+        int number = sigtimedwait(signals, NULL, &pause);
 
         if (number == SIGHUP) {
             reload(service);
         } else if (number > 0) {
             log_info("stopping after %s", strsignal(number));
             return;
-        } else if (errno == EAGAIN) {
+        }
+        if (service->watchdog_ms > 0)
+            feed_watchdog(service);
+        if (clock_monotonic_ms() >= warn_at_ms) {
             settings_warn(service->settings, clock_realtime_ms(), warn);
+            warn_at_ms += DAY_MS;
         }
     }
 }
@@ -323,8 +344,11 @@ static void log_listening(const struct service *service)
 static void run(struct service *service, const sigset_t *signals)
 {
     unsigned int cut_off;
+    uint64_t watchdog_us;
 
     log_listening(service);
+    if (sd_watchdog_enabled(0, &watchdog_us) > 0)
+        service->watchdog_ms = (int64_t)(watchdog_us / 1000);
     (void)sd_notify(0, "READY=1");
     wait_for_stop(service, signals);
     (void)sd_notify(0, "STOPPING=1");

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "imcallbackd/base/clock.h"
+
 static void chain_clear(struct commit_chain *chain)
 {
     chain->first = NULL;
@@ -119,16 +121,34 @@ static bool queue_is_empty(struct commit_queue *queue)
     return empty;
 }
 
+static void queue_step(struct commit_queue *queue)
+{
+    atomic_store_explicit(&queue->busy_since_ms, clock_monotonic_ms(), memory_order_relaxed);
+}
+
+static void queue_rest(struct commit_queue *queue)
+{
+    atomic_store_explicit(&queue->busy_since_ms, 0, memory_order_relaxed);
+}
+
+int64_t commit_queue_busy_since_ms(const struct commit_queue *queue)
+{
+    return atomic_load_explicit(&queue->busy_since_ms, memory_order_relaxed);
+}
+
 // One batch off the front of the chain. False: some of it is held.
 static bool queue_write(struct commit_queue *queue, struct commit_chain *taken)
 {
     const struct commit_queue_functions *functions = &queue->functions;
     struct commit *batch = chain_cut_batch(taken), *next = taken->first, *finished;
 
+    queue_step(queue);
     functions->write(functions->context, batch);
     finished = chain_take_back(taken, batch);
+    queue_step(queue);
     if (finished)
         functions->done(functions->context, finished);
+    queue_rest(queue);
     return taken->first == next;
 }
 
@@ -142,7 +162,9 @@ static void *writer_main(void *argument)
     while (queue_take(queue, &taken, wait_ms)) {
         if (taken.first && !queue_write(queue, &taken))
             queue_pause(queue);
+        queue_step(queue);
         wait_ms = queue->functions.between(queue->functions.context, !taken.first && queue_is_empty(queue));
+        queue_rest(queue);
     }
     return NULL;
 }

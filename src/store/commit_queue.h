@@ -20,6 +20,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -54,6 +55,7 @@ struct commit_chain {
 struct commit_queue {
     struct commit_queue_functions functions;
     pthread_t writer;
+    atomic_int_fast64_t busy_since_ms;
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t wake;
     struct commit_chain waiting;
@@ -70,6 +72,10 @@ void commit_queue_push(struct commit_queue *queue, struct commit *commit);
 
 // Has between() called soon. Any thread.
 void commit_queue_wake(struct commit_queue *queue);
+
+// When the writer began the step that it is at, write(), done() or between(), by the monotonic clock; 0 while it sleeps
+// or pauses. Any thread may call.
+int64_t commit_queue_busy_since_ms(const struct commit_queue *queue);
 
 // Returns when all that was pushed was given to done() and the thread has ended.
 void commit_queue_stop(struct commit_queue *queue);

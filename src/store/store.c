@@ -351,6 +351,11 @@ fail:
     return r;
 }
 
+int64_t store_busy_since_ms(const struct store *store)
+{
+    return commit_queue_busy_since_ms(&store->queue);
+}
+
 void store_hurry(struct store *store)
 {
     store->hurry = true;
