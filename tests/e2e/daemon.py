@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import urllib.parse
 
 BINARY = os.environ["IMCALLBACKD"]
 LOAD = os.environ["IMCALLBACKD_LOAD"]
+WRAPPER = shlex.split(os.environ.get("IMCALLBACKD_WRAPPER", ""))  # a command line to put in front of every daemon
 SAMPLES = pathlib.Path(__file__).resolve().parent.parent / "samples"
 
 APP = 1400000001
@@ -213,7 +215,7 @@ class Daemon:
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(self.directory / "notify"))
         self.process = subprocess.Popen(
-            [*wrapper, BINARY, "serve", "-c", str(self.config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            [*wrapper, *WRAPPER, BINARY, "serve", "-c", str(self.config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env=os.environ | {"NOTIFY_SOCKET": str(self.directory / "notify")} | (environment or {}), **options)
         self.reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
         self.reader.start()

@@ -55,19 +55,6 @@ def test_it_fits_the_sample_configuration():
     assert f"#database = /var/lib/{directory}/callbacks.db\n" in SAMPLE.read_text()
 
 
-def system_calls(names):
-    """The system calls behind names and @groups."""
-    found = set()
-    for word in names:
-        if not word.startswith("@"):
-            found.add(word)
-            continue
-        shown = daemon.run("systemd-analyze", "syscall-filter", word)
-        assert shown.returncode == 0, shown.stderr
-        found |= system_calls(re.findall(r"(?m)^    ([^#\s]\S*)$", shown.stdout))
-    return found
-
-
 def test_the_daemon_lives_with_its_sandbox():
     """From start to stop it makes no system call that the unit forbids."""
     allowed = system_calls(["@default"])

@@ -1,0 +1,46 @@
+"""Restarts under load, with the socket held by the service manager: nobody is refused and nobody is left alone."""
+
+import os
+import socket
+import threading
+
+import pytest
+
+import daemon
+
+RESTARTS = int(os.environ.get("RESTARTS", "5"))  # such as RESTARTS=20 ctest -R e2e-restart
+
+
+@pytest.mark.parametrize("connections", [1, 16])
+def test_restarts_refuse_nobody(make_daemon, connections):
+    """Each event comes over a new connection and is sent once."""
+    one = make_daemon()
+    reports, over = [], threading.Event()
+
+    def send_until_over():
+        while not over.is_set():
+            # A handshake that waits for the next daemon takes as long as its start on a busy machine.
+            reports.append(one.load(connections=connections, total=100, new_connection=True, timeout=60)[1])
+
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        number = listener.fileno()
+        # bash, since sh need not take a descriptor of two digits
+        passing = ["bash", "-c", f'LISTEN_FDS=1 LISTEN_FDNAMES=callback LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"]
+        one.start(passing, pass_fds=[number])
+        sender = threading.Thread(target=send_until_over)
+        sender.start()
+        try:
+            for _ in range(RESTARTS):
+                recorded = one.value("SELECT count(*) FROM destroyed_group")
+                daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > recorded + 20, "events")
+                one.stop()
+                one.start(passing, pass_fds=[number])
+        finally:
+            over.set()
+            sender.join()
+    total = sum(report["requests"] for report in reports)
+    print(f"{RESTARTS} restarts, {total} connections")
+    for report in reports:
+        assert report["failed_connections"] == report["unanswered"] == 0, report
+        assert report["by_status"] == {"200": 100}, report
+    assert one.value("SELECT count(*) FROM destroyed_group") == total

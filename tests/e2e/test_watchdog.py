@@ -1,0 +1,67 @@
+"""The service manager's watchdog is fed while events get on disk, however slowly, and not while the disk hangs."""
+
+import threading
+
+import daemon
+from daemon import event
+
+WATCHDOG = {"WATCHDOG_USEC": "1000000"}
+HANGS = "the watchdog is not fed"
+
+
+def received(one):
+    """What has come for the service manager since somebody looked."""
+    messages = []
+    one.notify.settimeout(0)
+    try:
+        while True:
+            messages.append(one.notify.recv(4096).decode())
+    except BlockingIOError:
+        return messages
+
+
+def test_an_idle_daemon_feeds_it(make_daemon):
+    one = make_daemon().start(environment=WATCHDOG)
+    for _ in range(3):
+        one.wait_notified("WATCHDOG=1")
+
+
+def test_without_a_watchdog_nothing_is_said(make_daemon):
+    one = make_daemon().start()
+    assert one.post().status == 200
+    one.reload()
+    assert received(one) == []
+
+
+def test_waiting_for_a_lock_is_progress(make_daemon):
+    one = make_daemon({"limits": {"store_wait": "60s"}}).start(environment=WATCHDOG)
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(one.post()))
+    with one.locked():
+        waiting.start()
+        daemon.eventually(lambda: "cannot be recorded" in one.log, "the shortage")
+        received(one)
+        for _ in range(4):
+            one.wait_notified("WATCHDOG=1")
+        assert answers == []
+    waiting.join()
+    assert answers[0].status == 200 and HANGS not in one.log
+
+
+def test_a_disk_that_hangs_starves_it(make_daemon):
+    one = make_daemon()
+    # One sync, which comes after the start, takes long.
+    one.start(["strace", "-D", "-f", "-q", "-o", one.directory / "trace", "-e", "trace=fdatasync", "-e",
+               "inject=fdatasync:delay_enter=12000000:when=20"], WATCHDOG | {"ASAN_OPTIONS": "detect_leaks=0"})
+    one.wait_notified("WATCHDOG=1")
+    answers = []
+    sending = threading.Thread(target=lambda: answers.extend(one.post(event(GroupId=f"@TGS#{i}")) for i in range(20)))
+    sending.start()
+    daemon.eventually(lambda: HANGS in one.log, "the line that says so")
+    told = one.log.count(HANGS)
+    received(one)
+    daemon.eventually(lambda: one.log.count(HANGS) >= told + 3, "more looks at the writer")
+    assert received(one) == []
+    sending.join()
+    assert [answer.status for answer in answers] == [200] * 20
+    one.wait_notified("WATCHDOG=1")

@@ -1,0 +1,35 @@
+"""What a systemd unit says, and the system calls behind its filter."""
+
+import pathlib
+import re
+import subprocess
+
+UNITS = pathlib.Path(__file__).resolve().parents[2] / "systemd"
+
+
+def values(key, unit="imcallbackd.service"):
+    """What the unit says of a key, line by line."""
+    return re.findall(rf"(?m)^{key}=(.*)$", (UNITS / unit).read_text())
+
+
+def system_calls(names):
+    """The system calls behind names and @groups."""
+    found = set()
+    for word in names:
+        if not word.startswith("@"):
+            found.add(word)
+            continue
+        shown = subprocess.run(["systemd-analyze", "syscall-filter", word], capture_output=True, text=True, check=True)
+        found |= system_calls(re.findall(r"(?m)^    ([^#\s]\S*)$", shown.stdout))
+    return found
+
+
+def allowed_system_calls():
+    default = system_calls(["@default"])
+    allowed = set(default)
+    for value in values("SystemCallFilter"):
+        if value.startswith("~"):
+            allowed -= system_calls(value[1:].split()) - default
+        else:
+            allowed |= system_calls(value.split())
+    return allowed
