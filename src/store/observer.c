@@ -108,14 +108,13 @@ static bool may_pass(int code)
 
 static int try_begin(struct observer *observer, struct error *error)
 {
-    bool empty;
-    int r;
+    int version, r;
 
     if (sqlite3_exec(observer->connection, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
         return database_error(observer->connection, error);
     // The first look is what fixes the state that is seen.
-    r = schema_inspect(observer->connection, &empty, error);
-    if (r == 0 && empty)
+    r = schema_inspect(observer->connection, &version, error);
+    if (r == 0 && version == 0)
         r = error_set(error, ENODATA, "it is empty; the daemon fills it at its first start");
     return r;
 }
