@@ -28,7 +28,8 @@ static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA cache_size = -16384;"
                                     "PRAGMA journal_size_limit = 33554432;"
                                     "PRAGMA mmap_size = 0;"
-                                    "PRAGMA temp_store = MEMORY;";
+                                    "PRAGMA temp_store = MEMORY;"
+                                    "PRAGMA schema_version;"; // a first look, at which the log is made
 
 // A limit of the disk that may go away again.
 static bool is_shortage(int cause)
