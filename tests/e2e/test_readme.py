@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import textwrap
 import threading
 
 import pytest
@@ -22,7 +23,7 @@ RESTART_DEADLINE = 20  # without
 
 
 def blocks(language):
-    return re.findall(rf"(?m)^```{language}\n((?:.*\n)*?)```$", README)
+    return [textwrap.dedent(text) for text in re.findall(rf"(?m)^ *```{language}\n((?:.*\n)*?) *```$", README)]
 
 
 def block(words):
@@ -99,8 +100,8 @@ def quickstart(clone):
 
 
 def test_every_block_is_run_here():
-    tested = ("quickstart", "run.sh", "useradd", "privkey.pem", "systemctl enable", "signed=", "usermod", ".backup",
-              *DATA_BLOCKS)
+    tested = ("quickstart", "run.sh", "cpack", "privkey.pem", "/dev/stdin", "systemctl enable", "signed=", "usermod",
+              ".backup", *DATA_BLOCKS)
     assert {block(words) for words in tested} == set(blocks("sh"))
     assert block("run.sh") == "sh tests/run.sh\n"  # this very run, but for those who call ctest by hand
 
@@ -142,11 +143,12 @@ class Service:
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="imcb-root-"))
         self.told = self.root / "told"
         programs = self.root / "stand-ins"
-        for directory in ("stand-ins", "etc/systemd/system", "var/lib"):
+        for directory in ("stand-ins", "var/lib/imcallbackd"):
             (self.root / directory).mkdir(parents=True)
         recorded = f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.told}\n'
-        for name, text in {"sudo": '#!/bin/sh\nexec "$@"\n', "useradd": recorded, "usermod": recorded,
-                           "systemctl": recorded}.items():
+        unpack = f'{recorded}dpkg-deb -x "$2" {self.root}\n'
+        for name, text in {"sudo": '#!/bin/sh\n[ "$1" != -u ] || shift 2\nexec "$@"\n', "apt-get": unpack,
+                           "usermod": recorded, "systemctl": recorded}.items():
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
         self.environment = {"PATH": f"{programs}:{self.root}/usr/bin:{os.environ['PATH']}", "USER": "operator",
@@ -156,9 +158,8 @@ class Service:
     def below_root(self, text):
         for path in ("/etc/", "/var/lib/"):
             text = text.replace(path, f"{self.root}{path}")
-        for words, instead in {"/usr/bin/": f"{self.root}/usr/bin/", "--prefix /usr": f"--prefix {self.root}/usr",
-                               "-o imcallbackd -g imcallbackd ": "",
-                               "im.example.org:8443": f"localhost:{self.port}"}.items():
+        for words, instead in {"/usr/bin/": f"{self.root}/usr/bin/", "-g imcallbackd ": "",
+                               "im.example.org": f"localhost:{self.port}"}.items():
             text = text.replace(words, instead)
         return text
 
@@ -182,10 +183,9 @@ class Service:
 
     def start(self):
         """As systemd does by what the unit says."""
-        unit = (self.root / "etc/systemd/system/imcallbackd.service").read_text()
+        unit = (self.root / "usr/lib/systemd/system/imcallbackd.service").read_text()
         (command,) = re.findall("(?m)^ExecStart=(.*)$", unit)
-        credentials = {"CREDENTIALS_DIRECTORY": str(self.root / "etc/imcallbackd")}
-        running = Foreground(self.below_root(command), "/", RESTART_DEADLINE, credentials)
+        running = Foreground(self.below_root(command), "/", RESTART_DEADLINE)
         self.port = running.port
         return running
 
@@ -197,12 +197,12 @@ def test_service(clone, quickstart):
     service = Service(clone)
     daemon.make_certificate(clone, "-newkey", "rsa:2048", name="fullchain.pem", key="privkey.pem")
     try:
-        service.run("useradd")
-        service.run("privkey.pem", "the-token-of-the-console\n")
+        service.run("cpack")
+        service.run("privkey.pem")
+        service.run("/dev/stdin", "the-token-of-the-console\n")
         assert (service.root / "etc/imcallbackd/token").read_text() == "the-token-of-the-console\n"
         assert [service.mode("etc/imcallbackd/" + name) for name in ("certificate.pem", "key.pem", "token")] == [
-            "0o644", "0o600", "0o600"]
-        assert service.mode("var/lib/imcallbackd") == "0o750"
+            "0o644", "0o640", "0o640"]
         service.edit_configuration()
         assert "[app 1400000001]" in service.run("systemctl enable")
         running = service.start()
@@ -216,9 +216,8 @@ def test_service(clone, quickstart):
             running.interrupt()
         finally:
             running.destroy()
-        assert [line.split()[0:3] for line in service.told.read_text().splitlines()] == [
-            ["useradd", "--system", "--user-group"], ["systemctl", "enable", "--now"],
-            ["usermod", "--append", "--groups"]]
+        assert [line.split()[0:2] for line in service.told.read_text().splitlines()] == [
+            ["apt-get", "install"], ["systemctl", "enable"], ["usermod", "--append"]]
     finally:
         service.destroy()
 

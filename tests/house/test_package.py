@@ -1,0 +1,129 @@
+"""What `cmake --install` and `cpack` put where, with which modes, scripts and dependencies; the completions."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+BUILD = TOP / "build" / "package"
+
+
+def run(*arguments, **options):
+    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, **options)
+    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def pages():
+    return sorted(path for section in "58" for path in (TOP / "src").rglob(f"*.{section}"))
+
+
+@pytest.fixture(scope="module")
+def build():
+    run("cmake", "--preset", "release", "-B", BUILD, cwd=TOP)
+    run("cmake", "--build", BUILD, cwd=TOP)
+    return BUILD
+
+
+@pytest.fixture(scope="module")
+def package(build):
+    for path in build.glob("*.deb"):
+        path.unlink()
+    # As on any machine: what the caller's mask takes away is not what users get.
+    run("sh", "-c", "umask 077; cpack", cwd=build)
+    (path,) = build.glob("*.deb")
+    return path
+
+
+def test_contents(package):
+    files = {}
+    for line in run("dpkg-deb", "-c", package).splitlines():
+        mode, owner, _, _, _, name = line.split(maxsplit=5)
+        assert owner == "root/root", line
+        program = "/bin/" in name or name.endswith(".sh")
+        assert mode == ("drwxr-xr-x" if name.endswith("/") else "-rwxr-xr-x" if program else "-rw-r--r--"), line
+        if not name.endswith("/"):
+            files[name.removeprefix(".")] = mode
+    assert set(files) == {
+        "/etc/imcallbackd/imcallbackd.conf", "/usr/bin/imcallbackd",
+        *(f"/usr/lib/systemd/system/{path.name}" for suffix in ("service", "socket")
+          for path in (TOP / "systemd").glob(f"*.{suffix}")),
+        "/usr/lib/sysusers.d/imcallbackd.conf", "/usr/lib/tmpfiles.d/imcallbackd.conf",
+        "/usr/share/bash-completion/completions/imcallbackd", "/usr/share/zsh/vendor-completions/_imcallbackd",
+        "/usr/share/doc/imcallbackd/changelog.Debian.gz", "/usr/share/doc/imcallbackd/copyright",
+        "/usr/share/lintian/overrides/imcallbackd", "/usr/share/imcallbackd/certbot-hook.sh",
+        *(f"/usr/share/man/man{path.suffix[1:]}/{path.name}.gz" for path in pages())}
+
+
+def test_control(package, tmp_path):
+    def field(name):
+        return run("dpkg-deb", "-f", package, name).strip()
+
+    depends = {re.split("[ (|]", word.strip())[0] for word in field("Depends").split(",")}
+    assert depends >= {"systemd", "libc6", "libcjson1", "libsqlite3-0", "libsystemd0"}
+    assert {name.rstrip("0123456789t") for name in depends} >= {"libgnutls", "libinih", "libmicrohttpd", "libssl"}
+    run("dpkg-deb", "-e", package, tmp_path)
+    assert (tmp_path / "conffiles").read_text() == "/etc/imcallbackd/imcallbackd.conf\n"
+    for script in ("postinst", "prerm", "postrm"):
+        run("sh", "-n", tmp_path / script)
+    version = re.search(r"(?m)^project\(imcallbackd VERSION (\S+)", (TOP / "CMakeLists.txt").read_text())[1]
+    assert field("Version") == f"{version}-1"
+    assert (TOP / "conf/debian/changelog").read_text().startswith(f"imcallbackd ({version}-1) ")
+
+
+def test_hardened(package, tmp_path):
+    run("dpkg-deb", "-x", package, tmp_path)
+    binary = tmp_path / "usr/bin/imcallbackd"
+    assert re.search(r"Type: +DYN \(Position-Independent Executable", run("readelf", "-h", binary))
+    assert "GNU_RELRO" in run("readelf", "-lW", binary)
+    assert "NOW" in run("readelf", "-dW", binary)
+    symbols = run("readelf", "-W", "--dyn-syms", binary)
+    assert "__stack_chk_fail" in symbols and re.search(r"__\w+_chk@", symbols.replace("__stack_chk_fail@", ""))
+
+
+def test_lintian(package):
+    if not shutil.which("lintian"):
+        pytest.skip("lintian is not installed")
+    said = run("lintian", "--allow-root", "--fail-on", "none", package)
+    found = re.findall(r"(?m)^[EW]: imcallbackd: (\S+)", said)
+    assert found == ([] if pages() else ["no-manual-page"]), said
+
+
+def test_install_elsewhere(build, tmp_path):
+    """Paths inside of the units follow the prefix, and a second installation leaves the configuration alone."""
+    other = tmp_path / "build"
+    run("cmake", "--preset", "release", "-B", other, "-DCMAKE_INSTALL_PREFIX=/usr/local", "-DSYSTEMD_UNIT_DIR=/srv/units",
+        cwd=TOP)
+    shutil.copy(build / "imcallbackd", other)  # the build itself is not what is tested
+    root = tmp_path / "root"
+    for _ in range(2):
+        run("cmake", "-DCMAKE_INSTALL_LOCAL_ONLY=1", "-P", other / "systemd/cmake_install.cmake",
+            env=os.environ | {"DESTDIR": str(root)})
+        run("cmake", "-DCMAKE_INSTALL_LOCAL_ONLY=1", "-P", other / "conf/cmake_install.cmake",
+            env=os.environ | {"DESTDIR": str(root)})
+        config = root / "usr/local/etc/imcallbackd/imcallbackd.conf"
+        assert config.exists()
+        config.write_text("edited\n")
+    assert config.read_text() == "edited\n"
+    service = (root / "srv/units/imcallbackd.service").read_text()
+    assert "ExecStart=/usr/local/bin/imcallbackd serve -c /usr/local/etc/imcallbackd/imcallbackd.conf\n" in service
+    assert "/usr/bin" not in service and " /etc/" not in service
+
+
+@pytest.mark.parametrize("words, expected", [
+    ("", {"serve", "check", "sign", "certificate", "--help", "--version"}), ("se", {"serve"}),
+    ("sign --", {"--config", "--app", "--time", "--help"}), ("certificate --h", {"--host", "--help"}),
+    ("serve -c /etc/hostn", {"/etc/hostname"})])
+def test_bash_completion(build, words, expected):
+    script = ('source conf/completion/imcallbackd.bash; COMP_WORDS=(imcallbackd "$@"); COMP_CWORD=$#; '
+              '_imcallbackd imcallbackd; printf "%s\\n" "${COMPREPLY[@]}"')
+    last = [""] if words == "" else []
+    shown = run("bash", "-c", script, "bash", *words.split(), *last, cwd=TOP,
+                env=os.environ | {"PATH": f"{build}:{os.environ['PATH']}"})
+    found = set(shown.split())
+    assert found >= expected
+    assert all(word.startswith(words.split(" ")[-1]) for word in found)
