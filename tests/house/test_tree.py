@@ -47,7 +47,7 @@ def test_top_level():
 
 
 def test_file_length():
-    long = {name(path): lines for path in files(".c", ".h", ".py", ".sh", ".txt", ".conf", ".service")
+    long = {name(path): lines for path in files(".c", ".h", ".py", ".sh", ".txt", ".conf", ".service", ".socket")
             if (lines := path.read_text().count("\n")) > MAX_FILE_LINES}
     assert long == {}
 
@@ -69,14 +69,14 @@ def test_function_length():
 
 
 def test_text_form():
-    for path in files(".c", ".h", ".py", ".sh", ".conf", ".service") + [TOP / "README.md"]:
+    for path in files(".c", ".h", ".py", ".sh", ".conf", ".service", ".socket") + [TOP / "README.md"]:
         text = path.read_text()
         assert text.endswith("\n") and not text.endswith("\n\n"), name(path)
         assert "\t" not in text and "\r" not in text and not re.search(r" $", text, re.MULTILINE), name(path)
 
 
 def test_nothing_is_left_to_do():
-    for path in files(".c", ".h", ".sh", ".conf", ".service") + [TOP / "README.md"]:
+    for path in files(".c", ".h", ".sh", ".conf", ".service", ".socket") + [TOP / "README.md"]:
         assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text()), name(path)
 
 

@@ -1,0 +1,85 @@
+#!/bin/sh
+# The package's whole life in a Debian 12 of its own, which its own systemd has booted: see package-inside.sh. Takes root,
+# debootstrap, and a host with cgroup2. TREE=DIR copies a tree that debootstrap made (--variant=minbase) instead of
+# making one.
+set -eu
+cd "$(dirname "$0")/../.."
+
+[ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null || {
+    echo "package.sh: takes root and debootstrap" >&2
+    exit 77
+}
+cgroups=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)
+[ -n "$cgroups" ] || { echo "package.sh: takes cgroup2" >&2; exit 77; }
+
+work=$(mktemp -d)
+tree=$work/tree
+cgroup=$cgroups/imcallbackd-package-$$
+machine=
+finish() {
+    [ -z "$machine" ] || { kill -KILL "$machine" && wait "$machine" || true; }
+    # Those that were killed may still be on their way out.
+    while [ -d "$cgroup" ] && ! find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null; do
+        sleep 1
+    done
+    rm -rf --one-file-system "$work"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+
+cmake --preset release -B build/package >/dev/null
+cmake --build build/package
+(cd build/package && rm -f ./*.deb && cpack >/dev/null)
+
+if [ -n "${TREE:-}" ]; then
+    cp -a "$TREE" "$tree"
+else
+    debootstrap --variant=minbase bookworm "$tree" http://deb.debian.org/debian >/dev/null
+fi
+cp /etc/resolv.conf "$tree/etc/"
+cp /etc/apt/apt.conf.d/99* "$tree/etc/apt/apt.conf.d/" 2>/dev/null || true
+mkdir "$tree/test"
+cp build/package/*.deb tests/house/package-inside.sh tests/samples/documented.json "${IMCALLBACKD_LOAD:?}" "$tree/test/"
+# The next version, which differs in its number alone.
+dpkg-deb -R "$tree"/test/imcallbackd_*.deb "$work/next"
+sed -i 's/^Version: .*/&.1/' "$work/next/DEBIAN/control"
+dpkg-deb -b "$work/next" "$tree/test/next.deb" >/dev/null
+mv "$tree"/test/imcallbackd_*.deb "$tree/test/first.deb"
+
+# What the tests need beside it comes from the network; the machine itself has none.
+unshare --mount sh -euc 'mount --make-rprivate /; mount -t proc proc "$1/proc"; chroot "$1" sh -euc "
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends dbus curl sqlite3 /test/first.deb
+    "' sh "$tree"
+
+mkdir "$cgroup"
+cat >"$work/boot" <<'BOOT'
+set -eu
+mount --make-rprivate /
+mount --bind "$1" "$1"
+cd "$1"
+mount -t proc proc proc
+mount -o bind,ro proc/sys proc/sys
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs -o mode=755 tmpfs dev
+for name in null zero full random urandom tty; do
+    : >"dev/$name"
+    mount --bind "/dev/$name" "dev/$name"
+done
+mkdir dev/pts dev/shm
+mount -t tmpfs -o mode=755 tmpfs run
+mount -t tmpfs -o mode=1777 tmpfs tmp
+mkdir -p old
+pivot_root . old
+umount -l old
+exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd
+BOOT
+sh -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' sh "$cgroup" \
+    unshare --pid --mount --cgroup --net --uts --ipc --fork --kill-child sh "$work/boot" "$tree" &
+machine=$!
+deadline=$(($(date +%s) + 60))
+until init=$(pgrep -P "$machine" systemd); do
+    [ "$(date +%s)" -lt "$deadline" ] || { echo "package.sh: the machine does not boot" >&2; exit 1; }
+done
+nsenter -t "$init" -p -m -n -u -i -C -r -w -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -eu /test/package-inside.sh
