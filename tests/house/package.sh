@@ -68,6 +68,8 @@ for name in null zero full random urandom tty; do
     mount --bind "/dev/$name" "dev/$name"
 done
 mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
 mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir -p old
