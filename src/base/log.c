@@ -1,42 +1,49 @@
 #include "imcallbackd/base/log.h"
 
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "imcallbackd/base/buffer.h"
+#include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/utf8.h"
+
+// A line on its way, in pieces of a size that a pipe with any room takes without blocking. Whatever put() is given
+// after a failure is dropped.
+struct line {
+    char piece[PIPE_BUF];
+    size_t length;
+    int64_t give_up_at_ms;
+    bool begun; // something of it is out
+    bool failed;
+};
+
+static const char *const level_names[] = {
+    [LOG_LEVEL_CRIT] = "crit", [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning",
+    [LOG_LEVEL_INFO] = "info", [LOG_LEVEL_DEBUG] = "debug",
+};
 
 static atomic_int configured_level = LOG_LEVEL_INFO;
 static atomic_int configured_format = LOG_FORMAT_TEXT;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and what follows
+static unsigned long lost;                                // lines since the log last took one
+static bool torn;                                         // the last one that got out lacks its end
 
 void log_configure(enum log_level level, enum log_format format)
 {
     configured_level = (int)level;
     configured_format = (int)format;
-}
-
-static const char *level_name(enum log_level level)
-{
-    switch (level) {
-    case LOG_LEVEL_CRIT:
-        return "crit";
-    case LOG_LEVEL_ERROR:
-        return "error";
-    case LOG_LEVEL_WARNING:
-        return "warning";
-    case LOG_LEVEL_INFO:
-        return "info";
-    case LOG_LEVEL_DEBUG:
-        return "debug";
-    }
-    return "unknown";
 }
 
 // systemd sets JOURNAL_STREAM to "device:inode" of the stream that it gave us; see systemd.exec(5).
@@ -57,78 +64,137 @@ static bool is_layout_control(const unsigned char *at, size_t length)
            ((at[1] == 0x80 && at[2] >= 0xa8 && at[2] <= 0xae) || (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));
 }
 
-// Appends the message with everything escaped that is not printable UTF-8; json also escapes what JSON wants escaped.
-static int append_escaped(struct buffer *line, const char *message, bool json)
+static void flush(struct line *line)
 {
-    const unsigned char *at = (const unsigned char *)message;
-    size_t left = strlen(message);
+    const char *data = line->piece, *end = data + line->length;
 
-    while (left > 0) {
+    while (data < end && !line->failed) {
+        int64_t left_ms = line->give_up_at_ms - clock_monotonic_ms();
+        struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
+        int ready = poll(&log, 1, left_ms > 0 ? (int)left_ms : 0);
+        ssize_t written = -1;
+
+        // Not O_NONBLOCK, which whoever shares standard error with us would have too.
+        if (ready > 0)
+            written = send(STDERR_FILENO, data, (size_t)(end - data), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (ready > 0 && written < 0 && errno == ENOTSOCK)
+            written = write(STDERR_FILENO, data, (size_t)(end - data));
+        if (written >= 0)
+            data += written;
+        else
+            line->failed = ready == 0 || (errno != EAGAIN && errno != EINTR);
+        line->begun = line->begun || written > 0;
+    }
+    line->length = 0;
+}
+
+static void put(struct line *line, const void *data, size_t length)
+{
+    if (length > sizeof line->piece - line->length)
+        flush(line);
+    memcpy(line->piece + line->length, data, length);
+    line->length += length;
+}
+
+// What it prints is short.
+static void print(struct line *line, const char *format, ...) PRINTF_LIKE(2, 3);
+
+static void print(struct line *line, const char *format, ...)
+{
+    char text[128];
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    put(line, text, strlen(text));
+}
+
+// Everything that is not printable UTF-8 is escaped; json also escapes what JSON wants escaped.
+static void put_escaped(struct line *line, const void *text, size_t left, bool json)
+{
+    const unsigned char *at = text;
+
+    while (left > 0 && !line->failed) {
         size_t length = utf8_length(at, left);
         // U+0080 to U+009F are control characters too, in two bytes.
         bool control =
             *at < 0x20 || *at == 0x7f || (length == 2 && *at == 0xc2 && at[1] < 0xa0) || is_layout_control(at, length);
-        int r;
 
         if (length == 0 || control) {
-            r = buffer_print(line, json ? "\\\\x%02x" : "\\x%02x", *at);
+            print(line, json ? "\\\\x%02x" : "\\x%02x", *at);
             length = 1;
         } else if (*at == '\\' || (json && *at == '"')) {
-            r = buffer_print(line, json && *at == '\\' ? "\\\\\\%c" : "\\%c", *at);
+            print(line, json && *at == '\\' ? "\\\\\\%c" : "\\%c", *at);
         } else {
-            r = buffer_append(line, at, length);
+            put(line, at, length);
         }
-        if (r < 0)
-            return r;
         at += length;
         left -= length;
     }
-    return 0;
 }
 
-static int format_line(struct buffer *line, enum log_level level, const char *message)
+static void put_prefix(struct line *line, enum log_level level, bool json)
 {
-    bool json = configured_format == LOG_FORMAT_JSON;
     struct timespec now;
     struct tm utc;
-    char time[sizeof "2026-11-23T12:00:00"];
+    char time[sizeof "2026-11-23T12:00:00"] = "";
 
-    if (json ? stderr_is_journal() : !isatty(STDERR_FILENO)) {
-        if (buffer_print(line, "<%d>", (int)level) < 0)
-            return -1;
-    } else if (!json && buffer_print(line, "%s: ", level_name(level)) < 0) {
-        return -1;
-    }
-    if (json) {
-        clock_gettime(CLOCK_REALTIME, &now);
-        gmtime_r(&now.tv_sec, &utc);
-        if (strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &utc) == 0)
-            return -1;
-        if (buffer_print(line, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"message\":\"", time, now.tv_nsec / 1000000,
-                         level_name(level)) < 0)
-            return -1;
-    }
-    if (append_escaped(line, message, json) < 0)
-        return -1;
-    return buffer_print(line, json ? "\"}\n" : "\n");
+    if (json ? stderr_is_journal() : !isatty(STDERR_FILENO))
+        print(line, "<%d>", (int)level);
+    else if (!json)
+        print(line, "%s: ", level_names[level]);
+    if (!json)
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (gmtime_r(&now.tv_sec, &utc))
+        (void)strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &utc);
+    print(line, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"message\":\"", time, now.tv_nsec / 1000000,
+          level_names[level]);
 }
 
-void log_write(enum log_level level, const char *format, ...)
+static bool write_line(enum log_level level, const char *text, const void *data, size_t length, int patience_ms)
 {
-    struct buffer message = {0}, line = {0};
+    struct line line = {.length = 0, .give_up_at_ms = clock_monotonic_ms() + patience_ms};
+    bool json = configured_format == LOG_FORMAT_JSON;
+
+    if (torn)
+        put(&line, "\n", 1);
+    put_prefix(&line, level, json);
+    put_escaped(&line, text, strlen(text), json);
+    put_escaped(&line, data, length, json);
+    print(&line, json ? "\"}\n" : "\n");
+    flush(&line);
+    torn = line.failed && (torn || line.begun);
+    return !line.failed;
+}
+
+// While the log is stuck nobody waits for it: the first line that passes is the one that tells.
+static bool tell_lost(void)
+{
+    char text[128];
+
+    (void)snprintf(text, sizeof text, "lines of this log that are lost, because nothing took them: %lu", lost);
+    if (!write_line(LOG_LEVEL_ERROR, text, NULL, 0, 0))
+        return false;
+    lost = 0;
+    return true;
+}
+
+void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...)
+{
+    char text[LOG_TEXT_BYTES];
     va_list arguments;
-    int r;
 
     if ((int)level > configured_level)
         return;
+    text[0] = '\0';
     va_start(arguments, format);
-    r = buffer_print_list(&message, format, arguments);
+    if (vsnprintf(text, sizeof text, format, arguments) >= (int)sizeof text)
+        strcpy(text + sizeof text - sizeof "...", "...");
     va_end(arguments);
-    if (r == 0 && format_line(&line, level, buffer_text(&message)) == 0)
-        r = write(STDERR_FILENO, line.data, line.length) < 0;
-    else
-        r = write(STDERR_FILENO, "<2>out of memory for a log line\n", 32) < 0;
-    (void)r; // there is nowhere left to tell that the log cannot be written
-    buffer_finish(&message);
-    buffer_finish(&line);
+    pthread_mutex_lock(&mutex);
+    if ((lost > 0 && !tell_lost()) || !write_line(level, text, data, length, LOG_PATIENCE_MS))
+        lost++;
+    pthread_mutex_unlock(&mutex);
 }

@@ -225,9 +225,10 @@ static void log_lost(const struct call *call)
 {
     const struct destroyed_group *group = &call->callback.group;
 
-    log_crit("not recorded: a callback of app %" PRId64 " from %s at %" PRId64 " ms, ClientIP %s, OptPlatform %s: %s",
-             group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform,
-             buffer_text(&call->request->body));
+    log_write_data(
+        LOG_LEVEL_CRIT, call->request->body.data, call->request->body.length,
+        "not recorded: a callback of app %" PRId64 " from %s at %" PRId64 " ms, ClientIP %s, OptPlatform %s: ",
+        group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform);
 }
 
 static struct http_answer *answer_committed(struct receiver *receiver, const struct call *call)

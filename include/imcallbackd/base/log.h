@@ -1,9 +1,27 @@
-// The log: one line an event on standard error, for the journal or for a file. Any thread may call; a line is written
-// whole, with one write(2). Bytes that are not printable text are escaped (\n, \x1b), so a caller of the daemon can
-// neither forge a line nor move a terminal's cursor. Never pass a token, a Sign or a raw query.
+// The log: one line an event on standard error, for the journal, a pipe or a file. Any thread may call; lines of the
+// process never mix, and nothing is taken from the heap. Bytes that are not printable text are escaped (\x0a, \x1b), so
+// a caller of the daemon can neither forge a line nor move a terminal's cursor. Never pass a token, a Sign or a raw
+// query.
+//
+// Nobody waits for long on a log that is not read. A line waits LOG_PATIENCE_MS at most, then it is lost, and so are
+// those behind it, at once, until the log takes something again: then a line of level error says how many are missing.
+// A line that was lost half written is ended there. (A file is written as the system lets us.)
+//
+// What an operator has to know of long lines, which are those that hold the body of an event that could not be
+// recorded:
+//   - The journal cuts a line at LineMax= of journald.conf(5), 48K by default, into entries of which only the first has
+//     the priority; a body is put together from the entries that follow one another under one _PID, as
+//     `journalctl -u imcallbackd -o cat --all` shows them. LineMax=64M keeps it in one.
+//   - The journal drops what comes faster than RateLimitBurst= allows, and says so.
+//   - In a pipe, lines of more than 4 KiB can mix with those of another process that writes to it.
 #pragma once
 
+#include <stddef.h>
+
 #include "imcallbackd/base/error.h"
+
+#define LOG_TEXT_BYTES  4096 // of a formatted text with its NUL; what is longer is cut and ends with "..."
+#define LOG_PATIENCE_MS 1000
 
 // The values are those of syslog(3) and of the journal's "<N>" prefix.
 enum log_level {
@@ -22,7 +40,10 @@ enum log_format {
 // Before this is called the log stands at info and text. May be called again at any time.
 void log_configure(enum log_level level, enum log_format format);
 
-void log_write(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
+// One line: the formatted text and behind it the data, whole, however long they are and whatever bytes they hold.
+void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...) PRINTF_LIKE(4, 5);
+
+#define log_write(level, ...) log_write_data(level, NULL, 0, __VA_ARGS__)
 
 #define log_crit(...)    log_write(LOG_LEVEL_CRIT, __VA_ARGS__)
 #define log_error(...)   log_write(LOG_LEVEL_ERROR, __VA_ARGS__)

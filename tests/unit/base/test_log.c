@@ -1,7 +1,12 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <regex.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -166,19 +171,223 @@ static void json_gets_the_prefix_only_in_the_journal(void **state)
     assert_non_null(strstr(line, "}\n{\"time\":"));
 }
 
-static void long_lines_stay_whole(void **state)
+static void a_text_that_is_too_long_is_cut(void **state)
 {
+    static const struct {
+        size_t length, kept;
+        const char *end;
+    } rows[] = {
+        {LOG_TEXT_BYTES - 1, LOG_TEXT_BYTES - 1, "\n"},
+        {LOG_TEXT_BYTES, LOG_TEXT_BYTES - 4, "...\n"},
+        {20000, LOG_TEXT_BYTES - 4, "...\n"},
+    };
     static char message[20001], line[30000];
-    struct capture capture;
 
     (void)state;
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
-    memset(message, 'x', sizeof message - 1);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct capture capture = capture_begin();
+
+        memset(message, 'x', rows[i].length);
+        message[rows[i].length] = '\0';
+        log_info("%s", message);
+        capture_end(capture, line, sizeof line);
+        assert_int_equal(strspn(line + 3, "x"), rows[i].kept);
+        assert_string_equal(line + 3 + rows[i].kept, rows[i].end);
+    }
+}
+
+// Reads a capture from a thread of its own until its end, so that more goes through it than it holds.
+struct collector {
+    pthread_t thread;
+    struct capture capture;
+    char *text;
+    size_t size, length;
+};
+
+static void *collect(void *context)
+{
+    struct collector *collector = context;
+    ssize_t got;
+
+    while ((got = read(collector->capture.read_fd, collector->text + collector->length,
+                       collector->size - 1 - collector->length)) > 0)
+        collector->length += (size_t)got;
+    collector->text[collector->length] = '\0';
+    return NULL;
+}
+
+static void collector_begin(struct collector *collector, size_t size)
+{
+    *collector = (struct collector){.text = malloc(size), .size = size, .capture = capture_begin()};
+    assert_non_null(collector->text);
+    assert_int_equal(pthread_create(&collector->thread, NULL, collect, collector), 0);
+}
+
+static void collector_end(struct collector *collector)
+{
+    assert_int_equal(dup2(collector->capture.stderr_fd, STDERR_FILENO), STDERR_FILENO);
+    assert_int_equal(close(collector->capture.stderr_fd), 0);
+    assert_int_equal(pthread_join(collector->thread, NULL), 0);
+    assert_int_equal(close(collector->capture.read_fd), 0);
+}
+
+static void data_stays_whole(void **state)
+{
+    enum { LENGTH = 3 * 1024 * 1024 };
+    char *data = malloc(LENGTH);
+    struct collector collector;
+    const char *at;
+
+    (void)state;
+    assert_non_null(data);
+    for (size_t i = 0; i < LENGTH; i++)
+        data[i] = (char)(i % 1000 == 999 ? '\0' : i % 1000 == 998 ? '\n' : 'a' + (int)(i % 26));
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    collector_begin(&collector, (size_t)2 * LENGTH);
+    log_write_data(LOG_LEVEL_CRIT, data, LENGTH, "%s: ", "lost");
+    collector_end(&collector);
+    assert_int_equal(strncmp(collector.text, "<2>lost: ", 9), 0);
+    at = collector.text + 9;
+    for (size_t i = 0; i < LENGTH; i++) {
+        const char expected[] = {data[i], '\0'}, *escaped = data[i] == '\0'   ? "\\x00"
+                                                            : data[i] == '\n' ? "\\x0a"
+                                                                              : expected;
+        if (strncmp(at, escaped, strlen(escaped)) != 0)
+            fail_msg("byte %zu", i);
+        at += strlen(escaped);
+    }
+    assert_string_equal(at, "\n");
+    free(collector.text);
+    free(data);
+}
+
+enum { WRITERS = 4, LINES = 50, LINE_BYTES = 10000 };
+
+static void *write_lines(void *letter)
+{
+    char data[LINE_BYTES];
+
+    memset(data, *(const char *)letter, sizeof data);
+    for (size_t i = 0; i < LINES; i++)
+        log_write_data(LOG_LEVEL_INFO, data, sizeof data, "%s", "");
+    return NULL;
+}
+
+static void lines_of_several_threads_never_mix(void **state)
+{
+    static char letters[WRITERS] = {'a', 'b', 'c', 'd'};
+    size_t lines[WRITERS] = {0};
+    pthread_t writers[WRITERS];
+    struct collector collector;
+
+    (void)state;
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    collector_begin(&collector, (size_t)WRITERS * LINES * (LINE_BYTES + 4) + 1);
+    for (size_t i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&writers[i], NULL, write_lines, &letters[i]), 0);
+    for (size_t i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_join(writers[i], NULL), 0);
+    collector_end(&collector);
+    for (char *at = collector.text; *at; at += 3 + LINE_BYTES + 1) {
+        char letter[] = {at[3], '\0'};
+
+        assert_int_equal(strncmp(at, "<6>", 3), 0);
+        assert_in_range(at[3], 'a', 'd');
+        assert_int_equal(strspn(at + 3, letter), LINE_BYTES);
+        assert_int_equal(at[3 + LINE_BYTES], '\n');
+        lines[at[3] - 'a']++;
+    }
+    for (size_t i = 0; i < WRITERS; i++)
+        assert_int_equal(lines[i], LINES);
+    free(collector.text);
+}
+
+static void make_pipe(int ends[2])
+{
+    assert_int_equal(pipe(ends), 0);
+}
+
+static void make_socket(int ends[2])
+{
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+}
+
+// Everything that is in it by now; returns how much there was.
+static size_t drain(int fd, char *text, size_t size)
+{
+    size_t length = 0;
+    ssize_t got;
+
+    while ((got = read(fd, text + length, size - 1 - length)) > 0)
+        length += (size_t)got;
+    assert_true(got == 0 || errno == EAGAIN);
+    text[length] = '\0';
+    return length;
+}
+
+// Far more lines than could be waited for one by one: a line on which a log would hang is a test that times out.
+static void a_log_that_is_not_read_holds_nobody_up(void **state)
+{
+    enum { LINES_LOST = 1000 };
+    static const struct {
+        void (*make)(int ends[2]);
+        size_t first_bytes; // of the line that finds the log full: short, or longer than anything that takes it
+    } rows[] = {{make_pipe, 1}, {make_pipe, 2000000}, {make_socket, 1}, {make_socket, 2000000}};
+    static char data[2000000], text[4000000], filling[1024], expected[256];
+
+    (void)state;
+    memset(data, 'x', sizeof data);
+    memset(filling, '-', sizeof filling);
+    log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        bool is_short = rows[i].first_bytes == 1;
+        int ends[2], stderr_fd = dup(STDERR_FILENO);
+        size_t length;
+
+        rows[i].make(ends);
+        assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+        assert_int_equal(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+        while (is_short && write(ends[1], filling, sizeof filling) > 0)
+            ;
+        assert_int_equal(fcntl(ends[1], F_SETFL, 0), 0);
+        assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+
+        log_write_data(LOG_LEVEL_ERROR, data, rows[i].first_bytes, "%s", "first ");
+        for (size_t line = 1; line < LINES_LOST; line++)
+            log_error("line %zu", line);
+        assert_int_equal(fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK, 0);
+        length = drain(ends[0], text, sizeof text);
+        assert_int_equal(strncmp(text, is_short ? "----" : "<3>first xxxx", 4), 0);
+        assert_int_equal(text[length - 1], is_short ? '-' : 'x');
+
+        log_error("last");
+        (void)drain(ends[0], text, sizeof text);
+        (void)snprintf(expected, sizeof expected,
+                       "%s<3>lines of this log that are lost, because nothing took them: %d\n<3>last\n",
+                       is_short ? "" : "\n", LINES_LOST);
+        assert_int_equal(dup2(stderr_fd, STDERR_FILENO), STDERR_FILENO);
+        assert_string_equal(text, expected);
+        assert_int_equal(close(stderr_fd) | close(ends[0]) | close(ends[1]), 0);
+    }
+}
+
+static void a_log_that_is_closed_is_no_harm(void **state)
+{
+    int stderr_fd = dup(STDERR_FILENO);
+    struct capture capture;
+    char text[256];
+
+    (void)state;
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    assert_int_equal(close(STDERR_FILENO), 0);
+    log_info("nowhere");
+    assert_int_equal(dup2(stderr_fd, STDERR_FILENO), STDERR_FILENO);
+    assert_int_equal(close(stderr_fd), 0);
     capture = capture_begin();
-    log_info("%s", message);
-    capture_end(capture, line, sizeof line);
-    assert_int_equal(strlen(line), 3 + 20000 + 1);
-    assert_int_equal(strspn(line + 3, "x"), 20000);
+    log_info("there");
+    capture_end(capture, text, sizeof text);
+    assert_string_equal(text, "<3>lines of this log that are lost, because nothing took them: 1\n<6>there\n");
 }
 
 int main(void)
@@ -188,7 +397,11 @@ int main(void)
         cmocka_unit_test(escapes_in_json),
         cmocka_unit_test(leaves_out_what_is_above_the_level),
         cmocka_unit_test(json_gets_the_prefix_only_in_the_journal),
-        cmocka_unit_test(long_lines_stay_whole),
+        cmocka_unit_test(a_text_that_is_too_long_is_cut),
+        cmocka_unit_test(data_stays_whole),
+        cmocka_unit_test(lines_of_several_threads_never_mix),
+        cmocka_unit_test(a_log_that_is_not_read_holds_nobody_up),
+        cmocka_unit_test(a_log_that_is_closed_is_no_harm),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

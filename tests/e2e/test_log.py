@@ -1,0 +1,101 @@
+"""A log that nobody reads: whoever reads it hangs, and the daemon must not."""
+
+import os
+import threading
+
+import pytest
+
+import daemon
+from daemon import event
+
+
+class UnreadLog(daemon.Daemon):
+    """A daemon whose log is read only while `reading` is set."""
+
+    def __init__(self, settings=None):
+        super().__init__(settings)
+        self.reading = threading.Event()
+        self.reading.set()
+        self.reader_waits = threading.Event()
+
+    def _read_log(self, pipe):
+        def held(lines):
+            for line in lines:
+                if not self.reading.is_set():
+                    self.reader_waits.set()
+                    self.reading.wait()
+                yield line
+
+        with pipe:
+            super()._read_log(held(pipe))
+
+    def fill_log(self):
+        """Nobody reads from now on, and no byte fits in any more."""
+        self.reading.clear()
+        # Opened anew, so that this end alone does not block.
+        end = os.open(f"/proc/{self.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
+        os.write(end, b"filling\n")
+        assert self.reader_waits.wait(20)
+        try:
+            while True:
+                os.write(end, b"filling\n")
+        except BlockingIOError:
+            os.close(end)
+
+
+@pytest.fixture(params=["text", "json"])
+def unread(request):
+    one = UnreadLog({"log": {"format": request.param}, "listen": {"threads": 2}})
+    try:
+        yield one.start()
+    finally:
+        one.reading.set()
+        one.destroy()
+
+
+def refusals(one, count):
+    """Refusals for causes of their own, each of which has a line in the log."""
+    causes = [{"SdkAppid": None}, {"SdkAppid": 7}, {"Sign": None}, {"Sign": "x"}, {"RequestTime": None},
+              {"RequestTime": "x"}, {"CallbackCommand": None}]
+    assert count <= len(causes)
+    for cause in causes[:count]:
+        assert one.post(**cause).status in (400, 403)
+
+
+def test_callbacks_are_answered(unread):
+    unread.fill_log()
+    refusals(unread, 5)
+    assert [unread.post(event(GroupId=name)).status for name in "abc"] == [200] * 3
+    assert unread.group_ids() == ["a", "b", "c"]
+    unread.reading.set()
+    refusals(unread, 7)  # whose last two lines are new
+    daemon.eventually(lambda: "because nothing took them: 5" in unread.log, "how many lines are lost")
+    unread.stop()
+
+
+def test_stop(unread):
+    """The drain tells of connections that do not end, and the end of what was received; nobody gets to read it."""
+    unread.fill_log()
+    with unread.connect() as slow:
+        slow.send(daemon.request(event())[:-1])
+        unread.process.terminate()
+        assert unread.process.wait(daemon.STOP_DEADLINE) == 0
+    unread.reading.set()
+    assert unread.wait_exit() == 0
+
+
+def test_event_that_cannot_be_recorded(unread):
+    """The line with its body is lost too, as the log is what it is, and the answer is as ever."""
+    body = event(GroupId="large", Name="x" * 500000)
+    with unread.locked():
+        answers = []
+        sender = threading.Thread(target=lambda: answers.append(unread.post(body)))
+        unread.fill_log()
+        sender.start()
+        sender.join(60)
+    assert [answer.status for answer in answers] == [503]
+    unread.reading.set()
+    assert unread.post(event(GroupId="after")).status == 200
+    refusals(unread, 1)
+    daemon.eventually(lambda: "because nothing took them" in unread.log, "how many lines are lost")
+    unread.stop()
