@@ -50,11 +50,13 @@ void log_configure(enum log_level level, enum log_format format)
 static bool stderr_is_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
-    unsigned long device, inode;
+    char own[48];
     struct stat status;
 
-    return stream && sscanf(stream, "%lu:%lu", &device, &inode) == 2 && fstat(STDERR_FILENO, &status) == 0 &&
-           status.st_dev == device && status.st_ino == inode;
+    if (!stream || fstat(STDERR_FILENO, &status) < 0)
+        return false;
+    (void)snprintf(own, sizeof own, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    return strcmp(stream, own) == 0;
 }
 
 // U+2028 to U+202E and U+2066 to U+2069 break lines or turn the direction of what a person reads.
