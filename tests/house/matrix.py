@@ -31,8 +31,8 @@ OUT = TOP / "build" / "matrix"
 
 UNIT = ("-L", "^(unit|fuzz-replay)$")
 ALL = ("-L", "^(unit|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # what the README shows is a build of its own
-# Crowds are there to measure time, of which these tools take their share.
-SLOW = {"PYTEST_ADDOPTS": "-k 'not crowds_that_send_at_the_same_instant'"}
+# These measure time, of which the tools take their share.
+SLOW = {"PYTEST_ADDOPTS": "-k 'not crowds_that_send_at_the_same_instant and not delayed_acknowledgement'"}
 
 # What gcc 12's analyzer takes for a fault. It does not know that error_set() never returns 0, nor that a pointer which
 # grew by realloc() replaces the old one.
