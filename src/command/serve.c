@@ -12,6 +12,7 @@
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/http/listen.h"
+#include "listeners.h"
 #include "monitor.h"
 #include "options.h"
 #include "receiver.h"
@@ -21,16 +22,12 @@
 
 // Of the 10 s in which SIGTERM ends the daemon; the rest is for a batch that waits for a lock, and the last checkpoint.
 #define DRAIN_TIMEOUT_MS 3500
-#define MAX_LISTEN_FDS   16
 #define DAY_MS           ((int64_t)24 * 3600 * 1000)
 
 struct service {
     const char *config_path;
     struct settings *settings;
-    int listen_fds[MAX_LISTEN_FDS];
-    size_t listen_fd_count;
-    bool listening_is_ours; // systemd has passed none of them
-    int admin_fd;           // of the admin listener; -1: there is none
+    struct listeners listeners;
     struct receiver *receiver;
     struct store *store;
     struct http_server *server;
@@ -82,71 +79,14 @@ static int start_limits(struct service *service, struct error *error)
     return 0;
 }
 
-// One that systemd passed; the name is its FileDescriptorName=.
-static int adopt_listener(struct service *service, int fd, const char *name, struct error *error)
-{
-    bool is_admin = strcmp(name, "admin") == 0;
-
-    if (is_admin && service->admin_fd >= 0)
-        return error_set(error, EINVAL, "systemd passed two sockets with the name admin; one is the most");
-    if (is_admin)
-        service->admin_fd = fd;
-    else
-        service->listen_fds[service->listen_fd_count++] = fd;
-    return listen_adopt(fd, is_admin, error);
-}
-
-static int adopt_listeners(struct service *service, struct error *error)
-{
-    char **names = NULL;
-    int passed = sd_listen_fds_with_names(1, &names), r = 0;
-
-    if (passed < 0)
-        return error_set(error, -passed, "the sockets that systemd passed cannot be used: %s", strerror(-passed));
-    if (passed > MAX_LISTEN_FDS)
-        r = error_set(error, EINVAL, "systemd passed %d sockets; %d are the most", passed, MAX_LISTEN_FDS);
-    for (int i = 0; i < passed && r == 0; i++)
-        r = adopt_listener(service, SD_LISTEN_FDS_START + i, names[i], error);
-    for (int i = 0; i < passed; i++)
-        free(names[i]);
-    free(names);
-    return r;
-}
-
-static int open_listener(const struct config *config, const struct config_value *address,
-                         const struct config_value *port, int *ret_fd, struct error *error)
-{
-    int r = listen_open(address->text, (unsigned int)port->number, ret_fd, error);
-
-    if (r < 0)
-        config_blame(config, r == -EADDRNOTAVAIL ? address : port, error);
-    return r;
-}
-
 static int start_listeners(struct service *service, struct error *error)
 {
-    const struct config *config = &service->settings->config;
-    int r;
-
-    service->admin_fd = -1;
-    r = adopt_listeners(service, error);
-    if (r == 0 && service->listen_fd_count == 0) {
-        r = open_listener(config, &config->listen_address, &config->listen_port, &service->listen_fds[0], error);
-        service->listen_fd_count = r == 0 ? 1 : 0;
-        service->listening_is_ours = true;
-    }
-    if (r == 0 && service->admin_fd < 0 && config->admin_port.number > 0)
-        r = open_listener(config, &config->admin_address, &config->admin_port, &service->admin_fd, error);
-    return r;
+    return listeners_open(&service->settings->config, &service->listeners, error);
 }
 
 static void stop_listeners(struct service *service)
 {
-    for (size_t i = 0; i < service->listen_fd_count; i++)
-        close(service->listen_fds[i]);
-    service->listen_fd_count = 0;
-    if (service->admin_fd >= 0)
-        close(service->admin_fd);
+    listeners_close(&service->listeners);
 }
 
 static int start_receiver(struct service *service, struct error *error)
@@ -199,9 +139,9 @@ static int create_server(struct service *service, struct error *error)
     const struct config *config = &service->settings->config;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const struct http_settings http = {
-        .listen_fds = service->listen_fds,
-        .listen_fd_count = service->listen_fd_count,
-        .listening_is_ours = service->listening_is_ours,
+        .listen_fds = service->listeners.callback_fds,
+        .listen_fd_count = service->listeners.callback_count,
+        .listening_is_ours = !service->listeners.callback_fds_were_passed,
         .path = config->listen_path.text,
         .threads = config->listen_threads.number > 0 ? (unsigned int)config->listen_threads.number
                                                      : (unsigned int)(cores > 0 ? cores : 1),
@@ -229,9 +169,9 @@ static void stop_server(struct service *service)
 
 static int start_monitor(struct service *service, struct error *error)
 {
-    if (service->admin_fd < 0)
+    if (service->listeners.admin_fd < 0)
         return 0;
-    return monitor_start(service->admin_fd, service->store, service->settings, &service->monitor, error);
+    return monitor_start(service->listeners.admin_fd, service->store, service->settings, &service->monitor, error);
 }
 
 static void stop_monitor(struct service *service)
@@ -327,16 +267,16 @@ static void wait_for_stop(struct service *service, const sigset_t *signals)
 
 static void log_listening(const struct service *service)
 {
-    for (size_t i = 0; i < service->listen_fd_count; i++) {
+    for (size_t i = 0; i < service->listeners.callback_count; i++) {
         char name[LISTEN_NAME_BYTES];
 
-        listen_name(service->listen_fds[i], name);
+        listen_name(service->listeners.callback_fds[i], name);
         log_info("listening on https://%s%s", name, service->settings->config.listen_path.text);
     }
-    if (service->admin_fd >= 0) {
+    if (service->listeners.admin_fd >= 0) {
         char name[LISTEN_NAME_BYTES];
 
-        listen_name(service->admin_fd, name);
+        listen_name(service->listeners.admin_fd, name);
         log_info("monitoring in plain HTTP on %s: /metrics, /readyz, /healthz", name);
     }
 }

@@ -1,0 +1,78 @@
+#include "listeners.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "imcallbackd/http/listen.h"
+
+#include <systemd/sd-daemon.h>
+
+// The name is the socket unit's FileDescriptorName=.
+static int adopt_one(struct listeners *listeners, int fd, const char *name, struct error *error)
+{
+    bool is_admin = strcmp(name, "admin") == 0;
+
+    if (is_admin && listeners->admin_fd >= 0)
+        return error_set(error, EINVAL, "systemd passed two sockets with the name admin; one is the most");
+    if (is_admin)
+        listeners->admin_fd = fd;
+    else
+        listeners->callback_fds[listeners->callback_count++] = fd;
+    return listen_adopt(fd, is_admin, error);
+}
+
+static int adopt(struct listeners *listeners, struct error *error)
+{
+    char **names = NULL;
+    int passed = sd_listen_fds_with_names(1, &names), r = 0;
+
+    if (passed < 0)
+        return error_set(error, -passed, "the sockets that systemd passed cannot be used: %s", strerror(-passed));
+    if (passed > LISTENERS_MAX)
+        r = error_set(error, EINVAL, "systemd passed %d sockets; %d are the most", passed, LISTENERS_MAX);
+    for (int i = 0; i < passed && r == 0; i++)
+        r = adopt_one(listeners, SD_LISTEN_FDS_START + i, names[i], error);
+    for (int i = 0; i < passed; i++)
+        free(names[i]);
+    free(names);
+    listeners->callback_fds_were_passed = listeners->callback_count > 0;
+    return r;
+}
+
+static int open_one(const struct config *config, const struct config_value *address, const struct config_value *port,
+                    int *ret_fd, struct error *error)
+{
+    int r = listen_open(address->text, (unsigned int)port->number, ret_fd, error);
+
+    if (r < 0)
+        config_blame(config, r == -EADDRNOTAVAIL ? address : port, error);
+    return r;
+}
+
+int listeners_open(const struct config *config, struct listeners *listeners, struct error *error)
+{
+    int r;
+
+    *listeners = (struct listeners){.admin_fd = -1};
+    r = adopt(listeners, error);
+    if (r < 0 || listeners->callback_fds_were_passed)
+        return r;
+    r = open_one(config, &config->listen_address, &config->listen_port, &listeners->callback_fds[0], error);
+    if (r < 0)
+        return r;
+    listeners->callback_count = 1;
+    if (listeners->admin_fd < 0 && config->admin_port.number > 0)
+        r = open_one(config, &config->admin_address, &config->admin_port, &listeners->admin_fd, error);
+    return r;
+}
+
+void listeners_close(struct listeners *listeners)
+{
+    for (size_t i = 0; i < listeners->callback_count; i++)
+        close(listeners->callback_fds[i]);
+    if (listeners->admin_fd >= 0)
+        close(listeners->admin_fd);
+    *listeners = (struct listeners){.admin_fd = -1};
+}
