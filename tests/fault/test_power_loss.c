@@ -1,0 +1,141 @@
+// The power fails at any moment: whatever the disk then holds of what was not synced, all that was answered before is
+// in the database. The seed is printed; SEED=n repeats a run, IMAGES=n sets how many
+// images there are; with the argument `campaign` there are many.
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "directory.h"
+#include "event.h"
+#include "scenario.h"
+
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#define LIVES_MAX 3
+
+static const struct vfs_fault log_sync = {
+    .call = VFS_SYNC, .file = SQLITE_OPEN_WAL, .countdown = 1, .code = SQLITE_IOERR_FSYNC, .cause = EIO};
+static const struct vfs_fault log_write_half = {.call = VFS_WRITE,
+                                                .file = SQLITE_OPEN_WAL,
+                                                .countdown = 1,
+                                                .code = SQLITE_IOERR_WRITE,
+                                                .cause = EIO,
+                                                .partial = true};
+static const struct vfs_fault database_full = {.call = VFS_WRITE,
+                                               .file = SQLITE_OPEN_MAIN_DB,
+                                               .countdown = 1,
+                                               .repeat = true,
+                                               .code = SQLITE_FULL,
+                                               .cause = ENOSPC};
+static const struct vfs_fault database_sync = {
+    .call = VFS_SYNC, .file = SQLITE_OPEN_MAIN_DB, .countdown = 1, .code = SQLITE_IOERR_FSYNC, .cause = EIO};
+
+// Each row is recorded with its first fault at the first call, the second … up to the n-th.
+static const struct row {
+    const char *name, *script;
+    const struct vfs_fault *faults[LIVES_MAX]; // by life
+    unsigned up_to;
+} rows[] = {
+    {"first start", "a bc", {NULL}, 1},
+    {"batches", "a bcd aBe1 fgh2c ij k l m bJ", {NULL}, 1},
+    {"checkpoints", "a z ~ b cde aC f x ~ g hBi;j k", {NULL}, 1},
+    {"killed", "a bcd e1 y!fa bg h!ab cdefgh i", {NULL}, 1},
+    {"the log cannot be synced", "a bcd ef!abcdef g aH", {&log_sync}, 6},
+    {"the log cannot be written", "a bcd ef!abcdef g aH", {&log_write_half}, 6},
+    {"the database cannot be synced", "a bcd ef;abcdef g aH", {&database_sync}, 2},
+    {"the log cannot be synced, then no room", "a bcd ef!abcdef g aH", {&log_sync, &database_full}, 6},
+};
+
+static uint64_t seed;
+static size_t images_a_row;
+
+// Goes through all lives and leaves the journal of it.
+static void record(struct scenario *scenario, const struct row *row, unsigned countdown)
+{
+    journal_clear(scenario->journal);
+    directory_empty(scenario->directory);
+    for (size_t life = 0; life < scenario_count_lives(row->script); life++) {
+        struct vfs_fault fault = row->faults[life] ? *row->faults[life] : (struct vfs_fault){0};
+
+        if (life == 0)
+            fault.countdown *= countdown;
+        if (!scenario_live(scenario, life, &fault))
+            fail_msg("%s, fault %u: %s", row->name, countdown, scenario->complaint);
+    }
+    assert_true(journal_agrees(scenario->journal, scenario->directory));
+}
+
+static bool survives(const struct scenario *recorded, struct scenario *after, size_t cut, uint64_t image_seed)
+{
+    *after = (struct scenario){.directory = after->directory, .script = recorded->script};
+    memcpy(after->submitted, recorded->submitted, sizeof after->submitted);
+    for (size_t i = 0; i < cut; i++) {
+        if (journal_mark_at(recorded->journal, i) >= 0)
+            scenario_count_mark(after, journal_mark_at(recorded->journal, i));
+    }
+    directory_empty(after->directory);
+    journal_build(recorded->journal, cut, &image_seed, after->directory);
+    return scenario_verify(after);
+}
+
+static void test_row(void **state)
+{
+    const struct row *row = *state;
+    struct scenario *recorded = scenario_create(), *after = scenario_create();
+    size_t images = 0, complaints = 0, length = 0;
+
+    recorded->journal = journal_create();
+    recorded->script = row->script;
+    recorded->directory = directory_create();
+    after->directory = directory_create();
+    for (unsigned countdown = 1; countdown <= row->up_to; countdown++) {
+        record(recorded, row, countdown);
+        length = journal_length(recorded->journal);
+        for (size_t i = 0; i < images_a_row / row->up_to; i++) {
+            uint64_t image_seed = seed + images++, random = image_seed;
+            size_t cut = 1 + random_below(&random, length);
+
+            if (survives(recorded, after, cut, image_seed))
+                continue;
+            print_error("%s, fault %u, cut after %zu of %zu, image seed %ju: %s\n", row->name, countdown, cut, length,
+                        (uintmax_t)image_seed, after->complaint);
+            complaints++;
+        }
+    }
+    print_message("%s: %zu images of %zu entries, %zu complaints\n", row->name, images, length, complaints);
+    assert_int_equal(complaints, 0);
+    directory_remove((char *)after->directory);
+    directory_remove((char *)recorded->directory);
+    journal_destroy(recorded->journal);
+    scenario_destroy(after);
+    scenario_destroy(recorded);
+}
+
+static uint64_t number_from(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+
+    return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+int main(int count, char **arguments)
+{
+    bool campaign = count > 1 && strcmp(arguments[1], "campaign") == 0;
+    const size_t row_count = sizeof rows / sizeof rows[0];
+    struct CMUnitTest tests[sizeof rows / sizeof rows[0]];
+
+    event_create_all();
+    seed = number_from("SEED", (uint64_t)time(NULL) * 1000000);
+    images_a_row = number_from("IMAGES", campaign ? 100000 : 1200) / row_count;
+    print_message("SEED=%ju\n", (uintmax_t)seed);
+    for (size_t i = 0; i < row_count; i++)
+        tests[i] = (struct CMUnitTest){rows[i].name, test_row, NULL, NULL, (void *)&rows[i]};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
