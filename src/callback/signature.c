@@ -29,10 +29,12 @@ int signature_compute(const char *token, const char *request_time, char ret_hex[
     return 0;
 }
 
-bool signature_matches(const char *token, const char *request_time, const char *sign)
+int signature_matches(const char *token, const char *request_time, const char *sign, bool *ret_matches)
 {
     char expected[SIGNATURE_HEX_LENGTH + 1];
+    int r = signature_compute(token, request_time, expected);
 
-    return strlen(sign) == SIGNATURE_HEX_LENGTH && signature_compute(token, request_time, expected) == 0 &&
-           CRYPTO_memcmp(expected, sign, SIGNATURE_HEX_LENGTH) == 0;
+    if (r == 0)
+        *ret_matches = strlen(sign) == SIGNATURE_HEX_LENGTH && CRYPTO_memcmp(expected, sign, SIGNATURE_HEX_LENGTH) == 0;
+    return r;
 }

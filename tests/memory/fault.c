@@ -1,0 +1,172 @@
+#include "fault.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#ifdef __has_feature // clang's way to say what gcc has macros for
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__
+#elif __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED    1
+#define BEHIND(name) __interceptor_##name
+#else
+#define SANITIZED    0
+#define BEHIND(name) __libc_##name
+#endif
+
+// The heap that is replaced.
+void *BEHIND(malloc)(size_t bytes);
+void *BEHIND(calloc)(size_t count, size_t bytes);
+void *BEHIND(realloc)(void *block, size_t bytes);
+void BEHIND(free)(void *block);
+
+static atomic_size_t countdown; // 0: no fault is wanted, or it was met
+static atomic_bool lasting, met;
+static atomic_size_t blocks;
+
+static bool fails(void)
+{
+    size_t left = countdown;
+
+    while (left > 0 && !atomic_compare_exchange_weak(&countdown, &left, left - 1))
+        ;
+    if (left == 1)
+        met = true;
+    if (left == 1 || (met && lasting)) {
+        errno = ENOMEM;
+        return true;
+    }
+    return false;
+}
+
+static void *counted(void *block)
+{
+    if (block)
+        blocks++;
+    return block;
+}
+
+void *malloc(size_t bytes)
+{
+    return fails() ? NULL : counted(BEHIND(malloc)(bytes));
+}
+
+void *calloc(size_t count, size_t bytes)
+{
+    return fails() ? NULL : counted(BEHIND(calloc)(count, bytes));
+}
+
+void *realloc(void *block, size_t bytes)
+{
+    if (!block)
+        return malloc(bytes);
+    if (bytes == 0) {
+        free(block);
+        return NULL;
+    }
+    return fails() ? NULL : BEHIND(realloc)(block, bytes);
+}
+
+void free(void *block)
+{
+    if (block)
+        blocks--;
+    BEHIND(free)(block);
+}
+
+// A sanitizer's own would not come by here.
+static char *copy_of(const char *text, size_t length)
+{
+    char *copy = malloc(length + 1);
+
+    if (copy) {
+        memcpy(copy, text, length);
+        copy[length] = '\0';
+    }
+    return copy;
+}
+
+char *strdup(const char *text)
+{
+    return copy_of(text, strlen(text));
+}
+
+char *strndup(const char *text, size_t most)
+{
+    return copy_of(text, strnlen(text, most));
+}
+
+static void begin(size_t at, bool is_lasting)
+{
+    met = false;
+    lasting = is_lasting;
+    countdown = at;
+}
+
+static bool end(void)
+{
+    bool was_met = met;
+
+    countdown = 0;
+    met = false;
+    return was_met;
+}
+
+// Returns how many blocks are left over.
+static ptrdiff_t run_once(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting,
+                          bool *ret_met)
+{
+    size_t before;
+
+    if (scenario->prepare)
+        scenario->prepare(context);
+    before = blocks;
+    begin(at, is_lasting);
+    scenario->run(context);
+    *ret_met = end();
+    scenario->judge(context, *ret_met, is_lasting);
+    return (ptrdiff_t)(blocks - before);
+}
+
+// What a library keeps for good, once it has met a fault of some kind, is no leak: a leak comes again and again. A
+// sanitizer takes blocks by ways of its own, and finds what is left over at the end.
+static bool run_with_fault(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting)
+{
+    const int times = 4;
+    ptrdiff_t left_over = 0;
+    bool was_met;
+
+    for (int i = 0; i < times; i++) {
+        left_over = run_once(scenario, context, at, is_lasting, &was_met);
+        if (SANITIZED || left_over == 0)
+            return was_met;
+    }
+    fail_msg("%s, allocation %zu%s: %td blocks are left over", scenario->name, at,
+             is_lasting ? " and all behind it" : "", left_over);
+    return false;
+}
+
+void fault_run(const struct fault_scenario *scenario, void *context)
+{
+    size_t at = 0;
+    bool was_met;
+
+    (void)run_once(scenario, context, 0, false, &was_met);
+    do {
+        at++;
+        (void)run_with_fault(scenario, context, at, true);
+    } while (run_with_fault(scenario, context, at, false));
+    print_message("%s: %zu allocations\n", scenario->name, at - 1);
+}

@@ -1,0 +1,170 @@
+// A callback that finds no memory is answered with 503, whatever it holds: not taken for wrongly signed or not
+// understood, and never recorded in part.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fault.h"
+#include "imcallbackd/base/file.h"
+#include "imcallbackd/callback/callback.h"
+
+#include <cmocka.h>
+#include <openssl/err.h>
+
+// The documentation's check value.
+#define SIGNED "Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061&RequestTime=1669872112"
+#define NOW_MS (INT64_C(1669872112) * 1000)
+
+static const struct callback_app app = {
+    .sdk_appid = 1400000001, .tokens = {"an-old-one", "xxxxyyyy"}, .token_count = 2, .request_time_window_s = 60};
+static const struct callback_rules rules = {.apps = &app, .app_count = 1};
+static const char query[] = "SdkAppid=1400000001&CallbackCommand=" CALLBACK_COMMAND
+                            "&contenttype=json&ClientIP=203.0.113.7&OptPlatform=%ff%e7%a4%be&" SIGNED;
+
+struct call {
+    struct buffer body;
+    struct arena arena;
+    struct callback callback;
+    enum callback_verdict verdict;
+    struct buffer outcome; // without a fault
+};
+
+static void begin(void *context)
+{
+    struct call *call = context;
+
+    arena_init(&call->arena, (size_t)64 << 20);
+    call->callback = (struct callback){.arena = &call->arena, .remote_address = "192.0.2.1", .received_at_ms = NOW_MS};
+}
+
+static void read_call(void *context)
+{
+    struct call *call = context;
+
+    call->verdict = callback_read_query(&call->callback, &rules, query);
+    if (call->verdict == CALLBACK_READ_BODY)
+        call->verdict = callback_read_body(&call->callback, &rules, buffer_text(&call->body), call->body.length);
+}
+
+static void describe(const struct call *call, struct buffer *text)
+{
+    const struct destroyed_group *group = &call->callback.group;
+    int r = buffer_print(text, "%d ", (int)call->verdict);
+
+    if (call->verdict == CALLBACK_SET_ASIDE)
+        r |= buffer_print(text, "%s", call->callback.rejected.reason);
+    if (call->verdict == CALLBACK_RECORD)
+        r |= buffer_print(text, "%s %d %lld %s %s %s %s %d %s %s %d", group->group_id, group->has_event_time,
+                          (long long)group->event_time_ms, group->type, group->owner_account, group->operator_account,
+                          group->name, group->has_member_list, group->opt_platform, group->client_ip, group->keep_body);
+    for (size_t i = 0; i < group->member_count; i++)
+        r |= buffer_print(text, " %s", group->members[i]);
+    assert_int_equal(r, 0);
+}
+
+static void judge(void *context, bool met, bool lasting)
+{
+    struct call *call = context;
+    struct buffer outcome = {0};
+
+    (void)lasting;
+    if (call->verdict == CALLBACK_REFUSE) {
+        assert_true(met);
+        assert_int_equal(answer_http_status(call->callback.answer), 503);
+    } else {
+        describe(call, &outcome);
+        if (!call->outcome.data)
+            assert_int_equal(buffer_append(&call->outcome, outcome.data, outcome.length), 0);
+        assert_string_equal(outcome.data, call->outcome.data);
+    }
+    buffer_finish(&outcome);
+    arena_finish(&call->arena);
+    ERR_clear_error(); // the library keeps the last ones of a thread in memory
+}
+
+static void read_it(const char *name, struct call *call, enum callback_verdict verdict)
+{
+    const struct fault_scenario scenario = {name, begin, read_call, judge};
+
+    fault_run(&scenario, call);
+    assert_int_equal(call->outcome.data[0] - '0', verdict);
+    buffer_finish(&call->outcome);
+    buffer_finish(&call->body);
+}
+
+static void samples(void **state)
+{
+    static const char *const names[] = {"as-documented.txt", "community-no-member-list.json", "documented.json",
+                                        "old-edition-no-event-time.json", "sorted-integer-time.json"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct call call = {0};
+        struct error error;
+        char path[1024];
+
+        (void)snprintf(path, sizeof path, SAMPLES "/%s", names[i]);
+        assert_int_equal(file_read(path, 65536, &call.body, &error), 0);
+        read_it(names[i], &call, CALLBACK_RECORD);
+    }
+}
+
+static void bodies_that_are_set_aside(void **state)
+{
+    static const char *const bodies[] = {"", "[", "{\"CallbackCommand\":\"" CALLBACK_COMMAND "\"}"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        struct call call = {0};
+
+        assert_int_equal(buffer_append(&call.body, bodies[i], strlen(bodies[i])), 0);
+        read_it("set aside", &call, CALLBACK_SET_ASIDE);
+    }
+}
+
+struct print {
+    struct buffer text;
+    enum answer_code code;
+    int result;
+};
+
+static void print_answer(void *context)
+{
+    struct print *print = context;
+
+    print->result = answer_print(&print->text, print->code, "At \"byte\" 7.");
+}
+
+static void judge_answer(void *context, bool met, bool lasting)
+{
+    struct print *print = context;
+
+    (void)lasting;
+    assert_true(print->result == 0 || (met && print->result < 0));
+    if (print->result == 0)
+        assert_non_null(strstr(buffer_text(&print->text), "ErrorCode\":120201"));
+    buffer_finish(&print->text);
+}
+
+static void answers(void **state)
+{
+    const struct fault_scenario scenario = {"answer", NULL, print_answer, judge_answer};
+    struct print print = {.code = ANSWER_BODY_NOT_JSON};
+
+    (void)state;
+    fault_run(&scenario, &print);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(samples),
+        cmocka_unit_test(bodies_that_are_set_aside),
+        cmocka_unit_test(answers),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
