@@ -51,6 +51,14 @@ static bool fail(struct callback *callback, enum answer_code code, const char *f
     return false;
 }
 
+// The body is at fault only if it is what takes so much.
+static bool fail_memory(struct callback *callback)
+{
+    if (callback->arena->starved)
+        return fail(callback, ANSWER_OVERLOADED, "There is no memory.");
+    return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+}
+
 static bool fail_scan(struct callback *callback, const struct json_text_report *report)
 {
     switch (report->fault) {
@@ -87,7 +95,7 @@ static cJSON *parse(struct callback *callback, const char *text, size_t length)
     tree = cJSON_ParseWithLengthOpts(text, length, &end, 0);
     parse_arena = NULL;
     if (!tree && parse_arena_is_full) {
-        fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+        fail_memory(callback);
         return NULL;
     }
     if (!tree) {
@@ -219,7 +227,7 @@ static bool take_members(struct callback *callback, const cJSON *list)
     cJSON_ArrayForEach(member, list) count++;
     members = arena_take(callback->arena, count * sizeof *members);
     if (!members)
-        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+        return fail_memory(callback);
     group->members = members;
     group->has_member_list = true;
     cJSON_ArrayForEach(member, list)
@@ -266,7 +274,7 @@ static bool understand(struct callback *callback, const char *body, size_t lengt
     if (report.has_comments || report.has_broken_text) {
         body = json_text_mend(callback->arena, body, length, &length);
         if (!body)
-            return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+            return fail_memory(callback);
     }
     tree = parse(callback, body, length);
     return tree && take_fields(callback, tree);
@@ -294,9 +302,7 @@ enum callback_verdict callback_read_body(struct callback *callback, const struct
         group->keep_body = rules->keep_body || !group->has_event_time || mended;
         return CALLBACK_RECORD;
     }
-    if (callback->arena->starved)
-        callback->answer = ANSWER_OVERLOADED; // whatever was missing then, it does not lie in the body
-    if (callback->answer == ANSWER_COMMAND_DIFFERS || callback->arena->starved)
+    if (callback->answer == ANSWER_COMMAND_DIFFERS || callback->answer == ANSWER_OVERLOADED)
         return CALLBACK_REFUSE;
     callback->rejected = (struct rejected_callback){
         .received_at_ms = callback->received_at_ms,

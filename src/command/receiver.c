@@ -173,6 +173,17 @@ static struct http_answer *on_head(void *context, struct http_request *request)
     return refuse(receiver, &call->callback);
 }
 
+// An event that is refused in the end may never come again: its last place is the log.
+static void log_lost(const struct call *call)
+{
+    const struct destroyed_group *group = &call->callback.group;
+
+    log_write_data(
+        LOG_LEVEL_CRIT, call->request->body.data, call->request->body.length,
+        "not recorded: a callback of app %" PRId64 " from %s at %" PRId64 " ms, ClientIP %s, OptPlatform %s: ",
+        group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform);
+}
+
 static struct http_answer *on_body(void *context, struct http_request *request)
 {
     struct receiver *receiver = context;
@@ -190,6 +201,8 @@ static struct http_answer *on_body(void *context, struct http_request *request)
     case CALLBACK_READ_BODY:
     case CALLBACK_ACKNOWLEDGE:
     case CALLBACK_REFUSE:
+        if (call->callback.answer == ANSWER_OVERLOADED)
+            log_lost(call);
         return refuse(receiver, &call->callback);
     }
     call->commit.give_up_at_ms = clock_monotonic_ms() + call->settings->store_wait_ms;
@@ -218,17 +231,6 @@ static struct http_answer *on_refused(void *context, enum http_refusal why, cons
     if (*detail)
         detailed = make_answer(code_of_refusal[why], detail, HTTP_ANSWER_ONCE);
     return detailed ? detailed : receiver->server_refusals[why];
-}
-
-// An event that is refused in the end may never come again: its last place is the log.
-static void log_lost(const struct call *call)
-{
-    const struct destroyed_group *group = &call->callback.group;
-
-    log_write_data(
-        LOG_LEVEL_CRIT, call->request->body.data, call->request->body.length,
-        "not recorded: a callback of app %" PRId64 " from %s at %" PRId64 " ms, ClientIP %s, OptPlatform %s: ",
-        group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform);
 }
 
 static struct http_answer *answer_committed(struct receiver *receiver, const struct call *call)

@@ -112,6 +112,23 @@ static void samples(void **state)
     }
 }
 
+// Enough of them for several blocks of the arena, and text that has to be mended.
+static void many_members(void **state)
+{
+    struct call call = {0};
+    int r = buffer_print(&call.body,
+                         "{\"CallbackCommand\":\"%s\", // a comment\n\"GroupId\":\"g\",\"Name\":\"\xe7\xa4\","
+                         "\"EventTime\":\"1\",\"MemberList\":[{\"Member_Account\":\"first\"}",
+                         CALLBACK_COMMAND);
+
+    (void)state;
+    for (int i = 0; i < 1000; i++)
+        r |= buffer_print(&call.body, ",{\"Member_Account\":\"member %d\"}", i);
+    r |= buffer_print(&call.body, "]}");
+    assert_int_equal(r, 0);
+    read_it("many members", &call, CALLBACK_RECORD);
+}
+
 static void bodies_that_are_set_aside(void **state)
 {
     static const char *const bodies[] = {"", "[", "{\"CallbackCommand\":\"" CALLBACK_COMMAND "\"}"};
@@ -162,6 +179,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samples),
+        cmocka_unit_test(many_members),
         cmocka_unit_test(bodies_that_are_set_aside),
         cmocka_unit_test(answers),
     };

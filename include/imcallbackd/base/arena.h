@@ -12,7 +12,7 @@ struct arena {
     size_t next_block_bytes;
     size_t used_bytes;  // taken from the system so far
     size_t limit_bytes; // never takes more than this
-    bool starved;       // the system had no memory, once at least since it was initialised
+    bool starved;       // the system had no memory, when the limit would have allowed more
 };
 
 void arena_init(struct arena *arena, size_t limit_bytes);
