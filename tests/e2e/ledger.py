@@ -1,0 +1,41 @@
+"""What was acknowledged, and whether it is in the database: each event once, whole, with its members in their order."""
+
+import sqlite3
+
+ROWS = """
+SELECT g.group_id, g.id, g.member_count, count(m.position), coalesce(max(m.position), -1) + 1
+FROM destroyed_group g LEFT JOIN destroyed_group_member m ON m.destroyed_group_id = g.id WHERE {} ? GROUP BY g.id"""
+NEW_ROWS, ROWS_OF_GROUP = ROWS.format("g.id >"), ROWS.format("g.group_id =")
+
+
+class Ledger:
+    def __init__(self, one):
+        self.one = one
+        self.last_id = 0
+        self.checked = 0
+
+    def _query(self, sql, *values):
+        connection = sqlite3.connect(f"file:{self.one.database}?mode=ro", uri=True, timeout=20)
+        try:
+            return connection.execute(sql, values).fetchall()
+        finally:
+            connection.close()
+
+    def check(self, acknowledged):
+        """acknowledged: {group id: number of members} since the last check. What else is there must be whole as well."""
+        rows = self._query(NEW_ROWS, self.last_id)
+        for group_id, row_id, member_count, members, positions in rows:
+            assert members == positions == (member_count or 0), f"{group_id} is there by half"
+            self.last_id = max(self.last_id, row_id)
+        there = {group_id: members for group_id, _, _, members, _ in rows}
+        assert len(there) == len(rows), "an event is there twice"
+        for group_id in acknowledged.keys() - there.keys():  # a repeat of what an earlier check has seen
+            ((_, _, _, there[group_id], _),) = self._query(ROWS_OF_GROUP, group_id) or [(None,) * 5]
+        lost = {group_id for group_id, members in acknowledged.items() if there.get(group_id) != members}
+        assert not lost, f"{len(lost)} acknowledged events are not there as they were sent, such as {sorted(lost)[:3]}"
+        self.checked += len(acknowledged)
+
+    def check_file(self):
+        assert self._query("PRAGMA integrity_check") == [("ok",)]
+        assert self._query("SELECT count(*) FROM destroyed_group_member WHERE destroyed_group_id NOT IN "
+                           "(SELECT id FROM destroyed_group)") == [(0,)]

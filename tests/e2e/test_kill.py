@@ -1,0 +1,90 @@
+"""Sudden death at any moment, again and again on one store: nothing that was acknowledged is lost, nothing is there by
+half or twice. KILLS=10000 for a campaign; SEED repeats a run."""
+
+import contextlib
+import json
+import os
+import random
+import ssl
+import subprocess
+import threading
+import time
+
+import daemon
+from daemon import event, request
+from ledger import Ledger
+
+KILLS = int(os.environ.get("KILLS", "100"))
+SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000_000))
+ENDS = (OSError, ssl.SSLError, AssertionError)  # of a connection whose daemon was killed
+
+
+class OddCaller(threading.Thread):
+    """Sends what the load generator does not: events without a time, bodies that are set aside, and once more whatever
+    was left without an answer, as a careful caller would."""
+
+    def __init__(self, one, number, unanswered):
+        super().__init__()
+        self.one, self.number, self.unanswered = one, number, unanswered
+        self.acknowledged = {}
+
+    def bodies(self):
+        yield from self.unanswered
+        for i in range(1_000_000):
+            name = f"odd-{self.number}-{i}"
+            if i % 3 == 0:
+                yield name, event(GroupId=name, EventTime=None)
+            elif i % 3 == 1:
+                yield name, event(GroupId=name, EventTime=1000 + i)
+            else:
+                yield None, event(GroupId=name, Name=7)
+
+    def run(self):
+        sent = None
+        with contextlib.suppress(*ENDS), self.one.connect() as connection:
+            for name, body in self.bodies():
+                sent = (name, body)
+                connection.send(request(body))
+                answer = connection.read_answer()
+                if name is None:
+                    assert answer.status == 400
+                    connection.tls.close()
+                    connection = self.one.connect()
+                else:
+                    assert answer.status == 200
+                    self.acknowledged[name] = 1
+        self.unanswered = [sent] if sent and sent[0] and sent[0] not in self.acknowledged else []
+
+
+def test_kill_again_and_again(make_daemon):
+    print(f"SEED={SEED}")
+    chance = random.Random(SEED)
+    one = make_daemon()
+    ledger, unanswered = Ledger(one), []
+    for number in range(KILLS):
+        one.start()
+        if number:
+            ledger.check(acknowledged)  # by what the next life has recovered
+            if number % 25 == 0:
+                ledger.check_file()
+        members = chance.choice([0, 1, 3, 10, 200])
+        seed = SEED % 1_000_000 * 100_000 + number
+        file = one.directory / "acknowledged"
+        odd = OddCaller(one, number, unanswered)
+        with subprocess.Popen(one.load_arguments(connections=chance.choice([1, 8, 32]), total=1_000_000, timeout=20,
+                                                 members=members, seed=seed, acknowledged=file),
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as load:
+            odd.start()
+            time.sleep(chance.uniform(0.02, 0.5))  # the moment of the kill
+            one.kill()
+            report = json.loads(load.communicate(timeout=60)[0] or "{}")
+        odd.join()
+        acknowledged = {name: members for name in file.read_text().split()} if file.exists() else {}
+        assert len(acknowledged) == report.get("ok", 0)
+        acknowledged |= odd.acknowledged
+        unanswered = odd.unanswered
+    one.start()
+    ledger.check(acknowledged)
+    ledger.check_file()
+    print(f"{KILLS} kills, {ledger.checked} acknowledged events, none lost")
+    assert ledger.checked > KILLS

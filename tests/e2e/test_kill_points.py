@@ -1,0 +1,119 @@
+"""The daemon is killed exactly inside of its steps: the n-th system call of a kind takes it down, for n = 1, 2, 3 … until
+a scenario ends unharmed. What was acknowledged is there after the next start. Each run takes a sample;
+KILL_POINTS=all ctest -R kill_points takes every one."""
+
+import os
+import signal
+import ssl
+
+import pytest
+
+import daemon
+from daemon import event, padded, request
+from ledger import Ledger
+
+ALL = os.environ.get("KILL_POINTS") == "all"
+LARGE = 1024 * 1024  # four of these, kept, make a checkpoint due
+
+
+class Scene:
+    """A daemon under strace, and what it acknowledged until it died."""
+
+    def __init__(self, one):
+        self.one = one
+        self.acknowledged = {}
+
+    def start(self, call, number):
+        self.one.start(["strace", "-D", "-f", "-qqq", "-e", f"trace={call}", "-e", "signal=none", "-o", "/dev/null", "-e",
+                        f"inject={call}:signal=KILL:when={number}"], {"ASAN_OPTIONS": "detect_leaks=0"})
+
+    def post(self, *names, size=0):
+        with self.one.connect() as connection:
+            for name in names:
+                body = event(GroupId=name)
+                connection.send(request(padded(body, size) if size else body))
+                assert connection.read_answer().status == 200
+                self.acknowledged[name] = 1
+
+    def reload(self):
+        self.one.process.send_signal(signal.SIGHUP)
+        daemon.eventually(lambda: "is reloaded" in self.one.log or self.is_dead(), "the end of the reload")
+        assert not self.is_dead()
+
+    def is_dead(self):
+        return self.one.process.poll() is not None
+
+
+def first_start(scene):
+    scene.post("first")
+
+
+def commits(scene):
+    scene.post("one", "two", "three")
+
+
+def checkpoint(scene):
+    scene.post(*[f"large-{i}" for i in range(6)], size=LARGE)
+
+
+def reload(scene):
+    scene.post("before")
+    scene.reload()
+    scene.post("after")
+
+
+def stop(scene):
+    scene.post("before")
+    scene.one.process.terminate()
+    assert scene.one.process.wait(daemon.STOP_DEADLINE) == 0
+
+
+# scenario: whether it begins with a database, and what a life before left in the log
+SCENES = {first_start: None, commits: 0, checkpoint: 0, reload: 0, stop: 1, "recovery": 3}
+CALLS = {"pwrite64": 1, "fdatasync": 1, "ftruncate": 1, "openat": 60, "unlink": 1, "mmap": 60}  # and where to begin
+
+
+def prepare(scene, large):
+    """A life before, that was killed: so many large events are in the log."""
+    scene.one.start()
+    scene.post("old", *[f"old-{i}" for i in range(large)], size=LARGE)
+    scene.one.kill()
+
+
+def run_killed(scene, name, call, number):
+    """False when the scenario ended unharmed."""
+    try:
+        scene.start(call, number)
+        if callable(name):
+            name(scene)
+        if not scene.is_dead():
+            scene.one.kill()
+            return False
+    except (OSError, ssl.SSLError, AssertionError, TimeoutError):
+        daemon.eventually(scene.is_dead, "the end of a daemon that was killed")
+    status = scene.one.wait_exit()
+    assert status in (0, -signal.SIGKILL), scene.one.log
+    return status != 0
+
+
+@pytest.mark.parametrize("call", CALLS if ALL else ["pwrite64", "fdatasync", "ftruncate"])
+@pytest.mark.parametrize("name", SCENES, ids=lambda name: getattr(name, "__name__", name))
+def test_kill_points(make_daemon, name, call):
+    number, kills = CALLS[call], 0
+    while True:
+        one = make_daemon({"store": {"keep_body": "yes"}})
+        scene = Scene(one)
+        if SCENES[name] is not None:
+            prepare(scene, SCENES[name])
+        killed = run_killed(scene, name, call, number)
+        one.start()
+        ledger = Ledger(one)
+        ledger.check(scene.acknowledged)
+        ledger.check_file()
+        scene.post("afterwards")
+        one.stop()
+        kills += killed
+        if not killed or (not ALL and kills == 4):
+            break
+        number += 1 if ALL or number < 3 else number // 2
+    print(f"{kills} kills")
