@@ -1,0 +1,90 @@
+"""Good and bad requests, again and again: memory, descriptors and the write-ahead log stay what they are.
+REQUESTS=1000000 for a campaign."""
+
+import contextlib
+import json
+import os
+import pathlib
+import ssl
+import subprocess
+import threading
+
+import daemon
+from daemon import event, query_string, request
+
+REQUESTS = int(os.environ.get("REQUESTS", "20000"))
+SEGMENTS = 20
+WARM_UP = 4  # segments until every cache is full
+LONG = REQUESTS >= 500_000
+# A short run does not come to the end of the warm-up: SQLite's page cache has 16 MiB to fill.
+SHORT_ROOM_KIB = 20 * 1024
+MAX_LOG_BYTES = 64 * 1024 * 1024
+
+
+class Clumsy(threading.Thread):
+    """Everything that a caller can do wrong, on connections that it does not always close."""
+
+    def __init__(self, one):
+        super().__init__()
+        self.one, self.stopping = one, threading.Event()
+
+    def run(self):
+        good = request(event(GroupId="clumsy"))
+        clumsy = [
+            (request(b"{"), 400), (request(b"\xff" * 100), 400), (request(event(), target="/other"), 404),
+            (request(event(), query=query_string(SdkAppid=1)), 403), (request(event(GroupId=None)), 400),
+            (good.replace(b"POST", b"GET ", 1), 400), (good.replace(b"Host", b"Ho st", 1), 400),
+            (good.replace(b"Content-Length: ", b"Content-Length: 9999999", 1), 413), (good[:-10], None), (good[:40], None),
+            (b"", None), (good, 200),
+        ]
+        number = 0
+        while not self.stopping.is_set():
+            data, status = clumsy[number % len(clumsy)]
+            number += 1
+            with contextlib.suppress(OSError, ssl.SSLError), self.one.connect() as connection:
+                connection.send(data)
+                if status:
+                    assert connection.read_answer().status == status, data
+
+
+def resident_kib(one):
+    status = pathlib.Path(f"/proc/{one.process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
+def open_files(one):
+    return len(os.listdir(f"/proc/{one.process.pid}/fd"))
+
+
+def run_segment(one, number, requests):
+    """Valid events, repeats and contradictions of those of the segment before, and forged ones, all at the same time."""
+    kinds = [({"seed": number + 2, "members": 3}, 0.6, "200"), ({"seed": number + 1, "members": 3}, 0.2, "200"),
+             ({"seed": number + 1, "members": 2}, 0.1, "200"), ({"seed": 1, "token": "forged"}, 0.1, "403")]
+    running = [(subprocess.Popen(one.load_arguments(connections=8, total=int(requests * share), **options),
+                                 stdout=subprocess.PIPE, text=True), status) for options, share, status in kinds]
+    for process, status in running:
+        report = json.loads(process.communicate(timeout=600)[0])
+        assert list(report["by_status"]) == [status] and report["unanswered"] == 0, report
+    return requests
+
+
+def test_nothing_grows(make_daemon):
+    one = make_daemon({"limits": {"body": "1M"}}).start()
+    clumsy = Clumsy(one)
+    clumsy.start()
+    figures = []
+    try:
+        for number in range(SEGMENTS):
+            run_segment(one, number, REQUESTS // SEGMENTS)
+            log = pathlib.Path(f"{one.database}-wal").stat().st_size
+            figures.append((resident_kib(one), open_files(one), log))
+            assert log < MAX_LOG_BYTES
+    finally:
+        clumsy.stopping.set()
+        clumsy.join()
+    daemon.eventually(lambda: open_files(one) <= min(files for _, files, _ in figures), "all descriptors given back")
+    warm, last = figures[WARM_UP - 1][0], figures[-1][0]
+    print(f"{REQUESTS} requests: resident {warm} KiB after the warm-up, {last} KiB in the end; largest log "
+          f"{max(log for _, _, log in figures)} bytes")
+    assert last < (warm * 1.01 if LONG else warm + SHORT_ROOM_KIB), figures
+    assert one.groups("clumsy")
