@@ -19,6 +19,7 @@
 #define BUSY_TIMEOUT_MS            100
 #define CHECKPOINT_BUSY_TIMEOUT_MS 500
 #define FILE_MODE                  0640 // the group reads; SQLite gives its side files the same mode
+#define LOG_HEADER_BYTES           32
 
 // SQLite's own checkpoints would run inside commits. The log's length settles by itself; only a reader that stays makes
 // it long, and the limit makes it short again afterwards. The cache, in KiB, holds a batch of the largest size, so that
@@ -145,22 +146,28 @@ static int check_directory(const char *file, struct error *error)
     return r;
 }
 
-static bool side_file_exists(const char *file, const char *suffix)
+// -1: there is none.
+static off_t side_file_size(const char *file, const char *suffix)
 {
     struct buffer name = {0};
-    bool exists = buffer_print(&name, "%s%s", file, suffix) == 0 && access(name.data, F_OK) == 0;
+    struct stat status = {.st_size = -1};
 
+    if (buffer_print(&name, "%s%s", file, suffix) < 0 || stat(name.data, &status) < 0)
+        status.st_size = -1;
     buffer_finish(&name);
-    return exists;
+    return status.st_size;
 }
 
 // Opens for reading without leaving a trace: without a log the file alone is all there is, with one the log's index is
-// read as it is, and only where that is missing SQLite makes one.
+// read as it is, and only where that is missing SQLite makes one. A log that ends behind its header, as a failure in
+// the first write after that leaves it, is as good as none; SQLite would look for its frames until it gives up with
+// SQLITE_PROTOCOL.
 static int open_untouched(const char *file, sqlite3 **ret_connection)
 {
-    const char *how = !side_file_exists(file, "-wal")  ? "immutable=1"
-                      : side_file_exists(file, "-shm") ? "readonly_shm=1"
-                                                       : "";
+    off_t log_size = side_file_size(file, "-wal");
+    const char *how = log_size < 0 || log_size == LOG_HEADER_BYTES ? "immutable=1"
+                      : side_file_size(file, "-shm") >= 0          ? "readonly_shm=1"
+                                                                   : "";
     struct buffer uri = {0};
     int code = SQLITE_OK, r = buffer_print(&uri, "file:");
 
@@ -189,6 +196,9 @@ static int check_file(const char *file, struct error *error)
     if (faccessat(AT_FDCWD, file, R_OK | W_OK, AT_EACCESS) < 0)
         return error_set(error, errno, "it cannot be read and written: %s; give it to the user that the daemon runs as",
                          strerror(errno));
+    // A crash in the first start leaves half a file with a rollback journal. Only who may write can take that back.
+    if (side_file_size(file, "-journal") > 0)
+        return 0;
     if (open_untouched(file, &connection) != SQLITE_OK) {
         r = database_error(connection, error);
     } else {
@@ -256,7 +266,9 @@ static int configure(sqlite3 *connection, int version, struct error *error)
         return database_error(connection, error);
     }
     wal = sqlite3_stricmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0;
-    (void)sqlite3_finalize(statement);
+    // The change is committed only now.
+    if (sqlite3_finalize(statement) != SQLITE_OK)
+        return database_error(connection, error);
     if (!wal)
         return error_set(error, ENOTSUP, "SQLite's WAL mode does not work here; the file must lie on a local disk");
     if (sqlite3_exec(connection, configure_sql, NULL, NULL, NULL) != SQLITE_OK)

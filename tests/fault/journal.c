@@ -220,13 +220,22 @@ static void put(struct content *content, size_t offset, const void *data, size_t
     memcpy(content->bytes + offset, data, length);
 }
 
-static void put_garbage(struct image *image, struct content *content, size_t offset, size_t length)
+// A sector in which the power failed: written from its beginning or its end on, or garbage where the file was made
+// longer and nothing had been before.
+static void put_broken(struct image *image, struct content *content, size_t offset, const void *data, size_t length)
 {
     unsigned char garbage[SECTOR];
+    size_t written = random_below(image->random, length + 1);
 
-    for (size_t i = 0; i < length; i++)
-        garbage[i] = (unsigned char)random_below(image->random, 256);
-    put(content, offset, garbage, length);
+    if (offset < content->size && chance(image, 50)) {
+        put(content, offset, data, written);
+    } else if (offset < content->size) {
+        put(content, offset + written, (const unsigned char *)data + written, length - written);
+    } else {
+        for (size_t i = 0; i < length; i++)
+            garbage[i] = (unsigned char)random_below(image->random, 256);
+        put(content, offset, garbage, length);
+    }
 }
 
 static void put_torn(struct image *image, const struct entry *entry)
@@ -244,7 +253,7 @@ static void put_torn(struct image *image, const struct entry *entry)
         if (chance(image, 50))
             put(content, offset, data + at, length);
         else if (chance(image, 10))
-            put_garbage(image, content, offset, length);
+            put_broken(image, content, offset, data + at, length);
     }
 }
 

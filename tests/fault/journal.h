@@ -8,7 +8,8 @@
 //  - A write or truncation is safe once the file's next sync succeeded. If that sync failed, it never gets safe: the
 //    system may have dropped the pages, and what was read from the cache until now is gone.
 //  - Each of the others reached the disk whole, not at all, or in part: of every 512 bytes of the file that it touches,
-//    some came through, some are as they were before, and a few are garbage. Bytes beside those that were written are
+//    some came through, some are as they were before, and in a few the power failed: they are written from their
+//    beginning or their end on, or are garbage where the file was made longer. Bytes beside those that were written are
 //    never harmed (SQLite relies on that, "powersafe overwrite"), and a gap reads as zeros.
 //  - Creating and deleting a file is safe after the next sync of the directory. Before that each may have happened or
 //    not: a file that was created and synced may be missing, and one that was deleted may be back.
