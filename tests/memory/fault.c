@@ -128,11 +128,10 @@ static bool end(void)
 static ptrdiff_t run_once(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting,
                           bool *ret_met)
 {
-    size_t before;
+    size_t before = blocks;
 
     if (scenario->prepare)
         scenario->prepare(context);
-    before = blocks;
     begin(at, is_lasting);
     scenario->run(context);
     *ret_met = end();

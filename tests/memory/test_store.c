@@ -1,0 +1,211 @@
+// A store that finds no memory fails to open with a word of it, or refuses what it cannot record. What it says is
+// recorded is there, whole; what it says nothing about leaves no trace that a later start stumbles over.
+#include "../unit/store/fixture.h"
+#include "fault.h"
+#include "imcallbackd/base/log.h"
+
+// A disk is waited for elsewhere; here it is thousands of times.
+int fsync(int fd)
+{
+    (void)fd;
+    return 0;
+}
+
+int fdatasync(int fd)
+{
+    return fsync(fd);
+}
+
+// What the writer gets. Each result is the expected one or COMMIT_FAILED.
+enum { FRESH, REPEATED, CONFLICT, UNTIMED, UNTIMED_AGAIN, REJECTED, COMMITS };
+
+enum { MEMBERS = 12, BODY_BYTES = 20000 }; // of FRESH: more than ten members, more than a page
+
+static const enum commit_result expected[COMMITS] = {
+    [FRESH] = COMMIT_RECORDED,   [REPEATED] = COMMIT_REPEATED,      [CONFLICT] = COMMIT_CONFLICT,
+    [UNTIMED] = COMMIT_RECORDED, [UNTIMED_AGAIN] = COMMIT_REPEATED, [REJECTED] = COMMIT_RECORDED,
+};
+
+static struct destroyed_group groups[REJECTED];
+static struct commit commits[COMMITS];
+static char body[BODY_BYTES];
+
+static const struct rejected_callback rejected = {
+    .received_at_ms = RECEIVED_MS,
+    .remote_address = "192.0.2.1",
+    .sdk_appid = 1400000000,
+    .callback_command = CALLBACK_COMMAND,
+    .reason = "not understood",
+    .body = "{",
+    .body_length = 1,
+};
+
+static void fill_commits(void)
+{
+    static const char *members[MEMBERS];
+
+    memset(body, 'x', sizeof body);
+    for (size_t i = 0; i < MEMBERS; i++)
+        members[i] = "a member of some length, so that it does not fit into what SQLite has at hand";
+    for (size_t i = 0; i < REJECTED; i++) {
+        groups[i] = example_group();
+        commits[i] = (struct commit){.group = &groups[i]};
+    }
+    commits[REJECTED] = (struct commit){.rejected = &rejected};
+    groups[FRESH].group_id = "fresh";
+    groups[FRESH].members = members;
+    groups[FRESH].member_count = MEMBERS;
+    groups[FRESH].body = body;
+    groups[FRESH].body_length = sizeof body;
+    groups[FRESH].keep_body = true;
+    groups[CONFLICT].name = "another";
+    for (size_t i = UNTIMED; i <= UNTIMED_AGAIN; i++) {
+        groups[i].group_id = "untimed";
+        groups[i].has_event_time = false;
+        groups[i].keep_body = true;
+    }
+}
+
+static void remove_files(void *context)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    struct fixture *fixture = context;
+
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        char path[192];
+
+        (void)snprintf(path, sizeof path, "%s%s", fixture->database, suffixes[i]);
+        (void)remove(path);
+    }
+    fixture->error.text[0] = '\0';
+}
+
+// With the event that REPEATED and CONFLICT meet again.
+static void make_store(void *context)
+{
+    struct fixture *fixture = context;
+    struct destroyed_group group = example_group();
+
+    remove_files(fixture);
+    fixture_open(fixture);
+    assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
+    fill_commits();
+}
+
+static void make_closed_store(void *context)
+{
+    make_store(context);
+    fixture_close(context);
+}
+
+static void open_and_close(void *context)
+{
+    struct fixture *fixture = context;
+
+    if (fixture_try_open(fixture, &fixture->error) < 0)
+        fixture->store = NULL;
+    fixture_close(fixture);
+}
+
+static void judge_opening(void *context, bool met, bool lasting)
+{
+    struct fixture *fixture = context;
+    struct destroyed_group group = example_group();
+
+    (void)lasting;
+    if (fixture->error.text[0])
+        assert_true(met);
+    assert_int_equal(fixture->broken, 0);
+    fixture_open(fixture);
+    assert_int_not_equal(fixture_record(fixture, &group), COMMIT_FAILED);
+    fixture_close(fixture);
+    assert_query(fixture, "SELECT group_concat(group_id) FROM destroyed_group", group.group_id);
+}
+
+static void record_all(void *context)
+{
+    fixture_commit(context, commits, COMMITS);
+    fixture_close(context);
+}
+
+// Of what may have been recorded once: it was, if it says so, and in no case twice or in part.
+static void check_recorded(const struct fixture *fixture, enum commit_result result, const char *whole, const char *any)
+{
+    char *wholes = fixture_query(fixture, whole), *all = fixture_query(fixture, any);
+
+    if (strcmp(wholes, all) != 0 || (strcmp(wholes, "1") != 0 && (result != COMMIT_FAILED || strcmp(wholes, "0") != 0)))
+        fail_msg("result %d, %s: %s, %s: %s", (int)result, whole, wholes, any, all);
+    free(wholes);
+    free(all);
+}
+
+static void judge_recording(void *context, bool met, bool lasting)
+{
+    struct fixture *fixture = context;
+    struct destroyed_group group = example_group();
+
+    (void)lasting;
+    for (size_t i = 0; i < COMMITS; i++) {
+        // The second one is the first if the first has failed.
+        if (i == UNTIMED_AGAIN && commits[i].result == COMMIT_RECORDED)
+            assert_int_equal(commits[UNTIMED].result, COMMIT_FAILED);
+        else if (commits[i].result != expected[i] && (!met || commits[i].result != COMMIT_FAILED))
+            fail_msg("commit %zu has the result %d", i, (int)commits[i].result);
+    }
+    assert_int_equal(fixture->broken, 0);
+    fixture_open(fixture);
+    assert_int_equal(fixture_record(fixture, &group), COMMIT_REPEATED);
+    fixture_close(fixture);
+    assert_query(fixture, "PRAGMA integrity_check", "ok");
+    check_recorded(fixture, commits[FRESH].result,
+                   "SELECT count(*) FROM destroyed_group WHERE group_id = 'fresh' AND length(body) = 20000 AND 12 ="
+                   " (SELECT count(*) FROM destroyed_group_member WHERE destroyed_group_id = id)",
+                   "SELECT count(*) FROM destroyed_group WHERE group_id = 'fresh'");
+    check_recorded(fixture, commits[UNTIMED_AGAIN].result == COMMIT_FAILED ? commits[UNTIMED].result : COMMIT_RECORDED,
+                   "SELECT count(*) FROM destroyed_group WHERE group_id = 'untimed' AND body IS NOT NULL",
+                   "SELECT count(*) FROM destroyed_group WHERE group_id = 'untimed'");
+    check_recorded(fixture, commits[CONFLICT].result,
+                   "SELECT count(*) FROM rejected_callback WHERE reason ="
+                   " 'conflict: recorded as destroyed_group 1 with another name'",
+                   "SELECT count(*) FROM rejected_callback WHERE reason LIKE 'conflict%'");
+    check_recorded(fixture, commits[REJECTED].result,
+                   "SELECT count(*) FROM rejected_callback WHERE reason = 'not understood' AND body = x'7b'",
+                   "SELECT count(*) FROM rejected_callback WHERE reason NOT LIKE 'conflict%'");
+    assert_query(fixture,
+                 "SELECT count(*) FROM destroyed_group_member WHERE destroyed_group_id NOT IN"
+                 " (SELECT id FROM destroyed_group)",
+                 "0");
+}
+
+static void opening_a_new_store(void **state)
+{
+    const struct fault_scenario scenario = {"a new store", remove_files, open_and_close, judge_opening};
+
+    fault_run(&scenario, *state);
+}
+
+static void opening_a_store(void **state)
+{
+    const struct fault_scenario scenario = {"a store", make_closed_store, open_and_close, judge_opening};
+
+    fault_run(&scenario, *state);
+}
+
+static void recording(void **state)
+{
+    const struct fault_scenario scenario = {"a batch", make_store, record_all, judge_recording};
+    fault_run(&scenario, *state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(opening_a_new_store, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(opening_a_store, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(recording, fixture_setup, fixture_teardown),
+    };
+
+    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // each fault has its line
+    (void)sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0); // small things come from the heap too
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
