@@ -1,5 +1,7 @@
 #include "imcallbackd/base/utf8.h"
 
+#include <string.h>
+
 // The Unicode standard's table of well-formed byte sequences (table 3-7): how long a character is that begins with
 // this byte, and what its second byte may be. Later bytes are always 80 to BF.
 struct lead {
@@ -49,4 +51,36 @@ size_t utf8_length(const unsigned char *text, size_t available)
 size_t utf8_invalid_length(const unsigned char *text, size_t available)
 {
     return utf8_matching(utf8_lead(text[0]), text, available);
+}
+
+const char *utf8_mend(struct arena *arena, const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    size_t left = strlen(text);
+    char *copy, *to;
+
+    while (left > 0 && utf8_length(at, left) > 0) {
+        size_t length = utf8_length(at, left);
+
+        at += length;
+        left -= length;
+    }
+    if (left == 0)
+        return text;
+    left = strlen(text);
+    at = (const unsigned char *)text;
+    copy = to = arena_take(arena, left * strlen(UTF8_REPLACEMENT) + 1);
+    while (copy && left > 0) {
+        size_t length = utf8_length(at, left);
+        size_t taken = length > 0 ? length : utf8_invalid_length(at, left);
+        size_t given = length > 0 ? length : strlen(UTF8_REPLACEMENT);
+
+        memcpy(to, length > 0 ? (const char *)at : UTF8_REPLACEMENT, given);
+        to += given;
+        at += taken;
+        left -= taken;
+    }
+    if (copy)
+        *to = '\0';
+    return copy;
 }

@@ -3,14 +3,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "imcallbackd/base/parse.h"
 #include "imcallbackd/base/utf8.h"
 
 #define ESCAPE_LENGTH strlen("\\uXXXX")
-
-static bool is_hex(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
 
 // The number of a \uXXXX at text, or -1 when there is none.
 static int32_t escaped_unit(const char *text, size_t left)
@@ -20,11 +16,11 @@ static int32_t escaped_unit(const char *text, size_t left)
     if (left < ESCAPE_LENGTH || text[0] != '\\' || text[1] != 'u')
         return -1;
     for (size_t i = 2; i < ESCAPE_LENGTH; i++) {
-        char c = text[i];
+        int digit = parse_hex_digit(text[i]);
 
-        if (!is_hex(c))
+        if (digit < 0)
             return -1;
-        unit = unit * 16 + (c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
+        unit = unit * 16 + digit;
     }
     return unit;
 }
@@ -226,37 +222,5 @@ char *json_text_mend(struct arena *arena, const char *text, size_t length, size_
     }
     *to = '\0';
     *ret_length = (size_t)(to - copy);
-    return copy;
-}
-
-const char *json_text_mend_utf8(struct arena *arena, const char *text)
-{
-    const unsigned char *at = (const unsigned char *)text;
-    size_t left = strlen(text);
-    char *copy, *to;
-
-    while (left > 0 && utf8_length(at, left) > 0) {
-        size_t length = utf8_length(at, left);
-
-        at += length;
-        left -= length;
-    }
-    if (left == 0)
-        return text;
-    left = strlen(text);
-    at = (const unsigned char *)text;
-    copy = to = arena_take(arena, left * strlen(UTF8_REPLACEMENT) + 1);
-    while (copy && left > 0) {
-        size_t length = utf8_length(at, left);
-        size_t taken = length > 0 ? length : utf8_invalid_length(at, left);
-        size_t given = length > 0 ? length : strlen(UTF8_REPLACEMENT);
-
-        memcpy(to, length > 0 ? (const char *)at : UTF8_REPLACEMENT, given);
-        to += given;
-        at += taken;
-        left -= taken;
-    }
-    if (copy)
-        *to = '\0';
     return copy;
 }

@@ -34,6 +34,3 @@ struct json_text_report json_text_scan(const char *text, size_t length);
 // A copy for cJSON with comments blanked out (so that positions stay true, as long as no text is broken) and U+FFFD in
 // place of invalid UTF-8 and of lone surrogates. NULL when the arena is full.
 char *json_text_mend(struct arena *arena, const char *text, size_t length, size_t *ret_length);
-
-// The text itself when it is valid UTF-8, or a copy with U+FFFD. NULL when the arena is full.
-const char *json_text_mend_utf8(struct arena *arena, const char *text);

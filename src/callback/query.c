@@ -4,22 +4,13 @@
 #include <string.h>
 #include <strings.h>
 
+#include "imcallbackd/base/parse.h"
+
 static const char *const names[QUERY_NAMES] = {
     [QUERY_SDK_APPID] = "SdkAppid", [QUERY_CALLBACK_COMMAND] = "CallbackCommand",
     [QUERY_SIGN] = "Sign",          [QUERY_REQUEST_TIME] = "RequestTime",
     [QUERY_CLIENT_IP] = "ClientIP", [QUERY_OPT_PLATFORM] = "OptPlatform",
 };
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 // Decodes %XX in place; '+' stays '+', as this is no form. False when an escape is broken or stands for NUL; the text
 // is cut there.
@@ -34,8 +25,8 @@ static bool decode(char *text)
             *to++ = *from;
             continue;
         }
-        high = hex_digit(from[1]);
-        low = high < 0 ? -1 : hex_digit(from[2]);
+        high = parse_hex_digit(from[1]);
+        low = high < 0 ? -1 : parse_hex_digit(from[2]);
         if (low < 0 || high + low == 0) {
             *to = '\0';
             return false;

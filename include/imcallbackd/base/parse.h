@@ -19,3 +19,6 @@ int parse_size_bytes(const char *text, uint64_t max_bytes, uint64_t *ret_bytes) 
 
 // yes, no, true, false, on, off.
 int parse_boolean(const char *text, bool *ret_value) MUST_CHECK;
+
+// The exception: the value of a hexadecimal digit in either case; -1 for any other character.
+int parse_hex_digit(char c);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "imcallbackd/base/parse.h"
@@ -159,12 +160,24 @@ static void reads_booleans(void **state)
         assert_int_equal(parse_boolean(neither[i], &value), -EINVAL);
 }
 
+static void reads_hex_digits(void **state)
+{
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+
+    (void)state;
+    for (int c = CHAR_MIN; c <= CHAR_MAX; c++) {
+        const char *found = c == 0 ? NULL : strchr(digits, c);
+
+        assert_int_equal(parse_hex_digit((char)c), found ? (found - digits) % 16 : -1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_decimals),  cmocka_unit_test(reads_no_further_than_told),
         cmocka_unit_test(reads_durations), cmocka_unit_test(reads_sizes),
-        cmocka_unit_test(reads_booleans),
+        cmocka_unit_test(reads_booleans),  cmocka_unit_test(reads_hex_digits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -156,13 +156,35 @@ static void always_moves_on(void **state)
     }
 }
 
+static void mends_what_is_broken(void **state)
+{
+    static const struct {
+        const char *text, *mended;
+    } texts[] = {
+        {"", ""},
+        {"a\xe7\xa4\xbe", "a\xe7\xa4\xbe"},
+        {"\xff", UTF8_REPLACEMENT},
+        {"a\xe7\xa4z\xff", "a" UTF8_REPLACEMENT "z" UTF8_REPLACEMENT},
+    };
+    struct arena arena;
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    for (size_t i = 0; i < COUNT(texts); i++)
+        assert_string_equal(utf8_mend(&arena, texts[i].text), texts[i].mended);
+    arena_finish(&arena);
+    arena_init(&arena, 0);
+    assert_null(utf8_mend(&arena, "\xff"));
+    assert_string_equal(utf8_mend(&arena, "valid"), "valid"); // needs no memory
+    arena_finish(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(knows_the_boundaries),
-        cmocka_unit_test(takes_nul_for_a_character_and_nothing_for_none),
-        cmocka_unit_test(knows_every_code_point),
-        cmocka_unit_test(always_moves_on),
+        cmocka_unit_test(knows_the_boundaries),   cmocka_unit_test(takes_nul_for_a_character_and_nothing_for_none),
+        cmocka_unit_test(knows_every_code_point), cmocka_unit_test(always_moves_on),
+        cmocka_unit_test(mends_what_is_broken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
