@@ -75,8 +75,8 @@ static bool fail_scan(struct callback *callback, const struct json_text_report *
         return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it is deeper than %d levels.", report->position,
                     JSON_TEXT_MAX_DEPTH);
     case JSON_TEXT_TOO_MANY:
-        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it has more than %d values.", report->position,
-                    JSON_TEXT_MAX_VALUES);
+        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it has more than %zu values.", report->position,
+                    json_text_max_values(callback->group.body_length));
     case JSON_TEXT_SOUND:
         break;
     }

@@ -139,10 +139,17 @@ static bool is_stray_control(char c)
     return (unsigned char)c < ' ' && c != '\t' && c != '\n' && c != '\r';
 }
 
+size_t json_text_max_values(size_t length)
+{
+    size_t of_members = length / 10;
+
+    return of_members > JSON_TEXT_MAX_VALUES ? of_members : JSON_TEXT_MAX_VALUES;
+}
+
 struct json_text_report json_text_scan(const char *text, size_t length)
 {
     struct json_text_report report = {0};
-    size_t at = 0, depth = 0, values = 0;
+    size_t at = 0, depth = 0, values = 0, max_values = json_text_max_values(length);
 
     while (at < length && report.fault == JSON_TEXT_SOUND) {
         char c = text[at];
@@ -170,7 +177,7 @@ struct json_text_report json_text_scan(const char *text, size_t length)
             report.fault = JSON_TEXT_NUL;
         else if (is_stray_control(c))
             report.fault = JSON_TEXT_CONTROL_BYTE;
-        if ((c == '[' || c == '{' || c == ',') && ++values > JSON_TEXT_MAX_VALUES)
+        if ((c == '[' || c == '{' || c == ',') && ++values > max_values)
             report.fault = JSON_TEXT_TOO_MANY;
         at++;
     }

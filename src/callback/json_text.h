@@ -10,7 +10,7 @@
 #include "imcallbackd/base/arena.h"
 
 #define JSON_TEXT_MAX_DEPTH  32
-#define JSON_TEXT_MAX_VALUES 400000 // two for each member of the largest body of 4 MiB, and some
+#define JSON_TEXT_MAX_VALUES 400000 // in a body up to ten times as many bytes; beyond, see json_text_max_values
 
 enum json_text_fault {
     JSON_TEXT_SOUND,
@@ -28,6 +28,10 @@ struct json_text_report {
     bool has_comments; // outside of strings
     bool has_broken_text;
 };
+
+// How many values a text of so many bytes may have. A larger one may have as many as there can be in members: two each,
+// in 23 bytes or more. So the memory that they take is a multiple of the text's.
+size_t json_text_max_values(size_t length);
 
 struct json_text_report json_text_scan(const char *text, size_t length);
 

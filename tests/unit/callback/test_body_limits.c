@@ -57,6 +57,34 @@ static void a_shortage_of_memory_is_no_fault_of_the_body(void **state)
     buffer_finish(&body);
 }
 
+// A large body may be full of members, in the shortest spelling that there is, and needs no more memory than the server
+// gives to it: 16 bytes for each of its own, and 1 MiB.
+static void takes_members_up_to_the_end_of_any_body(void **state)
+{
+    static const char member[] = "{\"Member_Account\":\"a\"}";
+    static const size_t lengths[] = {(size_t)4 << 20, (size_t)12 << 20};
+    struct buffer body = {0};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(lengths); i++) {
+        struct fixture fixture;
+        size_t count = 1;
+
+        quote(&body, G ",'EventTime':7,'MemberList':[");
+        assert_int_equal(buffer_append(&body, member, strlen(member)), 0);
+        for (; body.length < lengths[i]; count++) {
+            assert_int_equal(buffer_append(&body, ",", 1), 0);
+            assert_int_equal(buffer_append(&body, member, strlen(member)), 0);
+        }
+        assert_int_equal(buffer_append(&body, "]}", 2), 0);
+        fixture_init(&fixture, 16 * lengths[i] + ((size_t)1 << 20));
+        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD);
+        assert_int_equal(fixture.callback.group.member_count, count);
+        fixture_finish(&fixture);
+    }
+    buffer_finish(&body);
+}
+
 // 48 bytes are documented, which is no reason to refuse a longer id.
 static void takes_long_ids(void **state)
 {
@@ -238,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_ten_thousand_members),
         cmocka_unit_test(a_shortage_of_memory_is_no_fault_of_the_body),
+        cmocka_unit_test(takes_members_up_to_the_end_of_any_body),
         cmocka_unit_test(takes_long_ids),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(memory_is_limited),

@@ -210,6 +210,8 @@ static void values_are_limited(void **state)
 
     (void)state;
     assert_non_null(text);
+    assert_int_equal(json_text_max_values(0), JSON_TEXT_MAX_VALUES);
+    assert_int_equal(json_text_max_values((size_t)4 << 20), ((size_t)4 << 20) / 10);
     for (size_t values = JSON_TEXT_MAX_VALUES - 1; values <= JSON_TEXT_MAX_VALUES + 1; values++) {
         struct json_text_report report;
 
