@@ -1,12 +1,15 @@
 #include "connection.h"
 
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "imcallbackd/base/clock.h"
 
 // The service gives up on a call after 2 s, so a connection that has not come to a request within it serves nobody.
 #define CALLER_PATIENCE_MS 2000
+// A loop that is so late did not run: the process was stopped, or the machine suspended.
+#define PAUSE_MS 100
 
 static struct http_connection_list *list_of(struct http_connections *connections, enum http_stage stage)
 {
@@ -80,24 +83,40 @@ static void end(struct http_connection *connection)
     (void)shutdown(connection->fd, connection->stage == HTTP_STAGE_IDLE ? SHUT_RD : SHUT_RDWR);
 }
 
-static int64_t sweep_list(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
+// Whether bytes wait that the loop has yet to read.
+static bool is_unread(const struct http_connection *connection)
 {
-    for (struct http_connection *connection = list->first; connection; connection = connection->next) {
+    int bytes = 0;
+
+    return connection->stage != HTTP_STAGE_ANSWER && ioctl(connection->fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+// Who is over time by so much that the whole process must have been paused is read before he is judged.
+static int64_t sweep_list(struct http_connections *connections, const struct http_connection_list *list,
+                          int64_t timeout_ms, int64_t now_ms)
+{
+    struct http_connection *next;
+
+    for (struct http_connection *connection = list->first; connection; connection = next) {
         int64_t left_ms = connection->since_ms + timeout_ms - now_ms;
 
+        next = connection->next;
         if (left_ms > 0)
             return left_ms;
-        end(connection);
+        if (left_ms < -PAUSE_MS && !connection->ending && is_unread(connection)) {
+            http_connections_enter(connections, connection, connection->stage, now_ms);
+            next = next ? next : connection; // it went to the end of the list
+        } else {
+            end(connection);
+        }
     }
     return -1;
 }
 
 int64_t http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms)
 {
-    int64_t timed_ms = sweep_list(&connections->timed, limits->request_timeout_ms, now_ms);
-    int64_t idle_ms = sweep_list(&connections->idle, limits->idle_timeout_ms, now_ms);
-
-    return clock_earlier_ms(timed_ms, idle_ms);
+    return clock_earlier_ms(sweep_list(connections, &connections->timed, limits->request_timeout_ms, now_ms),
+                            sweep_list(connections, &connections->idle, limits->idle_timeout_ms, now_ms));
 }
 
 static bool is_of(const struct http_connection *connection, const struct address *caller)

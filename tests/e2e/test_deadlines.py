@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import ssl
+import threading
 import time
 
 import pytest
@@ -220,6 +221,23 @@ def test_request_that_comes_at_the_end_of_idle_time(make_daemon):
         one.process.send_signal(signal.SIGCONT)
         assert connection.read_answer().status == 200
     assert one.group_ids() == ["first", "other", "second"]
+
+
+def test_body_that_comes_in_a_pause(make_daemon):
+    """Of a body that came while the process was stopped, only a part can be read at once."""
+    one = make_daemon(SETTINGS).start()
+    request = daemon.request(daemon.padded(daemon.event(GroupId="paused"), 1 << 20))
+    with one.connect() as connection:
+        connection.send(request[:1000])
+        time.sleep(DRIP)  # the body has begun
+        one.process.send_signal(signal.SIGSTOP)
+        sender = threading.Thread(target=connection.send, args=(request[1000:],))
+        sender.start()
+        time.sleep(REQUEST_TIMEOUT * 3)
+        one.process.send_signal(signal.SIGCONT)
+        assert connection.read_answer().status == 200
+        sender.join()
+    assert one.group_ids() == ["paused"]
 
 
 # Many

@@ -97,8 +97,46 @@ static void each_stage_has_its_end(void **state)
             assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + timeout_ms - 1), 1);
             assert_looks(&crowd, "oooooo");
         }
-        assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + 10000), -1);
+        assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + timeout_ms), -1);
         assert_int_equal(look(&crowd, 0), rows[i].ended);
+        crowd_end(&crowd);
+    }
+}
+
+// After a pause of the whole process, what came meanwhile is read first; but not what comes while the server writes,
+// and not for ever.
+static void reads_before_it_judges(void **state)
+{
+    static const struct {
+        enum http_stage stage;
+        int64_t timeout_ms;
+        char ended;
+        bool is_read;
+    } rows[] = {
+        {HTTP_STAGE_HANDSHAKE, 1000, 'c', true}, {HTTP_STAGE_IDLE, 5000, 'r', true},
+        {HTTP_STAGE_HEAD, 1000, 'c', true},      {HTTP_STAGE_BODY, 1000, 'c', true},
+        {HTTP_STAGE_ANSWER, 1000, 'c', false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        int64_t due_ms = NOW + rows[i].timeout_ms;
+        struct crowd crowd;
+
+        crowd_begin(&crowd);
+        for (size_t j = 0; j < MANY; j++)
+            enter(&crowd, j, j < 3 ? rows[i].stage : HTTP_STAGE_HELD, NOW);
+        assert_int_equal(send(crowd.peers[0], "x", 1, 0), 1);
+        assert_int_equal(send(crowd.peers[2], "x", 1, 0), 1);
+        assert_int_equal(http_connections_sweep(&crowd.connections, &limits, due_ms + 3000),
+                         rows[i].is_read ? rows[i].timeout_ms : -1);
+        assert_int_equal(look(&crowd, 0), rows[i].is_read ? 'o' : rows[i].ended);
+        assert_int_equal(look(&crowd, 1), rows[i].ended);
+        assert_int_equal(look(&crowd, 2), rows[i].is_read ? 'o' : rows[i].ended);
+        due_ms += 3000 + rows[i].timeout_ms;
+        assert_int_equal(http_connections_sweep(&crowd.connections, &limits, due_ms), -1);
+        assert_int_equal(look(&crowd, 0), rows[i].ended);
+        assert_int_equal(look(&crowd, 2), rows[i].ended);
         crowd_end(&crowd);
     }
 }
@@ -275,15 +313,11 @@ static void sheds_beyond_the_limit_apart(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_stage_has_its_end),
-        cmocka_unit_test(ends_at_the_very_millisecond),
-        cmocka_unit_test(entering_begins_anew),
-        cmocka_unit_test(ends_what_was_idle_a_second_time),
-        cmocka_unit_test(ends_those_without_a_request_in_a_drain),
-        cmocka_unit_test(sheds_the_least_proven_first),
-        cmocka_unit_test(sheds_nobody_who_was_just_served),
-        cmocka_unit_test(sheds_among_one_caller),
-        cmocka_unit_test(sheds_beyond_the_limit_apart),
+        cmocka_unit_test(each_stage_has_its_end),           cmocka_unit_test(reads_before_it_judges),
+        cmocka_unit_test(ends_at_the_very_millisecond),     cmocka_unit_test(entering_begins_anew),
+        cmocka_unit_test(ends_what_was_idle_a_second_time), cmocka_unit_test(ends_those_without_a_request_in_a_drain),
+        cmocka_unit_test(sheds_the_least_proven_first),     cmocka_unit_test(sheds_nobody_who_was_just_served),
+        cmocka_unit_test(sheds_among_one_caller),           cmocka_unit_test(sheds_beyond_the_limit_apart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
