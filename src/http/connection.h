@@ -43,6 +43,7 @@ struct http_connection {
     enum http_stage stage;
     int64_t since_ms;              // when the stage began
     enum http_limit limit_reached; // when it came, and nobody could be shed: only verified calls are taken on it
+    bool greeted;                  // a byte came on it
     bool proven;                   // a verified call came on it
     bool ending;                   // was shut down; MHD will see it
     bool reading_ended;            // for good; what is read already is still answered

@@ -76,6 +76,20 @@ static void forget(struct http_loop *loop, struct http_connection *connection)
     http_connection_free(connection);
 }
 
+// Who said nothing is no failure: a probe of the port does so.
+static void log_handshake(struct http_server *server, const struct http_connection *connection)
+{
+    unsigned int left_out;
+
+    if (connection->stage != HTTP_STAGE_HANDSHAKE || !connection->greeted)
+        return;
+    if (log_limit_passes(&server->handshakes, &left_out))
+        log_info("the TLS handshake of %s failed, and %u others since this was last told", connection->remote_address,
+                 left_out);
+    else
+        log_debug("the TLS handshake of %s failed", connection->remote_address);
+}
+
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
                           enum MHD_ConnectionNotificationCode what)
 {
@@ -85,6 +99,7 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         if (connection->stage == HTTP_STAGE_HANDSHAKE)
             metric_add(&http_handshakes, HTTP_HANDSHAKE_FAILED, 1);
+        log_handshake(loop->server, connection);
         http_connections_remove(&loop->connections, connection);
         forget(loop, connection);
         return;

@@ -10,6 +10,7 @@
 #include "connection.h"
 #include "framing.h"
 #include "imcallbackd/base/metrics.h"
+#include "imcallbackd/base/log_limit.h"
 #include "imcallbackd/http/server.h"
 #include "peers.h"
 
@@ -53,6 +54,7 @@ struct http_server {
     int64_t drain_idle_at_ms; // from then on idle connections are ended; written before draining is set
     atomic_uint connections;
     atomic_size_t body_in_flight; // bytes of bodies that are held in memory
+    struct log_limit handshakes;  // that failed
 
     pthread_mutex_t lock; // guards what follows
     struct http_limits limits;

@@ -22,6 +22,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     if (got <= 0)
         return got;
 
+    connection->greeted = true;
     if (connection->stage == HTTP_STAGE_HANDSHAKE)
         (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     else if (connection->stage == HTTP_STAGE_IDLE)

@@ -1,6 +1,7 @@
 """TLS: every kind of key, resumption, client certificates, and nothing older or weaker than is wanted."""
 
 import re
+import socket
 import ssl
 import statistics
 import subprocess
@@ -247,6 +248,35 @@ def test_client_ca(make_daemon, version):
         with one.connect(context_of(one, version, client)) as connection:
             assert call(connection, f"of {client}") == 200
     assert one.group_ids() == ["of right", "of right-purpose"]
+
+
+# What goes wrong
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_failed_handshakes_are_told(make_daemon, level):
+    """Once an interval, with a count; each one where that is asked for. Who connects and leaves has not failed."""
+    one = make_daemon({"log": {"level": level}}).start()
+    stranger = ssl.create_default_context()
+    failures = 5
+    for version in (*VERSIONS, None):
+        for _ in range(failures):
+            if version:
+                stranger.minimum_version = stranger.maximum_version = VERSIONS[version]
+                assert is_refused(one, stranger)
+            else:
+                socket.create_connection(("127.0.0.1", one.port)).close()
+    with socket.create_connection(("127.0.0.1", one.port)) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        plain.recv(1)
+    expected = 2 * failures + 1
+
+    def told(prefix):
+        return [line for line in one.lines if line.startswith(f"{prefix}the TLS handshake of 127.0.0.1 failed")]
+
+    if level == "debug":
+        daemon.eventually(lambda: len(told("<7>")) + len(told("<6>")) == expected, "a line for each")
+    one.stop()
+    assert (len(told("<6>")), len(told("<7>"))) == (1, expected - 1 if level == "debug" else 0), one.log
 
 
 # Time
