@@ -1,7 +1,6 @@
 #include "connection.h"
 
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "imcallbackd/base/clock.h"
@@ -86,9 +85,9 @@ static void end(struct http_connection *connection)
 // Whether bytes wait that the loop has yet to read.
 static bool is_unread(const struct http_connection *connection)
 {
-    int bytes = 0;
+    char byte;
 
-    return connection->stage != HTTP_STAGE_ANSWER && ioctl(connection->fd, FIONREAD, &bytes) == 0 && bytes > 0;
+    return connection->stage != HTTP_STAGE_ANSWER && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 // Who is over time by so much that the whole process must have been paused is read before he is judged.
