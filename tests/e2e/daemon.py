@@ -150,6 +150,12 @@ class Connection:
         body, self.unread = self.unread[:length], self.unread[length:]
         return Answer(head, body).check_form()
 
+    def read_rest(self):
+        """All that comes until the end of the connection."""
+        while self._more():
+            pass
+        return self.unread
+
     def is_closed(self):
         """Waits for the end of the connection. False when something comes instead."""
         return not self.unread and not self._more()

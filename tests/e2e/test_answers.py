@@ -259,7 +259,7 @@ def test_refusal_comes_instead_of_continue(shared):
 def test_chunks_and_pieces(shared):
     """A body in many chunks, and a request that comes byte by byte."""
     body = event(GroupId="chunked")
-    chunks = b"".join(b"%x;extension=1\r\n%c\r\n" % (1, byte) for byte in body) + b"0\r\nTrailer: 1\r\n\r\n"
+    chunks = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in body) + b"0\r\nTrailer: 1\r\n\r\n"
     head = f"POST /?{query_string()} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with shared.connect() as connection:
         connection.send(head.encode() + chunks)
