@@ -24,6 +24,7 @@ def make_leaf(directory, name):
     """A certificate of the CA that the load trusts."""
     made = daemon.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                       "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                      "-addext", "keyUsage=digitalSignature,keyCertSign",
                       *(() if name == "ca" else ("-CA", directory / "ca.pem", "-CAkey", directory / "ca.key")),
                       "-out", directory / f"{name}.pem", "-keyout", directory / f"{name}.key")
     assert made.returncode == 0, made.stderr
