@@ -9,8 +9,8 @@
 
 #include "connection.h"
 #include "framing.h"
-#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/base/log_limit.h"
+#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/server.h"
 #include "peers.h"
 
