@@ -30,6 +30,13 @@ enum http_limit {
     HTTP_LIMIT_PER_ADDRESS,
 };
 
+// Where in its records what comes over TLS is.
+struct http_records {
+    unsigned char header[5];
+    size_t header_length;
+    size_t payload_left;
+};
+
 struct http_connection {
     struct http_server *server;
     struct http_loop *loop;
@@ -43,10 +50,11 @@ struct http_connection {
     enum http_stage stage;
     int64_t since_ms;              // when the stage began
     enum http_limit limit_reached; // when it came, and nobody could be shed: only verified calls are taken on it
-    bool greeted;                  // a byte came on it
-    bool proven;                   // a verified call came on it
-    bool ending;                   // was shut down; MHD will see it
-    bool reading_ended;            // for good; what is read already is still answered
+    struct http_records records;
+    bool greeted;                            // a byte came on it
+    bool proven;                             // a verified call came on it
+    bool ending;                             // was shut down; MHD will see it
+    bool reading_ended;                      // for good; what is read already is still answered
     struct http_connection *previous, *next; // in its list; in the inbox of a loop, next alone
 };
 

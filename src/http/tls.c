@@ -10,9 +10,38 @@
 #include "identity.h"
 #include "private.h"
 
-// Instead of GnuTLS's own recv, for two reasons. The first byte of a request starts a deadline, and MHD does not tell
+#define RECORD_OF_HANDSHAKE 22
+
+// Whether a record of these bytes begins a handshake although there was one: up to TLS 1.2 its type is in the open.
+static bool renegotiates(struct http_connection *connection, const unsigned char *data, size_t length)
+{
+    struct http_records *records = &connection->records;
+    bool found = false;
+
+    while (length > 0) {
+        size_t taken = records->payload_left < length ? records->payload_left : length;
+
+        if (taken > 0) {
+            records->payload_left -= taken;
+        } else {
+            taken = 1;
+            records->header[records->header_length++] = *data;
+        }
+        if (records->header_length == sizeof records->header) {
+            records->header_length = 0;
+            records->payload_left = (size_t)records->header[3] << 8 | records->header[4];
+            found = found || (records->header[0] == RECORD_OF_HANDSHAKE && connection->stage != HTTP_STAGE_HANDSHAKE);
+        }
+        data += taken;
+        length -= taken;
+    }
+    return found;
+}
+
+// Instead of GnuTLS's own recv, for three reasons. The first byte of a request starts a deadline, and MHD does not tell
 // of it before the request line is whole. And a client with Nagle's algorithm on holds its first request back until its
-// Finished is acknowledged, which the kernel puts off by 40 ms, so the handshake is acknowledged at once.
+// Finished is acknowledged, which the kernel puts off by 40 ms, so the handshake is acknowledged at once. And
+// libmicrohttpd ends a connection that renegotiates as if nothing were wrong.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
@@ -23,6 +52,11 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
         return got;
 
     connection->greeted = true;
+    if (renegotiates(connection, data, (size_t)got)) {
+        (void)shutdown(connection->fd, SHUT_RDWR);
+        errno = ECONNRESET;
+        return -1;
+    }
     if (connection->stage == HTTP_STAGE_HANDSHAKE)
         (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     else if (connection->stage == HTTP_STAGE_IDLE)

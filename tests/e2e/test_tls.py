@@ -135,6 +135,23 @@ def test_old_and_weak(make_daemon, key, options):
     assert re.search(r"has read 0 bytes and written \d{2,} bytes", text), text  # the client was willing
 
 
+@pytest.mark.parametrize("before", [b"", daemon.request(daemon.event())])
+def test_renegotiation(make_daemon, before):
+    """It is cut off, without the word that ends a connection in order."""
+    one = make_daemon().start()
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-tls1_2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+        client.stdin.write(before)
+        client.stdin.flush()
+        if before:
+            daemon.eventually(one.groups, "the event before it")
+        client.stdin.write(b"R\n")  # alone in a read it is a command
+        client.stdin.flush()
+        text = client.stdout.read().decode("latin-1")  # it ends when the server closes
+    assert "RENEGOTIATING" in text and not re.search("^closed", text, re.MULTILINE), text
+    assert client.returncode != 0
+
+
 @pytest.mark.parametrize("offered, chosen", [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), ([], None)])
 def test_alpn(shared, offered, chosen):
     context = shared.tls_context()
