@@ -74,18 +74,18 @@ const struct config_option config_options[] = {
 static int set_choice(const struct config_option *option, const char *text, uint64_t *ret_index, struct error *error)
 {
     struct buffer known = {0};
-    int r;
+    int r = 0;
 
     for (size_t i = 0; option->choices[i]; i++) {
         if (strcmp(text, option->choices[i]) == 0) {
             *ret_index = i;
-            buffer_finish(&known);
             return 0;
         }
-        if (buffer_print(&known, i == 0 ? "%s" : ", %s", option->choices[i]) < 0)
-            break;
     }
-    r = error_set(error, EINVAL, "'%s' is none of %s", text, buffer_text(&known));
+    for (size_t i = 0; option->choices[i] && r == 0; i++)
+        r = buffer_print(&known, i == 0 ? "%s" : ", %s", option->choices[i]);
+    r = r < 0 ? error_set(error, ENOMEM, "out of memory")
+              : error_set(error, EINVAL, "'%s' is none of %s", text, buffer_text(&known));
     buffer_finish(&known);
     return r;
 }

@@ -12,6 +12,7 @@ struct fault_scenario {
     // Without it again. Fails the test unless the outcome is right: the full one, or a clean failure if a fault was
     // met. Gives back what run has taken.
     void (*judge)(void *context, bool met, bool lasting);
+    bool spares_tls; // what the TLS libraries take does not fail
 };
 
 // Runs the scenario with its first allocation failing, then with its second, and so on until no fault is met any more:

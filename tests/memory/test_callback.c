@@ -87,7 +87,7 @@ static void judge(void *context, bool met, bool lasting)
 
 static void read_it(const char *name, struct call *call, enum callback_verdict verdict)
 {
-    const struct fault_scenario scenario = {name, begin, read_call, judge};
+    const struct fault_scenario scenario = {name, begin, read_call, judge, false};
 
     fault_run(&scenario, call);
     assert_int_equal(call->outcome.data[0] - '0', verdict);
@@ -168,7 +168,7 @@ static void judge_answer(void *context, bool met, bool lasting)
 
 static void answers(void **state)
 {
-    const struct fault_scenario scenario = {"answer", NULL, print_answer, judge_answer};
+    const struct fault_scenario scenario = {"answer", NULL, print_answer, judge_answer, false};
     struct print print = {.code = ANSWER_BODY_NOT_JSON};
 
     (void)state;

@@ -179,21 +179,21 @@ static void judge_recording(void *context, bool met, bool lasting)
 
 static void opening_a_new_store(void **state)
 {
-    const struct fault_scenario scenario = {"a new store", remove_files, open_and_close, judge_opening};
+    const struct fault_scenario scenario = {"a new store", remove_files, open_and_close, judge_opening, false};
 
     fault_run(&scenario, *state);
 }
 
 static void opening_a_store(void **state)
 {
-    const struct fault_scenario scenario = {"a store", make_closed_store, open_and_close, judge_opening};
+    const struct fault_scenario scenario = {"a store", make_closed_store, open_and_close, judge_opening, false};
 
     fault_run(&scenario, *state);
 }
 
 static void recording(void **state)
 {
-    const struct fault_scenario scenario = {"a batch", make_store, record_all, judge_recording};
+    const struct fault_scenario scenario = {"a batch", make_store, record_all, judge_recording, false};
     fault_run(&scenario, *state);
 }
 

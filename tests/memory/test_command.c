@@ -1,0 +1,190 @@
+// A configuration that finds no memory to be read is refused with a word of it, and one that is taken is whole.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command/receiver.h"
+#include "command/settings.h"
+#include "fault.h"
+#include "imcallbackd/command/command.h"
+
+#include <cmocka.h>
+
+// %s: the directory.
+static const char configuration[] = "[listen]\naddress = ::1\nport = 8443\npath = /im\nthreads = 2\n"
+                                    "[tls]\ncertificate = %s/certificate.pem\nprivate_key = %s/key.pem\n"
+                                    "client_ca = %s/certificate.pem\n"
+                                    "[app 1400000001]\ntoken_file = %s/token\nrequest_time_window = 90s\n"
+                                    "[app 1400000002]\n"
+                                    "[callback]\nother_commands = acknowledge\nallow_from = 192.0.2.0/24\n"
+                                    "allow_from = 2001:db8::/32, 198.51.100.7\n"
+                                    "[store]\ndatabase = %s/callbacks.db\nkeep_body = yes\n"
+                                    "[limits]\nbody = 1M\nconnections = 10\nconnections_per_address = 5\n"
+                                    "idle_timeout = 30s\nrequest_timeout = 5s\n"
+                                    "[log]\nlevel = warning\nformat = json\n";
+
+struct reading {
+    char directory[64];
+    char path[128];
+    int result;
+    struct settings *settings;
+    struct receiver *receiver;
+    struct error error;
+    char *outcome; // without a fault
+};
+
+static void write_file(const struct reading *reading, const char *name, const char *text)
+{
+    char path[128];
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "%s/%s", reading->directory, name);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static int setup(void **state)
+{
+    static struct reading reading = {.directory = "/tmp/imcallbackd-config-XXXXXX"};
+    char *arguments[] = {"certificate", "--host", "localhost", "--out", reading.directory, NULL};
+    char *text;
+
+    assert_non_null(mkdtemp(reading.directory));
+    assert_int_equal(command_certificate(5, arguments), 0);
+    write_file(&reading, "token", "the-old-one\nxxxxyyyy\n");
+    assert_true(asprintf(&text, configuration, reading.directory, reading.directory, reading.directory,
+                         reading.directory, reading.directory) > 0);
+    write_file(&reading, "imcallbackd.conf", text);
+    free(text);
+    (void)snprintf(reading.path, sizeof reading.path, "%s/imcallbackd.conf", reading.directory);
+    *state = &reading;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    static const char *const names[] = {"certificate.pem", "key.pem", "token", "imcallbackd.conf"};
+    struct reading *reading = *state;
+    char path[128];
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", reading->directory, names[i]);
+        assert_int_equal(unlink(path), 0);
+    }
+    free(reading->outcome);
+    return rmdir(reading->directory);
+}
+
+static void begin(void *context)
+{
+    struct reading *reading = context;
+
+    reading->settings = NULL;
+    reading->receiver = NULL;
+    reading->error.text[0] = '\0';
+}
+
+static void read_settings(void *context)
+{
+    struct reading *reading = context;
+
+    reading->result = settings_read(reading->path, NULL, &reading->settings, &reading->error);
+}
+
+// Everything that was understood, as text.
+static char *describe(const struct settings *settings)
+{
+    struct buffer text = {0};
+    int r = config_print(&settings->config, &text);
+
+    for (size_t i = 0; i < settings->rules.app_count; i++) {
+        const struct callback_app *app = &settings->rules.apps[i];
+
+        r |= buffer_print(&text, "%lld %lld", (long long)app->sdk_appid, (long long)app->request_time_window_s);
+        for (size_t token = 0; token < app->token_count; token++)
+            r |= buffer_print(&text, " %s", app->tokens[token]);
+    }
+    r |= buffer_print(&text, " %zu %zu", settings->limits.allow_from_count, settings->limits.body_bytes);
+    assert_int_equal(r, 0);
+    assert_true(http_identity_expires_ms(settings->identity) > 0);
+    return text.data;
+}
+
+static void judge_settings(void *context, bool met, bool lasting)
+{
+    struct reading *reading = context;
+    char *outcome;
+
+    (void)lasting;
+    if (reading->result < 0) {
+        assert_true(met);
+        assert_null(reading->settings);
+        if (!strstr(reading->error.text, "memory"))
+            fail_msg("%s", reading->error.text);
+        return;
+    }
+    outcome = describe(reading->settings);
+    settings_unref(reading->settings);
+    if (!reading->outcome) {
+        reading->outcome = outcome;
+        return;
+    }
+    assert_string_equal(outcome, reading->outcome);
+    free(outcome);
+}
+
+static void reading_settings(void **state)
+{
+    const struct fault_scenario scenario = {"settings", begin, read_settings, judge_settings, true};
+
+    fault_run(&scenario, *state);
+}
+
+static void begin_receiver(void *context)
+{
+    struct reading *reading = context;
+
+    begin(context);
+    assert_int_equal(settings_read_apps(reading->path, &reading->settings, &reading->error), 0);
+}
+
+static void create_receiver(void *context)
+{
+    struct reading *reading = context;
+
+    reading->result = receiver_create(reading->settings, &reading->receiver, &reading->error);
+}
+
+static void judge_receiver(void *context, bool met, bool lasting)
+{
+    struct reading *reading = context;
+
+    (void)lasting;
+    assert_true(reading->result == 0 || (met && strstr(reading->error.text, "memory") && !reading->receiver));
+    receiver_destroy(reading->receiver);
+    settings_unref(reading->settings);
+}
+
+static void creating_the_receiver(void **state)
+{
+    const struct fault_scenario scenario = {"receiver", begin_receiver, create_receiver, judge_receiver, false};
+
+    fault_run(&scenario, *state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reading_settings),
+        cmocka_unit_test(creating_the_receiver),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
