@@ -122,9 +122,11 @@ static int begin_section(struct reader *reader, const char *section)
         if (config->apps[i].sdk_appid == (int64_t)sdk_appid)
             return fail(reader, "[%s] stands here twice", section);
     }
-    apps = config->app_count < MAX_APPS ? realloc(config->apps, (config->app_count + 1) * sizeof *apps) : NULL;
+    if (config->app_count == MAX_APPS)
+        return fail(reader, "more than %d apps", MAX_APPS);
+    apps = realloc(config->apps, (config->app_count + 1) * sizeof *apps);
     if (!apps)
-        return fail(reader, "too many apps");
+        return fail(reader, "out of memory");
     config->apps = apps;
     apps[config->app_count++] = (struct config_app){.sdk_appid = (int64_t)sdk_appid, .line = reader->line};
     return 1;
