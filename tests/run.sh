@@ -22,4 +22,4 @@ fi
 
 cmake --preset dev >/dev/null
 cmake --build --preset dev
-exec ctest --test-dir build/dev --output-on-failure --no-tests=error
+exec ctest --test-dir build/dev --output-on-failure --no-tests=error -j 2

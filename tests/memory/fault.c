@@ -12,15 +12,8 @@
 
 #include <cmocka.h>
 
-#ifdef __has_feature // clang's way to say what gcc has macros for
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__
-#elif __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED    1
+// SANITIZED is set in a build with sanitizers, of which this file itself is free: it is called before they are ready.
+#ifdef SANITIZED
 #define BEHIND(name) __interceptor_##name
 #else
 #define SANITIZED    0
