@@ -29,8 +29,8 @@ HOUSE = pathlib.Path(__file__).resolve().parent
 TOP = HOUSE.parents[1]
 OUT = TOP / "build" / "matrix"
 
-UNIT = ("-L", "^(unit|fuzz-replay)$")
-ALL = ("-L", "^(unit|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # what the README shows is a build of its own
+UNIT = ("-L", "^(unit|memory|fuzz-replay)$")
+ALL = ("-L", "^(unit|memory|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # what the README shows is a build of its own
 # These measure time, of which the tools take their share.
 SLOW = {"PYTEST_ADDOPTS": "-k 'not crowds_that_send_at_the_same_instant and not delayed_acknowledgement'"}
 

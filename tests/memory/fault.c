@@ -30,18 +30,20 @@ static atomic_size_t countdown; // 0: no fault is wanted, or it was met
 static atomic_bool lasting, met, spares_tls;
 static atomic_size_t blocks;
 
-// GnuTLS and what is under it aborts without memory (libgmp) or writes through the NULL that it got (libtasn1), which
-// is not ours to mend; libcrypto takes thousands of blocks to read one key.
+// What is not ours to mend: GnuTLS and what is under it aborts without memory (libgmp) or writes through the NULL that
+// it got (libtasn1), libcrypto takes thousands of blocks to read one key, and a sanitizer calls libc for its own needs.
 static bool is_spared(const void *caller)
 {
-    static const char *const names[] = {"/libgnutls.", "/libtasn1.", "/libgmp.", "/libcrypto."};
+    static const char *const tls[] = {"/libgnutls.", "/libtasn1.", "/libgmp.", "/libcrypto."};
     Dl_info object;
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0] && spares_tls; i++) {
-        if (dladdr(caller, &object) != 0 && strstr(object.dli_fname, names[i]))
+    if ((!spares_tls && !SANITIZED) || dladdr(caller, &object) == 0)
+        return false;
+    for (size_t i = 0; i < sizeof tls / sizeof tls[0] && spares_tls; i++) {
+        if (strstr(object.dli_fname, tls[i]))
             return true;
     }
-    return false;
+    return SANITIZED && strstr(object.dli_fname, "/libc.");
 }
 
 static bool fails(const void *caller)
