@@ -29,8 +29,10 @@ static char *print(const char *format, ...)
     return text;
 }
 
-static size_t body_length(char letter)
+static size_t body_length(char letter, bool capital)
 {
+    if (capital)
+        return 100;
     switch (letter) {
     case 'x':
     case 'z': // enough pages for a checkpoint
@@ -44,7 +46,7 @@ static size_t body_length(char letter)
 
 static char *make_body(char letter, bool capital)
 {
-    size_t length = body_length(letter);
+    size_t length = body_length(letter, capital);
     char *body = malloc(length + 1);
 
     assert(body);
@@ -88,7 +90,7 @@ static void make_group(char letter, bool capital, struct destroyed_group *group)
         .remote_address = "192.0.2.1",
         .received_at_ms = RECEIVED_MS + (int64_t)index,
         .body = make_body(letter, capital),
-        .body_length = body_length(letter),
+        .body_length = body_length(letter, capital),
         .keep_body = !has_time || letter >= 'x',
     };
 }
