@@ -22,7 +22,7 @@ class Load:
         self.daemon = one
         self.file = one.directory / "acknowledged"
         self.process = subprocess.Popen(
-            one.load_arguments(connections=50, total=1_000_000, acknowledged=self.file, timeout=10, **options),
+            one.load_arguments(connections=128, total=1_000_000, acknowledged=self.file, timeout=10, **options),
             stdout=subprocess.PIPE, text=True)
         daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > 200, "200 events under way")
 
@@ -50,6 +50,7 @@ def test_stop_under_load(make_daemon, threads):
     report, acknowledged = load.finish()
     assert list(report["by_status"]) == ["200"], report
     assert report["unanswered"] == 0, report
+    assert pathlib.Path(f"{one.database}-wal").stat().st_size == 0
     assert missing(one, acknowledged) == set()
 
 

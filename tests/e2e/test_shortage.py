@@ -4,10 +4,12 @@ import contextlib
 import os
 import pathlib
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 
-from daemon import event, eventually, run
+from daemon import event, eventually, free_port, run
 
 
 @pytest.fixture
@@ -63,8 +65,18 @@ def in_background(work):
     return thread, results
 
 
+def readiness(port):
+    """The status of /readyz, and the reason in words."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
 def test_a_full_disk(make_small):
-    one = make_small().start()
+    port = free_port()
+    one = make_small({"admin": {"port": port}}).start()
     assert one.post(event(GroupId="@TGS#first")).status == 200
     fill(one)
     recorded, refused, answer = post_until_full(one)
@@ -72,6 +84,8 @@ def test_a_full_disk(make_small):
     assert "make room" in one.log
     (line,) = [line for line in one.lines if line.startswith("<2>")]
     assert f'"GroupId":"{refused}"' in line and "x" * 8000 in line
+    status, reason = readiness(port)
+    assert status == 503 and str(one.database) in reason, reason
 
     # What is held is recorded when room returns, and recovery needs no restart.
     one.write_config({"store": {"database": one.database}, "limits": {"store_wait": "30s"}})
@@ -83,6 +97,7 @@ def test_a_full_disk(make_small):
     assert one.post(event(GroupId="@TGS#after")).status == 200
     eventually(lambda: "can be recorded again" in one.log, "the line that says so")
     assert one.group_ids() == ["@TGS#first", *recorded, "@TGS#held", "@TGS#after"]
+    assert readiness(port)[0] == 200
     one.stop()
 
 

@@ -5,8 +5,8 @@
 
 #include "imcallbackd/base/error.h"
 
-// The store wants to have this much left: less may not hold the next batch.
-#define STORE_LEAST_FREE_BYTES (INT64_C(16) << 20)
+// With less than this left, the next callback may not fit.
+#define STORE_LEAST_FREE_BYTES (INT64_C(64) << 10)
 
 struct store_usage {
     int64_t database_bytes;
