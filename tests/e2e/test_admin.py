@@ -369,7 +369,7 @@ def test_not_ready_without_its_database(make_watched):
 
 def test_not_ready_on_a_full_disk(make_watched):
     mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
-             'disk=$1; shift; mount -t tmpfs -o size=20m tmpfs "$disk"; exec "$@"', "sh"]
+             'disk=$1; shift; mount -t tmpfs -o size=8m tmpfs "$disk"; exec "$@"', "sh"]
     if daemon.run(*mount, "/tmp", "true").returncode != 0:
         pytest.skip("a small disk cannot be mounted here")
     watched = make_watched()
@@ -380,11 +380,12 @@ def test_not_ready_on_a_full_disk(make_watched):
     watched.start()
     assert watched.ready() == (200, "ready\n")
     filler = f"/proc/{watched.daemon.process.pid}/root{disk}/filler"
-    with open(filler, "wb") as file:
-        file.write(bytes(8 << 20))
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
     status, text = watched.ready()
     assert status == 503 and "the disk is full" in text
-    assert watched.metrics()["imcallbackd_store_disk_free_bytes"] < 16 << 20
+    assert watched.metrics()["imcallbackd_store_disk_free_bytes"] < 64 << 10
     os.unlink(filler)
     assert watched.ready() == (200, "ready\n")
 
