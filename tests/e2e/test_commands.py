@@ -135,7 +135,7 @@ def test_apps_are_limited(make_daemon, count, fits):
     if fits:
         assert done.returncode == 0 and done.stdout.count("[app ") == count
     else:
-        assert done.returncode == 1 and done.stderr.endswith("too many apps\n"), done.stderr
+        assert done.returncode == 1 and done.stderr.endswith("more than 1000 apps\n"), done.stderr
 
 
 BLOCKS = [f"192.0.2.{i}/32" for i in range(100)]
