@@ -109,6 +109,7 @@ static void submit_batch(struct life *life)
         life->commits[end] = isdigit((unsigned char)script[end])
                                  ? (struct commit){.rejected = event_rejected(script[end])}
                                  : (struct commit){.group = event_group(script[end])};
+        life->commits[end].give_up_at_ms = clock_monotonic_ms() + life->scenario->patience_ms;
         end++;
     }
     life->place = end;

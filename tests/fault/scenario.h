@@ -25,6 +25,7 @@ enum answer { ANSWER_FAILED, ANSWER_RECORDED, ANSWER_REPEATED, ANSWER_CONFLICT, 
 struct scenario {
     const char *directory;
     const char *script;
+    int64_t patience_ms;                        // how long the store may try to record
     struct journal *journal;                    // or NULL; gets a mark for each answer
     unsigned submitted[SCRIPT_MAX];             // how often, by place in the script
     unsigned answers[SCRIPT_MAX][ANSWER_COUNT]; // how often each
