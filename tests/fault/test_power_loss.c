@@ -89,12 +89,13 @@ static void test_row(void **state)
 {
     const struct row *row = *state;
     struct scenario *recorded = scenario_create(), *after = scenario_create();
+    char *work = directory_create(), *image = directory_create();
     size_t images = 0, complaints = 0, length = 0;
 
     recorded->journal = journal_create();
     recorded->script = row->script;
-    recorded->directory = directory_create();
-    after->directory = directory_create();
+    recorded->directory = work;
+    after->directory = image;
     for (unsigned countdown = 1; countdown <= row->up_to; countdown++) {
         record(recorded, row, countdown);
         length = journal_length(recorded->journal);
@@ -110,8 +111,8 @@ static void test_row(void **state)
         }
     }
     print_message("%s: %zu images of %zu entries, %zu complaints\n", row->name, images, length, complaints);
-    directory_remove((char *)after->directory);
-    directory_remove((char *)recorded->directory);
+    directory_remove(image);
+    directory_remove(work);
     journal_destroy(recorded->journal);
     scenario_destroy(after);
     scenario_destroy(recorded);
