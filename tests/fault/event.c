@@ -10,6 +10,14 @@
 #include "imcallbackd/base/error.h"
 
 #define RECEIVED_MS INT64_C(1700000000000)
+#define DAY_MS      INT64_C(86400000)
+
+const int64_t event_old_before_ms = RECEIVED_MS - 200 * DAY_MS;
+
+bool event_is_old(char letter)
+{
+    return letter >= 'p' && letter <= 't';
+}
 
 static struct destroyed_group groups[2][26]; // small, capital
 static struct rejected_callback rejects[10];
@@ -88,7 +96,7 @@ static void make_group(char letter, bool capital, struct destroyed_group *group)
         .opt_platform = "RESTAPI",
         .client_ip = "198.51.100.7",
         .remote_address = "192.0.2.1",
-        .received_at_ms = RECEIVED_MS + (int64_t)index,
+        .received_at_ms = RECEIVED_MS - (event_is_old(letter) ? 400 * DAY_MS : 0) + (int64_t)index,
         .body = make_body(letter, capital),
         .body_length = body_length(letter, capital),
         .keep_body = !has_time || letter >= 'x',

@@ -3,8 +3,13 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "imcallbackd/callback/event.h"
+
+// From p to t they were received before event_old_before_ms, for the retention.
+bool event_is_old(char letter);
+extern const int64_t event_old_before_ms;
 
 // Makes them all; before any other call, once.
 void event_create_all(void);

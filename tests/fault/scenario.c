@@ -16,8 +16,11 @@
 #include "event.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/store/backup.h"
 #include "imcallbackd/store/store.h"
 #include "verify.h"
+
+#include <sqlite3.h>
 
 #define PATIENCE_S             120
 #define CHECKPOINT_PATIENCE_MS 5000
@@ -171,6 +174,62 @@ static void await_checkpoint(const struct life *life)
         (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
+// Past the shim, so that no fault strikes here. The number that the SQL gives; -1: none.
+static int64_t look(const char *path, const char *sql)
+{
+    sqlite3 *connection;
+    sqlite3_stmt *statement = NULL;
+    int64_t number = -1;
+
+    if (sqlite3_open_v2(path, &connection, SQLITE_OPEN_READONLY, "unix") == SQLITE_OK &&
+        sqlite3_prepare_v2(connection, sql, -1, &statement, NULL) == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW)
+        number = sqlite3_column_int64(statement, 0);
+    (void)sqlite3_finalize(statement);
+    (void)sqlite3_close(connection);
+    return number;
+}
+
+static void delete_old(const struct life *life)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + CHECKPOINT_PATIENCE_MS;
+    char sql[128];
+
+    (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM destroyed_group WHERE received_at_ms < %lld",
+                   (long long)event_old_before_ms);
+    store_keep(life->store, clock_realtime_ms() - event_old_before_ms);
+    while (!vfs_fault_fired() && look(scenario_database(life->scenario), sql) != 0 &&
+           clock_monotonic_ms() < deadline_ms)
+        (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+}
+
+static bool go_on(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    (void)context;
+    (void)done_bytes;
+    (void)total_bytes;
+    return true;
+}
+
+// A backup is the whole of what is there, or it is not there.
+static void make_backup(const struct life *life)
+{
+    static const char count_sql[] = "SELECT count(*) FROM destroyed_group_member";
+    struct scenario *scenario = life->scenario;
+    struct backup_callbacks callbacks = {.go_on = go_on};
+    char target[sizeof "/copy.db" + 256];
+    struct error error;
+
+    (void)snprintf(target, sizeof target, "%s/copy.db", scenario->directory);
+    if (backup_make(scenario_database(scenario), target, &callbacks, &error) < 0) {
+        if (access(target, F_OK) == 0)
+            (void)scenario_complain(scenario, "a backup that failed is there all the same");
+    } else if (look(target, count_sql) != look(scenario_database(scenario), count_sql) ||
+               look(target, "SELECT integrity_check = 'ok' FROM pragma_integrity_check") != 1) {
+        (void)scenario_complain(scenario, "the backup is not what was there");
+    }
+    (void)unlink(target);
+}
+
 // Submits batches up to the sign that ends the life.
 static void go_through(struct life *life)
 {
@@ -186,6 +245,14 @@ static void go_through(struct life *life)
             if (recorded)
                 await_checkpoint(life);
             pthread_mutex_lock(&life->mutex);
+        } else if (strchr("->", scenario->script[life->place])) {
+            pthread_mutex_unlock(&life->mutex);
+            if (scenario->script[life->place] == '-')
+                delete_old(life);
+            else
+                make_backup(life);
+            pthread_mutex_lock(&life->mutex);
+            life->place++;
         } else if (scenario->script[life->place] == ' ') {
             life->place++;
         } else {

@@ -6,6 +6,8 @@
 //   space    the next batch: what follows is submitted when all before it is done. The letters of one batch go into
 //            one transaction; the first batch of a life should be a single letter, as it may be taken in pieces.
 //   ~        as a batch: waits until the checkpoint that the batch before it called for is over
+//   -        as a batch: from now on what is old (see event.h) is deleted; waits until it is
+//   >        as a batch: a backup is made beside the database, and looked at
 //   ;        the store is closed; what follows is another life of the daemon, in another process
 //   !        the same after a kill -9: nothing is closed
 #pragma once
