@@ -1,5 +1,6 @@
 #include "imcallbackd/store/store.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -156,6 +157,7 @@ static enum attempt store_transact(struct store *store, struct commit *batch)
         return ATTEMPT_BROKE;
     case DATABASE_FAILURE_OF_VALUES:
         recorder_rollback(&store->recorder);
+        assert(at); // neither BEGIN nor COMMIT has values
         at->result = COMMIT_FAILED;
         return ATTEMPT_HAS_A_CULPRIT;
     case DATABASE_FAILURE_PASSES:

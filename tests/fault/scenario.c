@@ -109,9 +109,11 @@ static void submit_batch(struct life *life)
     size_t first = life->place, end = first;
 
     while (isalnum((unsigned char)script[end])) {
-        life->commits[end] = isdigit((unsigned char)script[end])
-                                 ? (struct commit){.rejected = event_rejected(script[end])}
-                                 : (struct commit){.group = event_group(script[end])};
+        life->commits[end] = (struct commit){0};
+        if (isdigit((unsigned char)script[end]))
+            life->commits[end].rejected = event_rejected(script[end]);
+        else
+            life->commits[end].group = event_group(script[end]);
         life->commits[end].give_up_at_ms = clock_monotonic_ms() + life->scenario->patience_ms;
         end++;
     }

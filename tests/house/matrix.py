@@ -152,7 +152,7 @@ def shellcheck(_, log):
     if not shutil.which("shellcheck"):
         raise LeftOut("shellcheck is not installed")
     scripts = [path for folder in ("conf", "tests") for path in sorted((TOP / folder).rglob("*.sh"))]
-    return run(log, "shellcheck", "--shell=sh", "--external-sources", *scripts)
+    return run(log, "shellcheck", "--shell=sh", "--severity=warning", "--external-sources", *scripts)
 
 
 def coverage(name, log):

@@ -1,5 +1,5 @@
 # Run by package.sh inside of the machine, on which the package is installed and nothing is configured.
-cd /test
+cd /test || exit 1
 config=/etc/imcallbackd/imcallbackd.conf
 query='SdkAppid=1400000001&CallbackCommand=Group.CallbackAfterGroupDestroyed'
 

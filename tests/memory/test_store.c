@@ -28,7 +28,7 @@ static const enum commit_result expected[COMMITS] = {
 
 static struct destroyed_group groups[REJECTED];
 static struct commit commits[COMMITS];
-static char body[BODY_BYTES];
+static char long_body[BODY_BYTES];
 
 static const struct rejected_callback rejected = {
     .received_at_ms = RECEIVED_MS,
@@ -44,7 +44,7 @@ static void fill_commits(void)
 {
     static const char *members[MEMBERS];
 
-    memset(body, 'x', sizeof body);
+    memset(long_body, 'x', sizeof long_body);
     for (size_t i = 0; i < MEMBERS; i++)
         members[i] = "a member of some length, so that it does not fit into what SQLite has at hand";
     for (size_t i = 0; i < REJECTED; i++) {
@@ -55,8 +55,8 @@ static void fill_commits(void)
     groups[FRESH].group_id = "fresh";
     groups[FRESH].members = members;
     groups[FRESH].member_count = MEMBERS;
-    groups[FRESH].body = body;
-    groups[FRESH].body_length = sizeof body;
+    groups[FRESH].body = long_body;
+    groups[FRESH].body_length = sizeof long_body;
     groups[FRESH].keep_body = true;
     groups[CONFLICT].name = "another";
     for (size_t i = UNTIMED; i <= UNTIMED_AGAIN; i++) {
