@@ -73,14 +73,14 @@ static const struct metric *const *const rooms[] = {receiver_metrics, store_metr
 static int64_t resident_pages(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
-    int64_t pages = 0;
+    int64_t resident = 0;
 
     if (!file)
         return 0;
-    if (fscanf(file, "%*d %" SCNd64, &pages) != 1)
-        pages = 0;
+    if (fscanf(file, "%*d %" SCNd64, &resident) != 1)
+        resident = 0;
     (void)fclose(file);
-    return pages;
+    return resident;
 }
 
 static int64_t count_files(void)
@@ -191,7 +191,7 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
     return r;
 }
 
-void monitor_use(struct monitor *monitor, const struct settings *settings)
+void monitor_use(const struct monitor *monitor, const struct settings *settings)
 {
     if (monitor)
         metric_set(&certificate_expiry, 0, http_identity_expires_ms(settings->identity));
