@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # shellcheck disable=SC2086 # a list of words
 install_packages $build_packages curl sqlite3 ca-certificates \
     libcmocka-dev python3-pytest openssl strace valgrind clang clang-format clang-tidy cppcheck \
-    shellcheck systemd jq postgresql
+    shellcheck systemd jq postgresql mandoc
 
 # promtool checks metrics and alerts. Its package would also start a server, so the program alone is taken out of it: 19
 # MB to fetch. Where that does not work, the tests that need it are skipped.

@@ -101,15 +101,3 @@ def test_clang_format():
 @pytest.mark.parametrize("script", files(".sh"), ids=name)
 def test_shell_scripts_are_read(script):
     assert subprocess.run(["sh", "-n", script]).returncode == 0
-
-
-def test_sample_configuration_names_every_key():
-    table = re.findall(r'\.section = "(\w+)", \.key = "(\w+)"', (TOP / "src/command/config.c").read_text())
-    assert len(table) > 15
-    sample, section = set(), None
-    for line in (TOP / "conf/imcallbackd.conf").read_text().split("\n"):
-        if found := re.fullmatch(r"\[(\w+).*\]", line):
-            section = found[1]
-        elif found := re.match(r"#?(\w+) = ", line):
-            sample.add((section, found[1]))
-    assert sample == set(table)

@@ -1,0 +1,334 @@
+"""The manual pages name what there is and nothing else. What there is comes from the program: its --help, `check`,
+/metrics, the schema that it makes; the answers, and what a reload changes, from the tables in the sources. What the
+pages show to be typed works."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import sqlite3
+import sys
+import urllib.request
+
+import pytest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests" / "e2e"))
+
+import daemon  # noqa: E402
+
+COMMAND_PAGE = TOP / "src/command/imcallbackd.8"
+CONFIG_PAGE = TOP / "src/command/imcallbackd.conf.5"
+PAGES = sorted(path for section in "58" for path in (TOP / "src").rglob(f"*.{section}"))
+SAMPLE = TOP / "conf/imcallbackd.conf"
+JOURNAL_PIECE = 48 * 1024  # what the journal makes of a longer line
+# Commands, and sections of the configuration, that have pages of their own.
+ELSEWHERE = {"forward"}
+
+
+def sections(page, macro):
+    """The text behind each heading; macro: Sh or Ss, whose texts go on to the next heading of either."""
+    pattern = r"(?m)^\.Sh (.*)$" if macro == "Sh" else r"(?m)^\.S[hs] (.*)$"
+    parts = re.split(pattern, page.read_text())
+    return dict(zip(parts[1::2], parts[2::2]))
+
+
+def items(text):
+    """The items of the lists, each the words of its head and the text behind it."""
+    parts = re.split(r"(?m)^\.It (.*)$", text)
+    return list(zip(parts[1::2], parts[2::2]))
+
+
+def heads(text, macro):
+    """Every name in the heads that begin with this macro, such as the columns in `.It Va id , type`."""
+    return [name for head, _ in items(text) if head.startswith(macro + " ")
+            for name in head.removeprefix(macro + " ").split(" , ")]
+
+
+def examples(text):
+    """What stands there to be typed."""
+    found = re.findall(r"(?ms)^\.Bd -literal.*?\n(.*?)^\.Ed$", text)
+    return [example.replace(r"\e", "\\") for example in found]
+
+
+def help_of(*words):
+    done = daemon.run(daemon.BINARY, *words, "--help")
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+@contextlib.contextmanager
+def started(settings):
+    one = daemon.Daemon(settings)
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.destroy()
+
+
+ADMIN_PORT = daemon.free_port()
+
+
+@pytest.fixture(scope="module")
+def running():
+    """A daemon with its admin listener, which has recorded an event and set one aside."""
+    with started({"admin": {"port": ADMIN_PORT}}) as one:
+        assert [one.post(body).status for body in (None, b"{")] == [200, 400]
+        yield one
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_form(page):
+    if not shutil.which("mandoc"):
+        pytest.skip("mandoc is not installed")
+    said = daemon.run("mandoc", "-T", "lint", "-W", "warning", page)
+    assert (said.returncode, said.stdout) == (0, "")
+    text = daemon.run("mandoc", "-T", "ascii", "-O", "width=80", page).stdout
+    assert [line for line in re.sub(".\b", "", text).splitlines() if len(line) > 80] == []
+
+
+# Commands and options
+
+def commands():
+    return set(re.findall(r"(?m)^  imcallbackd ([a-z]+) ", help_of())) - ELSEWHERE
+
+
+def test_commands():
+    described = sections(COMMAND_PAGE, "Ss")
+    assert {name for name in described if re.fullmatch("[a-z]+", name)} == commands()
+    synopsis = sections(COMMAND_PAGE, "Sh")["SYNOPSIS"]
+    assert set(re.findall(r"(?m)^\.Ic (\w+)", synopsis)) == commands()
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_options(command):
+    text = help_of(command)
+    there = set(re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+|[A-Z]+)", text))
+    described = {re.search(r"Fl (-[a-z-]+)|Ar (\w+)", head) for head, _ in items(sections(COMMAND_PAGE, "Ss")[command])}
+    named = {f"-{found[1]}" if found[1] else found[2].upper() for found in described}
+    if command != "certificate":
+        named |= {"--config"}  # described for all of them together
+    assert named == there
+    assert "Fl c , Fl -config Ar file" in [head for head, _ in items(sections(COMMAND_PAGE, "Sh")["COMMANDS"])]
+    synopsis = sections(COMMAND_PAGE, "Sh")["SYNOPSIS"].split(f".Ic {command}\n")[1].split(".Nm")[0]
+    words = {f"--{option}" for option in re.findall(r"Fl -([a-z-]+)", synopsis)}
+    assert words == {name for name in there if name.startswith("--")} - {"--config"}
+
+
+# The configuration
+
+def checked(directory, *lines):
+    """What `check` says to the least of configurations with these lines behind it."""
+    config = directory / "checked.conf"
+    least = (f"[tls]\ncertificate = {directory}/certificate.pem\nprivate_key = {directory}/key.pem\n"
+             f"[app 1]\n[store]\ndatabase = {directory}/checked.db\n")
+    config.write_text(least + "".join(f"{line}\n" for line in lines))
+    return daemon.run(daemon.BINARY, "check", "-c", config)
+
+
+@pytest.fixture(scope="module")
+def files(running):
+    return running.directory
+
+
+@pytest.fixture(scope="module")
+def defaults(files):
+    """{(section, key): value} of what `check` prints; None: not set. The least is not a default."""
+    shown, section = {}, None
+    for line in checked(files).stdout.splitlines():
+        if found := re.fullmatch(r"\[(\w+).*\]", line):
+            section = found[1]
+        elif found := re.fullmatch(r"(?:(\w+) = (.*)|# (\w+) is not set)", line):
+            shown[section, found[1] or found[3]] = found[2]
+    assert len(shown) > 15
+    return shown
+
+
+def table(pattern):
+    """The (section, key) of the table in the sources whose rows go on like this."""
+    found = re.findall(r'\.section = "(\w+)", \.key = "(\w+)",' + pattern, (TOP / "src/command/config.c").read_text())
+    assert len(found) > 5
+    return {place for place in found if place[0] not in ELSEWHERE}
+
+
+def described_keys():
+    """{(section, key): text}"""
+    return {(re.match(r"\w+", heading[1:])[0], head.split()[1]): " ".join(text.split())
+            for heading, body in sections(CONFIG_PAGE, "Sh").items() if heading.startswith("[")
+            for head, text in items(body)}
+
+
+def test_keys(defaults):
+    assert set(described_keys()) == {place for place in defaults if place[0] not in ELSEWHERE}
+
+
+def test_keys_of_sample(defaults):
+    sample, section = {}, None
+    for line in SAMPLE.read_text().splitlines():
+        if found := re.fullmatch(r"\[(\w+).*\]", line):
+            section = found[1]
+        elif found := re.match(r"(#?)(\w+) = (.*)", line):
+            sample[section, found[2]] = found[3] if found[1] else None
+    assert set(sample) == set(defaults)
+    for place, value in sample.items():
+        if value and defaults[place] and place != ("store", "database"):
+            assert value == defaults[place], place
+
+
+def test_defaults_and_reload(defaults):
+    fixed = table(r"[^{}]*\.fixed = true")
+    for place, text in described_keys().items():
+        assert ("Changes with a restart only." in text) == (place in fixed), place
+        found = re.search(r"Default: (\S+)\.(?: |$)|No default|Required\.", text)
+        assert found, place
+        if place == ("store", "database"):
+            assert found[1] == re.search(r"(?m)^#database = (.*)", SAMPLE.read_text())[1]
+        elif place[0] != "tls" or place[1] == "client_ca":
+            assert found[1] == defaults[place], place
+
+
+def units(text):
+    """A number of the configuration in its smallest unit, and that unit's name."""
+    number, unit = re.fullmatch(r"(\d+)(\w*)", text).groups()
+    ms = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+    size = {"": 1, "K": 1 << 10, "M": 1 << 20}
+    return (int(number) * ms[unit], "ms") if unit in ms else (int(number) * size[unit], "")
+
+
+def test_ranges(files):
+    ranges = {place: found.groups() for place, text in described_keys().items()
+              if (found := re.search(r"Range: (\w+) to (\w+)\.", text))}
+    assert set(ranges) == table(r" \.type = CONFIG_(?:NUMBER|DURATION|RETENTION|SIZE)\b")
+    for (section, key), (least, most) in ranges.items():
+        place = {"app": "[app 2]\n", "store": ""}.get(section, f"[{section}]\n")
+        for end, beyond in ((least, -1), (most, 1)):
+            number, unit = units(end)
+            assert checked(files, f"{place}{key} = {end}").returncode == 0, (section, key, end)
+            if number + beyond >= 0:
+                refused = checked(files, f"{place}{key} = {number + beyond}{unit}")
+                assert refused.returncode == 1 and "out of range" in refused.stderr, (section, key, refused)
+
+
+def test_example_configurations(files):
+    shown = examples(sections(CONFIG_PAGE, "Sh")["EXAMPLES"])
+    assert len(shown) >= 4
+    shutil.copy(files / "certificate.pem", files / "client-ca.pem")
+    for name in ("token", "token-1400000001", "token-1400000002"):
+        (files / name).write_text("token\n")
+        (files / name).chmod(0o600)
+    for number, text in enumerate(shown):
+        config = files / f"example-{number}.conf"
+        database = "" if "[store]" in text else "[store]\n"
+        place = f"{database}database = {files}/example.db\n"
+        text = text.replace("[store]\n", f"[store]\n{place}") if not database else f"{text}{place}"
+        config.write_text(text.replace("/etc/imcallbackd", str(files)))
+        done = daemon.run(daemon.BINARY, "check", "-c", config)
+        assert (done.returncode, done.stderr) == (0, ""), text
+
+
+# Answers, metrics
+
+def test_answers():
+    codes = dict(re.findall(r"(ANSWER_\w+) = (\d+),", (TOP / "include/imcallbackd/callback/answer.h").read_text()))
+    table = re.findall(r'\{(ANSWER_\w+), (\d+), "(\w+)",', (TOP / "src/callback/answer.c").read_text())
+    assert len(table) == len(codes) > 20
+    there = [f"{codes[code]} {name} No (HTTP {status})" for code, status, name in table if code != "ANSWER_OK"]
+    answers = sections(COMMAND_PAGE, "Sh")["ANSWERS"]
+    assert heads(answers, "Sy") == there
+    assert all(len(text.split()) > 5 for _, text in items(answers))
+
+
+def test_metrics(running):
+    with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN_PORT}/metrics") as answer:
+        text = answer.read().decode()
+    there = re.findall(r"(?m)^# TYPE (\S+)", text)
+    assert len(there) > 15
+    described = sections(COMMAND_PAGE, "Sh")["MONITORING"]
+    assert heads(described, "Va") == there
+    for metric, part in zip(there, re.split(r"(?m)^\.It Va .*$", described)[1:]):
+        labels = set(re.findall(rf'(?m)^{metric}{{(\w+)="(\w+)"', text))
+        lines = re.findall(r"(?m)^\.(?:It )?Cm ([\w ,]+)", part)
+        named = {name.strip() for line in lines for name in line.split(",")}
+        if metric in ("imcallbackd_rejected_total", "imcallbackd_build_info"):
+            continue  # see test_answers; and the version
+        assert named == {value for _, value in labels}, metric
+        assert all(f".Va {label}" in part for label, _ in labels), metric
+
+
+# The database
+
+def schema(running):
+    """{name: (its kind, its columns)} of each table and view, as the daemon made them."""
+    with contextlib.closing(sqlite3.connect(f"file:{running.database}?mode=ro", uri=True)) as connection:
+        kinds = dict(connection.execute("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')"
+                                        " AND name NOT LIKE 'sqlite_%'"))
+        return {name: (kind, [row[1] for row in connection.execute(f"PRAGMA table_info({name})")])
+                for name, kind in kinds.items()}
+
+
+def test_schema(running):
+    described = {}
+    for heading, text in sections(COMMAND_PAGE, "Ss").items():
+        if found := re.fullmatch(r"(Table|View) (\w+)", heading):
+            described[found[2]] = (found[1].lower(), sorted(heads(text, "Va")))
+    assert described == {name: (kind, sorted(columns)) for name, (kind, columns) in schema(running).items()}
+
+
+def test_queries(running):
+    shown = examples(sections(COMMAND_PAGE, "Ss")["Queries"])
+    queries = [text for text in shown if text.startswith("SELECT")]
+    assert len(queries) > 3
+    for query in queries:
+        assert len(running.sql(query)) == 1, query
+    (index,) = [text for text in shown if text not in queries]
+    copy = running.directory / "copy.db"
+    made = daemon.run(daemon.BINARY, "backup", "-c", running.config, copy)
+    assert made.returncode == 0, made
+    assert daemon.run("sqlite3", copy, index).returncode == 0
+
+
+# An event that was refused, and is in the journal alone
+
+AWKWARD = 'back\\slash "quoted" \n\t\u2028 张三'
+
+
+def lose(one):
+    """Has the daemon refuse events. Returns their bodies and the text that the journal would have of its log."""
+    bodies = [daemon.event(GroupId="short", Name=AWKWARD), b"// a comment\n" + daemon.event(GroupId="commented"),
+              daemon.event(GroupId="long", MemberList=[{"Member_Account": f"\\{number} 张"} for number in range(6000)])]
+    assert len(bodies[-1]) > 3 * JOURNAL_PIECE
+    with one.locked():
+        for body in bodies:
+            assert one.post(body, OptPlatform="i&OS", ClientIP="2001:db8::1").status == 503
+    lines = [line.encode(errors="surrogateescape") for line in one.lines]
+    pieces = [line[at:at + JOURNAL_PIECE] for line in lines for at in range(0, len(line), JOURNAL_PIECE)]
+    return bodies, b"".join(re.sub(rb"^<\d>", b"", piece) + b"\n" for piece in pieces)
+
+
+@pytest.mark.parametrize("log_format", ("text", "json"))
+def test_recovery(log_format):
+    find, send = examples(sections(COMMAND_PAGE, "Ss")["Recovering a refused event"])
+    if log_format == "json":
+        before, between, after = find.partition("perl -ne")
+        find = f"{before}jq -r .message | {between}{after}"
+    with started({"limits": {"store_wait": "0s"}, "log": {"format": log_format}}) as one:
+        bodies, journal = lose(one)
+        programs, work = one.directory / "programs", one.directory / "work"
+        for directory in (programs, work):
+            directory.mkdir()
+        (one.directory / "journal").write_bytes(journal)
+        (programs / "imcallbackd").symlink_to(daemon.BINARY)
+        (programs / "journalctl").write_text(f"#!/bin/sh\nexec cat {one.directory}/journal\n")
+        (programs / "journalctl").chmod(0o755)
+        text = find + send
+        for words, instead in {"/etc/imcallbackd": one.directory, "im.example.org": f"localhost:{one.port}"}.items():
+            text = text.replace(words, str(instead))
+        done = daemon.run("sh", "-e", "-c", text, cwd=work, env=os.environ | {
+            "PATH": f"{programs}:{os.environ['PATH']}", "CURL_CA_BUNDLE": str(one.directory / "certificate.pem")})
+        assert done.returncode == 0 and done.stdout.count('"OK"') == len(bodies), done
+        assert [(work / f"{number}.json").read_bytes() for number in (1, 2, 3)] == bodies
+        assert one.group_ids() == ["short", "commented", "long"]
+        assert {(row["opt_platform"], row["client_ip"]) for row in one.groups()} == {("i&OS", "2001:db8::1")}
+        assert one.groups("short")[0]["name"] == AWKWARD
