@@ -7,9 +7,10 @@ static void print_help(FILE *file)
 {
     fprintf(file, "imcallbackd records the callback of disbanded groups: HTTPS in, SQLite out.\n\nUsage:\n");
     for (const struct command *command = commands; command->name; command++)
-        fprintf(file, "  imcallbackd %-42s %s\n", command->usage, command->summary);
+        fprintf(file, "  imcallbackd %s\n      %s\n", command->usage, command->summary);
     fprintf(file, "  imcallbackd --version\n"
-                  "  imcallbackd --help, imcallbackd COMMAND --help\n");
+                  "  imcallbackd --help, imcallbackd COMMAND --help\n\n"
+                  "See imcallbackd(8) and imcallbackd.conf(5).\n");
 }
 
 static void print_command_help(const struct command *command)

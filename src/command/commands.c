@@ -2,13 +2,14 @@
 
 #include "imcallbackd/command/command.h"
 
-#define CONFIG_HELP "  -c, --config FILE   the configuration, see conf/imcallbackd.conf\n"
+#define CONFIG_HELP "  -c, --config FILE   the configuration, see imcallbackd.conf(5)\n"
 
 const struct command commands[] = {
     {"serve", command_serve, "serve -c FILE", "Receives callbacks until SIGTERM or SIGINT.", CONFIG_HELP},
     {"check", command_check, "check -c FILE", "Checks the configuration and all that it names, and prints it.",
      CONFIG_HELP},
-    {"sign", command_sign, "sign -c FILE [--app N] [--time T]", "Prints Sign and RequestTime for a curl URL.",
+    {"sign", command_sign, "sign -c FILE [--app N] [--time T]",
+     "Prints Sign and RequestTime, to be added to the URL of a callback.",
      CONFIG_HELP "  --app N             the SDKAppID; needed when several are configured\n"
                  "  --time T            the RequestTime in unix seconds instead of now\n"},
     {"export", command_export, "export -c FILE [--since ID] [--follow]",
@@ -20,6 +21,6 @@ const struct command commands[] = {
     {"certificate", command_certificate, "certificate --host NAME... --out DIR",
      "Writes a self-signed certificate for trying things out.",
      "  --host NAME...      host names and addresses that the certificate is for\n"
-     "  --out DIR           where certificate.pem and key.pem are written; it is made if need be\n"},
+     "  --out DIR           the directory, made if need be, for certificate.pem and key.pem\n"},
     {NULL, NULL, NULL, NULL, NULL},
 };
