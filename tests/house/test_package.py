@@ -99,6 +99,7 @@ def test_install_elsewhere(build, tmp_path):
     run("cmake", "--preset", "release", "-B", other, "-DCMAKE_INSTALL_PREFIX=/usr/local", "-DSYSTEMD_UNIT_DIR=/srv/units",
         cwd=TOP)
     shutil.copy(build / "imcallbackd", other)  # the build itself is not what is tested
+    run("cmake", "--build", other, "--target", "conf/all")  # the manual pages, compressed
     root = tmp_path / "root"
     for _ in range(2):
         run("cmake", "-DCMAKE_INSTALL_LOCAL_ONLY=1", "-P", other / "systemd/cmake_install.cmake",
