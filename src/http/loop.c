@@ -19,6 +19,8 @@
 // How often a drain looks whether a connection has become idle.
 #define DRAIN_LOOK_MS 10
 #define LAST_TURNS    4
+// How long the loop sleeps although MHD wants another turn, after a turn in which nothing moved.
+#define NOTHING_MOVED_MS 20
 
 // From 1.0 on the library can be told to be strict about heads; before, see layout.h.
 #if MHD_VERSION >= 0x01000000
@@ -38,6 +40,7 @@ struct http_loop {
     bool length_fault;                   // an old MHD is about to answer a malformed Content-Length; see push in tls.c
     struct http_limits limits;
     int64_t now_ms;               // of this turn
+    bool moved;                   // in this turn
     unsigned int pending;         // exchanges that the handler has to complete
     atomic_uint connection_count; // with those that are still in the inbox
     atomic_uint unproven_count;   // those of them on which no verified call came
@@ -96,6 +99,7 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
     struct http_loop *loop = context;
     struct http_connection *connection = *socket_context;
 
+    loop->moved = true;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         if (connection->stage == HTTP_STAGE_HANDSHAKE)
             metric_add(&http_handshakes, HTTP_HANDSHAKE_FAILED, 1);
@@ -227,6 +231,7 @@ static bool take_inbox(struct http_loop *loop)
         copy_limits(loop);
     if (crowded)
         http_connections_shed_beyond_limit(&loop->connections, loop->now_ms);
+    loop->moved = arrivals || completed;
     take_arrivals(loop, arrivals);
     while (completed) {
         struct http_exchange *exchange = completed;
@@ -257,6 +262,10 @@ static int run_clock(struct http_loop *loop)
     }
     if (MHD_get_timeout(loop->daemon, &mhd_ms) == MHD_YES)
         timeout_ms = clock_earlier_ms(timeout_ms, mhd_ms < INT_MAX ? (int64_t)mhd_ms : INT_MAX);
+    // While a handshake waits for its client, MHD holds the connection for ready and never wants to sleep. But when
+    // nothing came and nothing went in a whole turn, there is nothing to do before the kernel says so.
+    if (timeout_ms == 0 && !loop->moved)
+        timeout_ms = NOTHING_MOVED_MS;
     return timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX;
 }
 
@@ -367,8 +376,14 @@ bool http_loop_must_not_send(struct http_connection *connection)
     return must_not;
 }
 
+void http_loop_moved(struct http_loop *loop)
+{
+    loop->moved = true;
+}
+
 void http_loop_enter(struct http_connection *connection, enum http_stage stage)
 {
+    http_loop_moved(connection->loop);
     http_connections_enter(&connection->loop->connections, connection, stage, connection->loop->now_ms);
 }
 

@@ -79,10 +79,11 @@ const struct http_limits *http_loop_limits(const struct http_loop *loop); // the
 // The loop's thread: true once, when libmicrohttpd is about to answer by itself what it would answer twice.
 bool http_loop_must_not_send(struct http_connection *connection);
 void http_loop_enter(struct http_connection *connection, enum http_stage stage); // the loop's thread
-void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange);  // the loop's thread: it is pending now
-void http_loop_nudge(struct http_loop *loop);                                    // any thread; always
-unsigned int http_loop_connections(const struct http_loop *loop);                // any thread
-unsigned int http_loop_unproven(const struct http_loop *loop);                   // any thread
+void http_loop_moved(struct http_loop *loop); // the loop's thread: something was received or sent, or has ended
+void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange); // the loop's thread: it is pending now
+void http_loop_nudge(struct http_loop *loop);                                   // any thread; always
+unsigned int http_loop_connections(const struct http_loop *loop);               // any thread
+unsigned int http_loop_unproven(const struct http_loop *loop);                  // any thread
 void http_loop_prove(struct http_connection *connection); // the loop's thread: a verified call came on it
 void http_loop_stop(struct http_loop *loop);              // ends the thread once nothing is pending
 void http_loop_destroy(struct http_loop *loop);

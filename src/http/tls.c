@@ -48,6 +48,8 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     const int on = 1;
     ssize_t got = recv(connection->fd, data, size, 0);
 
+    if (got >= 0 || errno != EAGAIN)
+        http_loop_moved(connection->loop);
     if (got <= 0)
         return got;
 
@@ -70,13 +72,17 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
 {
     struct http_connection *connection = pointer;
     const struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
+    ssize_t sent;
 
     if (http_loop_must_not_send(connection)) {
         (void)shutdown(connection->fd, SHUT_RDWR);
         errno = EPIPE;
         return -1;
     }
-    return sendmsg(connection->fd, &message, MSG_NOSIGNAL);
+    sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL);
+    if (sent >= 0 || errno != EAGAIN)
+        http_loop_moved(connection->loop);
+    return sent;
 }
 
 // GnuTLS wants one beside a pull function of one's own.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import resource
 import signal
 import socket
@@ -307,3 +308,22 @@ def test_suspend_storm(make_daemon, threads):
         print(f"slowest other {slowest * 1000:.1f} ms; all answered {time.monotonic() - released:.2f} s after the lock")
     assert slowest < 1
     assert sorted(one.group_ids()) == sorted(f"storm-{i}" for i in range(count))
+
+
+def cpu_seconds(pid):
+    return sum(int(path.read_text().split()[0]) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+def test_waiting_for_a_handshake_takes_no_processor(one):
+    """Cut off anywhere in the first message, and after it: the daemon sleeps until the deadline."""
+    hello = Wire(one).hello()
+    for sent in (0, 1, len(hello) // 2, len(hello)):
+        before, begun = cpu_seconds(one.process.pid), time.monotonic()
+        with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
+            plain.sendall(hello[:sent])
+            with contextlib.suppress(ConnectionResetError):
+                while plain.recv(65536):
+                    pass
+        waited, taken = time.monotonic() - begun, cpu_seconds(one.process.pid) - before
+        print(f"{sent} bytes sent: {taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
+        assert waited > REQUEST_TIMEOUT / 2 and taken < waited / 50
