@@ -216,6 +216,7 @@ enum MHD_Result http_request_on_data(void *context, struct MHD_Connection *mhd, 
     (void)mhd;
     if (!exchange || !exchange->target)
         return MHD_NO; // no memory when the request line came
+    http_loop_moved(exchange->connection->loop); // more may lie decrypted already, of which the kernel knows nothing
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:
         return on_head(server, exchange, url, method, version);
