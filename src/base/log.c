@@ -34,11 +34,16 @@ static const char *const level_names[] = {
     [LOG_LEVEL_INFO] = "info", [LOG_LEVEL_DEBUG] = "debug",
 };
 
+// In so many times as long the patience comes back.
+#define RECOVERY_TIMES 10
+
 static atomic_int configured_level = LOG_LEVEL_INFO;
 static atomic_int configured_format = LOG_FORMAT_TEXT;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and what follows
 static unsigned long lost;                                // lines since the log last took one
 static bool torn;                                         // the last one that got out lacks its end
+static int64_t patience_ms = LOG_PATIENCE_MS;             // that is left, as it was at counted_at_ms
+static int64_t counted_at_ms;
 
 void log_configure(enum log_level level, enum log_format format)
 {
@@ -155,9 +160,9 @@ static void put_prefix(struct line *line, enum log_level level, bool json)
           level_names[level]);
 }
 
-static bool write_line(enum log_level level, const char *text, const void *data, size_t length, int patience_ms)
+static bool write_line(enum log_level level, const char *text, const void *data, size_t length, int64_t wait_ms)
 {
-    struct line line = {.length = 0, .give_up_at_ms = clock_monotonic_ms() + patience_ms};
+    struct line line = {.length = 0, .give_up_at_ms = clock_monotonic_ms() + wait_ms};
     bool json = configured_format == LOG_FORMAT_JSON;
 
     if (torn)
@@ -183,6 +188,23 @@ static bool tell_lost(void)
     return true;
 }
 
+// As write_line, with what is left of the patience, which becomes less by the time that this takes.
+static bool write_patiently(enum log_level level, const char *text, const void *data, size_t length)
+{
+    int64_t begin_ms = clock_monotonic_ms();
+    bool written;
+
+    patience_ms += (begin_ms - counted_at_ms) / RECOVERY_TIMES;
+    counted_at_ms = begin_ms - (begin_ms - counted_at_ms) % RECOVERY_TIMES;
+    if (patience_ms > LOG_PATIENCE_MS)
+        patience_ms = LOG_PATIENCE_MS;
+    written = write_line(level, text, data, length, patience_ms);
+    patience_ms -= clock_monotonic_ms() - begin_ms;
+    if (patience_ms < 0)
+        patience_ms = 0;
+    return written;
+}
+
 void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...)
 {
     char text[LOG_TEXT_BYTES];
@@ -196,7 +218,7 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
         strcpy(text + sizeof text - sizeof "...", "...");
     va_end(arguments);
     pthread_mutex_lock(&mutex);
-    if ((lost > 0 && !tell_lost()) || !write_line(level, text, data, length, LOG_PATIENCE_MS))
+    if ((lost > 0 && !tell_lost()) || !write_patiently(level, text, data, length))
         lost++;
     pthread_mutex_unlock(&mutex);
 }

@@ -3,9 +3,10 @@
 // a caller of the daemon can neither forge a line nor move a terminal's cursor. Never pass a token, a Sign or a raw
 // query.
 //
-// Nobody waits for long on a log that is not read. A line waits LOG_PATIENCE_MS at most, then it is lost, and so are
-// those behind it, at once, until the log takes something again: then a line of level error says how many are missing.
-// A line that was lost half written is ended there. (A file is written as the system lets us.)
+// Nobody waits for long on a log that is not read, or read slowly. All lines together wait LOG_PATIENCE_MS at most,
+// which comes back in ten times as long; a line that cannot wait any more is lost, and so are those behind it, at once,
+// until the log takes something again: then a line of level error says how many are missing. A line that was lost half
+// written is ended there. (A file is written as the system lets us.)
 //
 // What an operator has to know of long lines, which are those that hold the body of an event that could not be
 // recorded:

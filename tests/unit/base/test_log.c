@@ -1,7 +1,9 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <regex.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -372,6 +374,57 @@ static void a_log_that_is_not_read_holds_nobody_up(void **state)
     }
 }
 
+struct slow_reader {
+    pthread_t thread;
+    int fd;
+    atomic_bool hurry;
+    char text[4 * 1024 * 1024];
+};
+
+// As much as a line at a time, and each just before the one that waits would be given up.
+static void *read_slowly(void *argument)
+{
+    struct slow_reader *reader = argument;
+    size_t length = 0;
+    ssize_t got;
+
+    while ((got = read(reader->fd, reader->text + length, 4096)) > 0) {
+        length += (size_t)got;
+        assert_true(length < sizeof reader->text - 4096);
+        if (!reader->hurry)
+            (void)usleep(20000);
+    }
+    return NULL;
+}
+
+// All lines share one patience: a log that takes each of them in time would hold up who logs for as long as there are.
+static void a_slow_log_does_not_set_the_pace(void **state)
+{
+    enum { MANY = 400 };
+    static struct slow_reader reader;
+    static char data[4000];
+    int ends[2], stderr_fd = dup(STDERR_FILENO);
+
+    (void)state;
+    memset(data, 'x', sizeof data);
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    make_pipe(ends);
+    reader.fd = ends[0];
+    assert_int_equal(pthread_create(&reader.thread, NULL, read_slowly, &reader), 0);
+    assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    for (size_t line = 0; line < MANY; line++)
+        log_write_data(LOG_LEVEL_ERROR, data, sizeof data, "%s", "");
+    reader.hurry = true;
+    while (poll(&(struct pollfd){.fd = ends[1], .events = POLLOUT}, 1, -1) != 1)
+        ;
+    log_info("there is room again");
+    assert_int_equal(dup2(stderr_fd, STDERR_FILENO), STDERR_FILENO);
+    assert_int_equal(close(stderr_fd) | close(ends[1]), 0);
+    assert_int_equal(pthread_join(reader.thread, NULL), 0);
+    assert_non_null(strstr(reader.text, "because nothing took them"));
+    close(ends[0]);
+}
+
 static void a_log_that_is_closed_is_no_harm(void **state)
 {
     int stderr_fd = dup(STDERR_FILENO);
@@ -401,6 +454,7 @@ int main(void)
         cmocka_unit_test(data_stays_whole),
         cmocka_unit_test(lines_of_several_threads_never_mix),
         cmocka_unit_test(a_log_that_is_not_read_holds_nobody_up),
+        cmocka_unit_test(a_slow_log_does_not_set_the_pace),
         cmocka_unit_test(a_log_that_is_closed_is_no_harm),
     };
 
