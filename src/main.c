@@ -1,5 +1,8 @@
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "imcallbackd/command/command.h"
 
@@ -18,10 +21,26 @@ static void print_command_help(const struct command *command)
     printf("Usage: imcallbackd %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
 }
 
+// A descriptor from 0 to 2 that is closed would be given to the next file that is opened, and the log be written into
+// that. False: it cannot be helped.
+static bool occupy_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
 
+    if (!occupy_standard_descriptors())
+        return 1;
     if (strcmp(name, "--version") == 0) {
         puts("imcallbackd " IMCALLBACKD_VERSION);
         return 0;

@@ -3,8 +3,10 @@
 And what of a configuration is read to its limits: lists, lines, apps.
 """
 
+import contextlib
 import re
 import socket
+import subprocess
 
 import pytest
 
@@ -30,6 +32,26 @@ def test_the_soft_limit_of_open_files_is_raised(make_daemon):
     one.start(["bash", "-c", 'ulimit -S -n 64; ulimit -H -n 400; exec "$@"', "bash"])
     assert open_files(one) == ("400", "400")
     assert "open files" not in one.log and " may be open" not in one.log
+
+
+def test_closed_standard_descriptors(make_daemon):
+    """The database must not get the number of one of them, because the log would be written into it."""
+    port = daemon.free_port()
+    one = make_daemon({"listen": {"port": port}})
+    with subprocess.Popen(["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", BINARY, "serve", "-c", one.config]) as process:
+        def listens():
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                return True
+            return False
+
+        daemon.eventually(listens, "a daemon that listens")
+        one.port = port
+        assert one.post(SdkAppid=7).status == 403  # has a line in the log
+        assert one.post(daemon.event(GroupId="@TGS#1")).status == 200
+        process.terminate()
+        assert process.wait(daemon.STOP_DEADLINE) == 0
+    assert one.group_ids() == ["@TGS#1"]
+    assert daemon.run(BINARY, "check", "-c", one.config).returncode == 0
 
 
 @pytest.mark.parametrize("connections, warns", [(100, False), (302, False), (303, True), (4096, True)])
