@@ -190,6 +190,9 @@ static enum MHD_Result on_end(struct http_server *server, struct http_exchange *
 {
     struct http_answer *answer = exchange->answer;
 
+    // Nobody would resume it any more.
+    if (!answer && server->stopping)
+        exchange->answer = answer = refuse(server, exchange, HTTP_REFUSE_OVERLOADED, "");
     if (!answer) {
         exchange->request.received_at_ms = clock_realtime_ms();
         exchange->complete_us = clock_monotonic_us();
@@ -215,7 +218,7 @@ enum MHD_Result http_request_on_data(void *context, struct MHD_Connection *mhd, 
 
     (void)mhd;
     if (!exchange || !exchange->target)
-        return MHD_NO; // no memory when the request line came
+        return MHD_NO;                           // no memory when the request line came
     http_loop_moved(exchange->connection->loop); // more may lie decrypted already, of which the kernel knows nothing
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:
