@@ -235,12 +235,15 @@ static int lock_file(struct database *database, struct error *error)
 {
     int fd = open(database->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, FILE_MODE);
 
-    if (fd >= 0)
-        (void)fchmod(fd, FILE_MODE);
-    else
+    struct stat status;
+
+    if (fd < 0)
         fd = open(database->path, O_RDWR | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_set(error, errno, "%s", strerror(errno));
+    // An empty one may also be what a start has left that was killed right here.
+    if (fstat(fd, &status) == 0 && status.st_size == 0)
+        (void)fchmod(fd, FILE_MODE);
     database->lock_fd = fd;
     if (flock(fd, LOCK_EX | LOCK_NB) < 0)
         return error_set(error, errno == EWOULDBLOCK ? EBUSY : errno, "%s",
@@ -359,8 +362,17 @@ bool database_checkpoint_due(const struct database *database, int frames)
 
 int database_checkpoint(struct database *database, int mode)
 {
+    int frames = 0, written_back = 0, code;
+
     (void)frames_written(database, true);
-    return sqlite3_wal_checkpoint_v2(database->connection, NULL, mode, NULL, NULL);
+    code = sqlite3_wal_checkpoint_v2(database->connection, NULL, mode, &frames, &written_back);
+    database->log_held = code == SQLITE_OK && written_back < frames;
+    return code;
+}
+
+bool database_log_is_held(const struct database *database)
+{
+    return database->log_held;
 }
 
 // The log as recovery found it, made sure of while nobody can write to it.

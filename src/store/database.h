@@ -15,6 +15,7 @@ struct database {
     int lock_fd;     // holds the lock that keeps a second daemon out
     char *log_path;  // of the write-ahead log
     ino_t log_inode; // that it had when it was opened
+    bool log_held;   // the last checkpoint could not write all of it back
     bool settled;    // what was in the log at the start is on disk for sure
 };
 
@@ -46,6 +47,9 @@ bool database_checkpoint_due(const struct database *database, int frames);
 
 // mode: SQLITE_CHECKPOINT_PASSIVE or _TRUNCATE. Returns SQLite's code.
 int database_checkpoint(struct database *database, int mode);
+
+// Did a reader keep the last checkpoint from writing all of the log back, so that the log can only become longer?
+bool database_log_is_held(const struct database *database);
 
 // Writes nothing: who wants the log written back does a checkpoint before. Both side files stay, empty or not, because
 // readers without the right to create them cannot read a database in WAL mode otherwise.

@@ -10,12 +10,15 @@
 // So many free pages (of 4 KiB) stay for what comes next.
 #define SPARE_PAGES 1024
 
+#define DAY_MS INT64_C(86400000)
+
 #define TEXT(number)      TEXT_ONLY(number)
 #define TEXT_ONLY(number) #number
 
 // Only the oldest ids are looked at, because there is no index on the time and none is needed: ids and times grow
 // together, but for a clock that was put right.
 static const char *const retention_sql[RETENTION_STATEMENT_COUNT] = {
+    [RETENTION_FIND_NEWEST] = "SELECT received_at_ms FROM destroyed_group ORDER BY id DESC LIMIT 1",
     [RETENTION_FIND_OLD] = "SELECT id FROM (SELECT id, received_at_ms FROM destroyed_group ORDER BY id"
                            " LIMIT " TEXT(STEP_EVENTS) ") WHERE received_at_ms < ?1",
     [RETENTION_DELETE_MEMBERS] = "DELETE FROM destroyed_group_member WHERE destroyed_group_id = ?1",
@@ -72,7 +75,19 @@ static int delete_event(const struct retention *retention, int64_t id, int *dele
     return run_with(retention, RETENTION_DELETE_GROUP, id);
 }
 
-static int delete_events(const struct retention *retention, int64_t before_ms, int *deleted)
+// Now, unless the clock must be wrong.
+static int find_now(const struct retention *retention, int64_t clock_ms, int64_t *ret_now_ms)
+{
+    struct binding binding = begin(retention, RETENTION_FIND_NEWEST);
+    int64_t latest_ms = INT64_MAX;
+
+    if (bind_step(&binding) == SQLITE_ROW)
+        latest_ms = sqlite3_column_int64(binding.statement, 0) + DAY_MS;
+    *ret_now_ms = clock_ms < latest_ms ? clock_ms : latest_ms;
+    return bind_end(&binding);
+}
+
+static int delete_events(struct retention *retention, int64_t before_ms, int *deleted)
 {
     struct binding binding = begin(retention, RETENTION_FIND_OLD);
     int64_t ids[STEP_EVENTS];
@@ -83,8 +98,10 @@ static int delete_events(const struct retention *retention, int64_t before_ms, i
     while (count < STEP_EVENTS && bind_step(&binding) == SQLITE_ROW)
         ids[count++] = sqlite3_column_int64(binding.statement, 0);
     code = bind_end(&binding);
-    for (size_t i = 0; i < count && code == SQLITE_OK && *deleted < STEP_ROWS; i++)
+    for (size_t i = 0; i < count && code == SQLITE_OK && *deleted < STEP_ROWS; i++) {
         code = delete_event(retention, ids[i], deleted);
+        retention->deleted_events += code == SQLITE_OK;
+    }
     return code;
 }
 
@@ -123,15 +140,17 @@ static int give_pages_back(const struct retention *retention, bool *ret_more)
     return bind_end(&binding);
 }
 
-int retention_step(struct retention *retention, int64_t before_ms, bool *ret_more)
+int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms, bool *ret_more)
 {
     struct recorder *recorder = retention->recorder;
     int deleted = 0, code = recorder_begin(recorder);
 
     if (code == SQLITE_OK)
-        code = delete_events(retention, before_ms, &deleted);
+        code = find_now(retention, now_ms, &now_ms);
     if (code == SQLITE_OK)
-        code = delete_rejected(retention, before_ms, &deleted);
+        code = delete_events(retention, now_ms - keep_ms, &deleted);
+    if (code == SQLITE_OK)
+        code = delete_rejected(retention, now_ms - keep_ms, &deleted);
     *ret_more = deleted > 0;
     if (code == SQLITE_OK && deleted == 0)
         code = give_pages_back(retention, ret_more);

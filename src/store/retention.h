@@ -10,6 +10,7 @@
 #include <sqlite3.h>
 
 enum retention_statement {
+    RETENTION_FIND_NEWEST,
     RETENTION_FIND_OLD,
     RETENTION_DELETE_MEMBERS,
     RETENTION_DELETE_GROUP,
@@ -22,14 +23,18 @@ enum retention_statement {
 struct retention {
     struct recorder *recorder;
     sqlite3_stmt *statements[RETENTION_STATEMENT_COUNT];
+    int64_t deleted_events; // counts up; the owner may set it back
 };
 
 // These return SQLite's code.
 int retention_init(struct retention *retention, struct recorder *recorder);
 
-// One short transaction: deletes some of what was received before a time, members with their event; when there is
-// nothing of that any more, gives some pages back to the file system. *ret_more: there is more to do.
-int retention_step(struct retention *retention, int64_t before_ms, bool *ret_more);
+// One short transaction: deletes some of what was received more than keep_ms ago, members with their event; when there
+// is nothing of that any more, gives some pages back to the file system. *ret_more: there is more to do.
+//
+// Now is no later than a day after the newest event was received, so that a clock that runs far ahead does not delete
+// everything; a store to which nothing comes keeps its last events.
+int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms, bool *ret_more);
 
 // Of something that retention_init failed on, too.
 void retention_finish(struct retention *retention);

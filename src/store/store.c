@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -26,6 +27,8 @@
 // Between two steps of deleting, and how soon one may go in between when callbacks keep coming.
 #define RETENTION_PAUSE_MS        10
 #define RETENTION_PAUSE_LOADED_MS 100
+// How soon to look again when a reader keeps the log from being written back.
+#define RETENTION_HELD_MS 1000
 // How often it is looked whether something has become old enough.
 #define RETENTION_LOOK_MS 60000
 
@@ -100,7 +103,7 @@ static void store_failed(struct store *store, enum database_failure failure, con
     if (failure == DATABASE_FAILURE_FINAL)
         store_break(store, error);
     else if (log_limit_passes(&store->shortages, &left_out))
-        log_error("%s", error->text);
+        log_error("%s (%u others since this was last told)", error->text, left_out);
 }
 
 // To be called before anything else is done with the connection, as it has the words for the failure.
@@ -148,8 +151,10 @@ static enum attempt store_transact(struct store *store, struct commit *batch)
         if (commit->result != COMMIT_FAILED)
             code = recorder_record(&store->recorder, commit);
     }
-    if (code == SQLITE_OK)
+    if (code == SQLITE_OK) {
+        at = NULL;
         code = recorder_commit(&store->recorder);
+    }
     if (code == SQLITE_OK)
         return store_lost_its_files(store) ? ATTEMPT_BROKE : ATTEMPT_DONE;
     switch (store_sqlite_failed(store, code, "callbacks cannot be recorded", &error)) {
@@ -263,6 +268,7 @@ static void store_probe(struct store *store)
 static int64_t store_retain(struct store *store, bool idle)
 {
     int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms = RETENTION_LOOK_MS;
+    struct retention *retention = &store->retention;
     bool more = false;
     struct error error;
     int code;
@@ -271,12 +277,23 @@ static int64_t store_retain(struct store *store, bool idle)
         return -1;
     if (keep_ms == store->kept_ms && now_ms < store->retention_due_ms)
         return store->retention_due_ms - now_ms;
-    code = retention_step(&store->retention, clock_realtime_ms() - keep_ms, &more);
+    // Deleting makes the log longer, which may take the room that callbacks need.
+    if (database_log_is_held(&store->database)) {
+        store_checkpoint(store);
+        if (store->broken || database_log_is_held(&store->database))
+            return RETENTION_HELD_MS;
+    }
+    code = retention_step(retention, clock_realtime_ms(), keep_ms, &more);
     if (code != SQLITE_OK) {
         (void)store_sqlite_failed(store, code, "what is older than the retention cannot be deleted", &error);
         recorder_rollback(&store->recorder);
     } else if (more) {
         wait_ms = idle ? RETENTION_PAUSE_MS : RETENTION_PAUSE_LOADED_MS;
+    }
+    if (!more && retention->deleted_events > 0) {
+        log_info("%s: %" PRId64 " events were older than the retention and are deleted", store->database.path,
+                 retention->deleted_events);
+        retention->deleted_events = 0;
     }
     store->kept_ms = keep_ms;
     store->retention_due_ms = now_ms + wait_ms;
@@ -324,6 +341,7 @@ int store_open(const char *path, const struct store_callbacks *callbacks, struct
 {
     struct store *store = calloc(1, sizeof *store);
     struct commit_queue_functions functions = {store_write, store_done, store_between, store};
+    bool was_ready;
     int r;
 
     if (!store)
@@ -337,9 +355,12 @@ int store_open(const char *path, const struct store_callbacks *callbacks, struct
     r = store_begin(store, error);
     if (r < 0)
         goto fail_begin;
+    was_ready = store->ready;
     r = commit_queue_start(&store->queue, &functions, error);
     if (r < 0)
         goto fail_begin;
+    if (!was_ready)
+        commit_queue_wake(&store->queue); // to find out when it is
     *ret_store = store;
     return 0;
 

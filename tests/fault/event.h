@@ -7,9 +7,10 @@
 
 #include "imcallbackd/callback/event.h"
 
-// From p to t they were received before event_old_before_ms, for the retention.
+// From p to t they were received longer ago before the others than the retention, and before event_old_before_ms.
 bool event_is_old(char letter);
 extern const int64_t event_old_before_ms;
+#define EVENT_KEEP_MS (INT64_C(300) * 86400000)
 
 // Makes them all; before any other call, once.
 void event_create_all(void);
