@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "imcallbackd/base/log.h"
 #include "imcallbackd/http/listen.h"
 
 #include <systemd/sd-daemon.h>
@@ -57,8 +58,14 @@ int listeners_open(const struct config *config, struct listeners *listeners, str
 
     *listeners = (struct listeners){.admin_fd = -1};
     r = adopt(listeners, error);
-    if (r < 0 || listeners->callback_fds_were_passed)
+    if (r < 0)
         return r;
+    if (listeners->callback_fds_were_passed) {
+        if (listeners->admin_fd < 0 && config->admin_port.number > 0)
+            log_warning("there is no monitoring: no socket with the name admin was passed; start "
+                        "imcallbackd-admin.socket, or set [admin] port = 0");
+        return 0;
+    }
     r = open_one(config, &config->listen_address, &config->listen_port, &listeners->callback_fds[0], error);
     if (r < 0)
         return r;

@@ -27,6 +27,7 @@
 struct service {
     const char *config_path;
     struct settings *settings;
+    struct settings *started; // those of the start: what cannot change before the next one
     struct listeners listeners;
     struct receiver *receiver;
     struct store *store;
@@ -54,6 +55,7 @@ static int start_settings(struct service *service, struct error *error)
 
     if (r < 0)
         return r;
+    service->started = settings_ref(service->settings);
     use_log_settings(&service->settings->config);
     settings_warn(service->settings, clock_realtime_ms(), warn);
     return 0;
@@ -61,6 +63,7 @@ static int start_settings(struct service *service, struct error *error)
 
 static void stop_settings(struct service *service)
 {
+    settings_unref(service->started);
     settings_unref(service->settings);
 }
 
@@ -206,7 +209,7 @@ static void reload(struct service *service)
     struct error error;
     int r;
 
-    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_monotonic_ms() * 1000);
+    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_monotonic_us());
     r = settings_read(service->config_path, old, &next, &error);
     if (r == 0)
         r = http_server_reconfigure(service->server, &next->limits, next->identity, &error);
@@ -218,7 +221,7 @@ static void reload(struct service *service)
         store_keep(service->store, next->keep_ms);
         monitor_use(service->monitor, next);
         use_log_settings(&next->config);
-        config_compare_fixed(&old->config, &next->config, warn);
+        config_compare_fixed(&service->started->config, &next->config, warn);
         settings_warn(next, clock_realtime_ms(), warn);
         service->settings = next;
         settings_unref(old);

@@ -103,6 +103,15 @@ static int hand_over(struct settings *settings, int r, struct settings **ret_set
     return r;
 }
 
+static bool had_no_token(const struct config *config, int64_t sdk_appid)
+{
+    for (size_t i = 0; i < config->app_count; i++) {
+        if (config->apps[i].sdk_appid == sdk_appid)
+            return !config->apps[i].token_file.text;
+    }
+    return false;
+}
+
 // Protections that the running daemon has and the new configuration has not: more likely a file that was torn than a
 // wish. A restart takes it at its word.
 static int keep_protections(const struct settings *old, const struct settings *next, struct error *error)
@@ -112,17 +121,14 @@ static int keep_protections(const struct settings *old, const struct settings *n
                           : was->callback_allow_from.text && !is->callback_allow_from.text ? "[callback] allow_from"
                                                                                            : NULL;
 
-    for (size_t i = 0; i < was->app_count && !missing; i++) {
-        for (size_t j = 0; j < is->app_count; j++) {
-            if (was->apps[i].sdk_appid == is->apps[j].sdk_appid && was->apps[i].token_file.text &&
-                !is->apps[j].token_file.text)
-                missing = "token_file of an [app]";
-        }
+    for (size_t i = 0; i < is->app_count && !missing; i++) {
+        if (!is->apps[i].token_file.text && !had_no_token(was, is->apps[i].sdk_appid))
+            missing = "token_file of an [app]";
     }
     if (!missing)
         return 0;
     return error_set(error, EPERM,
-                     "%s: %s is no longer there, which lets more callers in; restart the daemon if this "
+                     "%s: %s is not there, which lets more callers in; restart the daemon if this "
                      "is meant",
                      is->path, missing);
 }
