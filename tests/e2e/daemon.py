@@ -136,6 +136,13 @@ class Connection:
             return bool(data)
         return False
 
+    def wait_for_answer(self):
+        """False when the connection ends before the whole of an answer that it has not read yet."""
+        while not re.search(rb"\r\n\r\n.*\}", self.unread, re.DOTALL):
+            if not self._more():
+                return False
+        return True
+
     def read_head(self):
         while b"\r\n\r\n" not in self.unread:
             assert self._more(), f"closed before an answer; got {self.unread!r}"

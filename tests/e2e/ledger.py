@@ -7,6 +7,17 @@ SELECT g.group_id, g.id, g.member_count, count(m.position), coalesce(max(m.posit
 FROM destroyed_group g LEFT JOIN destroyed_group_member m ON m.destroyed_group_id = g.id WHERE {} ? GROUP BY g.id"""
 NEW_ROWS, ROWS_OF_GROUP = ROWS.format("g.id >"), ROWS.format("g.group_id =")
 
+# What the load generator sends, with all its fields; the number of the event is the end of the group's id.
+WRONG_CONTENT = """
+WITH sent AS (
+    SELECT *, CAST(replace(group_id, rtrim(group_id, '0123456789'), '') AS INTEGER) AS event FROM destroyed_group
+    WHERE id > ? AND group_id LIKE 'load-%')
+SELECT group_id FROM sent
+WHERE event_time_ms <> 1700000000000 + event OR name <> 'load' OR owner_account <> 'owner'
+    OR operator_account <> 'administrator' OR type <> 'Public'
+UNION SELECT group_id FROM sent JOIN destroyed_group_member ON destroyed_group_id = id
+WHERE member_account <> 'member-' || event || '-' || position"""
+
 
 class Ledger:
     def __init__(self, one):
@@ -23,6 +34,7 @@ class Ledger:
 
     def check(self, acknowledged):
         """acknowledged: {group id: number of members} since the last check. What else is there must be whole as well."""
+        assert self._query(WRONG_CONTENT, self.last_id) == []
         rows = self._query(NEW_ROWS, self.last_id)
         for group_id, row_id, member_count, members, positions in rows:
             assert members == positions == (member_count or 0), f"{group_id} is there by half"
