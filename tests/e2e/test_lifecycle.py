@@ -19,11 +19,13 @@ from daemon import event, query_string, request
 class Load:
     """The load generator beside the test, on a daemon that is about to be stopped."""
 
+    CONNECTIONS = 128
+
     def __init__(self, one, **options):
         self.daemon = one
         self.file = one.directory / "acknowledged"
         self.process = subprocess.Popen(
-            one.load_arguments(connections=128, total=1_000_000, acknowledged=self.file, timeout=10, **options),
+            one.load_arguments(connections=self.CONNECTIONS, total=1_000_000, acknowledged=self.file, timeout=10, **options),
             stdout=subprocess.PIPE, text=True)
         daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > 200, "200 events under way")
 
@@ -31,7 +33,7 @@ class Load:
         """Waits until every connection has failed. Returns the report and the acknowledged ids."""
         report = json.loads(self.process.communicate(timeout=60)[0])
         acknowledged = self.file.read_text().split()
-        assert len(acknowledged) == report["ok"] > 200
+        assert len(acknowledged) == report["ok"] > 200 - self.CONNECTIONS  # each may have lost one answer
         return report, acknowledged
 
 
