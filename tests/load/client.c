@@ -115,11 +115,23 @@ void client_open(struct client *client)
     if (SSL_set_fd(client->ssl, client->fd) != 1)
         die("TLS", "cannot use the socket");
     SSL_set_connect_state(client->ssl);
+    (void)SSL_set_app_data(client->ssl, client);
+    if (client->session && SSL_set_session(client->ssl, client->session) != 1)
+        die("TLS", "cannot use the session");
     client_set_state(client, SHAKING_HANDS);
     if (connect(client->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS)
         client_fail(client);
     else if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, client->fd, &event) < 0)
         die("epoll_ctl", strerror(errno));
+}
+
+int client_keep_session(SSL *ssl, SSL_SESSION *session)
+{
+    struct client *client = SSL_get_app_data(ssl);
+
+    SSL_SESSION_free(client->session);
+    client->session = session;
+    return 1;
 }
 
 void client_begin(struct client *client)
@@ -155,6 +167,7 @@ static bool client_shake_hands(struct client *client)
 
     if (r != 1)
         return client_wait_or_fail(client, r);
+    client->load->resumed += (uint64_t)SSL_session_reused(client->ssl);
     client_set_state(client, client->has_request ? SENDING : READY);
     return true;
 }

@@ -1,5 +1,6 @@
 // Load for the daemon: many TLS connections from one thread, each sending different events of its own making. What
-// came of it is one line of JSON on standard output; the exit status is 0 only when every request was answered OK.
+// came of it is one line of JSON on standard output. --gated: one line more before the work and one after the JSON, and
+// each waits for a byte from standard input. The exit status is 0 only when every request was answered OK.
 #include "load.h"
 
 #include <errno.h>
@@ -145,6 +146,7 @@ static void load_print(const struct load *load, int64_t us)
     }
     printf("},\"failed_connections\":%" PRIu64 ",\"unanswered\":%" PRIu64 ",\"rate_per_second\":%.0f",
            load->failed_connections, load->unanswered, (double)load->answered / seconds);
+    printf(",\"resumed\":%" PRIu64, load->resumed);
     printf(",\"p50_us\":%u,\"p99_us\":%u,\"p999_us\":%u,\"max_us\":%u", percentile(latencies, load->answered, 500),
            percentile(latencies, load->answered, 990), percentile(latencies, load->answered, 999),
            percentile(latencies, load->answered, 1000));
@@ -171,6 +173,8 @@ static void read_option(int option, const char *text, struct options *options)
     case 'r': read_number(text, 1000000, &options->rounds); break;
     case 'm': read_number(text, 1000000, &options->members); break;
     case 'N': options->new_connection = true; break;
+    case 'R': options->resume = true; break;
+    case 'G': options->gated = true; break;
     case 's': read_number(text, 999999999, &options->seed); break;
     case 'T': read_number(text, 3600, &options->timeout_s); break;
     case 'A': options->acknowledged = text; break;
@@ -191,6 +195,8 @@ static void read_options(int argc, char **argv, struct options *options)
         {"rounds", required_argument, NULL, 'r'},
         {"members", required_argument, NULL, 'm'},
         {"new-connection", no_argument, NULL, 'N'},
+        {"resume", no_argument, NULL, 'R'},
+        {"gated", no_argument, NULL, 'G'},
         {"seed", required_argument, NULL, 's'},
         {"timeout", required_argument, NULL, 'T'},
         {"acknowledged", required_argument, NULL, 'A'},
@@ -206,8 +212,8 @@ static void read_options(int argc, char **argv, struct options *options)
         (options->total > 0) != (options->rounds > 0))
         return;
     fprintf(stderr, "usage: imcallbackd-load --port P --app SDKAPPID [--token T] --connections C\n"
-                    "       (--total N | --rounds R) [--members M] [--new-connection] [--seed S]\n"
-                    "       [--timeout SECONDS] [--acknowledged FILE] [--ca FILE]\n");
+                    "       (--total N | --rounds R) [--members M] [--new-connection [--resume]]\n"
+                    "       [--seed S] [--gated] [--timeout SECONDS] [--acknowledged FILE] [--ca FILE]\n");
     exit(2);
 }
 
@@ -215,7 +221,13 @@ static void load_init_tls(struct load *load)
 {
     load->tls = checked(SSL_CTX_new(TLS_client_method()));
     SSL_CTX_set_mode(load->tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_session_cache_mode(load->tls, SSL_SESS_CACHE_OFF);
+    // One suite and one key exchange, so that servers are compared on the same.
+    if (SSL_CTX_set_ciphersuites(load->tls, "TLS_AES_128_GCM_SHA256") != 1 ||
+        SSL_CTX_set1_groups_list(load->tls, "X25519") != 1)
+        die("TLS", "AES-128-GCM or X25519 is missing");
+    SSL_CTX_set_session_cache_mode(load->tls, load->options.resume ? SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL
+                                                                   : SSL_SESS_CACHE_OFF);
+    SSL_CTX_sess_set_new_cb(load->tls, client_keep_session);
     if (!load->options.ca)
         return;
     if (SSL_CTX_load_verify_locations(load->tls, load->options.ca, NULL) != 1 ||
@@ -257,6 +269,7 @@ static void load_finish(struct load *load)
 {
     for (uint64_t i = 0; i < load->options.connections; i++) {
         client_close(&load->clients[i]);
+        SSL_SESSION_free(load->clients[i].session);
         buffer_finish(&load->clients[i].request);
     }
     if (load->acknowledged && fclose(load->acknowledged) != 0)
@@ -269,6 +282,18 @@ static void load_finish(struct load *load)
     free(load->clients);
 }
 
+// Before and after the work: who started the program may look at the server, and ends its look with a byte or the end
+// of standard input.
+static void load_gate(const struct load *load)
+{
+    if (!load->options.gated)
+        return;
+    if (printf("%" PRIu64 " connections\n", load->options.new_connection ? 0 : load->options.connections) < 0 ||
+        fflush(stdout) != 0)
+        die("standard output", strerror(errno));
+    (void)getchar();
+}
+
 int main(int argc, char **argv)
 {
     struct load load = {0};
@@ -279,10 +304,12 @@ int main(int argc, char **argv)
     load_init(&load);
     begin_us = now_us();
     if (load.options.new_connection || load_open_all(&load)) {
+        load_gate(&load);
         begin_us = now_us();
         load_work(&load);
     }
     load_print(&load, now_us() - begin_us);
+    load_gate(&load);
     complete = load.ok > 0 && load.ok == load.planned;
     load_finish(&load);
     return complete ? 0 : 1;

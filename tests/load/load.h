@@ -26,6 +26,7 @@ struct client {
     enum client_state state;
     int fd;
     SSL *ssl;
+    SSL_SESSION *session;  // to be resumed by the next connection; NULL: none
     uint64_t event;        // number of the event under way
     bool has_request;      // request is to be sent or was sent and is not answered
     struct buffer request; // head and body
@@ -38,7 +39,7 @@ struct client {
 struct options {
     uint64_t port, app, connections, total, rounds, members, seed, timeout_s;
     const char *token, *acknowledged, *ca;
-    bool new_connection;
+    bool new_connection, resume, gated;
 };
 
 struct load {
@@ -48,7 +49,7 @@ struct load {
     FILE *acknowledged;
     struct client *clients;
     uint64_t busy; // clients that are SHAKING_HANDS, SENDING or RECEIVING
-    uint64_t planned, begun, answered, ok, failed_connections, unanswered;
+    uint64_t planned, begun, answered, ok, failed_connections, resumed, unanswered;
     uint64_t by_status[STATUS_END];
     uint32_t *latencies_us; // of the answered ones
     uint32_t *rounds_us;
@@ -67,6 +68,9 @@ uint32_t us_since(int64_t begin_us);
 
 // Begins to connect.
 void client_open(struct client *client);
+
+// For SSL_CTX_sess_set_new_cb: the client's next connection resumes this session, which is the client's now.
+int client_keep_session(SSL *ssl, SSL_SESSION *session);
 
 // Makes the next request, to be sent by client_drive; connects for it when the client is CLOSED.
 void client_begin(struct client *client);
