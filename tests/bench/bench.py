@@ -1,0 +1,166 @@
+"""Compares the daemon with what people use otherwise: run it through bench.sh, which installs and builds first.
+
+All servers stay up and are loaded in turn, so that what else the machine does hits all of them; medians are over rounds,
+ratios are medians of the ratios within a round. At the end each store is compared with what was acknowledged.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import report
+import servers
+import workloads
+
+KEEP_ALIVE = (1, 8, 32, 128, 512, 1000)
+MEMBERS = (0, 200, 6000)  # beside the 3 of the others
+BARE = {"keep-alive 1": (3, 1), "keep-alive 128": (3, 128), "keep-alive 1000": (3, 1000), "6000 members": (6000, 8)}
+IDLE_CONNECTIONS = 1000
+
+
+def plan():
+    """{workload: (options of the load generator, names of the servers)}"""
+    everyone = ("imcallbackd", "nginx", "go", "fastapi")
+    # With one transaction a request more connections than this mean waiting only.
+    found = {f"keep-alive {count}": ({"connections": count}, everyone if count <= 128 else everyone[:2])
+             for count in KEEP_ALIVE}
+    found |= {f"{count} members": ({"connections": 8 if count == 6000 else 128, "members": count}, everyone)
+              for count in MEMBERS}
+    new = {"connections": 16, "new_connection": True}
+    found["new connection, RSA-2048"] = (new, everyone)
+    found["new connection, ECDSA P-256"] = (new, ("imcallbackd-ecdsa", "nginx-ecdsa"))
+    found["new connection, resumed"] = (new | {"resume": True}, ("imcallbackd", "nginx"))
+    found["large database"] = ({"connections": 128}, ("imcallbackd", "imcallbackd-filled"))
+    return found
+
+
+def read_arguments():
+    parser = argparse.ArgumentParser(prog="bench.sh", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of one run")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="member rows in the large database")
+    parser.add_argument("--only", action="append", default=[], help="workloads whose name holds this text; repeatable")
+    parser.add_argument("--servers", default="", help="names with commas between; all when not given")
+    parser.add_argument("--directory", type=pathlib.Path, help="where the databases lie while it runs")
+    parser.add_argument("--json", type=pathlib.Path, default=servers.BUILD / "bench.json")
+    return parser.parse_args()
+
+
+def make_servers(directory, rows, names):
+    makers = {
+        "imcallbackd": lambda: servers.Daemon(directory),
+        "nginx": lambda: servers.Nginx(directory),
+        "go": lambda: servers.Go(directory),
+        "fastapi": lambda: servers.FastApi(directory),
+        "imcallbackd-ecdsa": lambda: servers.Daemon(directory, "ecdsa"),
+        "nginx-ecdsa": lambda: servers.Nginx(directory, "ecdsa"),
+        "imcallbackd-filled": lambda: servers.Daemon(directory, database=directory / "filled.db"),
+    }
+    made = {name: makers[name]() for name in names}
+    if "imcallbackd-filled" in made:
+        filled = made["imcallbackd-filled"]
+        filled.acknowledged_events, filled.acknowledged_members = workloads.fill(filled.database, rows)
+    return made
+
+
+def run_rounds(arguments, chosen, running):
+    """{workload: {server: [figures of each round]}}"""
+    results = {}
+    for number, (workload, (options, names)) in enumerate(chosen.items(), 1):
+        names = [name for name in names if name in running]
+        print(f"{number}/{len(chosen)} {workload}", file=sys.stderr)
+        totals = {name: workloads.calibrate(running[name], arguments.seconds, options) for name in names}
+        rounds = results[workload] = {name: [] for name in names}
+        for turn in range(arguments.rounds):
+            for name in names[turn % len(names):] + names[:turn % len(names)]:
+                rounds[name].append(workloads.run_load(running[name], totals[name], options))
+            if workload in BARE:
+                bare = workloads.write_bare(arguments.directory, arguments.seconds, *BARE[workload])
+                rounds.setdefault("bare SQLite", []).append(bare)
+            if workload == "keep-alive 1":
+                rounds.setdefault("fdatasync", []).append({"p50_us": workloads.fdatasync_us(arguments.directory)})
+    return results
+
+
+def measure_memory(directory, names):
+    """KiB for each of many idle connections, of servers that were started for this."""
+    makers = {"imcallbackd": servers.Daemon, "nginx": servers.Nginx, "go": servers.Go}
+    figures = {}
+    for name in filter(makers.__contains__, names):
+        place = directory / f"memory-{name}"
+        place.mkdir()
+        servers.make_certificates(place)
+        server = makers[name](place).start()
+        workloads.run_load(server, 2000, {"connections": 32})
+        figures[name] = workloads.idle_kib(server, IDLE_CONNECTIONS)
+        server.stop()
+        server.check_store()
+    return figures
+
+
+def measure_fsyncs(directory, names):
+    makers = {"imcallbackd": servers.Daemon, "go": servers.Go, "fastapi": servers.FastApi}
+    figures = {}
+    for name in filter(makers.__contains__, names):
+        place = directory / f"fsyncs-{name}"
+        place.mkdir()
+        servers.make_certificates(place)
+        figures[name] = {}
+        for connections, total in ((1, 200), (128, 10_000 if name == "imcallbackd" else 500)):
+            server = makers[name](place, database=place / f"{connections}.db")
+            figures[name][connections] = workloads.fsyncs_a_callback(server, connections, total)
+            server.check_store()
+    return figures
+
+
+def measure_disk(directory):
+    """Bytes of the stopped daemon's file, by what was stored: the accounts' bytes and 8 a member."""
+    server = servers.Daemon(directory, database=directory / "disk.db").start()
+    workloads.run_load(server, 100, {"connections": 8, "members": 6000})
+    server.stop()
+    server.check_store()
+    accounts = sum(len(f"member-{event}-{position}") for event in range(100) for position in range(6000))
+    size = sum(path.stat().st_size for path in directory.glob("disk.db*"))
+    return {"bytes_a_member": size / 600_000, "ratio": size / (accounts + 8 * 600_000)}
+
+
+def main():
+    arguments = read_arguments()
+    chosen = {name: what for name, what in plan().items()
+              if not arguments.only or any(text in name for text in arguments.only)}
+    names = {name for _, those in chosen.values() for name in those}
+    if arguments.servers:
+        names &= set(arguments.servers.split(","))
+    arguments.directory = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.directory or servers.BUILD))
+    servers.make_certificates(arguments.directory)
+    load_average = [os.getloadavg()]
+    running = {}
+    try:
+        running = make_servers(arguments.directory, arguments.rows, sorted(names))
+        for server in running.values():
+            server.start()
+        results = {"rows": arguments.rows, "workloads": run_rounds(arguments, chosen, running)}
+        for server in running.values():
+            server.stop()
+        results["checked"] = {name: server.check_store() for name, server in running.items()}
+        if not arguments.only:
+            results["idle_kib"] = measure_memory(arguments.directory, names)
+            results["fsyncs"] = measure_fsyncs(arguments.directory, names)
+            results["disk"] = measure_disk(arguments.directory)
+    finally:
+        for server in running.values():
+            server.stop()
+        shutil.rmtree(arguments.directory)
+    results["load_average"] = load_average + [os.getloadavg()]
+    results["targets"] = report.targets(results)
+    arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    report.show(results)
+    print(f"\nAll of it: {arguments.json}")
+
+
+if __name__ == "__main__":
+    main()

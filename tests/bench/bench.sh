@@ -1,0 +1,27 @@
+#!/bin/sh
+# Installs what the comparison needs, builds it and runs it: `sh tests/bench/bench.sh --help`.
+set -eu
+cd "$(dirname "$0")/../.."
+. conf/packages.sh
+
+# shellcheck disable=SC2086 # a list of words
+install_packages $build_packages libcmocka-dev python3-pytest valgrind openssl strace golang-go \
+    golang-github-mattn-go-sqlite3-dev python3-fastapi uvicorn python3-uvloop python3-httptools
+
+# Its package would also start a server on port 80, so the program alone is taken out of it.
+nginx=build/bench/nginx
+if ! [ -x $nginx ]; then
+    mkdir -p build/bench
+    (cd build/bench && apt-get download -qq nginx >/dev/null &&
+        dpkg-deb --fsys-tarfile nginx_*.deb | tar -xf - --strip-components=3 ./usr/sbin/nginx)
+    rm -f build/bench/nginx_*.deb
+fi
+
+cmake --preset release >/dev/null
+cmake --build --preset release
+cmake --preset dev >/dev/null
+cmake --build --preset dev --target imcallbackd-load imcallbackd-bench-writer
+GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE=$PWD/build/bench/go-cache GOFLAGS=-buildvcs=false \
+    go build -tags libsqlite3 -o build/bench/receiver-go tests/bench/receiver.go
+
+exec /usr/bin/python3 -B tests/bench/bench.py "$@"

@@ -1,0 +1,165 @@
+"""The servers that are compared: how each is started, what the kernel says about it, and what is in its store."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+BUILD = TOP / "build/bench"
+DAEMON = TOP / "build/release/imcallbackd"
+LOAD = TOP / "build/dev/tests/imcallbackd-load"
+WRITER = TOP / "build/dev/tests/imcallbackd-bench-writer"
+
+APP = 1400000001
+TOKEN = "0123456789abcdef0123456789abcdef"
+START_DEADLINE_S = 30
+KEYS = {"rsa": ("-newkey", "rsa:2048"), "ecdsa": ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")}
+
+
+def make_certificates(directory):
+    for name, options in KEYS.items():
+        subprocess.run(["openssl", "req", "-x509", *options, "-nodes", "-days", "30", "-subj", "/CN=localhost", "-addext",
+                        "subjectAltName=IP:127.0.0.1", "-out", directory / f"{name}.pem", "-keyout",
+                        directory / f"{name}.key"], check=True, stderr=subprocess.DEVNULL)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def kernel_says(pid, pattern):
+    """The texts of such files under /proc/PID; what has ended meanwhile says nothing."""
+    for path in pathlib.Path(f"/proc/{pid}").glob(pattern):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            yield path.read_text()
+
+
+class Server:
+    """One process, or one with children, behind a port."""
+
+    name = None
+    events_sql = None  # how many events, how many distinct ones, how many members
+
+    def __init__(self, directory, key="rsa", database=None):
+        self.directory, self.key = directory, key
+        self.certificate, self.private_key = directory / f"{key}.pem", directory / f"{key}.key"
+        self.database = database or directory / f"{self.name}-{key}.db"
+        self.port = free_port()
+        self.acknowledged_events = self.acknowledged_members = 0
+        self.process = None
+
+    def command(self):
+        raise NotImplementedError
+
+    def start(self, wrapper=(), environment=None):
+        log = (self.directory / f"{self.name}-{self.key}.log").open("a")
+        self.process = subprocess.Popen([*map(str, wrapper), *map(str, self.command())], stdin=subprocess.DEVNULL,
+                                        stdout=log, stderr=log, env=os.environ | (environment or {}))
+        end = time.monotonic() + START_DEADLINE_S
+        while socket.socket().connect_ex(("127.0.0.1", self.port)) != 0:
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"{self.name} does not start; see {log.name}")
+            time.sleep(0.02)
+        return self
+
+    def stop(self):
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+            self.process = None
+
+    def processes(self):
+        found = [self.process.pid]
+        for pid in found:
+            for children in kernel_says(pid, "task/*/children"):
+                found += map(int, children.split())
+        return found
+
+    def cpu_ns(self):
+        """What all threads have run, in user mode and in the kernel."""
+        return sum(int(text.split()[0]) for pid in self.processes() for text in kernel_says(pid, "task/*/schedstat"))
+
+    def memory_kib(self):
+        """Proportional set size: what children share is not counted twice."""
+        return sum(int(re.search(r"(?m)^Pss: +(\d+)", text)[1])
+                   for pid in self.processes() for text in kernel_says(pid, "smaps_rollup"))
+
+    def check_store(self):
+        """After the stop: every acknowledged event is there, once and with its members. Returns how many."""
+        if not self.events_sql:
+            return None
+        with sqlite3.connect(self.database) as connection:
+            found = connection.execute(self.events_sql).fetchone()
+        wanted = (self.acknowledged_events, self.acknowledged_events, self.acknowledged_members)
+        if found != wanted:
+            raise SystemExit(f"{self.name}: not the same work: {found} in the store, {wanted} acknowledged")
+        return self.acknowledged_events
+
+
+class Daemon(Server):
+    name = "imcallbackd"
+    events_sql = ("SELECT (SELECT count(*) FROM destroyed_group), (SELECT count(*) FROM (SELECT DISTINCT sdk_appid, "
+                  "group_id FROM destroyed_group)), (SELECT count(*) FROM destroyed_group_member)")
+
+    def command(self):
+        config, token = self.directory / f"imcallbackd-{self.key}-{self.port}.conf", self.directory / "token"
+        token.write_text(TOKEN + "\n")
+        token.chmod(0o600)
+        config.write_text(
+            f"[listen]\naddress = 127.0.0.1\nport = {self.port}\n[tls]\ncertificate = {self.certificate}\n"
+            f"private_key = {self.private_key}\n[app {APP}]\ntoken_file = {token}\n[store]\ndatabase = {self.database}\n"
+            "[limits]\nconnections_per_address = 4096\nstore_wait = 30s\n[admin]\nport = 0\n[log]\nlevel = warning\n")
+        return [DAEMON, "serve", "-c", config]
+
+
+class Nginx(Server):
+    """Reads the call and answers the same words; checks nothing, records nothing."""
+
+    name = "nginx"
+
+    def command(self):
+        config, place = self.directory / f"nginx-{self.key}.conf", self.directory / f"nginx-{self.key}"
+        place.mkdir(exist_ok=True)
+        paths = "".join(f"{kind}_temp_path {place}/{kind};\n" for kind in
+                        ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        config.write_text(
+            f"daemon off;\nworker_processes auto;\npid {place}/pid;\nerror_log {place}/error.log;\n"
+            f"events {{ worker_connections 4096; }}\nhttp {{\n{paths}access_log off;\nkeepalive_requests 1000000000;\n"
+            f"client_max_body_size 16m;\nserver {{\nlisten 127.0.0.1:{self.port} ssl;\n"
+            f"ssl_certificate {self.certificate};\nssl_certificate_key {self.private_key};\n"
+            "ssl_protocols TLSv1.2 TLSv1.3;\ndefault_type application/json;\n"
+            """return 200 '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}';\n}\n}\n""")
+        return [BUILD / "nginx", "-c", config, "-e", place / "error.log"]
+
+
+class Written(Server):
+    """A receiver as people write it, with tables of its own."""
+
+    events_sql = ("SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM (SELECT DISTINCT group_id FROM event)), "
+                  "(SELECT count(*) FROM member)")
+
+
+class Go(Written):
+    name = "go"
+
+    def command(self):
+        return [BUILD / "receiver-go", f"127.0.0.1:{self.port}", self.certificate, self.private_key, self.database, TOKEN]
+
+
+class FastApi(Written):
+    name = "fastapi"
+
+    def start(self, wrapper=(), environment=None):
+        return super().start(wrapper, {"RECEIVER_TOKEN": TOKEN, "RECEIVER_DATABASE": str(self.database)})
+
+    def command(self):
+        return ["/usr/bin/python3", "-B", "-m", "uvicorn", "--app-dir", TOP / "tests/bench", "receiver:app", "--port",
+                self.port, "--ssl-certfile", self.certificate, "--ssl-keyfile", self.private_key, "--no-access-log",
+                "--log-level", "warning"]

@@ -1,0 +1,116 @@
+"""One run of one workload, and what is measured in it."""
+
+import itertools
+import json
+import os
+import re
+import statistics
+import subprocess
+import time
+
+import servers
+
+seeds = itertools.count(time.time_ns() // 1000 % 900_000_000)
+
+PROBE_BYTES = 20_000  # about what a lone callback writes into the write-ahead log
+PROBE_FILE_BYTES = 4 << 20
+
+
+def load_words(server, total, options):
+    words = [servers.LOAD, "--port", server.port, "--app", servers.APP, "--token", servers.TOKEN, "--ca",
+             server.certificate, "--seed", next(seeds), "--total", total, "--gated", "--timeout", 120]
+    for name, value in options.items():
+        words += ["--" + name.replace("_", "-")] + ([] if value is True else [value])
+    return [str(word) for word in words]
+
+
+def run_load(server, total, options):
+    """The load generator's report, with the server's CPU for the requests alone and its memory afterwards."""
+    with subprocess.Popen(load_words(server, total, options), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as load:
+        line = load.stdout.readline()
+        if "connections" not in line:
+            raise SystemExit(f"{server.name}: no connections for {options}: {line}")
+        memory_before_kib, cpu_before_ns = server.memory_kib(), server.cpu_ns()
+        load.stdin.write("\n")
+        load.stdin.flush()
+        report = json.loads(load.stdout.readline())
+        cpu_ns, memory_kib = server.cpu_ns() - cpu_before_ns, server.memory_kib()
+        load.stdin.close()
+        if load.wait() != 0:
+            raise SystemExit(f"{server.name}: not everything was answered OK: {options} {report}")
+    members = options.get("members", 3)
+    server.acknowledged_events += report["ok"]
+    server.acknowledged_members += report["ok"] * members
+    return {"rate": report["rate_per_second"], "rows": report["rate_per_second"] * members,
+            "cpu_us": cpu_ns / 1000 / report["ok"], "p50_us": report["p50_us"], "p99_us": report["p99_us"],
+            "p999_us": report["p999_us"], "resumed": report["resumed"] / report["ok"], "memory_kib": memory_kib,
+            "connected_kib": memory_before_kib}
+
+
+def calibrate(server, seconds, options):
+    """How many requests take so long; it also warms up."""
+    least = 2 * options["connections"]
+    rate = run_load(server, least, options)["rate"]
+    rate = run_load(server, max(least, int(rate * seconds / 4)), options)["rate"]
+    return max(least, int(rate * seconds))
+
+
+def write_bare(directory, seconds, members, batch):
+    """The writer without HTTP, into a database of its own."""
+    database = directory / f"bare-{members}-{batch}.db"
+    rate = 50.0
+    for part in (0.1, 1):
+        done = subprocess.run([servers.WRITER, database, str(next(seeds)), str(max(batch * 2, int(rate * seconds * part))),
+                               str(members), str(batch)], check=True, capture_output=True, text=True)
+        report = json.loads(done.stdout)
+        rate = report["rate_per_second"]
+    return {"rate": rate, "rows": rate * members, "p50_us": report["p50_us"], "p99_us": report["p99_us"],
+            "p999_us": report["p999_us"]}
+
+
+def fill(database, rows):
+    """A database with so many member rows, made as fast as it goes. Returns events and rows."""
+    members = 6000
+    events = -(-rows // members)
+    subprocess.run([servers.WRITER, database, str(next(seeds)), str(events), str(members), "32"], check=True,
+                   stdout=subprocess.DEVNULL)
+    return events, events * members
+
+
+def fdatasync_us(directory, count=100):
+    """The median of fdatasync alone, on a file that is there in full, as the log is after its first round."""
+    fd = os.open(directory / "probe", os.O_RDWR | os.O_CREAT)
+    try:
+        os.pwrite(fd, b"\1" * PROBE_FILE_BYTES, 0)
+        os.fsync(fd)
+        times = []
+        for i in range(count):
+            os.pwrite(fd, i.to_bytes(4, "big") * (PROBE_BYTES // 4), i * PROBE_BYTES % (PROBE_FILE_BYTES - PROBE_BYTES))
+            begun = time.perf_counter_ns()
+            os.fdatasync(fd)
+            times.append((time.perf_counter_ns() - begun) / 1000)
+        return statistics.median(times)
+    finally:
+        os.close(fd)
+
+
+def fsyncs_a_callback(server, connections, total):
+    """Counted by strace, in a run of its own because it slows everything down."""
+    counted = server.directory / f"{server.name}-fsyncs"
+    server.start(["strace", "-D", "-f", "-c", "-e", "trace=fsync,fdatasync", "-o", counted])
+    run_load(server, total, {"connections": connections})
+    server.stop()
+    end = time.monotonic() + 30
+    while not (counted.exists() and counted.read_text()):
+        if time.monotonic() > end:
+            raise SystemExit("strace has not written its summary")
+        time.sleep(0.05)
+    calls = re.findall(r"(?m)^(?:\s*[\d.]+){3}\s+(\d+)\s.*\bf(?:data)?sync$", counted.read_text())
+    return sum(map(int, calls)) / total
+
+
+def idle_kib(server, connections):
+    """Memory for one open connection that has nothing to do. Each has had its handshake and nothing else."""
+    before_kib = server.memory_kib()
+    return (run_load(server, connections, {"connections": connections})["connected_kib"] - before_kib) / connections
