@@ -1,7 +1,7 @@
 """Compares the daemon with what people use otherwise: run it through bench.sh, which installs and builds first.
 
-All servers stay up and are loaded in turn, so that what else the machine does hits all of them; medians are over rounds,
-ratios are medians of the ratios within a round. At the end each store is compared with what was acknowledged.
+All servers stay up and are loaded in turn, so that what else the machine does hits all of them; medians are over
+rounds, ratios are medians of the ratios within a round. At the end each store is compared with what was acknowledged.
 """
 
 import argparse

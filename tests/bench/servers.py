@@ -24,9 +24,9 @@ KEYS = {"rsa": ("-newkey", "rsa:2048"), "ecdsa": ("-newkey", "ec", "-pkeyopt", "
 
 def make_certificates(directory):
     for name, options in KEYS.items():
-        subprocess.run(["openssl", "req", "-x509", *options, "-nodes", "-days", "30", "-subj", "/CN=localhost", "-addext",
-                        "subjectAltName=IP:127.0.0.1", "-out", directory / f"{name}.pem", "-keyout",
-                        directory / f"{name}.key"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["openssl", "req", "-x509", *options, "-nodes", "-days", "30", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=IP:127.0.0.1", "-out", directory / f"{name}.pem",
+                        "-keyout", directory / f"{name}.key"], check=True, stderr=subprocess.DEVNULL)
 
 
 def free_port():
@@ -114,8 +114,8 @@ class Daemon(Server):
         token.chmod(0o600)
         config.write_text(
             f"[listen]\naddress = 127.0.0.1\nport = {self.port}\n[tls]\ncertificate = {self.certificate}\n"
-            f"private_key = {self.private_key}\n[app {APP}]\ntoken_file = {token}\n[store]\ndatabase = {self.database}\n"
-            "[limits]\nconnections_per_address = 4096\nstore_wait = 30s\n[admin]\nport = 0\n[log]\nlevel = warning\n")
+            f"private_key = {self.private_key}\n[app {APP}]\ntoken_file = {token}\n"
+            f"[store]\ndatabase = {self.database}\n[limits]\nconnections_per_address = 4096\nstore_wait = 30s\n[admin]\nport = 0\n[log]\nlevel = warning\n")
         return [DAEMON, "serve", "-c", config]
 
 
@@ -150,7 +150,8 @@ class Go(Written):
     name = "go"
 
     def command(self):
-        return [BUILD / "receiver-go", f"127.0.0.1:{self.port}", self.certificate, self.private_key, self.database, TOKEN]
+        return [BUILD / "receiver-go", f"127.0.0.1:{self.port}", self.certificate, self.private_key, self.database,
+                TOKEN]
 
 
 class FastApi(Written):

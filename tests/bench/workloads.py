@@ -61,8 +61,9 @@ def write_bare(directory, seconds, members, batch):
     database = directory / f"bare-{members}-{batch}.db"
     rate = 50.0
     for part in (0.1, 1):
-        done = subprocess.run([servers.WRITER, database, str(next(seeds)), str(max(batch * 2, int(rate * seconds * part))),
-                               str(members), str(batch)], check=True, capture_output=True, text=True)
+        events = max(batch * 2, int(rate * seconds * part))
+        done = subprocess.run([servers.WRITER, database, *map(str, (next(seeds), events, members, batch))], check=True,
+                              capture_output=True, text=True)
         report = json.loads(done.stdout)
         rate = report["rate_per_second"]
     return {"rate": rate, "rows": rate * members, "p50_us": report["p50_us"], "p99_us": report["p99_us"],
