@@ -321,6 +321,9 @@ int database_open(struct database *database, const char *path, struct error *err
     int r;
 
     *database = (struct database){.lock_fd = -1};
+    // Nobody asks SQLite for its memory statistics, and they take a lock around each allocation. Only the first user of
+    // the library in a process can choose; for others it stays as it is.
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     r = resolve(path, &database->path, error);
     if (r == 0)
         r = check(database->path, error);
