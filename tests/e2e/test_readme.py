@@ -101,7 +101,7 @@ def quickstart(clone):
 
 def test_every_block_is_run_here():
     tested = ("quickstart", "run.sh", "cpack", "privkey.pem", "/dev/stdin", "systemctl enable", "signed=", "usermod",
-              ".backup", *DATA_BLOCKS)
+              *DATA_BLOCKS)
     assert {block(words) for words in tested} == set(blocks("sh"))
     assert block("run.sh") == "sh tests/run.sh\n"  # this very run, but for those who call ctest by hand
 
@@ -124,7 +124,8 @@ def test_quickstart_again(clone, quickstart):
     assert re.fullmatch("[A-Za-z0-9]{32}", (files / "token").read_text())
     line = quickstart.line("curl")
     quickstart.interrupt()
-    again = Foreground(block("quickstart"), clone, RESTART_DEADLINE)
+    # ninja reads dependencies with an apostrophe in their path wrongly, so here it builds anew.
+    again = Foreground(block("quickstart"), clone, START_DEADLINE)
     try:
         assert again.line("curl") == line
         assert '"OK"' in daemon.run("sh", "-c", line, cwd="/").stdout
@@ -209,10 +210,6 @@ def test_service(clone, quickstart):
         try:
             assert service.run("signed=") == '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'
             check_queries(service)
-            service.run(".backup")
-            found = daemon.run("sqlite3", clone / "copy.db",
-                               "EXPLAIN QUERY PLAN SELECT * FROM destroyed_group_member WHERE member_account = 'peter'")
-            assert "INDEX by_member" in found.stdout, found
             running.interrupt()
         finally:
             running.destroy()
@@ -226,12 +223,11 @@ def check_queries(service):
     """Each query of the README shows what the sample that was sent just before has for it."""
     (queries,) = blocks("sql")
     expected = {"What was disbanded last": "MyFirstGroup", "The members of a group": "bob",
-                "The groups that a user": "@TGS#", "How many a day": "2022-12-09", "What came after": "leckie",
-                "Genuine callbacks": None}
+                "The groups that a user": "@TGS#"}
     output = service.run("usermod", re.sub("(?m)^-- ", ".print -- ", queries))
     parts = output.split("-- ")[1:]
     assert len(parts) == len(expected), output
     for part, (title, shown) in zip(parts, expected.items()):
         heading, _, table = part.partition("\n")
         assert heading.startswith(title)
-        assert shown in table if shown else table == "", part
+        assert shown in table, part

@@ -257,6 +257,12 @@ def test_metrics(running):
         assert all(f".Va {label}" in part for label, _ in labels), metric
 
 
+def test_alerts_in_readme():
+    alerts = re.findall(r"(?m)^ *- alert: (\w+)$", (TOP / "conf/prometheus-alerts.yml").read_text())
+    assert len(alerts) > 5
+    assert re.findall(r"(?m)^\| `(Imcallbackd\w+)` \|", (TOP / "README.md").read_text()) == alerts
+
+
 # The database
 
 def schema(running):
