@@ -67,6 +67,7 @@ void http_connections_enter(struct http_connections *connections, struct http_co
     unlink_from(list_of(connections, connection->stage), connection);
     connection->stage = stage;
     connection->since_ms = now_ms;
+    connection->body_follows = stage == HTTP_STAGE_ANSWER;
     connection->ending = false; // a request that was under way when its connection was idle has deadlines too
     append(list_of(connections, stage), connection);
 }

@@ -53,6 +53,7 @@ struct http_connection {
     struct http_records records;
     bool greeted;                            // a byte came on it
     bool proven;                             // a verified call came on it
+    bool body_follows;                       // what is sent next is the head of an answer
     bool ending;                             // was shut down; MHD will see it
     bool reading_ended;                      // for good; what is read already is still answered
     struct http_connection *previous, *next; // in its list; in the inbox of a loop, next alone

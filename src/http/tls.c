@@ -67,7 +67,8 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 }
 
 // Instead of GnuTLS's own sendmsg, because libmicrohttpd 0.9.75 answers a malformed Content-Length by itself, and then
-// a second time.
+// a second time; and because it sends the head and the body of an answer as two records, which shall be one packet: the
+// kernel keeps the first until the second, or until libmicrohttpd sets TCP_NODELAY anew.
 static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int count)
 {
     struct http_connection *connection = pointer;
@@ -79,9 +80,11 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
         errno = EPIPE;
         return -1;
     }
-    sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL);
+    sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | (connection->body_follows ? MSG_MORE : 0));
     if (sent >= 0 || errno != EAGAIN)
         http_loop_moved(connection->loop);
+    if (sent >= 0)
+        connection->body_follows = false;
     return sent;
 }
 
