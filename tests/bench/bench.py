@@ -86,15 +86,21 @@ def run_rounds(arguments, chosen, running):
     return results
 
 
-def measure_memory(directory, names):
-    """KiB for each of many idle connections, of servers that were started for this."""
-    makers = {"imcallbackd": servers.Daemon, "nginx": servers.Nginx, "go": servers.Go}
-    figures = {}
+def apart(directory, names, purpose, makers):
+    """(name, what makes its server, an empty directory with certificates) for each of the names that has a maker."""
     for name in filter(makers.__contains__, names):
-        place = directory / f"memory-{name}"
+        place = directory / f"{purpose}-{name}"
         place.mkdir()
         servers.make_certificates(place)
-        server = makers[name](place).start()
+        yield name, makers[name], place
+
+
+def measure_memory(directory, names):
+    """KiB for each of many idle connections, of servers that were started for this."""
+    figures = {}
+    makers = {"imcallbackd": servers.Daemon, "nginx": servers.Nginx, "go": servers.Go}
+    for name, make, place in apart(directory, names, "memory", makers):
+        server = make(place).start()
         workloads.run_load(server, 2000, {"connections": 32})
         figures[name] = workloads.idle_kib(server, IDLE_CONNECTIONS)
         server.stop()
@@ -103,15 +109,12 @@ def measure_memory(directory, names):
 
 
 def measure_fsyncs(directory, names):
-    makers = {"imcallbackd": servers.Daemon, "go": servers.Go, "fastapi": servers.FastApi}
     figures = {}
-    for name in filter(makers.__contains__, names):
-        place = directory / f"fsyncs-{name}"
-        place.mkdir()
-        servers.make_certificates(place)
+    makers = {"imcallbackd": servers.Daemon, "go": servers.Go, "fastapi": servers.FastApi}
+    for name, make, place in apart(directory, names, "fsyncs", makers):
         figures[name] = {}
         for connections, total in ((1, 200), (128, 10_000 if name == "imcallbackd" else 500)):
-            server = makers[name](place, database=place / f"{connections}.db")
+            server = make(place, database=place / f"{connections}.db")
             figures[name][connections] = workloads.fsyncs_a_callback(server, connections, total)
             server.check_store()
     return figures
