@@ -28,7 +28,7 @@
 #define RETENTION_PAUSE_MS        10
 #define RETENTION_PAUSE_LOADED_MS 100
 // How soon to look again when a reader keeps the log from being written back.
-#define RETENTION_HELD_MS 1000
+#define RETENTION_HELD_MS 100
 // How often it is looked whether something has become old enough.
 #define RETENTION_LOOK_MS 60000
 
@@ -280,8 +280,11 @@ static int64_t store_retain(struct store *store, bool idle)
     // Deleting makes the log longer, which may take the room that callbacks need.
     if (database_log_is_held(&store->database)) {
         store_checkpoint(store);
-        if (store->broken || database_log_is_held(&store->database))
+        if (store->broken || database_log_is_held(&store->database)) {
+            store->kept_ms = keep_ms;
+            store->retention_due_ms = now_ms + RETENTION_HELD_MS;
             return RETENTION_HELD_MS;
+        }
     }
     code = retention_step(retention, clock_realtime_ms(), keep_ms, &more);
     if (code != SQLITE_OK) {

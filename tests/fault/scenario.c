@@ -201,7 +201,7 @@ static void delete_old(const struct life *life)
     store_keep(life->store, EVENT_KEEP_MS);
     while (!vfs_fault_fired() && look(scenario_database(life->scenario), sql) != 0 &&
            clock_monotonic_ms() < deadline_ms)
-        (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+        (void)nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); // a look holds the log for a moment
 }
 
 static bool go_on(void *context, uint64_t done_bytes, uint64_t total_bytes)

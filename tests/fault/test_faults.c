@@ -28,7 +28,7 @@ static const struct row {
     {"checkpoint", "z ~ a bAc 1d", 0},
     {"recovery", "a bcd efg1 y h!j aBc", 0},
     {"close after a long log", "a y bcd", 0},
-    {"retention", "p qrab1 st - c", 0},
+    {"retention", "p qrst1 ab - c", 0},
     {"backup", "a bcd;e fg2 > h", 0},
     {"tried again", "a bcd;h", 50}, // a shortage costs its patience and a pause of the writer
 };
