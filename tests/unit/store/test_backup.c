@@ -2,9 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "fixture.h"
 #include "imcallbackd/store/backup.h"
@@ -204,28 +201,6 @@ static void nothing_is_overwritten(void **state)
     assert_int_equal(status.st_size, 4);
 }
 
-static void a_copy_that_does_not_fit_leaves_nothing(void **state)
-{
-    struct copying copying = begin(*state, NULL);
-    int status;
-    pid_t child;
-
-    (void)fflush(NULL);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        struct rlimit limit = {6000000, 6000000};
-        struct error error = {""};
-
-        (void)signal(SIGXFSZ, SIG_IGN);
-        (void)setrlimit(RLIMIT_FSIZE, &limit);
-        _exit(make(&copying, &error) < 0 && strstr(error.text, copying.target) ? 0 : 1);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-    assert_int_equal(targets(&copying), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,7 +211,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_given_up_leaves_nothing, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(checking_can_be_given_up, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(nothing_is_overwritten, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_copy_that_does_not_fit_leaves_nothing, fixture_setup, fixture_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,7 +26,7 @@ static int log_control(sqlite3_file *file, int operation, void *argument)
 {
     if (operation != SQLITE_FCNTL_LAST_ERRNO)
         return real_log_methods->xFileControl(file, operation, argument);
-    *(int *)argument = fault == FAULT_NONE ? 0 : fault_errno;
+    *(int *)argument = fault_errno; // asked after a failure, when the fault may be over
     return SQLITE_OK;
 }
 
