@@ -233,22 +233,30 @@ static int failed(struct reader *reader, int code, struct error *error)
                                 : observer_failed(&reader->observer, error);
 }
 
-// Is the id one of those that this database has given?
-static int check_after_id(struct reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
+static int read_newest(struct reader *reader, const struct kind *kind, int64_t *ret_id, struct error *error)
 {
     sqlite3_stmt *statement = reader->statements[kind->newest];
     int code = sqlite3_step(statement), r = 0;
-    int64_t newest = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
 
+    *ret_id = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
     if (code != SQLITE_ROW && code != SQLITE_DONE)
         r = failed(reader, code, error);
-    else if (after_id > newest)
+    (void)sqlite3_reset(statement);
+    return r;
+}
+
+// Is the id one of those that this database has given?
+static int check_after_id(struct reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
+{
+    int64_t newest;
+    int r = read_newest(reader, kind, &newest, error);
+
+    if (r == 0 && after_id > newest)
         r = error_set(
             error, ESTALE,
             "%s: the newest id that was ever given in it is %lld, so %lld is of another database, or this one was "
             "put back from a backup; read on behind an id whose event is in it",
             reader->observer.path, (long long)newest, (long long)after_id);
-    (void)sqlite3_reset(statement);
     return r;
 }
 
@@ -336,6 +344,19 @@ int reader_read_rejections(struct reader *reader, int64_t after_id, const struct
     int r = reader_read(reader, &rejections, after_id, ret_count, error);
 
     *ret_rejections = (const struct recorded_rejection *)(const void *)reader->rows.data;
+    return r;
+}
+
+int reader_newest(struct reader *reader, int64_t *ret_group_id, int64_t *ret_rejection_id, struct error *error)
+{
+    int r = observer_begin(&reader->observer, error);
+
+    if (r < 0)
+        return r;
+    r = read_newest(reader, &groups, ret_group_id, error);
+    if (r == 0)
+        r = read_newest(reader, &rejections, ret_rejection_id, error);
+    observer_end(&reader->observer);
     return r;
 }
 

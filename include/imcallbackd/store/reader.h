@@ -41,6 +41,10 @@ int reader_read_groups(struct reader *reader, int64_t after_id, const struct rec
 int reader_read_rejections(struct reader *reader, int64_t after_id, const struct recorded_rejection **ret_rejections,
                            size_t *ret_count, struct error *error) MUST_CHECK;
 
+// The newest ids that were ever given, 0 for none. Rows from an earlier read stay as they are.
+int reader_newest(struct reader *reader, int64_t *ret_group_id, int64_t *ret_rejection_id,
+                  struct error *error) MUST_CHECK;
+
 // Waits, after a read that gave nothing, until it is worth another one: something is being recorded, a second is over,
 // or a signal was handled.
 void reader_wait(struct reader *reader);

@@ -1,0 +1,75 @@
+#include "imcallbackd/store/shipped.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/file.h"
+
+#define MAX_BYTES 256
+
+// What stands in front of the ids.
+static int print_identity(const char *database, struct buffer *text, struct error *error)
+{
+    struct statx found;
+
+    if (statx(AT_FDCWD, database, 0, STATX_INO | STATX_BTIME, &found) < 0)
+        return error_set(error, errno, "%s: %s", database, strerror(errno));
+    if (buffer_print(text, "inode %" PRIu64 " born %" PRIi64 ".%09" PRIu32 " ", (uint64_t)found.stx_ino,
+                     (int64_t)found.stx_btime.tv_sec, (uint32_t)found.stx_btime.tv_nsec) < 0)
+        return error_set(error, ENOMEM, "out of memory");
+    return 0;
+}
+
+// Members of the group may read it, as they may the database.
+static int replace(const char *path, const char *new_path, const struct buffer *text, struct error *error)
+{
+    int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+    bool written;
+
+    if (fd < 0)
+        return error_set(error, errno, "%s: %s", new_path, strerror(errno));
+    written = fchmod(fd, 0640) == 0 && write(fd, text->data, text->length) == (ssize_t)text->length;
+    if (close(fd) < 0 || !written || rename(new_path, path) < 0)
+        return error_set(error, errno, "%s cannot be written: %s", path, strerror(errno));
+    return 0;
+}
+
+int shipped_write(const char *path, const char *database, const struct shipped *shipped, struct error *error)
+{
+    struct buffer text = {0}, new_path = {0};
+    int r = print_identity(database, &text, error);
+
+    if (r == 0 && (buffer_print(&text, "groups %" PRId64 " rejected %" PRId64 "\n", shipped->group_id,
+                                shipped->rejection_id) < 0 ||
+                   buffer_print(&new_path, "%s.new", path) < 0))
+        r = error_set(error, ENOMEM, "out of memory");
+    if (r == 0)
+        r = replace(path, new_path.data, &text, error);
+    buffer_finish(&new_path);
+    buffer_finish(&text);
+    return r;
+}
+
+int shipped_read(const char *path, const char *database, struct shipped *ret_shipped, struct error *error)
+{
+    struct buffer identity = {0}, text = {0};
+    int r = file_read(path, MAX_BYTES, &text, error), end = 0;
+
+    if (r == 0)
+        r = print_identity(database, &identity, error);
+    if (r == 0 && strncmp(buffer_text(&text), identity.data, identity.length) != 0)
+        r = error_set(error, ESTALE, "%s is not on the database %s that is there now", path, database);
+    if (r == 0 && (sscanf(text.data + identity.length, "groups %" SCNd64 " rejected %" SCNd64 "%n",
+                          &ret_shipped->group_id, &ret_shipped->rejection_id, &end) != 2 ||
+                   strcmp(text.data + identity.length + end, "\n") != 0))
+        r = error_set(error, ESTALE, "%s cannot be understood", path);
+    buffer_finish(&identity);
+    buffer_finish(&text);
+    return r;
+}
