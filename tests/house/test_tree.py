@@ -16,12 +16,14 @@ CLANG_FORMAT = "14"  # others format some things in another way
 # The headers of a library begin with one of these, and these rooms may include them.
 LIBRARIES = {
     "microhttpd.h": {"http"}, "gnutls/": {"http"}, "sqlite3.h": {"store"}, "cjson/": {"callback"}, "ini.h": {"command"},
-    "systemd/": {"base", "command"}, "openssl/": {"callback", "command", "http"},
+    "systemd/": {"base", "command"}, "openssl/": {"callback", "command", "forward", "http"},
+    "libpq-fe.h": {"forward"},
 }
-# The rooms whose headers a room may include, besides its own. Of the callback's, the store takes the plain event alone.
+# The rooms whose headers a room may include, besides its own. Of the callback's, the store and those that read from it
+# take the plain event alone; of the store's, the forwarder takes the reader and the note on what was shipped.
 ROOMS = {
     "base": set(), "callback": {"base"}, "store": {"base"}, "http": {"base"},
-    "command": {"base", "callback", "store", "http"},
+    "forward": {"base", "store"}, "command": {"base", "callback", "store", "http", "forward"},
 }
 EVENT = "imcallbackd/callback/event.h"
 

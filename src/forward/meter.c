@@ -1,0 +1,104 @@
+#include "meter.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+
+#include "imcallbackd/base/clock.h"
+#include "imcallbackd/base/log.h"
+#include "imcallbackd/base/log_limit.h"
+
+#define SUMMARY_INTERVAL_MS 60000
+
+enum shipped_kind { SHIPPED_EVENTS, SHIPPED_MEMBERS, SHIPPED_REJECTED };
+
+static const struct metric shipped = {METRIC_COUNTERS("imcallbackd_forward_shipped_total",
+                                                      "Rows that are in the destination, by what they are.", "kind",
+                                                      "event", "member", "rejected")};
+static const struct metric batch_seconds = {METRIC_HISTOGRAM(
+    "imcallbackd_forward_batch_seconds", "From sending a batch to its commit in the destination.", 6, 1000, 2500, 5000,
+    10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000)};
+static const struct metric retries = {
+    METRIC_COUNTER("imcallbackd_forward_retries_total", "How often it was begun anew after a failure.")};
+static const struct metric last_error = {
+    METRIC_GAUGE("imcallbackd_forward_last_error_timestamp_seconds",
+                 "When the last failure was, in seconds since 1970; 0: there was none. The log has the words."),
+    .decimals = 3};
+static const struct metric connected = {
+    METRIC_GAUGE("imcallbackd_forward_connected", "1 while there is a connection to the destination; else 0.")};
+static const struct metric lag_events = {
+    METRIC_GAUGE("imcallbackd_forward_lag_events", "Recorded events that are not in the destination yet.")};
+static const struct metric lag_seconds = {
+    METRIC_GAUGE("imcallbackd_forward_lag_seconds",
+                 "How long ago the oldest event was received that is not in the destination yet; 0: all are there."),
+    .decimals = 3};
+static const struct metric shipped_id = {
+    METRIC_GAUGE("imcallbackd_forward_shipped_id", "Up to this id all events are in the destination.")};
+
+const struct metric *const forward_metrics[] = {
+    &shipped, &batch_seconds, &retries, &last_error, &connected, &lag_events, &lag_seconds, &shipped_id, NULL,
+};
+
+static atomic_int_fast64_t oldest_received_at_ms;
+static struct log_limit failures;
+static int64_t summary_due_ms, summary_events;
+
+static int64_t lag_ms(void)
+{
+    int64_t oldest_ms = oldest_received_at_ms, now_ms = clock_realtime_ms();
+
+    return oldest_ms > 0 && now_ms > oldest_ms ? now_ms - oldest_ms : 0;
+}
+
+void forward_measure(void)
+{
+    metric_set(&lag_seconds, 0, lag_ms());
+}
+
+void meter_set_lag(const struct meter_lag *lag)
+{
+    oldest_received_at_ms = lag->oldest_received_at_ms;
+    metric_set(&lag_events, 0, lag->newest_id > lag->shipped_id ? lag->newest_id - lag->shipped_id : 0);
+    metric_set(&shipped_id, 0, lag->shipped_id);
+}
+
+void meter_set_connected(bool is_connected)
+{
+    metric_set(&connected, 0, is_connected);
+}
+
+void meter_add_shipped(enum stream stream, size_t rows, size_t members, int64_t duration_us)
+{
+    metric_add(&shipped, stream == STREAM_GROUPS ? SHIPPED_EVENTS : SHIPPED_REJECTED, (int64_t)rows);
+    metric_add(&shipped, SHIPPED_MEMBERS, (int64_t)members);
+    metric_observe(&batch_seconds, duration_us);
+}
+
+void meter_add_retry(void)
+{
+    metric_add(&retries, 0, 1);
+}
+
+void meter_log_failure(const struct error *error, int64_t pause_ms)
+{
+    unsigned int left_out;
+
+    metric_set(&last_error, 0, clock_realtime_ms());
+    if (!log_limit_passes(&failures, &left_out))
+        return;
+    log_error("not shipping: %s; the next try is in %" PRId64 ".%" PRId64 " s%s", error->text, pause_ms / 1000,
+              pause_ms / 100 % 10, left_out > 0 ? ", and others have failed since the last such line" : "");
+}
+
+void meter_log_summary(void)
+{
+    int64_t now_ms = clock_monotonic_ms(), events = metric_value(&shipped, SHIPPED_EVENTS);
+
+    if (now_ms < summary_due_ms)
+        return;
+    if (summary_due_ms > 0 && events > summary_events)
+        log_info("shipped %" PRId64 " events up to id %" PRId64 "; %" PRId64 " are to come, the oldest is %" PRId64
+                 " s old",
+                 events - summary_events, metric_value(&shipped_id, 0), metric_value(&lag_events, 0), lag_ms() / 1000);
+    summary_due_ms = now_ms + SUMMARY_INTERVAL_MS;
+    summary_events = events;
+}

@@ -1,0 +1,48 @@
+#include "password.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imcallbackd/base/file.h"
+
+#define MAX_BYTES 1024
+
+static int check(const char *path, const struct buffer *text, struct error *error)
+{
+    if (text->length == 0)
+        return error_set(error, EINVAL, "%s: the password is empty", path);
+    if (strlen(text->data) != text->length || strpbrk(text->data, "\r\n"))
+        return error_set(error, EINVAL, "%s: holds more than the password on one line", path);
+    return 0;
+}
+
+int password_read(const char *path, char **ret_password, struct error *error)
+{
+    struct buffer text = {0};
+    int r;
+
+    *ret_password = NULL;
+    if (!path)
+        return 0;
+    // No growth of the buffer, which would leave a copy behind.
+    r = buffer_reserve(&text, MAX_BYTES + 1) < 0 ? error_set(error, ENOMEM, "out of memory")
+                                                 : file_read(path, MAX_BYTES, &text, error);
+    if (r == 0 && text.length > 0 && text.data[text.length - 1] == '\n')
+        text.data[--text.length] = '\0';
+    if (r == 0)
+        r = check(path, &text, error);
+    if (r == 0)
+        *ret_password = text.data;
+    else
+        password_forget(text.data);
+    return r;
+}
+
+void password_forget(char *password)
+{
+    if (!password)
+        return;
+    explicit_bzero(password, strlen(password));
+    free(password);
+}

@@ -1,0 +1,113 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "destination.h"
+#include "imcallbackd/forward/forward.h"
+#include "password.h"
+#include "schema.h"
+
+// NULL when the URL does not say.
+static const char *value_of(const PQconninfoOption *options, const char *keyword)
+{
+    for (; options->keyword; options++) {
+        if (strcmp(options->keyword, keyword) == 0)
+            return options->val;
+    }
+    return NULL;
+}
+
+// A socket, or this machine by name or number.
+static bool is_local(const char *host, size_t length)
+{
+    return length == 0 || *host == '/' || *host == '@' || strncmp(host, "127.", 4) == 0 ||
+           (length == 9 && strncmp(host, "localhost", 9) == 0) || (length == 3 && strncmp(host, "::1", 3) == 0);
+}
+
+// All of a list with commas in between.
+static bool are_local(const char *hosts)
+{
+    while (hosts && *hosts) {
+        size_t length = strcspn(hosts, ",");
+
+        if (!is_local(hosts, length))
+            return false;
+        hosts += length + (hosts[length] == ',');
+    }
+    return true;
+}
+
+static void warn_of_tls(const PQconninfoOption *options, forward_tell *tell)
+{
+    const char *mode = value_of(options, "sslmode");
+    struct error sentence;
+
+    if ((mode && strcmp(mode, "verify-full") == 0) ||
+        (are_local(value_of(options, "host")) && are_local(value_of(options, "hostaddr"))))
+        return;
+    (void)error_set(&sentence, 0,
+                    "[forward] url: with sslmode=%s whoever is on the way can read along or pass for the destination; "
+                    "use sslmode=verify-full and sslrootcert",
+                    mode ? mode : "prefer");
+    tell(sentence.text);
+}
+
+static void warn_of_password(const char *path, forward_tell *tell)
+{
+    struct error sentence;
+    struct stat status;
+
+    if (!path || stat(path, &status) < 0 || !(status.st_mode & S_IROTH))
+        return;
+    (void)error_set(&sentence, 0, "[forward] password_file: %s can be read by every user of this machine; chmod o-r it",
+                    path);
+    tell(sentence.text);
+}
+
+// libpq's own words about what is wrong may hold the URL's parts, a password among them; they are not passed on.
+static int check_url(const char *url, forward_tell *tell, struct error *error)
+{
+    PQconninfoOption *options = PQconninfoParse(url, NULL);
+    int r = 0;
+
+    if (!options)
+        return error_set(error, EINVAL,
+                         "[forward] url: libpq does not understand it; it looks like "
+                         "postgresql://user@host:5432/database?sslmode=verify-full");
+    if (value_of(options, "password") || value_of(options, "sslpassword"))
+        r = error_set(error, EINVAL,
+                      "[forward] url: holds a password; put it into a file and name that in "
+                      "password_file");
+    else
+        warn_of_tls(options, tell);
+    PQconninfoFree(options);
+    return r;
+}
+
+int forward_check_settings(const struct forward_settings *settings, forward_tell *tell, struct error *error)
+{
+    char *password = NULL;
+    int r = check_url(settings->url, tell, error);
+
+    if (r == 0) {
+        r = password_read(settings->password_file, &password, error);
+        if (r < 0)
+            error_wrap(error, "[forward] password_file");
+    }
+    password_forget(password);
+    if (r == 0)
+        warn_of_password(settings->password_file, tell);
+    return r;
+}
+
+int forward_check_destination(const struct forward_settings *settings, struct error *error)
+{
+    struct destination destination = {0};
+    int r = destination_open(&destination, settings, error);
+
+    if (r == 0)
+        r = schema_look(&destination, error);
+    destination_close(&destination);
+    return r;
+}
