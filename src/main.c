@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "imcallbackd/command/command.h"
+#include "imcallbackd/forward/forward.h"
 
 static void print_help(FILE *file)
 {
@@ -42,7 +43,7 @@ int main(int argc, char **argv)
     if (!occupy_standard_descriptors())
         return 1;
     if (strcmp(name, "--version") == 0) {
-        puts("imcallbackd " IMCALLBACKD_VERSION);
+        printf("imcallbackd " IMCALLBACKD_VERSION "\nforward: %s\n", forward_is_built ? "yes" : "no");
         return 0;
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {

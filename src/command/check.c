@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "forward_settings.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/store/store.h"
@@ -10,6 +11,27 @@
 static void tell_warning(const char *sentence)
 {
     fprintf(stderr, "warning: %s\n", sentence);
+}
+
+// A destination that cannot be reached is worth a warning and no more: what is recorded waits for it.
+static int check_forward(const struct config *config, struct error *error)
+{
+    char host_name[HOST_NAME_BYTES] = "";
+    struct forward_settings settings;
+    struct error why;
+    int r;
+
+    if (!config->forward_url.text)
+        return 0;
+    r = forward_settings_get(config, host_name, &settings, tell_warning, error);
+    if (r == -ENOSYS) {
+        fprintf(stderr, "warning: [forward] url is of no effect: %s\n", error->text);
+        return 0;
+    }
+    if (r == 0 && forward_check_destination(&settings, &why) < 0)
+        fprintf(stderr, "warning: [forward] url: %s; events wait in the store until it can be shipped there\n",
+                why.text);
+    return r;
 }
 
 static int check(const char *path, struct settings **ret_settings, struct buffer *text, struct error *error)
@@ -25,6 +47,9 @@ static int check(const char *path, struct settings **ret_settings, struct buffer
         config_blame(config, &config->store_database, error);
         return r;
     }
+    r = check_forward(config, error);
+    if (r < 0)
+        return r;
     return config_print(config, text) < 0 ? error_set(error, ENOMEM, "out of memory") : 0;
 }
 

@@ -18,6 +18,11 @@ const struct command commands[] = {
                  "  --follow            go on as events are recorded, until SIGTERM or SIGINT\n"},
     {"backup", command_backup, "backup -c FILE TARGET", "Copies the database while the daemon records.",
      CONFIG_HELP "  TARGET              the copy, which must not be there yet\n"},
+    {"forward", command_forward, "forward -c FILE [--verify ...]",
+     "Ships what was recorded into the database of [forward], until SIGTERM or SIGINT.",
+     CONFIG_HELP "  --verify            compare what was shipped with what is there instead, and end\n"
+                 "  --since T           with --verify: what was received from this time on, in unix seconds\n"
+                 "  --until T           with --verify: what was received before this time, in unix seconds\n"},
     {"certificate", command_certificate, "certificate --host NAME... --out DIR",
      "Writes a self-signed certificate for trying things out.",
      "  --host NAME...      host names and addresses that the certificate is for\n"

@@ -47,6 +47,13 @@ const struct config_option config_options[] = {
      .default_text = "no"},
     {.section = "store", .key = "retention", .type = CONFIG_RETENTION, .offset = OFFSET(store_retention),
      .default_text = "forever", .min = 24 * HOURS_MS, .max = 36500 * 24 * HOURS_MS},
+    {.section = "forward", .key = "url", .type = CONFIG_DESTINATION, .offset = OFFSET(forward_url)},
+    {.section = "forward", .key = "password_file", .type = CONFIG_FILE, .offset = OFFSET(forward_password_file)},
+    {.section = "forward", .key = "receiver", .type = CONFIG_NAME, .offset = OFFSET(forward_receiver)},
+    {.section = "forward", .key = "shipped_file", .type = CONFIG_FILE, .offset = OFFSET(forward_shipped_file),
+     .default_text = "/var/lib/imcallbackd-forward/shipped"},
+    {.section = "forward", .key = "admin_port", .type = CONFIG_NUMBER, .offset = OFFSET(forward_admin_port),
+     .default_text = "9465", .max = 65535},
     {.section = "limits", .key = "body", .type = CONFIG_SIZE, .offset = OFFSET(limits_body),
      .default_text = "4M", .min = KIB, .max = 16 * MIB},
     {.section = "limits", .key = "connections", .type = CONFIG_NUMBER, .offset = OFFSET(limits_connections),
@@ -108,9 +115,12 @@ static const char *wanted_form(enum config_type type)
         return "a size in bytes, such as 4096, 64K or 4M";
     case CONFIG_BOOLEAN:
         return "yes or no";
+    case CONFIG_NAME:
+        return "a name of letters, digits, '.', '_' and '-', 64 at the most";
     case CONFIG_ADDRESS_BLOCKS:
     case CONFIG_FILE:
     case CONFIG_CHOICE:
+    case CONFIG_DESTINATION:
         break;
     }
     return "a text";
@@ -133,6 +143,30 @@ static int check_address_blocks(const char *text, struct error *error)
         return r;
     free(blocks);
     return count > 0 ? 0 : error_set(error, EINVAL, "'%s' holds no address", text);
+}
+
+static int check_name(const char *text)
+{
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+    return text[length] == '\0' && length <= 64 ? 0 : -EINVAL;
+}
+
+// A password would be seen by everyone who may read the configuration, and in what `check` prints. So the text is not
+// repeated here either.
+static int check_destination(const char *text, struct error *error)
+{
+    const char *rest = strstr(text, "://"), *user, *colon;
+
+    if (strncmp(text, "postgresql://", 13) != 0 && strncmp(text, "postgres://", 11) != 0)
+        return error_set(error, EINVAL,
+                         "this is not a libpq URI, such as postgresql://user@host:5432/database?sslmode=verify-full");
+    rest += 3;
+    user = memchr(rest, '@', strcspn(rest, "/?"));
+    colon = memchr(rest, ':', strcspn(rest, "/?"));
+    if ((user && colon && colon < user) || strstr(rest, "password="))
+        return error_set(error, EINVAL, "this holds a password; put it into a file and name that in password_file");
+    return 0;
 }
 
 static int parse_value(const struct config_option *option, const char *text, uint64_t *ret_number)
@@ -159,7 +193,10 @@ static int parse_value(const struct config_option *option, const char *text, uin
         if (r == 0)
             *ret_number = truth;
         return r;
-    case CONFIG_ADDRESS_BLOCKS: // the two are looked at with the words of their own
+    case CONFIG_NAME:
+        return check_name(text);
+    case CONFIG_ADDRESS_BLOCKS: // these are looked at with words of their own
+    case CONFIG_DESTINATION:
     case CONFIG_CHOICE:
     case CONFIG_FILE:
         break;
@@ -192,6 +229,8 @@ int config_value_set(const struct config_option *option, const char *text, unsig
         r = file_expand_path(text, &value.text, error);
     else if (option->type == CONFIG_ADDRESS_BLOCKS)
         r = check_address_blocks(text, error);
+    else if (option->type == CONFIG_DESTINATION)
+        r = check_destination(text, error);
     if (r < 0)
         return r;
     r = parse_value(option, text, &value.number);

@@ -36,6 +36,11 @@ struct config {
     struct config_value store_database;
     struct config_value store_keep_body;
     struct config_value store_retention;
+    struct config_value forward_url;
+    struct config_value forward_password_file;
+    struct config_value forward_receiver;
+    struct config_value forward_shipped_file;
+    struct config_value forward_admin_port;
     struct config_value limits_body;
     struct config_value limits_connections;
     struct config_value limits_connections_per_address;
@@ -62,6 +67,8 @@ enum config_type {
     CONFIG_SIZE,
     CONFIG_BOOLEAN,
     CONFIG_CHOICE,
+    CONFIG_DESTINATION, // a libpq URI without a password
+    CONFIG_NAME,        // letters, digits, '.', '_' and '-'
 };
 
 struct config_option {

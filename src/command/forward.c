@@ -1,0 +1,190 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "forward_settings.h"
+#include "imcallbackd/base/log.h"
+#include "imcallbackd/base/parse.h"
+#include "imcallbackd/command/command.h"
+#include "imcallbackd/http/admin.h"
+#include "imcallbackd/http/listen.h"
+#include "options.h"
+
+#include <systemd/sd-daemon.h>
+
+#define PLAIN_TEXT "text/plain; charset=utf-8"
+
+int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
+                         struct forward_settings *ret_settings, forward_tell *tell, struct error *error)
+{
+    int r;
+
+    if (!config->forward_url.text)
+        return error_set(error, EINVAL,
+                         "%s: [forward] url is missing: the database to ship to, such as "
+                         "postgresql://user@host:5432/database?sslmode=verify-full",
+                         config->path);
+    if (!config->forward_receiver.text && (gethostname(host_name, HOST_NAME_BYTES - 1) < 0 || *host_name == '\0'))
+        return error_set(error, EINVAL, "%s: [forward] receiver is missing, and this host has no name", config->path);
+    *ret_settings = (struct forward_settings){
+        .database = config->store_database.text,
+        .url = config->forward_url.text,
+        .password_file = config->forward_password_file.text,
+        .receiver = config->forward_receiver.text ? config->forward_receiver.text : host_name,
+        .shipped_file = config->forward_shipped_file.text,
+    };
+    r = forward_check_settings(ret_settings, tell, error);
+    if (r < 0 && r != -ENOSYS)
+        error_wrap(error, "%s", config->path);
+    return r;
+}
+
+static unsigned int print_health(void *context, struct buffer *text)
+{
+    (void)context;
+    return buffer_print(text, "alive\n") < 0 ? 0 : 200;
+}
+
+static unsigned int print_metrics(void *context, struct buffer *text)
+{
+    (void)context;
+    forward_measure();
+    return metrics_print(forward_metrics, text) < 0 ? 0 : 200;
+}
+
+static const struct http_admin_page pages[] = {
+    {"/healthz", PLAIN_TEXT, print_health},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", print_metrics},
+    {NULL, NULL, NULL},
+};
+
+static void warn(const char *sentence)
+{
+    log_warning("%s", sentence);
+}
+
+static void print(const char *sentence)
+{
+    puts(sentence);
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+    forward_stop();
+}
+
+static void handle_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int start_admin(const struct config *config, int *ret_fd, struct http_admin **ret_admin, struct error *error)
+{
+    unsigned int port = (unsigned int)config->forward_admin_port.number;
+    char name[LISTEN_NAME_BYTES];
+    int r;
+
+    if (port == 0)
+        return 0;
+    r = listen_open(config->admin_address.text, port, ret_fd, error);
+    if (r < 0) {
+        config_blame(config, &config->forward_admin_port, error);
+        return r;
+    }
+    listen_name(*ret_fd, name);
+    log_info("monitoring in plain HTTP on %s: /metrics, /healthz", name);
+    return http_admin_start(*ret_fd, pages, NULL, ret_admin, error);
+}
+
+// Ready at once: nobody has to wait for a destination, which may be away for long.
+static int run(const struct config *config, const struct forward_settings *settings, struct error *error)
+{
+    struct http_admin *admin = NULL;
+    int fd = -1, r = start_admin(config, &fd, &admin, error);
+
+    if (r == 0) {
+        (void)sd_notify(0, "READY=1");
+        forward_run(settings);
+        (void)sd_notify(0, "STOPPING=1");
+        log_info("stopped");
+    }
+    http_admin_stop(admin);
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
+
+struct order {
+    const char *path;
+    bool verify;
+    uint64_t since_s, until_s;
+};
+
+static int forward(const struct order *order, bool *ret_same, struct error *error)
+{
+    static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
+    struct forward_settings settings;
+    char host_name[HOST_NAME_BYTES] = "";
+    struct config config = {0};
+    int r = config_read(order->path, &config, error);
+
+    if (r == 0) {
+        log_configure(levels[config.log_level.number], config.log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+        r = forward_settings_get(&config, host_name, &settings, warn, error);
+    }
+    if (r == 0 && order->verify)
+        r = forward_verify(&settings, (int64_t)order->since_s * 1000, (int64_t)order->until_s * 1000, print, ret_same,
+                           error);
+    else if (r == 0)
+        r = run(&config, &settings, error);
+    config_finish(&config);
+    return r;
+}
+
+static bool read_time(const char *text, uint64_t *ret_s)
+{
+    return !text || parse_decimal(text, strlen(text), INT64_MAX / 1000, ret_s) == 0;
+}
+
+int command_forward(int argc, char **argv)
+{
+    struct order order = {.until_s = INT64_MAX / 1000};
+    const char *since = NULL, *until = NULL, *wrong = NULL;
+    struct option_spec specs[] = {
+        {"--config", "-c", &order.path, 1, 0},
+        {"--verify", NULL, NULL, 1, 0},
+        {"--since", NULL, &since, 1, 0},
+        {"--until", NULL, &until, 1, 0},
+    };
+    bool same = true;
+    struct error error;
+
+    if (options_read(argc, argv, specs, sizeof specs / sizeof specs[0]) < 0)
+        return EXIT_USAGE;
+    order.verify = specs[1].count > 0;
+    if (!order.path)
+        wrong = "-c FILE is needed";
+    else if ((since || until) && !order.verify)
+        wrong = "--since and --until go with --verify";
+    else if (!read_time(since, &order.since_s) || !read_time(until, &order.until_s))
+        wrong = "--since and --until take a time in unix seconds";
+    if (wrong) {
+        fprintf(stderr, "imcallbackd forward: %s; see imcallbackd forward --help\n", wrong);
+        return EXIT_USAGE;
+    }
+    handle_signals();
+    if (forward(&order, &same, &error) < 0) {
+        fprintf(stderr, "imcallbackd forward: %s\n", error.text);
+        return 1;
+    }
+    return same ? 0 : 1;
+}
