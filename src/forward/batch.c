@@ -37,8 +37,8 @@ static const char members_sql[] =
     "INSERT INTO destroyed_group_member (event_uid, position, member_account)"
     " SELECT m.event_uid, m.position, m.member_account"
     " FROM unnest($1::bytea[], $2::bigint[], $3::text[]) AS m (event_uid, position, member_account)"
-    " WHERE m.event_uid IN (SELECT g.event_uid FROM destroyed_group AS g WHERE g.event_uid = ANY ($4::bytea[])"
-    " AND g.receiver = $5 AND g.id BETWEEN $6 AND $7)"
+    " WHERE m.event_uid IN (SELECT g.event_uid FROM destroyed_group AS g WHERE g.receiver = $4"
+    " AND g.id BETWEEN $5 AND $6)"
     " ON CONFLICT (event_uid, position) DO NOTHING";
 
 static const char rejections_sql[] =
@@ -263,7 +263,6 @@ static int send_members(struct batch *batch, struct destination *destination, co
         return 0;
     for (size_t i = MEMBER_UID; i < GROUP_AND_MEMBER_COLUMNS; i++)
         parameters_add_array(&parameters, &batch->columns[i]);
-    parameters_add_array(&parameters, &batch->columns[GROUP_UID]);
     parameters_add_text(&parameters, receiver);
     parameters_add_integer(&parameters, first_id);
     parameters_add_integer(&parameters, last_id);

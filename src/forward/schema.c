@@ -21,6 +21,8 @@ static const char *const tables_sql[] = {
     " operator_account text NOT NULL, name text NOT NULL, member_count bigint, opt_platform text NOT NULL,"
     " client_ip text NOT NULL, remote_address text NOT NULL, received_at_ms bigint NOT NULL, body bytea,"
     " forwarded_at timestamptz NOT NULL)",
+    // By which a batch finds what is its own, and an operator what a receiver has recorded.
+    "CREATE INDEX IF NOT EXISTS destroyed_group_receiver ON destroyed_group (receiver, id)",
     "CREATE TABLE IF NOT EXISTS destroyed_group_member ("
     " event_uid bytea NOT NULL, position bigint NOT NULL, member_account text NOT NULL,"
     " PRIMARY KEY (event_uid, position))",
