@@ -117,6 +117,18 @@ static void on_committed(void *context, struct commit *finished)
     receiver_on_committed(((struct service *)context)->receiver, finished);
 }
 
+// With somewhere to ship to, what was not shipped is not deleted, however old.
+static int set_retention(struct service *service, const struct settings *settings, struct error *error)
+{
+    const struct config *config = &settings->config;
+    const char *shipped_path = config->forward_url.text ? config->forward_shipped_file.text : NULL;
+
+    if (store_keep_unshipped(service->store, shipped_path) < 0)
+        return error_set(error, ENOMEM, "out of memory");
+    store_keep(service->store, settings->keep_ms);
+    return 0;
+}
+
 static int start_store(struct service *service, struct error *error)
 {
     const struct store_callbacks callbacks = {.done = on_committed, .broken = on_broken, .context = service};
@@ -125,9 +137,7 @@ static int start_store(struct service *service, struct error *error)
 
     if (r < 0)
         config_blame(&service->settings->config, database, error);
-    else
-        store_keep(service->store, service->settings->keep_ms);
-    return r;
+    return r < 0 ? r : set_retention(service, service->settings, error);
 }
 
 static void stop_store(struct service *service)
@@ -213,12 +223,13 @@ static void reload(struct service *service)
     r = settings_read(service->config_path, old, &next, &error);
     if (r == 0)
         r = http_server_reconfigure(service->server, &next->limits, next->identity, &error);
+    if (r == 0)
+        r = set_retention(service, next, &error);
     if (r < 0) {
         log_error("the configuration is not reloaded, and the old one stays: %s", error.text);
         settings_unref(next);
     } else {
         receiver_use(service->receiver, next);
-        store_keep(service->store, next->keep_ms);
         monitor_use(service->monitor, next);
         use_log_settings(&next->config);
         config_compare_fixed(&service->started->config, &next->config, warn);

@@ -20,12 +20,12 @@
 static const char *const retention_sql[RETENTION_STATEMENT_COUNT] = {
     [RETENTION_FIND_NEWEST] = "SELECT received_at_ms FROM destroyed_group ORDER BY id DESC LIMIT 1",
     [RETENTION_FIND_OLD] = "SELECT id FROM (SELECT id, received_at_ms FROM destroyed_group ORDER BY id"
-                           " LIMIT " TEXT(STEP_EVENTS) ") WHERE received_at_ms < ?1",
+                           " LIMIT " TEXT(STEP_EVENTS) ") WHERE received_at_ms < ?1 AND id <= ?2",
     [RETENTION_DELETE_MEMBERS] = "DELETE FROM destroyed_group_member WHERE destroyed_group_id = ?1",
     [RETENTION_DELETE_GROUP] = "DELETE FROM destroyed_group WHERE id = ?1",
     [RETENTION_DELETE_REJECTED] = "DELETE FROM rejected_callback WHERE id IN (SELECT id FROM (SELECT id, received_at_ms"
                                   " FROM rejected_callback ORDER BY id LIMIT " TEXT(
-                                      STEP_EVENTS) ") WHERE received_at_ms < ?1) RETURNING length(body)",
+                                      STEP_EVENTS) ") WHERE received_at_ms < ?1 AND id <= ?2) RETURNING length(body)",
     [RETENTION_COUNT_FREE_PAGES] = "SELECT freelist_count FROM pragma_freelist_count, pragma_auto_vacuum"
                                    " WHERE auto_vacuum = 2",
     [RETENTION_GIVE_PAGES_BACK] = "PRAGMA incremental_vacuum(" STEP_PAGES ")",
@@ -87,7 +87,7 @@ static int find_now(const struct retention *retention, int64_t clock_ms, int64_t
     return bind_end(&binding);
 }
 
-static int delete_events(struct retention *retention, int64_t before_ms, int *deleted)
+static int delete_events(struct retention *retention, int64_t before_ms, int64_t last_id, int *deleted)
 {
     struct binding binding = begin(retention, RETENTION_FIND_OLD);
     int64_t ids[STEP_EVENTS];
@@ -95,6 +95,7 @@ static int delete_events(struct retention *retention, int64_t before_ms, int *de
     int code;
 
     bind_int(&binding, before_ms);
+    bind_int(&binding, last_id);
     while (count < STEP_EVENTS && bind_step(&binding) == SQLITE_ROW)
         ids[count++] = sqlite3_column_int64(binding.statement, 0);
     code = bind_end(&binding);
@@ -105,11 +106,12 @@ static int delete_events(struct retention *retention, int64_t before_ms, int *de
     return code;
 }
 
-static int delete_rejected(const struct retention *retention, int64_t before_ms, int *deleted)
+static int delete_rejected(const struct retention *retention, int64_t before_ms, int64_t last_id, int *deleted)
 {
     struct binding binding = begin(retention, RETENTION_DELETE_REJECTED);
 
     bind_int(&binding, before_ms);
+    bind_int(&binding, last_id);
     while (bind_step(&binding) == SQLITE_ROW) {
         recorder_forget_rejected(retention->recorder, sqlite3_column_int64(binding.statement, 0));
         (*deleted)++;
@@ -140,7 +142,8 @@ static int give_pages_back(const struct retention *retention, bool *ret_more)
     return bind_end(&binding);
 }
 
-int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms, bool *ret_more)
+int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms, const struct shipped *last,
+                   bool *ret_more)
 {
     struct recorder *recorder = retention->recorder;
     int deleted = 0, code = recorder_begin(recorder);
@@ -148,9 +151,9 @@ int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms,
     if (code == SQLITE_OK)
         code = find_now(retention, now_ms, &now_ms);
     if (code == SQLITE_OK)
-        code = delete_events(retention, now_ms - keep_ms, &deleted);
+        code = delete_events(retention, now_ms - keep_ms, last->group_id, &deleted);
     if (code == SQLITE_OK)
-        code = delete_rejected(retention, now_ms - keep_ms, &deleted);
+        code = delete_rejected(retention, now_ms - keep_ms, last->rejection_id, &deleted);
     *ret_more = deleted > 0;
     if (code == SQLITE_OK && deleted == 0)
         code = give_pages_back(retention, ret_more);

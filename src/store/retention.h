@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "imcallbackd/store/shipped.h"
 #include "recorder.h"
 
 #include <sqlite3.h>
@@ -29,12 +30,14 @@ struct retention {
 // These return SQLite's code.
 int retention_init(struct retention *retention, struct recorder *recorder);
 
-// One short transaction: deletes some of what was received more than keep_ms ago, members with their event; when there
-// is nothing of that any more, gives some pages back to the file system. *ret_more: there is more to do.
+// One short transaction: deletes some of what was received more than keep_ms ago and whose id is none after the last
+// ones, members with their event; when there is nothing of that any more, gives some pages back to the file system.
+// *ret_more: there is more to do.
 //
 // Now is no later than a day after the newest event was received, so that a clock that runs far ahead does not delete
 // everything; a store to which nothing comes keeps its last events.
-int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms, bool *ret_more);
+int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms, const struct shipped *last,
+                   bool *ret_more);
 
 // Of something that retention_init failed on, too.
 void retention_finish(struct retention *retention);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "commit_queue.h"
 #include "database.h"
@@ -57,6 +58,7 @@ struct store {
     atomic_int_fast64_t keep_ms; // 0: for ever
     pthread_mutex_t lock;        // guards what follows
     bool ready;
+    char *shipped_path; // NULL: nothing is shipped
     struct error why_not_ready;
     struct commit_queue queue;
 };
@@ -264,11 +266,25 @@ static void store_probe(struct store *store)
     recorder_rollback(&store->recorder);
 }
 
+// Up to where rows may be deleted.
+static struct shipped store_shipped(struct store *store)
+{
+    struct shipped last = {INT64_MAX, INT64_MAX};
+    struct error error;
+
+    pthread_mutex_lock(&store->lock);
+    if (store->shipped_path && shipped_read(store->shipped_path, store->database.path, &last, &error) < 0)
+        last = (struct shipped){0};
+    pthread_mutex_unlock(&store->lock);
+    return last;
+}
+
 // Returns after how many ms there is something to do again; -1: never.
 static int64_t store_retain(struct store *store, bool idle)
 {
     int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms = RETENTION_LOOK_MS;
     struct retention *retention = &store->retention;
+    struct shipped last;
     bool more = false;
     struct error error;
     int code;
@@ -286,7 +302,8 @@ static int64_t store_retain(struct store *store, bool idle)
             return RETENTION_HELD_MS;
         }
     }
-    code = retention_step(retention, clock_realtime_ms(), keep_ms, &more);
+    last = store_shipped(store);
+    code = retention_step(retention, clock_realtime_ms(), keep_ms, &last, &more);
     if (code != SQLITE_OK) {
         (void)store_sqlite_failed(store, code, "what is older than the retention cannot be deleted", &error);
         recorder_rollback(&store->recorder);
@@ -393,6 +410,20 @@ void store_keep(struct store *store, int64_t keep_ms)
     commit_queue_wake(&store->queue);
 }
 
+int store_keep_unshipped(struct store *store, const char *shipped_path)
+{
+    char *copy = shipped_path ? strdup(shipped_path) : NULL, *old;
+
+    if (shipped_path && !copy)
+        return -ENOMEM;
+    pthread_mutex_lock(&store->lock);
+    old = store->shipped_path;
+    store->shipped_path = copy;
+    pthread_mutex_unlock(&store->lock);
+    free(old);
+    return 0;
+}
+
 void store_submit(struct store *store, struct commit *commit)
 {
     commit_queue_push(&store->queue, commit);
@@ -424,6 +455,7 @@ void store_close(struct store *store)
         store_write_back(store);
     database_close(&store->database);
     pthread_mutex_destroy(&store->lock);
+    free(store->shipped_path);
     free(store);
 }
 

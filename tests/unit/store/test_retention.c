@@ -1,6 +1,7 @@
 // What is older than the retention goes, and nothing else; the file becomes smaller again.
 #include "fixture.h"
 #include "imcallbackd/base/clock.h"
+#include "imcallbackd/store/shipped.h"
 
 #define DAY_MS INT64_C(86400000)
 
@@ -156,6 +157,38 @@ static void what_was_rejected_makes_room_for_more(void **state)
     assert_query(fixture, "SELECT count(*) FROM rejected_callback", "15"); // none was dropped for want of room
 }
 
+// The note says up to where; without one that is on this database nothing goes.
+static void what_was_not_shipped_stays(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t now_ms = clock_realtime_ms();
+    const struct shipped shipped = {200, 1};
+    struct error error = {""};
+    char note[160];
+
+    (void)snprintf(note, sizeof note, "%s/shipped", fixture->directory);
+    fixture_open(fixture);
+    record_run(fixture, now_ms - 20 * DAY_MS, 300);
+    reject_at(fixture, now_ms - 20 * DAY_MS);
+    reject_at(fixture, now_ms - 20 * DAY_MS);
+    record_run(fixture, now_ms, 1);
+    assert_int_equal(store_keep_unshipped(fixture->store, note), 0);
+    store_keep(fixture->store, 10 * DAY_MS);
+    record_run(fixture, now_ms + 1000, 1); // the look was taken before
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "302");
+
+    assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
+    store_keep(fixture->store, 9 * DAY_MS);
+    await_query(fixture, "SELECT min(id) FROM destroyed_group", "201");
+    await_query(fixture, "SELECT min(id) FROM rejected_callback", "2");
+    record_run(fixture, now_ms + 2000, 1);
+    assert_query(fixture, "SELECT min(id) FROM destroyed_group", "201");
+
+    assert_int_equal(store_keep_unshipped(fixture->store, NULL), 0);
+    store_keep(fixture->store, 8 * DAY_MS);
+    await_query(fixture, "SELECT min(id) FROM destroyed_group", "301");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +196,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_clock_that_is_ahead_deletes_little, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_reader_stops_the_deleting, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(the_room_is_given_back, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_was_not_shipped_stays, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_was_rejected_makes_room_for_more, fixture_setup, fixture_teardown),
     };
 

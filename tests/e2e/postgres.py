@@ -1,0 +1,257 @@
+"""A real PostgreSQL on loopback, in a directory of its own, as an unprivileged user; and a forwarder that ships there."""
+
+import contextlib
+import glob
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+
+import daemon
+
+PASSWORD = "p-4711-secret"
+
+
+def programs():
+    """The directory of the newest installed version's programs, or None."""
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[4]))
+    return pathlib.Path(found[-1]) if found else None
+
+
+def unprivileged():
+    """Options for subprocess: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    names = [entry.pw_name for entry in pwd.getpwall()]
+    user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+class Postgres:
+    """One server. It is stopped at first."""
+
+    def __init__(self, **settings):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-pg-"))
+        self.data = self.directory / "data"
+        self.port = daemon.free_port()
+        self.password_file = self.directory / "password"
+        self.process = None
+        self.settings = settings
+        self.password_file.write_text(PASSWORD + "\n")
+        if os.geteuid() == 0:
+            os.chown(self.directory, unprivileged()["user"], unprivileged()["group"])
+            os.chown(self.password_file, unprivileged()["user"], unprivileged()["group"])
+
+    def program(self, name, *arguments):
+        done = daemon.run(programs() / name, *arguments, cwd="/", env=self.environment(), timeout=120,
+                          **unprivileged())
+        assert done.returncode == 0, (name, done.stdout, done.stderr)
+        return done.stdout
+
+    def environment(self):
+        return os.environ | {"PGPASSWORD": PASSWORD, "LC_ALL": "C.UTF-8"}
+
+    def create(self):
+        self.program("initdb", "-D", self.data, "-U", "owner", "-A", "scram-sha-256", "--pwfile", self.password_file,
+                     "-E", "UTF8", "--no-locale", "--no-sync")
+        return self
+
+    def create_standby(self, primary):
+        """A copy of the primary that follows it."""
+        self.program("pg_basebackup", "-D", self.data, "-R", "-c", "fast", "-h", "127.0.0.1", "-p", primary.port, "-U",
+                     "owner", "-d", f"application_name=standby password={PASSWORD}")
+        return self
+
+    def start(self):
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.directory,
+                   "logging_collector": "off"} | self.settings
+        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen([programs() / "postgres", "-D", self.data, *words], stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, cwd="/", start_new_session=True,
+                                            **unprivileged())
+        daemon.eventually(lambda: self.is_ready() or self.process.poll() is not None, "the server", 60)
+        assert self.process.poll() is None, (self.directory / "log").read_text()
+        return self
+
+    def is_ready(self):
+        return daemon.run(programs() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", self.port).returncode == 0
+
+    def stop(self, number=signal.SIGINT):
+        """SIGINT is PostgreSQL's fast shutdown."""
+        if self.process:
+            self.process.send_signal(number)
+            self.process.wait(60)
+            self.process = None
+
+    def kill(self):
+        """The whole group at once, as when the machine dies."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+        self.process = None
+
+    def promote(self):
+        self.program("pg_ctl", "promote", "-w", "-D", self.data)
+
+    def destroy(self):
+        if self.process:
+            self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def psql(self, *arguments, **options):
+        return daemon.run(programs() / "psql", "-X", "-q", "-h", "127.0.0.1", "-p", self.port, "-U", "owner", "-d",
+                          "postgres", "-v", "ON_ERROR_STOP=1", *arguments, env=self.environment(), **options)
+
+    def sql(self, query):
+        """Rows as dictionaries."""
+        done = self.psql("-At", "-c", f"SELECT coalesce(json_agg(q), '[]') FROM ({query}) AS q")
+        assert done.returncode == 0, (query, done.stderr)
+        return json.loads(done.stdout)
+
+    def value(self, query):
+        (row,) = self.sql(query)
+        (value,) = row.values()
+        return value
+
+    def execute(self, statement):
+        done = self.psql("-At", "-c", statement)
+        assert done.returncode == 0, (statement, done.stderr)
+        return done.stdout
+
+    def url(self, port=None, **parameters):
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        return f"postgresql://owner@127.0.0.1:{port or self.port}/postgres?{query}"
+
+
+class Forwarder:
+    """`imcallbackd forward` beside a daemon, with the daemon's configuration."""
+
+    def __init__(self, one):
+        self.one = one
+        self.process = None
+        self.lines = []
+
+    def start(self):
+        self.process = subprocess.Popen([daemon.BINARY, "forward", "-c", str(self.one.config)],
+                                        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
+        self.reader.start()
+        return self
+
+    def _read_log(self, pipe):
+        for line in pipe:
+            self.lines.append(line.decode(errors="surrogateescape").rstrip("\n"))
+        pipe.close()
+
+    @property
+    def log(self):
+        return "\n".join(self.lines)
+
+    def wait_logged(self, words, deadline=60):
+        daemon.eventually(lambda: words in self.log, f"{words!r} in the log:\n{self.log}", deadline)
+
+    def end(self, number):
+        self.process.send_signal(number)
+        status = self.process.wait(60)
+        self.reader.join(60)
+        self.process = None
+        assert PASSWORD not in self.log
+        assert not re.search(r"AddressSanitizer|LeakSanitizer|runtime error:", self.log), self.log
+        return status
+
+    def stop(self):
+        assert self.end(signal.SIGTERM) == 0, self.log
+
+    def kill(self):
+        self.end(signal.SIGKILL)
+
+
+def settings(url, receiver, directory, password_file, **keys):
+    """The section of a configuration."""
+    return {"forward": {"url": url, "receiver": receiver, "password_file": password_file, "admin_port": 0,
+                        "shipped_file": directory / "shipped"} | keys}
+
+
+class Proxy:
+    """A TCP proxy in front of the server, which delays, stalls and cuts."""
+
+    def __init__(self, port, delay_ms=0):
+        self.target = port
+        self.delay_s = delay_ms / 1000
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.cut_at = None  # called with the bytes from the client; True cuts before they are passed on
+        self.cut_after = None  # the same, and they are passed on first
+        self.stalled = threading.Event()
+        self.cuts = 0
+        self.pairs = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:
+                    client.close()
+                    continue
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                pair = (client, server)
+                self.pairs.append(pair)
+                self._pass_on(pair, client, server, True)
+                self._pass_on(pair, server, client, False)
+
+    def _pass_on(self, pair, source, target, from_client):
+        """One thread reads and notes when it may go on, another sends then: a delay that is no limit of the rate."""
+        import queue
+        import time
+        waiting = queue.Queue()
+
+        def read():
+            with contextlib.suppress(OSError):
+                while data := source.recv(1 << 18):
+                    waiting.put((time.monotonic() + self.delay_s, data))
+            waiting.put(None)
+
+        def send():
+            with contextlib.suppress(OSError):
+                while item := waiting.get():
+                    due, data = item
+                    while self.stalled.is_set():
+                        time.sleep(0.01)
+                    if (pause := due - time.monotonic()) > 0:
+                        time.sleep(pause)
+                    if from_client and self.cut_at and self.cut_at(data):
+                        break
+                    target.sendall(data)
+                    if from_client and self.cut_after and self.cut_after(data):
+                        break
+            self._close(pair)
+
+        for function in (read, send):
+            threading.Thread(target=function, daemon=True).start()
+
+    def _close(self, pair):
+        for end in pair:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def cut(self):
+        self.cuts += 1
+        pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            self._close(pair)
+
+    def close(self):
+        self.listener.close()
+        self.cut()

@@ -1,0 +1,115 @@
+// What goes over the wire: arrays byte for byte, and text that the destination takes.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../../../src/forward/parameters.h"
+
+#include <cmocka.h>
+
+#define HEADER "\0\0\0\1\0\0\0\1"
+
+static void assert_parameter(const struct parameters *parameters, int index, unsigned int type, const char *bytes,
+                             size_t length)
+{
+    assert_int_equal(parameters->types[index], type);
+    assert_int_equal(parameters->formats[index], 1);
+    assert_int_equal(parameters->lengths[index], length);
+    assert_memory_equal(parameters->values[index], bytes, length);
+}
+
+static void arrays_of_all_types(void **state)
+{
+    static const char bytes_array[] = HEADER "\0\0\0\x11\0\0\0\3\0\0\0\1"
+                                             "\0\0\0\2a\0"
+                                             "\0\0\0\0"
+                                             "\xff\xff\xff\xff";
+    static const char integers[] = HEADER "\0\0\0\x14\0\0\0\2\0\0\0\1"
+                                          "\0\0\0\x8\0\0\0\0\0\0\1\2"
+                                          "\0\0\0\x8\xff\xff\xff\xff\xff\xff\xff\xff";
+    static const char texts[] = HEADER "\0\0\0\x19\0\0\0\2\0\0\0\1"
+                                       "\0\0\0\0"
+                                       "\0\0\0\5a\xef\xbf\xbd"
+                                       "b";
+    static const char none[] = HEADER "\0\0\0\x19\0\0\0\0\0\0\0\1";
+    struct array arrays[4] = {{0}};
+    struct parameters parameters = {0};
+
+    (void)state;
+    for (int round = 0; round < 2; round++) { // the memory is used again
+        parameters = (struct parameters){0};
+        array_begin(&arrays[0], ARRAY_OF_BYTES);
+        array_add_bytes(&arrays[0], "a\0", 2);
+        array_add_bytes(&arrays[0], "", 0);
+        array_add_null(&arrays[0]);
+        array_begin(&arrays[1], ARRAY_OF_INTEGERS);
+        array_add_integer(&arrays[1], 258);
+        array_add_integer(&arrays[1], -1);
+        array_begin(&arrays[2], ARRAY_OF_TEXT);
+        array_add_text(&arrays[2], "");
+        array_add_text(&arrays[2], "a\xff"
+                                   "b");
+        array_begin(&arrays[3], ARRAY_OF_TEXT);
+        for (size_t i = 0; i < 4; i++)
+            parameters_add_array(&parameters, &arrays[i]);
+    }
+    assert_int_equal(parameters.code, 0);
+    assert_parameter(&parameters, 0, 1001, bytes_array, sizeof bytes_array - 1);
+    assert_parameter(&parameters, 1, 1016, integers, sizeof integers - 1);
+    assert_parameter(&parameters, 2, 1009, texts, sizeof texts - 1);
+    assert_parameter(&parameters, 3, 1009, none, sizeof none - 1);
+    for (size_t i = 0; i < 4; i++)
+        array_finish(&arrays[i]);
+}
+
+static void single_values(void **state)
+{
+    struct parameters parameters = {0};
+
+    (void)state;
+    parameters_add_text(&parameters, "receiver");
+    parameters_add_integer(&parameters, INT64_MIN);
+    assert_parameter(&parameters, 0, 25, "receiver", 8);
+    assert_parameter(&parameters, 1, 20, "\x80\0\0\0\0\0\0", 8);
+}
+
+static void text_is_mended(void **state)
+{
+    static const struct {
+        const char *text, *mended;
+    } rows[] = {
+        {"", ""},
+        {"plain", "plain"},
+        {"张三 😀", "张三 😀"},
+        {"\xff", "\xef\xbf\xbd"},
+        {"a\xe5\xbc", "a\xef\xbf\xbd"},
+        {"\xed\xa0\x80"
+         "b",
+         "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+         "b"},
+        {"\xc3\xa9\xc3(", "\xc3\xa9\xef\xbf\xbd("},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct buffer buffer = {0};
+
+        assert_int_equal(text_append(&buffer, rows[i].text), 0);
+        assert_string_equal(buffer_text(&buffer), rows[i].mended);
+        buffer_finish(&buffer);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arrays_of_all_types),
+        cmocka_unit_test(single_values),
+        cmocka_unit_test(text_is_mended),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

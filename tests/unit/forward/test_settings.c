@@ -1,0 +1,108 @@
+// Which settings are refused and what is warned of, without a connection; the password's file.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../../../src/forward/password.h"
+#include "imcallbackd/forward/forward.h"
+
+#include <cmocka.h>
+
+static char told[1024];
+
+static void tell(const char *sentence)
+{
+    (void)snprintf(told + strlen(told), sizeof told - strlen(told), "%s\n", sentence);
+}
+
+static void urls(void **state)
+{
+    static const struct {
+        const char *url;
+        const char *refused, *warned; // words of it, or NULL
+    } rows[] = {
+        {"postgresql://user@db1,db2:5433/events?sslmode=verify-full&target_session_attrs=read-write", NULL, NULL},
+        {"postgresql://user@db1/events", NULL, "sslmode=prefer"},
+        {"postgresql://user@db1/events?sslmode=verify-ca", NULL, "sslmode=verify-ca"},
+        {"postgresql://user@localhost,db1/events?sslmode=require", NULL, "sslmode=require"},
+        {"postgresql://user@localhost,127.0.0.1,[::1]/events", NULL, NULL},
+        {"postgresql:///events", NULL, NULL},
+        {"postgresql://user@%2Frun%2Fpostgresql/events", NULL, NULL},
+        {"postgresql://user@/events?host=/run/postgresql", NULL, NULL},
+        {"postgresql://user@localhost/events?hostaddr=192.0.2.1", NULL, "sslmode=prefer"},
+        {"postgresql://user:hidden@db1/events", "holds a password", NULL},
+        {"postgresql://user@db1/events?pass%77ord=hidden", "holds a password", NULL},
+        {"postgresql://user@db1/events?sslpassword=hidden", "holds a password", NULL},
+        {"postgresql://user@db1/events?hidden=hidden", "does not understand", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct forward_settings settings = {.url = rows[i].url, .receiver = "a"};
+        struct error error = {""};
+        int r;
+
+        told[0] = '\0';
+        r = forward_check_settings(&settings, tell, &error);
+        if ((r < 0) != (rows[i].refused != NULL) || (r < 0 && !strstr(error.text, rows[i].refused)))
+            fail_msg("%s: %s", rows[i].url, error.text);
+        if ((*told != '\0') != (rows[i].warned != NULL) || (rows[i].warned && !strstr(told, rows[i].warned)))
+            fail_msg("%s: %s", rows[i].url, told);
+        assert_null(strstr(error.text, "hidden"));
+        assert_null(strstr(told, "hidden"));
+    }
+}
+
+static void passwords(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t length;
+        const char *password; // NULL: refused
+    } rows[] = {
+        {"p", 1, "p"},         {"with space\n", 11, "with space"}, {"", 0, NULL},
+        {"\n", 1, NULL},       {"two\nlines\n", 10, NULL},         {"return\r\n", 8, NULL},
+        {"nul\0nul", 7, NULL},
+    };
+    char path[] = "/tmp/imcallbackd-password-XXXXXX";
+    int fd = mkstemp(path);
+    char *password = NULL;
+    struct error error;
+
+    (void)state;
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int r;
+
+        assert_int_equal(ftruncate(fd, 0), 0);
+        assert_int_equal(pwrite(fd, rows[i].text, rows[i].length, 0), rows[i].length);
+        r = password_read(path, &password, &error);
+        assert_int_equal(r == 0, rows[i].password != NULL);
+        if (r == 0)
+            assert_string_equal(password, rows[i].password);
+        else
+            assert_non_null(strstr(error.text, path));
+        password_forget(r == 0 ? password : NULL);
+    }
+    close(fd);
+    assert_int_equal(unlink(path), 0);
+    assert_true(password_read(path, &password, &error) < 0);
+    assert_int_equal(password_read(NULL, &password, &error), 0);
+    assert_null(password);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(urls),
+        cmocka_unit_test(passwords),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,112 @@
+// The note on what was shipped: of use for the database that it is on, and for no other.
+#include <errno.h>
+
+#include "fixture.h"
+#include "imcallbackd/store/shipped.h"
+
+static char note[160];
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "we");
+
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static int setup(void **state)
+{
+    int r = fixture_setup(state);
+    struct fixture *fixture = *state;
+
+    (void)snprintf(note, sizeof note, "%s/shipped", fixture->directory);
+    write_file(fixture->database, "a database");
+    return r;
+}
+
+static void what_is_written_is_read(void **state)
+{
+    static const struct shipped rows[] = {{0, 0}, {1, 2}, {INT64_MAX, INT64_MAX}, {3, 0}};
+    const struct fixture *fixture = *state;
+    struct error error = {""};
+    struct shipped read;
+
+    assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ENOENT);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_int_equal(shipped_write(note, fixture->database, &rows[i], &error), 0);
+        assert_int_equal(shipped_read(note, fixture->database, &read, &error), 0);
+        assert_true(read.group_id == rows[i].group_id && read.rejection_id == rows[i].rejection_id);
+    }
+}
+
+static void another_database_has_none(void **state)
+{
+    const struct fixture *fixture = *state;
+    const struct shipped shipped = {5, 6};
+    struct error error = {""};
+    struct shipped read;
+    char other[160];
+
+    (void)snprintf(other, sizeof other, "%s/other.db", fixture->directory);
+    assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
+    write_file(other, "another one");
+    assert_int_equal(shipped_read(note, other, &read, &error), -ESTALE);
+    assert_int_equal(rename(other, fixture->database), 0);
+    assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ESTALE);
+    assert_int_equal(unlink(fixture->database), 0);
+    assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ENOENT);
+}
+
+static void what_is_torn_is_refused(void **state)
+{
+    const struct fixture *fixture = *state;
+    const struct shipped shipped = {123456, 789};
+    struct error error = {""};
+    struct shipped read;
+    char text[256];
+    FILE *file;
+    size_t length;
+
+    assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
+    file = fopen(note, "re");
+    assert_non_null(file);
+    length = fread(text, 1, sizeof text - 2, file);
+    assert_int_equal(fclose(file), 0);
+    for (size_t cut = 0; cut < length; cut++) {
+        char beginning[sizeof text];
+
+        memcpy(beginning, text, cut);
+        beginning[cut] = '\0';
+        write_file(note, beginning);
+        if (shipped_read(note, fixture->database, &read, &error) != -ESTALE)
+            fail_msg("the first %zu bytes of %zu are taken", cut, length);
+    }
+    text[length] = 'x';
+    text[length + 1] = '\0';
+    write_file(note, text);
+    assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ESTALE);
+}
+
+static void it_cannot_be_written(void **state)
+{
+    const struct fixture *fixture = *state;
+    const struct shipped shipped = {1, 1};
+    struct error error = {""};
+
+    assert_int_equal(shipped_write("/nowhere/shipped", fixture->database, &shipped, &error), -ENOENT);
+    assert_non_null(strstr(error.text, "/nowhere/shipped"));
+    assert_int_equal(shipped_write(note, "/nowhere/callbacks.db", &shipped, &error), -ENOENT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_written_is_read, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(another_database_has_none, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_is_torn_is_refused, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(it_cannot_be_written, setup, fixture_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
