@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
@@ -40,6 +41,7 @@ const struct metric *const forward_metrics[] = {
 
 static atomic_int_fast64_t oldest_received_at_ms;
 static struct log_limit failures;
+static struct error last_told;
 static int64_t summary_due_ms, summary_events;
 
 static int64_t lag_ms(void)
@@ -80,13 +82,15 @@ void meter_add_retry(void)
 
 void meter_log_failure(const struct error *error, int64_t pause_ms)
 {
-    unsigned int left_out;
+    bool is_another = strcmp(error->text, last_told.text) != 0;
+    unsigned int left_out = 0;
 
     metric_set(&last_error, 0, clock_realtime_ms());
-    if (!log_limit_passes(&failures, &left_out))
+    if (!log_limit_passes(&failures, &left_out) && !is_another)
         return;
+    last_told = *error;
     log_error("not shipping: %s; the next try is in %" PRId64 ".%" PRId64 " s%s", error->text, pause_ms / 1000,
-              pause_ms / 100 % 10, left_out > 0 ? ", and others have failed since the last such line" : "");
+              pause_ms / 100 % 10, left_out > 0 ? "; it has failed more often since the last such line" : "");
 }
 
 void meter_log_summary(void)

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pwd
+import queue
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 
 import daemon
 
@@ -44,7 +46,10 @@ class Postgres:
         self.password_file = self.directory / "password"
         self.process = None
         self.settings = settings
+        self.database = "postgres"
+        self.schema = "public"
         self.password_file.write_text(PASSWORD + "\n")
+        self.password_file.chmod(0o600)
         if os.geteuid() == 0:
             os.chown(self.directory, unprivileged()["user"], unprivileged()["group"])
             os.chown(self.password_file, unprivileged()["user"], unprivileged()["group"])
@@ -56,7 +61,7 @@ class Postgres:
         return done.stdout
 
     def environment(self):
-        return os.environ | {"PGPASSWORD": PASSWORD, "LC_ALL": "C.UTF-8"}
+        return os.environ | {"PGPASSWORD": PASSWORD, "PGOPTIONS": f"-c search_path={self.schema}", "LC_ALL": "C.UTF-8"}
 
     def create(self):
         self.program("initdb", "-D", self.data, "-U", "owner", "-A", "scram-sha-256", "--pwfile", self.password_file,
@@ -107,7 +112,7 @@ class Postgres:
 
     def psql(self, *arguments, **options):
         return daemon.run(programs() / "psql", "-X", "-q", "-h", "127.0.0.1", "-p", self.port, "-U", "owner", "-d",
-                          "postgres", "-v", "ON_ERROR_STOP=1", *arguments, env=self.environment(), **options)
+                          self.database, "-v", "ON_ERROR_STOP=1", *arguments, env=self.environment(), **options)
 
     def sql(self, query):
         """Rows as dictionaries."""
@@ -126,8 +131,15 @@ class Postgres:
         return done.stdout
 
     def url(self, port=None, **parameters):
+        parameters = {"options": f"-csearch_path%3D{self.schema}"} | parameters
         query = "&".join(f"{name}={value}" for name, value in parameters.items())
-        return f"postgresql://owner@127.0.0.1:{port or self.port}/postgres?{query}"
+        return f"postgresql://owner@127.0.0.1:{port or self.port}/{self.database}?{query}"
+
+    def use_new_schema(self, name):
+        """From now on everything is about this one, which is empty."""
+        self.execute(f"CREATE SCHEMA {name}")
+        self.schema = name
+        return self
 
 
 class Forwarder:
@@ -173,10 +185,15 @@ class Forwarder:
         self.end(signal.SIGKILL)
 
 
-def settings(url, receiver, directory, password_file, **keys):
-    """The section of a configuration."""
-    return {"forward": {"url": url, "receiver": receiver, "password_file": password_file, "admin_port": 0,
-                        "shipped_file": directory / "shipped"} | keys}
+def ship_to(one, server, receiver="a", port=None, settings=None, **keys):
+    """Gives a daemon the section [forward]. port: of a proxy in front of the server."""
+    section = {"url": server.url(port), "receiver": receiver, "password_file": server.password_file, "admin_port": 0,
+               "shipped_file": one.directory / "shipped"} | keys
+    one.write_config((settings or {}) | {"forward": section})
+
+
+def verify(one, *arguments):
+    return daemon.run(daemon.BINARY, "forward", "-c", one.config, "--verify", *arguments, timeout=600)
 
 
 class Proxy:
@@ -212,8 +229,6 @@ class Proxy:
 
     def _pass_on(self, pair, source, target, from_client):
         """One thread reads and notes when it may go on, another sends then: a delay that is no limit of the rate."""
-        import queue
-        import time
         waiting = queue.Queue()
 
         def read():
@@ -253,5 +268,6 @@ class Proxy:
             self._close(pair)
 
     def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
         self.listener.close()
         self.cut()
