@@ -27,7 +27,8 @@ static const struct metric last_error = {
 static const struct metric connected = {
     METRIC_GAUGE("imcallbackd_forward_connected", "1 while there is a connection to the destination; else 0.")};
 static const struct metric lag_events = {
-    METRIC_GAUGE("imcallbackd_forward_lag_events", "Recorded events that are not in the destination yet.")};
+    METRIC_GAUGE("imcallbackd_forward_lag_events",
+                 "Recorded events that are not in the destination yet, by their ids; a repeat takes one too.")};
 static const struct metric lag_seconds = {
     METRIC_GAUGE("imcallbackd_forward_lag_seconds",
                  "How long ago the oldest event was received that is not in the destination yet; 0: all are there."),
@@ -58,8 +59,10 @@ void forward_measure(void)
 
 void meter_set_lag(const struct meter_lag *lag)
 {
+    int64_t ids = lag->newest_id - lag->shipped_id;
+
     oldest_received_at_ms = lag->oldest_received_at_ms;
-    metric_set(&lag_events, 0, lag->newest_id > lag->shipped_id ? lag->newest_id - lag->shipped_id : 0);
+    metric_set(&lag_events, 0, lag->oldest_received_at_ms > 0 && ids > 0 ? ids : 0);
     metric_set(&shipped_id, 0, lag->shipped_id);
 }
 
