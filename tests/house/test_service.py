@@ -45,6 +45,30 @@ def test_little_to_attack():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+FORWARD = UNIT.with_name("imcallbackd-forward.service")
+
+
+def test_systemd_understands_the_forwarder(tmp_path):
+    text, count = re.subn(r"(?m)^ExecStart=\S+", f"ExecStart={daemon.BINARY}", FORWARD.read_text())
+    assert count == 1
+    unit = tmp_path / FORWARD.name
+    unit.write_text(re.sub(r"(?m)^Documentation=.*\n", "", text))  # the pages need not be installed
+    done = daemon.run("systemd-analyze", "verify", "--recursive-errors=no", unit)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_little_to_attack_in_the_forwarder():
+    done = daemon.run("systemd-analyze", "security", "--offline=yes", f"--threshold={MAX_EXPOSURE}", FORWARD)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_forwarder_fits_the_sample_configuration():
+    """The note is in its state directory, which the receiver's group may read."""
+    text = FORWARD.read_text()
+    assert "StateDirectory=imcallbackd-forward\nStateDirectoryMode=0750\n" in text and "Group=imcallbackd\n" in text
+    assert "#shipped_file = /var/lib/imcallbackd-forward/shipped\n" in SAMPLE.read_text()
+
+
 def test_it_fits_the_sample_configuration():
     (command,) = values("ExecStart")
     config = "/etc/imcallbackd/imcallbackd.conf"
