@@ -383,7 +383,7 @@ def test_help_and_version():
         assert command in overview.stdout
         shown = daemon.run(BINARY, command, "--help")
         assert shown.returncode == 0 and option in shown.stdout and shown.stderr == ""
-    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\n", daemon.run(BINARY, "--version").stdout)
+    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\nforward: (yes|no)\n", daemon.run(BINARY, "--version").stdout)
 
 
 @pytest.mark.parametrize("line", ["keep_body ; = yes", "bogus ;key = 1", "[store] keep_body = yes", "keep_body"])

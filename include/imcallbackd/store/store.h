@@ -60,9 +60,9 @@ bool store_ready(struct store *store, struct error *ret_why);
 // is given back. 0, as it is in the beginning: everything is kept for ever. Any thread may call.
 void store_keep(struct store *store, int64_t keep_ms);
 
-// Of that, only what was shipped by the note at this path (shipped.h) is deleted; without a note, nothing. NULL, as it is
-// in the beginning: nothing is shipped, and the age alone counts. Any thread may call. Returns 0 or -ENOMEM, and then
-// nothing has changed.
+// Of that, only what was shipped by the note at this path (shipped.h) is deleted; without a note, nothing. NULL, as it
+// is in the beginning: nothing is shipped, and the age alone counts. Any thread may call. Returns 0 or -ENOMEM, and
+// then nothing has changed.
 int store_keep_unshipped(struct store *store, const char *shipped_path) MUST_CHECK;
 
 // Since when, by the monotonic clock, the writer has been at one step: to try a batch once, or to write the log back.

@@ -1,0 +1,184 @@
+"""`forward` in the large: a standby that is promoted under load, a network that is far away, and a long store with kills
+on the way. Only with `ctest -C campaign -L campaign`; FORWARD_EVENTS is how long the store is."""
+
+import os
+import random
+import signal
+import threading
+import time
+
+import daemon
+import postgres
+from postgres import Forwarder, ship_to, verify
+
+EVENTS = int(os.environ.get("FORWARD_EVENTS", "1000000"))
+KILLS = 10
+SPEED_EVENTS = 50_000
+PROMOTIONS = int(os.environ.get("FORWARD_PROMOTIONS", "3"))
+
+
+def shipped(server):
+    """The cursor's id; 0 while there is none or the server does not answer."""
+    done = server.psql("-At", "-c", "SELECT last_id FROM imcallbackd_cursor WHERE stream = 'destroyed_group'")
+    return int(done.stdout or 0) if done.returncode == 0 else 0
+
+
+def fill(one, events):
+    for begin in range(0, events, 50_000):
+        status, report = one.load(connections=100, total=min(50_000, events - begin), timeout=60, seed=begin)
+        assert status == 0, report
+
+
+def forget(server):
+    server.execute("TRUNCATE destroyed_group, destroyed_group_member, rejected_callback, imcallbackd_cursor")
+    server.execute("CHECKPOINT")
+
+
+def ship_all(one, server, events):
+    """Returns the events a second."""
+    begin = time.monotonic()
+    forwarder = Forwarder(one).start()
+    try:
+        daemon.eventually(lambda: shipped(server) == events, "all is shipped", 3600)
+        return events / (time.monotonic() - begin)
+    finally:
+        forwarder.stop()
+
+
+def copy_all(server, events):
+    """The same rows by COPY from files, in one transaction: events a second."""
+    tables = ("destroyed_group", "destroyed_group_member")
+    for table in tables:
+        server.execute(f"COPY {table} TO '{server.directory}/{table}'")
+    forget(server)
+    commands = [word for table in tables for word in ("-c", f"\\copy {table} FROM '{server.directory}/{table}'")]
+    begin = time.monotonic()
+    done = server.psql("-1", *commands, timeout=3600)
+    assert done.returncode == 0, done.stderr
+    return events / (time.monotonic() - begin)
+
+
+def test_far_away_is_as_fast(make_daemon):
+    """At 5 ms at least half of what it is at 0.1 ms; and the ceiling."""
+    one = make_daemon().start()
+    fill(one, SPEED_EVENTS)
+    one.stop()
+    server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
+    try:
+        rates = {}
+        for delay_ms in (0, 0.1, 1, 5, 20, 5, 0.1):  # there and back, because machines have moods
+            proxy = postgres.Proxy(server.port, delay_ms)
+            ship_to(one, server, port=proxy.port)
+            rates.setdefault(delay_ms, []).append(round(ship_all(one, server, SPEED_EVENTS)))
+            print(f"{delay_ms} ms: {rates[delay_ms][-1]} events/s", flush=True)
+            assert verify(one).returncode == 0
+            proxy.close()
+            if len(rates) < 5 or delay_ms != 0.1:
+                forget(server)
+        print(f"COPY: {copy_all(server, SPEED_EVENTS):.0f} events/s")
+        assert max(rates[5]) >= max(rates[0.1]) / 2
+    finally:
+        server.destroy()
+
+
+def test_a_long_store_with_kills_on_the_way(make_daemon):
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")
+    one = make_daemon().start()
+    fill(one, EVENTS)
+    one.stop()
+    server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
+    try:
+        ship_to(one, server)
+        stops = sorted(random.Random(seed).sample(range(EVENTS // 100, EVENTS), KILLS))
+        begin = time.monotonic()
+        for stop in stops:
+            forwarder = Forwarder(one).start()
+            daemon.eventually(lambda: shipped(server) >= stop, f"id {stop}", 3600)
+            forwarder.kill()
+        ship_all(one, server, EVENTS)
+        seconds = time.monotonic() - begin
+        print(f"{EVENTS} events in {seconds:.0f} s with {KILLS} kills: {EVENTS / seconds:.0f} events/s")
+        done = verify(one)
+        print(done.stdout)
+        assert done.returncode == 0 and f"events: {EVENTS} here, {EVENTS} of them there" in done.stdout
+        assert server.value("SELECT count(*) FROM destroyed_group") == EVENTS
+        assert server.value("SELECT count(*) FROM destroyed_group_member") == 3 * EVENTS
+    finally:
+        server.destroy()
+
+
+def test_a_standby_is_promoted(make_daemon):
+    """Under load; the primary dies, and what it had told to be there is there."""
+    one = make_daemon()
+    primary = postgres.Postgres().create().start()
+    servers = [primary]
+    over = threading.Event()
+    try:
+        one.start()
+        for _ in range(PROMOTIONS):
+            standby = postgres.Postgres().create_standby(primary)
+            servers.append(standby)
+            standby.start()
+            primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+            primary.execute("SELECT pg_reload_conf()")
+            daemon.eventually(lambda: primary.value("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"),
+                              "a synchronous standby", 60)
+            ship_to(one, primary, url=f"postgresql://owner@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
+                                      "?target_session_attrs=read-write")
+            acknowledged_before = one.value("SELECT count(*) AS n FROM destroyed_group")
+            forwarder = Forwarder(one).start()
+            over.clear()
+            reports = []
+
+            def send():
+                while not over.is_set():
+                    reports.append(one.load(connections=4, total=500, timeout=20)[1])
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            daemon.eventually(lambda: shipped(primary) > acknowledged_before + 1000, "load", 120)
+            primary.kill()
+            standby.promote()
+            standby.execute("ALTER SYSTEM RESET ALL")
+            standby.execute("SELECT pg_reload_conf()")
+            at = shipped(standby)
+            daemon.eventually(lambda: shipped(standby) > at + 1000, "the standby is shipped to", 120)
+            over.set()
+            sender.join()
+            newest = one.value("SELECT max(id) AS id FROM destroyed_group")
+            daemon.eventually(lambda: shipped(standby) == newest, "all is there", 120)
+            forwarder.stop()
+            assert all(report["ok"] == report["requests"] == 500 for report in reports), reports
+            done = verify(one)
+            assert done.returncode == 0 and "0 are not shipped yet" in done.stdout, done
+            assert standby.value("SELECT count(*) FROM destroyed_group") == one.value(
+                "SELECT count(*) AS n FROM destroyed_group")
+            print(forwarder.log)
+            primary = standby
+    finally:
+        over.set()
+        for server in servers:
+            server.destroy()
+
+
+def test_a_network_that_hangs(make_daemon):
+    """Nothing comes through, and nobody says so: it is given up after a while, and a new connection is made."""
+    one = make_daemon()
+    server = postgres.Postgres().create().start()
+    try:
+        proxy = postgres.Proxy(server.port)
+        ship_to(one, server, port=proxy.port)
+        one.start()
+        forwarder = Forwarder(one).start()
+        assert one.load(connections=4, total=500)[0] == 0
+        daemon.eventually(lambda: shipped(server) == 500, "the first ones", 60)
+        proxy.stalled.set()
+        assert one.load(connections=4, total=500)[0] == 0
+        forwarder.wait_logged("has not answered for 30 s", 120)
+        proxy.stalled.clear()
+        daemon.eventually(lambda: shipped(server) == 1000, "the others", 120)
+        assert forwarder.end(signal.SIGTERM) == 0
+        assert verify(one).returncode == 0
+    finally:
+        server.destroy()
