@@ -204,10 +204,8 @@ class Proxy:
         self.delay_s = delay_ms / 1000
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.cut_at = None  # called with the bytes from the client; True cuts before they are passed on
-        self.cut_after = None  # the same, and they are passed on first
+        self.cut_at = None  # called with bytes from the client; returns how many of them still pass, or None for all
         self.stalled = threading.Event()
-        self.cuts = 0
         self.pairs = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -245,10 +243,9 @@ class Proxy:
                         time.sleep(0.01)
                     if (pause := due - time.monotonic()) > 0:
                         time.sleep(pause)
-                    if from_client and self.cut_at and self.cut_at(data):
-                        break
-                    target.sendall(data)
-                    if from_client and self.cut_after and self.cut_after(data):
+                    passing = self.cut_at(data) if from_client and self.cut_at else None
+                    target.sendall(data[:passing])
+                    if passing is not None:
                         break
             self._close(pair)
 
@@ -262,7 +259,6 @@ class Proxy:
             end.close()
 
     def cut(self):
-        self.cuts += 1
         pairs, self.pairs = self.pairs, []
         for pair in pairs:
             self._close(pair)

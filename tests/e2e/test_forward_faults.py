@@ -64,19 +64,19 @@ class Site:
         self.one.kill()
         self.one.start()
 
-    def cut(self, where):
-        """At the next COMMIT, before it or after it has gone through."""
+    def cut(self, length):
+        """Once, in what goes to the server and has a COMMIT in it: so many bytes of it pass."""
         happened = threading.Event()
 
-        def cut(data):
+        def cut_at(data):
             if b"COMMIT" not in data or happened.is_set():
-                return False
+                return None
             happened.set()
-            return True
+            return length(data)
 
-        setattr(self.proxy, where, cut)
-        daemon.eventually(happened.is_set, f"{where} at a COMMIT", 120)
-        setattr(self.proxy, where, None)
+        self.proxy.cut_at = cut_at
+        daemon.eventually(happened.is_set, "a COMMIT", 120)
+        self.proxy.cut_at = None
 
     def end_sending(self):
         self.over.set()
@@ -126,8 +126,10 @@ FAULTS = {
     "a forwarder is killed": lambda _, sites: sites[0].restart_forwarder(),
     "the other forwarder is killed": lambda _, sites: sites[1].restart_forwarder(),
     "a receiver is killed": lambda _, sites: sites[1].restart_receiver(),
-    "cut before COMMIT": lambda _, sites: sites[0].cut("cut_at"),
-    "cut after COMMIT": lambda _, sites: sites[0].cut("cut_after"),
+    "cut before COMMIT": lambda _, sites: [site.cut(lambda data: data.rindex(b"COMMIT")) for site in sites],
+    "cut before a batch": lambda _, sites: sites[0].cut(lambda data: 0),
+    "cut in a batch": lambda _, sites: sites[1].cut(lambda data: random.randrange(len(data))),
+    "cut after COMMIT": lambda _, sites: [site.cut(len) for site in sites],
     "cut anywhere": lambda _, sites: [site.proxy.cut() for site in sites],
     "stalled": stall,
 }
