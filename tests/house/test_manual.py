@@ -20,6 +20,7 @@ import daemon  # noqa: E402
 
 COMMAND_PAGE = TOP / "src/command/imcallbackd.8"
 CONFIG_PAGE = TOP / "src/command/imcallbackd.conf.5"
+FORWARD_PAGE = TOP / "src/command/imcallbackd-forward.8"
 PAGES = sorted(path for section in "58" for path in (TOP / "src").rglob(f"*.{section}"))
 SAMPLE = TOP / "conf/imcallbackd.conf"
 JOURNAL_PIECE = 48 * 1024  # what the journal makes of a longer line
@@ -255,6 +256,18 @@ def test_metrics(running):
             continue  # see test_answers; and the version
         assert named == {value for _, value in labels}, metric
         assert all(f".Va {label}" in part for label, _ in labels), metric
+
+
+# The page of forward
+
+def test_forward(defaults):
+    described = sections(FORWARD_PAGE, "Sh")
+    keys = {key for section, key in defaults if section == "forward"}
+    assert set(heads(described["CONFIGURATION"], "Ic")) == keys
+    options = set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_of("forward")))
+    assert set(re.findall(r"Fl -(\w+)", described["SYNOPSIS"])) | {"config"} == options
+    source = (TOP / "src/forward/meter.c").read_text()
+    assert set(heads(described["MONITORING"], "Va")) == set(re.findall(r'"(imcallbackd_forward_\w+)"', source))
 
 
 def test_alerts_in_readme():
