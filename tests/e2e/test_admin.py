@@ -329,7 +329,7 @@ def test_store_and_process(watched):
     assert values["process_resident_memory_bytes"] > 1_000_000
     assert values["process_open_fds"] >= 10
     assert 0 < values["process_cpu_seconds_total"] <= watched.metrics()["process_cpu_seconds_total"]
-    version = daemon.run(daemon.BINARY, "--version").stdout.split()[-1]
+    version = daemon.run(daemon.BINARY, "--version").stdout.split()[1]
     assert values[f'imcallbackd_build_info{{version="{version}"}}'] == 1
     assert values["imcallbackd_ready"] == 1
 

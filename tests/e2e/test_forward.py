@@ -12,6 +12,7 @@ import daemon
 import postgres
 from daemon import BINARY, COLUMNS, event
 from postgres import Forwarder, ship_to, verify
+from test_readme import block
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
 
@@ -112,6 +113,20 @@ def test_large_groups_and_bodies(make_daemon, server, forward):
     has_rows(server, 50_000, "destroyed_group_member")
     assert members_there(server, "g4") == members
     assert verify(one).returncode == 0
+
+
+def test_query_of_the_readme(make_daemon, server, forward):
+    one = make_daemon()
+    ship_to(one, server)
+    one.start()
+    assert one.post(event(GroupId="peters", MemberList=[{"Member_Account": "peter"}])).status == 200
+    forward(one)
+    has_rows(server, 1)
+    text = block("USING (event_uid)")
+    url = "postgresql://imcallbackd@db1,db2/events?target_session_attrs=any"
+    assert url in text
+    done = daemon.run("sh", "-c", text.replace(url, server.url(target_session_attrs="any")), env=server.environment())
+    assert done.returncode == 0 and " peters " in done.stdout and "(1 row)" in done.stdout, done
 
 
 def test_same_event_through_two_receivers(make_daemon, server, forward):

@@ -17,7 +17,8 @@ import daemon
 TOP = pathlib.Path(__file__).resolve().parents[2]
 README = (TOP / "README.md").read_text()
 COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
-DATA_BLOCKS = ("psql", "_bulk", "imcallbackd backup", "before")  # in test_readme_data.py
+DATA_BLOCKS = ("jsonb", "_bulk", "imcallbackd backup", "before")  # in test_readme_data.py
+FORWARD_BLOCKS = ("USING (event_uid)",)  # in test_forward.py
 START_DEADLINE = 240  # with a build before it
 RESTART_DEADLINE = 90  # seconds; much less, but other tests may run beside this one
 
@@ -101,7 +102,7 @@ def quickstart(clone):
 
 def test_every_block_is_run_here():
     tested = ("quickstart", "run.sh", "cpack", "privkey.pem", "/dev/stdin", "systemctl enable", "signed=", "usermod",
-              *DATA_BLOCKS)
+              *DATA_BLOCKS, *FORWARD_BLOCKS, "bench.sh")  # the last one with `ctest -C bench`
     assert {block(words) for words in tested} == set(blocks("sh"))
     assert block("run.sh") == "sh tests/run.sh\n"  # this very run, but for those who call ctest by hand
 

@@ -77,10 +77,10 @@ def postgresql():
 
 def test_into_postgresql(operator, postgresql):
     operator.environment |= postgresql
-    assert operator.run(block("psql")) == "COPY 3\n"
-    assert operator.run(block("psql")) == "COPY 0\n"
+    assert operator.run(block("jsonb")) == "COPY 3\n"
+    assert operator.run(block("jsonb")) == "COPY 0\n"
     assert operator.one.post(event(GroupId="later")).status == 200
-    assert operator.run(block("psql")) == "COPY 1\n"
+    assert operator.run(block("jsonb")) == "COPY 1\n"
     exported = operator.run("imcallbackd export -c /etc/imcallbackd/imcallbackd.conf").split("\n")[:-1]
     stored = operator.run("psql -Atc 'SELECT event FROM disbanded ORDER BY id'").splitlines()
     assert list(map(json.loads, stored)) == list(map(json.loads, exported))
