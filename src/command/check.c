@@ -28,6 +28,11 @@ static int check_forward(const struct config *config, struct error *error)
         fprintf(stderr, "warning: [forward] url is of no effect: %s\n", error->text);
         return 0;
     }
+    if (r == -EACCES) { // as it should be for the receiver, whose check this may be
+        fprintf(stderr, "warning: %s; only the forwarder has to read it, and its destination is not tried\n",
+                error->text);
+        return 0;
+    }
     if (r == 0 && forward_check_destination(&settings, &why) < 0)
         fprintf(stderr, "warning: [forward] url: %s; events wait in the store until it can be shipped there\n",
                 why.text);

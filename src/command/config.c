@@ -48,7 +48,8 @@ const struct config_option config_options[] = {
     {.section = "store", .key = "retention", .type = CONFIG_RETENTION, .offset = OFFSET(store_retention),
      .default_text = "forever", .min = 24 * HOURS_MS, .max = 36500 * 24 * HOURS_MS},
     {.section = "forward", .key = "url", .type = CONFIG_DESTINATION, .offset = OFFSET(forward_url)},
-    {.section = "forward", .key = "password_file", .type = CONFIG_FILE, .offset = OFFSET(forward_password_file)},
+    {.section = "forward", .key = "password_file", .type = CONFIG_SERVICE_FILE,
+     .offset = OFFSET(forward_password_file)},
     {.section = "forward", .key = "receiver", .type = CONFIG_NAME, .offset = OFFSET(forward_receiver)},
     {.section = "forward", .key = "shipped_file", .type = CONFIG_FILE, .offset = OFFSET(forward_shipped_file),
      .default_text = "/var/lib/imcallbackd-forward/shipped"},
@@ -119,6 +120,7 @@ static const char *wanted_form(enum config_type type)
         return "a name of letters, digits, '.', '_' and '-', 64 at the most";
     case CONFIG_ADDRESS_BLOCKS:
     case CONFIG_FILE:
+    case CONFIG_SERVICE_FILE:
     case CONFIG_CHOICE:
     case CONFIG_DESTINATION:
         break;
@@ -199,6 +201,7 @@ static int parse_value(const struct config_option *option, const char *text, uin
     case CONFIG_DESTINATION:
     case CONFIG_CHOICE:
     case CONFIG_FILE:
+    case CONFIG_SERVICE_FILE:
         break;
     }
     return 0;

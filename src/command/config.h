@@ -61,6 +61,7 @@ enum config_type {
     CONFIG_ADDRESS_BLOCKS, // a list; may stand there several times, which makes it longer
     CONFIG_URL_PATH,
     CONFIG_FILE,
+    CONFIG_SERVICE_FILE, // of one service alone, which looks itself where $CREDENTIALS_DIRECTORY is
     CONFIG_NUMBER,
     CONFIG_DURATION,
     CONFIG_RETENTION, // a duration, or "forever", which is the longest there is

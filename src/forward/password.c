@@ -17,17 +17,22 @@ static int check(const char *path, const struct buffer *text, struct error *erro
     return 0;
 }
 
-int password_read(const char *path, char **ret_password, struct error *error)
+int password_read(const char *file, char **ret_password, struct error *error)
 {
     struct buffer text = {0};
+    char *path = NULL;
     int r;
 
     *ret_password = NULL;
-    if (!path)
+    if (!file)
         return 0;
+    r = file_expand_path(file, &path, error);
+    if (r == -ENOENT)
+        return -EACCES;
     // No growth of the buffer, which would leave a copy behind.
-    r = buffer_reserve(&text, MAX_BYTES + 1) < 0 ? error_set(error, ENOMEM, "out of memory")
-                                                 : file_read(path, MAX_BYTES, &text, error);
+    if (r == 0)
+        r = buffer_reserve(&text, MAX_BYTES + 1) < 0 ? error_set(error, ENOMEM, "out of memory")
+                                                     : file_read(path, MAX_BYTES, &text, error);
     if (r == 0 && text.length > 0 && text.data[text.length - 1] == '\n')
         text.data[--text.length] = '\0';
     if (r == 0)
@@ -36,6 +41,7 @@ int password_read(const char *path, char **ret_password, struct error *error)
         *ret_password = text.data;
     else
         password_forget(text.data);
+    free(path);
     return r;
 }
 

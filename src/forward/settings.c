@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "destination.h"
+#include "imcallbackd/base/file.h"
 #include "imcallbackd/forward/forward.h"
 #include "password.h"
 #include "schema.h"
@@ -53,16 +54,19 @@ static void warn_of_tls(const PQconninfoOption *options, forward_tell *tell)
     tell(sentence.text);
 }
 
-static void warn_of_password(const char *path, forward_tell *tell)
+static void warn_of_password(const char *file, forward_tell *tell)
 {
     struct error sentence;
     struct stat status;
+    char *path = NULL;
 
-    if (!path || stat(path, &status) < 0 || !(status.st_mode & S_IROTH))
-        return;
-    (void)error_set(&sentence, 0, "[forward] password_file: %s can be read by every user of this machine; chmod o-r it",
-                    path);
-    tell(sentence.text);
+    if (file && file_expand_path(file, &path, &sentence) == 0 && stat(path, &status) == 0 &&
+        (status.st_mode & S_IROTH)) {
+        (void)error_set(&sentence, 0,
+                        "[forward] password_file: %s can be read by every user of this machine; chmod o-r it", path);
+        tell(sentence.text);
+    }
+    free(path);
 }
 
 // libpq's own words about what is wrong may hold the URL's parts, a password among them; they are not passed on.

@@ -372,6 +372,23 @@ def test_a_wrong_password_is_not_told(make_daemon, server, forward):
     has_rows(server, 1)
 
 
+def test_a_password_for_the_forwarder_alone(make_daemon, server):
+    """As a credential of its service, which the receiver and a `check` by hand cannot look up."""
+    one = make_daemon()
+    ship_to(one, server, password_file="$CREDENTIALS_DIRECTORY/" + server.password_file.name)
+    done = daemon.run(BINARY, "check", "-c", one.config)
+    assert done.returncode == 0 and "only the forwarder has to read it" in done.stderr, done
+    one.start()
+    assert one.post().status == 200
+    done = daemon.run(BINARY, "forward", "-c", one.config)
+    assert done.returncode == 1 and "CREDENTIALS_DIRECTORY is not set" in done.stderr, done
+    forwarder = Forwarder(one).start({"CREDENTIALS_DIRECTORY": str(server.password_file.parent)})
+    try:
+        has_rows(server, 1)
+    finally:
+        forwarder.stop()
+
+
 def test_tls_is_verified(make_daemon, server, forward):
     one = make_daemon()
     for name in ("certificate.pem", "key.pem"):

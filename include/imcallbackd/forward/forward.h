@@ -19,7 +19,7 @@ typedef void forward_tell(const char *sentence);
 struct forward_settings {
     const char *database;      // the path of the SQLite database
     const char *url;           // a libpq URI, without a password
-    const char *password_file; // NULL: there is none
+    const char *password_file; // NULL: there is none; may begin with $CREDENTIALS_DIRECTORY
     const char *receiver;      // tells the receivers' rows and cursors apart
     const char *shipped_file;  // where the daemon reads up to where it may delete
 };
@@ -30,7 +30,8 @@ extern const bool forward_is_built;
 extern const struct metric *const forward_metrics[];
 void forward_measure(void);
 
-// Are the settings of use? Reads the password, connects to nothing. -ENOSYS: this build has no forward.
+// Are the settings of use? Reads the password, connects to nothing. -ENOSYS: this build has no forward. -EACCES: the
+// password is there for another user or service; all else is well.
 int forward_check_settings(const struct forward_settings *settings, forward_tell *tell, struct error *error) MUST_CHECK;
 
 // Could the destination be shipped to as it stands? Changes nothing there.

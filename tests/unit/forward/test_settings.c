@@ -1,4 +1,5 @@
 // Which settings are refused and what is warned of, without a connection; the password's file.
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -93,6 +94,8 @@ static void passwords(void **state)
     close(fd);
     assert_int_equal(unlink(path), 0);
     assert_true(password_read(path, &password, &error) < 0);
+    assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+    assert_int_equal(password_read("$CREDENTIALS_DIRECTORY/password", &password, &error), -EACCES);
     assert_int_equal(password_read(NULL, &password, &error), 0);
     assert_null(password);
 }
