@@ -151,7 +151,7 @@ static int check_name(const char *text)
 {
     size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
 
-    return text[length] == '\0' && length <= 64 ? 0 : -EINVAL;
+    return length <= 64 && text[length] == '\0' ? 0 : -EINVAL;
 }
 
 // A password would be seen by everyone who may read the configuration, and in what `check` prints. So the text is not
