@@ -60,7 +60,7 @@ def test_it_fits_the_sample_configuration():
     assert command.split() == ["/usr/bin/imcallbackd", "serve", "-c", config]
     assert f"/usr/bin/imcallbackd check -c {config} " in values("ExecReload")[0]
     # Nothing that systemd reads only once, at the start; the forwarder may be restarted at any time.
-    own, _, rest = SAMPLE.read_text().partition("[forward]")
+    own, _, rest = SAMPLE.read_text().partition("\n[forward]\n")
     assert "CREDENTIALS" not in own + rest[rest.index("\n["):] and values("LoadCredential") == []
     (directory,) = values("StateDirectory")
     assert f"#database = /var/lib/{directory}/callbacks.db\n" in SAMPLE.read_text()
