@@ -328,9 +328,11 @@ int http_loop_start(struct http_server *server, struct http_loop **ret_loop, str
     pthread_mutex_init(&loop->lock, NULL);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    errno = 0;
     loop->daemon = start_daemon(loop);
     if (!loop->daemon)
-        r = error_set(error, EIO, "libmicrohttpd does not start; is its TLS support missing?");
+        r = error_set(error, EIO, "libmicrohttpd does not start: %s",
+                      errno ? strerror(errno) : "is its TLS support missing?");
     else if (watch(loop, loop->event_fd) < 0 ||
              watch(loop, MHD_get_daemon_info(loop->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd) < 0)
         r = error_set(error, errno, "cannot set up an event loop: %s", strerror(errno));

@@ -21,6 +21,9 @@
 
 #define CHECK_INSTRUCTIONS 100000 // of SQLite's machine between two calls of go_on
 
+// What a copy on the database's own disk leaves for what is recorded meanwhile; the log cannot be cut until it is done.
+#define RESERVE_BYTES (UINT64_C(64) << 20)
+
 // What must be the same in the copy.
 static const char census_sql[] = "SELECT format('%d groups up to id %d, %d rejected callbacks up to id %d',"
                                  " (SELECT count(*) FROM destroyed_group), (SELECT max(id) FROM destroyed_group),"
@@ -71,17 +74,22 @@ static int take_census(sqlite3 *connection, struct census *ret_census)
 // A disk that the copy fills up would keep the daemon from recording, too.
 static int check_room(const struct backup *backup, struct error *error)
 {
+    const char *database = sqlite3_db_filename(backup->observer.connection, "main");
+    uint64_t room, needed = backup->census.bytes;
+    struct stat source, copy;
     struct statvfs system;
-    uint64_t room;
 
-    if (fstatvfs(backup->fd, &system) < 0)
+    if (fstatvfs(backup->fd, &system) < 0 || fstat(backup->fd, &copy) < 0)
         return fail(backup->target, error);
+    if (stat(database, &source) < 0)
+        return fail(database, error);
+    if (source.st_dev == copy.st_dev)
+        needed += RESERVE_BYTES;
     room = (uint64_t)system.f_bavail * system.f_frsize;
-    if (room >= backup->census.bytes)
+    if (room >= needed)
         return 0;
     return error_set(error, ENOSPC, "%s: %llu MiB are needed and %llu MiB are free; make room, or name another disk",
-                     backup->target, (unsigned long long)(backup->census.bytes >> 20),
-                     (unsigned long long)(room >> 20));
+                     backup->target, (unsigned long long)((needed >> 20) + 1), (unsigned long long)(room >> 20));
 }
 
 static int create_partial(struct backup *backup, struct error *error)

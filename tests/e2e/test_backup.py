@@ -177,6 +177,18 @@ def test_full_disk_is_seen_before(make_daemon):
         assert list(place.iterdir()) == []
 
 
+def test_the_daemons_disk_keeps_room(make_daemon):
+    one = make_daemon()
+    with small_disk(one) as place:
+        one.write_config({"store": {"database": place / "callbacks.db"}})
+        one.start()
+        refused(backup(one, place / "copy.db"), place / "copy.db", "65 MiB are needed and ", "another disk")
+        assert not (place / "copy.db").exists()
+        assert backup(one, one.directory / "copy.db").returncode == 0
+        one.stop()
+        one.process = None
+
+
 def limited():
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
 
