@@ -126,6 +126,8 @@ static int check_cursor(struct session *session, enum stream stream, int64_t new
         r = read_received_at(session, stream, cursor->id, &received_at_ms, error);
     if (r < 0 || (cursor->id <= newest_id && received_at_ms == cursor->received_at_ms))
         return r;
+    // Nor is what the note says up to where may be deleted.
+    (void)unlink(session->settings->shipped_file);
     return error_set(error, ESTALE,
                      "%s is not the database that was shipped from as receiver '%s' up to id %" PRId64
                      ": it was replaced or put back from a backup. Give it another [forward] receiver, or delete the "

@@ -285,12 +285,15 @@ def test_a_replaced_store_is_not_shipped(make_daemon, server, forward):
         assert one.post(event(GroupId=f"old{number}")).status == 200
     forwarder = forward(one)
     has_rows(server, 3)
+    note = one.directory / "shipped"
+    daemon.eventually(lambda: note.exists() and " groups 3 " in note.read_text(), "the note")
     one.stop()
     for path in one.directory.glob("callbacks.db*"):
         path.unlink()
     one.start()
     assert one.post(event(GroupId="new0")).status == 200
     forwarder.wait_logged("it was replaced or put back from a backup")
+    assert not note.exists()  # retention deletes nothing
     forwarder.stop()
     for number in range(1, 5):
         assert one.post(event(GroupId=f"new{number}")).status == 200
