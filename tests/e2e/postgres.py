@@ -150,8 +150,8 @@ class Forwarder:
         self.process = None
         self.lines = []
 
-    def start(self, environment=None):
-        self.process = subprocess.Popen([daemon.BINARY, "forward", "-c", str(self.one.config)],
+    def start(self, environment=None, prefix=()):
+        self.process = subprocess.Popen([*prefix, daemon.BINARY, "forward", "-c", str(self.one.config)],
                                         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=os.environ | (environment or {}))
         self.reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)

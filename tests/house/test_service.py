@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import socket
+import stat
 import sys
 import urllib.request
 
@@ -13,6 +14,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests" / "e2e"), str(TOP / "tests" / "sandbox")]
 
 import daemon  # noqa: E402
+import postgres  # noqa: E402
 from unit import UNITS, allowed_system_calls, values  # noqa: E402
 
 UNIT = UNITS / "imcallbackd.service"
@@ -112,3 +114,33 @@ def test_the_daemon_lives_with_its_sandbox():
     assert values("RestrictAddressFamilies") == ["AF_UNIX"] and values("PrivateNetwork") == ["yes"]
     # MemoryDenyWriteExecute=
     assert not re.search(r"PROT_WRITE\|PROT_EXEC", text)
+
+
+@pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
+def test_the_forwarder_lives_with_its_sandbox():
+    allowed = allowed_system_calls(FORWARD.name)
+    one = daemon.Daemon()
+    trace = one.directory / "trace"
+    admin = daemon.free_port()
+    server = postgres.Postgres().create()
+    try:
+        postgres.ship_to(one, server.start(), admin_port=admin, url=server.url().replace("127.0.0.1", "localhost"))
+        one.start()
+        assert one.post().status == 200
+        forwarder = postgres.Forwarder(one).start({"ASAN_OPTIONS": "detect_leaks=0"},
+                                                  ["strace", "-D", "-f", "-q", "-o", str(trace)])
+        note = one.directory / "shipped"
+        daemon.eventually(lambda: note.exists() and " groups 1 " in note.read_text(), "the note", 60)
+        assert stat.S_IMODE(note.stat().st_mode) == 0o640
+        assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=20).status == 200
+        forwarder.stop()
+        text = daemon.eventually(lambda: re.search(r"\+\+\+ exited with 0", trace.read_text()) and trace.read_text(),
+                                 "the end of the trace")
+    finally:
+        one.destroy()
+        server.destroy()
+    made = set(re.findall(r"(?m)^\d+ +(\w+)\(", text))
+    assert made >= {"execve", "connect", "rename"}
+    assert made - allowed <= {"fchown"}  # as above
+    (families,) = values("RestrictAddressFamilies", FORWARD.name)
+    assert set(re.findall(r"\bsocket\((\w+)", text)) <= set(families.split())

@@ -24,10 +24,10 @@ def system_calls(names):
     return found
 
 
-def allowed_system_calls():
+def allowed_system_calls(unit="imcallbackd.service"):
     default = system_calls(["@default"])
     allowed = set(default)
-    for value in values("SystemCallFilter"):
+    for value in values("SystemCallFilter", unit):
         if value.startswith("~"):
             allowed -= system_calls(value[1:].split()) - default
         else:
