@@ -162,7 +162,7 @@ def coverage(name, log):
     for counters in directory.rglob("*.gcda"):
         counters.unlink()
     failed = run(log, "sh", HOUSE / "build.sh", f"matrix/{name}", "coverage", "--",
-                 "-L", "^(unit|e2e)$", "-E", "^e2e-readme$")
+                 "-L", "^(unit|fault|memory|e2e|fuzz-replay)$", "-E", "^e2e-readme$")
     report = OUT / "coverage.json"
     failed += run(log, "gcovr", "--root", TOP, "--filter", "src/", "--object-directory", directory, directory,
                   "--exclude-lines-by-pattern", coverage_report.ASSERT, "--json", report)
