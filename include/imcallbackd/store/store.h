@@ -57,7 +57,8 @@ void store_submit(struct store *store, struct commit *commit);
 bool store_ready(struct store *store, struct error *ret_why);
 
 // What was received longer ago than this is deleted, members with their event, a little at a time; the room on the disk
-// is given back. 0, as it is in the beginning: everything is kept for ever. Any thread may call.
+// is given back. It counts from now, or from a day after the newest event was received when that is earlier. 0, as it
+// is in the beginning: everything is kept for ever. Any thread may call.
 void store_keep(struct store *store, int64_t keep_ms);
 
 // Of that, only what was shipped by the note at this path (shipped.h) is deleted; without a note, nothing. NULL, as it
