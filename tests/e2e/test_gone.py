@@ -1,0 +1,63 @@
+"""Callers that do not wait for their answer: their events are recorded all the same, and nothing is left of them."""
+
+import contextlib
+import os
+import re
+import socket
+import struct
+import urllib.request
+
+import pytest
+
+from daemon import event, eventually, free_port, request
+
+CALLERS = 50
+
+
+def reset(connection):
+    connection.tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.tls.close()
+
+
+def close(connection):
+    connection.tls.close()
+
+
+def close_half(connection):
+    """Still reads, and gets the answer or the end; without TLS's own word for it, the end may be an attacker's."""
+    with socket.socket(fileno=os.dup(connection.tls.fileno())) as below:  # Python's TLS would be at its end, too
+        below.shutdown(socket.SHUT_WR)
+
+
+def metric(port, name):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        return float(re.search(rf"(?m)^imcallbackd_{name} (.+)$", answer.read().decode())[1])
+
+
+@pytest.mark.parametrize("stopping", [False, True], ids=["goes on", "stopping"])
+@pytest.mark.parametrize("leave", [reset, close, close_half], ids=lambda leave: leave.__name__)
+def test_callers_that_leave_while_their_event_waits(make_daemon, leave, stopping):
+    port = free_port()
+    one = make_daemon({"admin": {"port": port}, "limits": {"store_wait": "60s"}}).start()
+    names = [f"gone-{i}" for i in range(CALLERS)]
+    with contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(one.connect()) for _ in names]
+        with one.locked():
+            for name, caller in zip(names, callers):
+                caller.send(request(event(GroupId=name)))
+            eventually(lambda: metric(port, "waiting_requests") == CALLERS, "all of them wait")
+            for caller in callers:
+                leave(caller)
+            if stopping:
+                one.process.terminate()
+                one.wait_notified("STOPPING=1")
+        if leave is close_half:
+            for caller in callers:
+                caller.read_rest()
+        if not stopping:
+            eventually(lambda: metric(port, "connections") == 0, "nothing is left of them")
+            assert metric(port, "waiting_requests") == 0
+            assert one.post(event(GroupId="stayed")).status == 200
+            one.process.terminate()
+        assert one.wait_exit() == 0
+    assert sorted(one.group_ids("gone-")) == sorted(names)
