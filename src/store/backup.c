@@ -228,6 +228,7 @@ static int sync_directory(const char *path, struct error *error)
 static int name_copy(struct backup *backup, struct error *error)
 {
     const char *from = backup->partial, *to = backup->target;
+    int r;
 
     if (fsync(backup->fd) < 0)
         return fail(to, error);
@@ -236,7 +237,10 @@ static int name_copy(struct backup *backup, struct error *error)
         return fail(to, error);
     free(backup->partial);
     backup->partial = NULL;
-    return sync_directory(to, error);
+    r = sync_directory(to, error);
+    if (r < 0)
+        (void)unlink(to); // it may not be there after a loss of power, so nobody must rely on it
+    return r;
 }
 
 static int make(struct backup *backup, struct error *error)

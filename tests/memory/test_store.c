@@ -3,6 +3,8 @@
 #include "../unit/store/fixture.h"
 #include "fault.h"
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/store/backup.h"
+#include "imcallbackd/store/reader.h"
 
 // A disk is waited for elsewhere; here it is thousands of times.
 int fsync(int fd)
@@ -197,12 +199,91 @@ static void recording(void **state)
     fault_run(&scenario, *state);
 }
 
+// All that is in the store is read.
+struct reading {
+    struct fixture *fixture;
+    int result;
+    size_t groups, rejections;
+    struct error error;
+};
+
+static void read_all(void *context)
+{
+    struct reading *reading = context;
+    const struct recorded_rejection *rejections;
+    const struct recorded_group *recorded;
+    struct reader *reader = NULL;
+
+    reading->groups = reading->rejections = 0;
+    reading->result = reader_open(reading->fixture->database, &reader, &reading->error);
+    if (reading->result == 0)
+        reading->result = reader_read_groups(reader, 0, &recorded, &reading->groups, &reading->error);
+    for (size_t i = 0; i < reading->groups && reading->result == 0; i++)
+        assert_int_equal(recorded[i].event.member_count, strcmp(recorded[i].event.group_id, "fresh") ? 3 : MEMBERS);
+    if (reading->result == 0)
+        reading->result = reader_read_rejections(reader, 0, &rejections, &reading->rejections, &reading->error);
+    reader_close(reader);
+}
+
+static void judge_reading(void *context, bool met, bool lasting)
+{
+    const struct reading *reading = context;
+
+    (void)lasting;
+    if (reading->result < 0)
+        assert_true(met && strstr(reading->error.text, reading->fixture->database));
+    else
+        assert_true(reading->groups == 3 && reading->rejections == 2);
+}
+
+static bool go_on(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    (void)context;
+    return done_bytes <= total_bytes;
+}
+
+static void copy_all(void *context)
+{
+    const struct backup_callbacks callbacks = {go_on, NULL};
+    struct reading *reading = context;
+    char target[192];
+
+    (void)snprintf(target, sizeof target, "%s.copy", reading->fixture->database);
+    reading->result = backup_make(reading->fixture->database, target, &callbacks, &reading->error);
+}
+
+static void judge_copy(void *context, bool met, bool lasting)
+{
+    const struct reading *reading = context;
+    char path[192];
+
+    (void)lasting;
+    (void)snprintf(path, sizeof path, "%s.copy", reading->fixture->database);
+    assert_true(reading->result == 0 || met);
+    assert_int_equal(remove(path), reading->result < 0 ? -1 : 0);
+    (void)snprintf(path, sizeof path, "%s.copy.partial-%d", reading->fixture->database, (int)getpid());
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+static void reading_and_copying(void **state)
+{
+    const struct fault_scenario scenarios[] = {{"a reader", NULL, read_all, judge_reading, false},
+                                               {"a copy", NULL, copy_all, judge_copy, false}};
+    struct reading reading = {.fixture = *state};
+
+    make_store(reading.fixture);
+    record_all(reading.fixture);
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++)
+        fault_run(&scenarios[i], &reading);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(opening_a_new_store, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(opening_a_store, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(recording, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(reading_and_copying, fixture_setup, fixture_teardown),
     };
 
     log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // each fault has its line
