@@ -254,7 +254,7 @@ def test_log_holds_no_secret(make_daemon):
 # TLS
 
 KEYS = {"RSA": ["-newkey", "rsa:2048"], "ECDSA": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
-        "Ed25519": ["-newkey", "ed25519"]}
+        "ECDSA with P-521": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"], "Ed25519": ["-newkey", "ed25519"]}
 
 
 # What the server does to a handshake that it does not like: an alert, or the end. Whatever else fails, fails here.

@@ -233,25 +233,32 @@ static void a_place_that_cannot_be_written_is_refused(void **state)
         int code;
         const char *word;
     } rows[] = {
-        {"missing/callbacks.db", -ENOENT, "does not exist"},      {"file/callbacks.db", -ENOTDIR, "Not a directory"},
-        {"file/below/callbacks.db", -ENOTDIR, "Not a directory"}, {"directory", -EINVAL, "not a file"},
-        {"sealed/callbacks.db", -EACCES, "Permission denied"}, // not for root
-        {"read-only.db", -EACCES, "Permission denied"},        // not for root
+        {"missing/callbacks.db", -ENOENT, "does not exist"},
+        {"file/callbacks.db", -ENOTDIR, "Not a directory"},
+        {"file/below/callbacks.db", -ENOTDIR, "Not a directory"},
+        {"directory", -EINVAL, "not a file"},
+        {"loop.db", -ELOOP, "symbolic links"},
+        {"sealed/callbacks.db", -EACCES, "Permission denied"},
+        {"read-only.db", -EACCES, "it cannot be read and written: Permission denied"},
     };
     struct fixture *fixture = *state;
-    size_t count = sizeof rows / sizeof rows[0] - (geteuid() == 0 ? 2 : 0);
+    const bool is_root = geteuid() == 0; // who may do everything
     char path[192];
 
     (void)snprintf(path, sizeof path, "%s/file", fixture->directory);
     write_file(path, "x", 1);
     (void)snprintf(path, sizeof path, "%s/directory", fixture->directory);
     assert_int_equal(mkdir(path, 0755), 0);
+    (void)snprintf(path, sizeof path, "%s/loop.db", fixture->directory);
+    assert_int_equal(symlink(path, path), 0);
     (void)snprintf(path, sizeof path, "%s/sealed", fixture->directory);
     assert_int_equal(mkdir(path, 0555), 0);
     (void)snprintf(path, sizeof path, "%s/read-only.db", fixture->directory);
     write_file(path, "", 0);
     assert_int_equal(chmod(path, 0440), 0);
-    for (size_t i = 0; i < count; i++) {
+    assert_int_equal(chmod(fixture->directory, 0777), 0);
+    assert_true(!is_root || seteuid(65534) == 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct error opened = {""}, checked = {""};
 
         (void)snprintf(fixture->database, sizeof fixture->database, "%s/%s", fixture->directory, rows[i].path);
@@ -261,6 +268,7 @@ static void a_place_that_cannot_be_written_is_refused(void **state)
         if (!strstr(opened.text, rows[i].word) || !strstr(opened.text, fixture->database))
             fail_msg("row %zu: %s", i, opened.text);
     }
+    assert_true(!is_root || seteuid(0) == 0);
 }
 
 static void a_second_daemon_is_kept_out(void **state)

@@ -1,5 +1,6 @@
 // Reading by id beside the store that records: nothing is missed, nothing comes twice, nobody is kept from writing.
 #include <errno.h>
+#include <fcntl.h>
 
 #include "fixture.h"
 #include "imcallbackd/store/reader.h"
@@ -353,6 +354,42 @@ static void what_is_not_ours_is_refused(void **state)
     reader_close(NULL);
 }
 
+static void a_place_that_cannot_be_read_is_told(void **state)
+{
+    static const struct {
+        const char *path; // in the directory
+        int code;
+        const char *word;
+    } rows[] = {
+        {"below", -EINVAL, "not a file"},
+        {"loop.db", -ELOOP, "symbolic links"},
+        {"sealed.db", -EACCES, "it cannot be read: Permission denied; become a member of the group"},
+        {"below/callbacks.db", -EACCES, "Permission denied; become a member of the group"},
+    };
+    struct fixture *fixture = *state;
+    const bool is_root = geteuid() == 0; // who may do everything
+    char path[192];
+
+    (void)snprintf(path, sizeof path, "%s/below", fixture->directory);
+    assert_int_equal(mkdir(path, 0), 0);
+    (void)snprintf(path, sizeof path, "%s/loop.db", fixture->directory);
+    assert_int_equal(symlink(path, path), 0);
+    (void)snprintf(path, sizeof path, "%s/sealed.db", fixture->directory);
+    assert_int_equal(close(open(path, O_CREAT | O_WRONLY, 0)), 0);
+    assert_int_equal(chmod(fixture->directory, 0755), 0);
+    assert_true(!is_root || seteuid(65534) == 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct reader *reader = NULL;
+        struct error error = {""};
+
+        (void)snprintf(path, sizeof path, "%s/%s", fixture->directory, rows[i].path);
+        assert_int_equal(reader_open(path, &reader, &error), rows[i].code);
+        if (!strstr(error.text, rows[i].word) || !strstr(error.text, path))
+            fail_msg("row %zu: %s", i, error.text);
+    }
+    assert_true(!is_root || seteuid(0) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +404,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_id_that_was_never_given_is_refused, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(new_side_files_are_found, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_place_that_cannot_be_read_is_told, fixture_setup, fixture_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,157 @@
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../base/unit.h"
+#include "imcallbackd/http/listen.h"
+
+#define NOBODY 65534
+
+static void listens_where_it_is_told(void **state)
+{
+    static const struct {
+        const char *address, *name;
+    } rows[] = {{"127.0.0.1", "127.0.0.1"}, {"0.0.0.0", "0.0.0.0"}, {"::1", "[::1]"}, {"::", "[::]"}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char name[LISTEN_NAME_BYTES], expected[LISTEN_NAME_BYTES];
+        struct error error = {""};
+        struct sockaddr_in6 bound; // the port is at the same place as with IPv4
+        socklen_t length = sizeof bound;
+        int fd, another;
+
+        if (listen_open(rows[i].address, 0, &fd, &error) < 0)
+            fail_msg("%s", error.text);
+        assert_int_equal(getsockname(fd, (struct sockaddr *)&bound, &length), 0);
+        listen_name(fd, name);
+        (void)snprintf(expected, sizeof expected, "%s:%u", rows[i].name, ntohs(bound.sin6_port));
+        assert_string_equal(name, expected);
+        assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+        assert_int_equal(listen_open(rows[i].address, ntohs(bound.sin6_port), &another, &error), -EADDRINUSE);
+        assert_non_null(strstr(error.text, "another program listens there"));
+        close(fd);
+    }
+}
+
+static void says_why_it_cannot_listen(void **state)
+{
+    static const struct {
+        const char *address;
+        unsigned int port;
+        int code;
+        const char *word;
+    } rows[] = {
+        {"localhost", 0, -EINVAL, "no numeric IPv4 or IPv6 address"},
+        {"", 0, -EINVAL, "no numeric IPv4 or IPv6 address"},
+        {"192.0.2.1", 0, -EADDRNOTAVAIL, "this machine has no such address"},
+        {"fe80::1", 0, -EINVAL, "cannot listen on fe80::1 port 0: Invalid argument"}, // lacks its interface
+        {"127.0.0.1", 1, -EACCES, "need a socket passed by systemd"},
+    };
+    const bool is_root = geteuid() == 0;
+
+    (void)state;
+    assert_true(!is_root || seteuid(NOBODY) == 0);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct error error = {""};
+        int fd;
+
+        assert_int_equal(listen_open(rows[i].address, rows[i].port, &fd, &error), rows[i].code);
+        if (!strstr(error.text, rows[i].word))
+            fail_msg("row %zu: %s", i, error.text);
+    }
+    assert_true(!is_root || seteuid(0) == 0);
+}
+
+static void says_that_descriptors_have_run_out(void **state)
+{
+    struct rlimit before, none;
+    struct error error;
+    int fd;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){0, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(listen_open("127.0.0.1", 0, &fd, &error), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_non_null(strstr(error.text, "cannot make a socket"));
+}
+
+static void adopts_what_listens(void **state)
+{
+    static const struct {
+        int family, type;
+        bool listening, unix_too, taken;
+    } rows[] = {
+        {AF_INET, SOCK_STREAM, true, false, true},   {AF_INET6, SOCK_STREAM, true, false, true},
+        {AF_UNIX, SOCK_STREAM, true, true, true},    {AF_UNIX, SOCK_STREAM, true, false, false},
+        {AF_INET, SOCK_STREAM, false, true, false},  {AF_INET, SOCK_DGRAM, false, true, false},
+        {AF_VSOCK, SOCK_STREAM, false, true, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct error error = {""};
+        int fd = socket(rows[i].family, rows[i].type, 0);
+        struct sockaddr_un anywhere = {.sun_family = AF_UNIX};
+
+        if (fd < 0 && rows[i].family == AF_VSOCK)
+            continue;
+        assert_true(fd >= 0);
+        if (rows[i].family == AF_UNIX) // Linux gives it a name of its own
+            assert_int_equal(bind(fd, (struct sockaddr *)&anywhere, sizeof anywhere.sun_family), 0);
+        assert_true(!rows[i].listening || listen(fd, 1) == 0);
+        if (listen_adopt(fd, rows[i].unix_too, &error) != (rows[i].taken ? 0 : -EINVAL))
+            fail_msg("row %zu: %s", i, error.text);
+        assert_true(rows[i].taken == ((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0));
+        assert_true(rows[i].taken || !strstr(error.text, "Unix") == !rows[i].unix_too);
+        close(fd);
+    }
+}
+
+static void adopts_no_file(void **state)
+{
+    struct error error;
+
+    (void)state;
+    assert_int_equal(listen_adopt(-1, true, &error), -EINVAL);
+    assert_non_null(strstr(error.text, "no listening TCP socket"));
+}
+
+static void names_what_has_a_path(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char name[LISTEN_NAME_BYTES], expected[LISTEN_NAME_BYTES];
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    (void)state;
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "/tmp/imcallbackd-listen-%d", (int)getpid());
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    listen_name(fd, name);
+    (void)snprintf(expected, sizeof expected, "unix:%s", address.sun_path);
+    assert_string_equal(name, expected);
+    assert_int_equal(unlink(address.sun_path), 0);
+    close(fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(listens_where_it_is_told),
+        cmocka_unit_test(says_why_it_cannot_listen),
+        cmocka_unit_test(says_that_descriptors_have_run_out),
+        cmocka_unit_test(adopts_what_listens),
+        cmocka_unit_test(adopts_no_file),
+        cmocka_unit_test(names_what_has_a_path),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
