@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import threading
@@ -228,6 +229,21 @@ def test_closed_pipe_while_nothing_happens(make_daemon):
                           stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
+def test_a_full_pipe_that_does_not_block(make_daemon):
+    """Whoever reads slowly gets all of it all the same."""
+    one = make_daemon().start()
+    assert one.load(connections=20, total=1000)[0] == 0
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=writing) as process, \
+            open(reading, "rb") as pipe:
+        daemon.eventually(lambda: not select.select([], [writing], [], 0)[1], "a full pipe")
+        os.close(writing)
+        ids = [json.loads(line)["id"] for line in pipe]
+        assert process.wait(60) == 0
+    assert ids == list(range(1, 1001))
 
 
 def limited():

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -183,6 +184,22 @@ def test_passed_socket(make_daemon):
     assert len(one.groups()) == 2
 
 
+def test_a_passed_socket_without_one_for_monitoring(make_daemon):
+    one = make_daemon({"admin": {"port": daemon.free_port()}})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        one.start(["bash", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"], pass_fds=[number])
+        assert "there is no monitoring" in one.log
+        one.stop()
+
+
+def test_closed_standard_descriptors(make_daemon):
+    """What is opened next must not get their numbers."""
+    one = make_daemon().start(["sh", "-c", 'exec "$@" <&- >&-', "sh"])
+    for number in (0, 1):
+        assert os.readlink(f"/proc/{one.process.pid}/fd/{number}") == "/dev/null"
+
+
 # The log
 
 def test_log_lines_have_priorities(make_daemon):
@@ -323,12 +340,18 @@ def test_openssl_sees_the_certificate(with_key):
     assert "Verify return code: 0 (ok)" in seen.stdout, seen
 
 
+def replace(path):
+    shutil.copyfile(path, f"{path}.new")
+    os.replace(f"{path}.new", path)
+
+
+@pytest.mark.parametrize("remove", [os.unlink, replace])
 @pytest.mark.parametrize("suffix", ["", "-wal"])
-def test_a_deleted_database_is_noticed(make_daemon, suffix):
+def test_a_deleted_database_is_noticed(make_daemon, suffix, remove):
     """What goes into a deleted file is gone, so it must not be acknowledged."""
     one = make_daemon().start()
     assert one.post(daemon.event(GroupId="before")).status == 200
-    pathlib.Path(f"{one.database}{suffix}").unlink()
+    remove(f"{one.database}{suffix}")
     answer = one.post(daemon.event(GroupId="after"))
     assert (answer.status, answer.code) == (503, 120301)
     assert one.wait_exit() == 1

@@ -390,3 +390,9 @@ def test_fixed_keys_warn(make_daemon):
     one.write_config()
     one.reload()
     assert one.log.count("next start") == 14
+
+
+def test_an_app_that_never_had_a_token_stays_without(make_daemon):
+    one = make_daemon(apps={daemon.APP: []}).start()
+    one.reload()
+    assert one.post(token=None).status == 200

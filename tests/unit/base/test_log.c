@@ -179,6 +179,26 @@ static void json_gets_the_prefix_only_in_the_journal(void **state)
     assert_non_null(strstr(line, "}\n{\"time\":"));
 }
 
+static void a_terminal_gets_words(void **state)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY), terminal, real = dup(STDERR_FILENO);
+    char line[256];
+    ssize_t length;
+
+    (void)state;
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
+    assert_true(terminal >= 0);
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    assert_int_equal(dup2(terminal, STDERR_FILENO), STDERR_FILENO);
+    log_error("words");
+    assert_int_equal(dup2(real, STDERR_FILENO), STDERR_FILENO);
+    length = read(master, line, sizeof line - 1);
+    line[length > 0 ? length : 0] = '\0';
+    assert_string_equal(line, "error: words\r\n");
+    assert_int_equal(close(terminal) | close(master) | close(real), 0);
+}
+
 static void a_text_that_is_too_long_is_cut(void **state)
 {
     static const struct {
@@ -456,6 +476,7 @@ int main(void)
         cmocka_unit_test(escapes_in_json),
         cmocka_unit_test(leaves_out_what_is_above_the_level),
         cmocka_unit_test(json_gets_the_prefix_only_in_the_journal),
+        cmocka_unit_test(a_terminal_gets_words),
         cmocka_unit_test(a_text_that_is_too_long_is_cut),
         cmocka_unit_test(data_stays_whole),
         cmocka_unit_test(lines_of_several_threads_never_mix),
