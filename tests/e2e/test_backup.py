@@ -120,6 +120,10 @@ def test_wrong_usage(shared, arguments, words):
     refused(backup(shared, *arguments), words, "--help", status=2)
 
 
+def test_needs_a_configuration():
+    refused(daemon.run(BINARY, "backup", "copy.db"), "-c FILE is needed", "--help", status=2)
+
+
 def test_overwrites_nothing(make_daemon):
     one = make_daemon().start()
     (one.directory / "copy-file").write_text("mine")

@@ -65,6 +65,12 @@ def test_more_connections_than_open_files_is_a_warning(make_daemon, connections,
     daemon.eventually(lambda: one.log.count("with the 400 files") == 2 * warns, "the warning of the reload")
 
 
+def test_one_connection_is_always_taken(make_daemon):
+    one = make_daemon().start(["bash", "-c", 'ulimit -n 60; exec "$@"', "bash"])
+    assert "with the 60 files that may be open, 1 are taken" in one.log
+    assert one.post().status == 200
+
+
 # Sockets that are passed
 
 def test_passed_sockets_whose_number_is_none(make_daemon):

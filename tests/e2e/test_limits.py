@@ -298,6 +298,15 @@ def test_body_in_chunks_at_its_limit(make_daemon, length, status):
     assert len(one.groups("edge")) == (status == 200)
 
 
+def test_one_piece_that_is_larger_than_the_limit(make_daemon):
+    one = make_daemon({"limits": {"body": "1K"}}).start()
+    body = daemon.padded(daemon.event(), 4096)
+    with one.connect() as connection:
+        connection.send(head("Transfer-Encoding: chunked") + chunks(body, len(body)) + LAST_CHUNK)
+        assert connection.read_answer().status == 413
+    assert one.groups() == []
+
+
 def everything_is_read(one):
     """Whether the kernel holds no bytes for the daemon any more, and a moment has passed."""
     time.sleep(0.01)
