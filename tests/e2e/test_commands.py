@@ -65,6 +65,20 @@ def test_more_connections_than_open_files_is_a_warning(make_daemon, connections,
     daemon.eventually(lambda: one.log.count("with the 400 files") == 2 * warns, "the warning of the reload")
 
 
+def test_retention(make_daemon):
+    one = make_daemon().start()
+    for name in ("old", "new"):
+        assert one.post(daemon.event(GroupId=name)).status == 200
+    one.stop()
+    aged = daemon.run("sqlite3", one.database, "UPDATE destroyed_group SET received_at_ms = received_at_ms - 172800000 "
+                      "WHERE group_id = 'old'")
+    assert aged.returncode == 0, aged.stderr
+    one.start()
+    one.write_config({"store": {"retention": "1d"}})
+    one.reload()
+    daemon.eventually(lambda: one.group_ids() == ["new"], "the old event deleted")
+
+
 def test_one_connection_is_always_taken(make_daemon):
     one = make_daemon().start(["bash", "-c", 'ulimit -n 60; exec "$@"', "bash"])
     assert "with the 60 files that may be open, 1 are taken" in one.log

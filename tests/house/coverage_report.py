@@ -16,7 +16,7 @@ REASONS = [
     (".", r"cJSON_ArrayForEach", "the macro asks for a list that is NULL, which is asked before"),
     (".", r"(?i)ENOMEM|out of memory|MEMORY_ERROR|SQLITE_NOMEM|SHMSIZE|(c|m|re)alloc\(|strn?dup|asprintf|arena_take|"
           r"buffer_(print|append|reserve)|append_escaped|format_line|answer_print|answer_create|parse_arena|!event->|"
-          r"!callback->|"
+          r"!callback->|&known|recorded && strcmp|"
           r"if \(length < 0|if \(!\w+\) return NULL;|!(call|block|peer|answer|exchange|receiver|response)\b|made\b",
      "memory runs out"),
     (".", r"answer \? answer|if \((call|settings|response)\)|!apps|loop->(daemon|arriving)|fail_recorder|status != 0|"
@@ -73,7 +73,17 @@ REASONS = [
      "GnuTLS fails at what it did at start, or does not ask"),
     ("http/(answer|server|loop|request)", r"MHD|libmicrohttpd|mhd_ms|destroy|http_library_is_old",
      "libmicrohttpd runs out of memory, or is the other one of its two versions"),
-    ("store", r"sqlite|SQLITE|bind|database_error|journal|SQLite",
+    ("store/store", r"FAILURE_FINAL|store->broken", "the disk breaks at the one moment when something else is retried"),
+    ("store/store", r"PAUSE_LOADED", "callbacks keep coming while old events go: only the pace is another"),
+    ("store/recorder", r"rejected_bytes_pending = 0", "there is nothing left to drop, and still too much"),
+    ("store/backup", r"fstatvfs|sync\(|total > 0|renameat2|link\(|census\.text|if \(fd >= 0\)",
+     "the system fails at a file that it has just made, cannot rename without replacing, or a copy has other rows"),
+    ("store/database", r"if \(fd < 0\)|fstat|EWOULDBLOCK|stat\(database->log_path|log_inode",
+     "files change between two looks at them"),
+    ("store/observer", r"status.st_dev", "another file system is mounted where the database was"),
+    ("store/reader", r"WAIT_MAX_MS", "the longest pause is reached: only the pace is another"),
+    ("store/usage", r"statvfs", "a file is there and its file system does not tell how full it is"),
+    ("store", r"sqlite|SQLITE|bind|database_error|observer_failed|journal|SQLite",
      "SQLite fails where only memory or the disk lets it; every such result goes the same way"),
 ]
 
