@@ -394,5 +394,7 @@ def test_fixed_keys_warn(make_daemon):
 
 def test_an_app_that_never_had_a_token_stays_without(make_daemon):
     one = make_daemon(apps={daemon.APP: []}).start()
+    one.write_config({"store": {"keep_body": "yes"}}, {daemon.APP: []})
     one.reload()
     assert one.post(token=None).status == 200
+    assert one.groups()[0]["body"]  # the reload was taken
