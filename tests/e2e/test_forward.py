@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import time
 import urllib.request
 
@@ -209,6 +210,18 @@ def test_verify_tells_what_differs(make_daemon, server, forward):
     assert verify(one, "--since", now - 1000, "--until", now + 1000).returncode == 1
 
 
+def test_verify_tells_twenty_of_many(make_daemon, server, forward):
+    one = make_daemon().start()
+    ship_to(one, server)
+    assert one.load(connections=10, total=150)[0] == 0
+    forward(one)
+    has_rows(server, 150)
+    server.execute("DELETE FROM destroyed_group")
+    done = verify(one)
+    assert done.returncode == 1 and done.stdout.count(" is missing ") == 20, done
+    assert "events: 150 here, 0 of them there, 150 missing" in done.stdout, done
+
+
 # Beginning
 
 def test_ten_forwarders_begin_at_once(make_daemon, server, forward):
@@ -325,7 +338,9 @@ def test_two_forwarders_of_one_name(make_daemon, server, forward):
     ({"url": "mysql://owner@127.0.0.1/x"}, "not a libpq URI"),
     ({"url": "postgresql://owner@127.0.0.1/x?nonsense=1"}, "does not understand"),
     ({"password_file": "/nowhere"}, "password_file: /nowhere: No such file"),
+    ({"url": "postgres://owner:{password}@127.0.0.1/x"}, "holds a password"),
     ({"receiver": "a name"}, "is not a name of letters"),
+    ({"receiver": 65 * "n"}, "is not a name of letters"),
 ])
 def test_settings_that_cannot_work(make_daemon, server, keys, words):
     one = make_daemon()
@@ -338,7 +353,8 @@ def test_settings_that_cannot_work(make_daemon, server, keys, words):
 
 @pytest.mark.parametrize("arguments, words", [
     ([], "-c FILE is needed"), (["-c", "x", "--since", "1"], "go with --verify"),
-    (["-c", "x", "--verify", "--until", "soon"], "unix seconds"), (["-c", "x", "--verbose"], "no option"),
+    (["-c", "x", "--verify", "--until", "soon"], "unix seconds"),
+    (["-c", "x", "--verify", "--since", "1.5"], "unix seconds"), (["-c", "x", "--verbose"], "no option"),
 ])
 def test_wrong_usage(arguments, words):
     done = daemon.run(BINARY, "forward", *arguments)
@@ -348,6 +364,46 @@ def test_wrong_usage(arguments, words):
 def test_without_a_url(make_daemon):
     done = daemon.run(BINARY, "forward", "-c", make_daemon().config)
     assert done.returncode == 1 and "[forward] url is missing" in done.stderr, done
+
+
+def test_named_like_its_host(make_daemon, server, forward):
+    one = make_daemon()
+    ship_to(one, server)
+    text = one.config.read_text()
+    assert "receiver = a\n" in text
+    one.config.write_text(text.replace("receiver = a\n", ""))
+    one.start()
+    assert one.post().status == 200
+    forward(one)
+    has_rows(server, 1)
+    assert server.value("SELECT receiver FROM destroyed_group") == socket.gethostname()
+
+
+def test_what_is_unwise_is_logged(make_daemon, server, forward):
+    one = make_daemon()
+    readable = one.directory / "password"
+    readable.write_text(postgres.PASSWORD)
+    readable.chmod(0o644)
+    ship_to(one, server, url=f"postgresql://owner@db.invalid:{server.port}/x", password_file=readable)
+    one.start()
+    forwarder = forward(one)
+    forwarder.wait_logged("with sslmode=prefer whoever is on the way can read along")
+    forwarder.wait_logged("can be read by every user")
+    forwarder.stop()
+
+
+def test_without_the_right_to_make_tables(make_daemon, server, forward):
+    server.execute(f"CREATE ROLE guest LOGIN PASSWORD '{postgres.PASSWORD}'")
+    one = make_daemon()
+    ship_to(one, server, url=server.url().replace("owner@", "guest@"))
+    one.start()
+    assert one.post().status == 200
+    forwarder = forward(one)
+    forwarder.wait_logged("the tables cannot be made in the destination: the destination says ")
+    server.execute(f"GRANT ALL ON SCHEMA {server.schema} TO guest")
+    has_rows(server, 1)
+    forwarder.stop()
+    server.execute("DROP OWNED BY guest; DROP ROLE guest")
 
 
 def test_check_and_serve_need_no_destination(make_daemon, server):
@@ -465,6 +521,20 @@ def test_the_note_for_retention(make_daemon, server, forward):
     note = one.directory / "shipped"
     daemon.eventually(lambda: note.exists() and note.read_text().endswith(" groups 3 rejected 0\n"), "the note")
     assert note.stat().st_ino and f"inode {one.database.stat().st_ino} " in note.read_text()
+
+
+def test_a_note_that_cannot_be_written(make_daemon, server, forward):
+    one = make_daemon()
+    place = one.directory / "absent"
+    ship_to(one, server, shipped_file=place / "shipped")
+    one.start()
+    assert one.post().status == 200
+    forwarder = forward(one)
+    forwarder.wait_logged("retention deletes nothing without it")
+    has_rows(server, 1)  # shipping goes on
+    place.mkdir()
+    assert one.post(event(GroupId="later")).status == 200
+    daemon.eventually(lambda: (place / "shipped").exists(), "the note")
 
 
 def test_the_version_says_so():

@@ -100,11 +100,32 @@ static void passwords(void **state)
     assert_null(password);
 }
 
+static void readable_passwords(void **state)
+{
+    char path[] = "/tmp/imcallbackd-password-XXXXXX";
+    const struct forward_settings settings = {.url = "postgresql:///events", .password_file = path, .receiver = "a"};
+    int fd = mkstemp(path);
+    struct error error;
+
+    (void)state;
+    assert_int_equal(write(fd, "p\n", 2), 2);
+    told[0] = '\0';
+    assert_int_equal(forward_check_settings(&settings, tell, &error), 0);
+    assert_string_equal(told, "");
+    assert_int_equal(fchmod(fd, 0644), 0);
+    assert_int_equal(forward_check_settings(&settings, tell, &error), 0);
+    assert_non_null(strstr(told, path));
+    assert_non_null(strstr(told, "chmod o-r"));
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(unlink(path), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(urls),
         cmocka_unit_test(passwords),
+        cmocka_unit_test(readable_passwords),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 // The note on what was shipped: of use for the database that it is on, and for no other.
 #include <errno.h>
+#include <sys/stat.h>
 
 #include "fixture.h"
 #include "imcallbackd/store/shipped.h"
@@ -93,10 +94,17 @@ static void it_cannot_be_written(void **state)
     const struct fixture *fixture = *state;
     const struct shipped shipped = {1, 1};
     struct error error = {""};
+    char new_note[sizeof note + 4];
 
     assert_int_equal(shipped_write("/nowhere/shipped", fixture->database, &shipped, &error), -ENOENT);
     assert_non_null(strstr(error.text, "/nowhere/shipped"));
     assert_int_equal(shipped_write(note, "/nowhere/callbacks.db", &shipped, &error), -ENOENT);
+    (void)snprintf(new_note, sizeof new_note, "%s.new", note);
+    assert_int_equal(symlink("/dev/full", new_note), 0); // which is not followed
+    assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), -ELOOP);
+    assert_int_equal(unlink(new_note), 0);
+    assert_int_equal(mkdir(note, 0700), 0);
+    assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), -EISDIR);
 }
 
 int main(void)

@@ -1,0 +1,160 @@
+"""Single changes of the source, of which the tests must notice nine in ten.
+
+    python3 tests/house/mutants.py                       200 changes drawn by a seed of its own, which it prints
+    python3 tests/house/mutants.py --seed 7 --count 20   20 changes drawn by this seed
+    python3 tests/house/mutants.py --seed 7 --first 40   200 behind the first 40 of this seed
+
+A change is one comparison, bound or error path of the rooms base, callback and store, made in a copy of the tree, which
+is built with AddressSanitizer; the tests run from the quick ones to the slow ones until one fails or hangs. What does
+not compile is no change: another is drawn instead.
+
+One line a change. Exit status 1 when the tests notice less than 90 %. ctest knows it as the label `mutants`:
+ctest --test-dir build/dev -C mutants -L mutants -V
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+OUT = TOP / "build" / "mutants"
+TREE, BUILD = OUT / "tree", OUT / "build"
+ROOMS = ("base", "callback", "store")
+ENOUGH = 90  # percent
+
+# What to look for in the code (comments and texts are blanked before) and what takes its place. clang-format has put
+# blanks around each operator of two operands.
+COMPARISONS = [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "),
+               (r" != ", " == "), (r" && ", " || "), (r" \|\| ", " && "), (r"(?<=if \()!", "")]
+BOUNDS = [(r" \+ 1\b", ""), (r" - 1\b", ""), (r"(?<=[(\[ ])[2-9]\b(?!\.)", lambda found: str(int(found[0]) + 1)),
+          (r"(?<=[(\[ ])[1-9]\d+\b", lambda found: str(int(found[0]) + 1)), (r"\[0\]", "[1]")]
+ERROR_PATHS = [(r"return -E[A-Z]+;", "return 0;"), (r"return r;", "return 0;"), (r"return false;", "return true;"),
+               (r"return true;", "return false;"), (r"goto \w+;", ";"), (r"if \((?=(?:r|code|length|fd)\b[^|&]*\)$)",
+               "if (0 && "), (r"return code;", "return SQLITE_OK;")]
+
+CTEST = ["ctest", "--test-dir", BUILD, "-j", str(os.cpu_count() + 1), "--stop-on-failure", "--output-on-failure"]
+# The room's unit tests first, then these. What measures time, fills the machine or looks at the tree is left out.
+LENGTHY = {"base-log", "store-retention"}
+QUICK = r"^(fuzz-replay-.*|memory-(base|callback|command)|fault-power-loss|e2e-(admin|answers|bodies|check|commands|" \
+        r"export|framing|lifecycle|monitoring|readme_data|reload|samples|shortage))$"
+SLOW = r"^(base-log|store-retention|memory-store|fault-faults|e2e-(backup|endurance|forward|gone|kill|kill_points|" \
+       r"limits|log|memory|restart|tls))$"
+
+
+def code_of(text):
+    """The code alone: comments, texts and directives become tildes, so that places stay."""
+    pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'|^#(?:\\\n|[^\n])*|^_Static_assert[^;]*;'
+    return re.sub(pattern, lambda found: re.sub(r"[^\n]", "~", found[0]), text, flags=re.S | re.M)
+
+
+def changes_of(kind):
+    """Every change of a kind that there is: [(file, begin, end, what takes its place)]."""
+    changes = []
+    for file in sorted(path for room in ROOMS for path in (TOP / "src" / room).glob("*.c")):
+        code = code_of(file.read_text())
+        for pattern, instead in kind:
+            for found in re.finditer(pattern, code, flags=re.M):
+                changes.append((file.relative_to(TOP), *found.span(), instead(found) if callable(instead) else instead))
+    return changes
+
+
+def drawn(seed):
+    """All changes, the kinds in turns, in an order that the seed gives."""
+    generator = random.Random(seed)
+    kinds = [changes_of(kind) for kind in (COMPARISONS, BOUNDS, ERROR_PATHS)]
+    for kind in kinds:
+        generator.shuffle(kind)
+    while any(kinds):
+        yield from [kind.pop() for kind in kinds if kind]
+
+
+def run(words, log, deadline):
+    """Whether a program ends with 0 before the deadline; what it leaves behind is ended with it."""
+    with subprocess.Popen([str(word) for word in words], cwd=TREE, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                          start_new_session=True) as process:
+        try:
+            return process.wait(deadline) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def compiles(log, *targets):
+    return run(["ninja", "-C", BUILD, *targets], log, 600)
+
+
+def passes(rooms, log):
+    """Builds and runs the tests, those of the rooms first, until one fails; what hangs fails."""
+    unit = {f"{room}-{path.stem.removeprefix('test_')}"
+            for room in rooms for path in (TREE / "tests" / "unit" / room).glob("test_*.c")} - LENGTHY
+    for targets, which, deadline in ((unit, f"^({'|'.join(unit)})$", 120), ((), QUICK, 600), ((), SLOW, 1200)):
+        if not compiles(log, *targets) or not run([*CTEST, "-R", which], log, deadline):
+            return False
+    return True
+
+
+def prepare(log):
+    """A copy of what git knows, built and passing as it is."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (TREE / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(TOP / name, TREE / name)
+    if not run(["cmake", "--preset", "asan", "-DIMCALLBACKD_WERROR=OFF", "-B", BUILD], log, 600) or not compiles(log):
+        sys.exit(f"the tree does not build: see {log.name}")
+    if not passes(ROOMS, log):
+        sys.exit(f"the tests fail without a change: see {log.name}")
+
+
+def judge(number, change, log):
+    """One change; None when it does not compile, else whether it was noticed."""
+    file, begin, end, instead = change
+    original = (TREE / file).read_text()
+    started = time.monotonic()
+    try:
+        (TREE / file).write_text(original[:begin] + instead + original[end:])
+        if not compiles(log, f"imcallbackd_{file.parts[1]}"):
+            return None
+        noticed = not passes([file.parts[1]], log)
+    finally:
+        (TREE / file).write_text(original)
+    line = original.count("\n", 0, begin)
+    print(f"{number:4} {'noticed' if noticed else 'SURVIVES':8} {time.monotonic() - started:4.0f} s  {file}:{line + 1}: "
+          f"'{original[begin:end].strip()}' -> '{instead.strip()}' in: {original.splitlines()[line].strip()[:90]}", flush=True)
+    return noticed
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0)
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    OUT.mkdir(parents=True, exist_ok=True)
+    verdicts = []
+    with (OUT / "log").open("w") as log:
+        prepare(log)
+        for number, change in enumerate(itertools.islice(drawn(given.seed), given.first, None), given.first):
+            verdict = judge(number, change, log)
+            verdicts += [] if verdict is None else [verdict]
+            if len(verdicts) == given.count:
+                break
+    percent = 100 * sum(verdicts) / len(verdicts)
+    print(f"{sum(verdicts)} of {len(verdicts)} noticed: {percent:.1f} %")
+    return int(percent < ENOUGH)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
