@@ -115,18 +115,23 @@ static int create_partial(struct backup *backup, struct error *error)
     return check_room(backup, error);
 }
 
-static int open_copy(struct backup *backup, int flags, struct error *error)
-{
-    int code =
-        sqlite3_open_v2(backup->partial, &backup->copy, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
-
-    return code == SQLITE_OK ? 0 : fail_copy(backup, error);
-}
-
 static void close_copy(struct backup *backup)
 {
     sqlite3_close(backup->copy);
     backup->copy = NULL;
+}
+
+static int open_copy(struct backup *backup, int flags, struct error *error)
+{
+    int r = 0;
+
+    // A connection that could not be opened is to be closed, too.
+    if (sqlite3_open_v2(backup->partial, &backup->copy, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) !=
+        SQLITE_OK) {
+        r = fail_copy(backup, error);
+        close_copy(backup);
+    }
+    return r;
 }
 
 static int report(struct backup *backup, sqlite3_backup *pages, struct error *error)
@@ -164,9 +169,11 @@ static int copy_database(struct backup *backup, struct error *error)
 {
     int r = open_copy(backup, SQLITE_OPEN_READWRITE, error);
 
+    if (r < 0)
+        return r;
     // Until it has its name nobody reads it, and before that it is synced as a whole.
-    if (r == 0 && sqlite3_exec(backup->copy, "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF", NULL, NULL, NULL) !=
-                      SQLITE_OK)
+    if (sqlite3_exec(backup->copy, "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF", NULL, NULL, NULL) !=
+        SQLITE_OK)
         r = fail_copy(backup, error);
     if (r == 0)
         r = copy_pages(backup, error);
