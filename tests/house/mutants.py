@@ -46,7 +46,7 @@ CTEST = ["ctest", "--test-dir", BUILD, "-j", str(os.cpu_count() + 1), "--stop-on
 LENGTHY = {"base-log", "store-retention"}
 QUICK = r"^(fuzz-replay-.*|memory-(base|callback|command)|fault-power-loss|e2e-(admin|answers|bodies|check|commands|" \
         r"export|framing|lifecycle|monitoring|readme_data|reload|samples|shortage))$"
-SLOW = r"^(base-log|store-retention|memory-store|fault-faults|e2e-(backup|endurance|forward|gone|kill|kill_points|" \
+SLOW = r"^(base-log|store-retention|memory-store|fault-faults|e2e-(backup|forward|gone|kill|kill_points|" \
        r"limits|log|memory|restart|tls))$"
 
 
