@@ -172,8 +172,9 @@ void http_connections_shed_beyond_limit(struct http_connections *connections, in
 {
     const struct wanted wanted = {.beyond_limit = true};
 
-    if (!end_if_any(find(&connections->timed, wanted, now_ms - CALLER_PATIENCE_MS)))
-        (void)end_if_any(find(&connections->idle, wanted, now_ms - CALLER_PATIENCE_MS));
+    while (end_if_any(find(&connections->timed, wanted, now_ms - CALLER_PATIENCE_MS)) ||
+           end_if_any(find(&connections->idle, wanted, now_ms - CALLER_PATIENCE_MS))) {
+    }
 }
 
 void http_connections_end_idle(struct http_connections *connections)

@@ -83,7 +83,7 @@ int64_t http_connections_sweep(struct http_connections *connections, const struc
 // when `caller` is given. False when each is in the middle of something that may still come to a callback.
 bool http_connections_shed(struct http_connections *connections, const struct address *caller, int64_t now_ms);
 
-// The same among those that were let in beyond a limit: ends one that has not come to a verified call in good time.
+// Among those that were let in beyond a limit: ends all that have not come to a verified call in good time.
 void http_connections_shed_beyond_limit(struct http_connections *connections, int64_t now_ms);
 
 // Ends all that are between two requests, or before the first.
