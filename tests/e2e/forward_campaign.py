@@ -10,6 +10,7 @@ import time
 import daemon
 import postgres
 from postgres import Forwarder, ship_to, verify
+from test_large_store import Answers
 
 EVENTS = int(os.environ.get("FORWARD_EVENTS", "1000000"))
 KILLS = 10
@@ -104,6 +105,26 @@ def test_a_long_store_with_kills_on_the_way(make_daemon):
         assert done.returncode == 0 and f"events: {EVENTS} here, {EVENTS} of them there" in done.stdout
         assert server.value("SELECT count(*) FROM destroyed_group") == EVENTS
         assert server.value("SELECT count(*) FROM destroyed_group_member") == 3 * EVENTS
+    finally:
+        server.destroy()
+
+
+def test_catching_up_beside_callbacks(make_daemon):
+    """What callbacks wait while hours of an outage are shipped, beside the database on the same machine."""
+    one = make_daemon().start()
+    fill(one, EVENTS // 2)
+    answers = Answers(one)
+    answers.while_true("nothing to ship", lambda: False)
+    server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
+    try:
+        ship_to(one, server)
+        forwarder = Forwarder(one).start()
+        answers.while_true("catching up", lambda: shipped(server) < EVENTS // 2)
+        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "all is shipped", 3600)
+        answers.while_true("keeping up", lambda: False)
+        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "all is shipped", 3600)
+        forwarder.stop()
+        assert verify(one).returncode == 0
     finally:
         server.destroy()
 

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ from daemon import BINARY, COLUMNS, event
 
 # A user of another name in the group of the directory.
 MEMBER, GROUP = 54322, 54321
+FOLLOWED = int(os.environ.get("FOLLOWED", "5000"))
 
 
 def export(one, *arguments, wrapper=(), **options):
@@ -29,6 +31,9 @@ def exported(one, *arguments, wrapper=()):
     lines = done.stdout.decode().split("\n")  # strictly, for who writes no UTF-8
     assert lines.pop() == ""
     return [json.loads(line) for line in lines]
+
+
+FOLLOWED = int(os.environ.get("FOLLOWED", "5000"))
 
 
 class Follower:
@@ -176,6 +181,21 @@ def test_follow_misses_nothing_and_repeats_nothing(make_daemon):
         assert followed == list(range(1, newest + 1))
     assert len(followed) == one.value("SELECT count(*) FROM destroyed_group")
     assert [each["group_id"] for each in exported(one)] == one.group_ids()
+
+
+def test_follow_at_full_load(make_daemon):
+    """FOLLOWED=1000000 for a campaign, which prints how far behind it is."""
+    one = make_daemon().start()
+    follower = Follower(one)
+    begin = time.monotonic()
+    process = subprocess.Popen(one.load_arguments(connections=128, total=FOLLOWED, timeout=20), stdout=subprocess.PIPE)
+    report = json.loads(process.communicate(timeout=600)[0])
+    seconds, written = time.monotonic() - begin, follower.text().count(b"\n")
+    assert report["ok"] == FOLLOWED, report
+    follower.wait_for(FOLLOWED)
+    print(f"{FOLLOWED} callbacks at {report['ok'] / seconds:.0f} a second, p99 {report['p99_us']} us; "
+          f"{FOLLOWED - written} lines behind at the end, all there {time.monotonic() - begin - seconds:.2f} s later")
+    assert follower.end() == list(range(1, FOLLOWED + 1))
 
 
 def test_follow_ends_at_a_replaced_database(make_daemon):

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import time
+import urllib.request
 
 import daemon
 from daemon import BINARY
@@ -69,7 +70,8 @@ def rows(path, query):
 
 
 def test_large_store(make_daemon):
-    one = make_daemon().start()
+    port = daemon.free_port()
+    one = make_daemon({"admin": {"port": port}}).start()
     answers = Answers(one)
     answers.while_true("empty", lambda: False)
     one.stop()
@@ -83,6 +85,9 @@ def test_large_store(make_daemon):
     begin = time.monotonic()
     one.start()
     print(f"{EVENTS} events, {size >> 20} MiB: ready after {time.monotonic() - begin:.2f} s")
+    begin = time.monotonic()
+    assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20).read() == b"ready\n"
+    print(f"/readyz: {1000 * (time.monotonic() - begin):.1f} ms")
     answers.while_true("large", lambda: False)
 
     copy = one.directory / "copy.db"
