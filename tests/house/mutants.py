@@ -4,9 +4,9 @@
     python3 tests/house/mutants.py --seed 7 --count 20   20 changes drawn by this seed
     python3 tests/house/mutants.py --seed 7 --first 40   200 behind the first 40 of this seed
 
-A change is one comparison, bound or error path of the rooms base, callback and store, made in a copy of the tree, which
-is built with AddressSanitizer; the tests run from the quick ones to the slow ones until one fails or hangs. What does
-not compile is no change: another is drawn instead.
+A change is one comparison, bound or error path of the rooms base, callback and store, made in a copy of the tree. The
+tests run from the quick ones, which are built with AddressSanitizer, to the slow ones until one fails or hangs. What
+does not compile is no change: another is drawn instead.
 
 One line a change. Exit status 1 when the tests notice less than 90 %. ctest knows it as the label `mutants`:
 ctest --test-dir build/dev -C mutants -L mutants -V
@@ -27,7 +27,8 @@ import time
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build" / "mutants"
-TREE, BUILD = OUT / "tree", OUT / "build"
+TREE = OUT / "tree"
+STRICT, FAST = OUT / "asan", OUT / "dev"  # the builds: one for the quick tests, one for the slow
 ROOMS = ("base", "callback", "store")
 ENOUGH = 90  # percent
 
@@ -41,13 +42,14 @@ ERROR_PATHS = [(r"return -E[A-Z]+;", "return 0;"), (r"return r;", "return 0;"), 
                (r"return true;", "return false;"), (r"goto \w+;", ";"), (r"if \((?=(?:r|code|length|fd)\b[^|&]*\)$)",
                "if (0 && "), (r"return code;", "return SQLITE_OK;")]
 
-CTEST = ["ctest", "--test-dir", BUILD, "-j", str(os.cpu_count() + 1), "--stop-on-failure", "--output-on-failure"]
-# The room's unit tests first, then these. What measures time, fills the machine or looks at the tree is left out.
+CTEST = ["ctest", "-j", str(os.cpu_count() + 1), "--stop-on-failure", "--output-on-failure"]
+# The room's unit tests first, then what is quick, then what takes long and can see the room. What measures time, fills the
+# machine or looks at the tree is left out.
 LENGTHY = {"base-log", "store-retention"}
-QUICK = r"^(fuzz-replay-.*|memory-(base|callback|command)|fault-power-loss|e2e-(admin|answers|bodies|check|commands|" \
-        r"export|framing|lifecycle|monitoring|readme_data|reload|samples|shortage))$"
-SLOW = r"^(base-log|store-retention|memory-store|fault-faults|e2e-(backup|forward|gone|kill|kill_points|" \
-       r"limits|log|memory|restart|tls))$"
+QUICK = r"^(fuzz-replay-.*|memory-(base|callback|command)|e2e-(admin|answers|bodies|check|commands|framing|lifecycle|" \
+        r"monitoring|readme_data|reload|samples|shortage))$"
+SLOW = {"base": r"^(base-log|e2e-(gone|limits|log|memory|restart|tls))$", "callback": r"^e2e-(limits|memory|tls)$",
+        "store": r"^(store-retention|memory-store|fault-.*|e2e-(backup|export|forward|kill|kill_points|restart))$"}
 
 
 def code_of(text):
@@ -59,11 +61,11 @@ def code_of(text):
 def changes_of(kind):
     """Every change of a kind that there is: [(file, begin, end, what takes its place)]."""
     changes = []
-    for file in sorted(path for room in ROOMS for path in (TOP / "src" / room).glob("*.c")):
+    for file in sorted(path for room in ROOMS for path in (TREE / "src" / room).glob("*.c")):
         code = code_of(file.read_text())
         for pattern, instead in kind:
             for found in re.finditer(pattern, code, flags=re.M):
-                changes.append((file.relative_to(TOP), *found.span(), instead(found) if callable(instead) else instead))
+                changes.append((file.relative_to(TREE), *found.span(), instead(found) if callable(instead) else instead))
     return changes
 
 
@@ -77,10 +79,10 @@ def drawn(seed):
         yield from [kind.pop() for kind in kinds if kind]
 
 
-def run(words, log, deadline, **environment):
+def run(words, log, deadline):
     """Whether a program ends with 0 before the deadline; what it leaves behind is ended with it."""
     with subprocess.Popen([str(word) for word in words], cwd=TREE, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                          start_new_session=True, env=os.environ | environment) as process:
+                          start_new_session=True) as process:
         try:
             return process.wait(deadline) == 0
         except subprocess.TimeoutExpired:
@@ -90,20 +92,18 @@ def run(words, log, deadline, **environment):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def compiles(log, *targets):
-    return run(["ninja", "-C", BUILD, *targets], log, 600)
+def compiles(build, log, *targets):
+    return run(["ninja", "-C", build, *targets], log, 600)
 
 
 def passes(rooms, log):
-    """Builds and runs the tests, those of the rooms first, until one fails; what hangs fails."""
+    """Builds and runs the tests until one fails; what hangs fails."""
     unit = {f"{room}-{path.stem.removeprefix('test_')}"
             for room in rooms for path in (TREE / "tests" / "unit" / room).glob("test_*.c")} - LENGTHY
-    # The slow ones are thousands of processes, and a look for leaks at the end of each takes longer than its work.
-    for targets, which, deadline, options in ((unit, f"^({'|'.join(unit)})$", 120, {}), ((), QUICK, 600, {}),
-                                              ((), SLOW, 1200, {"ASAN_OPTIONS": "detect_leaks=0"})):
-        if not compiles(log, *targets) or not run([*CTEST, "-R", which], log, deadline, **options):
-            return False
-    return True
+    stages = [(STRICT, unit, f"^({'|'.join(unit)})$", 120), (STRICT, (), QUICK, 600),
+              *[(FAST, (), SLOW[room], 900) for room in rooms]]
+    return all(compiles(build, log, *targets) and run([*CTEST, "--test-dir", build, "-R", which], log, deadline)
+               for build, targets, which, deadline in stages)
 
 
 def prepare(log):
@@ -113,8 +113,9 @@ def prepare(log):
     for name in filter(None, listed.split("\0")):
         (TREE / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(TOP / name, TREE / name)
-    if not run(["cmake", "--preset", "asan", "-DIMCALLBACKD_WERROR=OFF", "-B", BUILD], log, 600) or not compiles(log):
-        sys.exit(f"the tree does not build: see {log.name}")
+    for preset, build in (("asan", STRICT), ("dev", FAST)):
+        if not run(["cmake", "--preset", preset, "-DIMCALLBACKD_WERROR=OFF", "-B", build], log, 600):
+            sys.exit(f"the tree does not build: see {log.name}")
     if not passes(ROOMS, log):
         sys.exit(f"the tests fail without a change: see {log.name}")
 
@@ -126,7 +127,7 @@ def judge(number, change, log):
     started = time.monotonic()
     try:
         (TREE / file).write_text(original[:begin] + instead + original[end:])
-        if not compiles(log, f"imcallbackd_{file.parts[1]}"):
+        if not compiles(STRICT, log, f"imcallbackd_{file.parts[1]}"):
             return None
         noticed = not passes([file.parts[1]], log)
     finally:
