@@ -323,9 +323,15 @@ def test_two_forwarders_of_one_name(make_daemon, server, forward):
     assert one.load(connections=50, total=8_000)[0] == 0
     ship_to(one, server)
     both = [forward(one), forward(one)]
-    has_rows(server, 8_000)
-    daemon.eventually(lambda: any("another forwarder has this name" in each.log for each in both), "the words")
-    has_rows(server, 24_000, "destroyed_group_member")
+    posted = iter(range(100_000))
+
+    def noticed():
+        """Each event that comes is there for both of them."""
+        assert one.post(event(GroupId=f"posted-{next(posted)}")).status == 200
+        return any("another forwarder has this name" in each.log for each in both)
+
+    daemon.eventually(noticed, "the words", 60)
+    has_rows(server, 8_000 + next(posted))
     assert verify(one).returncode == 0
 
 
