@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import tempfile
@@ -363,10 +364,11 @@ class Daemon:
         return self._shell("BEGIN; CREATE TEMP TABLE seen AS SELECT id FROM destroyed_group")
 
     def sql(self, query):
-        """Rows as dictionaries, read by the sqlite3 shell as an operator would."""
-        done = run("sqlite3", "-readonly", "-json", "-cmd", ".timeout 5000", self.database, query)
-        assert done.returncode == 0 and not done.stderr, (query, done.stderr)
-        return json.loads(done.stdout) if done.stdout.strip() else []
+        """Rows as dictionaries."""
+        uri = f"file:{urllib.parse.quote(str(self.database))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query)]
 
     def value(self, query):
         """The one value of one row."""
