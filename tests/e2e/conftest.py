@@ -1,6 +1,9 @@
 import pytest
 
 import daemon
+import postgres
+
+schemas = iter(range(1000))
 
 
 @pytest.fixture
@@ -43,3 +46,40 @@ def refusing():
         one.stop()
     finally:
         one.destroy()
+
+
+@pytest.fixture(scope="module")
+def running_server():
+    """One PostgreSQL for all tests of a file."""
+    server = postgres.Postgres(max_connections=60).create()
+    try:
+        yield server.start()
+    finally:
+        server.destroy()
+
+
+@pytest.fixture
+def server(running_server):
+    """Empty."""
+    return running_server.use_new_schema(f"test{next(schemas)}")
+
+
+@pytest.fixture
+def forward():
+    """Starts forwarders, which must stop as they should."""
+    started = []
+
+    def start(one):
+        started.append(postgres.Forwarder(one).start())
+        return started[-1]
+
+    try:
+        yield start
+        for forwarder in started:
+            if forwarder.process:
+                forwarder.stop()
+    finally:
+        for forwarder in started:
+            if forwarder.process:
+                forwarder.process.kill()
+                forwarder.process.wait()

@@ -193,6 +193,13 @@ def ship_to(one, server, receiver="a", port=None, settings=None, **keys):
     one.write_config((settings or {}) | {"forward": section})
 
 
+def has_rows(server, count, table="destroyed_group", deadline=60):
+    def counted():
+        done = server.psql("-At", "-c", f"SELECT count(*) FROM {table}")
+        return done.stdout.strip() == str(count)
+    daemon.eventually(counted, f"{count} rows in {table}", deadline)
+
+
 def verify(one, *arguments):
     return daemon.run(daemon.BINARY, "forward", "-c", one.config, "--verify", *arguments, timeout=600)
 
