@@ -1,7 +1,7 @@
 #!/bin/sh
-# The package's whole life in a Debian 12 of its own, which its own systemd has booted: see package-inside.sh. Takes root,
-# debootstrap, and a host with cgroup2. TREE=DIR copies a tree that debootstrap made (--variant=minbase) instead of
-# making one.
+# The package's whole life in a Debian of its own, which its own systemd has booted: see package-inside.sh. Takes root,
+# debootstrap, and a host with cgroup2. SUITE=trixie is another release than Debian 12, with PACKAGE=FILE, the package
+# that was built there. TREE=DIR copies a tree that debootstrap made (--variant=minbase) instead of making one.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -27,24 +27,27 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-cmake --preset release -B build/package >/dev/null
-cmake --build build/package
-(cd build/package && rm -f ./*.deb && cpack >/dev/null)
+if [ -z "${PACKAGE:-}" ]; then
+    cmake --preset release -B build/package >/dev/null
+    cmake --build build/package
+    (cd build/package && rm -f ./*.deb && cpack >/dev/null)
+    PACKAGE=$(echo build/package/*.deb)
+fi
 
 if [ -n "${TREE:-}" ]; then
     cp -a "$TREE" "$tree"
 else
-    debootstrap --variant=minbase bookworm "$tree" http://deb.debian.org/debian >/dev/null
+    debootstrap --variant=minbase "${SUITE:-bookworm}" "$tree" http://deb.debian.org/debian >/dev/null
 fi
 cp /etc/resolv.conf "$tree/etc/"
 cp /etc/apt/apt.conf.d/99* "$tree/etc/apt/apt.conf.d/" 2>/dev/null || true
 mkdir "$tree/test"
-cp build/package/*.deb tests/house/package-inside.sh tests/samples/documented.json "${IMCALLBACKD_LOAD:?}" "$tree/test/"
+cp tests/house/package-inside.sh tests/samples/documented.json "${IMCALLBACKD_LOAD:?}" "$tree/test/"
+cp "$PACKAGE" "$tree/test/first.deb"
 # The next version, which differs in its number alone.
-dpkg-deb -R "$tree"/test/imcallbackd_*.deb "$work/next"
+dpkg-deb -R "$PACKAGE" "$work/next"
 sed -i 's/^Version: .*/&.1/' "$work/next/DEBIAN/control"
 dpkg-deb -b "$work/next" "$tree/test/next.deb" >/dev/null
-mv "$tree"/test/imcallbackd_*.deb "$tree/test/first.deb"
 
 # What the tests need beside it comes from the network; the machine itself has none.
 unshare --mount sh -euc 'mount --make-rprivate /; mount -t proc proc "$1/proc"; chroot "$1" sh -euc "
