@@ -140,10 +140,9 @@ def judge(number, change, log):
         noticed = not passes([file], log)
     finally:
         (TREE / file).write_text(original)
-    line = original.count("\n", 0, begin)
-    print(f"{number:4} {'noticed' if noticed else 'SURVIVES':8} {time.monotonic() - started:4.0f} s  {file}:{line + 1}: "
-          f"'{original[begin:end].strip()}' -> '{instead.strip()}' in: {original.splitlines()[line].strip()[:90]}",
-          flush=True)
+    line, word = original.count("\n", 0, begin), "noticed" if noticed else "SURVIVES"
+    print(f"{number:4} {word:8} {time.monotonic() - started:4.0f} s  {file}:{line + 1}: '{original[begin:end].strip()}' -> "
+          f"'{instead.strip()}' in: {original.splitlines()[line].strip()[:90]}", flush=True)
     return noticed
 
 
