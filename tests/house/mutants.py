@@ -141,8 +141,9 @@ def judge(number, change, log):
     finally:
         (TREE / file).write_text(original)
     line, word = original.count("\n", 0, begin), "noticed" if noticed else "SURVIVES"
-    print(f"{number:4} {word:8} {time.monotonic() - started:4.0f} s  {file}:{line + 1}: '{original[begin:end].strip()}' -> "
-          f"'{instead.strip()}' in: {original.splitlines()[line].strip()[:90]}", flush=True)
+    print(f"{number:4} {word:8} {time.monotonic() - started:4.0f} s  {file}:{line + 1}: "
+          f"'{original[begin:end].strip()}' -> '{instead.strip()}' in: {original.splitlines()[line].strip()[:90]}",
+          flush=True)
     return noticed
 
 
