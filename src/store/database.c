@@ -13,6 +13,7 @@
 #include "imcallbackd/base/buffer.h"
 #include "rewrite.h"
 #include "schema.h"
+#include "side_file.h"
 
 #define OPEN_BUSY_TIMEOUT_MS 5000
 // The writer tries again, so here it waits for a moment only.
@@ -146,28 +147,17 @@ static int check_directory(const char *file, struct error *error)
     return r;
 }
 
-// -1: there is none.
-static off_t side_file_size(const char *file, const char *suffix)
-{
-    struct buffer name = {0};
-    struct stat status = {.st_size = -1};
-
-    if (buffer_print(&name, "%s%s", file, suffix) < 0 || stat(name.data, &status) < 0)
-        status.st_size = -1;
-    buffer_finish(&name);
-    return status.st_size;
-}
-
 // Opens for reading without leaving a trace: without a log the file alone is all there is, with one the log's index is
 // read as it is, and only where that is missing SQLite makes one. A log that ends behind its header, as a failure in
 // the first write after that leaves it, is as good as none; SQLite would look for its frames until it gives up with
 // SQLITE_PROTOCOL.
 static int open_untouched(const char *file, sqlite3 **ret_connection)
 {
-    off_t log_size = side_file_size(file, "-wal");
-    const char *how = log_size < 0 || log_size == LOG_HEADER_BYTES ? "immutable=1"
-                      : side_file_size(file, "-shm") >= 0          ? "readonly_shm=1"
-                                                                   : "";
+    struct stat log, index;
+    bool log_is_empty = !side_file_status(file, SIDE_FILE_LOG, &log) || log.st_size == LOG_HEADER_BYTES;
+    const char *how = log_is_empty                                      ? "immutable=1"
+                      : side_file_status(file, SIDE_FILE_INDEX, &index) ? "readonly_shm=1"
+                                                                        : "";
     struct buffer uri = {0};
     int code = SQLITE_OK, r = buffer_print(&uri, "file:");
 
@@ -197,7 +187,7 @@ static int check_file(const char *file, struct error *error)
         return error_set(error, errno, "it cannot be read and written: %s; give it to the user that the daemon runs as",
                          strerror(errno));
     // A crash in the first start leaves half a file with a rollback journal. Only who may write can take that back.
-    if (side_file_size(file, "-journal") > 0)
+    if (side_file_status(file, SIDE_FILE_JOURNAL, &status) && status.st_size > 0)
         return 0;
     if (open_untouched(file, &connection) != SQLITE_OK) {
         r = database_error(connection, error);
@@ -234,7 +224,6 @@ int database_check(const char *path, struct error *error)
 static int lock_file(struct database *database, struct error *error)
 {
     int fd = open(database->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, FILE_MODE);
-
     struct stat status;
 
     if (fd < 0)
@@ -306,7 +295,7 @@ static int note_log(struct database *database, struct error *error)
 {
     struct stat status;
 
-    if (asprintf(&database->log_path, "%s-wal", database->path) < 0) {
+    if (asprintf(&database->log_path, "%s" SIDE_FILE_LOG, database->path) < 0) {
         database->log_path = NULL;
         return error_set(error, ENOMEM, "out of memory");
     }

@@ -13,21 +13,12 @@
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/clock.h"
 #include "schema.h"
+#include "side_file.h"
 
 #define PATIENCE_MS 5000
 #define PAUSE_MS    10
 
-static const char *const suffixes[OBSERVER_FILES] = {"", "-wal", "-shm"};
-
-// False: not there, or it cannot be looked at.
-static bool side_file_status(const char *path, const char *suffix, struct stat *ret_status)
-{
-    struct buffer name = {0};
-    bool there = buffer_print(&name, "%s%s", path, suffix) == 0 && stat(name.data, ret_status) == 0;
-
-    buffer_finish(&name);
-    return there;
-}
+static const char *const suffixes[OBSERVER_FILES] = {"", SIDE_FILE_LOG, SIDE_FILE_INDEX};
 
 static int check_file(struct observer *observer, struct error *error)
 {

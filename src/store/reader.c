@@ -10,6 +10,7 @@
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/buffer.h"
 #include "observer.h"
+#include "side_file.h"
 
 #define BATCH_MAX_ROWS  1000
 #define BATCH_MAX_BYTES ((size_t)1024 * 1024)
@@ -61,7 +62,7 @@ static void watch_log(struct reader *reader)
     struct buffer name = {0};
 
     reader->log_watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (reader->log_watch >= 0 && buffer_print(&name, "%s-wal", reader->observer.path) == 0)
+    if (reader->log_watch >= 0 && buffer_print(&name, "%s" SIDE_FILE_LOG, reader->observer.path) == 0)
         (void)inotify_add_watch(reader->log_watch, name.data, IN_MODIFY);
     buffer_finish(&name);
 }

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 
 #include "imcallbackd/base/buffer.h"
+#include "side_file.h"
 
 static int64_t size_of(const char *path)
 {
@@ -24,7 +25,7 @@ int store_measure(const char *path, struct store_usage *ret_usage, struct error 
 
     if (!file || statvfs(file, &disk) < 0)
         r = error_set(error, errno, "%s: %s", path, strerror(errno));
-    else if (buffer_print(&log, "%s-wal", file) < 0)
+    else if (buffer_print(&log, "%s" SIDE_FILE_LOG, file) < 0)
         r = error_set(error, ENOMEM, "out of memory");
     else
         *ret_usage = (struct store_usage){
