@@ -147,30 +147,47 @@ static int check_directory(const char *file, struct error *error)
     return r;
 }
 
+// What the file holds cannot make a connection do more than it is asked for.
+static void distrust(sqlite3 *connection)
+{
+    (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+}
+
+int database_open_readonly(const char *file, const char *parameters, sqlite3 **ret_connection, struct error *error)
+{
+    struct buffer uri = {0};
+    int code, r = buffer_print(&uri, "file:");
+
+    for (const char *at = file; *at && r == 0; at++)
+        r = buffer_print(&uri, "%%%02x", (unsigned int)(unsigned char)*at);
+    if (r == 0)
+        r = buffer_print(&uri, "?%s", parameters);
+    *ret_connection = NULL;
+    code = r < 0 ? SQLITE_NOMEM
+                 : sqlite3_open_v2(uri.data, ret_connection,
+                                   SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                                   NULL);
+    buffer_finish(&uri);
+    if (code != SQLITE_OK)
+        return database_error(*ret_connection, error);
+    distrust(*ret_connection);
+    return 0;
+}
+
 // Opens for reading without leaving a trace: without a log the file alone is all there is, with one the log's index is
 // read as it is, and only where that is missing SQLite makes one. A log that ends behind its header, as a failure in
 // the first write after that leaves it, is as good as none; SQLite would look for its frames until it gives up with
 // SQLITE_PROTOCOL.
-static int open_untouched(const char *file, sqlite3 **ret_connection)
+static int open_untouched(const char *file, sqlite3 **ret_connection, struct error *error)
 {
     struct stat log, index;
     bool log_is_empty = !side_file_status(file, SIDE_FILE_LOG, &log) || log.st_size == LOG_HEADER_BYTES;
     const char *how = log_is_empty                                      ? "immutable=1"
                       : side_file_status(file, SIDE_FILE_INDEX, &index) ? "readonly_shm=1"
                                                                         : "";
-    struct buffer uri = {0};
-    int code = SQLITE_OK, r = buffer_print(&uri, "file:");
 
-    for (const char *at = file; *at && r == 0; at++)
-        r = buffer_print(&uri, "%%%02x", (unsigned int)(unsigned char)*at);
-    if (r == 0)
-        r = buffer_print(&uri, "?%s", how);
-    code = r < 0 ? SQLITE_NOMEM
-                 : sqlite3_open_v2(uri.data, ret_connection,
-                                   SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                                   NULL);
-    buffer_finish(&uri);
-    return code;
+    return database_open_readonly(file, how, ret_connection, error);
 }
 
 static int check_file(const char *file, struct error *error)
@@ -189,9 +206,8 @@ static int check_file(const char *file, struct error *error)
     // A crash in the first start leaves half a file with a rollback journal. Only who may write can take that back.
     if (side_file_status(file, SIDE_FILE_JOURNAL, &status) && status.st_size > 0)
         return 0;
-    if (open_untouched(file, &connection) != SQLITE_OK) {
-        r = database_error(connection, error);
-    } else {
+    r = open_untouched(file, &connection, error);
+    if (r == 0) {
         sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
         r = schema_inspect(connection, &version, error);
     }
@@ -278,8 +294,7 @@ static int open_connection(struct database *database, struct error *error)
     if (code != SQLITE_OK)
         return database_error(connection, error);
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    distrust(connection);
     sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
     // Once more, now under the lock: it may have been made in between.
     r = schema_inspect(connection, &version, error);

@@ -38,6 +38,11 @@ int database_settle(struct database *database, struct error *error) MUST_CHECK;
 // Could database_open do its work? Changes nothing and needs no lock: goes beside a running daemon.
 int database_check(const char *path, struct error *error) MUST_CHECK;
 
+// A connection for reading beside the daemon's; parameters: of SQLite's file: URI. The caller closes *ret_connection in
+// every case. The error does not name the path.
+int database_open_readonly(const char *file, const char *parameters, sqlite3 **ret_connection,
+                           struct error *error) MUST_CHECK;
+
 // Are the database and its log still what one finds at their paths? SQLite does not look again, and what goes into
 // files that were deleted or replaced is lost.
 bool database_in_place(const struct database *database);

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "database.h"
-#include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/clock.h"
 #include "schema.h"
 #include "side_file.h"
@@ -42,27 +41,6 @@ static int check_file(struct observer *observer, struct error *error)
     return 0;
 }
 
-static int open_connection(struct observer *observer, struct error *error)
-{
-    struct buffer uri = {0};
-    int code, r = buffer_print(&uri, "file:");
-
-    for (const char *at = observer->path; *at && r == 0; at++)
-        r = buffer_print(&uri, "%%%02x", (unsigned int)(unsigned char)*at);
-    if (r == 0)
-        r = buffer_print(&uri, "?readonly_shm=%d", observer->inodes[2] != 0);
-    code = r < 0 ? SQLITE_NOMEM
-                 : sqlite3_open_v2(uri.data, &observer->connection,
-                                   SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                                   NULL);
-    buffer_finish(&uri);
-    if (code != SQLITE_OK)
-        return database_error(observer->connection, error);
-    (void)sqlite3_db_config(observer->connection, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    (void)sqlite3_db_config(observer->connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    return 0;
-}
-
 int observer_open(struct observer *observer, const char *path, struct error *error)
 {
     int r = 0;
@@ -76,7 +54,8 @@ int observer_open(struct observer *observer, const char *path, struct error *err
     if (r == 0)
         r = check_file(observer, error);
     if (r == 0)
-        r = open_connection(observer, error);
+        r = database_open_readonly(observer->path, observer->inodes[2] ? "readonly_shm=1" : "", &observer->connection,
+                                   error);
     if (r < 0) {
         error_wrap(error, "%s", path);
         observer_close(observer);
