@@ -1,5 +1,22 @@
 #include "binding.h"
 
+int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count)
+{
+    int code = SQLITE_OK;
+
+    for (size_t i = 0; i < count && code == SQLITE_OK; i++)
+        code = sqlite3_prepare_v3(connection, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &statements[i], NULL);
+    return code;
+}
+
+void statements_finalize(sqlite3_stmt **statements, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        (void)sqlite3_finalize(statements[i]);
+        statements[i] = NULL;
+    }
+}
+
 void bind_text(struct binding *binding, const char *text)
 {
     if (binding->code == SQLITE_OK)

@@ -1,5 +1,4 @@
-// Parameters of one prepared statement, bound one after the other. After a failure the rest is skipped, so only the end
-// asks. Values are not copied: they must outlive the steps, which is all that SQLite needs.
+// Prepared statements, and the parameters of one of them.
 #pragma once
 
 #include <stddef.h>
@@ -7,6 +6,17 @@
 
 #include <sqlite3.h>
 
+// The number that a macro stands for, in SQL text.
+#define SQL_NUMBER(macro)   SQL_NUMBER_(macro)
+#define SQL_NUMBER_(number) #number
+
+// Prepares each of the texts, to be used again and again; the statements are NULL before. Returns SQLite's code. After
+// a failure they are to be finalized, too.
+int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count);
+void statements_finalize(sqlite3_stmt **statements, size_t count); // leaves them NULL
+
+// Parameters of a statement, bound one after the other. After a failure the rest is skipped, so only the end asks.
+// Values are not copied: they must outlive the steps, which is all that SQLite needs.
 struct binding {
     sqlite3_stmt *statement;
     int index; // of the last one that was bound; SQLite counts from 1

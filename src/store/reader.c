@@ -7,6 +7,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "binding.h"
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/buffer.h"
 #include "observer.h"
@@ -69,10 +70,7 @@ static void watch_log(struct reader *reader)
 
 static void reader_forget_connection(struct reader *reader)
 {
-    for (size_t i = 0; i < READER_STATEMENT_COUNT; i++) {
-        (void)sqlite3_finalize(reader->statements[i]);
-        reader->statements[i] = NULL;
-    }
+    statements_finalize(reader->statements, READER_STATEMENT_COUNT);
     observer_close(&reader->observer);
     if (reader->log_watch >= 0)
         close(reader->log_watch);
@@ -88,11 +86,9 @@ static int reader_connect(struct reader *reader, const char *path, struct error 
         return r;
     watch_log(reader);
     r = observer_begin(observer, error); // so that the schema is there for sure
-    for (size_t i = 0; i < READER_STATEMENT_COUNT && r == 0; i++) {
-        if (sqlite3_prepare_v3(observer->connection, reader_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
-                               &reader->statements[i], NULL) != SQLITE_OK)
-            r = observer_failed(observer, error);
-    }
+    if (r == 0 &&
+        statements_prepare(observer->connection, reader_sql, reader->statements, READER_STATEMENT_COUNT) != SQLITE_OK)
+        r = observer_failed(observer, error);
     observer_end(observer);
     return r;
 }

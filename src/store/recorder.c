@@ -7,15 +7,12 @@
 #include "binding.h"
 #include "schema.h"
 
-#define TEXT(number)      TEXT_ONLY(number)
-#define TEXT_ONLY(number) #number
-
 // Parameters are bound in their order, so each SQL text has them numbered in the order of use.
 static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
     [RECORDER_BEGIN] = "BEGIN IMMEDIATE",
     [RECORDER_COMMIT] = "COMMIT",
     [RECORDER_ROLLBACK] = "ROLLBACK",
-    [RECORDER_PROBE] = "PRAGMA user_version = " TEXT(SCHEMA_VERSION),
+    [RECORDER_PROBE] = "PRAGMA user_version = " SQL_NUMBER(SCHEMA_VERSION),
     [RECORDER_FIND_UNTIMED] = "SELECT 1 FROM destroyed_group WHERE sdk_appid = ?1 AND event_time_ms IS NULL"
                               " AND group_id = ?2 AND received_at_ms BETWEEN ?3 AND ?4 AND body = ?5",
     [RECORDER_INSERT_GROUP] = "INSERT INTO destroyed_group (sdk_appid, group_id, event_time_ms, type, owner_account,"
@@ -65,21 +62,16 @@ static int sum_rejected(struct recorder *recorder)
 
 int recorder_init(struct recorder *recorder, sqlite3 *connection)
 {
-    *recorder = (struct recorder){.connection = connection};
-    for (size_t i = 0; i < RECORDER_STATEMENT_COUNT; i++) {
-        int code = sqlite3_prepare_v3(connection, recorder_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
-                                      &recorder->statements[i], NULL);
+    int code;
 
-        if (code != SQLITE_OK)
-            return code;
-    }
-    return sum_rejected(recorder);
+    *recorder = (struct recorder){.connection = connection};
+    code = statements_prepare(connection, recorder_sql, recorder->statements, RECORDER_STATEMENT_COUNT);
+    return code == SQLITE_OK ? sum_rejected(recorder) : code;
 }
 
 void recorder_finish(struct recorder *recorder)
 {
-    for (size_t i = 0; i < RECORDER_STATEMENT_COUNT; i++)
-        (void)sqlite3_finalize(recorder->statements[i]);
+    statements_finalize(recorder->statements, RECORDER_STATEMENT_COUNT);
     *recorder = (struct recorder){0};
 }
 

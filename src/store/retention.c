@@ -5,30 +5,29 @@
 // How much one transaction does: a few milliseconds' worth. One event is deleted whole, however many members it has.
 #define STEP_EVENTS 256
 #define STEP_ROWS   2000
-#define STEP_PAGES  "64"
+#define STEP_PAGES  64
 
 // So many free pages (of 4 KiB) stay for what comes next.
 #define SPARE_PAGES 1024
 
 #define DAY_MS INT64_C(86400000)
 
-#define TEXT(number)      TEXT_ONLY(number)
-#define TEXT_ONLY(number) #number
-
 // Only the oldest ids are looked at, because there is no index on the time and none is needed: ids and times grow
 // together, but for a clock that was put right.
+#define OLD_IDS(table)                                                                                                 \
+    "SELECT id FROM (SELECT id, received_at_ms FROM " table                                                            \
+    " ORDER BY id LIMIT " SQL_NUMBER(STEP_EVENTS) ") WHERE received_at_ms < ?1 AND id <= ?2"
+
 static const char *const retention_sql[RETENTION_STATEMENT_COUNT] = {
     [RETENTION_FIND_NEWEST] = "SELECT received_at_ms FROM destroyed_group ORDER BY id DESC LIMIT 1",
-    [RETENTION_FIND_OLD] = "SELECT id FROM (SELECT id, received_at_ms FROM destroyed_group ORDER BY id"
-                           " LIMIT " TEXT(STEP_EVENTS) ") WHERE received_at_ms < ?1 AND id <= ?2",
+    [RETENTION_FIND_OLD] = OLD_IDS("destroyed_group"),
     [RETENTION_DELETE_MEMBERS] = "DELETE FROM destroyed_group_member WHERE destroyed_group_id = ?1",
     [RETENTION_DELETE_GROUP] = "DELETE FROM destroyed_group WHERE id = ?1",
-    [RETENTION_DELETE_REJECTED] = "DELETE FROM rejected_callback WHERE id IN (SELECT id FROM (SELECT id, received_at_ms"
-                                  " FROM rejected_callback ORDER BY id LIMIT " TEXT(
-                                      STEP_EVENTS) ") WHERE received_at_ms < ?1 AND id <= ?2) RETURNING length(body)",
+    [RETENTION_DELETE_REJECTED] =
+        "DELETE FROM rejected_callback WHERE id IN (" OLD_IDS("rejected_callback") ") RETURNING length(body)",
     [RETENTION_COUNT_FREE_PAGES] = "SELECT freelist_count FROM pragma_freelist_count, pragma_auto_vacuum"
                                    " WHERE auto_vacuum = 2",
-    [RETENTION_GIVE_PAGES_BACK] = "PRAGMA incremental_vacuum(" STEP_PAGES ")",
+    [RETENTION_GIVE_PAGES_BACK] = "PRAGMA incremental_vacuum(" SQL_NUMBER(STEP_PAGES) ")",
 };
 
 static struct binding begin(const struct retention *retention, enum retention_statement which)
@@ -39,20 +38,12 @@ static struct binding begin(const struct retention *retention, enum retention_st
 int retention_init(struct retention *retention, struct recorder *recorder)
 {
     *retention = (struct retention){.recorder = recorder};
-    for (size_t i = 0; i < RETENTION_STATEMENT_COUNT; i++) {
-        int code = sqlite3_prepare_v3(recorder->connection, retention_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
-                                      &retention->statements[i], NULL);
-
-        if (code != SQLITE_OK)
-            return code;
-    }
-    return SQLITE_OK;
+    return statements_prepare(recorder->connection, retention_sql, retention->statements, RETENTION_STATEMENT_COUNT);
 }
 
 void retention_finish(struct retention *retention)
 {
-    for (size_t i = 0; i < RETENTION_STATEMENT_COUNT; i++)
-        (void)sqlite3_finalize(retention->statements[i]);
+    statements_finalize(retention->statements, RETENTION_STATEMENT_COUNT);
     *retention = (struct retention){0};
 }
 
