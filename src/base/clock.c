@@ -1,7 +1,5 @@
 #include "imcallbackd/base/clock.h"
 
-#include <time.h>
-
 static int64_t read_us(clockid_t clock)
 {
     struct timespec now;
@@ -23,6 +21,11 @@ int64_t clock_monotonic_ms(void)
 int64_t clock_monotonic_us(void)
 {
     return read_us(CLOCK_MONOTONIC);
+}
+
+struct timespec clock_timespec(int64_t ms)
+{
+    return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 }
 
 int64_t clock_earlier_ms(int64_t one_ms, int64_t other_ms)

@@ -261,7 +261,7 @@ static void wait_for_stop(struct service *service, const sigset_t *signals)
     int64_t warn_at_ms = clock_monotonic_ms() + DAY_MS;
 
     for (;;) {
-        const struct timespec pause = {.tv_sec = pause_ms / 1000, .tv_nsec = pause_ms % 1000 * 1000000};
+        const struct timespec pause = clock_timespec(pause_ms);
         int number = sigtimedwait(signals, NULL, &pause);
 
         if (number == SIGHUP) {

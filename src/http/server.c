@@ -160,8 +160,7 @@ void http_server_wake(struct http_server *server)
 
 unsigned int http_server_drain(struct http_server *server, int timeout_ms)
 {
-    int64_t give_up_ms = clock_monotonic_ms() + timeout_ms;
-    struct timespec give_up = {.tv_sec = give_up_ms / 1000, .tv_nsec = give_up_ms % 1000 * 1000000};
+    struct timespec give_up = clock_timespec(clock_monotonic_ms() + timeout_ms);
 
     http_acceptor_stop(server->acceptor);
     server->acceptor = NULL;

@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <string.h>
-#include <time.h>
 
 #include "imcallbackd/base/clock.h"
 
@@ -72,13 +71,7 @@ static bool queue_sleep(struct commit_queue *queue, int64_t timeout_ms)
 
     if (timeout_ms < 0)
         return pthread_cond_wait(&queue->wake, &queue->mutex) == 0;
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += timeout_ms / 1000;
-    end.tv_nsec += timeout_ms % 1000 * 1000000;
-    if (end.tv_nsec >= 1000000000) {
-        end.tv_sec++;
-        end.tv_nsec -= 1000000000;
-    }
+    end = clock_timespec(clock_monotonic_ms() + timeout_ms);
     return pthread_cond_timedwait(&queue->wake, &queue->mutex, &end) == 0;
 }
 
