@@ -124,11 +124,6 @@ static void queue_rest(struct commit_queue *queue)
     atomic_store_explicit(&queue->busy_since_ms, 0, memory_order_relaxed);
 }
 
-int64_t commit_queue_busy_since_ms(const struct commit_queue *queue)
-{
-    return atomic_load_explicit(&queue->busy_since_ms, memory_order_relaxed);
-}
-
 // One batch off the front of the chain. False: some of it is held.
 static bool queue_write(struct commit_queue *queue, struct commit_chain *taken)
 {
@@ -207,6 +202,11 @@ void commit_queue_wake(struct commit_queue *queue)
     queue->woken = true;
     pthread_mutex_unlock(&queue->mutex);
     pthread_cond_signal(&queue->wake);
+}
+
+int64_t commit_queue_busy_since_ms(const struct commit_queue *queue)
+{
+    return atomic_load_explicit(&queue->busy_since_ms, memory_order_relaxed);
 }
 
 void commit_queue_stop(struct commit_queue *queue)

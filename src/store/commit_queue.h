@@ -4,8 +4,7 @@
 // The writer, and what may follow what:
 //
 //   SLEEPING ──push, wake, or the time that between() gave is over──► BUSY
-//   BUSY     write(batch), done(what is finished of it), between()
-//            ──commits are held──► PAUSED ──COMMIT_RETRY_MS are over──► BUSY
+//   BUSY     write(batch), done(what is finished of it), PAUSED for COMMIT_RETRY_MS if commits are held, between()
 //            ──something waits──► BUSY
 //            ──nothing waits──► SLEEPING; ENDED once stop was called
 //   stop     wakes the writer in SLEEPING and PAUSED; from then on it does not pause
