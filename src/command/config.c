@@ -171,10 +171,11 @@ static int check_destination(const char *text, struct error *error)
     return 0;
 }
 
+// -EINVAL: not of the form. -ERANGE: beyond the option's limits. *ret_number is set only for what stands for a number.
 static int parse_value(const struct config_option *option, const char *text, uint64_t *ret_number)
 {
     bool truth;
-    int r;
+    int r = 0;
 
     switch (option->type) {
     case CONFIG_ADDRESS:
@@ -182,14 +183,19 @@ static int parse_value(const struct config_option *option, const char *text, uin
     case CONFIG_URL_PATH:
         return text[0] == '/' && !strpbrk(text, " \t?#") ? 0 : -EINVAL;
     case CONFIG_NUMBER:
-        return parse_decimal(text, strlen(text), UINT64_MAX, ret_number);
+        r = parse_decimal(text, strlen(text), option->max, ret_number);
+        break;
     case CONFIG_RETENTION:
-        *ret_number = option->max;
-        return strcmp(text, "forever") == 0 ? 0 : parse_duration_ms(text, UINT64_MAX, ret_number);
+        if (strcmp(text, "forever") == 0)
+            return 0;
+        r = parse_duration_ms(text, option->max, ret_number);
+        break;
     case CONFIG_DURATION:
-        return parse_duration_ms(text, UINT64_MAX, ret_number);
+        r = parse_duration_ms(text, option->max, ret_number);
+        break;
     case CONFIG_SIZE:
-        return parse_size_bytes(text, UINT64_MAX, ret_number);
+        r = parse_size_bytes(text, option->max, ret_number);
+        break;
     case CONFIG_BOOLEAN:
         r = parse_boolean(text, &truth);
         if (r == 0)
@@ -204,7 +210,7 @@ static int parse_value(const struct config_option *option, const char *text, uin
     case CONFIG_SERVICE_FILE:
         break;
     }
-    return 0;
+    return r == 0 && *ret_number < option->min ? -ERANGE : r;
 }
 
 // A limit in the words of the file: seconds for durations, bytes for sizes.
@@ -239,7 +245,7 @@ int config_value_set(const struct config_option *option, const char *text, unsig
     r = parse_value(option, text, &value.number);
     if (r == -EINVAL)
         return error_set(error, EINVAL, "'%s' is not %s", text, wanted_form(option->type));
-    if (r == -ERANGE || (option->max > 0 && (value.number < option->min || value.number > option->max))) {
+    if (r == -ERANGE) {
         set_range_error(option, text, error);
         return -ERANGE;
     }
@@ -251,14 +257,14 @@ int config_value_set(const struct config_option *option, const char *text, unsig
     return 0;
 }
 
-static const struct config_value *value_of(const void *base, const struct config_option *option)
-{
-    return (const struct config_value *)((const char *)base + option->offset);
-}
-
-static bool is_app_option(const struct config_option *option)
+bool config_option_is_of_app(const struct config_option *option)
 {
     return strcmp(option->section, "app") == 0;
+}
+
+struct config_value *config_option_value(const struct config_option *option, const void *base)
+{
+    return (struct config_value *)((char *)base + option->offset);
 }
 
 void config_blame(const struct config *config, const struct config_value *value, struct error *error)
@@ -266,17 +272,17 @@ void config_blame(const struct config *config, const struct config_value *value,
     char section[sizeof "app 18446744073709551615"];
 
     for (const struct config_option *option = config_options; option->section; option++) {
-        if (!is_app_option(option) && value_of(config, option) == value) {
+        if (!config_option_is_of_app(option) && config_option_value(option, config) == value) {
             if (value->line > 0)
                 error_wrap(error, "%s:%u: [%s] %s", config->path, value->line, option->section, option->key);
             else
                 error_wrap(error, "%s: [%s] %s", config->path, option->section, option->key);
             return;
         }
-        for (size_t i = 0; i < config->app_count && is_app_option(option); i++) {
+        for (size_t i = 0; i < config->app_count && config_option_is_of_app(option); i++) {
             const struct config_app *app = &config->apps[i];
 
-            if (value_of(app, option) != value)
+            if (config_option_value(option, app) != value)
                 continue;
             (void)snprintf(section, sizeof section, "app %" PRId64, app->sdk_appid);
             error_wrap(error, "%s:%u: [%s] %s", config->path, value->line > 0 ? value->line : app->line, section,
@@ -288,7 +294,7 @@ void config_blame(const struct config *config, const struct config_value *value,
 
 static int print_option(struct buffer *text, const struct config_option *option, const void *base)
 {
-    const struct config_value *value = value_of(base, option);
+    const struct config_value *value = config_option_value(option, base);
 
     if (!value->text)
         return buffer_print(text, "# %s is not set\n", option->key);
@@ -300,7 +306,7 @@ static int print_app(struct buffer *text, const struct config_app *app)
     int r = buffer_print(text, "\n[app %" PRId64 "]\n", app->sdk_appid);
 
     for (const struct config_option *option = config_options; option->section && r == 0; option++) {
-        if (is_app_option(option))
+        if (config_option_is_of_app(option))
             r = print_option(text, option, app);
     }
     return r;
@@ -312,7 +318,7 @@ int config_print(const struct config *config, struct buffer *text)
     int r = 0;
 
     for (const struct config_option *option = config_options; option->section && r == 0; option++) {
-        if (is_app_option(option))
+        if (config_option_is_of_app(option))
             continue;
         if (strcmp(section, option->section) != 0) {
             r = buffer_print(text, "%s[%s]\n", *section ? "\n" : "", option->section);
@@ -329,10 +335,11 @@ int config_print(const struct config *config, struct buffer *text)
 void config_compare_fixed(const struct config *running, const struct config *wanted, void (*tell)(const char *sentence))
 {
     for (const struct config_option *option = config_options; option->section; option++) {
-        const struct config_value *value = value_of(wanted, option);
+        const struct config_value *value = config_option_value(option, wanted);
         struct error sentence;
 
-        if (!option->fixed || is_app_option(option) || strcmp(value->text, value_of(running, option)->text) == 0)
+        if (!option->fixed || config_option_is_of_app(option) ||
+            strcmp(value->text, config_option_value(option, running)->text) == 0)
             continue;
         error_set(&sentence, 0, "changes at the next start, not by a reload");
         config_blame(wanted, value, &sentence);
@@ -343,8 +350,8 @@ void config_compare_fixed(const struct config *running, const struct config *wan
 static void finish_values(void *base, bool of_app)
 {
     for (const struct config_option *option = config_options; option->section; option++) {
-        if (is_app_option(option) == of_app)
-            free(((struct config_value *)((char *)base + option->offset))->text);
+        if (config_option_is_of_app(option) == of_app)
+            free(config_option_value(option, base)->text);
     }
 }
 

@@ -56,7 +56,6 @@ struct config {
 };
 
 enum config_type {
-
     CONFIG_ADDRESS,
     CONFIG_ADDRESS_BLOCKS, // a list; may stand there several times, which makes it longer
     CONFIG_URL_PATH,
@@ -64,7 +63,7 @@ enum config_type {
     CONFIG_SERVICE_FILE, // of one service alone, which looks itself where $CREDENTIALS_DIRECTORY is
     CONFIG_NUMBER,
     CONFIG_DURATION,
-    CONFIG_RETENTION, // a duration, or "forever", which is the longest there is
+    CONFIG_RETENTION, // a duration, or "forever", whose number is 0
     CONFIG_SIZE,
     CONFIG_BOOLEAN,
     CONFIG_CHOICE,
@@ -85,6 +84,12 @@ struct config_option {
 };
 
 extern const struct config_option config_options[]; // ends with a NULL section
+
+bool config_option_is_of_app(const struct config_option *option);
+
+// Where the option's value is in base, a struct config or, for an option of an app, a struct config_app; not to be
+// changed if base must not be.
+struct config_value *config_option_value(const struct config_option *option, const void *base);
 
 enum config_other_commands { CONFIG_REJECT, CONFIG_ACKNOWLEDGE };
 

@@ -108,12 +108,12 @@ static int begin_section(struct reader *reader, const char *section)
     struct config_app *apps;
     uint64_t sdk_appid;
 
-    for (const struct config_option *option = config_options; option->section; option++) {
-        if (strcmp(option->section, section) == 0 && strcmp(section, "app") != 0)
-            return 1;
-    }
     if (strcmp(section, "app") == 0)
         return fail(reader, "[app] needs the SDKAppID, such as [app 1400000000]");
+    for (const struct config_option *option = config_options; option->section; option++) {
+        if (strcmp(option->section, section) == 0)
+            return 1;
+    }
     if (strncmp(section, "app ", 4) != 0)
         return fail(reader, "there is no section [%s]", section);
     if (section[4] == '0' || parse_decimal(section + 4, strlen(section + 4), INT64_MAX, &sdk_appid) < 0)
@@ -155,10 +155,10 @@ static int take_key(struct reader *reader, const char *section, const char *key,
 {
     bool of_app = strncmp(section, "app ", 4) == 0;
     struct config *config = reader->config;
-    char *base = of_app ? (char *)&config->apps[config->app_count - 1] : (char *)config;
+    void *base = of_app ? (void *)&config->apps[config->app_count - 1] : config;
 
     for (const struct config_option *option = config_options; option->section; option++) {
-        struct config_value *value = (struct config_value *)(base + option->offset);
+        struct config_value *value = config_option_value(option, base);
         int r;
 
         if (strcmp(option->section, of_app ? "app" : section) != 0 || strcmp(option->key, key) != 0)
@@ -193,7 +193,7 @@ static int on_key(void *context, const char *section, const char *key, const cha
 
 static int set_default(const struct config *config, const struct config_option *option, void *base, struct error *error)
 {
-    struct config_value *value = (struct config_value *)((char *)base + option->offset);
+    struct config_value *value = config_option_value(option, base);
     int r;
 
     if (value->text || (!option->default_text && !option->required))
@@ -211,7 +211,7 @@ static int set_defaults(struct config *config, struct error *error)
     int r = 0;
 
     for (const struct config_option *option = config_options; option->section && r == 0; option++) {
-        if (strcmp(option->section, "app") != 0) {
+        if (!config_option_is_of_app(option)) {
             r = set_default(config, option, config, error);
             continue;
         }

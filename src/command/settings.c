@@ -87,8 +87,7 @@ static int set_limits(struct settings *settings, struct error *error)
     limits->connections_per_address = (unsigned int)config->limits_connections_per_address.number;
     limits->idle_timeout_ms = (int64_t)config->limits_idle_timeout.number;
     limits->request_timeout_ms = (int64_t)config->limits_request_timeout.number;
-    if (strcmp(config->store_retention.text, "forever") != 0)
-        settings->keep_ms = (int64_t)config->store_retention.number;
+    settings->keep_ms = (int64_t)config->store_retention.number;
     settings->store_wait_ms = (int64_t)config->limits_store_wait.number;
     return r;
 }

@@ -28,14 +28,15 @@ static int read_text(const void *text, size_t length, struct config *ret_config,
 static void check_values(const struct config *config)
 {
     for (const struct config_option *option = config_options; option->section; option++) {
-        bool of_app = strcmp(option->section, "app") == 0;
+        bool of_app = config_option_is_of_app(option);
 
         for (size_t i = 0; i < (of_app ? config->app_count : 1); i++) {
-            const char *base = of_app ? (const char *)&config->apps[i] : (const char *)config;
-            const struct config_value *value = (const struct config_value *)(base + option->offset);
+            const void *base = of_app ? (const void *)&config->apps[i] : config;
+            const struct config_value *value = config_option_value(option, base);
+            bool forever = option->type == CONFIG_RETENTION && value->number == 0;
 
             assert(value->text ? *value->text : !option->required && !option->default_text);
-            assert(option->max == 0 || (value->number >= option->min && value->number <= option->max));
+            assert(option->max == 0 || forever || (value->number >= option->min && value->number <= option->max));
         }
     }
     for (size_t i = 0; i < config->app_count; i++)
