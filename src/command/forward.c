@@ -8,6 +8,7 @@
 #include "config.h"
 #include "forward_settings.h"
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/base/parse.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/http/admin.h"

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "imcallbackd/base/error.h"
 #include "imcallbackd/store/reader.h"
 
 struct json_lines {

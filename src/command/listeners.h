@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "imcallbackd/base/error.h"
 
 #define LISTENERS_MAX 16
 

@@ -13,6 +13,7 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/admin.h"
+#include "imcallbackd/http/identity.h"
 #include "imcallbackd/http/metrics.h"
 #include "imcallbackd/store/metrics.h"
 #include "imcallbackd/store/usage.h"

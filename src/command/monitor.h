@@ -5,6 +5,7 @@
 // None of them waits for the threads that serve callbacks, nor they for it.
 #pragma once
 
+#include "imcallbackd/base/error.h"
 #include "imcallbackd/store/store.h"
 #include "settings.h"
 

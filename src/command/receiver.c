@@ -10,6 +10,7 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/log_limit.h"
+#include "imcallbackd/callback/callback.h"
 
 enum result {
     RESULT_RECORDED,

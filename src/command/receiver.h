@@ -2,8 +2,8 @@
 // the store, and answers them.
 #pragma once
 
+#include "imcallbackd/base/error.h"
 #include "imcallbackd/base/metrics.h"
-#include "imcallbackd/callback/callback.h"
 #include "imcallbackd/http/server.h"
 #include "imcallbackd/store/store.h"
 #include "settings.h"

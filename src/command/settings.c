@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
+
+#include "imcallbackd/base/address.h"
 
 // A certificate that ends within this time is worth a warning: long enough to renew it by hand.
 #define EXPIRY_WARNING_MS (INT64_C(21) * 24 * 3600 * 1000)

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdint.h>
 
 #include "config.h"
+#include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/callback.h"
 #include "imcallbackd/http/identity.h"
 #include "imcallbackd/http/server.h"

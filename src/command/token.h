@@ -1,6 +1,10 @@
 // A token file: the token of an app on one line, or the old and the new one on two, while the token is rotated.
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/callback.h"
 
 struct token_file {

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "imcallbackd/base/address.h"
 #include "imcallbackd/http/server.h"

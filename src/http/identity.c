@@ -8,6 +8,8 @@
 #include "imcallbackd/base/file.h"
 #include "key.h"
 
+#include <gnutls/x509.h>
+
 #define MAX_PEM_BYTES ((size_t)1 << 20)
 
 struct http_identity {

@@ -1,6 +1,8 @@
 // One TLS session under MHD: what MHD sets up by itself is replaced by what the daemon wants.
 #pragma once
 
+#include <stdbool.h>
+
 #include "connection.h"
 
 #include <gnutls/gnutls.h>

@@ -5,7 +5,6 @@
 // Where that index is missing (a copy of the file alone) SQLite has to make one, and needs a directory to write to.
 #pragma once
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include "imcallbackd/base/error.h"

@@ -1,5 +1,7 @@
 #include "retention.h"
 
+#include <stddef.h>
+
 #include "binding.h"
 
 // How much one transaction does: a few milliseconds' worth. One event is deleted whole, however many members it has.

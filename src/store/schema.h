@@ -1,8 +1,6 @@
 // The tables, and what tells our database from others. The SQL is in schema.c; operators see it with `.schema`.
 #pragma once
 
-#include <stdbool.h>
-
 #include "imcallbackd/base/error.h"
 
 #include <sqlite3.h>

@@ -2,7 +2,10 @@
 // one a cause, out of the range 120001 to 130000 that the service leaves to app backends.
 #pragma once
 
+#include <stddef.h>
+
 #include "imcallbackd/base/buffer.h"
+#include "imcallbackd/base/error.h"
 
 enum answer_code {
     ANSWER_OK = 0,

@@ -9,6 +9,10 @@
 //                └─────── CALLBACK_SET_ASIDE ─► callback->rejected, then the answer; CALLBACK_REFUSE ─► answer
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/callback/answer.h"
 #include "imcallbackd/callback/event.h"
