@@ -9,6 +9,7 @@
 
 #include "imcallbackd/base/address.h"
 #include "imcallbackd/base/file.h"
+#include "imcallbackd/base/log.h"
 #include "imcallbackd/base/parse.h"
 
 #define KIB          ((uint64_t)1 << 10)
@@ -290,6 +291,13 @@ void config_blame(const struct config *config, const struct config_value *value,
             return;
         }
     }
+}
+
+void config_use_log(const struct config *config)
+{
+    static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
+
+    log_configure(levels[config->log_level.number], config->log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
 }
 
 static int print_option(struct buffer *text, const struct config_option *option, const void *base)

@@ -102,6 +102,9 @@ void config_finish(struct config *config);
 int config_value_set(const struct config_option *option, const char *text, unsigned int line,
                      struct config_value *ret_value, struct error *error) MUST_CHECK;
 
+// Has the log follow [log].
+void config_use_log(const struct config *config);
+
 // Puts "FILE:LINE: [section] key: " before the error's text; value is one of the configuration's own.
 void config_blame(const struct config *config, const struct config_value *value, struct error *error);
 

@@ -132,14 +132,13 @@ struct order {
 
 static int forward(const struct order *order, bool *ret_same, struct error *error)
 {
-    static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
     struct forward_settings settings;
     char host_name[HOST_NAME_BYTES] = "";
     struct config config = {0};
     int r = config_read(order->path, &config, error);
 
     if (r == 0) {
-        log_configure(levels[config.log_level.number], config.log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+        config_use_log(&config);
         r = forward_settings_get(&config, host_name, &settings, warn, error);
     }
     if (r == 0 && order->verify)

@@ -42,13 +42,6 @@ static void warn(const char *sentence)
     log_warning("%s", sentence);
 }
 
-static void use_log_settings(const struct config *config)
-{
-    static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
-
-    log_configure(levels[config->log_level.number], config->log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
-}
-
 static int start_settings(struct service *service, struct error *error)
 {
     int r = settings_read(service->config_path, NULL, &service->settings, error);
@@ -56,7 +49,7 @@ static int start_settings(struct service *service, struct error *error)
     if (r < 0)
         return r;
     service->started = settings_ref(service->settings);
-    use_log_settings(&service->settings->config);
+    config_use_log(&service->settings->config);
     settings_warn(service->settings, clock_realtime_ms(), warn);
     return 0;
 }
@@ -231,7 +224,7 @@ static void reload(struct service *service)
     } else {
         receiver_use(service->receiver, next);
         monitor_use(service->monitor, next);
-        use_log_settings(&next->config);
+        config_use_log(&next->config);
         config_compare_fixed(&service->started->config, &next->config, warn);
         settings_warn(next, clock_realtime_ms(), warn);
         service->settings = next;
