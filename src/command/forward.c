@@ -17,8 +17,6 @@
 
 #include <systemd/sd-daemon.h>
 
-#define PLAIN_TEXT "text/plain; charset=utf-8"
-
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
                          struct forward_settings *ret_settings, forward_tell *tell, struct error *error)
 {
@@ -58,8 +56,8 @@ static unsigned int print_metrics(void *context, struct buffer *text)
 }
 
 static const struct http_admin_page pages[] = {
-    {"/healthz", PLAIN_TEXT, print_health},
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", print_metrics},
+    {"/healthz", HTTP_PLAIN_TEXT, print_health},
+    {"/metrics", METRICS_CONTENT_TYPE, print_metrics},
     {NULL, NULL, NULL},
 };
 

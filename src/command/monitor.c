@@ -19,8 +19,6 @@
 #include "imcallbackd/store/usage.h"
 #include "receiver.h"
 
-#define PLAIN_TEXT "text/plain; charset=utf-8"
-
 struct monitor {
     struct http_admin *admin;
     struct store *store;
@@ -164,9 +162,9 @@ static unsigned int print_metrics(void *context, struct buffer *text)
 }
 
 static const struct http_admin_page pages[] = {
-    {"/healthz", PLAIN_TEXT, print_health},
-    {"/readyz", PLAIN_TEXT, print_readiness},
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", print_metrics},
+    {"/healthz", HTTP_PLAIN_TEXT, print_health},
+    {"/readyz", HTTP_PLAIN_TEXT, print_readiness},
+    {"/metrics", METRICS_CONTENT_TYPE, print_metrics},
     {NULL, NULL, NULL},
 };
 

@@ -68,8 +68,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     (void)length;
     (void)request;
     if (status != 0)
-        response = make_response(&text, page ? page->content_type : "text/plain; charset=utf-8",
-                                 status == MHD_HTTP_METHOD_NOT_ALLOWED);
+        response =
+            make_response(&text, page ? page->content_type : HTTP_PLAIN_TEXT, status == MHD_HTTP_METHOD_NOT_ALLOWED);
     if (response) {
         queued = MHD_queue_response(connection, status, response);
         MHD_destroy_response(response);

@@ -71,5 +71,7 @@ static inline int64_t metric_value(const struct metric *metric, size_t index)
 
 void metric_observe(const struct metric *histogram, int64_t value);
 
-// Appends the metrics of a list in Prometheus' text format 0.0.4.
+#define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+// Appends the metrics of a list in Prometheus' text format 0.0.4. Returns 0 or -ENOMEM.
 int metrics_print(const struct metric *const *metrics, struct buffer *text) MUST_CHECK;

@@ -7,6 +7,8 @@
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
 
+#define HTTP_PLAIN_TEXT "text/plain; charset=utf-8"
+
 struct http_admin;
 
 struct http_admin_page {
