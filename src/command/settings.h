@@ -25,7 +25,7 @@ struct settings {
     struct http_identity *identity;
 };
 
-// Errors name file, line and key. The predecessor's TLS sessions can be resumed under the new
+// Gives a reference. Errors name file, line and key. The predecessor's TLS sessions can be resumed under the new
 // settings, and what it protects from must still be protected from; NULL: none.
 int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
                   struct error *error) MUST_CHECK;
@@ -33,6 +33,7 @@ int settings_read(const char *path, const struct settings *predecessor, struct s
 // The configuration and the tokens alone, for `sign`.
 int settings_read_apps(const char *path, struct settings **ret_settings, struct error *error) MUST_CHECK;
 
+// Any thread may call these two.
 struct settings *settings_ref(struct settings *settings);
 void settings_unref(struct settings *settings); // NULL is allowed
 

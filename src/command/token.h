@@ -14,6 +14,7 @@ struct token_file {
 };
 
 // Refuses an empty file, an empty token (with it, anyone can sign), one with space or control bytes in it, a third one.
+// After a success token_file_finish has to follow.
 int token_file_read(const char *path, struct token_file *ret_file, struct error *error) MUST_CHECK;
 
 // Overwrites and frees the tokens.

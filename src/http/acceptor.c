@@ -1,4 +1,3 @@
-
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

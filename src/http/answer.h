@@ -1,3 +1,4 @@
+// What an answer is made of: libmicrohttpd's response, in the two forms in which a connection needs it.
 #pragma once
 
 #include <stdbool.h>
@@ -13,5 +14,5 @@ struct http_answer {
     struct MHD_Response *closing; // says Connection: close
 };
 
-// Consumes an answer that is for one request.
+// The loop's thread. Consumes an answer that is for one request.
 enum MHD_Result http_answer_queue(struct http_answer *answer, struct MHD_Connection *connection, bool closing);

@@ -1,3 +1,4 @@
+// The identity as TLS sessions see it.
 #pragma once
 
 #include <stdbool.h>

@@ -221,10 +221,10 @@ static bool take_inbox(struct http_loop *loop)
     completed = loop->completed;
     stopping = loop->stopping;
     reconfigured = loop->reconfigured;
+    crowded = loop->crowded;
     loop->arrivals = NULL;
     loop->completed = NULL;
     loop->reconfigured = false;
-    crowded = loop->crowded;
     loop->crowded = false;
     pthread_mutex_unlock(&loop->lock);
 

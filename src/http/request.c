@@ -144,7 +144,6 @@ static struct http_answer *ask_handler(struct http_server *server, struct http_e
 // when the caller waits for our word before it sends the body.
 static bool answers_at_once(const struct framing *framing)
 {
-
     return framing->fault || framing->expects || (framing->lengths > 0 && framing->length > DROPPED_BODY_BYTES);
 }
 

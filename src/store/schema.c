@@ -64,16 +64,16 @@ static const char inspect_sql[] =
 
 static const int our_object_count = 5;
 
-int schema_inspect(sqlite3 *db, int *ret_version, struct error *error)
+int schema_inspect(sqlite3 *connection, int *ret_version, struct error *error)
 {
     int version, objects, ours;
     sqlite3_stmt *statement;
 
-    if (sqlite3_prepare_v2(db, inspect_sql, -1, &statement, NULL) != SQLITE_OK)
-        return database_error(db, error);
+    if (sqlite3_prepare_v2(connection, inspect_sql, -1, &statement, NULL) != SQLITE_OK)
+        return database_error(connection, error);
     if (sqlite3_step(statement) != SQLITE_ROW) {
         (void)sqlite3_finalize(statement);
-        return database_error(db, error);
+        return database_error(connection, error);
     }
     version = sqlite3_column_int(statement, 0);
     objects = sqlite3_column_int(statement, 1);
@@ -94,20 +94,20 @@ int schema_inspect(sqlite3 *db, int *ret_version, struct error *error)
                      version, ours, objects);
 }
 
-int schema_upgrade(sqlite3 *db, int version, struct error *error)
+int schema_upgrade(sqlite3 *connection, int version, struct error *error)
 {
     int code, r;
 
     if (version == SCHEMA_VERSION)
         return 0;
-    code = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    code = sqlite3_exec(connection, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     for (; version < SCHEMA_VERSION && code == SQLITE_OK; version++)
-        code = sqlite3_exec(db, steps[version], NULL, NULL, NULL);
+        code = sqlite3_exec(connection, steps[version], NULL, NULL, NULL);
     if (code == SQLITE_OK)
-        code = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+        code = sqlite3_exec(connection, "COMMIT", NULL, NULL, NULL);
     if (code == SQLITE_OK)
         return 0;
-    r = database_error(db, error);
-    (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    r = database_error(connection, error);
+    (void)sqlite3_exec(connection, "ROLLBACK", NULL, NULL, NULL);
     return r;
 }

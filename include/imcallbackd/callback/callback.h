@@ -52,9 +52,8 @@ struct callback {
     bool clock_skew_known; // the signature is genuine, whatever its age
     int64_t clock_skew_s;  // RequestTime minus our clock
     enum answer_code answer;
-    char
-        detail[256]; // for the answer and the log: what is wrong, where; no secret; untrusted text only in escaped form
-    struct destroyed_group group;      // with CALLBACK_RECORD
+    char detail[256];             // for the answer and the log: what is wrong, where; no secret; untrusted text escaped
+    struct destroyed_group group; // with CALLBACK_RECORD
     struct rejected_callback rejected; // with CALLBACK_SET_ASIDE
 };
 
