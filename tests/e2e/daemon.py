@@ -291,6 +291,9 @@ class Daemon:
         assert not re.search(r"(?i)sign=|RequestTime=|CallbackCommand=|[0-9a-f]{64}", self.log), self.log
         assert not re.search(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:", self.log), self.log
 
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
     def destroy(self):
         if self.process:
             self.process.kill()

@@ -1,7 +1,6 @@
 """Each phase of a request ends in time, however it drips; idle connections live on; nobody waits for the slow ones."""
 
 import contextlib
-import os
 import pathlib
 import resource
 import signal
@@ -243,10 +242,6 @@ def test_body_that_comes_in_a_pause(make_daemon):
 
 # Many
 
-def open_files(one):
-    return len(os.listdir(f"/proc/{one.process.pid}/fd"))
-
-
 def allow_open_files(count):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
@@ -260,7 +255,7 @@ def test_thousands_that_say_nothing(make_daemon):
     with one.connect() as connection, contextlib.ExitStack() as silent:
         connection.send(daemon.request(daemon.event()))
         assert connection.read_answer().status == 200
-        before = open_files(one)
+        before = one.open_files()
         slowest, most = 0, 0
         for i in range(count):
             silent.enter_context(socket.create_connection(("127.0.0.1", one.port)))
@@ -269,11 +264,11 @@ def test_thousands_that_say_nothing(make_daemon):
                 connection.send(daemon.request(daemon.event(GroupId=f"between-{i}")))
                 assert connection.read_answer().status == 200
                 slowest = max(slowest, time.monotonic() - begun)
-                most = max(most, open_files(one))
+                most = max(most, one.open_files())
         begun = time.monotonic()
-        daemon.eventually(lambda: open_files(one) <= before, "the descriptors that were there before",
+        daemon.eventually(lambda: one.open_files() <= before, "the descriptors that were there before",
                           REQUEST_TIMEOUT + GRACE)
-        print(f"{most} descriptors at the most, {open_files(one)} after {time.monotonic() - begun:.2f} s; "
+        print(f"{most} descriptors at the most, {one.open_files()} after {time.monotonic() - begun:.2f} s; "
               f"slowest callback {slowest * 1000:.0f} ms")
     assert most > before + count / 10
     assert slowest < 1

@@ -53,10 +53,6 @@ def resident_kib(one):
     return int(status.split("VmRSS:")[1].split()[0])
 
 
-def open_files(one):
-    return len(os.listdir(f"/proc/{one.process.pid}/fd"))
-
-
 def run_segment(one, number, requests):
     """Valid events, repeats and contradictions of those of the segment before, and forged ones, all at the same time."""
     kinds = [({"seed": number + 2, "members": 3}, 0.6, "200"), ({"seed": number + 1, "members": 3}, 0.2, "200"),
@@ -80,13 +76,13 @@ def test_nothing_grows(make_daemon):
         for number in range(SEGMENTS):
             run_segment(one, number, REQUESTS // SEGMENTS)
             log = pathlib.Path(f"{one.database}-wal").stat().st_size
-            figures.append((resident_kib(one), open_files(one), log))
+            figures.append((resident_kib(one), one.open_files(), log))
             assert log < MAX_LOG_BYTES
     finally:
         clumsy.stopping.set()
         clumsy.join()
     assert not clumsy.surprise
-    daemon.eventually(lambda: open_files(one) <= min(files for _, files, _ in figures), "all descriptors given back")
+    daemon.eventually(lambda: one.open_files() <= min(files for _, files, _ in figures), "all descriptors given back")
     warm, last = figures[WARM_UP - 1][0], figures[-1][0]
     print(f"{REQUESTS} requests: resident {warm} KiB after the warm-up, {last} KiB in the end; largest log "
           f"{max(log for _, _, log in figures)} bytes")

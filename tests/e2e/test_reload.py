@@ -2,7 +2,6 @@
 nothing."""
 
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -82,10 +81,6 @@ def check_nothing_failed(reports):
         assert report["failed_connections"] == report["unanswered"] == 0, report
 
 
-def open_files(one):
-    return len(os.listdir(f"/proc/{one.process.pid}/fd"))
-
-
 class Turns:
     """What a reload brings, in turn: another certificate, other tokens, a broken file."""
 
@@ -134,14 +129,14 @@ def test_a_hundred_reloads_under_load(make_daemon):
     context = ssl.create_default_context(cafile=one.directory / "ca.pem")
     turns = Turns(one, context)
     with one.connect(context) as connection:
-        before = open_files(one)
+        before = one.open_files()
         with load(one, connections=8, total=2000) as reports, \
                 load(one, connections=4, total=200, new_connection=True) as reports_of_new:
             for i in range(RELOADS):
                 turns.take()
                 connection.send(daemon.request(daemon.event(GroupId=f"kept-{i}")))
                 assert connection.read_answer().status == 200
-        daemon.eventually(lambda: open_files(one) <= before, "the descriptors that were there before")
+        daemon.eventually(lambda: one.open_files() <= before, "the descriptors that were there before")
     for reports in (reports, reports_of_new):
         check_nothing_failed(reports)
         print(f"{sum(report['requests'] for _, report in reports)} requests in {len(reports)} runs, 0 failed; slowest "

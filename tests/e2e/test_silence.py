@@ -19,10 +19,6 @@ SLACK_BYTES = 2 << 20
 BYTES_A_CONNECTION = 16
 
 
-def open_files(one):
-    return len(os.listdir(f"/proc/{one.process.pid}/fd"))
-
-
 def resident_bytes(one):
     with open(f"/proc/{one.process.pid}/status") as status:
         return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) << 10
@@ -49,10 +45,10 @@ def test_silent_connections_leave_nothing(make_daemon, come_and_go):
     one = make_daemon({"limits": {"request_timeout": "1s", "connections_per_address": 4096}})
     # A sanitizer keeps what was freed for a while.
     one.start(environment={"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"})
-    files = open_files(one)
+    files = one.open_files()
 
     def is_quiet():
-        return open_files(one) <= files
+        return one.open_files() <= files
 
     for warm_up in (closed_by_the_deadline, come_and_go):
         warm_up(one, 2 * CROWD)
@@ -61,6 +57,7 @@ def test_silent_connections_leave_nothing(make_daemon, come_and_go):
     come_and_go(one, COUNT)
     daemon.eventually(is_quiet, "the descriptors that were there before")
     after = resident_bytes(one)
-    print(f"{COUNT} connections: {before >> 10} KiB before, {after >> 10} after; {open_files(one)} descriptors of {files}")
+    print(f"{COUNT} connections: {before >> 10} KiB before, {after >> 10} after; {one.open_files()} descriptors "
+          f"of {files}")
     assert after - before < SLACK_BYTES + COUNT * BYTES_A_CONNECTION
     assert one.post().status == 200
