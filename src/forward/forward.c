@@ -32,6 +32,7 @@ const bool forward_is_built = true;
 
 struct under_way {
     enum stream stream;
+    int64_t first_id;
     struct cursor to;
     size_t rows, members;
     int64_t oldest_received_at_ms;
@@ -66,6 +67,21 @@ static void measure_lag(const struct session *session, int64_t oldest_received_a
     const struct meter_lag lag = {session->newest_id, session->shipped[STREAM_GROUPS].id, oldest_received_at_ms};
 
     meter_set_lag(&lag);
+}
+
+static const struct under_way *nth_under_way(const struct session *session, size_t n)
+{
+    return &session->under_way[(session->first + n) % MAX_UNDER_WAY];
+}
+
+// Of the events under way; 0: there is none.
+static int64_t oldest_under_way(const struct session *session)
+{
+    for (size_t i = 0; i < session->count; i++) {
+        if (nth_under_way(session, i)->stream == STREAM_GROUPS)
+            return nth_under_way(session, i)->oldest_received_at_ms;
+    }
+    return 0;
 }
 
 // Beginning
@@ -211,6 +227,7 @@ static int send_groups(struct session *session, size_t *ret_count, struct error 
     if (r < 0 || *ret_count == 0)
         return r;
     batch.rows = *ret_count;
+    batch.first_id = groups[0].id;
     batch.to = (struct cursor){groups[batch.rows - 1].id, groups[batch.rows - 1].event.received_at_ms};
     batch.oldest_received_at_ms = groups[0].event.received_at_ms;
     for (size_t i = 0; i < batch.rows; i++)
@@ -232,6 +249,7 @@ static int send_rejections(struct session *session, size_t *ret_count, struct er
     if (r < 0 || *ret_count == 0)
         return r;
     batch.rows = *ret_count;
+    batch.first_id = rejections[0].id;
     batch.to = (struct cursor){rejections[batch.rows - 1].id, rejections[batch.rows - 1].callback.received_at_ms};
     batch.oldest_received_at_ms = rejections[0].callback.received_at_ms;
     r = batch_send_rejections(&session->batch, &session->destination, session->settings->receiver, from, rejections,
@@ -259,10 +277,14 @@ static int send_what_is_there(struct session *session, struct error *error)
 
 static int await_first(struct session *session, struct error *error)
 {
-    const struct under_way batch = session->under_way[session->first];
+    const struct under_way batch = *nth_under_way(session, 0);
     int64_t moved = 0;
     int r = destination_await_sync(&session->destination, CURSOR_STATEMENT, &moved, error);
 
+    // What the destination does not take keeps up all behind it, so it must be found.
+    if (r < 0 && r != -EAGAIN && r != -ECANCELED)
+        error_wrap(error, "%s with the ids %" PRId64 " to %" PRId64,
+                   batch.stream == STREAM_GROUPS ? "events" : "rejected callbacks", batch.first_id, batch.to.id);
     if (r < 0)
         return r;
     if (moved != 1)
@@ -282,18 +304,20 @@ static int await_first(struct session *session, struct error *error)
 }
 
 // The note for the daemon. When it cannot be written the daemon deletes nothing, so it is told, but keeps nothing up.
+// Of a store that was replaced meanwhile there is nothing to note: the ids are none of the one that is there now.
 static void note_shipped(struct session *session)
 {
     const struct forward_settings *settings = session->settings;
     const struct shipped shipped = {session->shipped[STREAM_GROUPS].id, session->shipped[STREAM_REJECTIONS].id};
     struct error error;
 
-    if (shipped.group_id == session->noted.group_id && shipped.rejection_id == session->noted.rejection_id)
+    if ((shipped.group_id == session->noted.group_id && shipped.rejection_id == session->noted.rejection_id) ||
+        !reader_is_in_place(session->reader))
         return;
-    session->noted = shipped;
-    if (shipped_write(settings->shipped_file, settings->database, &shipped, &error) == 0)
+    if (shipped_write(settings->shipped_file, settings->database, &shipped, &error) == 0) {
+        session->noted = shipped;
         session->note_failed = false;
-    else if (!session->note_failed) {
+    } else if (!session->note_failed) {
         log_warning("[forward] shipped_file: %s; [store] retention deletes nothing without it", error.text);
         session->note_failed = true;
     }
@@ -318,14 +342,14 @@ static int session_run(struct session *session, struct error *error)
 
     while (r == 0 && !destination_cancelled()) {
         r = send_what_is_there(session, error);
+        if (r == 0)
+            measure_lag(session, oldest_under_way(session));
         if (r == 0 && session->count > 0)
             r = await_first(session, error);
         else if (r == 0)
             reader_wait(session->reader);
         if (r == 0)
             r = tick(session, error);
-        if (r == 0)
-            measure_lag(session, session->count > 0 ? session->under_way[session->first].oldest_received_at_ms : 0);
     }
     if (session->progress)
         note_shipped(session);

@@ -357,6 +357,11 @@ int reader_newest(struct reader *reader, int64_t *ret_group_id, int64_t *ret_rej
     return r;
 }
 
+bool reader_is_in_place(const struct reader *reader)
+{
+    return reader->observer.path && observer_place(&reader->observer) != OBSERVER_REPLACED;
+}
+
 // A change of the log is told when the daemon writes to it, and a commit can be seen only once it is synced. So after
 // each change one looks soon, and then ever less often.
 void reader_wait(struct reader *reader)

@@ -2,6 +2,10 @@
 
 import re
 import shutil
+import signal
+import socket
+import subprocess
+import threading
 import time
 import urllib.request
 
@@ -176,6 +180,18 @@ def test_verify_tells_twenty_of_many(make_daemon, server, forward):
     assert "events: 150 here, 0 of them there, 150 missing" in done.stdout, done
 
 
+def test_verify_that_is_broken_off(make_daemon, server):
+    """It has found nothing, which is not the same as that nothing differs."""
+    one = make_daemon().start()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        ship_to(one, server, port=mute.getsockname()[1])
+        process = subprocess.Popen([BINARY, "forward", "-c", one.config, "--verify"])
+        connection, _ = mute.accept()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) != 0
+        connection.close()
+
+
 # Beginning
 
 def test_ten_forwarders_begin_at_once(make_daemon, server, forward):
@@ -272,6 +288,51 @@ def test_a_replaced_store_is_not_shipped(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
+def test_the_note_is_not_on_a_store_that_was_replaced(make_daemon, server, forward):
+    """What was shipped from the one before must not let the daemon delete from the one that is there now."""
+    one = make_daemon()
+    proxy = postgres.Proxy(server.port)
+    ship_to(one, server, port=proxy.port)
+    one.start()
+    assert one.post().status == 200
+    forwarder = forward(one)
+    note = one.directory / "shipped"
+    daemon.eventually(lambda: note.exists() and " groups 1 " in note.read_text(), "the note")
+    sending = threading.Event()
+    proxy.cut_at = lambda data: sending.set() if b"COMMIT" in data else None
+    proxy.stalled.set()
+    assert one.post(event(GroupId="under way")).status == 200
+    one.stop()
+    old = one.directory / "old"
+    old.mkdir()
+    for path in one.directory.glob("callbacks.db*"):
+        path.rename(old / path.name)
+    one.start()
+    proxy.stalled.clear()
+    daemon.eventually(sending.is_set, "the batch")
+    has_rows(server, 2)
+    forwarder.wait_logged("moved away or replaced")
+    assert not note.exists() or f"inode {one.database.stat().st_ino} " not in note.read_text()
+    proxy.close()
+
+
+def test_what_the_destination_does_not_take(make_daemon, server, forward):
+    """It is told which event that is, nothing is left out, and all goes on once it is mended."""
+    one = make_daemon()
+    ship_to(one, server)
+    one.start()
+    assert one.post().status == 200
+    forwarder = forward(one)
+    has_rows(server, 1)
+    server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'odd')")
+    assert one.post(event(GroupId="odd")).status == 200
+    forwarder.wait_logged("not shipping: events with the ids 2 to 2: the destination says 23514")
+    assert one.post(event(GroupId="next")).status == 200
+    server.execute("ALTER TABLE destroyed_group DROP CONSTRAINT strict")
+    has_rows(server, 3)
+    assert verify(one).returncode == 0
+
+
 def test_two_forwarders_of_one_name(make_daemon, server, forward):
     one = make_daemon().start()
     assert one.load(connections=50, total=8_000)[0] == 0
@@ -322,6 +383,30 @@ def test_lag_is_told(make_daemon, server, forward):
     forwarder.wait_logged("not shipping: ")
 
 
+def test_lag_of_what_is_under_way(make_daemon, server, forward):
+    """A batch that was sent is not there yet, though nothing has failed."""
+    one = make_daemon()
+    port = daemon.free_port()
+    proxy = postgres.Proxy(server.port)
+    ship_to(one, server, port=proxy.port, admin_port=port)
+    one.start()
+    assert one.post().status == 200
+    forward(one)
+    has_rows(server, 1)
+    daemon.eventually(lambda: metrics(port)["imcallbackd_forward_shipped_id"] == 1, "all is there")
+    proxy.stalled.set()
+    assert one.post(event(GroupId="stalled")).status == 200
+
+    def lag():
+        now = metrics(port)
+        assert now["imcallbackd_forward_retries_total"] == 0
+        return now["imcallbackd_forward_lag_seconds"] > 0
+    daemon.eventually(lag, "the lag", 60)
+    proxy.stalled.clear()
+    has_rows(server, 2)
+    daemon.eventually(lambda: metrics(port)["imcallbackd_forward_lag_seconds"] == 0, "no lag")
+
+
 def test_the_note_for_retention(make_daemon, server, forward):
     one = make_daemon()
     ship_to(one, server)
@@ -344,7 +429,6 @@ def test_a_note_that_cannot_be_written(make_daemon, server, forward):
     forwarder.wait_logged("retention deletes nothing without it")
     has_rows(server, 1)  # shipping goes on
     place.mkdir()
-    assert one.post(event(GroupId="later")).status == 200
     daemon.eventually(lambda: (place / "shipped").exists(), "the note")
 
 

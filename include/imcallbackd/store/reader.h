@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdbool.h>
 
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/event.h"
@@ -47,6 +48,9 @@ int reader_read_rejections(struct reader *reader, int64_t after_id, const struct
 // The newest ids that were ever given, 0 for none. Rows from an earlier read stay as they are.
 int reader_newest(struct reader *reader, int64_t *ret_group_id, int64_t *ret_rejection_id,
                   struct error *error) MUST_CHECK;
+
+// Is the database that is read still what one finds at its path? Allowed after an error, too.
+bool reader_is_in_place(const struct reader *reader);
 
 // Waits, after a read that gave nothing, until it is worth another one: something is being recorded, a second is over,
 // or a signal was handled.
