@@ -1,10 +1,12 @@
 #include "destination.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "imcallbackd/base/clock.h"
@@ -12,7 +14,7 @@
 
 // Of one host, when the URL has no connect_timeout.
 #define CONNECT_TIMEOUT_S "5"
-// An answer that takes longer does not come any more: a host that has vanished says nothing.
+// When nothing moves for so long, no answer comes any more: a host that has vanished says nothing.
 #define ANSWER_TIMEOUT_MS 30000
 // How soon a signal that came just before poll(2) is noticed.
 #define LOOK_MS 200
@@ -132,25 +134,37 @@ void destination_name(const struct destination *destination, struct error *ret_n
     (void)error_set(ret_name, 0, "%s, port %s", host ? host : "", port ? port : "");
 }
 
-// Sends what waits, and reads what comes.
-static int exchange(struct destination *destination, struct error *error)
+// What was sent and has not arrived.
+static int unacknowledged_bytes(int socket)
+{
+    int bytes = 0;
+
+    return ioctl(socket, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
+
+// Sends what waits, and reads what comes. *ret_moved: something came or arrived there.
+static int exchange(struct destination *destination, bool *ret_moved, struct error *error)
 {
     struct pollfd server = {.fd = PQsocket(destination->connection), .events = POLLIN};
-    int left = PQflush(destination->connection);
+    int left = PQflush(destination->connection), before = unacknowledged_bytes(server.fd);
+    bool ready;
 
     if (left > 0)
         server.events |= POLLOUT;
-    if (left >= 0 && poll(&server, 1, LOOK_MS) <= 0)
+    ready = left < 0 || poll(&server, 1, LOOK_MS) > 0;
+    *ret_moved = ready || unacknowledged_bytes(server.fd) < before;
+    if (!ready)
         return 0;
     if (left < 0 || PQconsumeInput(destination->connection) == 0)
         return connection_failed(destination, "the connection is lost", error);
     return 0;
 }
 
-// Until a result can be taken without waiting for it.
+// Until a result can be taken without waiting for it. A large event on a slow line may take minutes.
 static int await_result(struct destination *destination, struct error *error)
 {
     int64_t give_up_at_ms = clock_monotonic_ms() + ANSWER_TIMEOUT_MS;
+    bool moved;
     int r = 0;
 
     while (r == 0 && PQisBusy(destination->connection)) {
@@ -158,7 +172,9 @@ static int await_result(struct destination *destination, struct error *error)
             return error_set(error, ECANCELED, "stopped");
         if (clock_monotonic_ms() > give_up_at_ms)
             return error_set(error, EAGAIN, "the destination has not answered for %d s", ANSWER_TIMEOUT_MS / 1000);
-        r = exchange(destination, error);
+        r = exchange(destination, &moved, error);
+        if (moved)
+            give_up_at_ms = clock_monotonic_ms() + ANSWER_TIMEOUT_MS;
     }
     return r;
 }

@@ -2,9 +2,9 @@
 // tables nor rows. For one thread at a time.
 //
 // All functions return 0 or -errno with the error in words: -EAGAIN for what passes by itself (the connection is lost,
-// the server restarts, transactions are in each other's way), -ECANCELED after destination_cancel, others for what
-// somebody has to mend. After any error but a refusal the caller closes the connection and begins anew: what became of
-// a transaction is found in the destination, and nowhere else.
+// or nothing has moved on it for 30 s, the server restarts, transactions are in each other's way), -ECANCELED after
+// destination_cancel, others for what somebody has to mend. After any error but a refusal the caller closes the
+// connection and begins anew: what became of a transaction is found in the destination, and nowhere else.
 #pragma once
 
 #include <stdbool.h>

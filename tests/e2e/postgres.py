@@ -205,12 +205,15 @@ def verify(one, *arguments):
 
 
 class Proxy:
-    """A TCP proxy in front of the server, which delays, stalls and cuts."""
+    """A TCP proxy in front of the server, which delays, stalls and cuts, or takes only so many bytes a second."""
 
-    def __init__(self, port, delay_ms=0):
+    def __init__(self, port, delay_ms=0, rate=None):
         self.target = port
         self.delay_s = delay_ms / 1000
+        self.rate = rate
         self.listener = socket.create_server(("127.0.0.1", 0))
+        if rate:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # the kernel must not take it all
         self.port = self.listener.getsockname()[1]
         self.cut_at = None  # called with bytes from the client; returns how many of them still pass, or None for all
         self.stalled = threading.Event()
@@ -239,7 +242,9 @@ class Proxy:
 
         def read():
             with contextlib.suppress(OSError):
-                while data := source.recv(1 << 18):
+                while data := source.recv(1 << 14 if self.rate else 1 << 18):
+                    if from_client and self.rate:
+                        time.sleep(len(data) / self.rate)
                     waiting.put((time.monotonic() + self.delay_s, data))
             waiting.put(None)
 

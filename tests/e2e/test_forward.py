@@ -74,6 +74,21 @@ def test_large_groups_and_bodies(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
+def test_a_large_event_on_a_slow_line(make_daemon, server, forward):
+    """It takes longer than the server may be silent, and gets there at the first try."""
+    one = make_daemon()
+    proxy = postgres.Proxy(server.port, rate=100_000)
+    ship_to(one, server, port=proxy.port)
+    one.start()
+    members = [{"Member_Account": f"{number}-{'x' * 780}"} for number in range(5_000)]
+    assert one.post(event(MemberList=members)).status == 200
+    forwarder = forward(one)
+    has_rows(server, 5_000, "destroyed_group_member", 300)
+    assert "not shipping" not in forwarder.log
+    forwarder.stop()
+    proxy.close()
+
+
 def test_query_of_the_readme(make_daemon, server, forward):
     one = make_daemon()
     ship_to(one, server)
