@@ -33,12 +33,18 @@ bool destination_cancelled(void)
     return cancelled != 0;
 }
 
-// The first line: what follows are hints and context that repeat values.
+// The first line, and that of each further host: the others are hints and context that repeat values.
 static int failed(int code, const char *what, const char *message, struct error *error)
 {
-    size_t length = strcspn(message, "\n");
+    struct error told, before;
 
-    return error_set(error, code, "%s: %.*s", what, (int)length, message);
+    (void)error_set(&told, 0, "%.*s", (int)strcspn(message, "\n"), message);
+    while ((message = strstr(message, "\nconnection to server "))) {
+        before = told;
+        message++;
+        (void)error_set(&told, 0, "%s; %.*s", before.text, (int)strcspn(message, "\n"), message);
+    }
+    return error_set(error, code, "%s: %s", what, told.text);
 }
 
 // Classes of SQLSTATE that pass by themselves: the connection, a deadlock or a transaction that was in another's way, a
