@@ -1,5 +1,6 @@
 // What was recorded as rows of the destination: the statements, and the parameters from which they make many rows at a
-// time. One batch is one transaction, which also moves the cursor.
+// time. One batch is one transaction, which also moves the cursor. For the thread that has the destination; errors are
+// those of destination.h, and -ENOMEM or -EIO when a batch cannot be packed.
 #pragma once
 
 #include <stddef.h>

@@ -1,4 +1,5 @@
-// What the forwarder tells of itself: metrics, and lines in the log.
+// What the forwarder tells of itself: metrics, and lines in the log. All of it is called by the thread that ships; the
+// metrics are read by others.
 #pragma once
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
 // Parameters of one statement in libpq's form, in binary: numbers, text, and arrays from which unnest() makes rows.
+// What fails to be added is kept as -errno in `code`, and told when they are sent.
 #pragma once
 
 #include <stddef.h>

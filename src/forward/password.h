@@ -6,8 +6,9 @@
 
 #include "imcallbackd/base/error.h"
 
-// *ret_password is NULL when file is. Refuses an empty one and one of several lines. -EACCES: it is there for another
-// user, or as a credential for the service (file_expand_path).
+// *ret_password is NULL when file is, otherwise the caller's to password_forget. Refuses an empty one and one of
+// several lines (-EINVAL). -EACCES: it is there for another user, or as a credential for the service
+// (file_expand_path).
 int password_read(const char *file, char **ret_password, struct error *error) MUST_CHECK;
 
 // Overwrites and frees it.

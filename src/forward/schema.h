@@ -1,4 +1,4 @@
-// The tables in the destination.
+// The tables in the destination. Errors are those of destination.h; -EINVAL: the tables are of a newer version.
 #pragma once
 
 #include "destination.h"

@@ -4,6 +4,10 @@
 // the destination and nowhere else. A batch therefore is there whole and once, or not at all, wherever the network,
 // either database or a process ends; and nothing has to be kept here but a note for the retention.
 //
+// One call at a time, from one thread; beside it any thread may call forward_measure and print the metrics, and a
+// signal handler forward_stop. What returns an int gives 0 or -errno with the error in words, which never hold the
+// password.
+//
 // A build without libpq has these functions too; they fail and say so.
 #pragma once
 
