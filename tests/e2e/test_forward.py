@@ -14,7 +14,7 @@ import pytest
 import daemon
 import postgres
 from daemon import BINARY, COLUMNS, event
-from postgres import has_rows, ship_to, verify
+from postgres import has_rows, metrics, ship_to, verify
 from test_readme import block
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
@@ -72,21 +72,6 @@ def test_large_groups_and_bodies(make_daemon, server, forward):
     has_rows(server, 50_000, "destroyed_group_member")
     assert members_there(server, "g4") == members
     assert verify(one).returncode == 0
-
-
-def test_a_large_event_on_a_slow_line(make_daemon, server, forward):
-    """It takes longer than the server may be silent, and gets there at the first try."""
-    one = make_daemon()
-    proxy = postgres.Proxy(server.port, rate=100_000)
-    ship_to(one, server, port=proxy.port)
-    one.start()
-    members = [{"Member_Account": f"{number}-{'x' * 780}"} for number in range(5_000)]
-    assert one.post(event(MemberList=members)).status == 200
-    forwarder = forward(one)
-    has_rows(server, 5_000, "destroyed_group_member", 300)
-    assert "not shipping" not in forwarder.log
-    forwarder.stop()
-    proxy.close()
 
 
 def test_query_of_the_readme(make_daemon, server, forward):
@@ -303,51 +288,6 @@ def test_a_replaced_store_is_not_shipped(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
-def test_the_note_is_not_on_a_store_that_was_replaced(make_daemon, server, forward):
-    """What was shipped from the one before must not let the daemon delete from the one that is there now."""
-    one = make_daemon()
-    proxy = postgres.Proxy(server.port)
-    ship_to(one, server, port=proxy.port)
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
-    note = one.directory / "shipped"
-    daemon.eventually(lambda: note.exists() and " groups 1 " in note.read_text(), "the note")
-    sending = threading.Event()
-    proxy.cut_at = lambda data: sending.set() if b"COMMIT" in data else None
-    proxy.stalled.set()
-    assert one.post(event(GroupId="under way")).status == 200
-    one.stop()
-    old = one.directory / "old"
-    old.mkdir()
-    for path in one.directory.glob("callbacks.db*"):
-        path.rename(old / path.name)
-    one.start()
-    proxy.stalled.clear()
-    daemon.eventually(sending.is_set, "the batch")
-    has_rows(server, 2)
-    forwarder.wait_logged("moved away or replaced")
-    assert not note.exists() or f"inode {one.database.stat().st_ino} " not in note.read_text()
-    proxy.close()
-
-
-def test_what_the_destination_does_not_take(make_daemon, server, forward):
-    """It is told which event that is, nothing is left out, and all goes on once it is mended."""
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
-    has_rows(server, 1)
-    server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'odd')")
-    assert one.post(event(GroupId="odd")).status == 200
-    forwarder.wait_logged("not shipping: events with the ids 2 to 2: the destination says 23514")
-    assert one.post(event(GroupId="next")).status == 200
-    server.execute("ALTER TABLE destroyed_group DROP CONSTRAINT strict")
-    has_rows(server, 3)
-    assert verify(one).returncode == 0
-
-
 def test_two_forwarders_of_one_name(make_daemon, server, forward):
     one = make_daemon().start()
     assert one.load(connections=50, total=8_000)[0] == 0
@@ -366,11 +306,6 @@ def test_two_forwarders_of_one_name(make_daemon, server, forward):
 
 
 # Being watched
-
-def metrics(port):
-    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20).read().decode()
-    return {name: float(value) for name, value in re.findall(r"(?m)^(imcallbackd_forward_\S+) (\S+)$", text)}
-
 
 def test_lag_is_told(make_daemon, server, forward):
     one = make_daemon()
@@ -398,30 +333,6 @@ def test_lag_is_told(make_daemon, server, forward):
     forwarder.wait_logged("not shipping: ")
 
 
-def test_lag_of_what_is_under_way(make_daemon, server, forward):
-    """A batch that was sent is not there yet, though nothing has failed."""
-    one = make_daemon()
-    port = daemon.free_port()
-    proxy = postgres.Proxy(server.port)
-    ship_to(one, server, port=proxy.port, admin_port=port)
-    one.start()
-    assert one.post().status == 200
-    forward(one)
-    has_rows(server, 1)
-    daemon.eventually(lambda: metrics(port)["imcallbackd_forward_shipped_id"] == 1, "all is there")
-    proxy.stalled.set()
-    assert one.post(event(GroupId="stalled")).status == 200
-
-    def lag():
-        now = metrics(port)
-        assert now["imcallbackd_forward_retries_total"] == 0
-        return now["imcallbackd_forward_lag_seconds"] > 0
-    daemon.eventually(lag, "the lag", 60)
-    proxy.stalled.clear()
-    has_rows(server, 2)
-    daemon.eventually(lambda: metrics(port)["imcallbackd_forward_lag_seconds"] == 0, "no lag")
-
-
 def test_the_note_for_retention(make_daemon, server, forward):
     one = make_daemon()
     ship_to(one, server)
@@ -432,19 +343,6 @@ def test_the_note_for_retention(make_daemon, server, forward):
     note = one.directory / "shipped"
     daemon.eventually(lambda: note.exists() and note.read_text().endswith(" groups 3 rejected 0\n"), "the note")
     assert note.stat().st_ino and f"inode {one.database.stat().st_ino} " in note.read_text()
-
-
-def test_a_note_that_cannot_be_written(make_daemon, server, forward):
-    one = make_daemon()
-    place = one.directory / "absent"
-    ship_to(one, server, shipped_file=place / "shipped")
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
-    forwarder.wait_logged("retention deletes nothing without it")
-    has_rows(server, 1)  # shipping goes on
-    place.mkdir()
-    daemon.eventually(lambda: (place / "shipped").exists(), "the note")
 
 
 def test_the_version_says_so():

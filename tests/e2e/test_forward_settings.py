@@ -114,19 +114,6 @@ def test_a_wrong_password_is_not_told(make_daemon, server, forward):
     has_rows(server, 1)
 
 
-def test_each_host_is_told_of(make_daemon, server, forward):
-    """The one that has to be mended may come behind one that is merely away."""
-    one = make_daemon()
-    wrong = one.directory / "password"
-    wrong.write_text("wrong-" + postgres.PASSWORD)
-    wrong.chmod(0o600)
-    hosts = f"127.0.0.1:{daemon.free_port()},127.0.0.1:{server.port}"
-    ship_to(one, server, url=server.url().replace(f"127.0.0.1:{server.port}", hosts), password_file=wrong)
-    one.start()
-    forward(one).wait_logged('Connection refused; connection to server at "127.0.0.1", port '
-                             f"{server.port} failed: FATAL:  password authentication failed")
-
-
 def test_a_password_for_the_forwarder_alone(make_daemon, server):
     """As a credential of its service, which the receiver and a `check` by hand cannot look up."""
     one = make_daemon()
