@@ -20,6 +20,7 @@
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
                          struct forward_settings *ret_settings, forward_tell *tell, struct error *error)
 {
+    const struct config_value *blamed = &config->forward_url;
     int r;
 
     if (!config->forward_url.text)
@@ -36,9 +37,13 @@ int forward_settings_get(const struct config *config, char host_name[HOST_NAME_B
         .receiver = config->forward_receiver.text ? config->forward_receiver.text : host_name,
         .shipped_file = config->forward_shipped_file.text,
     };
-    r = forward_check_settings(ret_settings, tell, error);
+    r = forward_check_url(config->forward_url.text, tell, error);
+    if (r == 0) {
+        blamed = &config->forward_password_file;
+        r = forward_check_password(blamed->text, tell, error);
+    }
     if (r < 0 && r != -ENOSYS)
-        error_wrap(error, "%s", config->path);
+        config_blame(config, blamed, error);
     return r;
 }
 

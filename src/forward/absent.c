@@ -16,9 +16,16 @@ void forward_measure(void)
 {
 }
 
-int forward_check_settings(const struct forward_settings *settings, forward_tell *tell, struct error *error)
+int forward_check_url(const char *url, forward_tell *tell, struct error *error)
 {
-    (void)settings;
+    (void)url;
+    (void)tell;
+    return absent(error);
+}
+
+int forward_check_password(const char *file, forward_tell *tell, struct error *error)
+{
+    (void)file;
     (void)tell;
     return absent(error);
 }

@@ -70,38 +70,31 @@ static void warn_of_password(const char *file, forward_tell *tell)
 }
 
 // libpq's own words about what is wrong may hold the URL's parts, a password among them; they are not passed on.
-static int check_url(const char *url, forward_tell *tell, struct error *error)
+int forward_check_url(const char *url, forward_tell *tell, struct error *error)
 {
     PQconninfoOption *options = PQconninfoParse(url, NULL);
     int r = 0;
 
     if (!options)
         return error_set(error, EINVAL,
-                         "[forward] url: libpq does not understand it; it looks like "
+                         "libpq does not understand it; it looks like "
                          "postgresql://user@host:5432/database?sslmode=verify-full");
     if (value_of(options, "password") || value_of(options, "sslpassword"))
-        r = error_set(error, EINVAL,
-                      "[forward] url: holds a password; put it into a file and name that in "
-                      "password_file");
+        r = error_set(error, EINVAL, "this holds a password; put it into a file and name that in password_file");
     else
         warn_of_tls(options, tell);
     PQconninfoFree(options);
     return r;
 }
 
-int forward_check_settings(const struct forward_settings *settings, forward_tell *tell, struct error *error)
+int forward_check_password(const char *file, forward_tell *tell, struct error *error)
 {
     char *password = NULL;
-    int r = check_url(settings->url, tell, error);
+    int r = password_read(file, &password, error);
 
-    if (r == 0) {
-        r = password_read(settings->password_file, &password, error);
-        if (r < 0)
-            error_wrap(error, "[forward] password_file");
-    }
     password_forget(password);
     if (r == 0)
-        warn_of_password(settings->password_file, tell);
+        warn_of_password(file, tell);
     return r;
 }
 

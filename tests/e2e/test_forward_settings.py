@@ -31,6 +31,10 @@ def test_settings_that_cannot_work(make_daemon, server, keys, words):
     for command in ("forward", "check"):
         done = daemon.run(BINARY, command, "-c", one.config)
         assert done.returncode == 1 and words in done.stderr, done
+        key, = keys
+        lines = one.config.read_text().splitlines()
+        line = next(number for number, text in enumerate(lines, 1) if text.startswith(f"{key} ="))
+        assert f"{one.config}:{line}: [forward] {key}: " in done.stderr, done
         assert postgres.PASSWORD not in done.stdout + done.stderr, done
 
 

@@ -34,9 +34,11 @@ extern const bool forward_is_built;
 extern const struct metric *const forward_metrics[];
 void forward_measure(void);
 
-// Are the settings of use? Reads the password, connects to nothing. -ENOSYS: this build has no forward. -EACCES: the
-// password is there for another user or service; all else is well.
-int forward_check_settings(const struct forward_settings *settings, forward_tell *tell, struct error *error) MUST_CHECK;
+// Is the URL of use? Connects to nothing. -ENOSYS: this build has no forward.
+int forward_check_url(const char *url, forward_tell *tell, struct error *error) MUST_CHECK;
+
+// Can the password be read? A file of NULL is well. -EACCES: it is there for another user or service.
+int forward_check_password(const char *file, forward_tell *tell, struct error *error) MUST_CHECK;
 
 // Could the destination be shipped to as it stands? Changes nothing there.
 int forward_check_destination(const struct forward_settings *settings, struct error *error) MUST_CHECK;

@@ -45,12 +45,11 @@ static void urls(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const struct forward_settings settings = {.url = rows[i].url, .receiver = "a"};
         struct error error = {""};
         int r;
 
         told[0] = '\0';
-        r = forward_check_settings(&settings, tell, &error);
+        r = forward_check_url(rows[i].url, tell, &error);
         if ((r < 0) != (rows[i].refused != NULL) || (r < 0 && !strstr(error.text, rows[i].refused)))
             fail_msg("%s: %s", rows[i].url, error.text);
         if ((*told != '\0') != (rows[i].warned != NULL) || (rows[i].warned && !strstr(told, rows[i].warned)))
@@ -103,17 +102,16 @@ static void passwords(void **state)
 static void readable_passwords(void **state)
 {
     char path[] = "/tmp/imcallbackd-password-XXXXXX";
-    const struct forward_settings settings = {.url = "postgresql:///events", .password_file = path, .receiver = "a"};
     int fd = mkstemp(path);
     struct error error;
 
     (void)state;
     assert_int_equal(write(fd, "p\n", 2), 2);
     told[0] = '\0';
-    assert_int_equal(forward_check_settings(&settings, tell, &error), 0);
+    assert_int_equal(forward_check_password(path, tell, &error), 0);
     assert_string_equal(told, "");
     assert_int_equal(fchmod(fd, 0644), 0);
-    assert_int_equal(forward_check_settings(&settings, tell, &error), 0);
+    assert_int_equal(forward_check_password(path, tell, &error), 0);
     assert_non_null(strstr(told, path));
     assert_non_null(strstr(told, "chmod o-r"));
     assert_int_equal(close(fd), 0);
