@@ -204,11 +204,10 @@ static bool take_member(struct callback *callback, const cJSON *member, size_t i
             return fail(callback, ANSWER_BODY_FIELD_REPEATED, "It is MemberList[%zu].Member_Account.", index);
         account = item;
     }
-    if (!account)
+    if (!account || cJSON_IsNull(account) || (cJSON_IsString(account) && !*account->valuestring))
         return fail(callback, ANSWER_BODY_FIELD_MISSING, "It is MemberList[%zu].Member_Account.", index);
-    if (!cJSON_IsString(account) || !*account->valuestring)
-        return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu].Member_Account is not a string with text.",
-                    index);
+    if (!cJSON_IsString(account))
+        return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu].Member_Account is not a string.", index);
     *ret_account = account->valuestring;
     return true;
 }

@@ -188,8 +188,8 @@ static const struct {
     {G ",'MemberList':[{}]}", MISSING, "MemberList[0].Member_Account"},
     {G ",'MemberList':[{'member_account':'a'}]}", MISSING, "MemberList[0].Member_Account"},
     {G ",'MemberList':[{'Member_Account':1}]}", TYPE, "MemberList[0].Member_Account"},
-    {G ",'MemberList':[{'Member_Account':null}]}", TYPE, "MemberList[0].Member_Account"},
-    {G ",'MemberList':[{'Member_Account':''}]}", TYPE, "MemberList[0].Member_Account"},
+    {G ",'MemberList':[{'Member_Account':null}]}", MISSING, "MemberList[0].Member_Account"},
+    {G ",'MemberList':[{'Member_Account':''}]}", MISSING, "MemberList[0].Member_Account"},
     {G ",'MemberList':[{'Member_Account':'a'},{'Member_Account':'b','Member_Account':'b'}]}", REPEATED,
      "MemberList[1].Member_Account"},
 };
