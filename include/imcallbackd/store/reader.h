@@ -9,9 +9,9 @@
 // For one thread at a time. After an error a reader is of no more use: close it, and open another one to try again.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdbool.h>
 
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/event.h"
