@@ -118,20 +118,21 @@ static bool had_no_token(const struct config *config, int64_t sdk_appid)
 static int keep_protections(const struct settings *old, const struct settings *next, struct error *error)
 {
     const struct config *was = &old->config, *is = &next->config;
-    const char *missing = was->tls_client_ca.text && !is->tls_client_ca.text               ? "[tls] client_ca"
-                          : was->callback_allow_from.text && !is->callback_allow_from.text ? "[callback] allow_from"
-                                                                                           : NULL;
+    struct error missing = {""};
 
-    for (size_t i = 0; i < is->app_count && !missing; i++) {
+    for (size_t i = 0; i < is->app_count; i++) {
         if (!is->apps[i].token_file.text && !had_no_token(was, is->apps[i].sdk_appid))
-            missing = "token_file of an [app]";
+            (void)error_set(&missing, EPERM, "[app %" PRId64 "] token_file", is->apps[i].sdk_appid);
     }
-    if (!missing)
+    if (was->callback_allow_from.text && !is->callback_allow_from.text)
+        (void)error_set(&missing, EPERM, "[callback] allow_from");
+    if (was->tls_client_ca.text && !is->tls_client_ca.text)
+        (void)error_set(&missing, EPERM, "[tls] client_ca");
+    if (!*missing.text)
         return 0;
     return error_set(error, EPERM,
-                     "%s: %s is not there, which lets more callers in; restart the daemon if this "
-                     "is meant",
-                     is->path, missing);
+                     "%s: %s is not there, which lets more callers in; restart the daemon if this is meant", is->path,
+                     missing.text);
 }
 
 static struct settings *settings_create(struct error *error)

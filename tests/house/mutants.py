@@ -36,8 +36,7 @@ ENOUGH = 90  # percent
 # blanks around each operator of two operands.
 COMPARISONS = [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "),
                (r" != ", " == "), (r" && ", " || "), (r" \|\| ", " && "), (r"(?<=if \()!", "")]
-BOUNDS = [(r" \+ 1\b", ""), (r" - 1\b", ""), (r"(?<=[<>=+*/%-] )\d+\b", lambda found: str(int(found[0]) + 1)),
-          (r"(?<=\[)\d+\b", lambda found: str(int(found[0]) + 1))]
+BOUNDS = [(r" \+ 1\b", ""), (r" - 1\b", ""), (r"(?<=[<>=] )\d+\b", lambda found: str(int(found[0]) + 1))]
 ERROR_PATHS = [(r"return -E[A-Z]+;", "return 0;"), (r"return r;", "return 0;"), (r"return false;", "return true;"),
                (r"return true;", "return false;"), (r"goto \w+;", ";"), (r"if \((?=(?:r|code|length|fd)\b[^|&]*\)$)",
                "if (0 && "), (r"return code;", "return SQLITE_OK;")]
@@ -52,7 +51,7 @@ SLOW = [("base/", r"^(base-log|e2e-(gone|limits|log|memory|restart|tls))$"),
         ("callback/", r"^e2e-(limits|memory|tls)$"),
         ("backup", r"^(fault-faults|e2e-backup)$"), ("retention", r"^(store-retention|fault-faults|e2e-forward)$"),
         ("reader|observer|shipped", r"^e2e-(backup|export|forward)$"),
-        ("store/", r"^(memory-store|fault-.*|e2e-(export|kill|kill_points|restart))$")]
+        ("store/", r"^(memory-store|store-retention|fault-.*|e2e-(export|kill|kill_points|restart))$")]
 
 
 def code_of(text):

@@ -76,12 +76,32 @@ static void context_that_fills_the_text_stays_alone(void **state)
     }
 }
 
+// The context may take all the room there is.
+static void keeps_a_context_that_fills_it(void **state)
+{
+    const size_t room = sizeof((struct error *)NULL)->text - 1;
+    char context[sizeof((struct error *)NULL)->text + 1];
+    struct error error;
+
+    (void)state;
+    for (size_t length = room - 8; length <= room; length++) {
+        size_t inner = length + 2 < room ? room - length - 2 : 0;
+
+        fill(context, length);
+        error_set(&error, EINVAL, "inner");
+        error_wrap(&error, "%s", context);
+        assert_memory_equal(error.text, context, length);
+        assert_int_equal(strlen(error.text), length + 2 <= room ? length + 2 + (inner < 5 ? inner : 5) : length);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sets_text_and_returns_code),
         cmocka_unit_test(wraps_from_inside_out),
         cmocka_unit_test(cuts_what_is_too_long),
+        cmocka_unit_test(keeps_a_context_that_fills_it),
         cmocka_unit_test(cuts_the_inner_text_when_wrapping),
         cmocka_unit_test(context_that_fills_the_text_stays_alone),
     };
