@@ -37,6 +37,14 @@ def unprivileged():
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
+def has_ended(pid):
+    """True also for what nobody has waited for yet."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 class Postgres:
     """One server. It is stopped at first."""
 
@@ -98,10 +106,15 @@ class Postgres:
             self.process = None
 
     def kill(self):
-        """The whole group at once, as when the machine dies."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """All of it at once, as when the machine dies. What is still there would keep it from starting again."""
+        pid = self.process.pid
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
         self.process.wait(60)
         self.process = None
+        daemon.eventually(lambda: all(has_ended(child) for child in children), "the end of its processes", 60)
 
     def promote(self):
         self.program("pg_ctl", "promote", "-w", "-D", self.data)
