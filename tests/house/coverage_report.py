@@ -6,7 +6,7 @@ import re
 # An assert that fails is a fault that no test is to bring about: such lines do not count.
 ASSERT = r"\s*assert\("
 
-OWED = {"base": 95, "callback": 95, "store": 85, "http": 85, "command": 85, "forward": 85}  # percent of branches; pure rooms 95
+OWED = {"base": 95, "callback": 95, "store": 85, "http": 85, "command": 85, "forward": 85}  # percent
 
 # Why a spot is not covered: which file, what stands in it (patterns), the reason. The first that fits counts. A spot is
 # a line that was not run with every outcome, with the lines behind it that were not run at all; one without a reason is
@@ -83,14 +83,19 @@ REASONS = [
     ("store/observer", r"status.st_dev", "another file system is mounted where the database was"),
     ("store/reader", r"WAIT_MAX_MS", "the longest pause is reached: only the pace is another"),
     ("store/usage", r"statvfs", "a file is there and its file system does not tell how full it is"),
+    ("command/config", r"colon < user", "each part is tested by a URL, not each with each other"),
     ("command/check", r"ENOSYS", "a build without libpq says so, and this one has it"),
     ("main", r"forward_is_built", "a build without libpq says so, and this one has it"),
     ("command/forward", r"gethostname|metrics_print", "a host without a name; memory runs out"),
-    ("forward/(destination|batch)", r"PQ|connection_failed|left|sqlstate|cancelled|host|encoding|give_up",
+    ("forward/(destination|batch)",
+     r"PQ|connection_failed|connecting|left|sqlstate|cancelled|host|encoding|give_up|SIOCOUTQ",
      "libpq fails in this very call, the server is no PostgreSQL, or the process is told to end, and no counters are "
      "written; e2e-forward_faults cuts and kills everywhere"),
-    ("forward/(parameters|batch|verify)", r"code [=<]|code =|packing_failed|INT_MAX|EVP_Digest",
+    ("forward/(parameters|batch|verify|destination|password)",
+     r"file_read|code [=<]|packing_failed|INT_MAX|EVP_Digest",
      "memory runs out a moment ago; a value of 2 GiB; libcrypto cannot hash"),
+    ("forward/verify", r"row->differs", "a group whose members alone are missing, and one that differs in both"),
+    ("store/reader", r"OBSERVER_REPLACED", "a reader that was never opened"),
     ("forward/forward", r"noted\.|note_failed|shipped_write|stream ==",
      "a note that is ahead of its store; a second failure in a row"),
     ("forward/(meter|schema)", r"now_ms|summary_due|pause_ms|codes\[|sqlstate",
