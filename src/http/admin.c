@@ -1,9 +1,12 @@
 #include "imcallbackd/http/admin.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <microhttpd.h>
 
@@ -11,10 +14,19 @@
 #define IDLE_TIMEOUT_S          10U
 #define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
 
+// One connection. MHD counts only how long it was silent, so one that drips would keep its place for ever.
+struct place {
+    bool taken;
+    int fd;
+    uint64_t number; // a larger one began later
+};
+
 struct http_admin {
     struct MHD_Daemon *daemon;
     const struct http_admin_page *pages;
     void *context;
+    struct place places[CONNECTIONS]; // this and what follows is the server's thread's alone
+    uint64_t begun;
 };
 
 static struct MHD_Response *make_response(struct buffer *text, const char *content_type, bool not_allowed)
@@ -49,6 +61,51 @@ static unsigned int print_answer(const struct http_admin *admin, const struct ht
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return buffer_print(text, "this can only be read\n") < 0 ? 0 : MHD_HTTP_METHOD_NOT_ALLOWED;
     return page->print(admin->context, text);
+}
+
+// NULL: none is free.
+static struct place *free_place(struct http_admin *admin)
+{
+    for (struct place *place = admin->places; place < admin->places + CONNECTIONS; place++) {
+        if (!place->taken)
+            return place;
+    }
+    return NULL;
+}
+
+// MHD accepts nobody while all places are taken, so the last one is never kept: the oldest connection makes room.
+static void keep_a_place_free(struct http_admin *admin)
+{
+    const struct place *oldest = admin->places;
+
+    if (free_place(admin))
+        return;
+    for (const struct place *place = admin->places; place < admin->places + CONNECTIONS; place++) {
+        if (place->number < oldest->number)
+            oldest = place;
+    }
+    (void)shutdown(oldest->fd, SHUT_RDWR); // MHD sees the end in its next turn
+}
+
+static void on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct http_admin *admin = context;
+    struct place *place = *socket_context;
+
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        place->taken = false;
+        return;
+    }
+    place = free_place(admin);
+    assert(place);
+    *place = (struct place){
+        .taken = true,
+        .fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+        .number = ++admin->begun,
+    };
+    *socket_context = place;
+    keep_a_place_free(admin);
 }
 
 // Answers in the first call, when the head is there: what else a request may bring is not read.
@@ -87,10 +144,11 @@ int http_admin_start(int listen_fd, const struct http_admin_page *pages, void *c
         return error_set(error, ENOMEM, "out of memory");
     admin->pages = pages;
     admin->context = context;
-    admin->daemon = MHD_start_daemon(MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, on_request, admin,
-                                     MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
-                                     MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                     CONNECTION_MEMORY_BYTES, MHD_OPTION_END);
+    admin->daemon =
+        MHD_start_daemon(MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, on_request, admin,
+                         MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
+                         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                         CONNECTION_MEMORY_BYTES, MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin, MHD_OPTION_END);
     if (!admin->daemon) {
         free(admin);
         return error_set(error, EIO, "libmicrohttpd does not start for the admin listener: %s", strerror(errno));

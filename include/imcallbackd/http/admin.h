@@ -1,5 +1,6 @@
 // A second, plain HTTP server for a few text pages that are read by whoever watches the daemon. It has one thread of
-// its own and takes few connections, so it can be in nobody's way. HEAD works, other methods get 405, other paths 404.
+// its own and takes few connections, so it can be in nobody's way; when one too many comes, the oldest makes room. HEAD
+// works, other methods get 405, other paths 404.
 #pragma once
 
 #include <stddef.h>
