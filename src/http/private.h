@@ -69,6 +69,7 @@ enum http_handshake { HTTP_HANDSHAKE_FULL, HTTP_HANDSHAKE_RESUMED, HTTP_HANDSHAK
 extern const struct metric http_connections_open, http_requests_waiting, http_handshakes, http_answer_seconds;
 
 // loop.c: one thread with its own MHD daemon.
+#define HTTP_LOOP_FILES 3 // that a loop has open besides its connections
 int http_loop_start(struct http_server *server, struct http_loop **ret_loop, struct error *error) MUST_CHECK;
 void http_loop_add(struct http_loop *loop, struct http_connection *connection); // any thread; takes the connection over
 void http_loop_complete(struct http_loop *loop, struct http_exchange *exchange); // any thread

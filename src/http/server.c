@@ -16,7 +16,7 @@
 // that the connection closes; one that is cut off without that word may lose an event.
 #define DRAIN_GRACE_MS 1000
 
-#define OTHER_FILES 64 // what may be open besides connections
+#define OTHER_FILES 64 // what may be open besides connections and loops
 
 // MHD found itself in a state that it cannot go on from. It aborts; so do we, and the event that was not acknowledged
 // was not acknowledged.
@@ -28,13 +28,14 @@ static void on_panic(void *context, const char *file, unsigned int line, const c
 }
 
 // Each connection takes a descriptor, and a limit that cannot be reached would not shed the right one.
-static unsigned int fit_connections(unsigned int wanted)
+static unsigned int fit_connections(unsigned int wanted, unsigned int threads)
 {
+    rlim_t others = OTHER_FILES + (rlim_t)threads * HTTP_LOOP_FILES;
     struct rlimit files;
 
-    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= http_with_spare(wanted) + OTHER_FILES)
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= http_with_spare(wanted) + others)
         return wanted;
-    while (wanted > 1 && files.rlim_cur < http_with_spare(wanted) + OTHER_FILES)
+    while (wanted > 1 && files.rlim_cur < http_with_spare(wanted) + others)
         wanted--;
     log_warning("[limits] connections: with the %llu files that may be open, %u are taken; raise LimitNOFILE= of the "
                 "service",
@@ -44,7 +45,7 @@ static unsigned int fit_connections(unsigned int wanted)
 
 static int set_limits(struct http_server *server, const struct http_limits *limits)
 {
-    unsigned int connections = fit_connections(limits->connections);
+    unsigned int connections = fit_connections(limits->connections, server->settings.threads);
     size_t bytes = limits->allow_from_count * sizeof *limits->allow_from;
     struct address_block *copy = NULL, *old;
 

@@ -54,11 +54,15 @@ def test_closed_standard_descriptors(make_daemon):
     assert daemon.run(BINARY, "check", "-c", one.config).returncode == 0
 
 
-@pytest.mark.parametrize("connections, warns", [(100, False), (302, False), (303, True), (4096, True)])
-def test_more_connections_than_open_files_is_a_warning(make_daemon, connections, warns):
-    one = make_daemon({"limits": {"connections": connections, "connections_per_address": 100}})
+@pytest.mark.parametrize("loops, taken, connections, warns", [
+    (1, 299, 100, False), (1, 299, 299, False), (1, 299, 300, True), (1, 299, 4096, True), (20, 245, 245, False),
+    (20, 245, 246, True),
+])
+def test_more_connections_than_open_files_is_a_warning(make_daemon, loops, taken, connections, warns):
+    one = make_daemon({"listen": {"threads": loops},
+                       "limits": {"connections": connections, "connections_per_address": 100}})
     one.start(["bash", "-c", 'ulimit -n 400; exec "$@"', "bash"])
-    warnings = [line for line in one.lines if "with the 400 files that may be open, 302 are taken" in line]
+    warnings = [line for line in one.lines if f"with the 400 files that may be open, {taken} are taken" in line]
     assert len(warnings) == warns and all(line.startswith("<4>") for line in warnings), one.log
     assert one.post().status == 200
     one.reload()

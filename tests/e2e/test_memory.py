@@ -76,10 +76,10 @@ def test_address_space(make_daemon, loops):
     assert one.value("PRAGMA integrity_check") == "ok"
 
 
-def test_files(make_daemon):
+@pytest.mark.parametrize("files, loops", [(96, 2), (240, 40)])
+def test_files(make_daemon, files, loops):
     """Far more connections than files that may be open: those that idle make room for the next."""
-    files = 96
-    one = make_daemon().start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
+    one = make_daemon({"listen": {"threads": loops}}).start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
     with contextlib.ExitStack() as stack:
         for i in range(2 * files):
             connection = stack.enter_context(one.connect())
