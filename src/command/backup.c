@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -19,12 +20,12 @@ struct progress {
     bool shown;
 };
 
-static volatile sig_atomic_t stopping;
+static atomic_bool stopping;
 
 static void on_signal(int number)
 {
     (void)number;
-    stopping = 1;
+    stopping = true;
 }
 
 static void handle_signals(void)

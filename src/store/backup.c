@@ -12,6 +12,7 @@
 
 #include "database.h"
 #include "observer.h"
+#include "watch.h"
 
 #define TARGET_MODE 0640
 
@@ -19,27 +20,24 @@
 // waiting.
 #define STEP_PAGES 1024
 
-#define CHECK_INSTRUCTIONS 100000 // of SQLite's machine between two calls of go_on
-
 // What a copy on the database's own disk leaves for what is recorded meanwhile; the log cannot be cut until it is done.
 #define RESERVE_BYTES (UINT64_C(64) << 20)
+
+static const char size_sql[] = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
 
 // What must be the same in the copy.
 static const char census_sql[] = "SELECT format('%d groups up to id %d, %d rejected callbacks up to id %d',"
                                  " (SELECT count(*) FROM destroyed_group), (SELECT max(id) FROM destroyed_group),"
-                                 " (SELECT count(*) FROM rejected_callback), (SELECT max(id) FROM rejected_callback)),"
-                                 " (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)";
+                                 " (SELECT count(*) FROM rejected_callback), (SELECT max(id) FROM rejected_callback))";
 
-struct census {
-    char text[160];
-    uint64_t bytes;
-};
+#define CENSUS_BYTES 160
 
 struct backup {
     const char *target;
     const struct backup_callbacks *callbacks;
     struct observer observer;
-    struct census census;
+    uint64_t bytes, bytes_done; // of the database
+    char census[CENSUS_BYTES];
     char *partial; // the copy's name until it is complete
     int fd;        // of the copy
     sqlite3 *copy;
@@ -52,30 +50,70 @@ static int fail(const char *path, struct error *error)
 
 static int fail_copy(struct backup *backup, struct error *error)
 {
-    int r = sqlite3_errcode(backup->copy) == SQLITE_INTERRUPT ? error_set(error, ECANCELED, "given up")
-                                                              : database_error(backup->copy, error);
+    int r = database_error(backup->copy, error);
 
     error_wrap(error, "%s", backup->target);
     return r;
 }
 
-static int take_census(sqlite3 *connection, struct census *ret_census)
+static int take_census(sqlite3 *connection, char ret_census[CENSUS_BYTES])
 {
     sqlite3_stmt *statement;
 
     if (sqlite3_prepare_v2(connection, census_sql, -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW) {
-        (void)snprintf(ret_census->text, sizeof ret_census->text, "%s", sqlite3_column_text(statement, 0));
-        ret_census->bytes = (uint64_t)sqlite3_column_int64(statement, 1);
-    }
+        sqlite3_step(statement) == SQLITE_ROW)
+        (void)snprintf(ret_census, CENSUS_BYTES, "%s", sqlite3_column_text(statement, 0));
     return sqlite3_finalize(statement);
+}
+
+static bool go_on(void *context)
+{
+    const struct backup *backup = context;
+
+    return backup->callbacks->go_on(backup->callbacks->context, backup->bytes_done, backup->bytes);
+}
+
+static int fail_given_up(const struct backup *backup, struct error *error)
+{
+    return error_set(error, ECANCELED, "%s: given up", backup->target);
+}
+
+// What takes long with the connection, unless it is given up meanwhile.
+static int run_watched(struct backup *backup, sqlite3 *connection,
+                       int (*work)(struct backup *backup, struct error *error), struct error *error)
+{
+    struct watch watch;
+    int r = watch_begin(&watch, connection, go_on, backup, error);
+
+    if (r < 0)
+        return r;
+    r = work(backup, error);
+    return watch_end(&watch) ? r : fail_given_up(backup, error);
+}
+
+static int measure_source(struct backup *backup, struct error *error)
+{
+    sqlite3 *connection = backup->observer.connection;
+    sqlite3_stmt *statement;
+
+    if (sqlite3_prepare_v2(connection, size_sql, -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW)
+        backup->bytes = (uint64_t)sqlite3_column_int64(statement, 0);
+    return sqlite3_finalize(statement) == SQLITE_OK ? 0 : observer_failed(&backup->observer, error);
+}
+
+static int count_source(struct backup *backup, struct error *error)
+{
+    int code = take_census(backup->observer.connection, backup->census);
+
+    return code == SQLITE_OK ? 0 : observer_failed(&backup->observer, error);
 }
 
 // A disk that the copy fills up would keep the daemon from recording, too.
 static int check_room(const struct backup *backup, struct error *error)
 {
     const char *database = sqlite3_db_filename(backup->observer.connection, "main");
-    uint64_t room, needed = backup->census.bytes;
+    uint64_t room, needed = backup->bytes;
     struct stat source, copy;
     struct statvfs system;
 
@@ -137,13 +175,11 @@ static int open_copy(struct backup *backup, int flags, struct error *error)
 static int report(struct backup *backup, sqlite3_backup *pages, struct error *error)
 {
     uint64_t total = (uint64_t)sqlite3_backup_pagecount(pages), left = (uint64_t)sqlite3_backup_remaining(pages);
-    uint64_t done = total > 0 ? backup->census.bytes / total * (total - left) : 0;
 
+    backup->bytes_done = total > 0 ? backup->bytes / total * (total - left) : 0;
     if (fdatasync(backup->fd) < 0)
         return fail(backup->target, error);
-    if (!backup->callbacks->go_on(backup->callbacks->context, done, backup->census.bytes))
-        return error_set(error, ECANCELED, "%s: given up", backup->target);
-    return 0;
+    return go_on(backup) ? 0 : fail_given_up(backup, error);
 }
 
 // The open transaction of the source keeps its pages as they are, so that the steps go on where they were although the
@@ -185,23 +221,13 @@ static int copy_database(struct backup *backup, struct error *error)
     return r;
 }
 
-static int give_up(void *context)
-{
-    const struct backup *backup = context;
-
-    return !backup->callbacks->go_on(backup->callbacks->context, backup->census.bytes, backup->census.bytes);
-}
-
-static int check_copy(struct backup *backup, struct error *error)
+static int check_content(struct backup *backup, struct error *error)
 {
     sqlite3_stmt *statement = NULL;
-    struct census census = {.text = ""};
-    int r = open_copy(backup, SQLITE_OPEN_READONLY, error);
+    char census[CENSUS_BYTES] = "";
+    int r = 0;
 
-    if (r < 0)
-        return r;
-    sqlite3_progress_handler(backup->copy, CHECK_INSTRUCTIONS, give_up, backup);
-    if (take_census(backup->copy, &census) != SQLITE_OK ||
+    if (take_census(backup->copy, census) != SQLITE_OK ||
         sqlite3_prepare_v2(backup->copy, "PRAGMA integrity_check(1)", -1, &statement, NULL) != SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_ROW)
         r = fail_copy(backup, error);
@@ -210,10 +236,19 @@ static int check_copy(struct backup *backup, struct error *error)
                       "%s: the copy is damaged, and so the database may be; PRAGMA integrity_check in the sqlite3 "
                       "shell tells where",
                       backup->target);
-    else if (strcmp(census.text, backup->census.text) != 0)
-        r = error_set(error, EIO, "%s: the copy has %s instead of %s", backup->target, census.text,
-                      backup->census.text);
+    else if (strcmp(census, backup->census) != 0)
+        r = error_set(error, EIO, "%s: the copy has %s instead of %s", backup->target, census, backup->census);
     (void)sqlite3_finalize(statement);
+    return r;
+}
+
+static int check_copy(struct backup *backup, struct error *error)
+{
+    int r = open_copy(backup, SQLITE_OPEN_READONLY, error);
+
+    if (r < 0)
+        return r;
+    r = run_watched(backup, backup->copy, check_content, error);
     close_copy(backup);
     return r;
 }
@@ -255,8 +290,10 @@ static int make(struct backup *backup, struct error *error)
     struct observer *observer = &backup->observer;
     int r = observer_begin(observer, error);
 
-    if (r == 0 && take_census(observer->connection, &backup->census) != SQLITE_OK)
-        r = observer_failed(observer, error);
+    if (r == 0)
+        r = measure_source(backup, error);
+    if (r == 0)
+        r = run_watched(backup, observer->connection, count_source, error);
     if (r == 0)
         r = create_partial(backup, error);
     if (r == 0)

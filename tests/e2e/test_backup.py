@@ -217,6 +217,31 @@ def test_signal_leaves_nothing(make_daemon, number):
     assert names(one) == []
 
 
+@pytest.mark.parametrize("slow_file", ["callbacks.db", "copy.db.partial-$$"], ids=["source", "copy"])
+def test_signal_ends_a_long_look(make_daemon, slow_file):
+    """Counting the rows of the source and checking the copy take minutes here, in one instruction of SQLite each."""
+    one = make_daemon().start()
+    one.stop()
+    made = daemon.run("sqlite3", one.database, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT "
+                      "60000) INSERT INTO destroyed_group SELECT i, 1, format('%0200d', i), i, '', '', '', '', 0, '', "
+                      "'', '', i, NULL FROM n; PRAGMA wal_checkpoint(TRUNCATE)")
+    assert made.returncode == 0, made.stderr
+    trace = one.directory / "trace"
+    # The shell's own number is that of the backup.
+    command = (f"exec strace -D -o {trace} -P {one.directory}/{slow_file} -e trace=pread64 "
+               f"-e inject=pread64:delay_enter=100000 {BINARY} backup -c {one.config} {one.directory}/copy.db")
+    with subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True,
+                          env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}) as process:
+        daemon.eventually(lambda: trace.exists() and trace.read_text().count("pread64") > 20, "it reads", 60)
+        process.terminate()
+        try:
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: given up\n"
+    assert names(one) == []
+
+
 def test_the_daemon_records_meanwhile(make_daemon):
     """What is recorded while the copy is made is answered, and not in the copy."""
     one = make_daemon().start()

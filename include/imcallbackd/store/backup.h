@@ -7,8 +7,8 @@
 #include "imcallbackd/base/error.h"
 
 struct backup_callbacks {
-    // Called now and then, several times a second. done_bytes stays at total_bytes while the copy is checked. False:
-    // give up.
+    // Called now and then, several times a second, on the caller's thread or another, but never on two at a time.
+    // done_bytes stays at total_bytes while the copy is checked. False: give up.
     bool (*go_on)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
