@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import socket
-import threading
 import time
 
 import pytest
@@ -174,38 +173,6 @@ def test_nonsense_harms_nobody(watched, sent):
             while connection.recv(65536):
                 pass
     assert watched.ask("/healthz")[2] == "alive\n"
-
-
-@contextlib.contextmanager
-def dripping(connections):
-    """Meanwhile a byte of a header that never ends comes on each connection, again and again."""
-    over = threading.Event()
-
-    def drip():
-        while not over.wait(0.1):
-            for connection in connections:
-                with contextlib.suppress(OSError):
-                    connection.sendall(b"x")
-
-    thread = threading.Thread(target=drip)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def test_who_drips_makes_room(watched):
-    """More connections than there are places for, none of which comes to the end of its request."""
-    with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(socket.create_connection(watched.listener.getsockname(), timeout=20))
-                       for _ in range(40)]
-        for connection in connections:
-            connection.sendall(b"GET /metrics HTTP/1.1\r\nName: ")
-        with dripping(connections):
-            for path in ("/healthz", "/readyz", "/metrics"):
-                assert watched.ask(path)[0] == 200
 
 
 # What is counted

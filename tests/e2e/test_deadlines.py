@@ -1,6 +1,7 @@
 """Each phase of a request ends in time, however it drips; idle connections live on; nobody waits for the slow ones."""
 
 import contextlib
+import http.client
 import pathlib
 import resource
 import signal
@@ -322,3 +323,38 @@ def test_waiting_for_a_handshake_takes_no_processor(one):
         waited, taken = time.monotonic() - begun, cpu_seconds(one.process.pid) - before
         print(f"{sent} bytes sent: {taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
         assert waited > REQUEST_TIMEOUT / 2 and taken < waited / 50
+
+
+@contextlib.contextmanager
+def dripping(connections):
+    """Meanwhile a byte comes on each connection, again and again."""
+    over = threading.Event()
+
+    def drip():
+        while not over.wait(DRIP):
+            for connection in connections:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_who_drips_on_the_admin_listener_makes_room(make_daemon):
+    """More connections than it takes, none of which comes to the end of its request."""
+    address = ("127.0.0.1", daemon.free_port())
+    make_daemon({"admin": {"port": address[1]}}).start()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(40)]
+        for connection in connections:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nName: ")
+        with dripping(connections), contextlib.closing(http.client.HTTPConnection(*address, timeout=20)) as asking:
+            for path in ("/healthz", "/readyz", "/metrics"):
+                asking.request("GET", path)
+                answer = asking.getresponse()
+                assert answer.status == 200 and answer.read()
