@@ -13,8 +13,7 @@
 
 #define EVENT_TIME_MAX ((UINT64_C(1) << 53) - 1) // the largest up to which a JSON number is exact as a double
 
-// cJSON allocates through hooks that are global; each thread points them at the arena of the body that it is parsing,
-// so that the tree lives as long as the request and its strings are used where they are.
+// cJSON allocates through hooks that are global; each thread points them at the arena of the body that it is parsing.
 static _Thread_local struct arena *parse_arena;
 static _Thread_local bool parse_arena_is_full;
 static pthread_once_t hooks_once = PTHREAD_ONCE_INIT;
@@ -51,10 +50,10 @@ static bool fail(struct callback *callback, enum answer_code code, const char *f
     return false;
 }
 
-// The body is at fault only if it is what takes so much.
-static bool fail_memory(struct callback *callback)
+// The arena gave nothing. The body is at fault only if it is what takes so much.
+static bool fail_memory(struct callback *callback, const struct arena *arena)
 {
-    if (callback->arena->starved)
+    if (arena->starved)
         return fail(callback, ANSWER_OVERLOADED, "There is no memory.");
     return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
 }
@@ -84,18 +83,18 @@ static bool fail_scan(struct callback *callback, const struct json_text_report *
 }
 
 // Parses what has no fault. NULL after fail().
-static cJSON *parse(struct callback *callback, const char *text, size_t length)
+static cJSON *parse(struct callback *callback, struct arena *scratch, const char *text, size_t length)
 {
     const char *end = text;
     cJSON *tree;
 
     pthread_once(&hooks_once, init_hooks);
-    parse_arena = callback->arena;
+    parse_arena = scratch;
     parse_arena_is_full = false;
     tree = cJSON_ParseWithLengthOpts(text, length, &end, 0);
     parse_arena = NULL;
     if (!tree && parse_arena_is_full) {
-        fail_memory(callback);
+        fail_memory(callback, scratch);
         return NULL;
     }
     if (!tree) {
@@ -148,6 +147,16 @@ static bool collect(struct callback *callback, const cJSON *tree, struct fields 
     return true;
 }
 
+// The string as long as the request lives, which the tree does not. NULL after fail().
+static const char *copy_text(struct callback *callback, const cJSON *item)
+{
+    const char *copy = arena_copy(callback->arena, item->valuestring, strlen(item->valuestring));
+
+    if (!copy)
+        fail_memory(callback, callback->arena);
+    return copy;
+}
+
 // A string that may be absent or null, and then is "".
 static bool take_text(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
 {
@@ -156,8 +165,8 @@ static bool take_text(struct callback *callback, const cJSON *item, const char *
         return true;
     if (!cJSON_IsString(item))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "%s is not a string.", name);
-    *ret_text = item->valuestring;
-    return true;
+    *ret_text = copy_text(callback, item);
+    return *ret_text != NULL;
 }
 
 // A string that must be there and hold something.
@@ -208,8 +217,8 @@ static bool take_member(struct callback *callback, const cJSON *member, size_t i
         return fail(callback, ANSWER_BODY_FIELD_MISSING, "It is MemberList[%zu].Member_Account.", index);
     if (!cJSON_IsString(account))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu].Member_Account is not a string.", index);
-    *ret_account = account->valuestring;
-    return true;
+    *ret_account = copy_text(callback, account);
+    return *ret_account != NULL;
 }
 
 static bool take_members(struct callback *callback, const cJSON *list)
@@ -226,7 +235,7 @@ static bool take_members(struct callback *callback, const cJSON *list)
     cJSON_ArrayForEach(member, list) count++;
     members = arena_take(callback->arena, count * sizeof *members);
     if (!members)
-        return fail_memory(callback);
+        return fail_memory(callback, callback->arena);
     group->members = members;
     group->has_member_list = true;
     cJSON_ArrayForEach(member, list)
@@ -262,21 +271,35 @@ static bool take_fields(struct callback *callback, const cJSON *tree)
            take_members(callback, fields.member_list);
 }
 
+static bool read_text(struct callback *callback, struct arena *scratch, const char *body, size_t length,
+                      const struct json_text_report *report)
+{
+    const cJSON *tree;
+
+    if (report->has_comments || report->has_broken_text) {
+        body = json_text_mend(scratch, body, length, &length);
+        if (!body)
+            return fail_memory(callback, scratch);
+    }
+    tree = parse(callback, scratch, body, length);
+    return tree && take_fields(callback, tree);
+}
+
+// A tree takes many times the memory of its text, and a request may wait long for the disk: so the tree goes as soon as
+// what is recorded is copied out of it, and there are never more trees than threads.
 static bool understand(struct callback *callback, const char *body, size_t length, bool *ret_mended)
 {
     struct json_text_report report = json_text_scan(body, length);
-    const cJSON *tree;
+    struct arena scratch;
+    bool understood;
 
     *ret_mended = report.has_broken_text;
     if (!fail_scan(callback, &report))
         return false;
-    if (report.has_comments || report.has_broken_text) {
-        body = json_text_mend(callback->arena, body, length, &length);
-        if (!body)
-            return fail_memory(callback);
-    }
-    tree = parse(callback, body, length);
-    return tree && take_fields(callback, tree);
+    arena_init(&scratch, callback->arena->limit_bytes);
+    understood = read_text(callback, &scratch, body, length, &report);
+    arena_finish(&scratch);
+    return understood;
 }
 
 // The reason stays readable when the program's sentences have changed.

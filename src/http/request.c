@@ -6,7 +6,8 @@
 #include "layout.h"
 #include "private.h"
 
-// A parsed body of the largest allowed size needs about ten times its bytes.
+// A parsed body of the largest allowed size needs about ten times its bytes, while handler.body runs, so for one
+// request a loop at a time.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
 // Memory for a body is taken as it comes, not as it is announced.

@@ -61,6 +61,8 @@ struct callback {
 enum callback_verdict callback_read_query(struct callback *callback, const struct callback_rules *rules,
                                           const char *query);
 
-// After CALLBACK_READ_BODY. The body must live as long as the callback: group and rejected point into it.
+// After CALLBACK_READ_BODY. While it runs it takes up to the arena's limit once more, for the parsed tree; what it
+// leaves in the arena is the text that is recorded and a pointer for each member. The body must live as long as the
+// callback: group and rejected point into it.
 enum callback_verdict callback_read_body(struct callback *callback, const struct callback_rules *rules,
                                          const char *body, size_t length);

@@ -59,7 +59,8 @@ struct http_handler {
     // The head is there and is a POST to our path. NULL: go on and read the body. An answer: the body is read and
     // dropped before it is sent, so that the caller gets to see it; at once if the caller waits for 100 Continue.
     struct http_answer *(*head)(void *context, struct http_request *request);
-    // The body is there. NULL: http_request_complete will follow.
+    // The body is there. NULL: http_request_complete will follow. Bodies in memory are limited in all, but not what the
+    // handler leaves in the arenas of requests that wait, so that has to be of the order of the body.
     struct http_answer *(*body)(void *context, struct http_request *request);
     // The request is over, answered or not, on its loop's thread. The last call for it.
     void (*over)(void *context, struct http_request *request);

@@ -49,11 +49,39 @@ static void a_shortage_of_memory_is_no_fault_of_the_body(void **state)
     assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_SET_ASIDE);
     assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
     fixture_finish(&fixture);
+    print_members(&body, 1, "member");
     fixture_init(&fixture, 4096);
+    assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, OPEN_QUERY), CALLBACK_READ_BODY);
+    while (arena_take(&fixture.arena, 16)) {
+    }
     fixture.callback.arena->starved = true;
-    assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_REFUSE);
+    assert_int_equal(callback_read_body(&fixture.callback, &fixture_rules, body.data, body.length), CALLBACK_REFUSE);
     assert_int_equal(fixture.callback.answer, ANSWER_OVERLOADED);
     fixture_finish(&fixture);
+    buffer_finish(&body);
+}
+
+// A body that waits for the disk, or to be set aside, takes no more than what is recorded of it.
+static void the_tree_is_gone_once_the_body_is_read(void **state)
+{
+    static const char *const begins[] = {G ",'x':", "{'GroupId':'g','x':", ""};
+    struct buffer body = {0};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(begins); i++) {
+        struct fixture fixture;
+
+        quote(&body, begins[i]);
+        assert_int_equal(buffer_append(&body, "[0", 2), 0);
+        for (size_t values = 10; values < 400000; values++)
+            assert_int_equal(buffer_append(&body, ",0", 2), 0);
+        assert_int_equal(buffer_print(&body, "]%s", *begins[i] ? "}" : ""), 0);
+        fixture_init(&fixture, ARENA_BYTES);
+        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
+                         i == 0 ? CALLBACK_RECORD : CALLBACK_SET_ASIDE);
+        assert_true(fixture.arena.used_bytes <= 4096);
+        fixture_finish(&fixture);
+    }
     buffer_finish(&body);
 }
 
@@ -266,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_ten_thousand_members),
         cmocka_unit_test(a_shortage_of_memory_is_no_fault_of_the_body),
+        cmocka_unit_test(the_tree_is_gone_once_the_body_is_read),
         cmocka_unit_test(takes_members_up_to_the_end_of_any_body),
         cmocka_unit_test(takes_long_ids),
         cmocka_unit_test(limits_hold),
