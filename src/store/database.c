@@ -76,6 +76,7 @@ int database_error(sqlite3 *connection, struct error *error)
         {SQLITE_CORRUPT, 0, EIO, "; restore it from a backup, or move it away to begin a new one"},
         {SQLITE_FULL, 0, ENOSPC, "; make room"},
         {SQLITE_BUSY, 0, EBUSY, "; another process is in the way (fuser lists it): end that one"},
+        {SQLITE_PROTOCOL, 0, EBUSY, "; another process is in the way (fuser lists it): end that one"},
         {SQLITE_READONLY, 0, EACCES, "; give it to the user that the daemon runs as"},
         {SQLITE_CANTOPEN, 0, EACCES, "; look at the owner and the mode of it and its directory"},
         {SQLITE_IOERR, EDQUOT, EDQUOT, "; make room or raise the quota"},
@@ -252,8 +253,10 @@ static int lock_file(struct database *database, struct error *error)
     database->lock_fd = fd;
     if (flock(fd, LOCK_EX | LOCK_NB) < 0)
         return error_set(error, errno == EWOULDBLOCK ? EBUSY : errno, "%s",
-                         errno == EWOULDBLOCK ? "another imcallbackd records into it; stop that one first"
-                                              : strerror(errno));
+                         errno == EWOULDBLOCK
+                             ? "another imcallbackd records into it, or a program has locked it (fuser "
+                               "lists it); end that one first"
+                             : strerror(errno));
     return 0;
 }
 

@@ -7,6 +7,7 @@ import contextlib
 import re
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -157,6 +158,24 @@ def test_a_second_daemon_on_the_same_database_is_refused(make_daemon):
     done = daemon.run(BINARY, "serve", "-c", other.config)
     assert done.returncode == 1 and "another imcallbackd records into it" in done.stderr, done
     assert one.post().status == 200 and len(one.groups()) == 1
+
+
+@pytest.mark.parametrize("suffix, lock", [
+    ("", "fcntl.flock(file, fcntl.LOCK_SH)"),
+    ("-shm", "fcntl.lockf(file, fcntl.LOCK_SH, 1, 120)"),  # the byte that SQLite's writer locks
+], ids=["database", "log"])
+def test_a_reader_that_locks_is_named(make_daemon, suffix, lock):
+    one = make_daemon().start()
+    one.stop()
+    script = f"import fcntl, sys\nfile = open(sys.argv[1])\n{lock}\nprint('locked', flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", script, f"{one.database}{suffix}"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout.readline() == "locked\n"
+        done = daemon.run(BINARY, "serve", "-c", one.config)
+        reader.communicate("\n")
+    assert done.returncode == 1 and "(fuser lists it)" in done.stderr and str(one.database) in done.stderr, done
+    one.start()
+    assert one.post().status == 200
 
 
 def test_a_default_that_does_not_work_is_named_without_a_line(make_daemon):
