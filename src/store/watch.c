@@ -30,10 +30,11 @@ int watch_begin(struct watch *watch, sqlite3 *connection, bool (*go_on)(void *co
     *watch = (struct watch){.connection = connection, .go_on = go_on, .context = context};
     (void)sem_init(&watch->over, 0, 0);
     code = pthread_create(&watch->thread, NULL, watch_main, watch);
-    if (code == 0)
-        return 0;
-    (void)sem_destroy(&watch->over);
-    return error_set(error, code, "a thread cannot be started: %s", strerror(code));
+    if (code != 0) {
+        (void)sem_destroy(&watch->over);
+        return error_set(error, code, "a thread cannot be started: %s", strerror(code));
+    }
+    return 0;
 }
 
 bool watch_end(struct watch *watch)

@@ -76,7 +76,7 @@ REASONS = [
     ("store/store", r"FAILURE_FINAL|store->broken", "the disk breaks at the one moment when something else is retried"),
     ("store/store", r"PAUSE_LOADED", "callbacks keep coming while old events go: only the pace is another"),
     ("store/recorder", r"rejected_bytes_pending = 0", "there is nothing left to drop, and still too much"),
-    ("store/backup", r"fstatvfs|sync\(|total > 0|renameat2|link\(|census\.text|if \(fd >= 0\)",
+    ("store/backup", r"fstatvfs|sync\(|total > 0|renameat2|link\(|strcmp\(census|if \(fd >= 0\)",
      "the system fails at a file that it has just made, cannot rename without replacing, or a copy has other rows"),
     ("store/database", r"if \(fd < 0\)|fstat|EWOULDBLOCK|stat\(database->log_path|log_inode",
      "files change between two looks at them"),
