@@ -18,6 +18,8 @@ import threading
 import time
 import urllib.parse
 
+from log_reader import LogReader
+
 BINARY = os.environ["IMCALLBACKD"]
 LOAD = os.environ["IMCALLBACKD_LOAD"]
 WRAPPER = shlex.split(os.environ.get("IMCALLBACKD_WRAPPER", ""))  # a command line to put in front of every daemon
@@ -192,7 +194,7 @@ class Daemon:
         self.config = self.directory / "imcallbackd.conf"
         self.database = self.directory / "callbacks.db"
         self.process = None
-        self.lines = []
+        self.reader = None
         made = run(BINARY, "certificate", "--host", "localhost", "--host", "127.0.0.1", "--out", self.directory)
         assert made.returncode == 0, made.stderr
         self.write_config(settings, apps)
@@ -224,23 +226,21 @@ class Daemon:
 
     def start(self, wrapper=(), environment=None, **options):
         """Starts the daemon and waits until it says that it is ready. wrapper: a command line to put in front."""
-        self.lines = []
         (self.directory / "notify").unlink(missing_ok=True)
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(self.directory / "notify"))
         self.process = subprocess.Popen(
             [*wrapper, *WRAPPER, BINARY, "serve", "-c", str(self.config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env=os.environ | {"NOTIFY_SOCKET": str(self.directory / "notify")} | (environment or {}), **options)
-        self.reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
-        self.reader.start()
+        self.reader = LogReader(self.process.stderr)
         self.wait_notified("READY=1")
         self.port = eventually(self._logged_port, "the line that says where it listens")
         return self
 
-    def _read_log(self, pipe):
-        for line in pipe:
-            self.lines.append(line.decode(errors="surrogateescape").rstrip("\n"))
-        pipe.close()
+    @property
+    def lines(self):
+        """Of the log, since the last start."""
+        return self.reader.lines if self.reader else []
 
     @property
     def log(self):

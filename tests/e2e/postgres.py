@@ -18,6 +18,7 @@ import time
 import urllib.request
 
 import daemon
+from log_reader import LogReader
 
 PASSWORD = "p-4711-secret"
 
@@ -162,24 +163,17 @@ class Forwarder:
     def __init__(self, one):
         self.one = one
         self.process = None
-        self.lines = []
 
     def start(self, environment=None, prefix=()):
         self.process = subprocess.Popen([*prefix, daemon.BINARY, "forward", "-c", str(self.one.config)],
                                         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=os.environ | (environment or {}))
-        self.reader = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
-        self.reader.start()
+        self.reader = LogReader(self.process.stderr)
         return self
-
-    def _read_log(self, pipe):
-        for line in pipe:
-            self.lines.append(line.decode(errors="surrogateescape").rstrip("\n"))
-        pipe.close()
 
     @property
     def log(self):
-        return "\n".join(self.lines)
+        return "\n".join(self.reader.lines)
 
     def wait_logged(self, words, deadline=60):
         daemon.eventually(lambda: words in self.log, f"{words!r} in the log:\n{self.log}", deadline)

@@ -10,37 +10,25 @@ from daemon import event
 
 
 class UnreadLog(daemon.Daemon):
-    """A daemon whose log is read only while `reading` is set."""
+    """A daemon whose log is not read from fill_log() to read_log()."""
 
-    def __init__(self, settings=None):
-        super().__init__(settings)
-        self.reading = threading.Event()
-        self.reading.set()
-        self.reader_waits = threading.Event()
-
-    def _read_log(self, pipe):
-        def held(lines):
-            for line in lines:
-                if not self.reading.is_set():
-                    self.reader_waits.set()
-                    self.reading.wait()
-                yield line
-
-        with pipe:
-            super()._read_log(held(pipe))
+    unread = False
 
     def fill_log(self):
         """Nobody reads from now on, and no byte fits in any more."""
-        self.reading.clear()
+        self.unread = self.reader.reading.acquire()
         # Opened anew, so that this end alone does not block.
         end = os.open(f"/proc/{self.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
-        os.write(end, b"filling\n")
-        assert self.reader_waits.wait(20)
         try:
             while True:
                 os.write(end, b"filling\n")
         except BlockingIOError:
             os.close(end)
+
+    def read_log(self):
+        if self.unread:
+            self.unread = False
+            self.reader.reading.release()
 
 
 @pytest.fixture(params=["text", "json"])
@@ -49,7 +37,7 @@ def unread(request):
     try:
         yield one.start()
     finally:
-        one.reading.set()
+        one.read_log()
         one.destroy()
 
 
@@ -67,7 +55,7 @@ def test_callbacks_are_answered(unread):
     refusals(unread, 5)
     assert [unread.post(event(GroupId=name)).status for name in "abc"] == [200] * 3
     assert unread.group_ids() == ["a", "b", "c"]
-    unread.reading.set()
+    unread.read_log()
     refusals(unread, 7)  # whose last two lines are new
     daemon.eventually(lambda: "because nothing took them: 5" in unread.log, "how many lines are lost")
     unread.stop()
@@ -80,7 +68,7 @@ def test_stop(unread):
         slow.send(daemon.request(event())[:-1])
         unread.process.terminate()
         assert unread.process.wait(daemon.STOP_DEADLINE) == 0
-    unread.reading.set()
+    unread.read_log()
     assert unread.wait_exit() == 0
 
 
@@ -94,7 +82,7 @@ def test_event_that_cannot_be_recorded(unread):
         sender.start()
         sender.join(60)
     assert [answer.status for answer in answers] == [503]
-    unread.reading.set()
+    unread.read_log()
     assert unread.post(event(GroupId="after")).status == 200
     refusals(unread, 1)
     daemon.eventually(lambda: "because nothing took them" in unread.log, "how many lines are lost")

@@ -8,11 +8,11 @@ import stat
 import subprocess
 import tempfile
 import textwrap
-import threading
 
 import pytest
 
 import daemon
+from log_reader import LogReader
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 README = (TOP / "README.md").read_text()
@@ -37,39 +37,36 @@ class Foreground:
     """A daemon that was started by a command line and says on its standard error where it listens."""
 
     def __init__(self, command, directory, deadline, environment=None):
-        self.process = subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=directory, text=True,
+        self.process = subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=directory,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         env=os.environ | (environment or {}))
-        self.lines = []
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
+        self.reader = LogReader(self.process.stdout)
         daemon.eventually(lambda: self._port() or self.process.poll() is not None, "listening", deadline)
-        assert self._port(), "".join(self.lines)
+        assert self._port(), self.output
         self.port = self._port()
 
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(line)
+    @property
+    def output(self):
+        return "\n".join(self.reader.lines)
 
     def _port(self):
-        found = re.search(r"listening on https://[\d.]+:(\d+)/", "".join(self.lines))
+        found = re.search(r"listening on https://[\d.]+:(\d+)/", self.output)
         return int(found[1]) if found else None
 
     def line(self, program):
         """The one line of the output that calls the program."""
-        (found,) = [line for line in self.lines if line.startswith(program + " ")]
+        (found,) = [line for line in self.reader.lines if line.startswith(program + " ")]
         return found
 
     def interrupt(self):
         self.process.send_signal(daemon.signal.SIGINT)
-        assert self.process.wait(daemon.STOP_DEADLINE) == 0, "".join(self.lines)
+        assert self.process.wait(daemon.STOP_DEADLINE) == 0, self.output
         self.reader.join()
 
     def destroy(self):
         self.process.kill()
         self.process.wait()
         self.reader.join()
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
