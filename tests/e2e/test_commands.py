@@ -82,6 +82,9 @@ def test_retention(make_daemon):
     one.write_config({"store": {"retention": "1d"}})
     one.reload()
     daemon.eventually(lambda: one.group_ids() == ["new"], "the old event deleted")
+    daemon.eventually(lambda: ": 1 events were older than the retention" in one.log, "how many were deleted")
+    one.stop()
+    assert one.log.count("older than the retention") == 1
 
 
 def test_one_connection_is_always_taken(make_daemon):

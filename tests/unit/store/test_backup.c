@@ -75,6 +75,11 @@ static size_t targets(const struct copying *copying)
     return count;
 }
 
+static void name_partial(const struct copying *copying, char partial[static 256])
+{
+    (void)snprintf(partial, 256, "%s.partial-%d", copying->target, (int)getpid());
+}
+
 static bool record_one(struct copying *copying)
 {
     struct destroyed_group group = example_group();
@@ -182,6 +187,33 @@ static void checking_can_be_given_up(void **state)
     assert_int_equal(targets(&copying), 0);
 }
 
+// Once the last page is copied, something that nobody can read takes the copy's place.
+static bool put_directory_in_place(struct copying *copying)
+{
+    char partial[256];
+
+    if (copying->last_calls == 1) {
+        name_partial(copying, partial);
+        assert_int_equal(unlink(partial), 0);
+        assert_int_equal(mkdir(partial, 0700), 0);
+        copying->during = NULL;
+    }
+    return true;
+}
+
+static void what_cannot_be_read_back_is_no_copy(void **state)
+{
+    struct copying copying = begin(*state, put_directory_in_place);
+    struct error error = {""};
+    char partial[256];
+
+    assert_true(make(&copying, &error) < 0);
+    assert_non_null(strstr(error.text, copying.target));
+    name_partial(&copying, partial);
+    assert_int_equal(rmdir(partial), 0);
+    assert_int_equal(targets(&copying), 0);
+}
+
 static void write_target(const struct copying *copying)
 {
     int fd = open(copying->target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -225,6 +257,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_given_up_leaves_nothing, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(counting_can_be_given_up, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(checking_can_be_given_up, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_read_back_is_no_copy, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(nothing_is_overwritten, fixture_setup, fixture_teardown),
     };
 

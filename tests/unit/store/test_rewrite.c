@@ -17,7 +17,7 @@ static void what_cannot_be_rewritten_is_told(void **state)
     static const struct {
         const char *path;
         int code;
-    } rows[] = {{"/tmp", -EISDIR}, {"/dev/full", -ENOSPC}};
+    } rows[] = {{"/tmp", -EISDIR}, {"/dev/full", -ENOSPC}, {"/proc/self/mem", -EIO}};
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
