@@ -36,7 +36,7 @@ ENOUGH = 90  # percent
 # blanks around each operator of two operands.
 COMPARISONS = [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "),
                (r" != ", " == "), (r" && ", " || "), (r" \|\| ", " && "), (r"(?<=if \()!", "")]
-BOUNDS = [(r" \+ 1\b", ""), (r" - 1\b", ""), (r"(?<=[<>=] )\d+\b", lambda found: str(int(found[0]) + 1))]
+BOUNDS = [(r" \+ 1\b", ""), (r" - 1\b", ""), (r"(?<=[<>=!]= |.[<>] )\d+\b", lambda found: str(int(found[0]) + 1))]
 ERROR_PATHS = [(r"return -E[A-Z]+;", "return 0;"), (r"return r;", "return 0;"), (r"return false;", "return true;"),
                (r"return true;", "return false;"), (r"goto \w+;", ";"), (r"if \((?=(?:r|code|length|fd)\b[^|&]*\)$)",
                "if (0 && "), (r"return code;", "return SQLITE_OK;")]

@@ -30,7 +30,7 @@ static const enum commit_result expected[COMMITS] = {
 
 static struct destroyed_group groups[REJECTED];
 static struct commit commits[COMMITS];
-static char long_body[BODY_BYTES];
+static char long_body[BODY_BYTES], long_member[BODY_BYTES];
 
 static const struct rejected_callback rejected = {
     .received_at_ms = RECEIVED_MS,
@@ -47,8 +47,10 @@ static void fill_commits(void)
     static const char *members[MEMBERS];
 
     memset(long_body, 'x', sizeof long_body);
+    memset(long_member, 'x', sizeof long_member - 1);
     for (size_t i = 0; i < MEMBERS; i++)
         members[i] = "a member of some length, so that it does not fit into what SQLite has at hand";
+    members[MEMBERS - 1] = long_member; // whoever reads it needs memory for it alone
     for (size_t i = 0; i < REJECTED; i++) {
         groups[i] = example_group();
         commits[i] = (struct commit){.group = &groups[i]};
