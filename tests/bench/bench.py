@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 
+import profiles
 import report
 import servers
 import workloads
@@ -45,6 +46,7 @@ def read_arguments():
     parser.add_argument("--rows", type=int, default=2_000_000, help="member rows in the large database")
     parser.add_argument("--only", action="append", default=[], help="workloads whose name holds this text; repeatable")
     parser.add_argument("--servers", default="", help="names with commas between; all when not given")
+    parser.add_argument("--profile", action="store_true", help="show where the CPU goes instead")
     parser.add_argument("--directory", type=pathlib.Path, help="where the databases lie while it runs")
     parser.add_argument("--json", type=pathlib.Path, default=servers.BUILD / "bench.json")
     return parser.parse_args()
@@ -146,6 +148,9 @@ def main():
         running = make_servers(arguments.directory, arguments.rows, sorted(names))
         for server in running.values():
             server.start()
+        if arguments.profile:
+            profiles.run(arguments, chosen, running)
+            return
         results = {"rows": arguments.rows, "workloads": run_rounds(arguments, chosen, running)}
         for server in running.values():
             server.stop()

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 . conf/packages.sh
 
 # shellcheck disable=SC2086 # a list of words
-install_packages $build_packages libcmocka-dev python3-pytest valgrind openssl strace golang-go \
+install_packages $build_packages libcmocka-dev python3-pytest valgrind openssl strace linux-perf golang-go \
     golang-github-mattn-go-sqlite3-dev python3-fastapi uvicorn python3-uvloop python3-httptools
 
 # Its package would also start a server on port 80, so the program alone is taken out of it.
