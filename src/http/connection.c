@@ -72,6 +72,15 @@ void http_connections_enter(struct http_connections *connections, struct http_co
     append(list_of(connections, stage), connection);
 }
 
+bool http_connections_shake_hands(const struct http_connections *connections)
+{
+    const struct http_connection *connection = connections->timed.first;
+
+    while (connection && connection->stage != HTTP_STAGE_HANDSHAKE)
+        connection = connection->next;
+    return connection != NULL;
+}
+
 // An idle connection is ended on the reading side alone: a request that is in the kernel's buffer already is still read
 // and answered before MHD sees the end.
 static void end(struct http_connection *connection)

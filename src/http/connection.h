@@ -77,6 +77,8 @@ void http_connections_remove(struct http_connections *connections, struct http_c
 void http_connections_enter(struct http_connections *connections, struct http_connection *connection,
                             enum http_stage stage, int64_t now_ms);
 
+bool http_connections_shake_hands(const struct http_connections *connections);
+
 // Ends what is over time; whose bytes wait unread after a pause of the whole process has his time anew. Returns how
 // long until the next one is, in ms; -1 when there is none.
 int64_t http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms);

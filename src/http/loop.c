@@ -264,8 +264,9 @@ static int run_clock(struct http_loop *loop)
     if (MHD_get_timeout(loop->daemon, &mhd_ms) == MHD_YES)
         timeout_ms = clock_earlier_ms(timeout_ms, mhd_ms < INT_MAX ? (int64_t)mhd_ms : INT_MAX);
     // While a handshake waits for its client, MHD holds the connection for ready and never wants to sleep. But when
-    // nothing came and nothing went in a whole turn, there is nothing to do before the kernel says so.
-    if (timeout_ms == 0 && !loop->moved)
+    // nothing came and nothing went in a whole turn, there is nothing to do before the kernel says so. Without a
+    // handshake MHD is right: it has more to take from a record that GnuTLS has read already.
+    if (timeout_ms == 0 && !loop->moved && http_connections_shake_hands(&loop->connections))
         timeout_ms = NOTHING_MOVED_MS;
     return timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX;
 }

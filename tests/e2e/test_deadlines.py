@@ -310,19 +310,40 @@ def cpu_seconds(pid):
     return sum(int(path.read_text().split()[0]) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
+def check_sleep(one, connection):
+    """Until it ends the connection, the daemon does nothing."""
+    before, begun = cpu_seconds(one.process.pid), time.monotonic()
+    with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+        while connection.recv(65536):
+            pass
+    waited, taken = time.monotonic() - begun, cpu_seconds(one.process.pid) - before
+    print(f"{taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
+    assert waited > REQUEST_TIMEOUT / 2 and taken < waited / 50
+
+
 def test_waiting_for_a_handshake_takes_no_processor(one):
     """Cut off anywhere in the first message, and after it: the daemon sleeps until the deadline."""
     hello = Wire(one).hello()
     for sent in (0, 1, len(hello) // 2, len(hello)):
-        before, begun = cpu_seconds(one.process.pid), time.monotonic()
         with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
             plain.sendall(hello[:sent])
-            with contextlib.suppress(ConnectionResetError):
-                while plain.recv(65536):
-                    pass
-        waited, taken = time.monotonic() - begun, cpu_seconds(one.process.pid) - before
-        print(f"{sent} bytes sent: {taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
-        assert waited > REQUEST_TIMEOUT / 2 and taken < waited / 50
+            check_sleep(one, plain)
+
+
+def test_waiting_for_a_request_takes_no_processor(one):
+    whole = daemon.request(daemon.event(Name="x" * 20000))
+    for sent in (1, whole.index(b"\r\n") + 1, whole.index(b"{") - 1, whole.index(b"{") + 1, len(whole) - 1):
+        with one.connect() as slow:
+            slow.send(whole[:sent])
+            check_sleep(one, slow.tls)
+
+
+def test_a_large_head_is_read_at_once(one):
+    """It comes in one record, of which libmicrohttpd takes a piece at a time."""
+    with one.connect() as connection:
+        connection.send(daemon.request(daemon.event(GroupId="large head"), headers=["X-Padding: " + "x" * 15000]))
+        assert connection.read_answer().status == 200
+    assert one.group_ids("large head")
 
 
 @contextlib.contextmanager
