@@ -81,15 +81,20 @@ bool http_connections_shake_hands(const struct http_connections *connections)
     return connection != NULL;
 }
 
-// An idle connection is ended on the reading side alone: a request that is in the kernel's buffer already is still read
-// and answered before MHD sees the end.
+void http_connection_end_reading(struct http_connection *connection)
+{
+    connection->reading_ended = true;
+    (void)shutdown(connection->fd, SHUT_RD);
+}
+
 static void end(struct http_connection *connection)
 {
     if (connection->ending)
         return;
     connection->ending = true;
-    connection->reading_ended = true;
-    (void)shutdown(connection->fd, connection->stage == HTTP_STAGE_IDLE ? SHUT_RD : SHUT_RDWR);
+    http_connection_end_reading(connection);
+    if (connection->stage != HTTP_STAGE_IDLE)
+        (void)shutdown(connection->fd, SHUT_RDWR);
 }
 
 // Whether bytes wait that the loop has yet to read.

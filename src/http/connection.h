@@ -16,6 +16,7 @@
 #include "imcallbackd/http/server.h"
 
 struct http_loop;
+struct http_exchange;
 
 enum http_stage {
     HTTP_STAGE_HANDSHAKE,
@@ -50,8 +51,9 @@ struct http_connection {
     char remote_address[ADDRESS_TEXT_BYTES];
 
     enum http_stage stage;
-    int64_t since_ms;              // when the stage began
-    enum http_limit limit_reached; // when it came, and nobody could be shed: only verified calls are taken on it
+    int64_t since_ms;               // when the stage began
+    struct http_exchange *exchange; // of the request under way; the loop's own
+    enum http_limit limit_reached;  // when it came, and nobody could be shed: only verified calls are taken on it
     struct http_records records;
     bool greeted;                            // a byte came on it
     bool proven;                             // a verified call came on it
@@ -60,6 +62,9 @@ struct http_connection {
     bool reading_ended;                      // for good; what is read already is still answered
     struct http_connection *previous, *next; // in its list; in the inbox of a loop, next alone
 };
+
+// A request that is in the kernel's buffer already is still read and answered before MHD sees the end.
+void http_connection_end_reading(struct http_connection *connection);
 
 struct http_connection_list {
     struct http_connection *first, *last;

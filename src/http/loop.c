@@ -105,6 +105,7 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
         if (connection->stage == HTTP_STAGE_HANDSHAKE)
             metric_add(&http_handshakes, HTTP_HANDSHAKE_FAILED, 1);
         log_handshake(loop->server, connection);
+        http_request_end(connection);
         http_connections_remove(&loop->connections, connection);
         forget(loop, connection);
         return;

@@ -17,6 +17,18 @@
 // A refused body up to this size is read and dropped.
 #define DROPPED_BODY_BYTES ((size_t)64 << 20)
 
+// A callback has seven. When it has no memory for another, libmicrohttpd 0.9.75 neither answers nor goes on.
+#define PARAMETERS 100
+
+static bool has_too_many_parameters(const char *target)
+{
+    size_t count = 1;
+
+    for (const char *next = strchr(target, '?'); next && (next = strchr(next + 1, '&'));)
+        count++;
+    return count > PARAMETERS;
+}
+
 // MHD calls this with the raw target, before it cuts and unescapes it; the result is the request's context from then
 // on.
 void *http_request_on_target(void *context, const char *target, struct MHD_Connection *mhd)
@@ -28,6 +40,7 @@ void *http_request_on_target(void *context, const char *target, struct MHD_Conne
     (void)context;
     if (!exchange)
         return NULL;
+    connection->exchange = exchange;
     exchange->connection = connection;
     exchange->mhd = mhd;
     exchange->request.remote_address = connection->remote_address;
@@ -37,6 +50,10 @@ void *http_request_on_target(void *context, const char *target, struct MHD_Conne
     exchange->request.query = !exchange->target ? NULL : mark ? exchange->target + (mark - target) + 1 : "";
     if (connection->stage != HTTP_STAGE_HEAD)
         http_loop_enter(connection, HTTP_STAGE_HEAD); // it was in a buffer behind the request before
+    if (has_too_many_parameters(target)) {
+        exchange->framing.fault = "The query has more than 100 parameters.";
+        http_connection_end_reading(connection);
+    }
     return exchange;
 }
 
@@ -237,23 +254,32 @@ enum MHD_Result http_request_on_data(void *context, struct MHD_Connection *mhd, 
     return MHD_YES;
 }
 
-void http_request_on_over(void *context, struct MHD_Connection *mhd, void **request,
-                          enum MHD_RequestTerminationCode how)
+void http_request_end(struct http_connection *connection)
 {
-    struct http_server *server = context;
-    struct http_exchange *exchange = *request;
+    struct http_server *server = connection->server;
+    struct http_exchange *exchange = connection->exchange;
 
-    (void)mhd;
-    (void)how;
     if (!exchange)
         return;
+    if (exchange->phase == HTTP_PHASE_TARGET && exchange->framing.fault)
+        exchange->answer = refuse(server, exchange, HTTP_REFUSE_FRAMING, exchange->framing.fault); // told, not sent
     if (exchange->handled)
         server->handler.over(server->handler.context, &exchange->request);
     if (exchange->answer && exchange->answer->use == HTTP_ANSWER_ONCE)
         http_answer_destroy(exchange->answer);
-    http_loop_enter(exchange->connection, HTTP_STAGE_IDLE);
+    http_loop_enter(connection, HTTP_STAGE_IDLE);
     drop_body(server, exchange);
     arena_finish(&exchange->request.arena);
     free(exchange);
+    connection->exchange = NULL;
+}
+
+void http_request_on_over(void *context, struct MHD_Connection *mhd, void **request,
+                          enum MHD_RequestTerminationCode how)
+{
+    (void)context;
+    (void)how;
+    if (*request)
+        http_request_end(http_connection_of(mhd));
     *request = NULL;
 }

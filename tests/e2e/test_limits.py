@@ -347,3 +347,37 @@ def test_bodies_in_flight(make_daemon):
         assert [connection.read_answer().status for connection in filling] == [200] * len(filling)
         assert probe(b"xx").status == 400
     assert len(one.group_ids("filling-")) == len(filling)
+
+
+# Parameters of the query
+
+@pytest.fixture(scope="module")
+def patient():
+    one = daemon.Daemon({"limits": {"request_timeout": "1h"}})
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.destroy()
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 50, 200, 300, 400, 1000])
+@pytest.mark.parametrize("parameter", ["a", "a=b"])
+def test_parameters(patient, parameter, beyond):
+    """Whoever sends too many has an answer or an end at once."""
+    query = daemon.query_string()
+    query += f"&{parameter}" * (99 - query.count("&") + beyond)
+    with patient.connect() as connection:
+        connection.send(daemon.request(daemon.event(GroupId=f"{parameter} {beyond}"), query=query))
+        if beyond == 0:
+            assert connection.read_answer().status == 200
+        elif connection.wait_for_answer():
+            assert connection.read_answer().status == 400 and connection.is_closed()
+
+
+def test_parameters_without_an_answer_are_told(make_daemon):
+    one = make_daemon().start()
+    with one.connect() as connection:
+        connection.send(daemon.request(daemon.event(), query=daemon.query_string() + "&a" * 400))
+        connection.read_rest()
+    daemon.eventually(lambda: "The query has more than 100 parameters." in one.log, "a line in the log")
