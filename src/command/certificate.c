@@ -113,6 +113,8 @@ static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, 
     FILE *key_file, *certificate_file;
     bool written;
 
+    if (mkdir(directory, 0755) < 0 && errno != EEXIST)
+        return error_set(error, errno, "cannot make %s: %s", directory, strerror(errno));
     key_file = create(directory, "key.pem", 0600, error);
     if (!key_file)
         return -EEXIST;
@@ -164,10 +166,6 @@ int command_certificate(int argc, char **argv)
         fprintf(stderr, "imcallbackd certificate: --host NAME and --out DIR are needed; see imcallbackd certificate "
                         "--help\n");
         return EXIT_USAGE;
-    }
-    if (mkdir(directory, 0755) < 0 && errno != EEXIST) {
-        fprintf(stderr, "imcallbackd certificate: cannot make %s: %s\n", directory, strerror(errno));
-        return 1;
     }
     if (make_files(directory, hosts, specs[0].count, &error) < 0) {
         fprintf(stderr, "imcallbackd certificate: %s\n", error.text);
