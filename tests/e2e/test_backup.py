@@ -15,6 +15,7 @@ from daemon import BINARY, event
 
 # A copy of this size is made in several steps.
 LARGE = "x" * 3_500_000
+OWNER = 54323  # of a store, who is not root
 
 
 def backup(one, *arguments, **options):
@@ -202,6 +203,21 @@ def test_full_disk_in_the_middle(make_daemon):
     make_large(one)
     refused(backup(one, one.directory / "copy.db", preexec_fn=limited), "copy.db", "File too large")
     assert names(one) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_name_that_cannot_be_made_durable(make_daemon):
+    """A directory that cannot be read cannot be synced; who relied on the copy would have it until the power fails."""
+    one = make_daemon().start()
+    assert one.post().status == 200
+    one.stop()
+    place = one.directory / "unreadable"
+    place.mkdir()
+    for path in (one.directory, *one.directory.iterdir()):
+        os.chown(path, OWNER, OWNER)
+    place.chmod(0o300)
+    refused(backup(one, place / "copy.db", user=OWNER, group=OWNER), place / "copy.db", "Permission denied")
+    assert list(place.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <string.h>
+#include <wchar.h>
 
 #include "imcallbackd/base/buffer.h"
 #include "unit.h"
@@ -112,6 +113,7 @@ static void refuses_what_cannot_be(void **state)
     assert_int_equal(buffer_reserve(&buffer, SIZE_MAX), -ENOMEM);
     assert_int_equal(buffer_append(&buffer, "", SIZE_MAX), -ENOMEM);
     assert_int_equal(buffer_append(&buffer, "", SIZE_MAX / 2), -ENOMEM);
+    assert_true(buffer_print(&buffer, "%lc", (wint_t)0x110000) < 0); // no character
     assert_holds(&buffer, "kept");
     buffer_finish(&buffer);
 }
