@@ -173,6 +173,7 @@ int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_a
 {
     struct http_acceptor *acceptor = calloc(1, sizeof *acceptor);
     size_t listening = server->settings.listen_fd_count;
+    int r;
 
     if (!acceptor)
         return error_set(error, ENOMEM, "out of memory");
@@ -185,13 +186,15 @@ int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_a
     for (size_t i = 0; i < listening; i++)
         acceptor->sockets[i] = (struct pollfd){.fd = server->settings.listen_fds[i], .events = POLLIN};
     acceptor->sockets[listening] = (struct pollfd){.fd = acceptor->stop_fd, .events = POLLIN};
-    if (pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor) != 0)
+    errno = pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor);
+    if (errno != 0)
         goto failed;
     *ret_acceptor = acceptor;
     return 0;
 failed:
+    r = error_set(error, errno, "the thread that accepts connections cannot be started: %s", strerror(errno));
     acceptor_free(acceptor);
-    return error_set(error, EAGAIN, "cannot start the thread that accepts connections");
+    return r;
 }
 
 void http_acceptor_stop(struct http_acceptor *acceptor)

@@ -339,8 +339,8 @@ int http_loop_start(struct http_server *server, struct http_loop **ret_loop, str
     else if (watch(loop, loop->event_fd) < 0 ||
              watch(loop, MHD_get_daemon_info(loop->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd) < 0)
         r = error_set(error, errno, "cannot set up an event loop: %s", strerror(errno));
-    else if (pthread_create(&loop->thread, NULL, loop_main, loop) != 0)
-        r = error_set(error, EAGAIN, "cannot start a thread");
+    else if ((errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
+        r = error_set(error, errno, "the thread of an event loop cannot be started: %s", strerror(errno));
     if (r < 0) {
         http_loop_destroy(loop);
         return r;

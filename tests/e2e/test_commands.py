@@ -4,6 +4,7 @@ And what of a configuration is read to its limits: lists, lines, apps.
 """
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -13,6 +14,9 @@ import pytest
 
 import daemon
 from daemon import APP, BINARY
+
+COUNTED = 54324  # a user who has no other threads
+NO_LEAK_CHECK = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}  # which starts a thread
 
 
 def serve(one, shell, **options):
@@ -91,6 +95,22 @@ def test_one_connection_is_always_taken(make_daemon):
     one = make_daemon().start(["bash", "-c", 'ulimit -n 60; exec "$@"', "bash"])
     assert "with the 60 files that may be open, 1 are taken" in one.log
     assert one.post().status == 200
+
+
+# Limits of threads
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, whose threads are counted")
+@pytest.mark.parametrize("threads, missing", enumerate([
+    "the writer's thread", "the thread of an event loop", "the thread of an event loop",
+    "the thread that accepts connections"], 1))
+def test_a_thread_that_cannot_be_started_is_told(make_daemon, threads, missing):
+    one = make_daemon({"listen": {"threads": 2}})
+    for path in (one.directory, *one.directory.iterdir()):
+        os.chown(path, COUNTED, COUNTED)
+    done = daemon.run("prlimit", f"--nproc={threads}", "setpriv", f"--reuid={COUNTED}", f"--regid={COUNTED}",
+                      "--clear-groups", BINARY, "serve", "-c", one.config, env=NO_LEAK_CHECK)
+    (fault,) = [line for line in done.stderr.splitlines() if line.startswith("<3>")]
+    assert done.returncode == 1 and f"{missing} cannot be started: Resource temporarily unavailable" in fault, done
 
 
 # Sockets that are passed
