@@ -216,7 +216,9 @@ def test_a_name_that_cannot_be_made_durable(make_daemon):
     for path in (one.directory, *one.directory.iterdir()):
         os.chown(path, OWNER, OWNER)
     place.chmod(0o300)
-    refused(backup(one, place / "copy.db", user=OWNER, group=OWNER), place / "copy.db", "Permission denied")
+    done = daemon.run("setpriv", f"--reuid={OWNER}", f"--regid={OWNER}", "--clear-groups", BINARY, "backup", "-c",
+                      one.config, place / "copy.db")
+    refused(done, place / "copy.db", "Permission denied")
     assert list(place.iterdir()) == []
 
 
