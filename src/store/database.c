@@ -388,17 +388,22 @@ bool database_log_is_held(const struct database *database)
 // The log as recovery found it, made sure of while nobody can write to it.
 static int rewrite_log(struct database *database, struct error *error)
 {
-    int code = sqlite3_exec(database->connection, "BEGIN IMMEDIATE", NULL, NULL, NULL), r;
+    int code = SQLITE_OK, r;
 
+    // For want of memory an earlier attempt may not have ended its transaction.
+    if (sqlite3_get_autocommit(database->connection))
+        code = sqlite3_exec(database->connection, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     if (code != SQLITE_OK) {
         (void)database_error(database->connection, error);
         return code;
     }
     r = rewrite_file(database->log_path, error);
-    (void)sqlite3_exec(database->connection, "ROLLBACK", NULL, NULL, NULL);
+    code = sqlite3_exec(database->connection, "ROLLBACK", NULL, NULL, NULL);
     if (r < 0)
         return r == -ENOMEM ? SQLITE_NOMEM : is_shortage(-r) ? SQLITE_FULL : SQLITE_IOERR;
-    return SQLITE_OK;
+    if (code != SQLITE_OK)
+        (void)database_error(database->connection, error);
+    return code;
 }
 
 int database_settle(struct database *database, struct error *error)

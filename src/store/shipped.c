@@ -34,6 +34,7 @@ static int replace(const char *path, const char *new_path, const struct buffer *
 
     if (fd < 0)
         return error_set(error, errno, "%s: %s", new_path, strerror(errno));
+    errno = ENOSPC; // what a write that is cut short does not say
     written = fchmod(fd, 0640) == 0 && write(fd, text->data, text->length) == (ssize_t)text->length;
     if (close(fd) < 0 || !written || rename(new_path, path) < 0)
         return error_set(error, errno, "%s cannot be written: %s", path, strerror(errno));

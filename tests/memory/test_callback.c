@@ -146,13 +146,16 @@ struct print {
     struct buffer text;
     enum answer_code code;
     int result;
+    char whole[1024]; // without a fault
 };
 
 static void print_answer(void *context)
 {
     struct print *print = context;
 
-    print->result = answer_print(&print->text, print->code, "At \"byte\" 7.");
+    print->result = answer_print(&print->text, print->code,
+                                 "At \"byte\" 7, and so that there is more of it than fits in at first, "
+                                 "\"\xe7\xa4\xbe\xe7\xa4\xbe\xe7\xa4\xbe\xe7\xa4\xbe\".");
 }
 
 static void judge_answer(void *context, bool met, bool lasting)
@@ -161,8 +164,10 @@ static void judge_answer(void *context, bool met, bool lasting)
 
     (void)lasting;
     assert_true(print->result == 0 || (met && print->result < 0));
+    if (!*print->whole)
+        (void)snprintf(print->whole, sizeof print->whole, "%s", buffer_text(&print->text));
     if (print->result == 0)
-        assert_non_null(strstr(buffer_text(&print->text), "ErrorCode\":120201"));
+        assert_string_equal(buffer_text(&print->text), print->whole);
     buffer_finish(&print->text);
 }
 
@@ -173,6 +178,7 @@ static void answers(void **state)
 
     (void)state;
     fault_run(&scenario, &print);
+    assert_non_null(strstr(print.whole, "ErrorCode\":120201}"));
 }
 
 int main(void)

@@ -102,13 +102,12 @@ static void make_closed_store(void *context)
     fixture_close(context);
 }
 
-static void open_and_close(void *context)
+static void try_to_open(void *context)
 {
     struct fixture *fixture = context;
 
     if (fixture_try_open(fixture, &fixture->error) < 0)
         fixture->store = NULL;
-    fixture_close(fixture);
 }
 
 static void judge_opening(void *context, bool met, bool lasting)
@@ -119,6 +118,9 @@ static void judge_opening(void *context, bool met, bool lasting)
     (void)lasting;
     if (fixture->error.text[0])
         assert_true(met);
+    else
+        assert_int_not_equal(fixture_record(fixture, &group), COMMIT_FAILED);
+    fixture_close(fixture);
     assert_int_equal(fixture->broken, 0);
     fixture_open(fixture);
     assert_int_not_equal(fixture_record(fixture, &group), COMMIT_FAILED);
@@ -183,14 +185,14 @@ static void judge_recording(void *context, bool met, bool lasting)
 
 static void opening_a_new_store(void **state)
 {
-    const struct fault_scenario scenario = {"a new store", remove_files, open_and_close, judge_opening, false};
+    const struct fault_scenario scenario = {"a new store", remove_files, try_to_open, judge_opening, false};
 
     fault_run(&scenario, *state);
 }
 
 static void opening_a_store(void **state)
 {
-    const struct fault_scenario scenario = {"a store", make_closed_store, open_and_close, judge_opening, false};
+    const struct fault_scenario scenario = {"a store", make_closed_store, try_to_open, judge_opening, false};
 
     fault_run(&scenario, *state);
 }

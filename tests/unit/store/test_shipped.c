@@ -1,5 +1,6 @@
 // The note on what was shipped: of use for the database that it is on, and for no other.
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "fixture.h"
@@ -107,12 +108,31 @@ static void it_cannot_be_written(void **state)
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), -EISDIR);
 }
 
+static void what_is_cut_short_replaces_nothing(void **state)
+{
+    const struct rlimit little = {10, RLIM_INFINITY}, any = {RLIM_INFINITY, RLIM_INFINITY};
+    const struct shipped before = {1, 2}, after = {3, 4};
+    const struct fixture *fixture = *state;
+    struct error error = {""};
+    struct shipped read;
+    int r;
+
+    assert_int_equal(shipped_write(note, fixture->database, &before, &error), 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &little), 0);
+    r = shipped_write(note, fixture->database, &after, &error);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &any), 0);
+    assert_int_equal(r, -ENOSPC);
+    assert_int_equal(shipped_read(note, fixture->database, &read, &error), 0);
+    assert_int_equal(read.group_id, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_written_is_read, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(another_database_has_none, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_is_torn_is_refused, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_is_cut_short_replaces_nothing, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(it_cannot_be_written, setup, fixture_teardown),
     };
 
