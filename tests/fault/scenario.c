@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -281,6 +282,13 @@ struct task {
     const struct vfs_fault *fault;
 };
 
+// A disk that has failed while the log was made sure of may have lost any of it.
+static bool must_not_open(const struct vfs_fault *fault)
+{
+    return fault && (fault->call == VFS_OWN_WRITE || fault->call == VFS_OWN_SYNC) && fault->cause == EIO &&
+           vfs_fault_fired();
+}
+
 static void live(const struct task *task)
 {
     struct scenario *scenario = task->scenario;
@@ -293,6 +301,8 @@ static void live(const struct task *task)
     vfs_install(scenario->journal);
     vfs_set_fault(task->fault);
     if (open_store(&life, &error) == 0) {
+        if (must_not_open(task->fault))
+            (void)scenario_complain(scenario, "the store opens on a disk that has failed");
         go_through(&life);
         killed = scenario->script[life.place] == '!';
         if (killed) {

@@ -165,13 +165,21 @@ static void mends_what_is_broken(void **state)
         {"a\xe7\xa4\xbe", "a\xe7\xa4\xbe"},
         {"\xff", UTF8_REPLACEMENT},
         {"a\xe7\xa4z\xff", "a" UTF8_REPLACEMENT "z" UTF8_REPLACEMENT},
+        {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", // fills what the arena gives
+         UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT
+             UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT
+                 UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT},
     };
     struct arena arena;
 
     (void)state;
     arena_init(&arena, 1 << 20);
-    for (size_t i = 0; i < COUNT(texts); i++)
-        assert_string_equal(utf8_mend(&arena, texts[i].text), texts[i].mended);
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        const char *mended = utf8_mend(&arena, texts[i].text);
+
+        assert_ptr_not_equal(arena_copy(&arena, "what is behind it", 17), NULL);
+        assert_string_equal(mended, texts[i].mended);
+    }
     arena_finish(&arena);
     arena_init(&arena, 0);
     assert_null(utf8_mend(&arena, "\xff"));

@@ -47,6 +47,27 @@ static int64_t assert_next(struct reader *reader, int64_t after_id, size_t count
     return after_id + (int64_t)count;
 }
 
+static void the_newest_of_both_are_known(void **state)
+{
+    struct rejected_callback rejected = {.remote_address = "", .callback_command = "", .reason = "", .body = ""};
+    struct fixture *fixture = *state;
+    struct destroyed_group group = example_group();
+    int64_t group_id = -1, rejection_id = -1;
+    struct error error = {""};
+    struct reader *reader;
+
+    fixture_open(fixture);
+    reader = open_reader(fixture);
+    assert_int_equal(reader_newest(reader, &group_id, &rejection_id, &error), 0);
+    assert_true(group_id == 0 && rejection_id == 0);
+    assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
+    assert_int_equal(reader_newest(reader, &group_id, &rejection_id, &error), 0);
+    assert_true(group_id == 1 && rejection_id == 2);
+    reader_close(reader);
+}
+
 static void a_group_is_read_as_it_was_recorded(void **state)
 {
     struct fixture *fixture = *state;
@@ -393,6 +414,7 @@ static void a_place_that_cannot_be_read_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_newest_of_both_are_known, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_group_is_read_as_it_was_recorded, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rejected_callbacks_are_read_alike, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_batch_ends_by_rows, fixture_setup, fixture_teardown),
