@@ -72,22 +72,13 @@ void http_connections_enter(struct http_connections *connections, struct http_co
     append(list_of(connections, stage), connection);
 }
 
-bool http_connections_shake_hands(const struct http_connections *connections)
-{
-    const struct http_connection *connection = connections->timed.first;
-
-    while (connection && connection->stage != HTTP_STAGE_HANDSHAKE)
-        connection = connection->next;
-    return connection != NULL;
-}
-
 void http_connection_end_reading(struct http_connection *connection)
 {
     connection->reading_ended = true;
     (void)shutdown(connection->fd, SHUT_RD);
 }
 
-static void end(struct http_connection *connection)
+void http_connection_end(struct http_connection *connection)
 {
     if (connection->ending)
         return;
@@ -121,7 +112,7 @@ static int64_t sweep_list(struct http_connections *connections, const struct htt
             http_connections_enter(connections, connection, connection->stage, now_ms);
             next = next ? next : connection; // it went to the end of the list
         } else {
-            end(connection);
+            http_connection_end(connection);
         }
     }
     return -1;
@@ -165,7 +156,7 @@ static struct http_connection *find(const struct http_connection_list *list, str
 static bool end_if_any(struct http_connection *victim)
 {
     if (victim)
-        end(victim);
+        http_connection_end(victim);
     return victim != NULL;
 }
 
@@ -196,8 +187,8 @@ void http_connections_end_idle(struct http_connections *connections)
     // A handshake is no request yet.
     for (struct http_connection *connection = connections->timed.first; connection; connection = connection->next) {
         if (connection->stage == HTTP_STAGE_HANDSHAKE)
-            end(connection);
+            http_connection_end(connection);
     }
     for (struct http_connection *connection = connections->idle.first; connection; connection = connection->next)
-        end(connection);
+        http_connection_end(connection);
 }

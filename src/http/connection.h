@@ -17,6 +17,7 @@
 
 struct http_loop;
 struct http_exchange;
+struct MHD_Connection;
 
 enum http_stage {
     HTTP_STAGE_HANDSHAKE,
@@ -44,6 +45,7 @@ struct http_connection {
     struct http_server *server;
     struct http_loop *loop;
     struct http_identity *identity; // a reference
+    struct MHD_Connection *mhd;     // NULL before it begins
     int fd;
     struct sockaddr_storage socket_address;
     socklen_t socket_address_length;
@@ -60,11 +62,17 @@ struct http_connection {
     bool body_follows;                       // what is sent next is the head of an answer
     bool ending;                             // was shut down; MHD will see it
     bool reading_ended;                      // for good; what is read already is still answered
+    size_t untaken;                          // bytes that GnuTLS had for MHD when it was last looked
+    bool unheard;                            // it had more to say, and since then nothing was read from it
+    bool fault_told;                         // in the log; the connection ends for it
     struct http_connection *previous, *next; // in its list; in the inbox of a loop, next alone
 };
 
 // A request that is in the kernel's buffer already is still read and answered before MHD sees the end.
 void http_connection_end_reading(struct http_connection *connection);
+
+// For an idle connection, the same; else at once.
+void http_connection_end(struct http_connection *connection);
 
 struct http_connection_list {
     struct http_connection *first, *last;
@@ -81,8 +89,6 @@ void http_connections_add(struct http_connections *connections, struct http_conn
 void http_connections_remove(struct http_connections *connections, struct http_connection *connection);
 void http_connections_enter(struct http_connections *connections, struct http_connection *connection,
                             enum http_stage stage, int64_t now_ms);
-
-bool http_connections_shake_hands(const struct http_connections *connections);
 
 // Ends what is over time; whose bytes wait unread after a pause of the whole process has his time anew. Returns how
 // long until the next one is, in ms; -1 when there is none.

@@ -113,6 +113,7 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
     connection = take_arriving(loop, MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     assert(connection);
     *socket_context = connection;
+    connection->mhd = mhd;
     http_connections_add(&loop->connections, connection, loop->now_ms);
     if (!tls_session_begin(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session, connection))
         (void)shutdown(connection->fd, SHUT_RDWR);
@@ -152,11 +153,16 @@ static void on_log(void *context, const char *format, va_list arguments)
     buffer_finish(&text);
 }
 
-// Keeps '%' escapes: the target is read raw, and MHD's own view of it is not used.
+// Keeps '%' escapes: the target is read raw, and MHD's own view of it is not used. MHD calls this for each parameter
+// and then for the path. When it has no memory for a parameter, 0.9.75 makes an answer here and now, and then forgets
+// that it did: it neither sends the answer nor goes on.
 static size_t keep_escapes(void *context, struct MHD_Connection *mhd, char *text)
 {
+    struct http_connection *connection = http_connection_of(mhd);
+
     (void)context;
-    (void)mhd;
+    if (http_request_tell_library_answer(connection))
+        http_connection_end(connection);
     return strlen(text);
 }
 
@@ -264,10 +270,10 @@ static int run_clock(struct http_loop *loop)
     }
     if (MHD_get_timeout(loop->daemon, &mhd_ms) == MHD_YES)
         timeout_ms = clock_earlier_ms(timeout_ms, mhd_ms < INT_MAX ? (int64_t)mhd_ms : INT_MAX);
-    // While a handshake waits for its client, MHD holds the connection for ready and never wants to sleep. But when
-    // nothing came and nothing went in a whole turn, there is nothing to do before the kernel says so. Without a
-    // handshake MHD is right: it has more to take from a record that GnuTLS has read already.
-    if (timeout_ms == 0 && !loop->moved && http_connections_shake_hands(&loop->connections))
+    // While a handshake waits for its client, MHD holds the connection for ready and never wants to sleep; likewise a
+    // connection whose request it cannot go on with. But when nothing came and nothing went in a whole turn, there is
+    // nothing to do before the kernel says so.
+    if (timeout_ms == 0 && !loop->moved && http_connections_stand_still(&loop->connections))
         timeout_ms = NOTHING_MOVED_MS;
     return timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX;
 }

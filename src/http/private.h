@@ -108,6 +108,14 @@ void http_request_on_over(void *server, struct MHD_Connection *mhd, void **excha
                           enum MHD_RequestTerminationCode how);
 // Of a closed connection: libmicrohttpd 0.9.75 does not tell of the end of a request that it could not read.
 void http_request_end(struct http_connection *connection);
+// Tells log and metrics of an answer that is MHD's own. False when there is none.
+bool http_request_tell_library_answer(struct http_connection *connection);
+// Of a connection that ends without our answer: why, in log and metrics. Once for a connection.
+void http_request_tell_fault(struct http_connection *connection, const char *fault);
+
+// standstill.c: MHD wants another turn, and in the one before nothing came from the sockets and nothing went. True when
+// it took nothing from GnuTLS either. Who has more to say all the same is never heard again by MHD, and is ended.
+bool http_connections_stand_still(struct http_connections *connections);
 
 static inline struct http_connection *http_connection_of(struct MHD_Connection *mhd)
 {

@@ -254,6 +254,30 @@ enum MHD_Result http_request_on_data(void *context, struct MHD_Connection *mhd, 
     return MHD_YES;
 }
 
+bool http_request_tell_library_answer(struct http_connection *connection)
+{
+    const struct http_exchange *exchange = connection->exchange;
+
+    if ((exchange && exchange->phase == HTTP_PHASE_ANSWERED) ||
+        !MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_HTTP_STATUS))
+        return false;
+    http_request_tell_fault(connection, "libmicrohttpd cannot read the request.");
+    return true;
+}
+
+void http_request_tell_fault(struct http_connection *connection, const char *fault)
+{
+    const struct http_handler *handler = &connection->server->handler;
+    struct http_answer *answer;
+
+    if (connection->fault_told || (connection->exchange && connection->exchange->answer))
+        return;
+    connection->fault_told = true;
+    answer = handler->refused(handler->context, HTTP_REFUSE_FRAMING, connection->remote_address, fault);
+    if (answer->use == HTTP_ANSWER_ONCE)
+        http_answer_destroy(answer);
+}
+
 void http_request_end(struct http_connection *connection)
 {
     struct http_server *server = connection->server;
@@ -262,7 +286,8 @@ void http_request_end(struct http_connection *connection)
     if (!exchange)
         return;
     if (exchange->phase == HTTP_PHASE_TARGET && exchange->framing.fault)
-        exchange->answer = refuse(server, exchange, HTTP_REFUSE_FRAMING, exchange->framing.fault); // told, not sent
+        http_request_tell_fault(connection, exchange->framing.fault);
+    (void)http_request_tell_library_answer(connection);
     if (exchange->handled)
         server->handler.over(server->handler.context, &exchange->request);
     if (exchange->answer && exchange->answer->use == HTTP_ANSWER_ONCE)

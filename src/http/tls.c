@@ -54,6 +54,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
         return got;
 
     connection->greeted = true;
+    connection->unheard = false;
     if (renegotiates(connection, data, (size_t)got)) {
         (void)shutdown(connection->fd, SHUT_RDWR);
         errno = ECONNRESET;
@@ -80,6 +81,7 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
         errno = EPIPE;
         return -1;
     }
+    (void)http_request_tell_library_answer(connection);
     sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | (connection->body_follows ? MSG_MORE : 0));
     if (sent >= 0 || errno != EAGAIN)
         http_loop_moved(connection->loop);

@@ -1,0 +1,108 @@
+"""What libmicrohttpd cannot read to its end has an answer or an end at once, long before the deadline, and is told."""
+
+import contextlib
+import pathlib
+import re
+import time
+import urllib.request
+
+import pytest
+
+import daemon
+
+CHUNKED = "Transfer-Encoding: chunked"
+LAST_CHUNK = b"0\r\n\r\n"
+LONG = "x" * 20000
+
+
+def request(body, *headers, more_query="", before=b""):
+    """A callback whose framing is among the headers."""
+    lines = [f"POST /?{daemon.query_string()}{more_query} HTTP/1.1", "Host: localhost", *headers]
+    return before + "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def sized(*headers, **others):
+    body = daemon.event()
+    return request(body, f"Content-Length: {len(body)}", *headers, **others)
+
+
+def chunk(extension=""):
+    return b"%x%s\r\n%s\r\n" % (len(daemon.event()), extension.encode(), daemon.event())
+
+
+UNREADABLE = {
+    # The line that says how long a chunk is must fit into the memory of a connection
+    "extension of a chunk": request(chunk(f";{LONG}") + LAST_CHUNK, CHUNKED),
+    "extension without an end": request(b"5;" + LONG.encode(), CHUNKED),
+    "extension of the last chunk": request(chunk() + f"0;{LONG}\r\n\r\n".encode(), CHUNKED),
+    "size of a chunk": request(b"0" * 20000, CHUNKED),
+    "extension of a chunk to be dropped": request(chunk(f";{LONG}"), CHUNKED).replace(b"/?", b"/x?", 1),
+    # So must the trailer, and the head
+    "trailer": request(chunk() + f"0\r\nX: {LONG}\r\n\r\n".encode(), CHUNKED),
+    "trailers": request(chunk() + b"0\r\n" + b"X: y\r\n" * 1000 + b"\r\n", CHUNKED),
+    "trailer without a colon": request(chunk() + b"0\r\nno colon\r\n\r\n", CHUNKED),
+    "header": sized(f"X: {LONG}"),
+    "headers": sized(*["X: y"] * 1000),
+    "cookies": sized("Cookie: " + "a=b;" * 500),
+    "target": sized(more_query=f"&x={LONG}"),
+    "empty lines": sized(before=b"\r\n" * 10000),
+}
+# No memory for the parameters. Where exactly each of these ends is libmicrohttpd's affair.
+UNREADABLE |= {f"target and parameters {length}": sized(more_query="&a" * 85 + "&x=" + LONG[:length])
+               for length in range(10200, 16000, 400)}
+UNREADABLE |= {f"empty lines and parameters {length}": sized(before=b"\r\n" * (length // 2))
+               for length in range(15500, 16200, 50)}
+
+
+@pytest.fixture(scope="module")
+def patient():
+    admin_port = daemon.free_port()
+    one = daemon.Daemon({"limits": {"request_timeout": "1h"}, "admin": {"port": admin_port}})
+    one.metrics_url = f"http://127.0.0.1:{admin_port}/metrics"
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.destroy()
+
+
+def refused(one):
+    text = urllib.request.urlopen(one.metrics_url, timeout=20).read().decode()
+    return int(re.search(r'imcallbackd_callbacks_total{result="refused"} (\d+)', text)[1])
+
+
+def cpu_seconds(pid):
+    return sum(int(path.read_text().split()[0]) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable(patient, name):
+    before = refused(patient)
+    with patient.connect() as connection:
+        with contextlib.suppress(OSError):  # it may end while this is still being sent
+            connection.send(UNREADABLE[name])
+        connection.read_rest()
+    daemon.eventually(lambda: refused(patient) > before, "one refusal more")
+    assert refused(patient) == before + 1
+
+
+def test_unreadable_is_in_the_log(make_daemon):
+    for name, words in (("size of a chunk", "does not fit into the memory"), ("header", "cannot read")):
+        one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
+        with one.connect() as connection:
+            connection.send(UNREADABLE[name])
+            connection.read_rest()
+        daemon.eventually(lambda: words in one.log, f"a line on the {name}")
+
+
+def test_full_memory_takes_no_processor(patient):
+    """Neither while the caller is silent, nor when it has gone. The memory is full somewhere among these lengths."""
+    with contextlib.ExitStack() as stack:
+        for length in range(15000, 15800, 40):
+            connection = stack.enter_context(patient.connect())
+            connection.send(request(b"0" * length, CHUNKED))
+        used, begun = cpu_seconds(patient.process.pid), time.monotonic()
+        time.sleep(1)
+        taken, waited = cpu_seconds(patient.process.pid) - used, time.monotonic() - begun
+        print(f"{taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
+        assert taken < waited / 10
