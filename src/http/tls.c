@@ -99,16 +99,26 @@ static int pull_timeout(gnutls_transport_ptr_t pointer, unsigned int timeout_ms)
     return poll(&socket, 1, (int)timeout_ms);
 }
 
+// After a key update libmicrohttpd believes that it has read all there is, and waits for the kernel to tell it of more.
+// Setting the option has the kernel tell of what is there already.
+static void tell_of_unread_bytes(const struct http_connection *connection)
+{
+    const int low_water_bytes = 1;
+
+    (void)setsockopt(connection->fd, SOL_SOCKET, SO_RCVLOWAT, &low_water_bytes, sizeof low_water_bytes);
+}
+
 // The client's Finished came: the handshake is done but for what the server has to send.
-static int on_finished(gnutls_session_t session, unsigned int type, unsigned int when, unsigned int incoming,
-                       const gnutls_datum_t *message)
+static int on_message(gnutls_session_t session, unsigned int type, unsigned int when, unsigned int incoming,
+                      const gnutls_datum_t *message)
 {
     struct http_connection *connection = gnutls_transport_get_ptr(session);
 
-    (void)type;
     (void)when;
     (void)message;
-    if (!incoming || connection->stage != HTTP_STAGE_HANDSHAKE)
+    if (incoming && type == GNUTLS_HANDSHAKE_KEY_UPDATE)
+        tell_of_unread_bytes(connection);
+    if (!incoming || type != GNUTLS_HANDSHAKE_FINISHED || connection->stage != HTTP_STAGE_HANDSHAKE)
         return 0;
     metric_add(&http_handshakes, gnutls_session_is_resumed(session) ? HTTP_HANDSHAKE_RESUMED : HTTP_HANDSHAKE_FULL, 1);
     http_loop_enter(connection, HTTP_STAGE_IDLE);
@@ -123,7 +133,7 @@ bool tls_session_begin(gnutls_session_t session, struct http_connection *connect
     gnutls_transport_set_pull_function(session, pull);
     gnutls_transport_set_vec_push_function(session, push);
     gnutls_transport_set_pull_timeout_function(session, pull_timeout);
-    gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST, on_finished);
+    gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, on_message);
     return http_identity_apply(connection->identity, session) &&
            gnutls_alpn_set_protocols(session, &protocol, 1, 0) == 0;
 }

@@ -1,10 +1,12 @@
 """TLS: every kind of key, resumption, client certificates, and nothing older or weaker than is wanted."""
 
 import re
+import signal
 import socket
 import ssl
 import statistics
 import subprocess
+import threading
 import time
 
 import pytest
@@ -297,6 +299,41 @@ def test_failed_handshakes_are_told(make_daemon, level):
         daemon.eventually(lambda: len(told("<7>")) + len(told("<6>")) == expected, "a line for each")
     one.stop()
     assert (len(told("<6>")), len(told("<7>"))) == (1, expected - 1 if level == "debug" else 0), one.log
+
+
+# Keys that change
+
+def unread_bytes(one):
+    """What the kernel holds for the daemon on its one connection."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table][1:]
+    return sum(int(row[4].split(":")[1], 16) for row in rows
+               if row[1].endswith(f":{one.port:04X}") and row[3] == "01")
+
+
+def test_request_behind_a_key_update(make_daemon):
+    """In the kernel's buffer together, so that the daemon is not woken once more for the request."""
+    one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
+    request = daemon.request(daemon.event(GroupId="new key"), headers=["Connection: close"])
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-tls1_3", "-msg"]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    deadline = threading.Timer(daemon.START_DEADLINE, client.kill)
+    deadline.start()
+    try:
+        assert any(b"read R BLOCK" in line for line in client.stdout)  # it takes commands from here on
+        one.process.send_signal(signal.SIGSTOP)
+        for piece in (b"k\n", request):
+            before = unread_bytes(one)
+            client.stdin.write(piece)
+            client.stdin.flush()
+            daemon.eventually(lambda: unread_bytes(one) > before, "something unread")
+        one.process.send_signal(signal.SIGCONT)
+        assert b"HTTP/1.1 200 OK" in client.stdout.read()  # until it ends, because the daemon has closed
+    finally:
+        deadline.cancel()
+        client.kill()
+        client.wait()
+    assert one.group_ids() == ["new key"]
 
 
 # Time
