@@ -57,6 +57,7 @@ struct http_connection {
     struct http_exchange *exchange; // of the request under way; the loop's own
     enum http_limit limit_reached;  // when it came, and nobody could be shed: only verified calls are taken on it
     struct http_records records;
+    size_t handshake_bytes;                  // that came before the handshake was done
     bool greeted;                            // a byte came on it
     bool proven;                             // a verified call came on it
     bool body_follows;                       // what is sent next is the head of an answer

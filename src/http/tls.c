@@ -11,6 +11,8 @@
 #include "private.h"
 
 #define RECORD_OF_HANDSHAKE 22
+// What a client may send in a handshake. GnuTLS keeps a message until it is whole, and 16 MiB can be announced.
+#define HANDSHAKE_BYTES ((size_t)64 << 10)
 
 // Whether a record of these bytes begins a handshake although there was one: up to TLS 1.2 its type is in the open.
 static bool renegotiates(struct http_connection *connection, const unsigned char *data, size_t length)
@@ -38,10 +40,19 @@ static bool renegotiates(struct http_connection *connection, const unsigned char
     return found;
 }
 
-// Instead of GnuTLS's own recv, for three reasons. The first byte of a request starts a deadline, and MHD does not tell
-// of it before the request line is whole. And a client with Nagle's algorithm on holds its first request back until its
-// Finished is acknowledged, which the kernel puts off by 40 ms, so the handshake is acknowledged at once. And
-// libmicrohttpd ends a connection that renegotiates as if nothing were wrong.
+// True when it goes beyond what a client may send in a handshake.
+static bool floods_handshake(struct http_connection *connection, size_t length)
+{
+    if (connection->stage != HTTP_STAGE_HANDSHAKE)
+        return false;
+    connection->handshake_bytes += length;
+    return connection->handshake_bytes > HANDSHAKE_BYTES;
+}
+
+// Instead of GnuTLS's own recv, for three reasons and a limit. The first byte of a request starts a deadline, and MHD
+// does not tell of it before the request line is whole. And a client with Nagle's algorithm on holds its first request
+// back until its Finished is acknowledged, which the kernel puts off by 40 ms, so the handshake is acknowledged at
+// once. And libmicrohttpd ends a connection that renegotiates as if nothing were wrong.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
@@ -55,7 +66,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 
     connection->greeted = true;
     connection->unheard = false;
-    if (renegotiates(connection, data, (size_t)got)) {
+    if (renegotiates(connection, data, (size_t)got) || floods_handshake(connection, (size_t)got)) {
         (void)shutdown(connection->fd, SHUT_RDWR);
         errno = ECONNRESET;
         return -1;

@@ -301,6 +301,26 @@ def test_failed_handshakes_are_told(make_daemon, level):
     assert (len(told("<6>")), len(told("<7>"))) == (1, expected - 1 if level == "debug" else 0), one.log
 
 
+def resident_bytes(one):
+    with open(f"/proc/{one.process.pid}/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS:"))
+
+
+def test_a_handshake_message_of_16_mib_is_not_kept(make_daemon):
+    """It is announced, sent as far as the daemon takes it, and would be kept until it is whole."""
+    one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
+    full_record = b"\x16\x03\x01\x40\x00"
+    before = resident_bytes(one)
+    for _ in range(4):
+        with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
+            with pytest.raises(ConnectionError):
+                plain.sendall(full_record + b"\x01\xff\xff\xff" + b"x" * 16380)
+                for _ in range(1000):
+                    plain.sendall(full_record + b"x" * 16384)
+    print(f"{(resident_bytes(one) - before) >> 10} KiB more")
+    assert resident_bytes(one) - before < 8 << 20
+
+
 # Keys that change
 
 def unread_bytes(one):
