@@ -257,11 +257,12 @@ enum MHD_Result http_request_on_data(void *context, struct MHD_Connection *mhd, 
 bool http_request_tell_library_answer(struct http_connection *connection)
 {
     const struct http_exchange *exchange = connection->exchange;
+    const char *fault = exchange ? exchange->framing.fault : NULL;
 
     if ((exchange && exchange->phase == HTTP_PHASE_ANSWERED) ||
         !MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_HTTP_STATUS))
         return false;
-    http_request_tell_fault(connection, "libmicrohttpd cannot read the request.");
+    http_request_tell_fault(connection, fault ? fault : "libmicrohttpd cannot read the request.");
     return true;
 }
 

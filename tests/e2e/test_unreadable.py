@@ -30,27 +30,29 @@ def chunk(extension=""):
     return b"%x%s\r\n%s\r\n" % (len(daemon.event()), extension.encode(), daemon.event())
 
 
+# Made when they are sent, for the sake of RequestTime.
 UNREADABLE = {
     # The line that says how long a chunk is must fit into the memory of a connection
-    "extension of a chunk": request(chunk(f";{LONG}") + LAST_CHUNK, CHUNKED),
-    "extension without an end": request(b"5;" + LONG.encode(), CHUNKED),
-    "extension of the last chunk": request(chunk() + f"0;{LONG}\r\n\r\n".encode(), CHUNKED),
-    "size of a chunk": request(b"0" * 20000, CHUNKED),
-    "extension of a chunk to be dropped": request(chunk(f";{LONG}"), CHUNKED).replace(b"/?", b"/x?", 1),
+    "extension of a chunk": lambda: request(chunk(f";{LONG}") + LAST_CHUNK, CHUNKED),
+    "extension without an end": lambda: request(b"5;" + LONG.encode(), CHUNKED),
+    "extension of the last chunk": lambda: request(chunk() + f"0;{LONG}\r\n\r\n".encode(), CHUNKED),
+    "size of a chunk": lambda: request(b"0" * 20000, CHUNKED),
+    "extension of a chunk to be dropped": lambda: request(chunk(f";{LONG}"), CHUNKED).replace(b"/?", b"/x?", 1),
     # So must the trailer, and the head
-    "trailer": request(chunk() + f"0\r\nX: {LONG}\r\n\r\n".encode(), CHUNKED),
-    "trailers": request(chunk() + b"0\r\n" + b"X: y\r\n" * 1000 + b"\r\n", CHUNKED),
-    "trailer without a colon": request(chunk() + b"0\r\nno colon\r\n\r\n", CHUNKED),
-    "header": sized(f"X: {LONG}"),
-    "headers": sized(*["X: y"] * 1000),
-    "cookies": sized("Cookie: " + "a=b;" * 500),
-    "target": sized(more_query=f"&x={LONG}"),
-    "empty lines": sized(before=b"\r\n" * 10000),
+    "trailer": lambda: request(chunk() + f"0\r\nX: {LONG}\r\n\r\n".encode(), CHUNKED),
+    "trailers": lambda: request(chunk() + b"0\r\n" + b"X: y\r\n" * 1000 + b"\r\n", CHUNKED),
+    "trailer without a colon": lambda: request(chunk() + b"0\r\nno colon\r\n\r\n", CHUNKED),
+    "header": lambda: sized(f"X: {LONG}"),
+    "headers": lambda: sized(*["X: y"] * 1000),
+    "cookies": lambda: sized("Cookie: " + "a=b;" * 500),
+    "target": lambda: sized(more_query=f"&x={LONG}"),
+    "empty lines": lambda: sized(before=b"\r\n" * 10000),
 }
 # No memory for the parameters. Where exactly each of these ends is libmicrohttpd's affair.
-UNREADABLE |= {f"target and parameters {length}": sized(more_query="&a" * 85 + "&x=" + LONG[:length])
+UNREADABLE |= {f"target and parameters {length}":
+               lambda length=length: sized(more_query="&a" * 85 + "&x=" + LONG[:length])
                for length in range(10200, 16000, 400)}
-UNREADABLE |= {f"empty lines and parameters {length}": sized(before=b"\r\n" * (length // 2))
+UNREADABLE |= {f"empty lines and parameters {length}": lambda length=length: sized(before=b"\r\n" * (length // 2))
                for length in range(15500, 16200, 50)}
 
 
@@ -80,7 +82,7 @@ def test_unreadable(patient, name):
     before = refused(patient)
     with patient.connect() as connection:
         with contextlib.suppress(OSError):  # it may end while this is still being sent
-            connection.send(UNREADABLE[name])
+            connection.send(UNREADABLE[name]())
         connection.read_rest()
     daemon.eventually(lambda: refused(patient) > before, "one refusal more")
     assert refused(patient) == before + 1
@@ -90,7 +92,7 @@ def test_unreadable_is_in_the_log(make_daemon):
     for name, words in (("size of a chunk", "does not fit into the memory"), ("header", "cannot read")):
         one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
         with one.connect() as connection:
-            connection.send(UNREADABLE[name])
+            connection.send(UNREADABLE[name]())
             connection.read_rest()
         daemon.eventually(lambda: words in one.log, f"a line on the {name}")
 
