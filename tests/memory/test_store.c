@@ -34,7 +34,7 @@ static char long_body[BODY_BYTES], long_member[BODY_BYTES];
 
 static const struct rejected_callback rejected = {
     .received_at_ms = RECEIVED_MS,
-    .remote_address = "192.0.2.1",
+    .remote_address = long_member,
     .sdk_appid = 1400000000,
     .callback_command = CALLBACK_COMMAND,
     .reason = "not understood",
@@ -226,6 +226,8 @@ static void read_all(void *context)
         assert_int_equal(recorded[i].event.member_count, strcmp(recorded[i].event.group_id, "fresh") ? 3 : MEMBERS);
     if (reading->result == 0)
         reading->result = reader_read_rejections(reader, 0, &rejections, &reading->rejections, &reading->error);
+    for (size_t i = 0; i < reading->rejections && reading->result == 0; i++)
+        assert_non_null(rejections[i].callback.remote_address);
     reader_close(reader);
 }
 
