@@ -258,19 +258,21 @@ static void every_commit_comes_back_once_whatever_is_held(void **state)
 
 static void the_writer_wakes_by_itself(void **state)
 {
-    struct item item = new_item(0, 0, &small);
-    struct observer observer = {0};
-    struct commit_queue queue;
-
     (void)state;
-    start_with(&queue, &observer, 1);
-    commit_queue_push(&queue, &item.commit);
-    pthread_mutex_lock(&observer.mutex);
-    while (observer.wakes < 3)
-        pthread_cond_wait(&observer.changed, &observer.mutex);
-    pthread_mutex_unlock(&observer.mutex);
-    finish(&queue, &observer);
-    assert_int_equal(observer.done, 1);
+    for (int64_t wait_ms = 0; wait_ms <= 1; wait_ms++) {
+        struct item item = new_item(0, 0, &small);
+        struct observer observer = {0};
+        struct commit_queue queue;
+
+        start_with(&queue, &observer, wait_ms);
+        commit_queue_push(&queue, &item.commit);
+        pthread_mutex_lock(&observer.mutex);
+        while (observer.wakes < 3)
+            pthread_cond_wait(&observer.changed, &observer.mutex);
+        pthread_mutex_unlock(&observer.mutex);
+        finish(&queue, &observer);
+        assert_int_equal(observer.done, 1);
+    }
 }
 
 static void batches_are_bounded(void **state)
