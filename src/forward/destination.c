@@ -14,8 +14,6 @@
 
 // Of one host, when the URL has no connect_timeout.
 #define CONNECT_TIMEOUT_S "5"
-// When nothing moves for so long, no answer comes any more: a host that has vanished says nothing.
-#define ANSWER_TIMEOUT_MS 30000
 // How soon a signal that came just before poll(2) is noticed.
 #define LOOK_MS 200
 
@@ -114,7 +112,7 @@ int destination_open(struct destination *destination, const struct forward_setti
 
     if (r < 0)
         return r;
-    *destination = (struct destination){0};
+    *destination = (struct destination){.silence_ms = SILENCE_MIN_MS};
     connecting = 1;
     if (!cancelled)
         destination->connection = PQconnectdbParams(names, values, 1);
@@ -169,7 +167,7 @@ static int exchange(struct destination *destination, bool *ret_moved, struct err
 // Until a result can be taken without waiting for it. A large event on a slow line may take minutes.
 static int await_result(struct destination *destination, struct error *error)
 {
-    int64_t give_up_at_ms = clock_monotonic_ms() + ANSWER_TIMEOUT_MS;
+    int64_t give_up_at_ms = clock_monotonic_ms() + destination->silence_ms;
     bool moved;
     int r = 0;
 
@@ -177,10 +175,11 @@ static int await_result(struct destination *destination, struct error *error)
         if (cancelled)
             return error_set(error, ECANCELED, "stopped");
         if (clock_monotonic_ms() > give_up_at_ms)
-            return error_set(error, EAGAIN, "the destination has not answered for %d s", ANSWER_TIMEOUT_MS / 1000);
+            return error_set(error, ETIMEDOUT, "the destination has not answered for %d s",
+                             (int)(destination->silence_ms / 1000));
         r = exchange(destination, &moved, error);
         if (moved)
-            give_up_at_ms = clock_monotonic_ms() + ANSWER_TIMEOUT_MS;
+            give_up_at_ms = clock_monotonic_ms() + destination->silence_ms;
     }
     return r;
 }

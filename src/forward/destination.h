@@ -2,9 +2,10 @@
 // tables nor rows. For one thread at a time.
 //
 // All functions return 0 or -errno with the error in words: -EAGAIN for what passes by itself (the connection is lost,
-// or nothing has moved on it for 30 s, the server restarts, transactions are in each other's way), -ECANCELED after
-// destination_cancel, others for what somebody has to mend. After any error but a refusal the caller closes the
-// connection and begins anew: what became of a transaction is found in the destination, and nowhere else.
+// the server restarts, transactions are in each other's way), -ETIMEDOUT when nothing has moved for so long that it is
+// given up, -ECANCELED after destination_cancel, others for what somebody has to mend. After any error but a refusal
+// the caller closes the connection and begins anew: what became of a transaction is found in the destination, and
+// nowhere else.
 #pragma once
 
 #include <stdbool.h>
@@ -14,12 +15,16 @@
 #include "imcallbackd/forward/forward.h"
 #include "parameters.h"
 
+// A host that has vanished says nothing; nor does a server that computes.
+#define SILENCE_MIN_MS 30000
+
 struct destination {
     PGconn *connection;
-    char sqlstate[6]; // of the last failure; "" when it did not come from the server
+    char sqlstate[6];   // of the last failure; "" when it did not come from the server
+    int64_t silence_ms; // so long nothing may move while an answer is waited for; the caller may change it
 };
 
-// Tries the hosts of the URL in turn, a few seconds each. Blocks meanwhile.
+// Tries the hosts of the URL in turn, a few seconds each. Blocks meanwhile. Sets silence_ms to SILENCE_MIN_MS.
 int destination_open(struct destination *destination, const struct forward_settings *settings,
                      struct error *error) MUST_CHECK;
 

@@ -28,6 +28,9 @@
 #define MENDING_PAUSE_MIN_MS 5000
 #define MENDING_PAUSE_MAX_MS 60000
 
+// A destination that has said nothing for SILENCE_MIN_MS may compute, so the next time it gets longer, up to this.
+#define SILENCE_MAX_MS 480000
+
 const bool forward_is_built = true;
 
 struct under_way {
@@ -42,6 +45,7 @@ struct under_way {
 // From a look into the cursors to the first failure.
 struct session {
     const struct forward_settings *settings;
+    int64_t silence_ms; // of the destination
     struct reader *reader;
     struct destination destination;
     struct batch batch;
@@ -186,6 +190,7 @@ static int session_begin(struct session *session, struct error *error)
         r = look_at_store(session, error);
     if (r == 0)
         r = destination_open(&session->destination, session->settings, error);
+    session->destination.silence_ms = session->silence_ms;
     if (r == 0)
         r = schema_prepare(&session->destination, error);
     if (r == 0)
@@ -275,6 +280,12 @@ static int send_what_is_there(struct session *session, struct error *error)
     return r;
 }
 
+// Does a failure of the destination pass by itself?
+static bool passes(int code)
+{
+    return code == -EAGAIN || code == -ETIMEDOUT;
+}
+
 static int await_first(struct session *session, struct error *error)
 {
     const struct under_way batch = *nth_under_way(session, 0);
@@ -282,7 +293,7 @@ static int await_first(struct session *session, struct error *error)
     int r = destination_await_sync(&session->destination, CURSOR_STATEMENT, &moved, error);
 
     // What the destination does not take keeps up all behind it, so it must be found.
-    if (r < 0 && r != -EAGAIN && r != -ECANCELED)
+    if (r < 0 && !passes(r) && r != -ECANCELED)
         error_wrap(error, "%s with the ids %" PRId64 " to %" PRId64,
                    batch.stream == STREAM_GROUPS ? "events" : "rejected callbacks", batch.first_id, batch.to.id);
     if (r < 0)
@@ -359,7 +370,8 @@ static int session_run(struct session *session, struct error *error)
 // Trying again
 
 struct patience {
-    int64_t passing_ms, mending_ms;
+    int64_t passing_ms, mending_ms; // the next pause
+    int64_t silence_ms;
 };
 
 // A little more or less than the time, so that forwarders do not come all at once.
@@ -368,14 +380,21 @@ static int64_t with_jitter(int64_t ms)
     return ms / 2 + (int64_t)((double)ms * (double)random() / (double)RAND_MAX);
 }
 
+// Doubles it for the next time; returns what it was.
+static int64_t lengthen(int64_t *ms, int64_t max_ms)
+{
+    int64_t now_ms = *ms;
+
+    *ms = now_ms * 2 < max_ms ? now_ms * 2 : max_ms;
+    return now_ms;
+}
+
 static int64_t next_pause_ms(struct patience *patience, int code)
 {
-    bool passes = code == -EAGAIN;
-    int64_t *pause_ms = passes ? &patience->passing_ms : &patience->mending_ms;
-    int64_t max_ms = passes ? PASSING_PAUSE_MAX_MS : MENDING_PAUSE_MAX_MS, now_ms = *pause_ms;
-
-    *pause_ms = now_ms * 2 < max_ms ? now_ms * 2 : max_ms;
-    return with_jitter(now_ms);
+    if (code == -ETIMEDOUT)
+        (void)lengthen(&patience->silence_ms, SILENCE_MAX_MS);
+    return with_jitter(passes(code) ? lengthen(&patience->passing_ms, PASSING_PAUSE_MAX_MS)
+                                    : lengthen(&patience->mending_ms, MENDING_PAUSE_MAX_MS));
 }
 
 static void pause_for(int64_t pause_ms)
@@ -388,12 +407,12 @@ static void pause_for(int64_t pause_ms)
 
 void forward_run(const struct forward_settings *settings)
 {
-    const struct patience fresh = {PASSING_PAUSE_MIN_MS, MENDING_PAUSE_MIN_MS};
+    const struct patience fresh = {PASSING_PAUSE_MIN_MS, MENDING_PAUSE_MIN_MS, SILENCE_MIN_MS};
     struct patience patience = fresh;
 
     srandom((unsigned int)clock_monotonic_us() ^ (unsigned int)getpid());
     while (!destination_cancelled()) {
-        struct session session = {.settings = settings};
+        struct session session = {.settings = settings, .silence_ms = patience.silence_ms};
         struct error error;
         int64_t pause_ms;
         int r = session_run(&session, &error);
