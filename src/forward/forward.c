@@ -54,6 +54,8 @@ struct session {
     struct under_way under_way[MAX_UNDER_WAY];
     size_t first, count; // of those under way
     bool drained;        // no further batch before all are there
+    bool rejections_first;
+    bool events_refused;
     bool progress;
     struct shipped noted;
     bool note_failed;
@@ -270,6 +272,9 @@ static int send_what_is_there(struct session *session, struct error *error)
     size_t groups = 1, rejections = 0;
     int r = 0;
 
+    if (session->rejections_first)
+        r = send_rejections(session, &rejections, error);
+    session->rejections_first = false;
     while (r == 0 && groups + rejections > 0 && session->count < MAX_UNDER_WAY && !session->drained) {
         r = send_groups(session, &groups, error);
         rejections = 0;
@@ -293,9 +298,11 @@ static int await_first(struct session *session, struct error *error)
     int r = destination_await_sync(&session->destination, CURSOR_STATEMENT, &moved, error);
 
     // What the destination does not take keeps up all behind it, so it must be found.
-    if (r < 0 && !passes(r) && r != -ECANCELED)
+    if (r < 0 && !passes(r) && r != -ECANCELED) {
+        session->events_refused = batch.stream == STREAM_GROUPS;
         error_wrap(error, "%s with the ids %" PRId64 " to %" PRId64,
-                   batch.stream == STREAM_GROUPS ? "events" : "rejected callbacks", batch.first_id, batch.to.id);
+                   session->events_refused ? "events" : "rejected callbacks", batch.first_id, batch.to.id);
+    }
     if (r < 0)
         return r;
     if (moved != 1)
@@ -409,15 +416,19 @@ void forward_run(const struct forward_settings *settings)
 {
     const struct patience fresh = {PASSING_PAUSE_MIN_MS, MENDING_PAUSE_MIN_MS, SILENCE_MIN_MS};
     struct patience patience = fresh;
+    bool events_refused = false;
 
     srandom((unsigned int)clock_monotonic_us() ^ (unsigned int)getpid());
     while (!destination_cancelled()) {
-        struct session session = {.settings = settings, .silence_ms = patience.silence_ms};
+        struct session session = {
+            .settings = settings, .silence_ms = patience.silence_ms, .rejections_first = events_refused};
         struct error error;
         int64_t pause_ms;
         int r = session_run(&session, &error);
 
         session_end(&session);
+        // They keep up each other, but not what is in another table.
+        events_refused = session.events_refused;
         if (session.progress)
             patience = fresh;
         if (r == 0 || r == -ECANCELED)

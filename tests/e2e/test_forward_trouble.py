@@ -84,6 +84,8 @@ def test_what_the_destination_does_not_take(make_daemon, server, forward):
     assert one.post(event(GroupId="odd")).status == 200
     forwarder.wait_logged("not shipping: events with the ids 2 to 2: the destination says 23514")
     assert one.post(event(GroupId="next")).status == 200
+    assert one.post(b"{").status == 400
+    has_rows(server, 1, "rejected_callback")  # it does not wait for the events
     server.execute("ALTER TABLE destroyed_group DROP CONSTRAINT strict")
     has_rows(server, 3)
     assert verify(one).returncode == 0
