@@ -9,7 +9,8 @@ import time
 
 import daemon
 import postgres
-from postgres import Forwarder, ship_to, verify
+from daemon import event
+from postgres import Forwarder, has_rows, ship_to, verify
 from test_large_store import Answers
 
 EVENTS = int(os.environ.get("FORWARD_EVENTS", "1000000"))
@@ -203,3 +204,20 @@ def test_a_network_that_hangs(make_daemon):
         assert verify(one).returncode == 0
     finally:
         server.destroy()
+
+
+def test_a_statement_that_takes_long(make_daemon, server, forward):
+    """Longer than silence is borne at first, in a server that gives it up as soon as nobody waits for it."""
+    one = make_daemon()
+    ship_to(one, server, url=server.url(options=f"-csearch_path%3D{server.schema}"
+                                                "%20-cclient_connection_check_interval%3D1s"))
+    one.start()
+    assert one.post().status == 200
+    forwarder = forward(one)
+    has_rows(server, 1)
+    server.execute("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+                   "'BEGIN PERFORM pg_sleep(40); RETURN NULL; END';"
+                   "CREATE TRIGGER slow BEFORE INSERT ON destroyed_group EXECUTE FUNCTION slow()")
+    assert one.post(event(GroupId="slow")).status == 200
+    forwarder.wait_logged("has not answered for 30 s", 120)
+    has_rows(server, 2, deadline=300)

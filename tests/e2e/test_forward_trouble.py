@@ -27,23 +27,6 @@ def test_a_large_event_on_a_slow_line(make_daemon, server, forward):
     proxy.close()
 
 
-def test_a_statement_that_takes_long(make_daemon, server, forward):
-    """Longer than silence is borne at first, in a server that gives it up as soon as nobody waits for it."""
-    one = make_daemon()
-    ship_to(one, server, url=server.url(options=f"-csearch_path%3D{server.schema}"
-                                                "%20-cclient_connection_check_interval%3D1s"))
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
-    has_rows(server, 1)
-    server.execute("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
-                   "'BEGIN PERFORM pg_sleep(40); RETURN NULL; END';"
-                   "CREATE TRIGGER slow BEFORE INSERT ON destroyed_group EXECUTE FUNCTION slow()")
-    assert one.post(event(GroupId="slow")).status == 200
-    forwarder.wait_logged("has not answered for 30 s", 120)
-    has_rows(server, 2, deadline=300)
-
-
 def test_the_note_is_not_on_a_store_that_was_replaced(make_daemon, server, forward):
     """What was shipped from the one before must not let the daemon delete from the one that is there now."""
     one = make_daemon()
