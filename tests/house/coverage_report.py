@@ -65,6 +65,9 @@ REASONS = [
     ("http/server", r"getrlimit", "the system does not tell a limit"),
     ("http/tls", r"RECORD_OF_HANDSHAKE|!incoming|EAGAIN",
      "a second handshake in one read, and an answer larger than what a socket has room for"),
+    ("forward/forward", r"events_refused \?", "a constraint of the operator's on rejected callbacks; the word alone differs"),
+    ("store/database", r"flock|: strerror\(errno\)", "the kernel has no memory for a lock"),
+    ("store/watch", r"given_up", "whoever gives up is asked no more, and what is watched ends at once"),
     ("http/server", r"on_panic", "libmicrohttpd gives up"),
     ("http/key", r"EVP_|PSS|set_padding|DIG_SHA512|SIGN_FAILED|made|UNKNOWN|flags|no_password|context|BIO|handle|X509|"
      "does not take|-1",

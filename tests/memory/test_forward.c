@@ -196,7 +196,7 @@ struct progress {
     int64_t shipped[REJECTIONS_SHIPPED + 1], retries;
 };
 
-static struct progress before; // this forwarder
+static struct progress begun; // this forwarder
 static bool (*is_over)(void);
 
 static int64_t counted(const char *name, size_t index)
@@ -210,12 +210,12 @@ static int64_t counted(const char *name, size_t index)
 
 static int64_t shipped_by(size_t kind)
 {
-    return counted("imcallbackd_forward_shipped_total", kind) - before.shipped[kind];
+    return counted("imcallbackd_forward_shipped_total", kind) - begun.shipped[kind];
 }
 
 static bool has_shipped_or_failed(void)
 {
-    return counted("imcallbackd_forward_retries_total", 0) > before.retries ||
+    return counted("imcallbackd_forward_retries_total", 0) > begun.retries ||
            (shipped_by(EVENTS_SHIPPED) == GROUPS && shipped_by(REJECTIONS_SHIPPED) == REJECTIONS);
 }
 
@@ -238,8 +238,8 @@ static void begin_shipping(void *context)
     empty_tables();
     (void)unlink(note_path);
     for (size_t i = 0; i <= REJECTIONS_SHIPPED; i++)
-        before.shipped[i] = counted("imcallbackd_forward_shipped_total", i);
-    before.retries = counted("imcallbackd_forward_retries_total", 0);
+        begun.shipped[i] = counted("imcallbackd_forward_shipped_total", i);
+    begun.retries = counted("imcallbackd_forward_retries_total", 0);
 }
 
 static void ship(void *context)
@@ -284,7 +284,7 @@ static void assert_told_no_more(const struct fixture *fixture)
 
 static void judge_shipping(void *context, bool met, bool lasting)
 {
-    bool failed = counted("imcallbackd_forward_retries_total", 0) > before.retries;
+    bool failed = counted("imcallbackd_forward_retries_total", 0) > begun.retries;
 
     (void)lasting;
     await_end();
