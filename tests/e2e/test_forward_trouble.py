@@ -74,6 +74,24 @@ def test_what_the_destination_does_not_take(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
+def test_a_rejected_callback_that_is_not_taken(make_daemon, server, forward):
+    """It is told which one that is, and events go on."""
+    one = make_daemon()
+    ship_to(one, server)
+    one.start()
+    assert one.post().status == 200
+    forwarder = forward(one)
+    has_rows(server, 1)
+    server.execute("ALTER TABLE rejected_callback ADD CONSTRAINT strict CHECK (body <> '{')")
+    assert one.post(b"{").status == 400
+    forwarder.wait_logged("not shipping: rejected callbacks with the ids 1 to 1: the destination says 23514")
+    assert one.post(event(GroupId="next")).status == 200
+    has_rows(server, 2)
+    server.execute("ALTER TABLE rejected_callback DROP CONSTRAINT strict")
+    has_rows(server, 1, "rejected_callback")
+    assert verify(one).returncode == 0
+
+
 def test_each_host_is_told_of(make_daemon, server, forward):
     """The one that has to be mended may come behind one that is merely away."""
     one = make_daemon()
