@@ -186,8 +186,7 @@ int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_a
     for (size_t i = 0; i < listening; i++)
         acceptor->sockets[i] = (struct pollfd){.fd = server->settings.listen_fds[i], .events = POLLIN};
     acceptor->sockets[listening] = (struct pollfd){.fd = acceptor->stop_fd, .events = POLLIN};
-    errno = pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor);
-    if (errno != 0)
+    if ((errno = pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor)) != 0)
         goto failed;
     *ret_acceptor = acceptor;
     return 0;

@@ -48,9 +48,10 @@ static bool take_stock(const struct http_connection_list *list)
 
 bool http_connections_stand_still(struct http_connections *connections)
 {
-    bool timed_same = take_stock(&connections->timed), idle_same = take_stock(&connections->idle);
+    bool same = take_stock(&connections->timed);
 
-    if (!timed_same || !idle_same)
+    same &= take_stock(&connections->idle);
+    if (!same)
         return false;
     for (struct http_connection *connection = connections->timed.first; connection; connection = connection->next)
         look_at(connection);

@@ -97,6 +97,17 @@ def test_unreadable_is_in_the_log(make_daemon):
         daemon.eventually(lambda: words in one.log, f"a line on the {name}")
 
 
+def test_who_is_slow_beside_it_is_heard(make_daemon):
+    one = make_daemon({"listen": {"threads": 1}}).start()
+    whole = sized()
+    with one.connect() as slow, one.connect() as connection:
+        slow.send(whole[:20])
+        connection.send(UNREADABLE["size of a chunk"]())
+        connection.read_rest()
+        slow.send(whole[20:])
+        assert slow.read_answer().status == 200
+
+
 def test_full_memory_takes_no_processor(patient):
     """Neither while the caller is silent, nor when it has gone. The memory is full somewhere among these lengths."""
     with contextlib.ExitStack() as stack:

@@ -19,8 +19,8 @@ REASONS = [
           r"!callback->|&known|recorded && strcmp|"
           r"if \(length < 0|if \(!\w+\) return NULL;|!(call|block|peer|answer|exchange|receiver|response)\b|made\b",
      "memory runs out"),
-    (".", r"answer \? answer|if \((call|settings|response)\)|!apps|loop->(daemon|arriving)|fail_recorder|status != 0|"
-          r"= (copy|key|bio) \?",
+    (".", r"answer \? answer|answer->use|if \((call|settings|response)\)|!apps|loop->(daemon|arriving)|fail_recorder|"
+          r"status != 0|= (copy|key|bio) \?",
      "memory ran out a moment ago"),
     (".", r"if \(!\w+\) return;", "destroy(NULL) does nothing, by the rule of the house; nobody needs it now"),
     (".", r"r == 0|r < 0|code == SQLITE_OK|code != SQLITE_OK \|\|",

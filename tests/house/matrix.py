@@ -33,7 +33,7 @@ UNIT = ("-L", "^(unit|memory|fuzz-replay)$")
 ALL = ("-L", "^(unit|fault|memory|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # what README shows is a build of its own
 THREADED = ("-L", "^(unit|memory|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # the faults strike in forked processes
 # Another user, or a limit on files, keeps the counters from being written, and the program says so.
-CANNOT_COUNT = "-k 'not group_member_reads and not None-limited'"
+CANNOT_COUNT = "-k 'not group_member_reads and not None-limited and not cannot_be_made_durable'"
 # These measure time, of which the tools take their share.
 SLOW = {"PYTEST_ADDOPTS": "-k 'not crowds_that_send_at_the_same_instant and not delayed_acknowledgement'"}
 
