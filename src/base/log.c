@@ -215,7 +215,7 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
     text[0] = '\0';
     va_start(arguments, format);
     if (vsnprintf(text, sizeof text, format, arguments) >= (int)sizeof text)
-        strcpy(text + sizeof text - sizeof "...", "...");
+        memcpy(text + sizeof text - sizeof "...", "...", sizeof "...");
     va_end(arguments);
     pthread_mutex_lock(&mutex);
     if ((lost > 0 && !tell_lost()) || !write_patiently(level, text, data, length))

@@ -16,6 +16,7 @@
 #define MIB          ((uint64_t)1 << 20)
 #define SECONDS_MS   ((uint64_t)1000)
 #define HOURS_MS     (3600 * SECONDS_MS)
+#define DAYS_MS      (24 * HOURS_MS)
 #define OFFSET(name) offsetof(struct config, name)
 #define OF_APP(name) offsetof(struct config_app, name)
 
@@ -38,7 +39,7 @@ const struct config_option config_options[] = {
     {.section = "tls", .key = "client_ca", .type = CONFIG_FILE, .offset = OFFSET(tls_client_ca)},
     {.section = "app", .key = "token_file", .type = CONFIG_FILE, .offset = OF_APP(token_file)},
     {.section = "app", .key = "request_time_window", .type = CONFIG_DURATION, .offset = OF_APP(request_time_window),
-     .default_text = "60s", .min = SECONDS_MS, .max = 24 * HOURS_MS},
+     .default_text = "60s", .min = SECONDS_MS, .max = DAYS_MS},
     {.section = "callback", .key = "other_commands", .type = CONFIG_CHOICE,
      .offset = OFFSET(callback_other_commands), .default_text = "reject", .choices = other_commands},
     {.section = "callback", .key = "allow_from", .type = CONFIG_ADDRESS_BLOCKS, .offset = OFFSET(callback_allow_from)},
@@ -47,7 +48,7 @@ const struct config_option config_options[] = {
     {.section = "store", .key = "keep_body", .type = CONFIG_BOOLEAN, .offset = OFFSET(store_keep_body),
      .default_text = "no"},
     {.section = "store", .key = "retention", .type = CONFIG_RETENTION, .offset = OFFSET(store_retention),
-     .default_text = "forever", .min = 24 * HOURS_MS, .max = 36500 * 24 * HOURS_MS},
+     .default_text = "forever", .min = DAYS_MS, .max = 36500 * DAYS_MS},
     {.section = "forward", .key = "url", .type = CONFIG_DESTINATION, .offset = OFFSET(forward_url)},
     {.section = "forward", .key = "password_file", .type = CONFIG_SERVICE_FILE,
      .offset = OFFSET(forward_password_file)},
@@ -63,7 +64,7 @@ const struct config_option config_options[] = {
     {.section = "limits", .key = "connections_per_address", .type = CONFIG_NUMBER,
      .offset = OFFSET(limits_connections_per_address), .default_text = "1024", .min = 1, .max = 1000000},
     {.section = "limits", .key = "idle_timeout", .type = CONFIG_DURATION, .offset = OFFSET(limits_idle_timeout),
-     .default_text = "300s", .min = SECONDS_MS, .max = 24 * HOURS_MS},
+     .default_text = "300s", .min = SECONDS_MS, .max = DAYS_MS},
     {.section = "limits", .key = "request_timeout", .type = CONFIG_DURATION, .offset = OFFSET(limits_request_timeout),
      .default_text = "10s", .min = SECONDS_MS, .max = HOURS_MS},
     {.section = "limits", .key = "store_wait", .type = CONFIG_DURATION, .offset = OFFSET(limits_store_wait),

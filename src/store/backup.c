@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,8 +127,9 @@ static int check_room(const struct backup *backup, struct error *error)
     room = (uint64_t)system.f_bavail * system.f_frsize;
     if (room >= needed)
         return 0;
-    return error_set(error, ENOSPC, "%s: %llu MiB are needed and %llu MiB are free; make room, or name another disk",
-                     backup->target, (unsigned long long)((needed >> 20) + 1), (unsigned long long)(room >> 20));
+    return error_set(error, ENOSPC,
+                     "%s: %" PRIu64 " MiB are needed and %" PRIu64 " MiB are free; make room, or name another disk",
+                     backup->target, (needed >> 20) + 1, room >> 20);
 }
 
 static int create_partial(struct backup *backup, struct error *error)

@@ -51,7 +51,7 @@ int shipped_write(const char *path, const char *database, const struct shipped *
                    buffer_print(&new_path, "%s.new", path) < 0))
         r = error_set(error, ENOMEM, "out of memory");
     if (r == 0)
-        r = replace(path, new_path.data, &text, error);
+        r = replace(path, buffer_text(&new_path), &text, error);
     buffer_finish(&new_path);
     buffer_finish(&text);
     return r;
@@ -64,7 +64,7 @@ int shipped_read(const char *path, const char *database, struct shipped *ret_shi
 
     if (r == 0)
         r = print_identity(database, &identity, error);
-    if (r == 0 && strncmp(buffer_text(&text), identity.data, identity.length) != 0)
+    if (r == 0 && strncmp(buffer_text(&text), buffer_text(&identity), identity.length) != 0)
         r = error_set(error, ESTALE, "%s is not on the database %s that is there now", path, database);
     if (r == 0 && (sscanf(text.data + identity.length, "groups %" SCNd64 " rejected %" SCNd64 "%n",
                           &ret_shipped->group_id, &ret_shipped->rejection_id, &end) != 2 ||

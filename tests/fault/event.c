@@ -105,9 +105,9 @@ static void make_group(char letter, bool capital, struct destroyed_group *group)
 
 void event_create_all(void)
 {
-    for (char letter = 'a'; letter <= 'z'; letter++) {
-        make_group(letter, false, &groups[0][letter - 'a']);
-        make_group(letter, true, &groups[1][letter - 'a']);
+    for (int i = 0; i < 26; i++) {
+        make_group((char)('a' + i), false, &groups[0][i]);
+        make_group((char)('a' + i), true, &groups[1][i]);
     }
     for (int digit = 0; digit < 10; digit++) {
         char *body = print("%d is not understood", digit);

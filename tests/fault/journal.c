@@ -96,7 +96,7 @@ int journal_open(struct journal *journal, const char *path)
     assert(journal->file_count < FILES_MAX && strlen(name_of(path)) < sizeof journal->files[0].name);
     file = (int)journal->file_count++;
     journal->files[file].exists = true;
-    strcpy(journal->files[file].name, name_of(path));
+    (void)snprintf(journal->files[file].name, sizeof journal->files[file].name, "%s", name_of(path));
     (void)append(journal, CREATE, file);
     return file;
 }
@@ -348,5 +348,6 @@ bool journal_agrees(const struct journal *journal, const char *directory)
         if (file)
             (void)fclose(file);
     }
+    image.random = NULL;
     return agrees;
 }

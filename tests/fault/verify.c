@@ -126,10 +126,12 @@ static bool verify_members(struct verification *verification, int64_t id, const 
 static bool verify_group(struct verification *verification, char letter, sqlite3_stmt *row)
 {
     struct scenario *scenario = verification->scenario;
-    char capital = (char)toupper((unsigned char)letter);
-    bool is_capital = !same_group(row, event_group(letter));
-    char found = is_capital ? capital : letter, other = is_capital ? letter : capital;
+    char found = letter, other = (char)toupper((unsigned char)letter);
 
+    if (!same_group(row, event_group(letter))) {
+        found = other;
+        other = letter;
+    }
     if (!same_group(row, event_group(found)))
         return scenario_complain(scenario, "%c is recorded, but not as it came", letter);
     if (account_of(scenario, found).submitted == 0)

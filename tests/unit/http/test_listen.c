@@ -24,7 +24,7 @@ static void listens_where_it_is_told(void **state)
     for (size_t i = 0; i < COUNT(rows); i++) {
         char name[LISTEN_NAME_BYTES], expected[LISTEN_NAME_BYTES];
         struct error error = {""};
-        struct sockaddr_in6 bound; // the port is at the same place as with IPv4
+        struct sockaddr_in6 bound = {0}; // the port is at the same place as with IPv4
         socklen_t length = sizeof bound;
         int fd, another;
 

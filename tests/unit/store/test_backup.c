@@ -10,7 +10,7 @@
 
 struct copying {
     struct fixture *fixture;
-    char target[192];
+    char target[128];
     bool (*during)(struct copying *copying);
     size_t calls;      // since the first page was copied
     size_t last_calls; // those after the last page was copied
@@ -57,7 +57,7 @@ static void assert_copy(const struct copying *copying, const char *sql, const ch
 {
     struct fixture copy = {0};
 
-    strcpy(copy.database, copying->target);
+    (void)snprintf(copy.database, sizeof copy.database, "%s", copying->target);
     assert_query(&copy, sql, expected);
 }
 
@@ -120,7 +120,7 @@ static void a_copy_takes_the_databases_place(void **state)
 
     assert_int_equal(make(&copying, &error), 0);
     fixture_close(fixture);
-    strcpy(fixture->database, copying.target);
+    (void)snprintf(fixture->database, sizeof fixture->database, "%s", copying.target);
     fixture_open(fixture);
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
     assert_query(fixture, "SELECT group_concat(id) FROM destroyed_group", "1,2,3,4");

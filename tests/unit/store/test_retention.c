@@ -107,7 +107,7 @@ static void a_reader_stops_the_deleting(void **state)
     // Were it not for the reader, this would be enough for all of it.
     for (int64_t end_ms = clock_monotonic_ms() + 1500; clock_monotonic_ms() < end_ms; (void)usleep(50000))
         assert_query(fixture, "SELECT count(*) > 100 FROM destroyed_group", "1");
-    assert_true(fixture_size(fixture, "-wal") < 16 * 1024 * 1024);
+    assert_true(fixture_size(fixture, "-wal") < (off_t)16 << 20);
     assert_int_equal(sqlite3_exec(reader, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_close(reader), SQLITE_OK);
     await_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
@@ -124,7 +124,7 @@ static void the_room_is_given_back(void **state)
     record_run(fixture, now_ms, 1);
     fixture_close(fixture);
     full = fixture_size(fixture, "");
-    assert_true(full > 32 * 1024 * 1024);
+    assert_true(full > (off_t)32 << 20);
     fixture_open(fixture);
     store_keep(fixture->store, 10 * DAY_MS);
     await_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
