@@ -53,11 +53,16 @@ def test_silent_connections_leave_nothing(make_daemon, come_and_go):
     for warm_up in (closed_by_the_deadline, come_and_go):
         warm_up(one, 2 * CROWD)
         daemon.eventually(is_quiet, "the descriptors that were there before")
-    before = resident_bytes(one)
-    come_and_go(one, COUNT)
-    daemon.eventually(is_quiet, "the descriptors that were there before")
-    after = resident_bytes(one)
-    print(f"{COUNT} connections: {before >> 10} KiB before, {after >> 10} after; {one.open_files()} descriptors "
-          f"of {files}")
-    assert after - before < SLACK_BYTES + COUNT * BYTES_A_CONNECTION
+
+    def grows():
+        before = resident_bytes(one)
+        come_and_go(one, COUNT)
+        daemon.eventually(is_quiet, "the descriptors that were there before")
+        after = resident_bytes(one)
+        print(f"{COUNT} connections: {before >> 10} KiB before, {after >> 10} after; {one.open_files()} descriptors "
+              f"of {files}")
+        return after - before >= SLACK_BYTES + COUNT * BYTES_A_CONNECTION
+
+    # An allocator settles; a loss goes on.
+    assert not all(grows() for _ in range(3))
     assert one.post().status == 200
