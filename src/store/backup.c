@@ -60,9 +60,11 @@ static int fail_copy(struct backup *backup, struct error *error)
 static int take_census(sqlite3 *connection, char ret_census[CENSUS_BYTES])
 {
     sqlite3_stmt *statement;
+    int code = sqlite3_prepare_v2(connection, census_sql, -1, &statement, NULL);
 
-    if (sqlite3_prepare_v2(connection, census_sql, -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW)
+    if (code != SQLITE_OK)
+        return code;
+    if (sqlite3_step(statement) == SQLITE_ROW)
         (void)snprintf(ret_census, CENSUS_BYTES, "%s", sqlite3_column_text(statement, 0));
     return sqlite3_finalize(statement);
 }
@@ -86,21 +88,25 @@ static int run_watched(struct backup *backup, sqlite3 *connection,
     struct watch watch;
     int r = watch_begin(&watch, connection, go_on, backup, error);
 
-    if (r < 0)
+    if (r < 0) {
+        error_wrap(error, "%s", backup->target);
         return r;
+    }
     r = work(backup, error);
     return watch_end(&watch) ? r : fail_given_up(backup, error);
 }
 
 static int measure_source(struct backup *backup, struct error *error)
 {
-    sqlite3 *connection = backup->observer.connection;
     sqlite3_stmt *statement;
+    int code = sqlite3_prepare_v2(backup->observer.connection, size_sql, -1, &statement, NULL);
 
-    if (sqlite3_prepare_v2(connection, size_sql, -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW)
-        backup->bytes = (uint64_t)sqlite3_column_int64(statement, 0);
-    return sqlite3_finalize(statement) == SQLITE_OK ? 0 : observer_failed(&backup->observer, error);
+    if (code == SQLITE_OK) {
+        if (sqlite3_step(statement) == SQLITE_ROW)
+            backup->bytes = (uint64_t)sqlite3_column_int64(statement, 0);
+        code = sqlite3_finalize(statement);
+    }
+    return code == SQLITE_OK ? 0 : observer_failed(&backup->observer, error);
 }
 
 static int count_source(struct backup *backup, struct error *error)
@@ -276,9 +282,11 @@ static int name_copy(struct backup *backup, struct error *error)
 
     if (fsync(backup->fd) < 0)
         return fail(to, error);
-    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0 &&
-        (errno != EINVAL || link(from, to) < 0 || unlink(from) < 0))
-        return fail(to, error);
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0) {
+        if (errno != EINVAL || link(from, to) < 0)
+            return fail(to, error);
+        (void)unlink(from);
+    }
     free(backup->partial);
     backup->partial = NULL;
     r = sync_directory(to, error);
