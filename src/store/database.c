@@ -251,13 +251,13 @@ static int lock_file(struct database *database, struct error *error)
     if (fstat(fd, &status) == 0 && status.st_size == 0)
         (void)fchmod(fd, FILE_MODE);
     database->lock_fd = fd;
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return error_set(error, errno == EWOULDBLOCK ? EBUSY : errno, "%s",
-                         errno == EWOULDBLOCK
-                             ? "another imcallbackd records into it, or a program has locked it (fuser "
-                               "lists it); end that one first"
-                             : strerror(errno));
-    return 0;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno != EWOULDBLOCK)
+        return error_set(error, errno, "%s", strerror(errno));
+    return error_set(error, EBUSY,
+                     "another imcallbackd records into it, or a program has locked it (fuser lists it); end that one "
+                     "first");
 }
 
 // Before the first page is written or never: lets the file become smaller again.
