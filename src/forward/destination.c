@@ -99,7 +99,8 @@ static int check_connection(struct destination *destination, struct error *error
     return PQsetnonblocking(destination->connection, 1) == 0 ? 0 : connection_failed(destination, "libpq", error);
 }
 
-int destination_open(struct destination *destination, const struct forward_settings *settings, struct error *error)
+int destination_open(struct destination *destination, const struct forward_settings *settings, int64_t silence_ms,
+                     struct error *error)
 {
     char *password = NULL;
     int r = password_read(settings->password_file, &password, error);
@@ -112,7 +113,7 @@ int destination_open(struct destination *destination, const struct forward_setti
 
     if (r < 0)
         return r;
-    *destination = (struct destination){.silence_ms = SILENCE_MIN_MS};
+    *destination = (struct destination){.silence_ms = silence_ms};
     connecting = 1;
     if (!cancelled)
         destination->connection = PQconnectdbParams(names, values, 1);

@@ -21,11 +21,11 @@
 struct destination {
     PGconn *connection;
     char sqlstate[6];   // of the last failure; "" when it did not come from the server
-    int64_t silence_ms; // so long nothing may move while an answer is waited for; the caller may change it
+    int64_t silence_ms; // so long nothing may move while an answer is waited for
 };
 
-// Tries the hosts of the URL in turn, a few seconds each. Blocks meanwhile. Sets silence_ms to SILENCE_MIN_MS.
-int destination_open(struct destination *destination, const struct forward_settings *settings,
+// Tries the hosts of the URL in turn, a few seconds each. Blocks meanwhile.
+int destination_open(struct destination *destination, const struct forward_settings *settings, int64_t silence_ms,
                      struct error *error) MUST_CHECK;
 
 // One statement by itself, in text; *ret_result is the caller's to PQclear. NULL as ret_result: it is not wanted.

@@ -45,7 +45,7 @@ struct under_way {
 // From a look into the cursors to the first failure.
 struct session {
     const struct forward_settings *settings;
-    int64_t silence_ms; // of the destination
+    int64_t silence_ms; // see destination.h
     struct reader *reader;
     struct destination destination;
     struct batch batch;
@@ -148,7 +148,7 @@ static int check_cursor(struct session *session, enum stream stream, int64_t new
         r = read_received_at(session, stream, cursor->id, &received_at_ms, error);
     if (r < 0 || (cursor->id <= newest_id && received_at_ms == cursor->received_at_ms))
         return r;
-    // Nor is what the note says up to where may be deleted.
+    // Without the note the daemon deletes nothing: what it says was shipped is not of this database.
     (void)unlink(session->settings->shipped_file);
     return error_set(error, ESTALE,
                      "%s is not the database that was shipped from as receiver '%s' up to id %" PRId64
@@ -191,8 +191,7 @@ static int session_begin(struct session *session, struct error *error)
     if (r == 0)
         r = look_at_store(session, error);
     if (r == 0)
-        r = destination_open(&session->destination, session->settings, error);
-    session->destination.silence_ms = session->silence_ms;
+        r = destination_open(&session->destination, session->settings, session->silence_ms, error);
     if (r == 0)
         r = schema_prepare(&session->destination, error);
     if (r == 0)
@@ -272,8 +271,10 @@ static int send_what_is_there(struct session *session, struct error *error)
     size_t groups = 1, rejections = 0;
     int r = 0;
 
-    if (session->rejections_first)
+    if (session->rejections_first) {
         r = send_rejections(session, &rejections, error);
+        session->drained = false; // the events behind them are what the lag is measured by
+    }
     session->rejections_first = false;
     while (r == 0 && groups + rejections > 0 && session->count < MAX_UNDER_WAY && !session->drained) {
         r = send_groups(session, &groups, error);
@@ -427,7 +428,7 @@ void forward_run(const struct forward_settings *settings)
         int r = session_run(&session, &error);
 
         session_end(&session);
-        // They keep up each other, but not what is in another table.
+        // Refused events keep up the events behind them, but not the rejected callbacks.
         events_refused = session.events_refused;
         if (session.progress)
             patience = fresh;

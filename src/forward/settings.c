@@ -101,7 +101,7 @@ int forward_check_password(const char *file, forward_tell *tell, struct error *e
 int forward_check_destination(const struct forward_settings *settings, struct error *error)
 {
     struct destination destination = {0};
-    int r = destination_open(&destination, settings, error);
+    int r = destination_open(&destination, settings, SILENCE_MIN_MS, error);
 
     if (r == 0)
         r = schema_look(&destination, error);

@@ -357,7 +357,7 @@ int forward_verify(const struct forward_settings *settings, int64_t since_ms, in
     int r = reader_open(settings->database, &verification.reader, error);
 
     if (r == 0)
-        r = destination_open(&verification.destination, settings, error);
+        r = destination_open(&verification.destination, settings, SILENCE_MIN_MS, error);
     for (enum stream stream = 0; stream < STREAM_COUNT && r == 0; stream++)
         r = compare_stream(&verification, stream, error);
     if (r == 0)

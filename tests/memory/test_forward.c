@@ -160,7 +160,7 @@ static void make_tables(void *context)
     struct outcome *outcome = context;
     struct destination destination = {0};
 
-    outcome->result = destination_open(&destination, &settings, &outcome->error);
+    outcome->result = destination_open(&destination, &settings, SILENCE_MIN_MS, &outcome->error);
     if (outcome->result == 0)
         outcome->result = schema_prepare(&destination, &outcome->error);
     destination_close(&destination);
