@@ -57,15 +57,15 @@ struct http_connection {
     struct http_exchange *exchange; // of the request under way; the loop's own
     enum http_limit limit_reached;  // when it came, and nobody could be shed: only verified calls are taken on it
     struct http_records records;
-    size_t handshake_bytes;                  // that came before the handshake was done
-    bool greeted;                            // a byte came on it
-    bool proven;                             // a verified call came on it
-    bool body_follows;                       // what is sent next is the head of an answer
-    bool ending;                             // was shut down; MHD will see it
-    bool reading_ended;                      // for good; what is read already is still answered
-    size_t untaken;                          // bytes that GnuTLS had for MHD when it was last looked
-    bool unheard;                            // it had more to say, and since then nothing was read from it
-    bool fault_told;                         // in the log; the connection ends for it
+    size_t handshake_bytes; // that came before the handshake was done
+    bool greeted;           // a byte came on it
+    bool proven;            // a verified call came on it
+    bool body_follows;      // what is sent next is the head of an answer
+    bool ending;            // was shut down; MHD will see it
+    bool reading_ended;     // for good; what is read already is still answered
+    size_t untaken;         // bytes that GnuTLS had for MHD when it was last looked
+    bool unheard;           // it had more to say when it was last looked at, and nothing has come since
+    bool fault_told;        // in the log; the connection ends for it
     struct http_connection *previous, *next; // in its list; in the inbox of a loop, next alone
 };
 

@@ -325,28 +325,36 @@ void http_loop_destroy(struct http_loop *loop)
     free(loop);
 }
 
+static int set_up(struct http_loop *loop, struct error *error)
+{
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->epoll_fd < 0 || loop->event_fd < 0)
+        return error_set(error, errno, "cannot set up an event loop: %s", strerror(errno));
+    errno = 0;
+    loop->daemon = start_daemon(loop);
+    if (!loop->daemon)
+        return error_set(error, EIO, "libmicrohttpd does not start: %s",
+                         errno ? strerror(errno) : "is its TLS support missing?");
+    if (watch(loop, loop->event_fd) < 0 ||
+        watch(loop, MHD_get_daemon_info(loop->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd) < 0)
+        return error_set(error, errno, "cannot set up an event loop: %s", strerror(errno));
+    if ((errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
+        return error_set(error, errno, "the thread of an event loop cannot be started: %s", strerror(errno));
+    return 0;
+}
+
 int http_loop_start(struct http_server *server, struct http_loop **ret_loop, struct error *error)
 {
     struct http_loop *loop = calloc(1, sizeof *loop);
-    int r = 0;
+    int r;
 
     if (!loop)
         return error_set(error, ENOMEM, "out of memory");
     loop->server = server;
     copy_limits(loop);
     pthread_mutex_init(&loop->lock, NULL);
-    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    errno = 0;
-    loop->daemon = start_daemon(loop);
-    if (!loop->daemon)
-        r = error_set(error, EIO, "libmicrohttpd does not start: %s",
-                      errno ? strerror(errno) : "is its TLS support missing?");
-    else if (watch(loop, loop->event_fd) < 0 ||
-             watch(loop, MHD_get_daemon_info(loop->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd) < 0)
-        r = error_set(error, errno, "cannot set up an event loop: %s", strerror(errno));
-    else if ((errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
-        r = error_set(error, errno, "the thread of an event loop cannot be started: %s", strerror(errno));
+    r = set_up(loop, error);
     if (r < 0) {
         http_loop_destroy(loop);
         return r;

@@ -106,7 +106,8 @@ enum MHD_Result http_request_on_data(void *server, struct MHD_Connection *mhd, c
                                      const char *version, const char *data, size_t *length, void **exchange);
 void http_request_on_over(void *server, struct MHD_Connection *mhd, void **exchange,
                           enum MHD_RequestTerminationCode how);
-// Of a closed connection: libmicrohttpd 0.9.75 does not tell of the end of a request that it could not read.
+// Ends the connection's request, if there is one. When a connection closes, too: libmicrohttpd 0.9.75 does not tell of
+// the end of a request that it could not read.
 void http_request_end(struct http_connection *connection);
 // Tells log and metrics of an answer that is MHD's own. False when there is none.
 bool http_request_tell_library_answer(struct http_connection *connection);

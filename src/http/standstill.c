@@ -23,8 +23,10 @@ static bool has_more_to_say(const struct http_connection *connection)
 static void look_at(struct http_connection *connection)
 {
     if ((connection->stage != HTTP_STAGE_HEAD && connection->stage != HTTP_STAGE_BODY) || connection->ending ||
-        !has_more_to_say(connection))
+        !has_more_to_say(connection)) {
+        connection->unheard = false;
         return;
+    }
     if (connection->unheard) {
         http_request_tell_fault(connection, "The request does not fit into the memory of a connection.");
         http_connection_end(connection);

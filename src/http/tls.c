@@ -49,10 +49,10 @@ static bool floods_handshake(struct http_connection *connection, size_t length)
     return connection->handshake_bytes > HANDSHAKE_BYTES;
 }
 
-// Instead of GnuTLS's own recv, for three reasons and a limit. The first byte of a request starts a deadline, and MHD
-// does not tell of it before the request line is whole. And a client with Nagle's algorithm on holds its first request
-// back until its Finished is acknowledged, which the kernel puts off by 40 ms, so the handshake is acknowledged at
-// once. And libmicrohttpd ends a connection that renegotiates as if nothing were wrong.
+// Instead of GnuTLS's own recv, for three reasons, and to limit a handshake. The first byte of a request starts a
+// deadline, and MHD does not tell of it before the request line is whole. And a client with Nagle's algorithm on holds
+// its first request back until its Finished is acknowledged, which the kernel puts off by 40 ms, so the handshake is
+// acknowledged at once. And libmicrohttpd ends a connection that renegotiates as if nothing were wrong.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
@@ -119,7 +119,7 @@ static void tell_of_unread_bytes(const struct http_connection *connection)
     (void)setsockopt(connection->fd, SOL_SOCKET, SO_RCVLOWAT, &low_water_bytes, sizeof low_water_bytes);
 }
 
-// The client's Finished came: the handshake is done but for what the server has to send.
+// Each message of a handshake. With the client's Finished it is done but for what the server has to send.
 static int on_message(gnutls_session_t session, unsigned int type, unsigned int when, unsigned int incoming,
                       const gnutls_datum_t *message)
 {

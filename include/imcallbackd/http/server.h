@@ -65,7 +65,8 @@ struct http_handler {
     // The request is over, answered or not, on its loop's thread. The last call for it.
     void (*over)(void *context, struct http_request *request);
     // What the server refuses by itself, and what it answers; detail is "" or an English sentence. Without a detail the
-    // answer is a shared one, and not sent where connections are closed at once. May be called on any thread.
+    // answer is a shared one, and not sent where connections are closed at once. Also tells of what libmicrohttpd
+    // refused; then the answer is not sent. May be called on any thread.
     struct http_answer *(*refused)(void *context, enum http_refusal why, const char *remote_address,
                                    const char *detail);
     void *context;
