@@ -29,6 +29,7 @@ def profile(server, total, options):
     """{part: µs of CPU a callback}"""
     cpu_us = workloads.run_load(server, total, options)["cpu_us"]  # perf itself takes some
     record = server.directory / "perf.data"
+    record.unlink(missing_ok=True)
     with subprocess.Popen(["perf", "record", "-q", "-g", "-F", str(PER_SECOND), "-o", record, "-p",
                            ",".join(map(str, server.processes()))], stderr=subprocess.DEVNULL) as perf:
         while not record.exists():
