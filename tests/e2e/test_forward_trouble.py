@@ -92,6 +92,24 @@ def test_a_rejected_callback_that_is_not_taken(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
+def test_lag_while_nothing_is_taken(make_daemon, server, forward):
+    """The next try begins with the rejected callbacks, and what is behind it is late all the same."""
+    one = make_daemon()
+    port = daemon.free_port()
+    ship_to(one, server, admin_port=port)
+    one.start()
+    assert one.post().status == 200
+    forwarder = forward(one)
+    has_rows(server, 1)
+    server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'next')")
+    server.execute("ALTER TABLE rejected_callback ADD CONSTRAINT strict CHECK (body <> '{')")
+    assert one.post(event(GroupId="next")).status == 200
+    forwarder.wait_logged("not shipping: events")
+    assert one.post(b"{").status == 400
+    forwarder.wait_logged("not shipping: rejected callbacks")
+    assert metrics(port)["imcallbackd_forward_lag_events"] == 1
+
+
 def test_each_host_is_told_of(make_daemon, server, forward):
     """The one that has to be mended may come behind one that is merely away."""
     one = make_daemon()
