@@ -13,12 +13,12 @@
 #define CONNECTIONS             16U
 #define IDLE_TIMEOUT_S          10U
 #define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
+#define FREE                    0
 
 // One connection. MHD counts only how long it was silent, so one that drips would keep its place for ever.
 struct place {
-    bool taken;
+    uint64_t number; // a larger one began later; or FREE
     int fd;
-    uint64_t number; // a larger one began later
 };
 
 struct http_admin {
@@ -63,28 +63,16 @@ static unsigned int print_answer(const struct http_admin *admin, const struct ht
     return page->print(admin->context, text);
 }
 
-// NULL: none is free.
-static struct place *free_place(struct http_admin *admin)
+// A free one; else that of the oldest connection.
+static struct place *first_place(struct http_admin *admin)
 {
-    for (struct place *place = admin->places; place < admin->places + CONNECTIONS; place++) {
-        if (!place->taken)
-            return place;
-    }
-    return NULL;
-}
+    struct place *first = admin->places;
 
-// MHD accepts nobody while all places are taken, so the last one is never kept: the oldest connection makes room.
-static void keep_a_place_free(struct http_admin *admin)
-{
-    const struct place *oldest = admin->places;
-
-    if (free_place(admin))
-        return;
-    for (const struct place *place = admin->places; place < admin->places + CONNECTIONS; place++) {
-        if (place->number < oldest->number)
-            oldest = place;
+    for (struct place *place = first + 1; place < admin->places + CONNECTIONS; place++) {
+        if (place->number < first->number)
+            first = place;
     }
-    (void)shutdown(oldest->fd, SHUT_RDWR); // MHD sees the end in its next turn
+    return first;
 }
 
 static void on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
@@ -94,18 +82,18 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
     struct place *place = *socket_context;
 
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-        place->taken = false;
+        place->number = FREE;
         return;
     }
-    place = free_place(admin);
-    assert(place);
-    *place = (struct place){
-        .taken = true,
-        .fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
-        .number = ++admin->begun,
-    };
-    *socket_context = place;
-    keep_a_place_free(admin);
+    *socket_context = place = first_place(admin);
+    assert(place->number == FREE);
+    place->number = ++admin->begun;
+    place->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    // MHD accepts nobody while all places are taken, so the last one is never kept: the oldest connection makes room.
+    // MHD sees its end in the next turn.
+    place = first_place(admin);
+    if (place->number != FREE)
+        (void)shutdown(place->fd, SHUT_RDWR);
 }
 
 // Answers in the first call, when the head is there: what else a request may bring is not read.

@@ -247,7 +247,7 @@ static bool take_inbox(struct http_loop *loop)
         completed = exchange->next;
         loop->pending--;
         metric_add(&http_requests_waiting, 0, -1);
-        MHD_resume_connection(exchange->mhd);
+        MHD_resume_connection(exchange->connection->mhd);
     }
     return stopping;
 }
@@ -424,7 +424,7 @@ void http_loop_suspend(struct http_loop *loop, struct http_exchange *exchange)
     loop->pending++;
     metric_add(&http_requests_waiting, 0, 1);
     http_loop_enter(exchange->connection, HTTP_STAGE_HELD);
-    MHD_suspend_connection(exchange->mhd);
+    MHD_suspend_connection(exchange->connection->mhd);
 }
 
 void http_loop_complete(struct http_loop *loop, struct http_exchange *exchange)

@@ -30,7 +30,6 @@ enum http_phase {
 struct http_exchange {
     struct http_request request; // first, so that the handler's view leads back here
     struct http_connection *connection;
-    struct MHD_Connection *mhd;
     enum http_phase phase;
     bool handled;           // handler.head saw it, so handler.over must
     struct framing framing; // what the head said

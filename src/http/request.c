@@ -42,7 +42,6 @@ void *http_request_on_target(void *context, const char *target, struct MHD_Conne
         return NULL;
     connection->exchange = exchange;
     exchange->connection = connection;
-    exchange->mhd = mhd;
     exchange->request.remote_address = connection->remote_address;
     arena_init(&exchange->request.arena,
                ARENA_BASE_BYTES + http_loop_limits(connection->loop)->body_bytes * ARENA_BYTES_PER_BODY_BYTE);
@@ -93,7 +92,8 @@ static enum http_refusal judge_head(const struct http_server *server, struct htt
     struct layout layout;
 
     layout_begin(&layout, method, url, strlen(exchange->target), version);
-    (void)MHD_get_connection_values_n(exchange->mhd, MHD_HEADER_KIND, on_header, &(struct head){framing, &layout});
+    (void)MHD_get_connection_values_n(exchange->connection->mhd, MHD_HEADER_KIND, on_header,
+                                      &(struct head){framing, &layout});
     if (http_library_is_old() && layout_finish(&layout) && !framing->fault)
         framing->fault = "The head has NUL bytes, folded lines, bare line ends or spaces too many.";
     if (framing_finish(framing, method, exchange->target, version))
@@ -127,15 +127,16 @@ static void drop_body(struct http_server *server, struct http_exchange *exchange
 static enum MHD_Result send_answer(struct http_server *server, struct http_exchange *exchange)
 {
     struct http_answer *answer = exchange->answer;
-    bool ending = exchange->connection->reading_ended;
+    struct http_connection *connection = exchange->connection;
 
     exchange->answer = NULL;
     exchange->phase = HTTP_PHASE_ANSWERED;
     if (exchange->complete_us > 0)
         metric_observe(&http_answer_seconds, clock_monotonic_us() - exchange->complete_us);
     drop_body(server, exchange);
-    http_loop_enter(exchange->connection, HTTP_STAGE_ANSWER);
-    return http_answer_queue(answer, exchange->mhd, exchange->closing || ending || server->draining);
+    http_loop_enter(connection, HTTP_STAGE_ANSWER);
+    return http_answer_queue(answer, connection->mhd,
+                             exchange->closing || connection->reading_ended || server->draining);
 }
 
 // Asks the handler. On a connection that is one too many, only a verified call is taken, and it is the last one there.
