@@ -224,6 +224,8 @@ def test_no_resumption_after_another_client_ca(make_daemon, version):
     for ca in ("ca-1", "ca-2"):
         make_signed(one, ca)
         make_signed(one, f"client-{ca}", ca)
+        file = one.directory / f"{ca}.pem"
+        file.write_text(file.read_text().ljust(4096, "\n"))  # so that their length does not tell them apart
     one.start()
     context = context_of(one, version)
     _, session = resume(one, context)

@@ -106,6 +106,7 @@ def test_who_is_slow_beside_it_is_heard(make_daemon):
         connection.read_rest()
         slow.send(whole[20:])
         assert slow.read_answer().status == 200
+    one.stop()
 
 
 def test_full_memory_takes_no_processor(patient):
