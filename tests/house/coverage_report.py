@@ -63,6 +63,8 @@ REASONS = [
     ("http/request", r"stopping|draining|HTTP_LIMIT_CONNECTIONS|PHASE_ANSWERED",
      "a stop, or the end of another connection, falls between two steps of one request"),
     ("http/server", r"getrlimit", "the system does not tell a limit"),
+    ("http/standstill", r"recv\(|ending",
+     "the memory of a connection is full just where a record ends; one that was ended is looked at again"),
     ("http/tls", r"RECORD_OF_HANDSHAKE|!incoming|EAGAIN",
      "a second handshake in one read, and an answer larger than what a socket has room for"),
     ("forward/forward", r"events_refused \?", "a constraint of the operator's on rejected callbacks; the word alone differs"),
