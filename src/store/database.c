@@ -21,6 +21,7 @@
 #define CHECKPOINT_BUSY_TIMEOUT_MS 500
 #define FILE_MODE                  0640 // the group reads; SQLite gives its side files the same mode
 #define LOG_HEADER_BYTES           32
+#define INDEX_WRITTEN_BACK         96 // where in the index that number stands
 
 // SQLite's own checkpoints would run inside commits. The log's length settles by itself; only a reader that stays makes
 // it long, and the limit makes it short again afterwards. The cache, in KiB, holds a batch of the largest size, so that
@@ -287,6 +288,26 @@ static int configure(sqlite3 *connection, int version, struct error *error)
     return 0;
 }
 
+// Who reads while the daemon ends and starts keeps the index of the log, and in it how much of the log was written
+// back. That need not be on the disk: only a checkpoint that comes to the end of the log syncs the database, and its
+// sync may have failed. At 0 all of it is written back once more. (SQLite's "WAL-mode File Format", 2.1: nBackfill.)
+static int forget_written_back(const struct database *database, struct error *error)
+{
+    static const unsigned char none[4] = {0};
+    char *path;
+    int fd, r = 0;
+
+    if (asprintf(&path, "%s" SIDE_FILE_INDEX, database->path) < 0)
+        return error_set(error, ENOMEM, "out of memory");
+    fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0 ? errno != ENOENT : pwrite(fd, none, sizeof none, INDEX_WRITTEN_BACK) != sizeof none)
+        r = error_set(error, errno, "%s: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    free(path);
+    return r;
+}
+
 static int open_connection(struct database *database, struct error *error)
 {
     int code = sqlite3_open_v2(database->path, &database->connection,
@@ -336,6 +357,8 @@ int database_open(struct database *database, const char *path, struct error *err
         r = check(database->path, error);
     if (r == 0)
         r = lock_file(database, error);
+    if (r == 0)
+        r = forget_written_back(database, error);
     if (r == 0)
         r = open_connection(database, error);
     if (r == 0)

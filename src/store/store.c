@@ -204,11 +204,12 @@ static enum attempt store_try(struct store *store, struct commit *batch)
 {
     enum attempt attempt = store_settle(store);
 
-    if (attempt == ATTEMPT_DONE) {
-        do {
-            attempt = store_transact(store, batch);
-        } while (attempt == ATTEMPT_HAS_A_CULPRIT);
-    }
+    // A log that is not made sure of must not get into the database: what is read from it may never reach the disk.
+    if (attempt != ATTEMPT_DONE)
+        return attempt;
+    do {
+        attempt = store_transact(store, batch);
+    } while (attempt == ATTEMPT_HAS_A_CULPRIT);
     // A log that is written back begins anew in the room that it has.
     if (attempt == ATTEMPT_MAY_PASS_LATER)
         store_checkpoint(store);
@@ -437,10 +438,8 @@ static void store_write_back(struct store *store)
 
     sqlite3_busy_timeout(store->database.connection, CLOSE_BUSY_TIMEOUT_MS);
     code = database_checkpoint(&store->database, SQLITE_CHECKPOINT_TRUNCATE);
-    if (code == SQLITE_OK || code == SQLITE_BUSY)
-        return;
-    (void)database_error(store->database.connection, &error);
-    log_error("%s: the write-ahead log is left for the next start: %s", store->database.path, error.text);
+    if (code != SQLITE_OK && code != SQLITE_BUSY)
+        (void)store_sqlite_failed(store, code, "the write-ahead log is left for the next start", &error);
 }
 
 void store_close(struct store *store)

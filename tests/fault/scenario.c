@@ -19,6 +19,7 @@
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/backup.h"
 #include "imcallbackd/store/store.h"
+#include "onlooker.h"
 #include "verify.h"
 
 #include <sqlite3.h>
@@ -234,6 +235,18 @@ static void make_backup(const struct life *life)
     (void)unlink(target);
 }
 
+static void do_beside(const struct life *life, char sign)
+{
+    struct scenario *scenario = life->scenario;
+
+    if (sign == '-')
+        delete_old(life);
+    else if (sign == '>')
+        make_backup(life);
+    else if (!onlooker_tell(scenario->onlooker, sign))
+        (void)scenario_complain(scenario, "the onlooker cannot %s reading", sign == '(' ? "begin" : "end");
+}
+
 // Submits batches up to the sign that ends the life.
 static void go_through(struct life *life)
 {
@@ -249,12 +262,9 @@ static void go_through(struct life *life)
             if (recorded)
                 await_checkpoint(life);
             pthread_mutex_lock(&life->mutex);
-        } else if (strchr("->", scenario->script[life->place])) {
+        } else if (strchr("->()", scenario->script[life->place])) {
             pthread_mutex_unlock(&life->mutex);
-            if (scenario->script[life->place] == '-')
-                delete_old(life);
-            else
-                make_backup(life);
+            do_beside(life, scenario->script[life->place]);
             pthread_mutex_lock(&life->mutex);
             life->place++;
         } else if (scenario->script[life->place] == ' ') {
@@ -311,6 +321,8 @@ static void live(const struct task *task)
             _exit(0);
         }
         store_close(life.store);
+        if (task->fault && task->fault->call == VFS_SYNC && vfs_fault_fired() && !life.broken)
+            (void)scenario_complain(scenario, "a sync has failed, and the store is not broken");
     }
     scenario->fired = vfs_fault_fired();
 }

@@ -8,6 +8,7 @@
 //   ~        as a batch: waits until the checkpoint that the batch before it called for is over
 //   -        as a batch: from now on what is old (see event.h) is deleted; waits until it is
 //   >        as a batch: a backup is made beside the database, and looked at
+//   ( )      as a batch: an onlooker begins to read, and ends; it stays connected over the lives that follow
 //   ;        the store is closed; what follows is another life of the daemon, in another process
 //   !        the same after a kill -9: nothing is closed
 #pragma once
@@ -28,6 +29,7 @@ struct scenario {
     const char *directory;
     const char *script;
     int64_t patience_ms;                        // how long the store may try to record
+    int onlooker;                               // for scripts with one; see onlooker.h
     struct journal *journal;                    // or NULL; gets a mark for each answer
     unsigned submitted[SCRIPT_MAX];             // how often, by place in the script
     unsigned answers[SCRIPT_MAX][ANSWER_COUNT]; // how often each

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -300,22 +301,37 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset);
 int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
 
-static int journal_id_of(int fd)
+struct name {
+    char text[256];
+};
+
+static struct name name_of(int fd)
 {
-    char link[32], name[256];
-    ssize_t length;
+    struct name name = {""};
+    char link[32];
 
     (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    length = readlink(link, name, sizeof name - 1);
-    assert(length > 0);
-    name[length] = '\0';
-    return journal_open(shim.journal, name);
+    if (readlink(link, name.text, sizeof name.text - 1) <= 0)
+        abort();
+    return name;
+}
+
+static bool is_index(int fd)
+{
+    return strstr(name_of(fd).text, "-shm") != NULL;
+}
+
+static int journal_id_of(int fd)
+{
+    return journal_open(shim.journal, name_of(fd).text);
 }
 
 ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset)
 {
     ssize_t r;
 
+    if (is_index(fd))
+        return __real_pwrite(fd, data, length, offset);
     if (fails(VFS_OWN_WRITE, 0)) {
         errno = shim.fault.cause;
         return -1;

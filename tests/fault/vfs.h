@@ -2,9 +2,9 @@
 // the store runs on it as it is. It counts the calls of each kind, makes one or all from the n-th on fail, and tells a
 // journal what was written and synced.
 //
-// SQLite's locks and its index in shared memory (-shm) go through as they are. Waiting (xSleep) takes no time. The
-// store also writes to the log by itself, past SQLite: its pwrite and fdatasync are bent to the same faults and the
-// same journal when the program is linked with --wrap.
+// SQLite's locks and its index in shared memory (-shm) go through as they are, whoever writes them. Waiting (xSleep)
+// takes no time. The store also writes to the log by itself, past SQLite: its pwrite and fdatasync are bent to the same
+// faults and the same journal when the program is linked with --wrap.
 //
 // One shim a process, used by one thread at a time.
 #pragma once
