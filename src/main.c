@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/forward/forward.h"
 
@@ -36,6 +37,14 @@ static bool occupy_standard_descriptors(void)
     return fd >= 0;
 }
 
+static int run(const struct command *command, int argc, char **argv)
+{
+    int code = command->run(argc, argv);
+
+    log_finish();
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
@@ -59,7 +68,7 @@ int main(int argc, char **argv)
                 return 0;
             }
         }
-        return command->run(argc - 1, argv + 1);
+        return run(command, argc - 1, argv + 1);
     }
     if (*name == '\0')
         fprintf(stderr, "imcallbackd: no command is given; see imcallbackd --help\n");

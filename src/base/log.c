@@ -25,6 +25,7 @@ struct line {
     char piece[PIPE_BUF];
     size_t length;
     int64_t give_up_at_ms;
+    bool earns; // by what gets out of it, the patience for the rest and for the next line
     bool begun; // something of it is out
     bool failed;
 };
@@ -37,13 +38,17 @@ static const char *const level_names[] = {
 // In so many times as long the patience comes back.
 #define RECOVERY_TIMES 10
 
+// What a line of level crit earns by each piece of it that the log takes.
+#define EARNED_PER_PIECE_MS 8
+
 static atomic_int configured_level = LOG_LEVEL_INFO;
 static atomic_int configured_format = LOG_FORMAT_TEXT;
+static atomic_int_fast64_t hurried_at_ms = INT64_MAX;     // by the monotonic clock; then no line waits any more
+static atomic_ulong lost;                                 // lines that nobody has been told of yet
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and what follows
-static unsigned long lost;                                // lines since the log last took one
-static bool torn;                                         // the last one that got out lacks its end
-static int64_t patience_ms = LOG_PATIENCE_MS;             // that is left, as it was at counted_at_ms
-static int64_t counted_at_ms;
+static bool torn;                                         // the last line that got out lacks its end
+static int64_t patience_ms = LOG_PATIENCE_MS;             // that is left to all lines
+static int64_t counted_at_ms;                             // when some of it last came back
 
 void log_configure(enum log_level level, enum log_format format)
 {
@@ -71,12 +76,21 @@ static bool is_layout_control(const unsigned char *at, size_t length)
            ((at[1] == 0x80 && at[2] >= 0xa8 && at[2] <= 0xae) || (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));
 }
 
+static void earn(struct line *line)
+{
+    int64_t latest_ms = clock_monotonic_ms() + LOG_PATIENCE_MS;
+
+    line->give_up_at_ms += EARNED_PER_PIECE_MS;
+    if (line->give_up_at_ms > latest_ms)
+        line->give_up_at_ms = latest_ms;
+}
+
 static void flush(struct line *line)
 {
     const char *data = line->piece, *end = data + line->length;
 
     while (data < end && !line->failed) {
-        int64_t left_ms = line->give_up_at_ms - clock_monotonic_ms();
+        int64_t left_ms = clock_earlier_ms(line->give_up_at_ms, hurried_at_ms) - clock_monotonic_ms();
         struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
         int ready = poll(&log, 1, left_ms > 0 ? (int)left_ms : 0);
         ssize_t written = -1;
@@ -92,6 +106,8 @@ static void flush(struct line *line)
             line->failed = ready == 0 || (errno != EAGAIN && errno != EINTR);
         line->begun = line->begun || written > 0;
     }
+    if (line->earns && !line->failed)
+        earn(line);
     line->length = 0;
 }
 
@@ -160,9 +176,10 @@ static void put_prefix(struct line *line, enum log_level level, bool json)
           level_names[level]);
 }
 
-static bool write_line(enum log_level level, const char *text, const void *data, size_t length, int64_t wait_ms)
+// Waits for *wait_ms at most, of which what is left stays. False: the line is lost.
+static bool write_line(enum log_level level, const char *text, const void *data, size_t length, int64_t *wait_ms)
 {
-    struct line line = {.length = 0, .give_up_at_ms = clock_monotonic_ms() + wait_ms};
+    struct line line = {.give_up_at_ms = clock_monotonic_ms() + *wait_ms, .earns = level == LOG_LEVEL_CRIT};
     bool json = configured_format == LOG_FORMAT_JSON;
 
     if (torn)
@@ -173,41 +190,48 @@ static bool write_line(enum log_level level, const char *text, const void *data,
     print(&line, json ? "\"}\n" : "\n");
     flush(&line);
     torn = line.failed && (torn || line.begun);
+    *wait_ms = line.give_up_at_ms - clock_monotonic_ms();
+    if (*wait_ms < 0)
+        *wait_ms = 0;
     return !line.failed;
 }
 
-// While the log is stuck nobody waits for it: the first line that passes is the one that tells.
-static bool tell_lost(void)
+static bool tell_lost(int64_t *wait_ms)
 {
+    unsigned long told = lost;
     char text[128];
 
-    (void)snprintf(text, sizeof text, "lines of this log that are lost, because nothing took them: %lu", lost);
-    if (!write_line(LOG_LEVEL_ERROR, text, NULL, 0, 0))
+    (void)snprintf(text, sizeof text, "lines of this log that are lost, because nothing took them: %lu", told);
+    if (!write_line(LOG_LEVEL_ERROR, text, NULL, 0, wait_ms))
         return false;
-    lost = 0;
+    lost -= told;
     return true;
 }
 
-// As write_line, with what is left of the patience, which becomes less by the time that this takes.
-static bool write_patiently(enum log_level level, const char *text, const void *data, size_t length)
+static void recover_patience(void)
 {
-    int64_t begin_ms = clock_monotonic_ms();
-    bool written;
+    int64_t now_ms = clock_monotonic_ms();
 
-    patience_ms += (begin_ms - counted_at_ms) / RECOVERY_TIMES;
-    counted_at_ms = begin_ms - (begin_ms - counted_at_ms) % RECOVERY_TIMES;
+    patience_ms += (now_ms - counted_at_ms) / RECOVERY_TIMES;
+    counted_at_ms = now_ms - (now_ms - counted_at_ms) % RECOVERY_TIMES;
     if (patience_ms > LOG_PATIENCE_MS)
         patience_ms = LOG_PATIENCE_MS;
-    written = write_line(level, text, data, length, patience_ms);
-    patience_ms -= clock_monotonic_ms() - begin_ms;
-    if (patience_ms < 0)
-        patience_ms = 0;
-    return written;
+}
+
+// Lines of level crit may take long one after another, and only they are worth the wait for that.
+static bool enter(enum log_level level)
+{
+    const struct timespec end = clock_timespec(clock_realtime_ms() + LOG_PATIENCE_MS);
+
+    if (level == LOG_LEVEL_CRIT)
+        return pthread_mutex_lock(&mutex) == 0;
+    return pthread_mutex_timedlock(&mutex, &end) == 0;
 }
 
 void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...)
 {
     char text[LOG_TEXT_BYTES];
+    int64_t no_ms = 0;
     va_list arguments;
 
     if ((int)level > configured_level)
@@ -217,8 +241,31 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
     if (vsnprintf(text, sizeof text, format, arguments) >= (int)sizeof text)
         memcpy(text + sizeof text - sizeof "...", "...", sizeof "...");
     va_end(arguments);
-    pthread_mutex_lock(&mutex);
-    if ((lost > 0 && !tell_lost()) || !write_patiently(level, text, data, length))
+    if (!enter(level)) {
         lost++;
+        return;
+    }
+    recover_patience();
+    // While the log is stuck no usual line waits for it: the first one that passes is the one that tells.
+    if ((lost > 0 && !tell_lost(level == LOG_LEVEL_CRIT ? &patience_ms : &no_ms)) ||
+        !write_line(level, text, data, length, &patience_ms))
+        lost++;
+    pthread_mutex_unlock(&mutex);
+}
+
+void log_hurry(int64_t at_ms)
+{
+    hurried_at_ms = at_ms;
+}
+
+void log_finish(void)
+{
+    int64_t wait_ms = LOG_PATIENCE_MS;
+
+    if (lost == 0)
+        return;
+    hurried_at_ms = INT64_MAX;
+    pthread_mutex_lock(&mutex);
+    (void)tell_lost(&wait_ms);
     pthread_mutex_unlock(&mutex);
 }

@@ -22,7 +22,9 @@
 
 // Of the 10 s in which SIGTERM ends the daemon; the rest is for a batch that waits for a lock, and the last checkpoint.
 #define DRAIN_TIMEOUT_MS 3500
-#define DAY_MS           ((int64_t)24 * 3600 * 1000)
+// Until when events that cannot be recorded any more may go into a log that is slow.
+#define LOG_TIMEOUT_MS 6000
+#define DAY_MS         ((int64_t)24 * 3600 * 1000)
 
 struct service {
     const char *config_path;
@@ -260,6 +262,7 @@ static void wait_for_stop(struct service *service, const sigset_t *signals)
         if (number == SIGHUP) {
             reload(service);
         } else if (number > 0) {
+            log_hurry(clock_monotonic_ms() + LOG_TIMEOUT_MS);
             log_info("stopping after %s", strsignal(number));
             return;
         }

@@ -1,7 +1,10 @@
-"""A log that nobody reads: whoever reads it hangs, and the daemon must not."""
+"""A log that nobody reads, or that is read slowly: whoever reads it hangs, and the daemon must not."""
 
+import contextlib
 import os
+import re
 import threading
+import time
 
 import pytest
 
@@ -87,3 +90,70 @@ def test_event_that_cannot_be_recorded(unread):
     refusals(unread, 1)
     daemon.eventually(lambda: "because nothing took them" in unread.log, "how many lines are lost")
     unread.stop()
+
+
+EVENTS, EVENT_BYTES = 100, 100000
+
+
+@contextlib.contextmanager
+def slowly_read(one, bytes_per_second):
+    """Meanwhile the log is read at this pace."""
+    over = threading.Event()
+
+    def read():
+        with one.reader.reading:
+            while not over.wait(65536 / bytes_per_second):
+                if one.reader._is_readable(0):
+                    one.reader.text += os.read(one.reader.pipe.fileno(), 65536)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def refused_events(one):
+    """Connections on each of which an event was sent that cannot be recorded."""
+    with one.locked(), contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(one.connect()) for _ in range(EVENTS)]
+        for number, connection in enumerate(connections):
+            body = event(GroupId=f"@{number}@")
+            connection.send(daemon.request(daemon.padded(body, EVENT_BYTES)))
+        yield connections
+
+
+def whole_events(one):
+    lines = [line for line in one.lines if "not recorded" in line and len(line) > EVENT_BYTES and line.endswith("}")]
+    return {int(re.search('"@([0-9]+)@"', line)[1]) for line in lines}
+
+
+@pytest.fixture
+def slow():
+    one = daemon.Daemon({"listen": {"threads": 2}})
+    try:
+        yield one.start()
+    finally:
+        one.destroy()
+
+
+def test_events_of_a_slow_log(slow):
+    """Each refused event is in it, although it takes far longer than the daemon waits for other lines."""
+    with slowly_read(slow, 5e6), refused_events(slow) as connections:
+        assert [connection.read_answer().status for connection in connections] == [503] * EVENTS
+    assert whole_events(slow) == set(range(EVENTS))
+    slow.stop()
+
+
+def test_stop_with_a_slow_log(slow):
+    """The end comes in time, and the log says how much of it is missing."""
+    with slowly_read(slow, 6e5), refused_events(slow):
+        daemon.eventually(lambda: b"not recorded" in slow.reader.text, "the first event in the log")
+        slow.process.terminate()
+        assert slow.process.wait(daemon.STOP_DEADLINE) == 0
+    assert slow.wait_exit() == 0
+    lost = sum(int(number) for number in re.findall("because nothing took them: ([0-9]+)", slow.log))
+    assert lost > 0 and len(whole_events(slow)) + lost >= EVENTS

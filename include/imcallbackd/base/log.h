@@ -5,8 +5,12 @@
 //
 // Nobody waits for long on a log that is not read, or read slowly. All lines together wait LOG_PATIENCE_MS at most,
 // which comes back in ten times as long; a line that cannot wait any more is lost, and so are those behind it, at once,
-// until the log takes something again: then a line of level error says how many are missing. A line that was lost half
-// written is ended there. (A file is written as the system lets us.)
+// until the log takes something again: then a line of level error says how many are missing, at the latest at the end
+// of the process. A line that was lost half written is ended there. (A file is written as the system lets us.)
+//
+// Lines of level crit, which may be the last place of an event, also earn patience by each 4 KiB that the log takes of
+// them: one that takes half a MiB and 125 lines of them a second loses none, and those who log them go at its pace. For
+// them others wait LOG_PATIENCE_MS at most, and then lose their line.
 //
 // What an operator has to know of long lines, which are those that hold the body of an event that could not be
 // recorded:
@@ -18,6 +22,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 
@@ -40,6 +45,12 @@ enum log_format {
 
 // Before this is called the log stands at info and text. May be called again at any time.
 void log_configure(enum log_level level, enum log_format format);
+
+// From this time on, by the monotonic clock, no line waits any more: for an end that has to come in time.
+void log_hurry(int64_t at_ms);
+
+// Tells how many lines are lost when nobody was told yet, and waits LOG_PATIENCE_MS at most for that. Call it last.
+void log_finish(void);
 
 // One line: the formatted text and behind it the data, whole, however long they are and whatever bytes they hold.
 void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...) PRINTF_LIKE(4, 5);

@@ -1,14 +1,9 @@
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <regex.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -332,126 +327,6 @@ static void lines_of_several_threads_never_mix(void **state)
     free(collector.text);
 }
 
-static void make_pipe(int ends[2])
-{
-    assert_int_equal(pipe(ends), 0);
-}
-
-static void make_socket(int ends[2])
-{
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-}
-
-// Everything that is in it by now; returns how much there was.
-static size_t drain(int fd, char *text, size_t size)
-{
-    size_t length = 0;
-    ssize_t got;
-
-    while ((got = read(fd, text + length, size - 1 - length)) > 0)
-        length += (size_t)got;
-    assert_true(got == 0 || errno == EAGAIN);
-    text[length] = '\0';
-    return length;
-}
-
-// Far more lines than could be waited for one by one: a line on which a log would hang is a test that times out.
-static void a_log_that_is_not_read_holds_nobody_up(void **state)
-{
-    enum { LINES_LOST = 1000 };
-    static const struct {
-        void (*make)(int ends[2]);
-        size_t first_bytes; // of the line that finds the log full: short, or longer than anything that takes it
-    } rows[] = {{make_pipe, 1}, {make_pipe, 2000000}, {make_socket, 1}, {make_socket, 2000000}};
-    static char data[2000000], text[4000000], filling[1024], expected[256];
-
-    (void)state;
-    memset(data, 'x', sizeof data);
-    memset(filling, '-', sizeof filling);
-    log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-    for (size_t i = 0; i < COUNT(rows); i++) {
-        bool is_short = rows[i].first_bytes == 1;
-        int ends[2], stderr_fd = dup(STDERR_FILENO);
-        size_t length;
-
-        rows[i].make(ends);
-        assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
-        assert_int_equal(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
-        while (is_short && write(ends[1], filling, sizeof filling) > 0)
-            ;
-        assert_int_equal(fcntl(ends[1], F_SETFL, 0), 0);
-        assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
-
-        log_write_data(LOG_LEVEL_ERROR, data, rows[i].first_bytes, "%s", "first ");
-        for (size_t line = 1; line < LINES_LOST; line++)
-            log_error("line %zu", line);
-        assert_int_equal(fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK, 0);
-        length = drain(ends[0], text, sizeof text);
-        assert_int_equal(strncmp(text, is_short ? "----" : "<3>first xxxx", 4), 0);
-        assert_int_equal(text[length - 1], is_short ? '-' : 'x');
-
-        log_error("last");
-        (void)drain(ends[0], text, sizeof text);
-        (void)snprintf(expected, sizeof expected,
-                       "%s<3>lines of this log that are lost, because nothing took them: %d\n<3>last\n",
-                       is_short ? "" : "\n", LINES_LOST);
-        assert_int_equal(dup2(stderr_fd, STDERR_FILENO), STDERR_FILENO);
-        assert_string_equal(text, expected);
-        assert_int_equal(close(stderr_fd) | close(ends[0]) | close(ends[1]), 0);
-    }
-}
-
-struct slow_reader {
-    pthread_t thread;
-    int fd;
-    atomic_bool hurry;
-    char text[4 * 1024 * 1024];
-};
-
-// As much as a line at a time, and each just before the one that waits would be given up.
-static void *read_slowly(void *argument)
-{
-    struct slow_reader *reader = argument;
-    size_t length = 0;
-    ssize_t got;
-
-    while ((got = read(reader->fd, reader->text + length, 4096)) > 0) {
-        length += (size_t)got;
-        assert_true(length < sizeof reader->text - 4096);
-        if (!reader->hurry)
-            (void)usleep(20000);
-    }
-    return NULL;
-}
-
-// All lines share one patience: a log that takes each of them in time would hold up who logs for as long as there are.
-static void a_slow_log_does_not_set_the_pace(void **state)
-{
-    enum { MANY = 400 };
-    static struct slow_reader reader;
-    static char data[4000];
-    int ends[2], stderr_fd = dup(STDERR_FILENO);
-
-    (void)state;
-    memset(data, 'x', sizeof data);
-    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
-    make_pipe(ends);
-    reader.fd = ends[0];
-    assert_int_equal(pthread_create(&reader.thread, NULL, read_slowly, &reader), 0);
-    assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
-    for (size_t line = 0; line < MANY; line++)
-        log_write_data(LOG_LEVEL_ERROR, data, sizeof data, "%s", "");
-    reader.hurry = true;
-    while (poll(&(struct pollfd){.fd = ends[1], .events = POLLOUT}, 1, -1) != 1)
-        ;
-    log_info("there is room again");
-    assert_int_equal(dup2(stderr_fd, STDERR_FILENO), STDERR_FILENO);
-    assert_int_equal(close(stderr_fd) | close(ends[1]), 0);
-    assert_int_equal(pthread_join(reader.thread, NULL), 0);
-    assert_non_null(strstr(reader.text, "because nothing took them"));
-    close(ends[0]);
-}
-
 static void a_log_that_is_closed_is_no_harm(void **state)
 {
     int stderr_fd = dup(STDERR_FILENO);
@@ -481,8 +356,6 @@ int main(void)
         cmocka_unit_test(a_text_that_is_too_long_is_cut),
         cmocka_unit_test(data_stays_whole),
         cmocka_unit_test(lines_of_several_threads_never_mix),
-        cmocka_unit_test(a_log_that_is_not_read_holds_nobody_up),
-        cmocka_unit_test(a_slow_log_does_not_set_the_pace),
         cmocka_unit_test(a_log_that_is_closed_is_no_harm),
     };
 
