@@ -97,7 +97,7 @@ static void stop_receiver(struct service *service)
     receiver_destroy(service->receiver);
 }
 
-// On the store's thread.
+// On the store's thread, or in stop_store.
 static void on_broken(void *context, const struct error *error)
 {
     struct service *service = context;

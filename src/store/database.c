@@ -14,6 +14,7 @@
 #include "rewrite.h"
 #include "schema.h"
 #include "side_file.h"
+#include "wal_index.h"
 
 #define OPEN_BUSY_TIMEOUT_MS 5000
 // The writer tries again, so here it waits for a moment only.
@@ -21,7 +22,6 @@
 #define CHECKPOINT_BUSY_TIMEOUT_MS 500
 #define FILE_MODE                  0640 // the group reads; SQLite gives its side files the same mode
 #define LOG_HEADER_BYTES           32
-#define INDEX_WRITTEN_BACK         96 // where in the index that number stands
 
 // SQLite's own checkpoints would run inside commits. The log's length settles by itself; only a reader that stays makes
 // it long, and the limit makes it short again afterwards. The cache, in KiB, holds a batch of the largest size, so that
@@ -205,6 +205,8 @@ static int check_file(const char *file, struct error *error)
     if (faccessat(AT_FDCWD, file, R_OK | W_OK, AT_EACCESS) < 0)
         return error_set(error, errno, "it cannot be read and written: %s; give it to the user that the daemon runs as",
                          strerror(errno));
+    if (side_file_status(file, SIDE_FILE_INDEX, &status) && !S_ISREG(status.st_mode))
+        return error_set(error, EINVAL, "its " SIDE_FILE_INDEX " is not a file; remove it");
     // A crash in the first start leaves half a file with a rollback journal. Only who may write can take that back.
     if (side_file_status(file, SIDE_FILE_JOURNAL, &status) && status.st_size > 0)
         return 0;
@@ -288,26 +290,6 @@ static int configure(sqlite3 *connection, int version, struct error *error)
     return 0;
 }
 
-// Who reads while the daemon ends and starts keeps the index of the log, and in it how much of the log was written
-// back. That need not be on the disk: only a checkpoint that comes to the end of the log syncs the database, and its
-// sync may have failed. At 0 all of it is written back once more. (SQLite's "WAL-mode File Format", 2.1: nBackfill.)
-static int forget_written_back(const struct database *database, struct error *error)
-{
-    static const unsigned char none[4] = {0};
-    char *path;
-    int fd, r = 0;
-
-    if (asprintf(&path, "%s" SIDE_FILE_INDEX, database->path) < 0)
-        return error_set(error, ENOMEM, "out of memory");
-    fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0 ? errno != ENOENT : pwrite(fd, none, sizeof none, INDEX_WRITTEN_BACK) != sizeof none)
-        r = error_set(error, errno, "%s: %s", path, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    free(path);
-    return r;
-}
-
 static int open_connection(struct database *database, struct error *error)
 {
     int code = sqlite3_open_v2(database->path, &database->connection,
@@ -330,17 +312,18 @@ static int open_connection(struct database *database, struct error *error)
     return r;
 }
 
-static int note_log(struct database *database, struct error *error)
+static int note_side_file(struct database_side_file *file, const char *database, const char *suffix,
+                          struct error *error)
 {
     struct stat status;
 
-    if (asprintf(&database->log_path, "%s" SIDE_FILE_LOG, database->path) < 0) {
-        database->log_path = NULL;
+    if (asprintf(&file->path, "%s%s", database, suffix) < 0) {
+        file->path = NULL;
         return error_set(error, ENOMEM, "out of memory");
     }
-    if (stat(database->log_path, &status) < 0)
-        return error_set(error, errno, "%s: %s", database->log_path, strerror(errno));
-    database->log_inode = status.st_ino;
+    if (stat(file->path, &status) < 0)
+        return error_set(error, errno, "%s: %s", file->path, strerror(errno));
+    file->inode = status.st_ino;
     return 0;
 }
 
@@ -358,11 +341,13 @@ int database_open(struct database *database, const char *path, struct error *err
     if (r == 0)
         r = lock_file(database, error);
     if (r == 0)
-        r = forget_written_back(database, error);
+        r = wal_index_distrust(database->path, error);
     if (r == 0)
         r = open_connection(database, error);
     if (r == 0)
-        r = note_log(database, error);
+        r = note_side_file(&database->log, database->path, SIDE_FILE_LOG, error);
+    if (r == 0)
+        r = note_side_file(&database->index, database->path, SIDE_FILE_INDEX, error);
     if (r < 0) {
         error_wrap(error, "%s", path);
         database_close(database);
@@ -379,13 +364,20 @@ static int frames_written(const struct database *database, bool reset)
     return frames;
 }
 
+static bool side_file_in_place(const struct database_side_file *file)
+{
+    struct stat found;
+
+    return stat(file->path, &found) == 0 && found.st_ino == file->inode;
+}
+
 bool database_in_place(const struct database *database)
 {
-    struct stat locked, found, log;
+    struct stat locked, found;
 
     return fstat(database->lock_fd, &locked) == 0 && stat(database->path, &found) == 0 &&
-           locked.st_dev == found.st_dev && locked.st_ino == found.st_ino && stat(database->log_path, &log) == 0 &&
-           log.st_ino == database->log_inode;
+           locked.st_dev == found.st_dev && locked.st_ino == found.st_ino && side_file_in_place(&database->log) &&
+           side_file_in_place(&database->index);
 }
 
 bool database_checkpoint_due(const struct database *database, int frames)
@@ -420,7 +412,7 @@ static int rewrite_log(struct database *database, struct error *error)
         (void)database_error(database->connection, error);
         return code;
     }
-    r = rewrite_file(database->log_path, error);
+    r = rewrite_file(database->log.path, error);
     code = sqlite3_exec(database->connection, "ROLLBACK", NULL, NULL, NULL);
     if (r < 0)
         return r == -ENOMEM ? SQLITE_NOMEM : is_shortage(-r) ? SQLITE_FULL : SQLITE_IOERR;
@@ -455,7 +447,8 @@ void database_close(struct database *database)
     sqlite3_close(database->connection);
     if (database->lock_fd >= 0)
         close(database->lock_fd); // only now: closing any descriptor of the file drops SQLite's locks on it
-    free(database->log_path);
+    free(database->log.path);
+    free(database->index.path);
     free(database->path);
     *database = (struct database){.lock_fd = -1};
 }

@@ -9,14 +9,19 @@
 
 #include <sqlite3.h>
 
+// As it was when the database was opened.
+struct database_side_file {
+    char *path;
+    ino_t inode;
+};
+
 struct database {
     sqlite3 *connection;
     char *path;
-    int lock_fd;     // holds the lock that keeps a second daemon out
-    char *log_path;  // of the write-ahead log
-    ino_t log_inode; // that it had when it was opened
-    bool log_held;   // the last checkpoint could not write all of it back
-    bool settled;    // what was in the log at the start is on disk for sure
+    int lock_fd; // holds the lock that keeps a second daemon out
+    struct database_side_file log, index;
+    bool log_held; // the last checkpoint could not write all of it back
+    bool settled;  // what was in the log at the start is on disk for sure
 };
 
 // What a code of SQLite means for the one who wanted to write.
@@ -43,8 +48,8 @@ int database_check(const char *path, struct error *error) MUST_CHECK;
 int database_open_readonly(const char *file, const char *parameters, sqlite3 **ret_connection,
                            struct error *error) MUST_CHECK;
 
-// Are the database and its log still what one finds at their paths? SQLite does not look again, and what goes into
-// files that were deleted or replaced is lost.
+// Are the database and its side files still what one finds at their paths? SQLite does not look again; what goes into
+// files that were deleted or replaced is lost, and without the index, which has the locks, others do not see us.
 bool database_in_place(const struct database *database);
 
 // Have so many frames gone into the write-ahead log since the last checkpoint was tried?

@@ -127,8 +127,8 @@ static bool store_lost_its_files(struct store *store)
         return false;
     (void)error_set(
         &error, EIO,
-        "%s: the database or its write-ahead log was deleted, moved or replaced while it was in use; put it "
-        "back, and stop the daemon before the next time",
+        "%s: the database or a file beside it (-wal, -shm) was deleted, moved or replaced while it was in use; put it "
+        "back (-shm comes back by itself), and stop the daemon before the next time",
         store->database.path);
     store_break(store, &error);
     return true;

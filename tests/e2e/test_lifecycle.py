@@ -348,7 +348,7 @@ def replace(path):
 
 
 @pytest.mark.parametrize("remove", [os.unlink, replace])
-@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_a_deleted_database_is_noticed(make_daemon, suffix, remove):
     """What goes into a deleted file is gone, so it must not be acknowledged."""
     one = make_daemon().start()

@@ -38,7 +38,8 @@ struct store_callbacks {
     // Gets the finished commits, linked by next. Must not block for long: the next batch waits for it.
     void (*done)(void *context, struct commit *finished);
     // The disk failed or the database is damaged: nothing is acknowledged from now on and every commit comes back
-    // COMMIT_FAILED. Called once, on the writer's thread, before the commits that it hit are given back.
+    // COMMIT_FAILED. Called once, before the commits that it hit are given back, on the writer's thread or by
+    // store_close.
     void (*broken)(void *context, const struct error *error);
     void *context;
 };

@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include "fixture.h"
 #include "imcallbackd/store/reader.h"
+#include "partner.h"
 
 static struct reader *open_reader(const struct fixture *fixture)
 {
@@ -322,10 +322,22 @@ static void an_id_that_was_never_given_is_refused(void **state)
     reader_close(reader);
 }
 
+// A life of the store with two more events; at the next message it ends.
+static void live_on(struct fixture *fixture, const char *message)
+{
+    if (strcmp(message, "end") == 0) {
+        fixture_close(fixture);
+        return;
+    }
+    fixture_open(fixture);
+    record_times(fixture, 3, 4);
+}
+
 // As after a copy back of the database alone, while the daemon is stopped.
 static void new_side_files_are_found(void **state)
 {
     struct fixture *fixture = *state;
+    struct partner second = partner_start(fixture, live_on);
     struct reader *reader;
     char path[192];
 
@@ -337,9 +349,10 @@ static void new_side_files_are_found(void **state)
     assert_int_equal(unlink(path), 0);
     (void)snprintf(path, sizeof path, "%s-shm", fixture->database);
     assert_int_equal(unlink(path), 0);
-    fixture_open(fixture);
-    record_times(fixture, 3, 4);
+    partner_tell(&second, "begin");
     assert_int_equal(assert_next(reader, 2, 2), 4);
+    partner_tell(&second, "end");
+    partner_stop(&second);
     reader_close(reader);
 }
 

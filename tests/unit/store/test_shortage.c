@@ -2,26 +2,9 @@
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/wait.h>
 
-#include "fixture.h"
 #include "imcallbackd/base/clock.h"
-
-static sqlite3 *other_connection(const struct fixture *fixture, const char *sql)
-{
-    sqlite3 *connection;
-
-    assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
-    assert_int_equal(sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(connection, sql, NULL, NULL, NULL), SQLITE_OK);
-    return connection;
-}
-
-static void leave(sqlite3 *connection)
-{
-    assert_int_equal(sqlite3_exec(connection, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_close(connection), SQLITE_OK);
-}
+#include "partner.h"
 
 static void await_ready(struct fixture *fixture, bool wanted)
 {
@@ -59,16 +42,16 @@ static void a_reader_keeps_nobody_from_starting(void **state)
 {
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
+    struct partner reader = partner_start(fixture, partner_runs_sql);
     struct error error;
-    sqlite3 *reader;
 
     die_with_a_log(fixture);
-    reader = other_connection(fixture, "BEGIN; SELECT * FROM destroyed_group");
+    partner_tell(&reader, "BEGIN; SELECT * FROM destroyed_group");
     fixture_open(fixture);
     assert_true(store_ready(fixture->store, &error));
     group.event_time_ms++;
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
-    leave(reader);
+    partner_stop(&reader);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
 }
 
@@ -86,19 +69,19 @@ static void a_lock_costs_waiting(void **state)
         {false, 300, COMMIT_FAILED},
     };
     struct fixture *fixture = *state;
+    struct partner other = partner_start(fixture, partner_runs_sql);
 
     die_with_a_log(fixture);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct destroyed_group groups[2] = {example_group(), example_group()};
         struct commit commits[2];
         size_t before;
-        sqlite3 *other;
 
         if (rows[i].before_the_start)
-            other = other_connection(fixture, "BEGIN IMMEDIATE");
+            partner_tell(&other, "BEGIN IMMEDIATE");
         fixture_open(fixture);
         if (!rows[i].before_the_start)
-            other = other_connection(fixture, "BEGIN IMMEDIATE");
+            partner_tell(&other, "BEGIN IMMEDIATE");
         before = fixture_done_count(fixture);
         for (size_t n = 0; n < 2; n++) {
             groups[n].event_time_ms += 1 + (int64_t)(2 * i + n);
@@ -110,7 +93,7 @@ static void a_lock_costs_waiting(void **state)
         if (rows[i].result == COMMIT_FAILED)
             fixture_await(fixture, before + 2);
         assert_int_equal(fixture_done_count(fixture), rows[i].result == COMMIT_FAILED ? before + 2 : before);
-        leave(other);
+        partner_tell(&other, "ROLLBACK");
         fixture_await(fixture, before + 2);
         await_ready(fixture, true); // found out without a commit
         for (size_t n = 0; n < 2; n++)
@@ -118,6 +101,7 @@ static void a_lock_costs_waiting(void **state)
         assert_int_equal(fixture->broken, 0);
         fixture_close(fixture);
     }
+    partner_stop(&other);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "5");
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
@@ -127,16 +111,16 @@ static void a_stop_waits_for_nobody(void **state)
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
     struct commit commit = {.group = &group, .give_up_at_ms = INT64_MAX};
-    sqlite3 *other;
+    struct partner other = partner_start(fixture, partner_runs_sql);
 
     fixture_open(fixture);
-    other = other_connection(fixture, "BEGIN IMMEDIATE");
+    partner_tell(&other, "BEGIN IMMEDIATE");
     store_submit(fixture->store, &commit);
     await_ready(fixture, false);
     fixture_close(fixture);
     assert_int_equal(fixture->done, 1);
     assert_int_equal(commit.result, COMMIT_FAILED);
-    leave(other);
+    partner_stop(&other);
 }
 
 int main(void)
