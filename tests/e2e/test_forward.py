@@ -337,7 +337,7 @@ def test_the_note_for_retention(make_daemon, server, forward):
     ship_to(one, server)
     one.start()
     for number in range(3):
-        assert one.post(event(GroupId=f"g{number}")).status == 200
+        assert one.post(event(GroupId=f"g{number}", MemberList=None)).status == 200  # a batch without any member
     forward(one)
     note = one.directory / "shipped"
     daemon.eventually(lambda: note.exists() and note.read_text().endswith(" groups 3 rejected 0\n"), "the note")
