@@ -1,7 +1,8 @@
 // The note on what was shipped, a small file that the forwarder writes and the daemon reads before it deletes what is
-// older than the retention. It names the database by its inode and the time of its birth, so that one that was replaced
-// or put back from a backup, whose ids are others, is not deleted from by the note on the one before. Whatever is wrong
-// with it, nothing is deleted.
+// older than the retention. It names the database by its inode and the time of its birth, so that one that was moved
+// into its place, as out of a backup, whose ids are others, is not deleted from by the note on the one before. (What is
+// copied over the bytes of the file, with cp for one, has both of the old.) Whatever is wrong with it, nothing is
+// deleted.
 #pragma once
 
 #include <stdint.h>
