@@ -276,6 +276,16 @@ class Daemon:
         self.wait_notified("RELOADING=1")
         self.wait_notified("READY=1")
 
+    @contextlib.contextmanager
+    def paused(self):
+        """The daemon does nothing meanwhile. A signal that was sent is not one that has taken effect on each thread."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         status = self.wait_exit()

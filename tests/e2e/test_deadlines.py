@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import pathlib
 import resource
-import signal
 import socket
 import ssl
 import threading
@@ -216,10 +215,9 @@ def test_request_that_comes_at_the_end_of_idle_time(make_daemon):
         for name, asking in (("first", connection), ("other", other)):  # when the other is answered, the first is idle
             asking.send(daemon.request(daemon.event(GroupId=name)))
             assert asking.read_answer().status == 200
-        one.process.send_signal(signal.SIGSTOP)
-        connection.send(daemon.request(daemon.event(GroupId="second")))
-        time.sleep(IDLE_TIMEOUT * 1.2)
-        one.process.send_signal(signal.SIGCONT)
+        with one.paused():
+            connection.send(daemon.request(daemon.event(GroupId="second")))
+            time.sleep(IDLE_TIMEOUT * 1.2)
         assert connection.read_answer().status == 200
     assert one.group_ids() == ["first", "other", "second"]
 
@@ -231,11 +229,10 @@ def test_body_that_comes_in_a_pause(make_daemon):
     with one.connect() as connection:
         connection.send(request[:1000])
         time.sleep(DRIP)  # the body has begun
-        one.process.send_signal(signal.SIGSTOP)
-        sender = threading.Thread(target=connection.send, args=(request[1000:],))
-        sender.start()
-        time.sleep(REQUEST_TIMEOUT * 3)
-        one.process.send_signal(signal.SIGCONT)
+        with one.paused():
+            sender = threading.Thread(target=connection.send, args=(request[1000:],))
+            sender.start()
+            time.sleep(REQUEST_TIMEOUT * 3)
         assert connection.read_answer().status == 200
         sender.join()
     assert one.group_ids() == ["paused"]

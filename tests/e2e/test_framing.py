@@ -6,7 +6,6 @@ must never be read as a request when the one before it was in doubt."""
 import contextlib
 import random
 import re
-import signal
 import socket
 import ssl
 import time
@@ -394,11 +393,10 @@ def test_malformed_length_cuts_nobody_else(make_daemon, filler):
         for honest in (before, after):  # the handshake is over when a request was answered
             honest.send(daemon.request(daemon.event()))
             assert honest.read_answer().status == 200
-        one.process.send_signal(signal.SIGSTOP)  # so that all three are there at once
-        before.send(daemon.request(daemon.event(GroupId="before")))
-        hostile.send(malformed)
-        after.send(daemon.request(daemon.event(GroupId="after")))
-        one.process.send_signal(signal.SIGCONT)
+        with one.paused():  # so that all three are there at once
+            before.send(daemon.request(daemon.event(GroupId="before")))
+            hostile.send(malformed)
+            after.send(daemon.request(daemon.event(GroupId="after")))
         assert before.read_answer().status == after.read_answer().status == 200
 
 

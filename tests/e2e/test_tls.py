@@ -1,7 +1,6 @@
 """TLS: every kind of key, resumption, client certificates, and nothing older or weaker than is wanted."""
 
 import re
-import signal
 import socket
 import ssl
 import statistics
@@ -343,13 +342,12 @@ def test_request_behind_a_key_update(make_daemon):
     deadline.start()
     try:
         assert any(b"read R BLOCK" in line for line in client.stdout)  # it takes commands from here on
-        one.process.send_signal(signal.SIGSTOP)
-        for piece in (b"k\n", request):
-            before = unread_bytes(one)
-            client.stdin.write(piece)
-            client.stdin.flush()
-            daemon.eventually(lambda: unread_bytes(one) > before, "something unread")
-        one.process.send_signal(signal.SIGCONT)
+        with one.paused():
+            for piece in (b"k\n", request):
+                before = unread_bytes(one)
+                client.stdin.write(piece)
+                client.stdin.flush()
+                daemon.eventually(lambda: unread_bytes(one) > before, "something unread")
         assert b"HTTP/1.1 200 OK" in client.stdout.read()  # until it ends, because the daemon has closed
     finally:
         deadline.cancel()
