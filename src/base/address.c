@@ -125,7 +125,7 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
     return 0;
 }
 
-struct address address_of_caller(const struct address *address)
+struct address address_client_network(const struct address *address)
 {
     return is_mapped(address) ? *address : cut(address, 64);
 }

@@ -31,7 +31,7 @@ static struct arena_block *arena_add_block(struct arena *arena, size_t bytes)
         return NULL;
     block = malloc(sizeof *block + capacity);
     if (!block) {
-        arena->starved = true;
+        arena->out_of_memory = true;
         return NULL;
     }
     *block = (struct arena_block){.older = arena->blocks, .capacity = capacity};
@@ -42,7 +42,7 @@ static struct arena_block *arena_add_block(struct arena *arena, size_t bytes)
     return block;
 }
 
-void *arena_take(struct arena *arena, size_t bytes)
+void *arena_alloc(struct arena *arena, size_t bytes)
 {
     const size_t align = alignof(max_align_t);
     struct arena_block *block = arena->blocks;
@@ -63,7 +63,7 @@ void *arena_take(struct arena *arena, size_t bytes)
 
 char *arena_copy(struct arena *arena, const char *data, size_t length)
 {
-    char *copy = length < SIZE_MAX / 2 ? arena_take(arena, length + 1) : NULL;
+    char *copy = length < SIZE_MAX / 2 ? arena_alloc(arena, length + 1) : NULL;
 
     if (!copy)
         return NULL;

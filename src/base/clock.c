@@ -28,7 +28,7 @@ struct timespec clock_timespec(int64_t ms)
     return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 }
 
-int64_t clock_earlier_ms(int64_t one_ms, int64_t other_ms)
+int64_t clock_min_timeout_ms(int64_t one_ms, int64_t other_ms)
 {
     return one_ms < 0 || (other_ms >= 0 && other_ms < one_ms) ? other_ms : one_ms;
 }

@@ -90,7 +90,7 @@ static void flush(struct line *line)
     const char *data = line->piece, *end = data + line->length;
 
     while (data < end && !line->failed) {
-        int64_t left_ms = clock_earlier_ms(line->give_up_at_ms, hurried_at_ms) - clock_monotonic_ms();
+        int64_t left_ms = clock_min_timeout_ms(line->give_up_at_ms, hurried_at_ms) - clock_monotonic_ms();
         struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
         int ready = poll(&log, 1, left_ms > 0 ? (int)left_ms : 0);
         ssize_t written = -1;
@@ -253,7 +253,7 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
     pthread_mutex_unlock(&mutex);
 }
 
-void log_hurry(int64_t at_ms)
+void log_set_deadline(int64_t at_ms)
 {
     hurried_at_ms = at_ms;
 }
@@ -268,4 +268,18 @@ void log_finish(void)
     pthread_mutex_lock(&mutex);
     (void)tell_lost(&wait_ms);
     pthread_mutex_unlock(&mutex);
+}
+
+bool log_rate_limit_allows(struct log_rate_limit *limit, unsigned int *ret_suppressed)
+{
+    int_fast64_t now_ms = clock_monotonic_ms(), quiet_until_ms = limit->quiet_until_ms;
+
+    // When several threads arrive at the end of an interval, only the one that moves the interval on writes its line.
+    if (now_ms < quiet_until_ms ||
+        !atomic_compare_exchange_strong(&limit->quiet_until_ms, &quiet_until_ms, now_ms + LOG_RATE_LIMIT_INTERVAL_MS)) {
+        limit->suppressed++;
+        return false;
+    }
+    *ret_suppressed = atomic_exchange(&limit->suppressed, 0);
+    return true;
 }

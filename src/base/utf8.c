@@ -53,7 +53,7 @@ size_t utf8_invalid_length(const unsigned char *text, size_t available)
     return utf8_matching(utf8_lead(text[0]), text, available);
 }
 
-const char *utf8_mend(struct arena *arena, const char *text)
+const char *utf8_sanitize(struct arena *arena, const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
     size_t left = strlen(text);
@@ -69,7 +69,7 @@ const char *utf8_mend(struct arena *arena, const char *text)
         return text;
     left = strlen(text);
     at = (const unsigned char *)text;
-    copy = to = arena_take(arena, left * strlen(UTF8_REPLACEMENT) + 1);
+    copy = to = arena_alloc(arena, left * strlen(UTF8_REPLACEMENT) + 1);
     while (copy && left > 0) {
         size_t length = utf8_length(at, left);
         size_t taken = length > 0 ? length : utf8_invalid_length(at, left);

@@ -55,7 +55,7 @@ static const struct answer {
     {ANSWER_STORE_UNAVAILABLE, 503, "store_unavailable", "The event cannot be recorded at the moment; send it again."},
 };
 
-static_assert(sizeof answers / sizeof answers[0] == ANSWER_KINDS, "ANSWER_KINDS counts the table");
+static_assert(sizeof answers / sizeof answers[0] == ANSWER_CODE_COUNT, "ANSWER_CODE_COUNT counts the table");
 
 static const struct answer *find(enum answer_code code)
 {

@@ -20,7 +20,7 @@ static pthread_once_t hooks_once = PTHREAD_ONCE_INIT;
 
 static void *take_from_arena(size_t bytes)
 {
-    void *taken = parse_arena ? arena_take(parse_arena, bytes) : NULL;
+    void *taken = parse_arena ? arena_alloc(parse_arena, bytes) : NULL;
 
     parse_arena_is_full = parse_arena_is_full || !taken;
     return taken;
@@ -53,7 +53,7 @@ static bool fail(struct callback *callback, enum answer_code code, const char *f
 // The arena gave nothing. The body is at fault only if it is what takes so much.
 static bool fail_memory(struct callback *callback, const struct arena *arena)
 {
-    if (arena->starved)
+    if (arena->out_of_memory)
         return fail(callback, ANSWER_OVERLOADED, "There is no memory.");
     return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
 }
@@ -233,7 +233,7 @@ static bool take_members(struct callback *callback, const cJSON *list)
     if (!cJSON_IsArray(list))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList is not an array.");
     cJSON_ArrayForEach(member, list) count++;
-    members = arena_take(callback->arena, count * sizeof *members);
+    members = arena_alloc(callback->arena, count * sizeof *members);
     if (!members)
         return fail_memory(callback, callback->arena);
     group->members = members;
@@ -277,7 +277,7 @@ static bool read_text(struct callback *callback, struct arena *scratch, const ch
     const cJSON *tree;
 
     if (report->has_comments || report->has_broken_text) {
-        body = json_text_mend(scratch, body, length, &length);
+        body = json_text_sanitize(scratch, body, length, &length);
         if (!body)
             return fail_memory(callback, scratch);
     }
@@ -337,5 +337,5 @@ enum callback_verdict callback_read_body(struct callback *callback, const struct
     };
     if (!callback->rejected.reason)
         callback->rejected.reason = answer_name(callback->answer);
-    return CALLBACK_SET_ASIDE;
+    return CALLBACK_RECORD_REJECTION;
 }

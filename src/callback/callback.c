@@ -121,7 +121,7 @@ static enum callback_verdict check_command(struct callback *callback, const stru
 // For text that is stored but decides nothing: what is not UTF-8 is mended.
 static const char *readable(struct arena *arena, const struct query_value *value)
 {
-    return value->text ? utf8_mend(arena, value->text) : "";
+    return value->text ? utf8_sanitize(arena, value->text) : "";
 }
 
 enum callback_verdict callback_read_query(struct callback *callback, const struct callback_rules *rules,

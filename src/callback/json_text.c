@@ -205,10 +205,10 @@ static char *mend_string(const char *text, size_t length, size_t *at, char *to)
     return to;
 }
 
-char *json_text_mend(struct arena *arena, const char *text, size_t length, size_t *ret_length)
+char *json_text_sanitize(struct arena *arena, const char *text, size_t length, size_t *ret_length)
 {
     // A broken byte becomes three.
-    char *copy = length < SIZE_MAX / 4 ? arena_take(arena, length * strlen(UTF8_REPLACEMENT) + 1) : NULL;
+    char *copy = length < SIZE_MAX / 4 ? arena_alloc(arena, length * strlen(UTF8_REPLACEMENT) + 1) : NULL;
     char *to = copy;
     size_t at = 0;
 

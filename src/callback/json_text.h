@@ -37,4 +37,4 @@ struct json_text_report json_text_scan(const char *text, size_t length);
 
 // A copy for cJSON with comments blanked out (so that positions stay true, as long as no text is broken) and U+FFFD in
 // place of invalid UTF-8 and of lone surrogates. NULL when the arena is full.
-char *json_text_mend(struct arena *arena, const char *text, size_t length, size_t *ret_length);
+char *json_text_sanitize(struct arena *arena, const char *text, size_t length, size_t *ret_length);

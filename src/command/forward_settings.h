@@ -9,4 +9,4 @@
 // host_name gets the receiver's name when the configuration has none. The settings refer to both. Refuses a
 // configuration without a url, and a build that cannot forward.
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
-                         struct forward_settings *ret_settings, forward_tell *tell, struct error *error) MUST_CHECK;
+                         struct forward_settings *ret_settings, forward_report *tell, struct error *error) MUST_CHECK;

@@ -13,9 +13,8 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/admin.h"
-#include "imcallbackd/http/identity.h"
-#include "imcallbackd/http/metrics.h"
-#include "imcallbackd/store/metrics.h"
+#include "imcallbackd/http/credentials.h"
+#include "imcallbackd/http/server.h"
 #include "imcallbackd/store/usage.h"
 #include "receiver.h"
 
@@ -193,7 +192,7 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
 void monitor_use(const struct monitor *monitor, const struct settings *settings)
 {
     if (monitor)
-        metric_set(&certificate_expiry, 0, http_identity_expires_ms(settings->identity));
+        metric_set(&certificate_expiry, 0, http_credentials_expires_ms(settings->identity));
 }
 
 void monitor_tell_stopping(struct monitor *monitor)

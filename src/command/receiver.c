@@ -9,7 +9,6 @@
 
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/base/log_limit.h"
 #include "imcallbackd/callback/callback.h"
 
 enum result {
@@ -25,10 +24,10 @@ enum result {
 static const struct metric results = {
     METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by what became of them.", "result", "recorded",
                     "repeated", "conflict", "set_aside", "acknowledged", "refused", "failed")};
-static const char *cause_names[ANSWER_KINDS]; // by answer_index; set by receiver_create
+static const char *cause_names[ANSWER_CODE_COUNT]; // by answer_index; set by receiver_create
 static const struct metric rejected = {
     METRIC_VALUES(METRIC_TYPE_COUNTER, "imcallbackd_rejected_total",
-                  "What was not answered OK, by the cause that the answer gives, or would give.", ANSWER_KINDS),
+                  "What was not answered OK, by the cause that the answer gives, or would give.", ANSWER_CODE_COUNT),
     .label = "cause", .label_texts = cause_names};
 static const struct metric members = {
     METRIC_COUNTER("imcallbackd_members_recorded_total", "Members of the groups that were recorded.")};
@@ -41,14 +40,14 @@ const struct metric *const receiver_metrics[] = {&results, &rejected, &members, 
 struct receiver {
     pthread_mutex_t lock; // guards settings
     struct settings *settings;
-    struct log_limit refusals[ANSWER_KINDS];
-    struct log_limit conflicts, set_asides;
+    struct log_rate_limit refusals[ANSWER_CODE_COUNT];
+    struct log_rate_limit conflicts, set_asides;
     struct store *store;
     struct http_server *server;
     struct http_handler handler;
-    struct http_answer *recorded;
-    struct http_answer *unavailable;
-    struct http_answer *server_refusals[HTTP_REFUSE_COUNT]; // none for HTTP_REFUSE_NONE
+    struct http_response *recorded;
+    struct http_response *unavailable;
+    struct http_response *server_refusals[HTTP_REFUSE_COUNT]; // none for HTTP_REFUSE_NONE
 };
 
 // One request on its way; lives in the request's arena.
@@ -63,17 +62,17 @@ static const enum answer_code code_of_refusal[HTTP_REFUSE_COUNT] = {
     [HTTP_REFUSE_FRAMING] = ANSWER_BAD_FRAMING,       [HTTP_REFUSE_PATH] = ANSWER_PATH_UNKNOWN,
     [HTTP_REFUSE_METHOD] = ANSWER_METHOD_NOT_ALLOWED, [HTTP_REFUSE_TOO_LARGE] = ANSWER_BODY_TOO_LARGE,
     [HTTP_REFUSE_ENCODED] = ANSWER_CONTENT_ENCODED,   [HTTP_REFUSE_OVERLOADED] = ANSWER_OVERLOADED,
-    [HTTP_REFUSE_PEER] = ANSWER_PEER_NOT_ALLOWED,     [HTTP_REFUSE_CROWD] = ANSWER_OVERLOADED,
+    [HTTP_REFUSE_PEER] = ANSWER_PEER_NOT_ALLOWED,     [HTTP_REFUSE_TOO_MANY_CONNECTIONS] = ANSWER_OVERLOADED,
 };
 
 // NULL when there is no memory.
-static struct http_answer *make_answer(enum answer_code code, const char *detail, enum http_answer_use use)
+static struct http_response *make_answer(enum answer_code code, const char *detail, enum http_response_lifetime use)
 {
-    struct http_answer *answer = NULL;
+    struct http_response *answer = NULL;
     struct buffer body = {0};
 
     if (answer_print(&body, code, detail) == 0)
-        answer = http_answer_create(answer_http_status(code), body.data, body.length, use);
+        answer = http_response_create(answer_http_status(code), body.data, body.length, use);
     buffer_finish(&body);
     return answer;
 }
@@ -94,7 +93,7 @@ static void log_refusal(struct receiver *receiver, enum answer_code code, const 
 {
     unsigned int left_out;
 
-    if (!log_limit_passes(&receiver->refusals[answer_index(code)], &left_out))
+    if (!log_rate_limit_allows(&receiver->refusals[answer_index(code)], &left_out))
         return;
     if (left_out > 0)
         log_info("refused %s from %s, and %u more times since this was last told%s%s", answer_name(code),
@@ -109,7 +108,7 @@ static void log_stale(struct receiver *receiver, const struct callback *callback
     int64_t skew_s = callback->clock_skew_s;
     unsigned int left_out;
 
-    if (log_limit_passes(&receiver->refusals[answer_index(callback->answer)], &left_out))
+    if (log_rate_limit_allows(&receiver->refusals[answer_index(callback->answer)], &left_out))
         log_warning("refused %s from %s, and %u others since this was last told: the clock is %" PRId64
                     " s %s RequestTime, and the signature is right; synchronise this machine's clock (timedatectl "
                     "shows it), unless somebody sends an old call again",
@@ -117,9 +116,9 @@ static void log_stale(struct receiver *receiver, const struct callback *callback
                     skew_s < 0 ? "ahead of" : "behind");
 }
 
-static struct http_answer *refuse(struct receiver *receiver, const struct callback *callback)
+static struct http_response *refuse(struct receiver *receiver, const struct callback *callback)
 {
-    struct http_answer *answer = make_answer(callback->answer, callback->detail, HTTP_ANSWER_ONCE);
+    struct http_response *answer = make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);
 
     count_rejected(RESULT_REFUSED, callback->answer);
     if (callback->answer == ANSWER_REQUEST_TIME_STALE)
@@ -139,10 +138,10 @@ static struct settings *current_settings(struct receiver *receiver)
     return settings;
 }
 
-static struct http_answer *on_head(void *context, struct http_request *request)
+static struct http_response *on_head(void *context, struct http_request *request)
 {
     struct receiver *receiver = context;
-    struct call *call = arena_take(&request->arena, sizeof *call);
+    struct call *call = arena_alloc(&request->arena, sizeof *call);
     enum callback_verdict verdict;
 
     if (!call) {
@@ -167,7 +166,7 @@ static struct http_answer *on_head(void *context, struct http_request *request)
         count(RESULT_ACKNOWLEDGED);
         return receiver->recorded;
     case CALLBACK_RECORD:
-    case CALLBACK_SET_ASIDE:
+    case CALLBACK_RECORD_REJECTION:
     case CALLBACK_REFUSE:
         break;
     }
@@ -185,7 +184,7 @@ static void log_lost(const struct call *call)
         group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform);
 }
 
-static struct http_answer *on_body(void *context, struct http_request *request)
+static struct http_response *on_body(void *context, struct http_request *request)
 {
     struct receiver *receiver = context;
     struct call *call = request->context;
@@ -196,7 +195,7 @@ static struct http_answer *on_body(void *context, struct http_request *request)
     case CALLBACK_RECORD:
         call->commit.group = &call->callback.group;
         break;
-    case CALLBACK_SET_ASIDE:
+    case CALLBACK_RECORD_REJECTION:
         call->commit.rejected = &call->callback.rejected;
         break;
     case CALLBACK_READ_BODY:
@@ -212,7 +211,7 @@ static struct http_answer *on_body(void *context, struct http_request *request)
 }
 
 // The rest of the call lives in the request's arena.
-static void on_over(void *context, struct http_request *request)
+static void on_end(void *context, struct http_request *request)
 {
     struct call *call = request->context;
 
@@ -221,20 +220,20 @@ static void on_over(void *context, struct http_request *request)
         settings_unref(call->settings);
 }
 
-static struct http_answer *on_refused(void *context, enum http_refusal why, const char *remote_address,
-                                      const char *detail)
+static struct http_response *on_refusal(void *context, enum http_refusal why, const char *remote_address,
+                                        const char *detail)
 {
     struct receiver *receiver = context;
-    struct http_answer *detailed = NULL;
+    struct http_response *detailed = NULL;
 
     count_rejected(RESULT_REFUSED, code_of_refusal[why]);
     log_refusal(receiver, code_of_refusal[why], remote_address, detail);
     if (*detail)
-        detailed = make_answer(code_of_refusal[why], detail, HTTP_ANSWER_ONCE);
+        detailed = make_answer(code_of_refusal[why], detail, HTTP_RESPONSE_ONCE);
     return detailed ? detailed : receiver->server_refusals[why];
 }
 
-static struct http_answer *answer_committed(struct receiver *receiver, const struct call *call)
+static struct http_response *answer_committed(struct receiver *receiver, const struct call *call)
 {
     const struct callback *callback = &call->callback;
     unsigned int left_out;
@@ -246,7 +245,7 @@ static struct http_answer *answer_committed(struct receiver *receiver, const str
         return receiver->unavailable;
     case COMMIT_CONFLICT:
         count(RESULT_CONFLICT);
-        if (log_limit_passes(&receiver->conflicts, &left_out))
+        if (log_rate_limit_allows(&receiver->conflicts, &left_out))
             log_warning("the group '%s' of app %" PRId64
                         " came again with other content, and %u others since this was last told; see rejected_callback",
                         callback->group.group_id, callback->app->sdk_appid, left_out);
@@ -263,12 +262,12 @@ static struct http_answer *answer_committed(struct receiver *receiver, const str
         return receiver->recorded;
     }
     count_rejected(RESULT_SET_ASIDE, callback->answer);
-    if (log_limit_passes(&receiver->set_asides, &left_out))
+    if (log_rate_limit_allows(&receiver->set_asides, &left_out))
         log_warning(
             "not understood, and %u others since this was last told, see rejected_callback: a callback of app %" PRId64
             " from %s: %s",
             left_out, callback->app->sdk_appid, callback->remote_address, callback->rejected.reason);
-    return make_answer(callback->answer, callback->detail, HTTP_ANSWER_ONCE);
+    return make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);
 }
 
 void receiver_on_committed(void *context, struct commit *finished)
@@ -277,7 +276,7 @@ void receiver_on_committed(void *context, struct commit *finished)
 
     while (finished) {
         struct call *call = (struct call *)((char *)finished - offsetof(struct call, commit));
-        struct http_answer *answer;
+        struct http_response *answer;
 
         finished = finished->next;
         answer = answer_committed(receiver, call);
@@ -293,17 +292,17 @@ int receiver_create(struct settings *settings, struct receiver **ret_receiver, s
 
     if (!receiver)
         return error_set(error, ENOMEM, "out of memory");
-    for (size_t i = 0; i < ANSWER_KINDS; i++)
+    for (size_t i = 0; i < ANSWER_CODE_COUNT; i++)
         cause_names[i] = answer_at(i) == ANSWER_OK ? NULL : answer_name(answer_at(i));
     pthread_mutex_init(&receiver->lock, NULL);
     receiver->settings = settings_ref(settings);
     receiver->handler = (struct http_handler){
-        .head = on_head, .body = on_body, .over = on_over, .refused = on_refused, .context = receiver};
-    receiver->recorded = make_answer(ANSWER_OK, NULL, HTTP_ANSWER_SHARED);
-    receiver->unavailable = make_answer(ANSWER_STORE_UNAVAILABLE, NULL, HTTP_ANSWER_SHARED);
+        .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_refusal = on_refusal, .context = receiver};
+    receiver->recorded = make_answer(ANSWER_OK, NULL, HTTP_RESPONSE_SHARED);
+    receiver->unavailable = make_answer(ANSWER_STORE_UNAVAILABLE, NULL, HTTP_RESPONSE_SHARED);
     made = receiver->recorded && receiver->unavailable;
     for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++) {
-        receiver->server_refusals[i] = make_answer(code_of_refusal[i], NULL, HTTP_ANSWER_SHARED);
+        receiver->server_refusals[i] = make_answer(code_of_refusal[i], NULL, HTTP_RESPONSE_SHARED);
         made = made && receiver->server_refusals[i];
     }
     if (!made) {
@@ -351,10 +350,10 @@ void receiver_destroy(struct receiver *receiver)
 {
     if (!receiver)
         return;
-    http_answer_destroy(receiver->recorded);
-    http_answer_destroy(receiver->unavailable);
+    http_response_destroy(receiver->recorded);
+    http_response_destroy(receiver->unavailable);
     for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++)
-        http_answer_destroy(receiver->server_refusals[i]);
+        http_response_destroy(receiver->server_refusals[i]);
     settings_unref(receiver->settings);
     pthread_mutex_destroy(&receiver->lock);
     free(receiver);

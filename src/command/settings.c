@@ -58,12 +58,12 @@ static int read_apps(struct settings *settings, const char *path, struct error *
 static int read_identity(struct settings *settings, const struct settings *predecessor, struct error *error)
 {
     const struct config *config = &settings->config;
-    const struct http_identity_files files = {
+    const struct http_credentials_files files = {
         .certificate = config->tls_certificate.text,
         .private_key = config->tls_private_key.text,
         .client_ca = config->tls_client_ca.text,
     };
-    int r = http_identity_load(&files, predecessor ? predecessor->identity : NULL, &settings->identity, error);
+    int r = http_credentials_load(&files, predecessor ? predecessor->identity : NULL, &settings->identity, error);
 
     if (r == -EKEYREJECTED)
         config_blame(config, &config->tls_private_key, error);
@@ -184,8 +184,8 @@ static void format_day(int64_t ms, char day[sizeof "2026-11-23"])
 
 static void warn_of_certificate(const struct settings *settings, int64_t now_ms, void (*tell)(const char *sentence))
 {
-    int64_t from_ms = http_identity_valid_from_ms(settings->identity);
-    int64_t expires_ms = http_identity_expires_ms(settings->identity);
+    int64_t from_ms = http_credentials_valid_from_ms(settings->identity);
+    int64_t expires_ms = http_credentials_expires_ms(settings->identity);
     struct error sentence;
     char day[sizeof "2026-11-23"];
 
@@ -232,7 +232,7 @@ void settings_unref(struct settings *settings)
 {
     if (!settings || --settings->references > 0)
         return;
-    http_identity_unref(settings->identity);
+    http_credentials_unref(settings->identity);
     for (size_t i = 0; settings->tokens && i < settings->config.app_count; i++)
         token_file_finish(&settings->tokens[i]);
     free(settings->tokens);

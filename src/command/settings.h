@@ -8,7 +8,7 @@
 #include "config.h"
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/callback.h"
-#include "imcallbackd/http/identity.h"
+#include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/server.h"
 #include "token.h"
 
@@ -22,7 +22,7 @@ struct settings {
     struct http_limits limits;
     int64_t store_wait_ms;
     int64_t keep_ms; // 0: for ever
-    struct http_identity *identity;
+    struct http_credentials *identity;
 };
 
 // Gives a reference. Errors name file, line and key. The predecessor's TLS sessions can be resumed under the new

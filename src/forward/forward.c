@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "destination_schema.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/shipped.h"
 #include "meter.h"
-#include "schema.h"
 
 // Batches under way at a time, so that the destination has the next one when it is done with one, however far it is.
 #define MAX_UNDER_WAY 4
@@ -46,7 +46,7 @@ struct under_way {
 struct session {
     const struct forward_settings *settings;
     int64_t silence_ms; // see destination.h
-    struct reader *reader;
+    struct store_reader *reader;
     struct destination destination;
     struct batch batch;
     struct cursor sent[STREAM_COUNT];
@@ -100,7 +100,7 @@ static int look_at_store(struct session *session, struct error *error)
     int64_t newest_rejection;
     size_t count = 0;
     struct error no_note;
-    int r = reader_newest(session->reader, &session->newest_id, &newest_rejection, error);
+    int r = store_reader_newest(session->reader, &session->newest_id, &newest_rejection, error);
 
     if (shipped_read(session->settings->shipped_file, session->settings->database, &noted, &no_note) < 0 ||
         noted.group_id > session->newest_id)
@@ -108,7 +108,7 @@ static int look_at_store(struct session *session, struct error *error)
     session->noted = noted;
     session->shipped[STREAM_GROUPS].id = noted.group_id;
     if (r == 0)
-        r = reader_read_groups(session->reader, noted.group_id, &groups, &count, error);
+        r = store_reader_read_groups(session->reader, noted.group_id, &groups, &count, error);
     if (r == 0)
         measure_lag(session, count > 0 ? groups[0].event.received_at_ms : 0);
     return r;
@@ -125,12 +125,12 @@ static int read_received_at(struct session *session, enum stream stream, int64_t
     int r;
 
     if (stream == STREAM_GROUPS) {
-        r = reader_read_groups(session->reader, id - 1, &groups, &count, error);
+        r = store_reader_read_groups(session->reader, id - 1, &groups, &count, error);
         if (r == 0 && count > 0 && groups[0].id == id)
             *ret_received_at_ms = groups[0].event.received_at_ms;
         return r;
     }
-    r = reader_read_rejections(session->reader, id - 1, &rejections, &count, error);
+    r = store_reader_read_rejections(session->reader, id - 1, &rejections, &count, error);
     if (r == 0 && count > 0 && rejections[0].id == id)
         *ret_received_at_ms = rejections[0].callback.received_at_ms;
     return r;
@@ -161,7 +161,7 @@ static int check_cursor(struct session *session, enum stream stream, int64_t new
 static int read_cursors(struct session *session, struct error *error)
 {
     int64_t newest[STREAM_COUNT];
-    int r = reader_newest(session->reader, &newest[STREAM_GROUPS], &newest[STREAM_REJECTIONS], error);
+    int r = store_reader_newest(session->reader, &newest[STREAM_GROUPS], &newest[STREAM_REJECTIONS], error);
 
     if (r == 0)
         r = cursor_make(&session->destination, session->settings->receiver, error);
@@ -186,7 +186,7 @@ static void log_beginning(const struct session *session)
 
 static int session_begin(struct session *session, struct error *error)
 {
-    int r = reader_open(session->settings->database, &session->reader, error);
+    int r = store_reader_open(session->settings->database, &session->reader, error);
 
     if (r == 0)
         r = look_at_store(session, error);
@@ -209,7 +209,7 @@ static void session_end(struct session *session)
 {
     meter_set_connected(false);
     destination_close(&session->destination);
-    reader_close(session->reader);
+    store_reader_close(session->reader);
     batch_finish(&session->batch);
 }
 
@@ -228,7 +228,7 @@ static int send_groups(struct session *session, size_t *ret_count, struct error 
     const struct cursor *from = &session->sent[STREAM_GROUPS];
     struct under_way batch = {.stream = STREAM_GROUPS, .sent_at_us = clock_monotonic_us()};
     const struct recorded_group *groups;
-    int r = reader_read_groups(session->reader, from->id, &groups, ret_count, error);
+    int r = store_reader_read_groups(session->reader, from->id, &groups, ret_count, error);
 
     if (r < 0 || *ret_count == 0)
         return r;
@@ -250,7 +250,7 @@ static int send_rejections(struct session *session, size_t *ret_count, struct er
     const struct cursor *from = &session->sent[STREAM_REJECTIONS];
     struct under_way batch = {.stream = STREAM_REJECTIONS, .sent_at_us = clock_monotonic_us()};
     const struct recorded_rejection *rejections;
-    int r = reader_read_rejections(session->reader, from->id, &rejections, ret_count, error);
+    int r = store_reader_read_rejections(session->reader, from->id, &rejections, ret_count, error);
 
     if (r < 0 || *ret_count == 0)
         return r;
@@ -331,7 +331,7 @@ static void note_shipped(struct session *session)
     struct error error;
 
     if ((shipped.group_id == session->noted.group_id && shipped.rejection_id == session->noted.rejection_id) ||
-        !reader_is_in_place(session->reader))
+        !store_reader_is_in_place(session->reader))
         return;
     if (shipped_write(settings->shipped_file, settings->database, &shipped, &error) == 0) {
         session->noted = shipped;
@@ -352,7 +352,7 @@ static int tick(struct session *session, struct error *error)
     session->tick_due_ms = clock_monotonic_ms() + TICK_MS;
     note_shipped(session);
     meter_log_summary();
-    return reader_newest(session->reader, &session->newest_id, &newest_rejection, error);
+    return store_reader_newest(session->reader, &session->newest_id, &newest_rejection, error);
 }
 
 static int session_run(struct session *session, struct error *error)
@@ -366,7 +366,7 @@ static int session_run(struct session *session, struct error *error)
         if (r == 0 && session->count > 0)
             r = await_first(session, error);
         else if (r == 0)
-            reader_wait(session->reader);
+            store_reader_wait(session->reader);
         if (r == 0)
             r = tick(session, error);
     }

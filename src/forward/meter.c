@@ -6,7 +6,6 @@
 
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/base/log_limit.h"
 
 #define SUMMARY_INTERVAL_MS 60000
 
@@ -41,7 +40,7 @@ const struct metric *const forward_metrics[] = {
 };
 
 static atomic_int_fast64_t oldest_received_at_ms;
-static struct log_limit failures;
+static struct log_rate_limit failures;
 static struct error last_told;
 static int64_t summary_due_ms, summary_events;
 
@@ -52,7 +51,7 @@ static int64_t lag_ms(void)
     return oldest_ms > 0 && now_ms > oldest_ms ? now_ms - oldest_ms : 0;
 }
 
-void forward_measure(void)
+void forward_update_metrics(void)
 {
     metric_set(&lag_seconds, 0, lag_ms());
 }
@@ -89,7 +88,7 @@ void meter_log_failure(const struct error *error, int64_t pause_ms)
     unsigned int left_out = 0;
 
     metric_set(&last_error, 0, clock_realtime_ms());
-    if (!log_limit_passes(&failures, &left_out) && !is_another)
+    if (!log_rate_limit_allows(&failures, &left_out) && !is_another)
         return;
     last_told = *error;
     log_error("not shipping: %s; the next try is in %" PRId64 ".%" PRId64 " s%s", error->text, pause_ms / 1000,

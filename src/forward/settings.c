@@ -4,10 +4,10 @@
 #include <sys/stat.h>
 
 #include "destination.h"
+#include "destination_schema.h"
 #include "imcallbackd/base/file.h"
 #include "imcallbackd/forward/forward.h"
 #include "password.h"
-#include "schema.h"
 
 // NULL when the URL does not say.
 static const char *value_of(const PQconninfoOption *options, const char *keyword)
@@ -39,7 +39,7 @@ static bool are_local(const char *hosts)
     return true;
 }
 
-static void warn_of_tls(const PQconninfoOption *options, forward_tell *tell)
+static void warn_of_tls(const PQconninfoOption *options, forward_report *tell)
 {
     const char *mode = value_of(options, "sslmode");
     struct error sentence;
@@ -54,7 +54,7 @@ static void warn_of_tls(const PQconninfoOption *options, forward_tell *tell)
     tell(sentence.text);
 }
 
-static void warn_of_password(const char *file, forward_tell *tell)
+static void warn_of_password(const char *file, forward_report *tell)
 {
     struct error sentence;
     struct stat status;
@@ -70,7 +70,7 @@ static void warn_of_password(const char *file, forward_tell *tell)
 }
 
 // libpq's own words about what is wrong may hold the URL's parts, a password among them; they are not passed on.
-int forward_check_url(const char *url, forward_tell *tell, struct error *error)
+int forward_check_url(const char *url, forward_report *tell, struct error *error)
 {
     PQconninfoOption *options = PQconninfoParse(url, NULL);
     int r = 0;
@@ -87,7 +87,7 @@ int forward_check_url(const char *url, forward_tell *tell, struct error *error)
     return r;
 }
 
-int forward_check_password(const char *file, forward_tell *tell, struct error *error)
+int forward_check_password(const char *file, forward_report *tell, struct error *error)
 {
     char *password = NULL;
     int r = password_read(file, &password, error);

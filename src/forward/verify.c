@@ -53,9 +53,9 @@ struct count {
 struct verification {
     const struct forward_settings *settings;
     int64_t since_ms, until_ms;
-    forward_tell *tell;
+    forward_report *tell;
     struct destination destination;
-    struct reader *reader;
+    struct store_reader *reader;
     struct buffer rows; // struct row, sorted by uid once they are all there
     struct buffer text; // of which a checksum is made
     int code;           // the first failure to make one
@@ -298,8 +298,8 @@ static int read_rows(struct verification *verification, enum stream stream, int6
     const struct recorded_rejection *rejections = NULL;
     const struct recorded_group *groups = NULL;
     bool is_group = stream == STREAM_GROUPS;
-    int r = is_group ? reader_read_groups(verification->reader, *after_id, &groups, ret_count, error)
-                     : reader_read_rejections(verification->reader, *after_id, &rejections, ret_count, error);
+    int r = is_group ? store_reader_read_groups(verification->reader, *after_id, &groups, ret_count, error)
+                     : store_reader_read_rejections(verification->reader, *after_id, &rejections, ret_count, error);
 
     verification->rows.length = 0;
     for (size_t i = 0; r == 0 && i < *ret_count; i++) {
@@ -350,11 +350,11 @@ static bool tell_counts(const struct verification *verification)
     return same;
 }
 
-int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_tell *tell,
+int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_report *tell,
                    bool *ret_same, struct error *error)
 {
     struct verification verification = {.settings = settings, .since_ms = since_ms, .until_ms = until_ms, .tell = tell};
-    int r = reader_open(settings->database, &verification.reader, error);
+    int r = store_reader_open(settings->database, &verification.reader, error);
 
     if (r == 0)
         r = destination_open(&verification.destination, settings, SILENCE_MIN_MS, error);
@@ -365,6 +365,6 @@ int forward_verify(const struct forward_settings *settings, int64_t since_ms, in
     buffer_finish(&verification.rows);
     buffer_finish(&verification.text);
     destination_close(&verification.destination);
-    reader_close(verification.reader);
+    store_reader_close(verification.reader);
     return r;
 }

@@ -8,8 +8,7 @@
 #include <unistd.h>
 
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/base/log_limit.h"
-#include "imcallbackd/http/identity.h"
+#include "imcallbackd/http/credentials.h"
 #include "private.h"
 
 #define ACCEPTS_PER_WAKE  64  // then the loops are woken, so that the first of a crowd need not wait for the last
@@ -20,7 +19,7 @@ struct http_acceptor {
     struct pollfd *sockets; // the listening ones; the last is stop_fd
     nfds_t socket_count;
     int stop_fd;
-    struct log_limit shortages;
+    struct log_rate_limit shortages;
     pthread_t thread;
 };
 
@@ -48,7 +47,7 @@ static struct http_loop *choose_loop(const struct http_server *server, enum http
 // Counts the connection in and gives it an identity; HTTP_REFUSE_NONE, or why it is not taken.
 static enum http_refusal admit(struct http_server *server, struct http_connection *connection)
 {
-    struct address caller = address_of_caller(&connection->address);
+    struct address caller = address_client_network(&connection->address);
     const struct http_limits *limits = &server->limits;
     bool allowed;
     unsigned int all = server->connections + 1, of_caller = 0;
@@ -68,14 +67,14 @@ static enum http_refusal admit(struct http_server *server, struct http_connectio
     else if (all > limits->connections)
         connection->limit_reached = HTTP_LIMIT_CONNECTIONS;
     if (of_caller > 0) {
-        connection->identity = http_identity_ref(server->identity);
+        connection->identity = http_credentials_ref(server->identity);
         server->connections++;
         metric_add(&http_connections_open, 0, 1);
     }
     pthread_mutex_unlock(&server->lock);
     if (!allowed)
         return HTTP_REFUSE_PEER;
-    return of_caller > 0 ? HTTP_REFUSE_NONE : HTTP_REFUSE_CROWD;
+    return of_caller > 0 ? HTTP_REFUSE_NONE : HTTP_REFUSE_TOO_MANY_CONNECTIONS;
 }
 
 // Accepts one connection and gives it to a loop. 0, or a negative errno value; -EAGAIN when nobody waits.
@@ -101,9 +100,9 @@ static int accept_one(struct http_server *server, int listen_fd)
         address_print(&connection->address, connection->remote_address);
     why = connection->remote_address[0] ? admit(server, connection) : HTTP_REFUSE_PEER;
     if (why != HTTP_REFUSE_NONE) {
-        for (unsigned int i = 0; i < server->settings.threads && why == HTTP_REFUSE_CROWD; i++)
+        for (unsigned int i = 0; i < server->settings.threads && why == HTTP_REFUSE_TOO_MANY_CONNECTIONS; i++)
             http_loop_tell_crowd(server->loops[i]);
-        (void)server->handler.refused(server->handler.context, why, connection->remote_address, "");
+        (void)server->handler.on_refusal(server->handler.context, why, connection->remote_address, "");
         close(connection->fd);
         free(connection);
         return 0;
@@ -131,7 +130,7 @@ static bool accept_crowd(struct http_acceptor *acceptor, int listen_fd)
     for (unsigned int i = 0; i < acceptor->server->settings.threads; i++)
         http_loop_wake(acceptor->server->loops[i]);
     if (is_shortage(r)) {
-        if (log_limit_passes(&acceptor->shortages, &left_out))
+        if (log_rate_limit_allows(&acceptor->shortages, &left_out))
             log_error("cannot accept connections: %s (%u times more since this was last told); raise LimitNOFILE= of "
                       "the service or give it more memory",
                       strerror(-r), left_out);

@@ -120,8 +120,8 @@ static int64_t sweep_list(struct http_connections *connections, const struct htt
 
 int64_t http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms)
 {
-    return clock_earlier_ms(sweep_list(connections, &connections->timed, limits->request_timeout_ms, now_ms),
-                            sweep_list(connections, &connections->idle, limits->idle_timeout_ms, now_ms));
+    return clock_min_timeout_ms(sweep_list(connections, &connections->timed, limits->request_timeout_ms, now_ms),
+                                sweep_list(connections, &connections->idle, limits->idle_timeout_ms, now_ms));
 }
 
 static bool is_of(const struct http_connection *connection, const struct address *caller)
@@ -130,7 +130,7 @@ static bool is_of(const struct http_connection *connection, const struct address
 
     if (!caller)
         return true;
-    of_connection = address_of_caller(&connection->address);
+    of_connection = address_client_network(&connection->address);
     return memcmp(&of_connection, caller, sizeof *caller) == 0;
 }
 

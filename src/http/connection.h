@@ -44,8 +44,8 @@ struct http_records {
 struct http_connection {
     struct http_server *server;
     struct http_loop *loop;
-    struct http_identity *identity; // a reference
-    struct MHD_Connection *mhd;     // NULL before it begins
+    struct http_credentials *identity; // a reference
+    struct MHD_Connection *mhd;        // NULL before it begins
     int fd;
     struct sockaddr_storage socket_address;
     socklen_t socket_address_length;

@@ -87,7 +87,7 @@ static void log_handshake(struct http_server *server, const struct http_connecti
 
     if (connection->stage != HTTP_STAGE_HANDSHAKE || !connection->greeted)
         return;
-    if (log_limit_passes(&server->handshakes, &left_out))
+    if (log_rate_limit_allows(&server->handshakes, &left_out))
         log_info("the TLS handshake of %s failed, and %u others since this was last told", connection->remote_address,
                  left_out);
     else
@@ -182,7 +182,7 @@ static struct MHD_Daemon *start_daemon(struct http_loop *loop)
 // Sheds another connection for one that came when a limit was reached.
 static void make_room(struct http_loop *loop, struct http_connection *connection)
 {
-    struct address caller = address_of_caller(&connection->address);
+    struct address caller = address_client_network(&connection->address);
 
     if (http_connections_shed(&loop->connections, connection->limit_reached == HTTP_LIMIT_PER_ADDRESS ? &caller : NULL,
                               loop->now_ms))
@@ -266,10 +266,10 @@ static int run_clock(struct http_loop *loop)
 
         if (left_ms <= 0)
             http_connections_end_idle(&loop->connections);
-        timeout_ms = clock_earlier_ms(timeout_ms, left_ms > DRAIN_LOOK_MS ? left_ms : DRAIN_LOOK_MS);
+        timeout_ms = clock_min_timeout_ms(timeout_ms, left_ms > DRAIN_LOOK_MS ? left_ms : DRAIN_LOOK_MS);
     }
     if (MHD_get_timeout(loop->daemon, &mhd_ms) == MHD_YES)
-        timeout_ms = clock_earlier_ms(timeout_ms, mhd_ms < INT_MAX ? (int64_t)mhd_ms : INT_MAX);
+        timeout_ms = clock_min_timeout_ms(timeout_ms, mhd_ms < INT_MAX ? (int64_t)mhd_ms : INT_MAX);
     // While a handshake waits for its client, MHD holds the connection for ready and never wants to sleep; likewise a
     // connection whose request it cannot go on with. But when nothing came and nothing went in a whole turn, there is
     // nothing to do before the kernel says so.

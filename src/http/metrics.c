@@ -1,5 +1,3 @@
-#include "imcallbackd/http/metrics.h"
-
 #include "private.h"
 
 const struct metric http_connections_open = {METRIC_GAUGE("imcallbackd_connections", "Open connections.")};

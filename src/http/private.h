@@ -9,7 +9,7 @@
 
 #include "connection.h"
 #include "framing.h"
-#include "imcallbackd/base/log_limit.h"
+#include "imcallbackd/base/log.h"
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/server.h"
 #include "peers.h"
@@ -31,15 +31,15 @@ struct http_exchange {
     struct http_request request; // first, so that the handler's view leads back here
     struct http_connection *connection;
     enum http_phase phase;
-    bool handled;           // handler.head saw it, so handler.over must
+    bool handled;           // handler.on_head saw it, so handler.on_end must
     struct framing framing; // what the head said
     int64_t complete_us;    // when the last byte of the body came; 0: it did not, or nobody was asked about it
 
     bool closing;          // the answer closes the connection whatever it is
     size_t body_in_flight; // bytes of the server's body_in_flight that this one has
     const char *target;
-    struct http_answer *answer; // decided, not queued yet
-    struct http_exchange *next; // in the loop's inbox
+    struct http_response *answer; // decided, not queued yet
+    struct http_exchange *next;   // in the loop's inbox
 };
 
 struct http_server {
@@ -52,13 +52,13 @@ struct http_server {
     atomic_bool stopping;     // nothing new is handed to the handler any more
     int64_t drain_idle_at_ms; // from then on idle connections are ended; written before draining is set
     atomic_uint connections;
-    atomic_size_t body_in_flight; // bytes of bodies that are held in memory
-    struct log_limit handshakes;  // that failed
+    atomic_size_t body_in_flight;     // bytes of bodies that are held in memory
+    struct log_rate_limit handshakes; // that failed
 
     pthread_mutex_t lock; // guards what follows
     struct http_limits limits;
-    struct address_block *allow_from; // limits.allow_from, the server's own copy
-    struct http_identity *identity;   // a reference, for connections to come
+    struct address_block *allow_from;  // limits.allow_from, the server's own copy
+    struct http_credentials *identity; // a reference, for connections to come
     struct peers *peers;
     pthread_cond_t all_gone; // the last connection of a drain is closed
 };

@@ -1,12 +1,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "answer.h"
 #include "imcallbackd/base/clock.h"
 #include "layout.h"
 #include "private.h"
+#include "response.h"
 
-// A parsed body of the largest allowed size needs about ten times its bytes, while handler.body runs, so for one
+// A parsed body of the largest allowed size needs about ten times its bytes, while handler.on_body runs, so for one
 // request a loop at a time.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
@@ -111,10 +111,10 @@ static enum http_refusal judge_head(const struct http_server *server, struct htt
     return HTTP_REFUSE_NONE;
 }
 
-static struct http_answer *refuse(struct http_server *server, const struct http_exchange *exchange,
-                                  enum http_refusal why, const char *detail)
+static struct http_response *refuse(struct http_server *server, const struct http_exchange *exchange,
+                                    enum http_refusal why, const char *detail)
 {
-    return server->handler.refused(server->handler.context, why, exchange->request.remote_address, detail);
+    return server->handler.on_refusal(server->handler.context, why, exchange->request.remote_address, detail);
 }
 
 static void drop_body(struct http_server *server, struct http_exchange *exchange)
@@ -126,7 +126,7 @@ static void drop_body(struct http_server *server, struct http_exchange *exchange
 
 static enum MHD_Result send_answer(struct http_server *server, struct http_exchange *exchange)
 {
-    struct http_answer *answer = exchange->answer;
+    struct http_response *answer = exchange->answer;
     struct http_connection *connection = exchange->connection;
 
     exchange->answer = NULL;
@@ -135,21 +135,21 @@ static enum MHD_Result send_answer(struct http_server *server, struct http_excha
         metric_observe(&http_answer_seconds, clock_monotonic_us() - exchange->complete_us);
     drop_body(server, exchange);
     http_loop_enter(connection, HTTP_STAGE_ANSWER);
-    return http_answer_queue(answer, connection->mhd,
-                             exchange->closing || connection->reading_ended || server->draining);
+    return http_response_queue(answer, connection->mhd,
+                               exchange->closing || connection->reading_ended || server->draining);
 }
 
 // Asks the handler. On a connection that is one too many, only a verified call is taken, and it is the last one there.
-static struct http_answer *ask_handler(struct http_server *server, struct http_exchange *exchange)
+static struct http_response *ask_handler(struct http_server *server, struct http_exchange *exchange)
 {
     struct http_connection *connection = exchange->connection;
-    struct http_answer *answer;
+    struct http_response *answer;
 
     if (server->connections <= http_loop_limits(connection->loop)->connections &&
         connection->limit_reached == HTTP_LIMIT_CONNECTIONS)
         connection->limit_reached = HTTP_LIMIT_NONE; // others have gone meanwhile
     exchange->handled = true;
-    answer = server->handler.head(server->handler.context, &exchange->request);
+    answer = server->handler.on_head(server->handler.context, &exchange->request);
     if (exchange->request.verified)
         http_loop_prove(connection);
     exchange->closing = connection->limit_reached != HTTP_LIMIT_NONE;
@@ -180,8 +180,8 @@ static enum MHD_Result on_head(struct http_server *server, struct http_exchange 
     return exchange->answer && answers_at_once(&exchange->framing) ? send_answer(server, exchange) : MHD_YES;
 }
 
-static struct http_answer *append_body(struct http_server *server, struct http_exchange *exchange, const char *data,
-                                       size_t length)
+static struct http_response *append_body(struct http_server *server, struct http_exchange *exchange, const char *data,
+                                         size_t length)
 {
     const struct http_limits *limits = http_loop_limits(exchange->connection->loop);
     struct buffer *body = &exchange->request.body;
@@ -206,7 +206,7 @@ static void take_body(struct http_server *server, struct http_exchange *exchange
 
 static enum MHD_Result on_end(struct http_server *server, struct http_exchange *exchange)
 {
-    struct http_answer *answer = exchange->answer;
+    struct http_response *answer = exchange->answer;
 
     // Nobody would resume it any more.
     if (!answer && server->stopping)
@@ -215,7 +215,7 @@ static enum MHD_Result on_end(struct http_server *server, struct http_exchange *
         exchange->request.received_at_ms = clock_realtime_ms();
         exchange->complete_us = clock_monotonic_us();
         exchange->phase = HTTP_PHASE_PENDING;
-        answer = server->handler.body(server->handler.context, &exchange->request);
+        answer = server->handler.on_body(server->handler.context, &exchange->request);
         if (!answer) {
             // From here on exchange->answer belongs to http_request_complete, which may have set it already.
             http_loop_suspend(exchange->connection->loop, exchange);
@@ -270,14 +270,14 @@ bool http_request_tell_library_answer(struct http_connection *connection)
 void http_request_tell_fault(struct http_connection *connection, const char *fault)
 {
     const struct http_handler *handler = &connection->server->handler;
-    struct http_answer *answer;
+    struct http_response *answer;
 
     if (connection->fault_told || (connection->exchange && connection->exchange->answer))
         return;
     connection->fault_told = true;
-    answer = handler->refused(handler->context, HTTP_REFUSE_FRAMING, connection->remote_address, fault);
-    if (answer->use == HTTP_ANSWER_ONCE)
-        http_answer_destroy(answer);
+    answer = handler->on_refusal(handler->context, HTTP_REFUSE_FRAMING, connection->remote_address, fault);
+    if (answer->use == HTTP_RESPONSE_ONCE)
+        http_response_destroy(answer);
 }
 
 void http_request_end(struct http_connection *connection)
@@ -291,9 +291,9 @@ void http_request_end(struct http_connection *connection)
         http_request_tell_fault(connection, exchange->framing.fault);
     (void)http_request_tell_library_answer(connection);
     if (exchange->handled)
-        server->handler.over(server->handler.context, &exchange->request);
-    if (exchange->answer && exchange->answer->use == HTTP_ANSWER_ONCE)
-        http_answer_destroy(exchange->answer);
+        server->handler.on_end(server->handler.context, &exchange->request);
+    if (exchange->answer && exchange->answer->use == HTTP_RESPONSE_ONCE)
+        http_response_destroy(exchange->answer);
     http_loop_enter(connection, HTTP_STAGE_IDLE);
     drop_body(server, exchange);
     arena_finish(&exchange->request.arena);

@@ -9,7 +9,7 @@
 
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/http/identity.h"
+#include "imcallbackd/http/credentials.h"
 #include "private.h"
 
 // How long an idle connection stays open in a drain. A caller that sends on it meanwhile is answered, with the word
@@ -78,7 +78,7 @@ static void init_locks(struct http_server *server)
 }
 
 int http_server_create(const struct http_settings *settings, const struct http_limits *limits,
-                       struct http_identity *identity, const struct http_handler *handler,
+                       struct http_credentials *identity, const struct http_handler *handler,
                        struct http_server **ret_server, struct error *error)
 {
     struct http_server *server = calloc(1, sizeof *server);
@@ -88,7 +88,7 @@ int http_server_create(const struct http_settings *settings, const struct http_l
     MHD_set_panic_func(on_panic, NULL);
     server->settings = *settings;
     server->handler = *handler;
-    server->identity = http_identity_ref(identity);
+    server->identity = http_credentials_ref(identity);
     server->path = strdup(settings->path);
     server->settings.path = server->path;
     init_locks(server);
@@ -103,17 +103,17 @@ int http_server_create(const struct http_settings *settings, const struct http_l
 }
 
 int http_server_reconfigure(struct http_server *server, const struct http_limits *limits,
-                            struct http_identity *identity, struct error *error)
+                            struct http_credentials *identity, struct error *error)
 {
-    struct http_identity *old;
+    struct http_credentials *old;
 
     if (set_limits(server, limits) < 0)
         return error_set(error, ENOMEM, "out of memory");
     pthread_mutex_lock(&server->lock);
     old = server->identity;
-    server->identity = http_identity_ref(identity);
+    server->identity = http_credentials_ref(identity);
     pthread_mutex_unlock(&server->lock);
-    http_identity_unref(old);
+    http_credentials_unref(old);
     for (unsigned int i = 0; i < server->settings.threads; i++)
         http_loop_reconfigure(server->loops[i]);
     return 0;
@@ -122,7 +122,7 @@ int http_server_reconfigure(struct http_server *server, const struct http_limits
 void http_connection_free(struct http_connection *connection)
 {
     struct http_server *server = connection->server;
-    struct address caller = address_of_caller(&connection->address);
+    struct address caller = address_client_network(&connection->address);
 
     pthread_mutex_lock(&server->lock);
     peers_remove(server->peers, &caller);
@@ -130,7 +130,7 @@ void http_connection_free(struct http_connection *connection)
     if (--server->connections == 0)
         pthread_cond_signal(&server->all_gone);
     pthread_mutex_unlock(&server->lock);
-    http_identity_unref(connection->identity);
+    http_credentials_unref(connection->identity);
     free(connection);
 }
 
@@ -145,7 +145,7 @@ int http_server_start(struct http_server *server, struct error *error)
     return r;
 }
 
-void http_request_complete(struct http_request *request, struct http_answer *answer)
+void http_request_complete(struct http_request *request, struct http_response *answer)
 {
     struct http_exchange *exchange = (struct http_exchange *)request;
 
@@ -197,7 +197,7 @@ void http_server_destroy(struct http_server *server)
         http_loop_destroy(server->loops[i]);
     free(server->loops);
     free(server->path);
-    http_identity_unref(server->identity);
+    http_credentials_unref(server->identity);
     peers_destroy(server->peers);
     free(server->allow_from);
     pthread_cond_destroy(&server->all_gone);

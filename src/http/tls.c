@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include "identity.h"
+#include "credentials_session.h"
 #include "private.h"
 
 #define RECORD_OF_HANDSHAKE 22
@@ -145,6 +145,6 @@ bool tls_session_begin(gnutls_session_t session, struct http_connection *connect
     gnutls_transport_set_vec_push_function(session, push);
     gnutls_transport_set_pull_timeout_function(session, pull_timeout);
     gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, on_message);
-    return http_identity_apply(connection->identity, session) &&
+    return http_credentials_apply(connection->identity, session) &&
            gnutls_alpn_set_protocols(session, &protocol, 1, 0) == 0;
 }

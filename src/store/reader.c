@@ -39,7 +39,7 @@ static const char *const reader_sql[READER_STATEMENT_COUNT] = {
                           " FROM rejected_callback WHERE id > ?1 ORDER BY id LIMIT ?2",
 };
 
-struct reader {
+struct store_reader {
     struct observer observer;
     sqlite3_stmt *statements[READER_STATEMENT_COUNT];
     struct arena arena;  // texts and member lists of the batch
@@ -52,13 +52,13 @@ struct reader {
 // One kind of row: how to find it, and how to put the one that the statement stands on behind the batch's rows.
 struct kind {
     enum reader_statement newest, rows;
-    int (*append)(struct reader *reader, sqlite3_stmt *row);
+    int (*append)(struct store_reader *reader, sqlite3_stmt *row);
     size_t row_bytes;
 };
 
 // Opening
 
-static void watch_log(struct reader *reader)
+static void watch_log(struct store_reader *reader)
 {
     struct buffer name = {0};
 
@@ -68,7 +68,7 @@ static void watch_log(struct reader *reader)
     buffer_finish(&name);
 }
 
-static void reader_forget_connection(struct reader *reader)
+static void reader_forget_connection(struct store_reader *reader)
 {
     statements_finalize(reader->statements, READER_STATEMENT_COUNT);
     observer_close(&reader->observer);
@@ -77,7 +77,7 @@ static void reader_forget_connection(struct reader *reader)
     reader->log_watch = -1;
 }
 
-static int reader_connect(struct reader *reader, const char *path, struct error *error)
+static int reader_connect(struct store_reader *reader, const char *path, struct error *error)
 {
     struct observer *observer = &reader->observer;
     int r = observer_open(observer, path, error);
@@ -93,9 +93,9 @@ static int reader_connect(struct reader *reader, const char *path, struct error 
     return r;
 }
 
-int reader_open(const char *path, struct reader **ret_reader, struct error *error)
+int store_reader_open(const char *path, struct store_reader **ret_reader, struct error *error)
 {
-    struct reader *reader = calloc(1, sizeof *reader);
+    struct store_reader *reader = calloc(1, sizeof *reader);
     int r;
 
     if (!reader)
@@ -105,13 +105,13 @@ int reader_open(const char *path, struct reader **ret_reader, struct error *erro
     arena_init(&reader->arena, SIZE_MAX);
     r = reader_connect(reader, path, error);
     if (r < 0)
-        reader_close(reader);
+        store_reader_close(reader);
     else
         *ret_reader = reader;
     return r;
 }
 
-void reader_close(struct reader *reader)
+void store_reader_close(struct store_reader *reader)
 {
     if (!reader)
         return;
@@ -125,14 +125,14 @@ void reader_close(struct reader *reader)
 // Rows
 
 // A copy in the batch; NULL without memory.
-static const char *copy_text(struct reader *reader, sqlite3_stmt *row, int column)
+static const char *copy_text(struct store_reader *reader, sqlite3_stmt *row, int column)
 {
     const void *data = sqlite3_column_blob(row, column);
 
     return arena_copy(&reader->arena, data ? data : "", (size_t)sqlite3_column_bytes(row, column));
 }
 
-static int read_members(struct reader *reader, struct recorded_group *group)
+static int read_members(struct store_reader *reader, struct recorded_group *group)
 {
     sqlite3_stmt *statement = reader->statements[READER_MEMBERS];
     const char **members;
@@ -150,7 +150,7 @@ static int read_members(struct reader *reader, struct recorded_group *group)
         return SQLITE_NOMEM;
     if (code != SQLITE_DONE)
         return code;
-    members = arena_take(&reader->arena, reader->names.length + 1);
+    members = arena_alloc(&reader->arena, reader->names.length + 1);
     if (!members)
         return SQLITE_NOMEM;
     if (reader->names.length > 0)
@@ -160,7 +160,7 @@ static int read_members(struct reader *reader, struct recorded_group *group)
     return SQLITE_OK;
 }
 
-static int append_group(struct reader *reader, sqlite3_stmt *row)
+static int append_group(struct store_reader *reader, sqlite3_stmt *row)
 {
     struct recorded_group group = {
         .id = sqlite3_column_int64(row, 0),
@@ -196,7 +196,7 @@ static int append_group(struct reader *reader, sqlite3_stmt *row)
     return buffer_append(&reader->rows, &group, sizeof group) < 0 ? SQLITE_NOMEM : SQLITE_OK;
 }
 
-static int append_rejection(struct reader *reader, sqlite3_stmt *row)
+static int append_rejection(struct store_reader *reader, sqlite3_stmt *row)
 {
     struct recorded_rejection rejection = {
         .id = sqlite3_column_int64(row, 0),
@@ -224,13 +224,13 @@ static const struct kind rejections = {READER_NEWEST_REJECTION, READER_REJECTION
 
 // Reading
 
-static int failed(struct reader *reader, int code, struct error *error)
+static int failed(struct store_reader *reader, int code, struct error *error)
 {
     return code == SQLITE_NOMEM ? error_set(error, ENOMEM, "%s: out of memory", reader->observer.path)
                                 : observer_failed(&reader->observer, error);
 }
 
-static int read_newest(struct reader *reader, const struct kind *kind, int64_t *ret_id, struct error *error)
+static int read_newest(struct store_reader *reader, const struct kind *kind, int64_t *ret_id, struct error *error)
 {
     sqlite3_stmt *statement = reader->statements[kind->newest];
     int code = sqlite3_step(statement), r = 0;
@@ -243,7 +243,7 @@ static int read_newest(struct reader *reader, const struct kind *kind, int64_t *
 }
 
 // Is the id one of those that this database has given?
-static int check_after_id(struct reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
+static int check_after_id(struct store_reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
 {
     int64_t newest;
     int r = read_newest(reader, kind, &newest, error);
@@ -257,7 +257,7 @@ static int check_after_id(struct reader *reader, const struct kind *kind, int64_
     return r;
 }
 
-static int read_rows(struct reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
+static int read_rows(struct store_reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
 {
     sqlite3_stmt *statement = reader->statements[kind->rows];
     int code, r = 0;
@@ -275,7 +275,7 @@ static int read_rows(struct reader *reader, const struct kind *kind, int64_t aft
     return r;
 }
 
-static int read_once(struct reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
+static int read_once(struct store_reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
 {
     int r = observer_begin(&reader->observer, error);
 
@@ -288,7 +288,7 @@ static int read_once(struct reader *reader, const struct kind *kind, int64_t aft
     return r;
 }
 
-static int reconnect(struct reader *reader, struct error *error)
+static int reconnect(struct store_reader *reader, struct error *error)
 {
     char *path = strdup(reader->observer.path);
     int r;
@@ -303,7 +303,7 @@ static int reconnect(struct reader *reader, struct error *error)
 
 // Where the files are is looked at before they are read. So when they were moved away and hold nothing more then, that
 // is all: the daemon acknowledges nothing that it commits to files that are out of place.
-static int reader_read(struct reader *reader, const struct kind *kind, int64_t after_id, size_t *ret_count,
+static int reader_read(struct store_reader *reader, const struct kind *kind, int64_t after_id, size_t *ret_count,
                        struct error *error)
 {
     enum observer_place place = observer_place(&reader->observer);
@@ -326,8 +326,8 @@ static int reader_read(struct reader *reader, const struct kind *kind, int64_t a
     return 0;
 }
 
-int reader_read_groups(struct reader *reader, int64_t after_id, const struct recorded_group **ret_groups,
-                       size_t *ret_count, struct error *error)
+int store_reader_read_groups(struct store_reader *reader, int64_t after_id, const struct recorded_group **ret_groups,
+                             size_t *ret_count, struct error *error)
 {
     int r = reader_read(reader, &groups, after_id, ret_count, error);
 
@@ -335,8 +335,9 @@ int reader_read_groups(struct reader *reader, int64_t after_id, const struct rec
     return r;
 }
 
-int reader_read_rejections(struct reader *reader, int64_t after_id, const struct recorded_rejection **ret_rejections,
-                           size_t *ret_count, struct error *error)
+int store_reader_read_rejections(struct store_reader *reader, int64_t after_id,
+                                 const struct recorded_rejection **ret_rejections, size_t *ret_count,
+                                 struct error *error)
 {
     int r = reader_read(reader, &rejections, after_id, ret_count, error);
 
@@ -344,7 +345,8 @@ int reader_read_rejections(struct reader *reader, int64_t after_id, const struct
     return r;
 }
 
-int reader_newest(struct reader *reader, int64_t *ret_group_id, int64_t *ret_rejection_id, struct error *error)
+int store_reader_newest(struct store_reader *reader, int64_t *ret_group_id, int64_t *ret_rejection_id,
+                        struct error *error)
 {
     int r = observer_begin(&reader->observer, error);
 
@@ -357,14 +359,14 @@ int reader_newest(struct reader *reader, int64_t *ret_group_id, int64_t *ret_rej
     return r;
 }
 
-bool reader_is_in_place(const struct reader *reader)
+bool store_reader_is_in_place(const struct store_reader *reader)
 {
     return reader->observer.path && observer_place(&reader->observer) != OBSERVER_REPLACED;
 }
 
 // A change of the log is told when the daemon writes to it, and a commit can be seen only once it is synced. So after
 // each change one looks soon, and then ever less often.
-void reader_wait(struct reader *reader)
+void store_reader_wait(struct store_reader *reader)
 {
     struct pollfd log = {.fd = reader->log_watch, .events = POLLIN};
     char events[4096];

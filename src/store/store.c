@@ -12,8 +12,6 @@
 #include "database.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/base/log_limit.h"
-#include "imcallbackd/store/metrics.h"
 #include "recorder.h"
 #include "retention.h"
 
@@ -53,7 +51,7 @@ struct store {
     int64_t retention_due_ms; // by the monotonic clock
     int64_t kept_ms;          // the keep_ms of the last look
     bool broken;
-    struct log_limit shortages;
+    struct log_rate_limit shortages;
     atomic_bool hurry;
     atomic_int_fast64_t keep_ms; // 0: for ever
     pthread_mutex_t lock;        // guards what follows
@@ -104,7 +102,7 @@ static void store_failed(struct store *store, enum database_failure failure, con
     error_wrap(error, "%s: %s", store->database.path, what);
     if (failure == DATABASE_FAILURE_FINAL)
         store_break(store, error);
-    else if (log_limit_passes(&store->shortages, &left_out))
+    else if (log_rate_limit_allows(&store->shortages, &left_out))
         log_error("%s (%u others since this was last told)", error->text, left_out);
 }
 
@@ -400,18 +398,18 @@ int64_t store_busy_since_ms(const struct store *store)
     return commit_queue_busy_since_ms(&store->queue);
 }
 
-void store_hurry(struct store *store)
+void store_stop_retrying(struct store *store)
 {
     store->hurry = true;
 }
 
-void store_keep(struct store *store, int64_t keep_ms)
+void store_set_retention(struct store *store, int64_t keep_ms)
 {
     store->keep_ms = keep_ms;
     commit_queue_wake(&store->queue);
 }
 
-int store_keep_unshipped(struct store *store, const char *shipped_path)
+int store_set_shipped_file(struct store *store, const char *shipped_path)
 {
     char *copy = shipped_path ? strdup(shipped_path) : NULL, *old;
 
@@ -446,7 +444,7 @@ void store_close(struct store *store)
 {
     if (!store)
         return;
-    store_hurry(store);
+    store_stop_retrying(store);
     commit_queue_stop(&store->queue);
     retention_finish(&store->retention);
     recorder_finish(&store->recorder);

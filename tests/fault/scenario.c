@@ -201,7 +201,7 @@ static void delete_old(const struct life *life)
 
     (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM destroyed_group WHERE received_at_ms < %lld",
                    (long long)event_old_before_ms);
-    store_keep(life->store, EVENT_KEEP_MS);
+    store_set_retention(life->store, EVENT_KEEP_MS);
     while (!vfs_fault_fired() && look(scenario_database(life->scenario), sql) != 0 &&
            clock_monotonic_ms() < deadline_ms)
         (void)nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); // a look holds the log for a moment

@@ -40,7 +40,7 @@ static void check_is_object(const struct buffer *answer)
     arena_init(&arena, 1 << 20);
     fuzz_begin(&callback, &arena);
     callback.app = &fuzz_rules.apps[0];
-    assert(callback_read_body(&callback, &fuzz_rules, answer->data, answer->length) == CALLBACK_SET_ASIDE);
+    assert(callback_read_body(&callback, &fuzz_rules, answer->data, answer->length) == CALLBACK_RECORD_REJECTION);
     assert(callback.answer == ANSWER_BODY_FIELD_MISSING);
     arena_finish(&arena);
 }
@@ -58,7 +58,7 @@ void check_answer(enum answer_code code, const char *detail)
     (void)snprintf(tail, sizeof tail, "\",\"ErrorCode\":%d}", (int)code);
     assert(ends(answer.data, tail));
     assert((status == 200) == (code == ANSWER_OK));
-    assert(answer_index(code) < ANSWER_KINDS && *answer_name(code));
+    assert(answer_index(code) < ANSWER_CODE_COUNT && *answer_name(code));
     check_is_object(&answer);
     buffer_finish(&answer);
 }
@@ -111,7 +111,7 @@ void check_after_query(const struct callback *callback, const struct callback_ru
         check_text(callback->group.opt_platform);
         break;
     case CALLBACK_RECORD:
-    case CALLBACK_SET_ASIDE:
+    case CALLBACK_RECORD_REJECTION:
         abort(); // no body was read
     }
     if (verdict != CALLBACK_REFUSE)
@@ -176,7 +176,7 @@ void check_after_body(const struct callback *callback, const char *body, size_t 
         assert(callback->answer == ANSWER_OK);
         check_group(&callback->group, body, length);
         break;
-    case CALLBACK_SET_ASIDE:
+    case CALLBACK_RECORD_REJECTION:
         assert(answer_http_status(callback->answer) == 400);
         check_text(callback->rejected.reason);
         assert(begins(callback->rejected.reason, answer_name(callback->answer)));

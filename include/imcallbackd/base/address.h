@@ -36,4 +36,4 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
 bool address_block_contains(const struct address_block *block, const struct address *address);
 
 // The address that stands for everything that one caller commands: an IPv4 address, or the /64 of an IPv6 one.
-struct address address_of_caller(const struct address *address);
+struct address address_client_network(const struct address *address);

@@ -12,13 +12,13 @@ struct arena {
     size_t next_block_bytes;
     size_t used_bytes;  // taken from the system so far
     size_t limit_bytes; // never takes more than this
-    bool starved;       // the system had no memory, when the limit would have allowed more
+    bool out_of_memory; // the system had no memory, when the limit would have allowed more
 };
 
 void arena_init(struct arena *arena, size_t limit_bytes);
 
 // Aligned for any type, not zeroed. NULL when the limit is reached or the system has no memory.
-void *arena_take(struct arena *arena, size_t bytes);
+void *arena_alloc(struct arena *arena, size_t bytes);
 
 // A copy of the bytes with a 0 behind; NULL as above.
 char *arena_copy(struct arena *arena, const char *data, size_t length);

@@ -12,4 +12,4 @@ int64_t clock_monotonic_us(void); // the same clock, for short durations
 struct timespec clock_timespec(int64_t ms);
 
 // The shorter one of two times to wait; a negative one is for ever.
-int64_t clock_earlier_ms(int64_t one_ms, int64_t other_ms);
+int64_t clock_min_timeout_ms(int64_t one_ms, int64_t other_ms);

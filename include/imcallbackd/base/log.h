@@ -21,6 +21,8 @@
 //   - In a pipe, lines of more than 4 KiB can mix with those of another process that writes to it.
 #pragma once
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,7 +49,7 @@ enum log_format {
 void log_configure(enum log_level level, enum log_format format);
 
 // From this time on, by the monotonic clock, no line waits any more: for an end that has to come in time.
-void log_hurry(int64_t at_ms);
+void log_set_deadline(int64_t at_ms);
 
 // Tells how many lines are lost when nobody was told yet, and waits LOG_PATIENCE_MS at most for that. Call it last.
 void log_finish(void);
@@ -62,3 +64,16 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
 #define log_warning(...) log_write(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)   log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+// Keeps one cause from filling the log: a limit lets one line pass in LOG_RATE_LIMIT_INTERVAL_MS. Zero-initialized, it
+// is ready for use by any thread.
+#define LOG_RATE_LIMIT_INTERVAL_MS 10000
+
+struct log_rate_limit {
+    atomic_int_fast64_t quiet_until_ms; // by the monotonic clock
+    atomic_uint suppressed;
+};
+
+// Returns true if the caller is to write the line. The line then reports *ret_suppressed, the number of lines that were
+// suppressed since the previous one.
+bool log_rate_limit_allows(struct log_rate_limit *limit, unsigned int *ret_suppressed);

@@ -15,4 +15,4 @@ size_t utf8_length(const unsigned char *text, size_t available);
 size_t utf8_invalid_length(const unsigned char *text, size_t available);
 
 // The text itself when it is valid UTF-8, or a copy with U+FFFD. NULL when the arena gives nothing more.
-const char *utf8_mend(struct arena *arena, const char *text);
+const char *utf8_sanitize(struct arena *arena, const char *text);

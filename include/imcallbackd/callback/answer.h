@@ -44,9 +44,9 @@ enum answer_code {
     ANSWER_STORE_UNAVAILABLE = 120301,
 };
 
-#define ANSWER_KINDS 30
+#define ANSWER_CODE_COUNT 30
 
-// Numbers the codes from 0 to ANSWER_KINDS - 1, for tables, and back.
+// Numbers the codes from 0 to ANSWER_CODE_COUNT - 1, for tables, and back.
 size_t answer_index(enum answer_code code);
 enum answer_code answer_at(size_t index);
 

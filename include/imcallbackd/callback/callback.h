@@ -6,7 +6,7 @@
 //   CALLBACK_READ_BODY
 //         ▼
 //   callback_read_body ── CALLBACK_RECORD ─► callback->group
-//                └─────── CALLBACK_SET_ASIDE ─► callback->rejected, then the answer; CALLBACK_REFUSE ─► answer
+//                └─────── CALLBACK_RECORD_REJECTION ─► callback->rejected, then the answer; CALLBACK_REFUSE ─► answer
 #pragma once
 
 #include <stdbool.h>
@@ -38,7 +38,7 @@ enum callback_verdict {
     CALLBACK_READ_BODY,
     CALLBACK_ACKNOWLEDGE,
     CALLBACK_RECORD,
-    CALLBACK_SET_ASIDE,
+    CALLBACK_RECORD_REJECTION,
     CALLBACK_REFUSE,
 };
 
@@ -54,7 +54,7 @@ struct callback {
     enum answer_code answer;
     char detail[256];             // for the answer and the log: what is wrong, where; no secret; untrusted text escaped
     struct destroyed_group group; // with CALLBACK_RECORD
-    struct rejected_callback rejected; // with CALLBACK_SET_ASIDE
+    struct rejected_callback rejected; // with CALLBACK_RECORD_REJECTION
 };
 
 // query: what stands behind '?' in the request target, as raw bytes; "" for none.

@@ -4,8 +4,8 @@
 // the destination and nowhere else. A batch therefore is there whole and once, or not at all, wherever the network,
 // either database or a process ends; and nothing has to be kept here but a note for the retention.
 //
-// One call at a time, from one thread; beside it any thread may call forward_measure and print the metrics, and a
-// signal handler forward_stop. What returns an int gives 0 or -errno with the error in words, which never hold the
+// One call at a time, from one thread; beside it any thread may call forward_update_metrics and print the metrics, and
+// a signal handler forward_stop. What returns an int gives 0 or -errno with the error in words, which never hold the
 // password.
 //
 // A build without libpq has these functions too; they fail and say so.
@@ -18,7 +18,7 @@
 #include "imcallbackd/base/metrics.h"
 
 // Of a thing that should be told but stops nothing.
-typedef void forward_tell(const char *sentence);
+typedef void forward_report(const char *sentence);
 
 struct forward_settings {
     const char *database;      // the path of the SQLite database
@@ -30,15 +30,16 @@ struct forward_settings {
 
 extern const bool forward_is_built;
 
-// What is counted; ends with NULL. forward_measure brings those up to date that change by themselves, such as the lag.
+// What is counted; ends with NULL. forward_update_metrics brings those up to date that change by themselves, such as
+// the lag.
 extern const struct metric *const forward_metrics[];
-void forward_measure(void);
+void forward_update_metrics(void);
 
 // Is the URL of use? Connects to nothing. -ENOSYS: this build has no forward.
-int forward_check_url(const char *url, forward_tell *tell, struct error *error) MUST_CHECK;
+int forward_check_url(const char *url, forward_report *tell, struct error *error) MUST_CHECK;
 
 // Can the password be read? A file of NULL is well. -EACCES: it is there for another user or service.
-int forward_check_password(const char *file, forward_tell *tell, struct error *error) MUST_CHECK;
+int forward_check_password(const char *file, forward_report *tell, struct error *error) MUST_CHECK;
 
 // Could the destination be shipped to as it stands? Changes nothing there.
 int forward_check_destination(const struct forward_settings *settings, struct error *error) MUST_CHECK;
@@ -53,5 +54,5 @@ void forward_stop(void);
 
 // Compares what was received from since_ms on and before until_ms here and there, row by row, through checksums that
 // the destination makes. Tells what differs, and the counts. Errors: could not compare.
-int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_tell *tell,
+int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_report *tell,
                    bool *ret_same, struct error *error) MUST_CHECK;

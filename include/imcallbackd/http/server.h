@@ -13,21 +13,26 @@
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
+#include "imcallbackd/base/metrics.h"
+
+// The metrics of the HTTP server; the list ends with NULL.
+extern const struct metric *const http_metrics[];
 
 struct http_server;
-struct http_identity; // certificate chain and private key, see http/identity.h
+struct http_credentials; // certificate chain and private key, see http/credentials.h
 
 // One answer. 4xx answers close the connection; 405 carries Allow, 503 carries Retry-After.
-struct http_answer;
+struct http_response;
 
-enum http_answer_use {
-    HTTP_ANSWER_ONCE,   // for one request, which takes it over
-    HTTP_ANSWER_SHARED, // for any number of requests on any thread; the creator destroys it after the server
+enum http_response_lifetime {
+    HTTP_RESPONSE_ONCE,   // for one request, which takes it over
+    HTTP_RESPONSE_SHARED, // for any number of requests on any thread; the creator destroys it after the server
 };
 
 // Copies the body. NULL when there is no memory.
-struct http_answer *http_answer_create(unsigned int status, const char *body, size_t length, enum http_answer_use use);
-void http_answer_destroy(struct http_answer *answer);
+struct http_response *http_response_create(unsigned int status, const char *body, size_t length,
+                                           enum http_response_lifetime use);
+void http_response_destroy(struct http_response *answer);
 
 // One request, owned by the server from the first byte of its request line until it was answered or its connection
 // died.
@@ -35,10 +40,10 @@ struct http_request {
     struct arena arena;         // the handler may take from it; given back with the request
     const char *query;          // raw bytes behind '?' of the target; "" without
     const char *remote_address; // numeric, without port
-    struct buffer body;         // complete when handler.body is called
-    int64_t received_at_ms;     // when the last byte of the body came (when the head came, in handler.head)
+    struct buffer body;         // complete when handler.on_body is called
+    int64_t received_at_ms;     // when the last byte of the body came (when the head came, in handler.on_head)
     void *context;              // the handler's own
-    bool verified;              // set by handler.head: the call is proven genuine, so it is refused last
+    bool verified;              // set by handler.on_head: the call is proven genuine, so it is refused last
 };
 
 // What the server refuses by itself.
@@ -50,25 +55,25 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
-    HTTP_REFUSE_PEER,  // closed at once, without an answer: not in allow_from
-    HTTP_REFUSE_CROWD, // closed at once, without an answer: far more connections than the limit
+    HTTP_REFUSE_PEER,                 // closed at once, without an answer: not in allow_from
+    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // closed at once, without an answer: far more connections than the limit
     HTTP_REFUSE_COUNT,
 };
 
 struct http_handler {
     // The head is there and is a POST to our path. NULL: go on and read the body. An answer: the body is read and
     // dropped before it is sent, so that the caller gets to see it; at once if the caller waits for 100 Continue.
-    struct http_answer *(*head)(void *context, struct http_request *request);
+    struct http_response *(*on_head)(void *context, struct http_request *request);
     // The body is there. NULL: http_request_complete will follow. Bodies in memory are limited in all, but not what the
     // handler leaves in the arenas of requests that wait, so that has to be of the order of the body.
-    struct http_answer *(*body)(void *context, struct http_request *request);
+    struct http_response *(*on_body)(void *context, struct http_request *request);
     // The request is over, answered or not, on its loop's thread. The last call for it.
-    void (*over)(void *context, struct http_request *request);
+    void (*on_end)(void *context, struct http_request *request);
     // What the server refuses by itself, and what it answers; detail is "" or an English sentence. Without a detail the
     // answer is a shared one, and not sent where connections are closed at once. Also tells of what libmicrohttpd
     // refused; then the answer is not sent. May be called on any thread.
-    struct http_answer *(*refused)(void *context, enum http_refusal why, const char *remote_address,
-                                   const char *detail);
+    struct http_response *(*on_refusal)(void *context, enum http_refusal why, const char *remote_address,
+                                        const char *detail);
     void *context;
 };
 
@@ -93,19 +98,19 @@ struct http_limits {
 
 // Does nothing yet. The server keeps a reference of its own to the identity.
 int http_server_create(const struct http_settings *settings, const struct http_limits *limits,
-                       struct http_identity *identity, const struct http_handler *handler,
+                       struct http_credentials *identity, const struct http_handler *handler,
                        struct http_server **ret_server, struct error *error) MUST_CHECK;
 
 // Changes limits and identity under way: the limits for all connections, the identity for those to come.
 int http_server_reconfigure(struct http_server *server, const struct http_limits *limits,
-                            struct http_identity *identity, struct error *error) MUST_CHECK;
+                            struct http_credentials *identity, struct error *error) MUST_CHECK;
 
 // Starts the threads and begins to accept.
 int http_server_start(struct http_server *server, struct error *error) MUST_CHECK;
 
 // Hands a pending request back to its loop, to be answered. The request must not be touched any more. NULL as the
 // answer (no memory for one) closes the connection without one.
-void http_request_complete(struct http_request *request, struct http_answer *answer);
+void http_request_complete(struct http_request *request, struct http_response *answer);
 
 // Wakes each loop that has got completed requests since the last call. Once after a batch.
 void http_server_wake(struct http_server *server);

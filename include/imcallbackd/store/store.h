@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
+#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/callback/event.h"
 
 enum commit_result {
@@ -44,6 +45,9 @@ struct store_callbacks {
     void *context;
 };
 
+// The metrics of the store; the list ends with NULL.
+extern const struct metric *const store_metrics[];
+
 struct store;
 
 // Opens or creates the database, brings the schema up, makes sure of what a crash left in the write-ahead log, writes
@@ -60,19 +64,19 @@ bool store_ready(struct store *store, struct error *ret_why);
 // What was received longer ago than this is deleted, members with their event, a little at a time; the room on the disk
 // is given back. It counts from now, or from a day after the newest event was received when that is earlier. 0, as it
 // is in the beginning: everything is kept for ever. Any thread may call.
-void store_keep(struct store *store, int64_t keep_ms);
+void store_set_retention(struct store *store, int64_t keep_ms);
 
 // Of that, only what was shipped by the note at this path (shipped.h) is deleted; without a note, nothing. NULL, as it
 // is in the beginning: nothing is shipped, and the age alone counts. Any thread may call. Returns 0 or -ENOMEM, and
 // then nothing has changed.
-int store_keep_unshipped(struct store *store, const char *shipped_path) MUST_CHECK;
+int store_set_shipped_file(struct store *store, const char *shipped_path) MUST_CHECK;
 
 // Since when, by the monotonic clock, the writer has been at one step: to try a batch once, or to write the log back.
 // Such a step ends soon, whatever its outcome, unless the disk hangs. 0 while the writer rests. Any thread may call.
 int64_t store_busy_since_ms(const struct store *store);
 
 // From now on what cannot be recorded at once is given up. Any thread may call.
-void store_hurry(struct store *store);
+void store_stop_retrying(struct store *store);
 
 // Hurries, finishes everything that was submitted (done is called for it), checkpoints, closes. NULL is allowed.
 void store_close(struct store *store);

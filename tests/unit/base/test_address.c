@@ -164,7 +164,7 @@ static void callers_are_told_apart(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct address address = address_of(rows[i].address), caller = address_of_caller(&address);
+        struct address address = address_of(rows[i].address), caller = address_client_network(&address);
 
         assert_prints(&caller, rows[i].caller);
     }

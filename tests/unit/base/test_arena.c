@@ -14,7 +14,7 @@ static void pieces_are_aligned_and_apart(void **state)
     (void)state;
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < COUNT(pieces); i++) {
-        pieces[i] = arena_take(&arena, i);
+        pieces[i] = arena_alloc(&arena, i);
         assert_non_null(pieces[i]);
         assert_int_equal((uintptr_t)pieces[i] % alignof(max_align_t), 0);
         if (i > 0)
@@ -50,11 +50,11 @@ static void takes_blocks_not_pieces(void **state)
     arena_init(&arena, 1 << 20);
     assert_int_equal(arena.used_bytes, 0);
     for (size_t i = 0; i < 10; i++)
-        assert_non_null(arena_take(&arena, 100));
+        assert_non_null(arena_alloc(&arena, 100));
     assert_int_equal(arena.used_bytes, FIRST_BLOCK_BYTES);
     arena_finish(&arena);
     assert_int_equal(arena.used_bytes, 0);
-    assert_non_null(arena_take(&arena, 100)); // usable again
+    assert_non_null(arena_alloc(&arena, 100)); // usable again
     assert_int_equal(arena.used_bytes, FIRST_BLOCK_BYTES);
     arena_finish(&arena);
 }
@@ -67,9 +67,9 @@ static void stops_at_the_limit(void **state)
     for (size_t limit = FIRST_BLOCK_BYTES - 1; limit <= FIRST_BLOCK_BYTES + 1; limit++) {
         arena_init(&arena, limit);
         if (limit < FIRST_BLOCK_BYTES)
-            assert_null(arena_take(&arena, 1));
+            assert_null(arena_alloc(&arena, 1));
         else
-            assert_non_null(arena_take(&arena, 1));
+            assert_non_null(arena_alloc(&arena, 1));
         arena_finish(&arena);
     }
 }
@@ -86,7 +86,7 @@ static void large_pieces_stop_at_the_limit(void **state)
         void *piece;
 
         arena_init(&arena, limit);
-        piece = arena_take(&arena, bytes);
+        piece = arena_alloc(&arena, bytes);
         assert_true(arena.used_bytes <= limit);
         if (piece) {
             assert_int_equal(largest + 1 == bytes || largest == 0, 1); // no gap: once refused, always refused
@@ -105,14 +105,14 @@ static void a_refusal_leaves_the_rest_usable(void **state)
 
     (void)state;
     arena_init(&arena, 64 << 10);
-    while (arena_take(&arena, 1000)) {
+    while (arena_alloc(&arena, 1000)) {
         taken += 1000;
         assert_true(taken <= arena.limit_bytes);
         assert_true(arena.used_bytes <= arena.limit_bytes);
     }
     assert_in_range(taken, 16 << 10, 64 << 10);
     arena_finish(&arena);
-    assert_non_null(arena_take(&arena, 1000));
+    assert_non_null(arena_alloc(&arena, 1000));
     arena_finish(&arena);
 }
 
@@ -124,7 +124,7 @@ static void refuses_what_overflows(void **state)
     (void)state;
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < COUNT(sizes); i++) {
-        assert_null(arena_take(&arena, sizes[i]));
+        assert_null(arena_alloc(&arena, sizes[i]));
         assert_null(arena_copy(&arena, "", sizes[i]));
     }
     assert_int_equal(arena.used_bytes, 0);

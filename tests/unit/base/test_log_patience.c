@@ -232,7 +232,7 @@ static void what_is_lost_is_told_at_the_end(void **state)
 
     (void)state;
     memset(data, 'x', sizeof data);
-    log_hurry(clock_monotonic_ms());
+    log_set_deadline(clock_monotonic_ms());
     log_write_data(LOG_LEVEL_CRIT, data, sizeof data, "%s", "");
     log_crit("%s", "behind it");
     slow_reader_start(reader);

@@ -175,15 +175,15 @@ static void mends_what_is_broken(void **state)
     (void)state;
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < COUNT(texts); i++) {
-        const char *mended = utf8_mend(&arena, texts[i].text);
+        const char *mended = utf8_sanitize(&arena, texts[i].text);
 
         assert_ptr_not_equal(arena_copy(&arena, "what is behind it", 17), NULL);
         assert_string_equal(mended, texts[i].mended);
     }
     arena_finish(&arena);
     arena_init(&arena, 0);
-    assert_null(utf8_mend(&arena, "\xff"));
-    assert_string_equal(utf8_mend(&arena, "valid"), "valid"); // needs no memory
+    assert_null(utf8_sanitize(&arena, "\xff"));
+    assert_string_equal(utf8_sanitize(&arena, "valid"), "valid"); // needs no memory
     arena_finish(&arena);
 }
 

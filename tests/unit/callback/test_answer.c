@@ -45,16 +45,16 @@ static const struct {
 
 static void keeps_its_promises(void **state)
 {
-    bool seen[ANSWER_KINDS] = {false};
+    bool seen[ANSWER_CODE_COUNT] = {false};
 
     (void)state;
-    assert_int_equal(COUNT(promised), ANSWER_KINDS);
+    assert_int_equal(COUNT(promised), ANSWER_CODE_COUNT);
     for (size_t i = 0; i < COUNT(promised); i++) {
         enum answer_code code = (enum answer_code)promised[i].code;
 
         assert_int_equal(answer_http_status(code), promised[i].http_status);
         assert_string_equal(answer_name(code), promised[i].name);
-        assert_in_range(answer_index(code), 0, ANSWER_KINDS - 1);
+        assert_in_range(answer_index(code), 0, ANSWER_CODE_COUNT - 1);
         assert_int_equal(answer_at(answer_index(code)), code);
         assert_false(seen[answer_index(code)]);
         seen[answer_index(code)] = true;
@@ -82,7 +82,7 @@ static void ok_is_exact(void **state)
 // Each failure is three fields, and its sentence is its own.
 static void failures_have_three_fields_and_a_sentence(void **state)
 {
-    char *sentences[ANSWER_KINDS] = {NULL};
+    char *sentences[ANSWER_CODE_COUNT] = {NULL};
 
     (void)state;
     for (size_t i = 1; i < COUNT(promised); i++) {

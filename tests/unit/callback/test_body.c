@@ -208,7 +208,7 @@ static void sets_aside_what_it_does_not_understand(void **state)
         fixture_init(&fixture, ARENA_BYTES);
         quote(&body, rejected[i].body);
         verdict = fixture_read_body(&fixture, &fixture_rules, body.data, body.length);
-        if (verdict != CALLBACK_SET_ASIDE || callback->answer != rejected[i].code)
+        if (verdict != CALLBACK_RECORD_REJECTION || callback->answer != rejected[i].code)
             fail_msg("%s: verdict %d, %s", body.data, (int)verdict, answer_name(callback->answer));
         if (!strstr(callback->detail, rejected[i].detail))
             fail_msg("%s: %s", body.data, callback->detail);

@@ -46,15 +46,15 @@ static void a_shortage_of_memory_is_no_fault_of_the_body(void **state)
     (void)state;
     print_members(&body, 1000, "member");
     fixture_init(&fixture, 4096);
-    assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_SET_ASIDE);
+    assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD_REJECTION);
     assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
     fixture_finish(&fixture);
     print_members(&body, 1, "member");
     fixture_init(&fixture, 4096);
     assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, OPEN_QUERY), CALLBACK_READ_BODY);
-    while (arena_take(&fixture.arena, 16)) {
+    while (arena_alloc(&fixture.arena, 16)) {
     }
-    fixture.callback.arena->starved = true;
+    fixture.callback.arena->out_of_memory = true;
     assert_int_equal(callback_read_body(&fixture.callback, &fixture_rules, body.data, body.length), CALLBACK_REFUSE);
     assert_int_equal(fixture.callback.answer, ANSWER_OVERLOADED);
     fixture_finish(&fixture);
@@ -78,7 +78,7 @@ static void the_tree_is_gone_once_the_body_is_read(void **state)
         assert_int_equal(buffer_print(&body, "]%s", *begins[i] ? "}" : ""), 0);
         fixture_init(&fixture, ARENA_BYTES);
         assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
-                         i == 0 ? CALLBACK_RECORD : CALLBACK_SET_ASIDE);
+                         i == 0 ? CALLBACK_RECORD : CALLBACK_RECORD_REJECTION);
         assert_true(fixture.arena.used_bytes <= 4096);
         fixture_finish(&fixture);
     }
@@ -156,7 +156,7 @@ static void limits_hold(void **state)
         assert_int_equal(buffer_append(&body, "}", 1), 0);
         fixture_init(&fixture, ARENA_BYTES);
         assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
-                         depth <= 32 ? CALLBACK_RECORD : CALLBACK_SET_ASIDE);
+                         depth <= 32 ? CALLBACK_RECORD : CALLBACK_RECORD_REJECTION);
         assert_int_equal(fixture.callback.answer, depth <= 32 ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
         fixture_finish(&fixture);
     }
@@ -170,7 +170,7 @@ static void limits_hold(void **state)
         assert_int_equal(buffer_append(&body, "]}", 2), 0);
         fixture_init(&fixture, ARENA_BYTES);
         assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
-                         values <= 400000 ? CALLBACK_RECORD : CALLBACK_SET_ASIDE);
+                         values <= 400000 ? CALLBACK_RECORD : CALLBACK_RECORD_REJECTION);
         assert_int_equal(fixture.callback.answer, values <= 400000 ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
         fixture_finish(&fixture);
     }
@@ -185,17 +185,17 @@ static void memory_is_limited(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(kinds); i++) {
-        enum callback_verdict verdict = CALLBACK_SET_ASIDE;
+        enum callback_verdict verdict = CALLBACK_RECORD_REJECTION;
         size_t set_aside = 0;
 
         print_members(&body, 50, "member");
         assert_int_equal(buffer_print(&body, "%s", kinds[i]), 0);
-        for (size_t limit = 4096; verdict == CALLBACK_SET_ASIDE; limit += 256) {
+        for (size_t limit = 4096; verdict == CALLBACK_RECORD_REJECTION; limit += 256) {
             struct fixture fixture;
 
             fixture_init(&fixture, limit);
             verdict = fixture_read_body(&fixture, &fixture_rules, body.data, body.length);
-            if (verdict == CALLBACK_SET_ASIDE) {
+            if (verdict == CALLBACK_RECORD_REJECTION) {
                 assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
                 assert_non_null(fixture.callback.rejected.reason);
                 set_aside++;
@@ -222,13 +222,13 @@ static void memory_ends_anywhere(void **state)
 
         fixture_init(&fixture, 4096); // one block, of which ever less is left when the body comes
         assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, OPEN_QUERY), CALLBACK_READ_BODY);
-        assert_non_null(arena_take(&fixture.arena, taken));
+        assert_non_null(arena_alloc(&fixture.arena, taken));
         verdict = callback_read_body(&fixture.callback, &fixture_rules, body, sizeof body - 1);
         if (verdict == CALLBACK_RECORD) {
             assert_string_equal(fixture.callback.group.members[0], "a");
             recorded++;
         } else {
-            assert_int_equal(verdict, CALLBACK_SET_ASIDE);
+            assert_int_equal(verdict, CALLBACK_RECORD_REJECTION);
             assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
             without_reason += strcmp(fixture.callback.rejected.reason, "body_too_complex") == 0;
         }

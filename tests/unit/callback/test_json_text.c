@@ -148,7 +148,7 @@ static void scans_and_mends(void **state)
                 report.has_broken_text != row->report.has_broken_text)
                 fail_msg("%s: comments %d, broken %d", row->text, report.has_comments, report.has_broken_text);
             arena_init(&arena, 1 << 20);
-            mended = json_text_mend(&arena, text, row->length, &length);
+            mended = json_text_sanitize(&arena, text, row->length, &length);
             assert_non_null(mended);
             assert_int_equal(mended[length], '\0');
             if (length != strlen(expected) || memcmp(mended, expected, length) != 0)
@@ -237,7 +237,7 @@ static void mending_needs_memory(void **state)
 
     (void)state;
     arena_init(&arena, 0);
-    assert_null(json_text_mend(&arena, "{}//", 4, &length));
+    assert_null(json_text_sanitize(&arena, "{}//", 4, &length));
     arena_finish(&arena);
 }
 

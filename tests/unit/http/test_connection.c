@@ -273,7 +273,7 @@ static void sheds_among_one_caller(void **state)
         crowd.each[i].address.bytes[14] = (unsigned char)i;
         enter(&crowd, i, HTTP_STAGE_IDLE, NOW);
     }
-    caller = address_of_caller(&crowd.each[3].address);
+    caller = address_client_network(&crowd.each[3].address);
     for (size_t i = 3; i < MANY; i++)
         assert_true(http_connections_shed(&crowd.connections, &caller, NOW));
     assert_false(http_connections_shed(&crowd.connections, &caller, NOW));

@@ -145,7 +145,7 @@ static void a_database_of_the_first_release_is_taken(void **state)
                  "jared,tom");
     assert_query(fixture, "SELECT reason FROM rejected_callback", "GroupId is missing");
     assert_query(fixture, "PRAGMA user_version", "1");
-    store_keep(fixture->store, 86400000);
+    store_set_retention(fixture->store, 86400000);
     await_query(fixture, "SELECT group_concat(id) FROM destroyed_group", "8");
 }
 

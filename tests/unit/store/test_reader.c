@@ -5,22 +5,22 @@
 #include "imcallbackd/store/reader.h"
 #include "partner.h"
 
-static struct reader *open_reader(const struct fixture *fixture)
+static struct store_reader *open_reader(const struct fixture *fixture)
 {
-    struct reader *reader = NULL;
+    struct store_reader *reader = NULL;
     struct error error = {""};
 
-    if (reader_open(fixture->database, &reader, &error) < 0)
+    if (store_reader_open(fixture->database, &reader, &error) < 0)
         fail_msg("%s", error.text);
     return reader;
 }
 
-static size_t read_groups(struct reader *reader, int64_t after_id, const struct recorded_group **ret_groups)
+static size_t read_groups(struct store_reader *reader, int64_t after_id, const struct recorded_group **ret_groups)
 {
     struct error error = {""};
     size_t count;
 
-    if (reader_read_groups(reader, after_id, ret_groups, &count, &error) < 0)
+    if (store_reader_read_groups(reader, after_id, ret_groups, &count, &error) < 0)
         fail_msg("%s", error.text);
     return count;
 }
@@ -34,7 +34,7 @@ static void record_times(struct fixture *fixture, int64_t first, int64_t last)
 }
 
 // The last id when all that comes behind after_id was `count` events whose times go on with their ids.
-static int64_t assert_next(struct reader *reader, int64_t after_id, size_t count)
+static int64_t assert_next(struct store_reader *reader, int64_t after_id, size_t count)
 {
     const struct recorded_group *groups;
 
@@ -54,18 +54,18 @@ static void the_newest_of_both_are_known(void **state)
     struct destroyed_group group = example_group();
     int64_t group_id = -1, rejection_id = -1;
     struct error error = {""};
-    struct reader *reader;
+    struct store_reader *reader;
 
     fixture_open(fixture);
     reader = open_reader(fixture);
-    assert_int_equal(reader_newest(reader, &group_id, &rejection_id, &error), 0);
+    assert_int_equal(store_reader_newest(reader, &group_id, &rejection_id, &error), 0);
     assert_true(group_id == 0 && rejection_id == 0);
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
     for (int i = 0; i < 2; i++)
         assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
-    assert_int_equal(reader_newest(reader, &group_id, &rejection_id, &error), 0);
+    assert_int_equal(store_reader_newest(reader, &group_id, &rejection_id, &error), 0);
     assert_true(group_id == 1 && rejection_id == 2);
-    reader_close(reader);
+    store_reader_close(reader);
 }
 
 static void a_group_is_read_as_it_was_recorded(void **state)
@@ -73,7 +73,7 @@ static void a_group_is_read_as_it_was_recorded(void **state)
     struct fixture *fixture = *state;
     struct destroyed_group full = example_group(), bare = example_group(), plain = example_group();
     const struct recorded_group *groups;
-    struct reader *reader;
+    struct store_reader *reader;
 
     full.keep_body = bare.keep_body = true;
     bare.has_event_time = bare.has_member_list = false;
@@ -117,7 +117,7 @@ static void a_group_is_read_as_it_was_recorded(void **state)
     assert_int_equal(groups[2].event.member_count, 0);
     assert_false(groups[2].event.keep_body);
     assert_int_equal(read_groups(reader, 2, &groups), 1);
-    reader_close(reader);
+    store_reader_close(reader);
 }
 
 static void rejected_callbacks_are_read_alike(void **state)
@@ -125,7 +125,7 @@ static void rejected_callbacks_are_read_alike(void **state)
     struct rejected_callback rejected = {RECEIVED_MS, "192.0.2.1", 1400000000, "Group.Command", "reason", "[\0]", 3};
     struct fixture *fixture = *state;
     const struct recorded_rejection *found;
-    struct reader *reader;
+    struct store_reader *reader;
     struct error error;
     size_t count;
 
@@ -133,7 +133,7 @@ static void rejected_callbacks_are_read_alike(void **state)
     fixture_reject(fixture, &rejected);
     fixture_reject(fixture, &rejected);
     reader = open_reader(fixture);
-    assert_int_equal(reader_read_rejections(reader, 1, &found, &count, &error), 0);
+    assert_int_equal(store_reader_read_rejections(reader, 1, &found, &count, &error), 0);
     assert_int_equal(count, 1);
     assert_int_equal(found->id, 2);
     assert_int_equal(found->callback.received_at_ms, RECEIVED_MS);
@@ -143,17 +143,17 @@ static void rejected_callbacks_are_read_alike(void **state)
     assert_string_equal(found->callback.reason, "reason");
     assert_int_equal(found->callback.body_length, 3);
     assert_memory_equal(found->callback.body, "[\0]", 3);
-    assert_int_equal(reader_read_rejections(reader, 2, &found, &count, &error), 0);
+    assert_int_equal(store_reader_read_rejections(reader, 2, &found, &count, &error), 0);
     assert_int_equal(count, 0);
-    assert_int_equal(reader_read_rejections(reader, 3, &found, &count, &error), -ESTALE);
-    reader_close(reader);
+    assert_int_equal(store_reader_read_rejections(reader, 3, &found, &count, &error), -ESTALE);
+    store_reader_close(reader);
 }
 
 static void a_batch_ends_by_rows(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_group *groups;
-    struct reader *reader;
+    struct store_reader *reader;
 
     fixture_open(fixture);
     free(fixture_query(fixture, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1001) "
@@ -163,7 +163,7 @@ static void a_batch_ends_by_rows(void **state)
     assert_int_equal(read_groups(reader, 0, &groups), 1000);
     assert_int_equal(groups[999].id, 1000);
     assert_int_equal(read_groups(reader, 1000, &groups), 1);
-    reader_close(reader);
+    store_reader_close(reader);
 }
 
 static void a_batch_ends_by_bytes_but_has_a_row(void **state)
@@ -172,7 +172,7 @@ static void a_batch_ends_by_bytes_but_has_a_row(void **state)
     struct fixture *fixture = *state;
     const struct recorded_group *groups;
     char *body = calloc(1, 2000000);
-    struct reader *reader;
+    struct store_reader *reader;
 
     assert_non_null(body);
     memset(body, 'x', 2000000);
@@ -190,7 +190,7 @@ static void a_batch_ends_by_bytes_but_has_a_row(void **state)
         assert_int_equal(groups->event.body_length, 2000000);
     }
     assert_int_equal(read_groups(reader, 2, &groups), 2);
-    reader_close(reader);
+    store_reader_close(reader);
     free(body);
 }
 
@@ -199,7 +199,7 @@ static void nobody_is_kept_from_writing(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_group *groups;
-    struct reader *reader;
+    struct store_reader *reader;
 
     fixture_open(fixture);
     record_times(fixture, 1, 3);
@@ -215,7 +215,7 @@ static void nobody_is_kept_from_writing(void **state)
     fixture_open(fixture);
     record_times(fixture, 6, 6);
     assert_int_equal(assert_next(reader, 5, 1), 6);
-    reader_close(reader);
+    store_reader_close(reader);
 }
 
 #define CROWD 3000
@@ -241,7 +241,7 @@ static void beside_a_writer_nothing_is_missed(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_group *groups;
-    struct reader *reader;
+    struct store_reader *reader;
     size_t reads = 0;
     int64_t last = 0;
     pthread_t writer;
@@ -257,14 +257,14 @@ static void beside_a_writer_nothing_is_missed(void **state)
             assert_int_equal(groups[i].event.member_count, 3);
         }
         if (count == 0)
-            reader_wait(reader);
+            store_reader_wait(reader);
         else
             reads++;
     }
     assert_int_equal(pthread_join(writer, NULL), 0);
     assert_true(reads > 1);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "3000");
-    reader_close(reader);
+    store_reader_close(reader);
 }
 
 static void move_files(const struct fixture *fixture, const char *to)
@@ -284,7 +284,7 @@ static void a_database_that_was_replaced_is_read_to_its_end_and_then_told(void *
 {
     struct fixture *fixture = *state;
     const struct recorded_group *groups;
-    struct reader *reader;
+    struct store_reader *reader;
     struct error error;
     size_t count;
 
@@ -297,29 +297,29 @@ static void a_database_that_was_replaced_is_read_to_its_end_and_then_told(void *
     fixture_open(fixture);
     record_times(fixture, 1, 5);
     assert_int_equal(read_groups(reader, 2, &groups), 1);
-    assert_int_equal(reader_read_groups(reader, 3, &groups, &count, &error), -ESTALE);
+    assert_int_equal(store_reader_read_groups(reader, 3, &groups, &count, &error), -ESTALE);
     assert_non_null(strstr(error.text, "moved away or replaced"));
-    reader_close(reader);
+    store_reader_close(reader);
 }
 
 static void an_id_that_was_never_given_is_refused(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_group *groups;
-    struct reader *reader;
+    struct store_reader *reader;
     struct error error;
     size_t count;
 
     fixture_open(fixture);
     reader = open_reader(fixture);
-    assert_int_equal(reader_read_groups(reader, 1, &groups, &count, &error), -ESTALE);
+    assert_int_equal(store_reader_read_groups(reader, 1, &groups, &count, &error), -ESTALE);
     record_times(fixture, 1, 2);
     assert_int_equal(assert_next(reader, 2, 0), 2);
-    assert_int_equal(reader_read_groups(reader, 3, &groups, &count, &error), -ESTALE);
+    assert_int_equal(store_reader_read_groups(reader, 3, &groups, &count, &error), -ESTALE);
     assert_non_null(strstr(error.text, "backup"));
     free(fixture_query(fixture, "DELETE FROM destroyed_group"));
     assert_int_equal(read_groups(reader, 2, &groups), 0); // it was given
-    reader_close(reader);
+    store_reader_close(reader);
 }
 
 // A life of the store with two more events; at the next message it ends.
@@ -338,7 +338,7 @@ static void new_side_files_are_found(void **state)
 {
     struct fixture *fixture = *state;
     struct partner second = partner_start(fixture, live_on);
-    struct reader *reader;
+    struct store_reader *reader;
     char path[192];
 
     fixture_open(fixture);
@@ -353,7 +353,7 @@ static void new_side_files_are_found(void **state)
     assert_int_equal(assert_next(reader, 2, 2), 4);
     partner_tell(&second, "end");
     partner_stop(&second);
-    reader_close(reader);
+    store_reader_close(reader);
 }
 
 static void what_is_not_ours_is_refused(void **state)
@@ -371,7 +371,7 @@ static void what_is_not_ours_is_refused(void **state)
     struct fixture *fixture = *state;
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct reader *reader = NULL;
+        struct store_reader *reader = NULL;
         struct error error = {""};
         sqlite3 *connection;
 
@@ -380,12 +380,12 @@ static void what_is_not_ours_is_refused(void **state)
             assert_int_equal(sqlite3_exec(connection, rows[i].sql, NULL, NULL, NULL), SQLITE_OK);
             assert_int_equal(sqlite3_close(connection), SQLITE_OK);
         }
-        assert_int_equal(reader_open(fixture->database, &reader, &error), rows[i].code);
+        assert_int_equal(store_reader_open(fixture->database, &reader, &error), rows[i].code);
         assert_null(reader);
         if (!strstr(error.text, rows[i].word) || !strstr(error.text, fixture->database))
             fail_msg("row %zu: %s", i, error.text);
     }
-    reader_close(NULL);
+    store_reader_close(NULL);
 }
 
 static void a_place_that_cannot_be_read_is_told(void **state)
@@ -413,11 +413,11 @@ static void a_place_that_cannot_be_read_is_told(void **state)
     assert_int_equal(chmod(fixture->directory, 0755), 0);
     assert_true(!is_root || seteuid(65534) == 0);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct reader *reader = NULL;
+        struct store_reader *reader = NULL;
         struct error error = {""};
 
         (void)snprintf(path, sizeof path, "%s/%s", fixture->directory, rows[i].path);
-        assert_int_equal(reader_open(path, &reader, &error), rows[i].code);
+        assert_int_equal(store_reader_open(path, &reader, &error), rows[i].code);
         if (!strstr(error.text, rows[i].word) || !strstr(error.text, path))
             fail_msg("row %zu: %s", i, error.text);
     }

@@ -51,11 +51,11 @@ static void the_old_go_and_the_young_stay(void **state)
     reject_at(fixture, now_ms - 20 * DAY_MS);
     reject_at(fixture, now_ms);
     record_run(fixture, now_ms - 5 * DAY_MS, 3);
-    store_keep(fixture->store, 30 * DAY_MS);
+    store_set_retention(fixture->store, 30 * DAY_MS);
     record_run(fixture, now_ms - 4 * DAY_MS, 1);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "305");
 
-    store_keep(fixture->store, 10 * DAY_MS);
+    store_set_retention(fixture->store, 10 * DAY_MS);
     record_run(fixture, now_ms - 3 * DAY_MS, 1); // callbacks come meanwhile
     await_query(fixture, "SELECT group_concat(id) FROM (SELECT id FROM destroyed_group ORDER BY id)",
                 "1,302,303,304,305,306");
@@ -67,7 +67,7 @@ static void the_old_go_and_the_young_stay(void **state)
     await_query(fixture, "SELECT group_concat(id) FROM rejected_callback", "2");
 
     record_run(fixture, now_ms, 1);
-    store_keep(fixture->store, DAY_MS);
+    store_set_retention(fixture->store, DAY_MS);
     await_query(fixture, "SELECT group_concat(id) FROM (SELECT id FROM destroyed_group ORDER BY id)", "1,307");
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
@@ -81,7 +81,7 @@ static void a_clock_that_is_ahead_deletes_little(void **state)
     fixture_open(fixture);
     record_run(fixture, now_ms - 512 * DAY_MS, 2);
     record_run(fixture, now_ms - 500 * DAY_MS, 3);
-    store_keep(fixture->store, 10 * DAY_MS);
+    store_set_retention(fixture->store, 10 * DAY_MS);
     await_query(fixture, "SELECT group_concat(id) FROM (SELECT id FROM destroyed_group ORDER BY id)", "3,4,5");
     fixture_close(fixture);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "3");
@@ -102,7 +102,7 @@ static void a_reader_stops_the_deleting(void **state)
     assert_int_equal(sqlite3_open(fixture->database, &reader), SQLITE_OK);
     assert_int_equal(sqlite3_db_config(reader, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT id FROM destroyed_group", NULL, NULL, NULL), SQLITE_OK);
-    store_keep(fixture->store, 10 * DAY_MS);
+    store_set_retention(fixture->store, 10 * DAY_MS);
     await_query(fixture, "SELECT count(*) < 2001 FROM destroyed_group", "1");
     // Were it not for the reader, this would be enough for all of it.
     for (int64_t end_ms = clock_monotonic_ms() + 1500; clock_monotonic_ms() < end_ms; (void)usleep(50000))
@@ -126,7 +126,7 @@ static void the_room_is_given_back(void **state)
     full = fixture_size(fixture, "");
     assert_true(full > (off_t)32 << 20);
     fixture_open(fixture);
-    store_keep(fixture->store, 10 * DAY_MS);
+    store_set_retention(fixture->store, 10 * DAY_MS);
     await_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
     await_query(fixture, "SELECT freelist_count <= 1024 FROM pragma_freelist_count", "1");
     fixture_close(fixture);
@@ -149,7 +149,7 @@ static void what_was_rejected_makes_room_for_more(void **state)
     fixture_open(fixture);
     for (size_t i = 0; i < 15; i++)
         assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
-    store_keep(fixture->store, 10 * DAY_MS);
+    store_set_retention(fixture->store, 10 * DAY_MS);
     await_query(fixture, "SELECT count(*) FROM rejected_callback", "0");
     rejected.received_at_ms = now_ms;
     for (size_t i = 0; i < 15; i++)
@@ -172,20 +172,20 @@ static void what_was_not_shipped_stays(void **state)
     reject_at(fixture, now_ms - 20 * DAY_MS);
     reject_at(fixture, now_ms - 20 * DAY_MS);
     record_run(fixture, now_ms, 1);
-    assert_int_equal(store_keep_unshipped(fixture->store, note), 0);
-    store_keep(fixture->store, 10 * DAY_MS);
+    assert_int_equal(store_set_shipped_file(fixture->store, note), 0);
+    store_set_retention(fixture->store, 10 * DAY_MS);
     record_run(fixture, now_ms + 1000, 1); // the look was taken before
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "302");
 
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
-    store_keep(fixture->store, 9 * DAY_MS);
+    store_set_retention(fixture->store, 9 * DAY_MS);
     await_query(fixture, "SELECT min(id) FROM destroyed_group", "201");
     await_query(fixture, "SELECT min(id) FROM rejected_callback", "2");
     record_run(fixture, now_ms + 2000, 1);
     assert_query(fixture, "SELECT min(id) FROM destroyed_group", "201");
 
-    assert_int_equal(store_keep_unshipped(fixture->store, NULL), 0);
-    store_keep(fixture->store, 8 * DAY_MS);
+    assert_int_equal(store_set_shipped_file(fixture->store, NULL), 0);
+    store_set_retention(fixture->store, 8 * DAY_MS);
     await_query(fixture, "SELECT min(id) FROM destroyed_group", "301");
 }
 

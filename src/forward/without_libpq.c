@@ -12,18 +12,18 @@ static int absent(struct error *error)
     return error_set(error, ENOSYS, "this build has no forward, because libpq was not there when it was made");
 }
 
-void forward_measure(void)
+void forward_update_metrics(void)
 {
 }
 
-int forward_check_url(const char *url, forward_tell *tell, struct error *error)
+int forward_check_url(const char *url, forward_report *tell, struct error *error)
 {
     (void)url;
     (void)tell;
     return absent(error);
 }
 
-int forward_check_password(const char *file, forward_tell *tell, struct error *error)
+int forward_check_password(const char *file, forward_report *tell, struct error *error)
 {
     (void)file;
     (void)tell;
@@ -45,7 +45,7 @@ void forward_stop(void)
 {
 }
 
-int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_tell *tell,
+int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_report *tell,
                    bool *ret_same, struct error *error)
 {
     (void)settings;

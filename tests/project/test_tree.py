@@ -1,4 +1,4 @@
-"""The tree itself: what lies at the top, how long files and functions are, which room includes what, the format."""
+"""The tree itself: what lies at the top, how long files and functions are, which module includes what, the format."""
 
 import pathlib
 import re
@@ -13,15 +13,15 @@ MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 CLANG_FORMAT = "14"  # others format some things in another way
 
-# The headers of a library begin with one of these, and these rooms may include them.
+# The headers of a library begin with one of these, and these modules may include them.
 LIBRARIES = {
     "microhttpd.h": {"http"}, "gnutls/": {"http"}, "sqlite3.h": {"store"}, "cjson/": {"callback"}, "ini.h": {"command"},
     "systemd/": {"base", "command"}, "openssl/": {"callback", "command", "forward", "http"},
     "libpq-fe.h": {"forward"},
 }
-# The rooms whose headers a room may include, besides its own. Of the callback's, the store and those that read from it
+# The modules whose headers a module may include, besides its own. Of the callback's, the store and those that read from it
 # take the plain event alone; of the store's, the forwarder takes the reader and the note on what was shipped.
-ROOMS = {
+MODULES = {
     "base": set(), "callback": {"base"}, "store": {"base"}, "http": {"base"},
     "forward": {"base", "store"}, "command": {"base", "callback", "store", "http", "forward"},
 }
@@ -82,14 +82,14 @@ def test_nothing_is_left_to_do():
         assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text()), name(path)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_include_what_they_may(room):
-    for path in files(".c", ".h", under=(f"src/{room}", f"include/imcallbackd/{room}")):
+@pytest.mark.parametrize("module", MODULES)
+def test_rooms_include_what_they_may(module):
+    for path in files(".c", ".h", under=(f"src/{module}", f"include/imcallbackd/{module}")):
         for header in includes(path):
-            if header.startswith("imcallbackd/") and not (room == "store" and header == EVENT):
-                assert header.split("/")[1] in ROOMS[room] | {room}, f"{name(path)} includes {header}"
-            for library, rooms in LIBRARIES.items():
-                assert room in rooms or not header.startswith(library), f"{name(path)} includes {header}"
+            if header.startswith("imcallbackd/") and not (module == "store" and header == EVENT):
+                assert header.split("/")[1] in MODULES[module] | {module}, f"{name(path)} includes {header}"
+            for library, modules in LIBRARIES.items():
+                assert module in modules or not header.startswith(library), f"{name(path)} includes {header}"
 
 
 def test_clang_format():

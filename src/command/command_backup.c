@@ -1,5 +1,3 @@
-#include "imcallbackd/store/backup.h"
-
 #include <inttypes.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -9,6 +7,7 @@
 #include "config.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
+#include "imcallbackd/store/backup.h"
 #include "options.h"
 
 // On a terminal progress is shown once it takes a while.

@@ -54,7 +54,7 @@ static void describe(const struct call *call, struct buffer *text)
     const struct destroyed_group *group = &call->callback.group;
     int r = buffer_print(text, "%d ", (int)call->verdict);
 
-    if (call->verdict == CALLBACK_SET_ASIDE)
+    if (call->verdict == CALLBACK_RECORD_REJECTION)
         r |= buffer_print(text, "%s", call->callback.rejected.reason);
     if (call->verdict == CALLBACK_RECORD)
         r |= buffer_print(text, "%s %d %lld %s %s %s %s %d %s %s %d", group->group_id, group->has_event_time,
@@ -138,7 +138,7 @@ static void bodies_that_are_set_aside(void **state)
         struct call call = {0};
 
         assert_int_equal(buffer_append(&call.body, bodies[i], strlen(bodies[i])), 0);
-        read_it("set aside", &call, CALLBACK_SET_ASIDE);
+        read_it("set aside", &call, CALLBACK_RECORD_REJECTION);
     }
 }
 

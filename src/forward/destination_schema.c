@@ -1,4 +1,4 @@
-#include "schema.h"
+#include "destination_schema.h"
 
 #include <errno.h>
 #include <poll.h>

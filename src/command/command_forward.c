@@ -18,7 +18,7 @@
 #include <systemd/sd-daemon.h>
 
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
-                         struct forward_settings *ret_settings, forward_tell *tell, struct error *error)
+                         struct forward_settings *ret_settings, forward_report *tell, struct error *error)
 {
     const struct config_value *blamed = &config->forward_url;
     int r;
@@ -56,7 +56,7 @@ static unsigned int print_health(void *context, struct buffer *text)
 static unsigned int print_metrics(void *context, struct buffer *text)
 {
     (void)context;
-    forward_measure();
+    forward_update_metrics();
     return metrics_print(forward_metrics, text) < 0 ? 0 : 200;
 }
 

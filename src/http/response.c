@@ -1,4 +1,4 @@
-#include "answer.h"
+#include "response.h"
 
 #include <stdlib.h>
 
@@ -19,9 +19,10 @@ static struct MHD_Response *make_response(unsigned int status, const char *body,
     return NULL;
 }
 
-struct http_answer *http_answer_create(unsigned int status, const char *body, size_t length, enum http_answer_use use)
+struct http_response *http_response_create(unsigned int status, const char *body, size_t length,
+                                           enum http_response_lifetime use)
 {
-    struct http_answer *answer = calloc(1, sizeof *answer);
+    struct http_response *answer = calloc(1, sizeof *answer);
 
     if (!answer)
         return NULL;
@@ -32,11 +33,11 @@ struct http_answer *http_answer_create(unsigned int status, const char *body, si
         answer->keeping = make_response(status, body, length, false);
     if (answer->closing && (answer->keeping || (status >= 400 && status <= 499)))
         return answer;
-    http_answer_destroy(answer);
+    http_response_destroy(answer);
     return NULL;
 }
 
-void http_answer_destroy(struct http_answer *answer)
+void http_response_destroy(struct http_response *answer)
 {
     if (!answer)
         return;
@@ -47,12 +48,12 @@ void http_answer_destroy(struct http_answer *answer)
     free(answer);
 }
 
-enum MHD_Result http_answer_queue(struct http_answer *answer, struct MHD_Connection *connection, bool closing)
+enum MHD_Result http_response_queue(struct http_response *answer, struct MHD_Connection *connection, bool closing)
 {
     struct MHD_Response *response = closing || !answer->keeping ? answer->closing : answer->keeping;
     enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);
 
-    if (answer->use == HTTP_ANSWER_ONCE)
-        http_answer_destroy(answer);
+    if (answer->use == HTTP_RESPONSE_ONCE)
+        http_response_destroy(answer);
     return queued;
 }

@@ -5,7 +5,7 @@
 
 #include "../unit/store/fixture.h"
 #include "fault.h"
-#include "forward/schema.h"
+#include "forward/destination_schema.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/shipped.h"
 

@@ -118,9 +118,9 @@ static int set_retention(struct service *service, const struct settings *setting
     const struct config *config = &settings->config;
     const char *shipped_path = config->forward_url.text ? config->forward_shipped_file.text : NULL;
 
-    if (store_keep_unshipped(service->store, shipped_path) < 0)
+    if (store_set_shipped_file(service->store, shipped_path) < 0)
         return error_set(error, ENOMEM, "out of memory");
-    store_keep(service->store, settings->keep_ms);
+    store_set_retention(service->store, settings->keep_ms);
     return 0;
 }
 
@@ -262,7 +262,7 @@ static void wait_for_stop(struct service *service, const sigset_t *signals)
         if (number == SIGHUP) {
             reload(service);
         } else if (number > 0) {
-            log_hurry(clock_monotonic_ms() + LOG_TIMEOUT_MS);
+            log_set_deadline(clock_monotonic_ms() + LOG_TIMEOUT_MS);
             log_info("stopping after %s", strsignal(number));
             return;
         }
@@ -306,7 +306,7 @@ static void run(struct service *service, const sigset_t *signals)
     cut_off = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
     if (cut_off > 0)
         log_warning("%u connections did not end in time", cut_off);
-    store_hurry(service->store);
+    store_stop_retrying(service->store);
 }
 
 int command_serve(int argc, char **argv)

@@ -17,7 +17,7 @@
 #include "fault.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
-#include "imcallbackd/http/identity.h"
+#include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/listen.h"
 #include "imcallbackd/http/server.h"
 
@@ -28,28 +28,28 @@
 
 struct bench {
     char directory[64];
-    struct http_identity *identity;
+    struct http_credentials *identity;
     int listen_fd;
     SSL_CTX *client;
-    struct http_answer *refusal;
+    struct http_response *refusal;
     struct http_server *server;
     int result; // of a start
     struct error error;
     char answer[512]; // its beginning; "" for none
 };
 
-static struct http_answer *on_head(void *context, struct http_request *request)
+static struct http_response *on_head(void *context, struct http_request *request)
 {
     (void)context;
     request->verified = true;
     return NULL;
 }
 
-static struct http_answer *on_body(void *context, struct http_request *request)
+static struct http_response *on_body(void *context, struct http_request *request)
 {
     struct bench *bench = context;
 
-    http_request_complete(request, http_answer_create(200, "{}", 2, HTTP_ANSWER_ONCE));
+    http_request_complete(request, http_response_create(200, "{}", 2, HTTP_RESPONSE_ONCE));
     http_server_wake(bench->server);
     return NULL;
 }
@@ -60,8 +60,8 @@ static void on_over(void *context, struct http_request *request)
     (void)request;
 }
 
-static struct http_answer *on_refused(void *context, enum http_refusal why, const char *remote_address,
-                                      const char *detail)
+static struct http_response *on_refused(void *context, enum http_refusal why, const char *remote_address,
+                                        const char *detail)
 {
     const struct bench *bench = context;
 
@@ -189,7 +189,7 @@ static void create_answers(void *context)
 
     (void)context;
     for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++)
-        http_answer_destroy(http_answer_create(statuses[i], "{}", 2, HTTP_ANSWER_SHARED));
+        http_response_destroy(http_response_create(statuses[i], "{}", 2, HTTP_RESPONSE_SHARED));
 }
 
 static void judge_nothing(void *context, bool met, bool lasting)
@@ -211,19 +211,19 @@ static int setup(void **state)
     static struct bench bench = {.directory = "/tmp/imcallbackd-http-XXXXXX"};
     char *arguments[] = {"certificate", "--host", "localhost", "--out", bench.directory, NULL};
     char certificate[128], key[128];
-    const struct http_identity_files files = {certificate, key, NULL};
+    const struct http_credentials_files files = {certificate, key, NULL};
 
     (void)signal(SIGPIPE, SIG_IGN);
     assert_non_null(mkdtemp(bench.directory));
     assert_int_equal(command_certificate(5, arguments), 0);
     (void)snprintf(certificate, sizeof certificate, "%s/certificate.pem", bench.directory);
     (void)snprintf(key, sizeof key, "%s/key.pem", bench.directory);
-    assert_int_equal(http_identity_load(&files, NULL, &bench.identity, &bench.error), 0);
+    assert_int_equal(http_credentials_load(&files, NULL, &bench.identity, &bench.error), 0);
     assert_int_equal(unlink(certificate) | unlink(key) | rmdir(bench.directory), 0);
     assert_int_equal(listen_open("127.0.0.1", 0, &bench.listen_fd, &bench.error), 0);
     bench.client = SSL_CTX_new(TLS_client_method());
     assert_non_null(bench.client);
-    bench.refusal = http_answer_create(503, "{}", 2, HTTP_ANSWER_SHARED);
+    bench.refusal = http_response_create(503, "{}", 2, HTTP_RESPONSE_SHARED);
     assert_non_null(bench.refusal);
     *state = &bench;
     return 0;
@@ -233,9 +233,9 @@ static int teardown(void **state)
 {
     struct bench *bench = *state;
 
-    http_answer_destroy(bench->refusal);
+    http_response_destroy(bench->refusal);
     SSL_CTX_free(bench->client);
-    http_identity_unref(bench->identity);
+    http_credentials_unref(bench->identity);
     return close(bench->listen_fd);
 }
 

@@ -42,7 +42,7 @@ fi
 cp /etc/resolv.conf "$tree/etc/"
 cp /etc/apt/apt.conf.d/99* "$tree/etc/apt/apt.conf.d/" 2>/dev/null || true
 mkdir "$tree/test"
-cp tests/house/package-inside.sh tests/samples/documented.json "${IMCALLBACKD_LOAD:?}" "$tree/test/"
+cp tests/project/package-inside.sh tests/samples/documented.json "${IMCALLBACKD_LOAD:?}" "$tree/test/"
 cp "$PACKAGE" "$tree/test/first.deb"
 # The next version, which differs in its number alone.
 dpkg-deb -R "$PACKAGE" "$work/next"

@@ -1,4 +1,4 @@
-"""Judges what gcovr counted: branches by room against what a room owes, and each spot that is left with its reason."""
+"""Judges what gcovr counted: branches by module against what a module owes, and each spot that is left with its reason."""
 
 import collections
 import re
@@ -14,7 +14,7 @@ OWED = {"base": 95, "callback": 95, "store": 85, "http": 85, "command": 85, "for
 REASONS = [
     (".", r"switch \(", "an enum has no other value"),
     (".", r"cJSON_ArrayForEach", "the macro asks for a list that is NULL, which is asked before"),
-    (".", r"(?i)ENOMEM|out of memory|MEMORY_ERROR|SQLITE_NOMEM|SHMSIZE|(c|m|re)alloc\(|strn?dup|asprintf|arena_take|"
+    (".", r"(?i)ENOMEM|out of memory|MEMORY_ERROR|SQLITE_NOMEM|SHMSIZE|(c|m|re)alloc\(|strn?dup|asprintf|arena_alloc|"
           r"buffer_(print|append|reserve)|append_escaped|format_line|answer_print|answer_create|parse_arena|!event->|"
           r"!callback->|&known|recorded && strcmp|"
           r"if \(length < 0|if \(!\w+\) return NULL;|!(call|block|peer|answer|exchange|receiver|response)\b|made\b",
@@ -22,7 +22,7 @@ REASONS = [
     (".", r"answer \? answer|answer->use|if \((call|settings|response)\)|!apps|loop->(daemon|arriving)|fail_recorder|"
           r"status != 0|= (copy|key|bio) \?",
      "memory ran out a moment ago"),
-    (".", r"if \(!\w+\) return;", "destroy(NULL) does nothing, by the rule of the house; nobody needs it now"),
+    (".", r"if \(!\w+\) return;", "destroy(NULL) does nothing, by the rule of the project; nobody needs it now"),
     (".", r"r == 0|r < 0|code == SQLITE_OK|code != SQLITE_OK \|\|",
      "something failed before: what is left is memory running out"),
     (".", r"pthread_create|thread cannot be started|cannot start", "the system has no thread left"),
@@ -30,25 +30,25 @@ REASONS = [
     (".", r"strftime|gmtime_r|clock_gettime", "a time that no calendar has"),
     (".", r"eventfd|event_fd|stop_fd|epoll_fd|event loop", "an eventfd or epoll fails, which takes the system to run out"),
     (".", r"compare_exchange", "two threads log within the same nanoseconds"),
-    ("callback/signature|command/sign", r"hashed|EIO|SHA-256|signature_compute", "libcrypto cannot hash"),
+    ("callback/signature|command/command_sign", r"hashed|EIO|SHA-256|signature_compute", "libcrypto cannot hash"),
     ("callback/json_text", r"while \(\*at < length\)|SIZE_MAX",
      "the scan has seen that the string ends, and how long a body may be is limited far below"),
     ("base/log", r"fstat", "standard error is always open: main() sees to it"),
     ("main", r"occupy_standard|fd >= 0", "/dev/null cannot be opened"),
     ("base/error", r"error->text", "vsnprintf fails, or an error is wrapped that fills its text"),
     ("callback/body", r"\*\*ret_text|report->fault", "what a field can hold is narrowed before"),
-    ("command/certificate", r"X509|EVP_|RAND_|BIO|add_extension|set_serial|strlen\(first_host\)",
+    ("command/command_certificate", r"X509|EVP_|RAND_|BIO|add_extension|set_serial|strlen\(first_host\)",
      "libcrypto fails on names that were checked"),
-    ("command/certificate", r"written|EEXIST|close\(fd\)",
-     "the disk is full: a test sees it, but then there is no room for its counters either"),
+    ("command/command_certificate", r"written|EEXIST|close\(fd\)",
+     "the disk is full: a test sees it, but then there is no module for its counters either"),
     ("command/config", r"\"a text\"|CONFIG_ADDRESS_BLOCKS|break;", "a type whose errors have words of their own"),
     ("command/config", r"option->section|fixed", "both are always true here; the table has one end"),
     ("command/config_read", r"reader->result|key == |isspace|blame", "inih goes on to its next line after a failure"),
-    ("command/export", r"POLLERR", "poll() fails"),
+    ("command/command_export", r"POLLERR", "poll() fails"),
     ("command/monitor", r"!file|fscanf|!directory", "there is no /proc"),
     ("command/receiver", r"left_out|more times", "ten seconds pass between two lines of a kind; log_limit is tested"),
-    ("command/serve", r"rlimit", "limits of files that the system does not let it read or set"),
-    ("command/serve", r"cores|EAGAIN|settings_warn", "the number of processors is unknown; a day passes"),
+    ("command/command_serve", r"rlimit", "limits of files that the system does not let it read or set"),
+    ("command/command_serve", r"cores|EAGAIN|settings_warn", "the number of processors is unknown; a day passes"),
     ("http/acceptor", r"address_from_socket|remote_address", "a socket is of IPv4 or IPv6, which is seen at the start"),
     ("http/(connection|loop)", r"3600000|INT_MAX", "a wait of more than an hour is cut, since poll counts in an int"),
     ("http/loop", r"connection->fd != fd", "two connections come to a loop at the same moment"),
@@ -66,7 +66,7 @@ REASONS = [
     ("http/standstill", r"recv\(|ending",
      "the memory of a connection is full just where a record ends; one that was ended is looked at again"),
     ("http/tls", r"RECORD_OF_HANDSHAKE|!incoming|EAGAIN",
-     "a second handshake in one read, and an answer larger than what a socket has room for"),
+     "a second handshake in one read, and an answer larger than what a socket has module for"),
     ("forward/forward", r"events_refused \?", "a constraint of the operator's on rejected callbacks; the word alone differs"),
     ("store/database", r"flock|: strerror\(errno\)", "the kernel has no memory for a lock"),
     ("store/watch", r"given_up", "whoever gives up is asked no more, and what is watched ends at once"),
@@ -74,7 +74,7 @@ REASONS = [
     ("http/key", r"EVP_|PSS|set_padding|DIG_SHA512|SIGN_FAILED|made|UNKNOWN|flags|no_password|context|BIO|handle|X509|"
      "does not take|-1",
      "keys and algorithms that no certificate in use has, and libcrypto failing on what it took at start"),
-    ("http/(identity|tls|loop|key)", r"gnutls|GNUTLS|tls_session|http_identity_apply|credentials|pull_timeout|poll\(",
+    ("http/(identity|tls|loop|key)", r"gnutls|GNUTLS|tls_session|http_credentials_apply|credentials|pull_timeout|poll\(",
      "GnuTLS fails at what it did at start, or does not ask"),
     ("http/(answer|server|loop|request)", r"MHD|libmicrohttpd|mhd_ms|destroy|http_library_is_old",
      "libmicrohttpd runs out of memory, or is the other one of its two versions"),
@@ -91,9 +91,9 @@ REASONS = [
     ("store/reader", r"WAIT_MAX_MS", "the longest pause is reached: only the pace is another"),
     ("store/usage", r"statvfs", "a file is there and its file system does not tell how full it is"),
     ("command/config", r"colon < user", "each part is tested by a URL, not each with each other"),
-    ("command/check", r"ENOSYS", "a build without libpq says so, and this one has it"),
+    ("command/command_check", r"ENOSYS", "a build without libpq says so, and this one has it"),
     ("main", r"forward_is_built", "a build without libpq says so, and this one has it"),
-    ("command/forward", r"gethostname|metrics_print", "a host without a name; memory runs out"),
+    ("command/command_forward", r"gethostname|metrics_print", "a host without a name; memory runs out"),
     ("forward/(destination|batch)",
      r"PQ|connection_failed|connecting|left|sqlstate|cancelled|host|encoding|give_up|SIOCOUTQ",
      "libpq fails in this very call, the server is no PostgreSQL, or the process is told to end, and no counters are "
@@ -142,21 +142,21 @@ def reason_of(file, text):
 
 
 def judge(report, top, log):
-    """Writes rooms and spots into the log; returns how many rooms owe something and how many spots have no reason."""
+    """Writes modules and spots into the log; returns how many modules owe something and how many spots have no reason."""
     branches, taken, missing = collections.Counter(), collections.Counter(), 0
     for file in report["files"]:
-        room = file["file"].split("/")[1]
+        module = file["file"].split("/")[1]
         for line in file["lines"]:
             if not line.get("gcovr/noncode"):
-                branches[room] += len(line["branches"])
-                taken[room] += sum(branch["count"] > 0 for branch in line["branches"])
+                branches[module] += len(line["branches"])
+                taken[module] += sum(branch["count"] > 0 for branch in line["branches"])
         for number, text in spots(file["lines"], (top / file["file"]).read_text().split("\n")):
             reason = reason_of(file["file"], text)
             missing += reason is None
             log.write(f"{file['file']}:{number}: {reason or 'WITHOUT A REASON'}: {text[:100]}\n")
     log.write("\nroom      branches  taken  percent  owed\n")
-    for room, owed in OWED.items():
-        percent = 100 * taken[room] / max(branches[room], 1)
+    for module, owed in OWED.items():
+        percent = 100 * taken[module] / max(branches[module], 1)
         missing += percent < owed
-        log.write(f"{room:9} {branches[room]:8} {taken[room]:6} {percent:8.1f} {owed:5}\n")
+        log.write(f"{module:9} {branches[module]:8} {taken[module]:6} {percent:8.1f} {owed:5}\n")
     return missing

@@ -1,10 +1,9 @@
-#include "identity.h"
-
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "credentials_session.h"
 #include "imcallbackd/base/file.h"
 #include "key.h"
 
@@ -12,7 +11,7 @@
 
 #define MAX_PEM_BYTES ((size_t)1 << 20)
 
-struct http_identity {
+struct http_credentials {
     atomic_uint references;
     gnutls_certificate_credentials_t credentials;
     gnutls_datum_t ticket_key; // GnuTLS derives from it by the hour, so that old tickets end
@@ -27,7 +26,7 @@ static gnutls_datum_t datum_of(const struct buffer *pem)
 }
 
 // The chain for gnutls_certificate_set_key; the caller frees the array, and its members until that call took them.
-static int import_chain(struct http_identity *identity, const struct buffer *pem, gnutls_pcert_st **ret_chain,
+static int import_chain(struct http_credentials *identity, const struct buffer *pem, gnutls_pcert_st **ret_chain,
                         unsigned int *ret_count)
 {
     gnutls_datum_t datum = datum_of(pem);
@@ -55,7 +54,7 @@ static int import_chain(struct http_identity *identity, const struct buffer *pem
 }
 
 // The chain is consumed. On success the credentials own its members and the key.
-static int set_key(struct http_identity *identity, gnutls_pcert_st *chain, unsigned int count, gnutls_privkey_t key)
+static int set_key(struct http_credentials *identity, gnutls_pcert_st *chain, unsigned int count, gnutls_privkey_t key)
 {
     int r = gnutls_certificate_set_key(identity->credentials, NULL, 0, chain, (int)count, key);
 
@@ -67,7 +66,7 @@ static int set_key(struct http_identity *identity, gnutls_pcert_st *chain, unsig
     return r;
 }
 
-static int load_certificate(struct http_identity *identity, const struct http_identity_files *files,
+static int load_certificate(struct http_credentials *identity, const struct http_credentials_files *files,
                             struct error *error)
 {
     struct buffer certificate = {0}, key_pem = {0};
@@ -118,7 +117,7 @@ static int verify_client(gnutls_session_t session)
     return r == 0 && status == 0 ? 0 : GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
 }
 
-static int load_client_ca(struct http_identity *identity, const char *path, struct error *error)
+static int load_client_ca(struct http_credentials *identity, const char *path, struct error *error)
 {
     gnutls_datum_t datum;
     int r;
@@ -137,7 +136,7 @@ static int load_client_ca(struct http_identity *identity, const char *path, stru
 }
 
 // A session that began under another client CA, or under none, must not be resumed.
-static int make_ticket_key(struct http_identity *identity, const struct http_identity *predecessor)
+static int make_ticket_key(struct http_credentials *identity, const struct http_credentials *predecessor)
 {
     if (!predecessor || identity->client_ca.length != predecessor->client_ca.length ||
         memcmp(buffer_text(&identity->client_ca), buffer_text(&predecessor->client_ca), identity->client_ca.length) !=
@@ -151,10 +150,10 @@ static int make_ticket_key(struct http_identity *identity, const struct http_ide
     return 0;
 }
 
-int http_identity_load(const struct http_identity_files *files, const struct http_identity *predecessor,
-                       struct http_identity **ret_identity, struct error *error)
+int http_credentials_load(const struct http_credentials_files *files, const struct http_credentials *predecessor,
+                          struct http_credentials **ret_identity, struct error *error)
 {
-    struct http_identity *identity = calloc(1, sizeof *identity);
+    struct http_credentials *identity = calloc(1, sizeof *identity);
     int r;
 
     if (!identity)
@@ -169,24 +168,24 @@ int http_identity_load(const struct http_identity_files *files, const struct htt
     if (r == 0 && make_ticket_key(identity, predecessor) < 0)
         r = error_set(error, ENOMEM, "GnuTLS cannot make a key for session tickets");
     if (r < 0) {
-        http_identity_unref(identity);
+        http_credentials_unref(identity);
         return r;
     }
     *ret_identity = identity;
     return 0;
 }
 
-int64_t http_identity_valid_from_ms(const struct http_identity *identity)
+int64_t http_credentials_valid_from_ms(const struct http_credentials *identity)
 {
     return identity->valid_from_ms;
 }
 
-int64_t http_identity_expires_ms(const struct http_identity *identity)
+int64_t http_credentials_expires_ms(const struct http_credentials *identity)
 {
     return identity->expires_ms;
 }
 
-bool http_identity_apply(const struct http_identity *identity, gnutls_session_t session)
+bool http_credentials_apply(const struct http_credentials *identity, gnutls_session_t session)
 {
     if (identity->client_ca.length > 0)
         gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
@@ -194,13 +193,13 @@ bool http_identity_apply(const struct http_identity *identity, gnutls_session_t 
            gnutls_session_ticket_enable_server(session, &identity->ticket_key) == 0;
 }
 
-struct http_identity *http_identity_ref(struct http_identity *identity)
+struct http_credentials *http_credentials_ref(struct http_credentials *identity)
 {
     identity->references++;
     return identity;
 }
 
-void http_identity_unref(struct http_identity *identity)
+void http_credentials_unref(struct http_credentials *identity)
 {
     if (!identity || --identity->references > 0)
         return;

@@ -1,10 +1,10 @@
 """Single changes of the source, of which the tests must notice nine in ten.
 
-    python3 tests/house/mutants.py                       200 changes drawn by a seed of its own, which it prints
-    python3 tests/house/mutants.py --seed 7 --count 20   20 changes drawn by this seed
-    python3 tests/house/mutants.py --seed 7 --only 3,12  those of its changes again, once the tests are better
+    python3 tests/project/mutants.py                       200 changes drawn by a seed of its own, which it prints
+    python3 tests/project/mutants.py --seed 7 --count 20   20 changes drawn by this seed
+    python3 tests/project/mutants.py --seed 7 --only 3,12  those of its changes again, once the tests are better
 
-A change is one comparison, bound or error path of the rooms base, callback and store, made in a copy of the tree. The
+A change is one comparison, bound or error path of the modules base, callback and store, made in a copy of the tree. The
 tests run from the quick ones, which are built with AddressSanitizer, to the slow ones until one fails or hangs. What
 does not compile is no change: another is drawn instead.
 
@@ -28,7 +28,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "build" / "mutants"
 TREE = OUT / "tree"
 STRICT, FAST = OUT / "asan", OUT / "dev"  # the builds: one for the quick tests, one for the slow
-ROOMS = ("base", "callback", "store")
+MODULES = ("base", "callback", "store")
 ENOUGH = 90  # percent
 
 # What to look for in the code (comments and texts are blanked before) and what takes its place. clang-format has put
@@ -41,17 +41,17 @@ ERROR_PATHS = [(r"return -E[A-Z]+;", "return 0;"), (r"return r;", "return 0;"), 
                "if (0 && "), (r"return code;", "return SQLITE_OK;")]
 
 CTEST = ["ctest", "-j", str(os.cpu_count() + 1), "--stop-on-failure", "--output-on-failure"]
-# The room's unit tests first, then what is quick, then what takes long and can see the file. What measures time, fills
+# The module's unit tests first, then what is quick, then what takes long and can see the file. What measures time, fills
 # the machine or looks at the tree is left out.
 LENGTHY = {"base-log", "store-retention"}
-QUICK = r"^(fuzz-replay-.*|memory-(base|callback|command)|e2e-(admin|answers|bodies|check|commands|framing|lifecycle|" \
+QUICK = r"^(fuzz-replay-.*|oom-(base|callback|command)|e2e-(admin|answers|bodies|check|commands|framing|lifecycle|" \
         r"monitoring|readme_data|reload|samples|shortage))$"
 SLOW = [("base/", r"^(base-log|e2e-(gone|limits|log|memory|restart|tls))$"),
         ("callback/", r"^e2e-(limits|memory|tls)$"),
-        ("backup", r"^(fault-faults|memory-store|e2e-backup)$"),
+        ("backup", r"^(fault-faults|oom-store|e2e-backup)$"),
         ("retention", r"^(store-retention|fault-faults|e2e-forward)$"),
-        ("reader|observer|shipped", r"^(memory-store|e2e-(backup|export|forward))$"),
-        ("store/", r"^(memory-store|store-retention|fault-.*|e2e-(export|kill|kill_points|restart))$")]
+        ("reader|observer|shipped", r"^(oom-store|e2e-(backup|export|forward))$"),
+        ("store/", r"^(oom-store|store-retention|fault-.*|e2e-(export|kill|kill_points|restart))$")]
 
 
 def code_of(text):
@@ -61,7 +61,7 @@ def code_of(text):
 
 
 def sources():
-    return sorted(path.relative_to(TREE) for room in ROOMS for path in (TREE / "src" / room).glob("*.c"))
+    return sorted(path.relative_to(TREE) for module in MODULES for path in (TREE / "src" / module).glob("*.c"))
 
 
 def changes_of(kind):
@@ -104,8 +104,8 @@ def compiles(build, log, *targets):
 
 def passes(files, log):
     """Builds and runs the tests that can see one of the files until one fails; what hangs fails."""
-    unit = {f"{room}-{path.stem.removeprefix('test_')}" for room in {file.parts[1] for file in files}
-            for path in (TREE / "tests" / "unit" / room).glob("test_*.c")} - LENGTHY
+    unit = {f"{module}-{path.stem.removeprefix('test_')}" for module in {file.parts[1] for file in files}
+            for path in (TREE / "tests" / "unit" / module).glob("test_*.c")} - LENGTHY
     slow = {next(which for part, which in SLOW if re.search(part, str(file))) for file in files}
     stages = [(STRICT, unit, f"^({'|'.join(unit)})$", 120), (STRICT, (), QUICK, 600),
               (FAST, (), "|".join(sorted(slow)), 1200)]

@@ -7,12 +7,12 @@
 
 #include <microhttpd.h>
 
-struct http_answer {
+struct http_response {
     unsigned int status;
-    enum http_answer_use use;
+    enum http_response_lifetime use;
     struct MHD_Response *keeping; // leaves the connection open; NULL for 4xx
     struct MHD_Response *closing; // says Connection: close
 };
 
 // The loop's thread. Consumes an answer that is for one request.
-enum MHD_Result http_answer_queue(struct http_answer *answer, struct MHD_Connection *connection, bool closing);
+enum MHD_Result http_response_queue(struct http_response *answer, struct MHD_Connection *connection, bool closing);

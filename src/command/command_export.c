@@ -51,14 +51,14 @@ static int output_failed(const struct json_lines *lines, int64_t last, struct er
                      strerror(-lines->code), last);
 }
 
-static int export_events(struct reader *reader, int64_t last, bool follow, struct error *error)
+static int export_events(struct store_reader *reader, int64_t last, bool follow, struct error *error)
 {
     static struct json_lines lines = {.fd = STDOUT_FILENO};
     const struct recorded_group *groups;
     size_t count;
 
     for (;;) {
-        int r = reader_read_groups(reader, last, &groups, &count, error);
+        int r = store_reader_read_groups(reader, last, &groups, &count, error);
 
         if (r < 0)
             return r;
@@ -74,24 +74,24 @@ static int export_events(struct reader *reader, int64_t last, bool follow, struc
             continue;
         if (!follow || nobody_listens(lines.fd))
             return 0;
-        reader_wait(reader);
+        store_reader_wait(reader);
     }
 }
 
 static int export_from(const char *config_path, int64_t since, bool follow, struct error *error)
 {
     struct config config = {0};
-    struct reader *reader = NULL;
+    struct store_reader *reader = NULL;
     int r = config_read(config_path, &config, error);
 
     if (r == 0)
-        r = reader_open(config.store_database.text, &reader, error);
+        r = store_reader_open(config.store_database.text, &reader, error);
     if (r == 0)
         r = export_events(reader, since, follow, error);
     // A file on a server may be found too large only now.
     if (r == 0 && close(STDOUT_FILENO) < 0)
         r = error_set(error, errno, "standard output cannot be written: %s", strerror(errno));
-    reader_close(reader);
+    store_reader_close(reader);
     config_finish(&config);
     return r;
 }

@@ -1,11 +1,11 @@
 """The matrix of compilers, sanitizers and analyzers. Each row must bring 0 reports.
 
-    python3 tests/house/matrix.py              every row: a long while
-    python3 tests/house/matrix.py tidy tsan    these rows
+    python3 tests/project/matrix.py              every row: a long while
+    python3 tests/project/matrix.py tidy tsan    these rows
 
 One line a row; what its tools said lies in build/matrix/ROW.log. Exit status 1 when a row has a report. ctest knows it
 all as the label `matrix` (ctest --test-dir build/dev -C matrix -L matrix), and the short rows, in every run, as
-house-static.
+project-static.
 
 A row that finds more than there is to find says so in the place nearest to it: .clang-tidy, cppcheck.suppressions,
 ANALYZER_IS_WRONG below. No sanitizer needs a suppression: TSan sees GnuTLS and libmicrohttpd without instrumentation,
@@ -25,13 +25,13 @@ import time
 
 import coverage_report
 
-HOUSE = pathlib.Path(__file__).resolve().parent
-TOP = HOUSE.parents[1]
+PROJECT = pathlib.Path(__file__).resolve().parent
+TOP = PROJECT.parents[1]
 OUT = TOP / "build" / "matrix"
 
-UNIT = ("-L", "^(unit|memory|fuzz-replay)$")
-ALL = ("-L", "^(unit|fault|memory|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # what README shows is a build of its own
-THREADED = ("-L", "^(unit|memory|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # the faults strike in forked processes
+UNIT = ("-L", "^(unit|oom|fuzz-replay)$")
+ALL = ("-L", "^(unit|fault|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # what README shows is a build of its own
+THREADED = ("-L", "^(unit|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # the faults strike in forked processes
 # Another user, or a limit on files, keeps the counters from being written, and the program says so.
 CANNOT_COUNT = ("group_member_reads", "None-limited", "cannot_be_made_durable")
 # These measure time, of which the tools take their share.
@@ -95,7 +95,7 @@ def build(preset, *options, tests=ALL, **environment):
     def row(name, log):
         directory = report_directory(name)
         to_file = f"log_path={directory}/report:print_stacktrace=1"
-        failed = run(log, "sh", HOUSE / "build.sh", f"matrix/{name}", preset, *options, "--", *tests, **environment,
+        failed = run(log, "sh", PROJECT / "build.sh", f"matrix/{name}", preset, *options, "--", *tests, **environment,
                      ASAN_OPTIONS=f"{to_file}:detect_stack_use_after_return=1:strict_string_checks=1",
                      UBSAN_OPTIONS=to_file, TSAN_OPTIONS=f"{to_file}:second_deadlock_stack=1")
         return reports_of(directory, log) + failed
@@ -105,11 +105,11 @@ def build(preset, *options, tests=ALL, **environment):
 def valgrind(name, log):
     """The daemon under valgrind, which sees reads of memory that was never written, in the libraries too."""
     directory = report_directory(name)
-    failed = run(log, "sh", HOUSE / "build.sh", f"matrix/{name}", "dev")
+    failed = run(log, "sh", PROJECT / "build.sh", f"matrix/{name}", "dev")
     failed += run(log, "/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
                   "-k", "not delayed_acknowledgement",  # measures time
                   *[f"tests/e2e/test_{test}.py" for test in ("answers", "bodies", "framing", "reload", "tls")],
-                  IMCALLBACKD=str(HOUSE / "valgrind.sh"), PYTHONDONTWRITEBYTECODE="1",
+                  IMCALLBACKD=str(PROJECT / "valgrind.sh"), PYTHONDONTWRITEBYTECODE="1",
                   IMCALLBACKD_LOAD=str(OUT / name / "tests" / "imcallbackd-load"),
                   VALGRIND_PROGRAM=str(OUT / name / "imcallbackd"), VALGRIND_REPORTS=str(directory))
     return reports_of(directory, log) + failed
@@ -155,7 +155,7 @@ def cppcheck(_, log):
     compile_commands(log)
     return run(log, "cppcheck", "--quiet", "-j", os.cpu_count(), f"--project={OUT}/commands/compile_commands.json",
                "--enable=warning,performance,portability,style", "--library=posix,gnu,openssl,sqlite3",
-               f"--suppressions-list={HOUSE}/cppcheck.suppressions", "--error-exitcode=1")
+               f"--suppressions-list={PROJECT}/cppcheck.suppressions", "--error-exitcode=1")
 
 
 def shellcheck(_, log):
@@ -171,7 +171,7 @@ def coverage(name, log):
     directory = OUT / name
     for counters in directory.rglob("*.gcda"):
         counters.unlink()
-    failed = run(log, "sh", HOUSE / "build.sh", f"matrix/{name}", "coverage", "--", *ALL, **without(*CANNOT_COUNT))
+    failed = run(log, "sh", PROJECT / "build.sh", f"matrix/{name}", "coverage", "--", *ALL, **without(*CANNOT_COUNT))
     report = OUT / "coverage.json"
     failed += run(log, "gcovr", "--root", TOP, "--filter", "src/", "--object-directory", directory, directory,
                   "--exclude-lines-by-pattern", coverage_report.ASSERT, "--json", report)
