@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base_fixture.h"
 #include "imcallbackd/base/file.h"
-#include "unit.h"
 
 #define MAX_BYTES 10000
 

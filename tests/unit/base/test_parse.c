@@ -2,8 +2,8 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base_fixture.h"
 #include "imcallbackd/base/parse.h"
-#include "unit.h"
 
 struct row {
     const char *text;
