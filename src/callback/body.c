@@ -54,28 +54,29 @@ static bool fail(struct callback *callback, enum answer_code code, const char *f
 static bool fail_memory(struct callback *callback, const struct arena *arena)
 {
     if (arena->out_of_memory)
-        return fail(callback, ANSWER_OVERLOADED, "There is no memory.");
-    return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+        return fail(callback, ANSWER_OVERLOADED, "The server is out of memory.");
+    return fail(callback, ANSWER_BODY_TOO_COMPLEX, "Parsing the body takes more memory than one body may use.");
 }
 
 static bool fail_scan(struct callback *callback, const struct json_text_report *report)
 {
     switch (report->fault) {
     case JSON_TEXT_NUL:
-        return fail(callback, ANSWER_BODY_NUL, "At byte %zu.", report->position);
+        return fail(callback, ANSWER_BODY_NUL, "The NUL is at byte %zu.", report->position);
     case JSON_TEXT_CONTROL_BYTE:
-        return fail(callback, ANSWER_BODY_NOT_JSON, "There is a control byte at byte %zu.", report->position);
+        return fail(callback, ANSWER_BODY_NOT_JSON, "There is a control character at byte %zu.", report->position);
     case JSON_TEXT_BAD_ESCAPE:
-        return fail(callback, ANSWER_BODY_NOT_JSON, "\\u without four hexadecimal digits at byte %zu.",
+        return fail(callback, ANSWER_BODY_NOT_JSON, "\\u is not followed by four hexadecimal digits at byte %zu.",
                     report->position);
     case JSON_TEXT_UNTERMINATED:
-        return fail(callback, ANSWER_BODY_NOT_JSON, "What begins at byte %zu has no end.", report->position);
+        return fail(callback, ANSWER_BODY_NOT_JSON, "The string or comment that starts at byte %zu has no end.",
+                    report->position);
     case JSON_TEXT_TOO_DEEP:
-        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it is deeper than %d levels.", report->position,
-                    JSON_TEXT_MAX_DEPTH);
+        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu, the nesting is deeper than %d levels.",
+                    report->position, JSON_TEXT_MAX_DEPTH);
     case JSON_TEXT_TOO_MANY:
-        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it has more than %zu values.", report->position,
-                    json_text_max_values(callback->group.body_length));
+        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu, the body has more than %zu values.",
+                    report->position, json_text_max_values(callback->group.body_length));
     case JSON_TEXT_SOUND:
         break;
     }
@@ -98,14 +99,14 @@ static cJSON *parse(struct callback *callback, struct arena *scratch, const char
         return NULL;
     }
     if (!tree) {
-        fail(callback, ANSWER_BODY_NOT_JSON, length == 0 ? "It is empty." : "The fault is near byte %zu.",
+        fail(callback, ANSWER_BODY_NOT_JSON, length == 0 ? "The body is empty." : "The syntax error is near byte %zu.",
              (size_t)(end - text));
         return NULL;
     }
     while (end < text + length && (*end == ' ' || *end == '\t' || *end == '\r' || *end == '\n'))
         end++;
     if (end < text + length) {
-        fail(callback, ANSWER_BODY_NOT_JSON, "Something follows its end at byte %zu.", (size_t)(end - text));
+        fail(callback, ANSWER_BODY_NOT_JSON, "Other text follows the JSON value at byte %zu.", (size_t)(end - text));
         return NULL;
     }
     return tree;
@@ -140,7 +141,7 @@ static bool collect(struct callback *callback, const cJSON *tree, struct fields 
             if (strcmp(item->string, known[i].name) != 0)
                 continue;
             if (*known[i].field)
-                return fail(callback, ANSWER_BODY_FIELD_REPEATED, "It is %s.", known[i].name);
+                return fail(callback, ANSWER_BODY_FIELD_REPEATED, "The field is %s.", known[i].name);
             *known[i].field = item;
         }
     }
@@ -174,7 +175,7 @@ static bool take_required(struct callback *callback, const cJSON *item, const ch
 {
     if (!take_text(callback, item, name, ret_text))
         return false;
-    return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "It is %s.", name);
+    return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is %s.", name);
 }
 
 // ms since 1970, a bare integer or digits in quotes, as editions of the documentation have both.
@@ -187,11 +188,11 @@ static bool take_event_time(struct callback *callback, const cJSON *item)
         return true;
     if (cJSON_IsString(item)) {
         if (parse_decimal(item->valuestring, strlen(item->valuestring), EVENT_TIME_MAX, &ms) < 0)
-            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in ms since 1970.");
+            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in milliseconds since 1970.");
     } else {
         if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= (double)EVENT_TIME_MAX) ||
             (double)(uint64_t)item->valuedouble < item->valuedouble)
-            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in ms since 1970.");
+            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in milliseconds since 1970.");
         ms = (uint64_t)item->valuedouble;
     }
     group->has_event_time = true;
@@ -210,11 +211,11 @@ static bool take_member(struct callback *callback, const cJSON *member, size_t i
         if (strcmp(item->string, "Member_Account") != 0)
             continue;
         if (account)
-            return fail(callback, ANSWER_BODY_FIELD_REPEATED, "It is MemberList[%zu].Member_Account.", index);
+            return fail(callback, ANSWER_BODY_FIELD_REPEATED, "The field is MemberList[%zu].Member_Account.", index);
         account = item;
     }
     if (!account || cJSON_IsNull(account) || (cJSON_IsString(account) && !*account->valuestring))
-        return fail(callback, ANSWER_BODY_FIELD_MISSING, "It is MemberList[%zu].Member_Account.", index);
+        return fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is MemberList[%zu].Member_Account.", index);
     if (!cJSON_IsString(account))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu].Member_Account is not a string.", index);
     *ret_account = copy_text(callback, account);
@@ -255,13 +256,13 @@ static bool take_fields(struct callback *callback, const cJSON *tree)
     char quoted[QUOTE_BYTES];
 
     if (!cJSON_IsObject(tree))
-        return fail(callback, ANSWER_BODY_NOT_JSON, "It is JSON, but not an object.");
+        return fail(callback, ANSWER_BODY_NOT_JSON, "The JSON value is not an object.");
     if (!collect(callback, tree, &fields) ||
         !take_required(callback, fields.callback_command, "CallbackCommand", &command))
         return false;
     if (strcmp(command, CALLBACK_COMMAND) != 0) {
         quote_text(command, quoted);
-        return fail(callback, ANSWER_COMMAND_DIFFERS, "It is %s in the body.", quoted);
+        return fail(callback, ANSWER_COMMAND_DIFFERS, "The body has %s.", quoted);
     }
     return take_required(callback, fields.group_id, "GroupId", &group->group_id) &&
            take_text(callback, fields.type, "Type", &group->type) &&

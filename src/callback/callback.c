@@ -92,9 +92,10 @@ static enum answer_code check_signature(struct callback *callback, const struct 
         return ANSWER_SIGN_WRONG;
     callback->clock_skew_known = true;
     if (callback->clock_skew_s > app->request_time_window_s || callback->clock_skew_s < -app->request_time_window_s) {
-        (void)snprintf(callback->detail, sizeof callback->detail, "RequestTime is %" PRId64 " s %s.",
+        (void)snprintf(callback->detail, sizeof callback->detail,
+                       "RequestTime is %" PRId64 " s %s the clock of this server.",
                        callback->clock_skew_s < 0 ? -callback->clock_skew_s : callback->clock_skew_s,
-                       callback->clock_skew_s < 0 ? "behind" : "ahead");
+                       callback->clock_skew_s < 0 ? "behind" : "ahead of");
         return ANSWER_REQUEST_TIME_STALE;
     }
     return ANSWER_OK;
@@ -114,7 +115,7 @@ static enum callback_verdict check_command(struct callback *callback, const stru
     if (!command->text)
         return refuse(callback, ANSWER_COMMAND_MISSING);
     quote_text(command->text, quoted);
-    (void)snprintf(callback->detail, sizeof callback->detail, "It was %s.", quoted);
+    (void)snprintf(callback->detail, sizeof callback->detail, "The query has %s.", quoted);
     return refuse(callback, ANSWER_COMMAND_NOT_HANDLED);
 }
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/address.h"
 
 static struct address address_of(const char *text)

@@ -1,7 +1,7 @@
 #include <stdalign.h>
 #include <string.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/arena.h"
 
 #define FIRST_BLOCK_BYTES 4096 // what the first piece takes from the system

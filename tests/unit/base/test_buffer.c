@@ -2,7 +2,7 @@
 #include <string.h>
 #include <wchar.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/buffer.h"
 
 static void assert_holds(const struct buffer *buffer, const char *text)

@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/error.h"
 
 // Longer than the text of an error, with room to add to it.

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/file.h"
 
 #define MAX_BYTES 10000

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/log.h"
 
 // What a call to the log writes to standard error, by way of a pipe in its place.

@@ -1,6 +1,6 @@
 #include <pthread.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 

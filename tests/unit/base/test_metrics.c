@@ -1,7 +1,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/metrics.h"
 
 #define THREADS 8

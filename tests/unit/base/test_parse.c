@@ -2,7 +2,7 @@
 #include <limits.h>
 #include <string.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/parse.h"
 
 struct row {

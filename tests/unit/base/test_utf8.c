@@ -1,7 +1,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "base_fixture.h"
+#include "../unit.h"
 #include "imcallbackd/base/utf8.h"
 
 struct row {

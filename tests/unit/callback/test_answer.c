@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 
 #include <cjson/cJSON.h>
 
@@ -127,10 +127,10 @@ static void details_are_escaped(void **state)
         struct buffer body = {0};
         char expected[256];
 
-        (void)snprintf(
-            expected, sizeof expected,
-            "before {\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\"The body is not JSON.%s\",\"ErrorCode\":120201}",
-            details[i].printed);
+        (void)snprintf(expected, sizeof expected,
+                       "before {\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\"The body is not a JSON "
+                       "object.%s\",\"ErrorCode\":120201}",
+                       details[i].printed);
         assert_int_equal(buffer_print(&body, "before "), 0);
         assert_int_equal(answer_print(&body, ANSWER_BODY_NOT_JSON, details[i].detail), 0);
         assert_string_equal(body.data, expected);

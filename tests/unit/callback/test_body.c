@@ -1,7 +1,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/base/file.h"
 

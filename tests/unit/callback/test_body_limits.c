@@ -1,7 +1,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 
 static void print_members(struct buffer *body, size_t count, const char *name)
 {

@@ -1,7 +1,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 #include "imcallbackd/callback/signature.h"
 
 #define APP    "SdkAppid=1400000001"
@@ -249,11 +249,11 @@ static void shows_commands_short_and_escaped(void **state)
     static const struct {
         const char *command, *detail;
     } commands[] = {
-        {"", "It was ''."},
-        {"C2C.CallbackAfterSendMsg", "It was 'C2C.CallbackAfterSendMsg'."},
-        {"a%0ab%1b[31m%7f", "It was 'a\\x0ab\\x1b[31m\\x7f'."},
-        {"'%5c%22", "It was '\\x27\\x5c\"'."},
-        {"%e7%a4", "It was '\\xe7\\xa4'."},
+        {"", "The query has ''."},
+        {"C2C.CallbackAfterSendMsg", "The query has 'C2C.CallbackAfterSendMsg'."},
+        {"a%0ab%1b[31m%7f", "The query has 'a\\x0ab\\x1b[31m\\x7f'."},
+        {"'%5c%22", "The query has '\\x27\\x5c\"'."},
+        {"%e7%a4", "The query has '\\xe7\\xa4'."},
     };
     struct buffer query = {0};
     struct fixture fixture;

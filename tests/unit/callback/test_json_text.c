@@ -1,5 +1,5 @@
 #include "../../../src/callback/json_text.h"
-#include "fixture.h"
+#include "callback_fixture.h"
 
 #define FFFD "\xef\xbf\xbd"
 

@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 #include "../../../src/callback/query.h"
-#include "fixture.h"
+#include "callback_fixture.h"
 
 // What one query gives for one name; text NULL: it did not come.
 struct row {

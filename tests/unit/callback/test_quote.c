@@ -1,5 +1,5 @@
 #include "../../../src/callback/quote.h"
-#include "fixture.h"
+#include "callback_fixture.h"
 
 static void shows_each_byte(void **state)
 {

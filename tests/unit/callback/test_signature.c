@@ -1,6 +1,6 @@
 #include <errno.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 #include "imcallbackd/callback/signature.h"
 
 static bool matches(const char *token, const char *request_time, const char *sign)

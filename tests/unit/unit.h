@@ -1,4 +1,4 @@
-// What every unit test of the module base includes: cmocka, with the headers that it requires before its own.
+// What every unit test includes: cmocka, with the headers that it requires before its own.
 #pragma once
 
 #include <setjmp.h>
