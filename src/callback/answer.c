@@ -2,9 +2,13 @@
 #include "imcallbackd/callback/answer.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "imcallbackd/base/utf8.h"
+
+#define ESCAPE_BYTES 4               // \xXX
+#define TAIL_BYTES   (sizeof "...'") // the longest end of the quoted text, with its NUL
 
 static const struct answer {
     enum answer_code code;
@@ -146,4 +150,19 @@ int answer_print(struct buffer *body, enum answer_code code, const char *detail)
     if (r == 0)
         r = buffer_print(body, "\",\"ErrorCode\":%d}", (int)code);
     return r;
+}
+
+void answer_quote(const char *text, char ret_quoted[ANSWER_QUOTE_BYTES])
+{
+    char *to = ret_quoted, *last = ret_quoted + ANSWER_QUOTE_BYTES - TAIL_BYTES - ESCAPE_BYTES;
+
+    *to++ = '\'';
+    for (; *text && to <= last; text++) {
+        if (*text >= ' ' && *text <= '~' && *text != '\\' && *text != '\'')
+            *to++ = *text;
+        else
+            to += sprintf(to, "\\x%02x", (unsigned char)*text);
+    }
+    (void)sprintf(to, *text ? "...'" : "'");
+    assert(strlen(ret_quoted) < ANSWER_QUOTE_BYTES);
 }
