@@ -4,7 +4,7 @@
 #include <sys/inotify.h>
 
 #include "../unit/store/fixture.h"
-#include "fault.h"
+#include "heap_fault.h"
 #include "forward/destination_schema.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/shipped.h"
