@@ -479,7 +479,7 @@ def test_two_of_the_name_are_refused(make_daemon):
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         wrapper, options = pass_two(first, second, "admin:admin")
         refused = daemon.run(*wrapper, daemon.BINARY, "serve", "-c", one.config, **options)
-        assert refused.returncode == 1 and "two sockets with the name admin" in refused.stderr, refused
+        assert refused.returncode == 1 and "two sockets named admin" in refused.stderr, refused
 
 
 # Nobody is disturbed

@@ -1,3 +1,4 @@
+// The sizes that the monitor reports: of the database, of its write-ahead log, and of the file system.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,8 +7,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "../../../src/command/disk_usage.h"
 #include "../base/unit.h"
-#include "imcallbackd/store/usage.h"
 
 static char directory[] = "/tmp/imcb-usage-XXXXXX";
 
@@ -21,13 +22,13 @@ static void write_file(const char *name, size_t length)
     assert_int_equal(fclose(file), 0);
 }
 
-static int begin(void **state)
+static int enter_directory(void **state)
 {
     (void)state;
     return mkdtemp(directory) && chdir(directory) == 0 && mkdir("elsewhere", 0700) == 0 ? 0 : -1;
 }
 
-static int end(void **state)
+static int remove_directory(void **state)
 {
     static const char *const files[] = {"callbacks.db", "callbacks.db-wal", "link.db"};
 
@@ -38,20 +39,20 @@ static int end(void **state)
     return rmdir(directory);
 }
 
-static void sizes(void **state)
+static void measures_the_database_and_its_log_through_a_symbolic_link(void **state)
 {
-    struct store_usage usage;
+    struct disk_usage usage;
     struct statvfs disk;
     struct error error;
 
     (void)state;
     write_file("callbacks.db", 4096);
-    assert_int_equal(store_measure("callbacks.db", &usage, &error), 0);
+    assert_int_equal(disk_usage_measure("callbacks.db", &usage, &error), 0);
     assert_int_equal(usage.database_bytes, 4096);
     assert_int_equal(usage.log_bytes, 0);
     write_file("callbacks.db-wal", 1000);
     assert_int_equal(symlink("callbacks.db", "link.db"), 0);
-    assert_int_equal(store_measure("link.db", &usage, &error), 0);
+    assert_int_equal(disk_usage_measure("link.db", &usage, &error), 0);
     assert_int_equal(usage.database_bytes, 4096);
     assert_int_equal(usage.log_bytes, 1000);
     assert_int_equal(statvfs(".", &disk), 0);
@@ -59,19 +60,22 @@ static void sizes(void **state)
     assert_true(usage.free_bytes >= 0 && usage.free_bytes <= usage.total_bytes);
 }
 
-static void a_database_that_is_gone(void **state)
+static void names_a_database_that_does_not_exist(void **state)
 {
-    struct store_usage usage;
+    struct disk_usage usage;
     struct error error;
 
     (void)state;
-    assert_int_equal(store_measure("elsewhere/gone.db", &usage, &error), -ENOENT);
+    assert_int_equal(disk_usage_measure("elsewhere/gone.db", &usage, &error), -ENOENT);
     assert_non_null(strstr(error.text, "elsewhere/gone.db: "));
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(a_database_that_is_gone)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(measures_the_database_and_its_log_through_a_symbolic_link),
+        cmocka_unit_test(names_a_database_that_does_not_exist),
+    };
 
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, enter_directory, remove_directory);
 }
