@@ -4,8 +4,8 @@
 #include <sys/statvfs.h>
 
 #include "../../../src/command/disk_usage.h"
-#include "../base/unit.h"
 #include "../files.h"
+#include "../unit.h"
 
 static char directory[64];
 

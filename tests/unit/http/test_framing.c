@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "../../../src/http/framing.h"
-#include "../base/unit.h"
+#include "../unit.h"
 
 #define MAX_HEADERS 4
 

@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../base/unit.h"
+#include "../unit.h"
 #include "imcallbackd/http/listen.h"
 
 #define NOBODY 65534
