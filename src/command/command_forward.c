@@ -25,11 +25,14 @@ int forward_settings_get(const struct config *config, char host_name[HOST_NAME_B
 
     if (!config->forward_url.text)
         return error_set(error, EINVAL,
-                         "%s: [forward] url is missing: the database to ship to, such as "
+                         "%s: [forward] url is missing; set it to the destination database, such as "
                          "postgresql://user@host:5432/database?sslmode=verify-full",
                          config->path);
     if (!config->forward_receiver.text && (gethostname(host_name, HOST_NAME_BYTES - 1) < 0 || *host_name == '\0'))
-        return error_set(error, EINVAL, "%s: [forward] receiver is missing, and this host has no name", config->path);
+        return error_set(
+            error, EINVAL,
+            "%s: [forward] receiver is missing: the default is the host name, and this host has none; set it",
+            config->path);
     *ret_settings = (struct forward_settings){
         .database = config->store_database.text,
         .url = config->forward_url.text,
@@ -177,9 +180,9 @@ int command_forward(int argc, char **argv)
     if (!order.path)
         wrong = "-c FILE is needed";
     else if ((since || until) && !order.verify)
-        wrong = "--since and --until go with --verify";
+        wrong = "--since and --until require --verify";
     else if (!read_time(since, &order.since_s) || !read_time(until, &order.until_s))
-        wrong = "--since and --until take a time in unix seconds";
+        wrong = "--since and --until take a Unix time in whole seconds";
     if (wrong) {
         fprintf(stderr, "imcallbackd forward: %s; see imcallbackd forward --help\n", wrong);
         return EXIT_USAGE;

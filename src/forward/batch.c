@@ -271,7 +271,7 @@ static int send_members(struct batch *batch, struct destination *destination, co
 
 static int packing_failed(int code, struct error *error)
 {
-    return error_set(error, -code, code == -ENOMEM ? "out of memory" : "libcrypto cannot make a SHA-256");
+    return error_set(error, -code, code == -ENOMEM ? "out of memory" : "libcrypto cannot compute a SHA-256 hash");
 }
 
 int batch_send_groups(struct batch *batch, struct destination *destination, const char *receiver,

@@ -71,10 +71,10 @@ static int result_failed(struct destination *destination, const PGresult *result
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 
     if (!sqlstate)
-        return connection_failed(destination, "the connection is lost", error);
+        return connection_failed(destination, "the connection was lost", error);
     (void)strncpy(destination->sqlstate, sqlstate, sizeof destination->sqlstate - 1);
-    return error_set(error, passes(sqlstate) ? EAGAIN : EPROTO, "the destination says %s: %s", sqlstate,
-                     message ? message : "nothing more");
+    return error_set(error, passes(sqlstate) ? EAGAIN : EPROTO, "the destination reports SQLSTATE %s: %s", sqlstate,
+                     message ? message : "no message");
 }
 
 // The server's notices are not ours to log: "relation exists already, skipping".
@@ -89,13 +89,14 @@ static int check_connection(struct destination *destination, struct error *error
     const char *encoding = PQparameterStatus(destination->connection, "server_encoding");
 
     if (PQstatus(destination->connection) != CONNECTION_OK)
-        return connection_failed(destination, "no connection", error);
+        return connection_failed(destination, "cannot connect", error);
     (void)PQsetNoticeReceiver(destination->connection, ignore_notice, NULL);
     if (encoding && strcmp(encoding, "UTF8") != 0)
-        return error_set(error, EPROTO,
-                         "the destination is a database in %s, which has not all characters; make one with CREATE "
-                         "DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
-                         encoding);
+        return error_set(
+            error, EPROTO,
+            "the destination database has the encoding %s, which cannot represent every character; create a "
+            "database with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+            encoding);
     return PQsetnonblocking(destination->connection, 1) == 0 ? 0 : connection_failed(destination, "libpq", error);
 }
 
@@ -161,7 +162,7 @@ static int exchange(struct destination *destination, bool *ret_moved, struct err
     if (!ready)
         return 0;
     if (left < 0 || PQconsumeInput(destination->connection) == 0)
-        return connection_failed(destination, "the connection is lost", error);
+        return connection_failed(destination, "the connection was lost", error);
     return 0;
 }
 
@@ -193,11 +194,12 @@ int destination_send(struct destination *destination, const char *sql, const str
     if (!parameters)
         parameters = &none;
     if (parameters->code < 0)
-        return error_set(error, -parameters->code, "a batch cannot be packed: %s", strerror(-parameters->code));
+        return error_set(error, -parameters->code, "the statement parameters cannot be encoded: %s",
+                         strerror(-parameters->code));
     if (PQsendQueryParams(destination->connection, sql, parameters->count, parameters->types, parameters->values,
                           parameters->lengths, parameters->formats, 0) == 1)
         return 0;
-    return connection_failed(destination, "the connection is lost", error);
+    return connection_failed(destination, "the connection was lost", error);
 }
 
 int destination_query(struct destination *destination, const char *sql, const struct parameters *parameters,
@@ -228,7 +230,7 @@ int destination_sync(struct destination *destination, struct error *error)
 {
     if (PQpipelineSync(destination->connection) == 1 && PQflush(destination->connection) >= 0)
         return 0;
-    return connection_failed(destination, "the connection is lost", error);
+    return connection_failed(destination, "the connection was lost", error);
 }
 
 int destination_await_sync(struct destination *destination, int which, int64_t *ret_rows, struct error *error)
@@ -244,7 +246,7 @@ int destination_await_sync(struct destination *destination, int which, int64_t *
             return r;
         if (!result) { // the end of one statement's results
             if (PQstatus(destination->connection) != CONNECTION_OK)
-                return connection_failed(destination, "the connection is lost", error);
+                return connection_failed(destination, "the connection was lost", error);
             continue;
         }
         if (status == PGRES_FATAL_ERROR)

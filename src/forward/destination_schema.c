@@ -50,10 +50,11 @@ static int read_version(struct destination *destination, int64_t *ret_version, s
     PQclear(result);
     if (*ret_version <= SCHEMA_VERSION_THERE)
         return 0;
-    return error_set(error, EINVAL,
-                     "the tables in the destination are of version %lld and this imcallbackd knows %d: install the "
-                     "newer one, whose forwarder made them. Nothing was changed",
-                     (long long)*ret_version, SCHEMA_VERSION_THERE);
+    return error_set(
+        error, EINVAL,
+        "the tables in the destination have version %lld, but this imcallbackd supports only version %d: a "
+        "newer imcallbackd created them; install that version. Nothing was changed",
+        (long long)*ret_version, SCHEMA_VERSION_THERE);
 }
 
 // IF NOT EXISTS does not keep two that come at the same instant apart: the later one is told of a key or a name that is
@@ -78,7 +79,7 @@ static int create(struct destination *destination, const char *sql, struct error
         r = destination_query(destination, sql, NULL, NULL, error);
     }
     if (r < 0)
-        error_wrap(error, "the tables cannot be made in the destination");
+        error_wrap(error, "the tables cannot be created in the destination");
     return r;
 }
 

@@ -151,10 +151,10 @@ static int check_cursor(struct session *session, enum stream stream, int64_t new
     // Without the note the daemon deletes nothing: what it says was shipped is not of this database.
     (void)unlink(session->settings->shipped_file);
     return error_set(error, ESTALE,
-                     "%s is not the database that was shipped from as receiver '%s' up to id %" PRId64
-                     ": it was replaced or put back from a backup. Give it another [forward] receiver, or delete the "
-                     "receiver's rows from imcallbackd_cursor in the destination: then all of it is shipped anew, and "
-                     "what is there already stays as it is",
+                     "%s: the cursor of receiver '%s' at id %" PRId64
+                     " does not match this database: the database was replaced or restored from a backup; set another "
+                     "[forward] receiver, or delete the receiver's rows from imcallbackd_cursor in the destination. "
+                     "Either ships the whole database again and leaves the rows in the destination unchanged",
                      session->settings->database, session->settings->receiver, cursor->id);
 }
 
@@ -180,7 +180,7 @@ static void log_beginning(const struct session *session)
     struct error name;
 
     destination_name(&session->destination, &name);
-    log_info("shipping to %s as receiver '%s' from behind id %" PRId64 "; the newest is %" PRId64, name.text,
+    log_info("shipping to %s as receiver '%s', starting after id %" PRId64 "; the newest id is %" PRId64, name.text,
              session->settings->receiver, session->shipped[STREAM_GROUPS].id, session->newest_id);
 }
 
@@ -301,7 +301,7 @@ static int await_first(struct session *session, struct error *error)
     // What the destination does not take keeps up all behind it, so it must be found.
     if (r < 0 && !passes(r) && r != -ECANCELED) {
         session->events_refused = batch.stream == STREAM_GROUPS;
-        error_wrap(error, "%s with the ids %" PRId64 " to %" PRId64,
+        error_wrap(error, "%s with ids %" PRId64 " to %" PRId64,
                    session->events_refused ? "events" : "rejected callbacks", batch.first_id, batch.to.id);
     }
     if (r < 0)
@@ -309,9 +309,10 @@ static int await_first(struct session *session, struct error *error)
     if (moved != 1)
         return error_set(
             error, EAGAIN,
-            "the cursor of receiver '%s' was moved by somebody else. After a lost connection that may be a "
-            "transaction of our own; otherwise another forwarder has this name, and each receiver needs a "
-            "[forward] receiver of its own and one forwarder",
+            "imcallbackd_cursor: the cursor of receiver '%s' has moved unexpectedly: after a lost connection, an "
+            "earlier "
+            "transaction of this forwarder may have committed; otherwise another forwarder uses this receiver name; "
+            "set a unique [forward] receiver for each receiver and run one forwarder for it",
             session->settings->receiver);
     session->first = (session->first + 1) % MAX_UNDER_WAY;
     session->count--;
@@ -337,7 +338,9 @@ static void note_shipped(struct session *session)
         session->noted = shipped;
         session->note_failed = false;
     } else if (!session->note_failed) {
-        log_warning("[forward] shipped_file: %s; [store] retention deletes nothing without it", error.text);
+        log_warning(
+            "[forward] shipped_file: %s; [store] retention deletes no further rows until this file can be written",
+            error.text);
         session->note_failed = true;
     }
 }

@@ -12,28 +12,28 @@
 enum shipped_kind { SHIPPED_EVENTS, SHIPPED_MEMBERS, SHIPPED_REJECTED };
 
 static const struct metric shipped = {METRIC_COUNTERS("imcallbackd_forward_shipped_total",
-                                                      "Rows that are in the destination, by what they are.", "kind",
-                                                      "event", "member", "rejected")};
+                                                      "Rows committed in the destination, by kind.", "kind", "event",
+                                                      "member", "rejected")};
 static const struct metric batch_seconds = {METRIC_HISTOGRAM(
-    "imcallbackd_forward_batch_seconds", "From sending a batch to its commit in the destination.", 6, 1000, 2500, 5000,
-    10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000)};
-static const struct metric retries = {
-    METRIC_COUNTER("imcallbackd_forward_retries_total", "How often it was begun anew after a failure.")};
+    "imcallbackd_forward_batch_seconds", "Time from sending a batch to its commit in the destination.", 6, 1000, 2500,
+    5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000)};
+static const struct metric retries = {METRIC_COUNTER("imcallbackd_forward_retries_total",
+                                                     "Number of times that shipping was restarted after a failure.")};
 static const struct metric last_error = {
     METRIC_GAUGE("imcallbackd_forward_last_error_timestamp_seconds",
-                 "When the last failure was, in seconds since 1970; 0: there was none. The log has the words."),
+                 "Time of the last failure in seconds since 1970; 0: no failure yet. The log has its message."),
     .decimals = 3};
 static const struct metric connected = {
-    METRIC_GAUGE("imcallbackd_forward_connected", "1 while there is a connection to the destination; else 0.")};
+    METRIC_GAUGE("imcallbackd_forward_connected", "1 while a connection to the destination is open; otherwise 0.")};
 static const struct metric lag_events = {
     METRIC_GAUGE("imcallbackd_forward_lag_events",
-                 "Recorded events that are not in the destination yet, by their ids; a repeat takes one too.")};
+                 "Recorded events that are not in the destination yet, counted by id; a repeat may use an id, too.")};
 static const struct metric lag_seconds = {
     METRIC_GAUGE("imcallbackd_forward_lag_seconds",
-                 "How long ago the oldest event was received that is not in the destination yet; 0: all are there."),
+                 "Age of the oldest recorded event that is not in the destination yet; 0: every event is there."),
     .decimals = 3};
 static const struct metric shipped_id = {
-    METRIC_GAUGE("imcallbackd_forward_shipped_id", "Up to this id all events are in the destination.")};
+    METRIC_GAUGE("imcallbackd_forward_shipped_id", "Every event up to this id is in the destination.")};
 
 const struct metric *const forward_metrics[] = {
     &shipped, &batch_seconds, &retries, &last_error, &connected, &lag_events, &lag_seconds, &shipped_id, NULL,
@@ -91,8 +91,8 @@ void meter_log_failure(const struct error *error, int64_t pause_ms)
     if (!log_rate_limit_allows(&failures, &left_out) && !is_another)
         return;
     last_told = *error;
-    log_error("not shipping: %s; the next try is in %" PRId64 ".%" PRId64 " s%s", error->text, pause_ms / 1000,
-              pause_ms / 100 % 10, left_out > 0 ? "; it has failed more often since the last such line" : "");
+    log_error("shipping failed: %s; the next attempt is in %" PRId64 ".%" PRId64 " s%s", error->text, pause_ms / 1000,
+              pause_ms / 100 % 10, left_out > 0 ? "; more failures since the previous such line were not logged" : "");
 }
 
 void meter_log_summary(void)
@@ -102,8 +102,8 @@ void meter_log_summary(void)
     if (now_ms < summary_due_ms)
         return;
     if (summary_due_ms > 0 && events > summary_events)
-        log_info("shipped %" PRId64 " events up to id %" PRId64 "; %" PRId64 " are to come, the oldest is %" PRId64
-                 " s old",
+        log_info("shipped %" PRId64 " events up to id %" PRId64 "; %" PRId64
+                 " events are waiting, the oldest for %" PRId64 " s",
                  events - summary_events, metric_value(&shipped_id, 0), metric_value(&lag_events, 0), lag_ms() / 1000);
     summary_due_ms = now_ms + SUMMARY_INTERVAL_MS;
     summary_events = events;

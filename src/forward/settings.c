@@ -47,10 +47,11 @@ static void warn_of_tls(const PQconninfoOption *options, forward_report *tell)
     if ((mode && strcmp(mode, "verify-full") == 0) ||
         (are_local(value_of(options, "host")) && are_local(value_of(options, "hostaddr"))))
         return;
-    (void)error_set(&sentence, 0,
-                    "[forward] url: with sslmode=%s whoever is on the way can read along or pass for the destination; "
-                    "use sslmode=verify-full and sslrootcert",
-                    mode ? mode : "prefer");
+    (void)error_set(
+        &sentence, 0,
+        "[forward] url: sslmode=%s does not verify the destination's identity: an attacker on the network can "
+        "read the events or impersonate the destination; use sslmode=verify-full and sslrootcert",
+        mode ? mode : "prefer");
     tell(sentence.text);
 }
 
@@ -63,7 +64,7 @@ static void warn_of_password(const char *file, forward_report *tell)
     if (file && file_expand_path(file, &path, &sentence) == 0 && stat(path, &status) == 0 &&
         (status.st_mode & S_IROTH)) {
         (void)error_set(&sentence, 0,
-                        "[forward] password_file: %s can be read by every user of this machine; chmod o-r it", path);
+                        "[forward] password_file: every user of this machine can read %s; run chmod o-r on it", path);
         tell(sentence.text);
     }
     free(path);
@@ -77,10 +78,11 @@ int forward_check_url(const char *url, forward_report *tell, struct error *error
 
     if (!options)
         return error_set(error, EINVAL,
-                         "libpq does not understand it; it looks like "
+                         "libpq cannot parse the URI; write it like "
                          "postgresql://user@host:5432/database?sslmode=verify-full");
     if (value_of(options, "password") || value_of(options, "sslpassword"))
-        r = error_set(error, EINVAL, "this holds a password; put it into a file and name that in password_file");
+        r = error_set(error, EINVAL,
+                      "the URI contains a password; store the password in a file and name that file in password_file");
     else
         warn_of_tls(options, tell);
     PQconninfoFree(options);

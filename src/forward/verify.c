@@ -240,7 +240,7 @@ static void sum_up(struct verification *verification, enum stream stream)
             tell_of(verification, stream, row, "is missing in the destination");
         } else if (row->differs || row->members_found != (row->member_count > 0)) {
             count->different++;
-            tell_of(verification, stream, row, "is another one in the destination");
+            tell_of(verification, stream, row, "differs in the destination");
         }
     }
 }
@@ -306,7 +306,7 @@ static int read_rows(struct verification *verification, enum stream stream, int6
         *after_id = is_group ? groups[i].id : rejections[i].id;
         r = add_row(verification, stream, is_group ? (const void *)&groups[i] : &rejections[i], shipped_id);
         if (r < 0)
-            return error_set(error, -r, "a checksum cannot be made: %s", strerror(-r));
+            return error_set(error, -r, "a checksum cannot be computed: %s", strerror(-r));
     }
     return r;
 }
@@ -336,13 +336,13 @@ static bool tell_counts(const struct verification *verification)
         struct error sentence;
 
         (void)error_set(&sentence, 0,
-                        "%ss: %" PRId64 " here, %" PRId64 " of them there, %" PRId64 " missing, %" PRId64
-                        " different; %" PRId64 " are not shipped yet",
+                        "%ss: %" PRId64 " in the store, %" PRId64 " of them in the destination, %" PRId64
+                        " missing, %" PRId64 " different; %" PRId64 " not shipped yet",
                         kinds[stream], count->here, count->there, count->missing, count->different, count->waiting);
         verification->tell(sentence.text);
         if (stream == STREAM_GROUPS) {
-            (void)error_set(&sentence, 0, "members: %" PRId64 " here, %" PRId64 " there", events->members_here,
-                            events->members_there);
+            (void)error_set(&sentence, 0, "members: %" PRId64 " in the store, %" PRId64 " in the destination",
+                            events->members_here, events->members_there);
             verification->tell(sentence.text);
         }
         same = same && count->missing == 0 && count->different == 0;

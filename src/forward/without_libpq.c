@@ -9,7 +9,9 @@ const struct metric *const forward_metrics[] = {NULL};
 
 static int absent(struct error *error)
 {
-    return error_set(error, ENOSYS, "this build has no forward, because libpq was not there when it was made");
+    return error_set(
+        error, ENOSYS,
+        "this build has no forward command: libpq was not installed when it was built; build it again with libpq");
 }
 
 void forward_update_metrics(void)
