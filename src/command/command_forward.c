@@ -1,3 +1,5 @@
+#include "command_forward.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -6,7 +8,6 @@
 #include <unistd.h>
 
 #include "config.h"
-#include "forward_settings.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/base/parse.h"
@@ -18,7 +19,7 @@
 #include <systemd/sd-daemon.h>
 
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
-                         struct forward_settings *ret_settings, forward_report *tell, struct error *error)
+                         struct forward_settings *ret_settings, forward_report *report, struct error *error)
 {
     const struct config_value *blamed = &config->forward_url;
     int r;
@@ -40,10 +41,10 @@ int forward_settings_get(const struct config *config, char host_name[HOST_NAME_B
         .receiver = config->forward_receiver.text ? config->forward_receiver.text : host_name,
         .shipped_file = config->forward_shipped_file.text,
     };
-    r = forward_check_url(config->forward_url.text, tell, error);
+    r = forward_check_url(config->forward_url.text, report, error);
     if (r == 0) {
         blamed = &config->forward_password_file;
-        r = forward_check_password(blamed->text, tell, error);
+        r = forward_check_password(blamed->text, report, error);
     }
     if (r < 0 && r != -ENOSYS)
         config_blame(config, blamed, error);
@@ -59,8 +60,7 @@ static unsigned int print_health(void *context, struct buffer *text)
 static unsigned int print_metrics(void *context, struct buffer *text)
 {
     (void)context;
-    forward_update_metrics();
-    return metrics_print(forward_metrics, text) < 0 ? 0 : 200;
+    return forward_print_metrics(text) < 0 ? 0 : 200;
 }
 
 static const struct http_admin_page pages[] = {

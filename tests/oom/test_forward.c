@@ -6,7 +6,9 @@
 #include "../unit/store/fixture.h"
 #include "fault.h"
 #include "forward/destination_schema.h"
+#include "forward/progress.h"
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/forward/forward.h"
 #include "imcallbackd/store/shipped.h"
 
 #include <openssl/err.h>
@@ -160,7 +162,7 @@ static void make_tables(void *context)
     struct outcome *outcome = context;
     struct destination destination = {0};
 
-    outcome->result = destination_open(&destination, &settings, SILENCE_MIN_MS, &outcome->error);
+    outcome->result = destination_open(&destination, &settings, ANSWER_TIMEOUT_MIN_MS, &outcome->error);
     if (outcome->result == 0)
         outcome->result = schema_prepare(&destination, &outcome->error);
     destination_close(&destination);
@@ -175,7 +177,7 @@ static void judge_tables(void *context, bool met, bool lasting)
     assert_clean(outcome, met);
     make_tables(outcome);
     assert_int_equal(outcome->result, 0);
-    assert_int_equal(number("SELECT version FROM imcallbackd_schema"), SCHEMA_VERSION_THERE);
+    assert_int_equal(number("SELECT version FROM imcallbackd_schema"), DESTINATION_SCHEMA_VERSION);
     empty_tables();
 }
 
@@ -203,9 +205,9 @@ static int64_t counted(const char *name, size_t index)
 {
     size_t i = 0;
 
-    while (strcmp(forward_metrics[i]->name, name) != 0)
+    while (strcmp(progress_metrics[i]->name, name) != 0)
         i++;
-    return metric_value(forward_metrics[i], index);
+    return metric_value(progress_metrics[i], index);
 }
 
 static int64_t shipped_by(size_t kind)

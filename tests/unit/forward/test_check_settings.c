@@ -1,4 +1,4 @@
-// Which settings are refused and what is warned of, without a connection; the password's file.
+// Settings that are rejected or cause a warning before any connection is made, and the password file.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,18 +15,18 @@
 
 #include <cmocka.h>
 
-static char told[1024];
+static char reported[1024];
 
-static void tell(const char *sentence)
+static void report(const char *sentence)
 {
-    (void)snprintf(told + strlen(told), sizeof told - strlen(told), "%s\n", sentence);
+    (void)snprintf(reported + strlen(reported), sizeof reported - strlen(reported), "%s\n", sentence);
 }
 
-static void urls(void **state)
+static void checks_urls(void **state)
 {
     static const struct {
         const char *url;
-        const char *refused, *warned; // words of it, or NULL
+        const char *rejection, *warning; // parts of the messages; NULL: no message
     } rows[] = {
         {"postgresql://user@db1,db2:5433/events?sslmode=verify-full&target_session_attrs=read-write", NULL, NULL},
         {"postgresql://user@db1/events", NULL, "sslmode=prefer"},
@@ -48,23 +48,23 @@ static void urls(void **state)
         struct error error = {""};
         int r;
 
-        told[0] = '\0';
-        r = forward_check_url(rows[i].url, tell, &error);
-        if ((r < 0) != (rows[i].refused != NULL) || (r < 0 && !strstr(error.text, rows[i].refused)))
+        reported[0] = '\0';
+        r = forward_check_url(rows[i].url, report, &error);
+        if ((r < 0) != (rows[i].rejection != NULL) || (r < 0 && !strstr(error.text, rows[i].rejection)))
             fail_msg("%s: %s", rows[i].url, error.text);
-        if ((*told != '\0') != (rows[i].warned != NULL) || (rows[i].warned && !strstr(told, rows[i].warned)))
-            fail_msg("%s: %s", rows[i].url, told);
+        if ((*reported != '\0') != (rows[i].warning != NULL) || (rows[i].warning && !strstr(reported, rows[i].warning)))
+            fail_msg("%s: %s", rows[i].url, reported);
         assert_null(strstr(error.text, "hidden"));
-        assert_null(strstr(told, "hidden"));
+        assert_null(strstr(reported, "hidden"));
     }
 }
 
-static void passwords(void **state)
+static void reads_one_password_per_file(void **state)
 {
     static const struct {
         const char *text;
         size_t length;
-        const char *password; // NULL: refused
+        const char *password; // NULL: the file is rejected
     } rows[] = {
         {"p", 1, "p"},         {"with space\n", 11, "with space"}, {"", 0, NULL},
         {"\n", 1, NULL},       {"two\nlines\n", 10, NULL},         {"return\r\n", 8, NULL},
@@ -99,7 +99,7 @@ static void passwords(void **state)
     assert_null(password);
 }
 
-static void readable_passwords(void **state)
+static void warns_of_readable_passwords(void **state)
 {
     char path[] = "/tmp/imcallbackd-password-XXXXXX";
     int fd = mkstemp(path);
@@ -107,13 +107,13 @@ static void readable_passwords(void **state)
 
     (void)state;
     assert_int_equal(write(fd, "p\n", 2), 2);
-    told[0] = '\0';
-    assert_int_equal(forward_check_password(path, tell, &error), 0);
-    assert_string_equal(told, "");
+    reported[0] = '\0';
+    assert_int_equal(forward_check_password(path, report, &error), 0);
+    assert_string_equal(reported, "");
     assert_int_equal(fchmod(fd, 0644), 0);
-    assert_int_equal(forward_check_password(path, tell, &error), 0);
-    assert_non_null(strstr(told, path));
-    assert_non_null(strstr(told, "chmod o-r"));
+    assert_int_equal(forward_check_password(path, report, &error), 0);
+    assert_non_null(strstr(reported, path));
+    assert_non_null(strstr(reported, "chmod o-r"));
     assert_int_equal(close(fd), 0);
     assert_int_equal(unlink(path), 0);
 }
@@ -121,9 +121,9 @@ static void readable_passwords(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(urls),
-        cmocka_unit_test(passwords),
-        cmocka_unit_test(readable_passwords),
+        cmocka_unit_test(checks_urls),
+        cmocka_unit_test(reads_one_password_per_file),
+        cmocka_unit_test(warns_of_readable_passwords),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

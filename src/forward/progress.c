@@ -1,5 +1,8 @@
-#include "meter.h"
+// The metrics are atomic, because the monitoring thread reads them; the state of the log lines belongs to the thread
+// that ships.
+#include "progress.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -35,67 +38,69 @@ static const struct metric lag_seconds = {
 static const struct metric shipped_id = {
     METRIC_GAUGE("imcallbackd_forward_shipped_id", "Every event up to this id is in the destination.")};
 
-const struct metric *const forward_metrics[] = {
+const struct metric *const progress_metrics[] = {
     &shipped, &batch_seconds, &retries, &last_error, &connected, &lag_events, &lag_seconds, &shipped_id, NULL,
 };
 
-static atomic_int_fast64_t oldest_received_at_ms;
-static struct log_rate_limit failures;
-static struct error last_told;
+static atomic_int_fast64_t oldest_waiting_ms; // see progress_set_lag
+static struct log_rate_limit failure_limit;
+static struct error last_logged;
 static int64_t summary_due_ms, summary_events;
 
 static int64_t lag_ms(void)
 {
-    int64_t oldest_ms = oldest_received_at_ms, now_ms = clock_realtime_ms();
+    int64_t oldest_ms = oldest_waiting_ms, now_ms = clock_realtime_ms();
 
     return oldest_ms > 0 && now_ms > oldest_ms ? now_ms - oldest_ms : 0;
 }
 
-void forward_update_metrics(void)
+int progress_print_metrics(struct buffer *text)
 {
     metric_set(&lag_seconds, 0, lag_ms());
+    return metrics_print(progress_metrics, text);
 }
 
-void meter_set_lag(const struct meter_lag *lag)
+// The newest id is refreshed only once a second, so the shipped id may be ahead of it.
+void progress_set_lag(int64_t newest_id, int64_t last_shipped_id, int64_t oldest_received_at_ms)
 {
-    int64_t ids = lag->newest_id - lag->shipped_id;
+    int64_t ids = newest_id - last_shipped_id;
 
-    oldest_received_at_ms = lag->oldest_received_at_ms;
-    metric_set(&lag_events, 0, lag->oldest_received_at_ms > 0 && ids > 0 ? ids : 0);
-    metric_set(&shipped_id, 0, lag->shipped_id);
+    assert(last_shipped_id >= 0);
+    oldest_waiting_ms = oldest_received_at_ms;
+    metric_set(&lag_events, 0, oldest_received_at_ms > 0 && ids > 0 ? ids : 0);
+    metric_set(&shipped_id, 0, last_shipped_id);
 }
 
-void meter_set_connected(bool is_connected)
+void progress_set_connected(bool is_connected)
 {
     metric_set(&connected, 0, is_connected);
 }
 
-void meter_add_shipped(enum stream stream, size_t rows, size_t members, int64_t duration_us)
+void progress_add_shipped(enum stream stream, size_t rows, size_t members, int64_t duration_us)
 {
+    assert(rows > 0);
+    assert(stream == STREAM_GROUPS || members == 0);
     metric_add(&shipped, stream == STREAM_GROUPS ? SHIPPED_EVENTS : SHIPPED_REJECTED, (int64_t)rows);
     metric_add(&shipped, SHIPPED_MEMBERS, (int64_t)members);
     metric_observe(&batch_seconds, duration_us);
 }
 
-void meter_add_retry(void)
+void progress_add_failure(const struct error *error, int64_t pause_ms)
 {
+    bool is_new = strcmp(error->text, last_logged.text) != 0;
+    unsigned int suppressed = 0;
+
     metric_add(&retries, 0, 1);
-}
-
-void meter_log_failure(const struct error *error, int64_t pause_ms)
-{
-    bool is_another = strcmp(error->text, last_told.text) != 0;
-    unsigned int left_out = 0;
-
     metric_set(&last_error, 0, clock_realtime_ms());
-    if (!log_rate_limit_allows(&failures, &left_out) && !is_another)
+    if (!log_rate_limit_allows(&failure_limit, &suppressed) && !is_new)
         return;
-    last_told = *error;
+    last_logged = *error;
     log_error("shipping failed: %s; the next attempt is in %" PRId64 ".%" PRId64 " s%s", error->text, pause_ms / 1000,
-              pause_ms / 100 % 10, left_out > 0 ? "; more failures since the previous such line were not logged" : "");
+              pause_ms / 100 % 10,
+              suppressed > 0 ? "; more failures since the previous such line were not logged" : "");
 }
 
-void meter_log_summary(void)
+void progress_log_summary(void)
 {
     int64_t now_ms = clock_monotonic_ms(), events = metric_value(&shipped, SHIPPED_EVENTS);
 
