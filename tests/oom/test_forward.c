@@ -3,7 +3,7 @@
 // after it ships the rest. The URL of a PostgreSQL is the one argument; what is in it goes.
 #include <sys/inotify.h>
 
-#include "../unit/store/fixture.h"
+#include "../unit/store/store_fixture.h"
 #include "fault.h"
 #include "forward/destination_schema.h"
 #include "forward/progress.h"
@@ -254,7 +254,7 @@ static void ship(void *context)
 // What was sent goes on to its end there, though nobody waits for it any more.
 static void await_end(void)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
+    time_t deadline = time(NULL) + TIMEOUT_S;
 
     while (number("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'imcallbackd forward'") > 0)
         assert_true(time(NULL) < deadline);

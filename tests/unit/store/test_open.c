@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "fixture.h"
+#include "store_fixture.h"
 
 static void write_file(const char *path, const char *data, size_t length)
 {

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 
 #include "imcallbackd/store/reader.h"
-#include "partner.h"
+#include "peer_process.h"
 
 static struct store_reader *open_reader(const struct fixture *fixture)
 {
@@ -337,7 +337,7 @@ static void live_on(struct fixture *fixture, const char *message)
 static void new_side_files_are_found(void **state)
 {
     struct fixture *fixture = *state;
-    struct partner second = partner_start(fixture, live_on);
+    struct peer second = peer_start(fixture, live_on);
     struct store_reader *reader;
     char path[192];
 
@@ -349,10 +349,10 @@ static void new_side_files_are_found(void **state)
     assert_int_equal(unlink(path), 0);
     (void)snprintf(path, sizeof path, "%s-shm", fixture->database);
     assert_int_equal(unlink(path), 0);
-    partner_tell(&second, "begin");
+    peer_call(&second, "begin");
     assert_int_equal(assert_next(reader, 2, 2), 4);
-    partner_tell(&second, "end");
-    partner_stop(&second);
+    peer_call(&second, "end");
+    peer_stop(&second);
     store_reader_close(reader);
 }
 
