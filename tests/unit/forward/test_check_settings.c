@@ -1,19 +1,10 @@
 // Settings that are rejected or cause a warning before any connection is made, and the password file.
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "../../../src/forward/password.h"
+#include "../files.h"
 #include "imcallbackd/forward/forward.h"
-
-#include <cmocka.h>
 
 static char reported[1024];
 
@@ -22,11 +13,11 @@ static void report(const char *sentence)
     (void)snprintf(reported + strlen(reported), sizeof reported - strlen(reported), "%s\n", sentence);
 }
 
-static void checks_urls(void **state)
+static void rejects_and_warns_of_urls(void **state)
 {
     static const struct {
         const char *url;
-        const char *rejection, *warning; // parts of the messages; NULL: no message
+        const char *rejection, *warning; // a part of the message; NULL: no message
     } rows[] = {
         {"postgresql://user@db1,db2:5433/events?sslmode=verify-full&target_session_attrs=read-write", NULL, NULL},
         {"postgresql://user@db1/events", NULL, "sslmode=prefer"},
@@ -59,7 +50,23 @@ static void checks_urls(void **state)
     }
 }
 
-static void reads_one_password_per_file(void **state)
+static int create_file(void **state)
+{
+    static char path[64];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/tmp/imcallbackd-password-XXXXXX");
+    fd = mkstemp(path);
+    *state = path;
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_file(void **state)
+{
+    return unlink(*state);
+}
+
+static void reads_one_line_without_its_end(void **state)
 {
     static const struct {
         const char *text;
@@ -70,18 +77,14 @@ static void reads_one_password_per_file(void **state)
         {"\n", 1, NULL},       {"two\nlines\n", 10, NULL},         {"return\r\n", 8, NULL},
         {"nul\0nul", 7, NULL},
     };
-    char path[] = "/tmp/imcallbackd-password-XXXXXX";
-    int fd = mkstemp(path);
+    const char *path = *state;
     char *password = NULL;
     struct error error;
 
-    (void)state;
-    assert_true(fd >= 0);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         int r;
 
-        assert_int_equal(ftruncate(fd, 0), 0);
-        assert_int_equal(pwrite(fd, rows[i].text, rows[i].length, 0), rows[i].length);
+        write_file(path, rows[i].text, rows[i].length);
         r = password_read(path, &password, &error);
         assert_int_equal(r == 0, rows[i].password != NULL);
         if (r == 0)
@@ -90,40 +93,43 @@ static void reads_one_password_per_file(void **state)
             assert_non_null(strstr(error.text, path));
         password_forget(r == 0 ? password : NULL);
     }
-    close(fd);
-    assert_int_equal(unlink(path), 0);
-    assert_true(password_read(path, &password, &error) < 0);
+}
+
+static void accepts_no_password_file_but_rejects_a_missing_one(void **state)
+{
+    char *password = NULL;
+    struct error error;
+
+    (void)state;
+    assert_true(password_read("/nowhere/password", &password, &error) < 0);
     assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
     assert_int_equal(password_read("$CREDENTIALS_DIRECTORY/password", &password, &error), -EACCES);
     assert_int_equal(password_read(NULL, &password, &error), 0);
     assert_null(password);
 }
 
-static void warns_of_readable_passwords(void **state)
+static void warns_of_a_password_that_every_user_can_read(void **state)
 {
-    char path[] = "/tmp/imcallbackd-password-XXXXXX";
-    int fd = mkstemp(path);
+    const char *path = *state;
     struct error error;
 
-    (void)state;
-    assert_int_equal(write(fd, "p\n", 2), 2);
+    write_text(path, "p\n");
     reported[0] = '\0';
     assert_int_equal(forward_check_password(path, report, &error), 0);
     assert_string_equal(reported, "");
-    assert_int_equal(fchmod(fd, 0644), 0);
+    assert_int_equal(chmod(path, 0644), 0);
     assert_int_equal(forward_check_password(path, report, &error), 0);
     assert_non_null(strstr(reported, path));
     assert_non_null(strstr(reported, "chmod o-r"));
-    assert_int_equal(close(fd), 0);
-    assert_int_equal(unlink(path), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(checks_urls),
-        cmocka_unit_test(reads_one_password_per_file),
-        cmocka_unit_test(warns_of_readable_passwords),
+        cmocka_unit_test(rejects_and_warns_of_urls),
+        cmocka_unit_test_setup_teardown(reads_one_line_without_its_end, create_file, remove_file),
+        cmocka_unit_test(accepts_no_password_file_but_rejects_a_missing_one),
+        cmocka_unit_test_setup_teardown(warns_of_a_password_that_every_user_can_read, create_file, remove_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
