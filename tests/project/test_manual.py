@@ -257,7 +257,7 @@ def test_forward(defaults):
     assert set(heads(described["CONFIGURATION"], "Ic")) == keys
     options = set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_of("forward")))
     assert set(re.findall(r"Fl -(\w+)", described["SYNOPSIS"])) | {"config"} == options
-    source = (TOP / "src/forward/meter.c").read_text()
+    source = (TOP / "src/forward/progress.c").read_text()
     assert set(heads(described["MONITORING"], "Va")) == set(re.findall(r'"(imcallbackd_forward_\w+)"', source))
 
 
