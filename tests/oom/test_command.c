@@ -10,7 +10,7 @@
 #include "../unit/files.h"
 #include "command/receiver.h"
 #include "command/settings.h"
-#include "fault.h"
+#include "heap_fault.h"
 #include "imcallbackd/command/command.h"
 
 #include <cmocka.h>
@@ -104,7 +104,7 @@ static char *describe(const struct settings *settings)
     }
     r |= buffer_print(&text, " %zu %zu", settings->limits.allow_from_count, settings->limits.body_bytes);
     assert_int_equal(r, 0);
-    assert_true(http_credentials_expires_ms(settings->identity) > 0);
+    assert_true(http_credentials_expires_ms(settings->credentials) > 0);
     return text.data;
 }
 
