@@ -205,6 +205,7 @@ def test_full_disk_in_the_middle(make_daemon):
     assert names(one) == []
 
 
+@pytest.mark.without_coverage
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_name_that_cannot_be_made_durable(make_daemon):
     """A directory that cannot be read cannot be synced; who relied on the copy would have it until the power fails."""

@@ -270,7 +270,7 @@ def limited():
 
 
 @pytest.mark.parametrize("path, preexec, words", [
-    ("/dev/full", None, "No space left"), (None, limited, "File too large"),
+    ("/dev/full", None, "No space left"), pytest.param(None, limited, "File too large", marks=pytest.mark.without_coverage),
 ])
 def test_full_disk(make_daemon, path, preexec, words):
     one = make_daemon().start()
@@ -313,6 +313,7 @@ def member_reads(one, expected):
     assert ids == list(range(1, len(ids) + 1)) and len(ids) >= int(shell.stdout)
 
 
+@pytest.mark.without_coverage
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_group_member_reads_at_any_time(make_daemon):
     one = make_daemon()
