@@ -192,9 +192,9 @@ static void add_integer_or_null(struct array *column, bool there, int64_t value)
         array_add_null(column);
 }
 
-static int pack_group(struct array *columns, const struct recorded_group *group, const char *receiver)
+static int pack_group(struct array *columns, const struct recorded_row *group, const char *receiver)
 {
-    const struct destroyed_group *event = &group->event;
+    const struct destroyed_group *event = &group->event.group;
     unsigned char uid[UID_BYTES];
     int r = uid_of_group(group, receiver, uid);
 
@@ -222,9 +222,9 @@ static int pack_group(struct array *columns, const struct recorded_group *group,
     return 0;
 }
 
-static int pack_rejection(struct array *columns, const struct recorded_rejection *rejection, const char *receiver)
+static int pack_rejection(struct array *columns, const struct recorded_row *rejection, const char *receiver)
 {
-    const struct rejected_callback *callback = &rejection->callback;
+    const struct rejected_callback *callback = &rejection->event.rejection;
     unsigned char uid[UID_BYTES];
     int r = uid_of_rejection(rejection, receiver, uid);
 
@@ -275,10 +275,10 @@ static int packing_failed(int code, struct error *error)
 }
 
 int batch_send_groups(struct batch *batch, struct destination *destination, const char *receiver,
-                      const struct cursor *from, const struct recorded_group *groups, size_t count, struct error *error)
+                      const struct cursor *from, const struct recorded_row *groups, size_t count, struct error *error)
 {
-    const struct recorded_group *last = &groups[count - 1];
-    const struct cursor to = {last->id, last->event.received_at_ms};
+    const struct recorded_row *last = &groups[count - 1];
+    const struct cursor to = {last->id, last->received_at_ms};
     int r = 0;
 
     begin_columns(batch, group_types, GROUP_AND_MEMBER_COLUMNS);
@@ -295,11 +295,11 @@ int batch_send_groups(struct batch *batch, struct destination *destination, cons
 }
 
 int batch_send_rejections(struct batch *batch, struct destination *destination, const char *receiver,
-                          const struct cursor *from, const struct recorded_rejection *rejections, size_t count,
+                          const struct cursor *from, const struct recorded_row *rejections, size_t count,
                           struct error *error)
 {
-    const struct recorded_rejection *last = &rejections[count - 1];
-    const struct cursor to = {last->id, last->callback.received_at_ms};
+    const struct recorded_row *last = &rejections[count - 1];
+    const struct cursor to = {last->id, last->received_at_ms};
     int r = 0;
 
     begin_columns(batch, rejection_types, REJECTION_COLUMNS);

@@ -8,8 +8,6 @@
 #include "destination.h"
 #include "imcallbackd/store/reader.h"
 
-enum stream { STREAM_GROUPS, STREAM_REJECTIONS, STREAM_COUNT };
-
 // Up to where something was shipped. The time tells whether the id still means the same row.
 struct cursor {
     int64_t id; // 0: nothing yet
@@ -35,10 +33,10 @@ int cursor_read(struct destination *destination, const char *receiver, enum stre
 // the rows are no worse for being there.
 #define CURSOR_STATEMENT 1
 int batch_send_groups(struct batch *batch, struct destination *destination, const char *receiver,
-                      const struct cursor *from, const struct recorded_group *groups, size_t count,
+                      const struct cursor *from, const struct recorded_row *groups, size_t count,
                       struct error *error) MUST_CHECK;
 int batch_send_rejections(struct batch *batch, struct destination *destination, const char *receiver,
-                          const struct cursor *from, const struct recorded_rejection *rejections, size_t count,
+                          const struct cursor *from, const struct recorded_row *rejections, size_t count,
                           struct error *error) MUST_CHECK;
 
 void batch_finish(struct batch *batch);

@@ -95,22 +95,23 @@ static int64_t oldest_under_way(const struct session *session)
 // While there is no connection, the lag is that to the note of last time.
 static int look_at_store(struct session *session, struct error *error)
 {
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
     struct shipped noted = {0};
-    int64_t newest_rejection;
+    int64_t newest[STREAM_COUNT] = {0};
     size_t count = 0;
     struct error no_note;
-    int r = store_reader_newest(session->reader, &session->newest_id, &newest_rejection, error);
+    int r = store_reader_read_newest_ids(session->reader, newest, error);
 
+    session->newest_id = newest[STREAM_GROUPS];
     if (shipped_read(session->settings->shipped_file, session->settings->database, &noted, &no_note) < 0 ||
         noted.group_id > session->newest_id)
         noted = (struct shipped){0};
     session->noted = noted;
     session->shipped[STREAM_GROUPS].id = noted.group_id;
     if (r == 0)
-        r = store_reader_read_groups(session->reader, noted.group_id, &groups, &count, error);
+        r = store_reader_read(session->reader, STREAM_GROUPS, noted.group_id, &groups, &count, error);
     if (r == 0)
-        measure_lag(session, count > 0 ? groups[0].event.received_at_ms : 0);
+        measure_lag(session, count > 0 ? groups[0].received_at_ms : 0);
     return r;
 }
 
@@ -119,20 +120,20 @@ static int look_at_store(struct session *session, struct error *error)
 static int read_received_at(struct session *session, enum stream stream, int64_t id, int64_t *ret_received_at_ms,
                             struct error *error)
 {
-    const struct recorded_rejection *rejections;
-    const struct recorded_group *groups;
+    const struct recorded_row *rejections;
+    const struct recorded_row *groups;
     size_t count;
     int r;
 
     if (stream == STREAM_GROUPS) {
-        r = store_reader_read_groups(session->reader, id - 1, &groups, &count, error);
+        r = store_reader_read(session->reader, STREAM_GROUPS, id - 1, &groups, &count, error);
         if (r == 0 && count > 0 && groups[0].id == id)
-            *ret_received_at_ms = groups[0].event.received_at_ms;
+            *ret_received_at_ms = groups[0].received_at_ms;
         return r;
     }
-    r = store_reader_read_rejections(session->reader, id - 1, &rejections, &count, error);
+    r = store_reader_read(session->reader, STREAM_REJECTIONS, id - 1, &rejections, &count, error);
     if (r == 0 && count > 0 && rejections[0].id == id)
-        *ret_received_at_ms = rejections[0].callback.received_at_ms;
+        *ret_received_at_ms = rejections[0].received_at_ms;
     return r;
 }
 
@@ -161,7 +162,7 @@ static int check_cursor(struct session *session, enum stream stream, int64_t new
 static int read_cursors(struct session *session, struct error *error)
 {
     int64_t newest[STREAM_COUNT];
-    int r = store_reader_newest(session->reader, &newest[STREAM_GROUPS], &newest[STREAM_REJECTIONS], error);
+    int r = store_reader_read_newest_ids(session->reader, newest, error);
 
     if (r == 0)
         r = cursor_make(&session->destination, session->settings->receiver, error);
@@ -227,17 +228,17 @@ static int send_groups(struct session *session, size_t *ret_count, struct error 
 {
     const struct cursor *from = &session->sent[STREAM_GROUPS];
     struct under_way batch = {.stream = STREAM_GROUPS, .sent_at_us = clock_monotonic_us()};
-    const struct recorded_group *groups;
-    int r = store_reader_read_groups(session->reader, from->id, &groups, ret_count, error);
+    const struct recorded_row *groups;
+    int r = store_reader_read(session->reader, STREAM_GROUPS, from->id, &groups, ret_count, error);
 
     if (r < 0 || *ret_count == 0)
         return r;
     batch.rows = *ret_count;
     batch.first_id = groups[0].id;
-    batch.to = (struct cursor){groups[batch.rows - 1].id, groups[batch.rows - 1].event.received_at_ms};
-    batch.oldest_received_at_ms = groups[0].event.received_at_ms;
+    batch.to = (struct cursor){groups[batch.rows - 1].id, groups[batch.rows - 1].received_at_ms};
+    batch.oldest_received_at_ms = groups[0].received_at_ms;
     for (size_t i = 0; i < batch.rows; i++)
-        batch.members += groups[i].event.member_count;
+        batch.members += groups[i].event.group.member_count;
     r = batch_send_groups(&session->batch, &session->destination, session->settings->receiver, from, groups, batch.rows,
                           error);
     if (r == 0)
@@ -249,15 +250,15 @@ static int send_rejections(struct session *session, size_t *ret_count, struct er
 {
     const struct cursor *from = &session->sent[STREAM_REJECTIONS];
     struct under_way batch = {.stream = STREAM_REJECTIONS, .sent_at_us = clock_monotonic_us()};
-    const struct recorded_rejection *rejections;
-    int r = store_reader_read_rejections(session->reader, from->id, &rejections, ret_count, error);
+    const struct recorded_row *rejections;
+    int r = store_reader_read(session->reader, STREAM_REJECTIONS, from->id, &rejections, ret_count, error);
 
     if (r < 0 || *ret_count == 0)
         return r;
     batch.rows = *ret_count;
     batch.first_id = rejections[0].id;
-    batch.to = (struct cursor){rejections[batch.rows - 1].id, rejections[batch.rows - 1].callback.received_at_ms};
-    batch.oldest_received_at_ms = rejections[0].callback.received_at_ms;
+    batch.to = (struct cursor){rejections[batch.rows - 1].id, rejections[batch.rows - 1].received_at_ms};
+    batch.oldest_received_at_ms = rejections[0].received_at_ms;
     r = batch_send_rejections(&session->batch, &session->destination, session->settings->receiver, from, rejections,
                               batch.rows, error);
     if (r == 0)
@@ -345,14 +346,17 @@ static void note_shipped(struct session *session)
 // What is done once a second at most.
 static int tick(struct session *session, struct error *error)
 {
-    int64_t newest_rejection;
+    int64_t newest[STREAM_COUNT] = {0};
+    int r;
 
     if (clock_monotonic_ms() < session->tick_due_ms)
         return 0;
     session->tick_due_ms = clock_monotonic_ms() + TICK_MS;
     note_shipped(session);
     meter_log_summary();
-    return store_reader_newest(session->reader, &session->newest_id, &newest_rejection, error);
+    r = store_reader_read_newest_ids(session->reader, newest, error);
+    session->newest_id = newest[STREAM_GROUPS];
+    return r;
 }
 
 static int session_run(struct session *session, struct error *error)

@@ -16,9 +16,9 @@ static int hash(int r, struct buffer *text, unsigned char uid[UID_BYTES])
 }
 
 // The group's name comes last, because it may hold any character.
-int uid_of_group(const struct recorded_group *group, const char *receiver, unsigned char uid[UID_BYTES])
+int uid_of_group(const struct recorded_row *group, const char *receiver, unsigned char uid[UID_BYTES])
 {
-    const struct destroyed_group *event = &group->event;
+    const struct destroyed_group *event = &group->event.group;
     struct buffer text = {0};
     int r;
 
@@ -31,11 +31,11 @@ int uid_of_group(const struct recorded_group *group, const char *receiver, unsig
     return hash(r, &text, uid);
 }
 
-int uid_of_rejection(const struct recorded_rejection *rejection, const char *receiver, unsigned char uid[UID_BYTES])
+int uid_of_rejection(const struct recorded_row *rejection, const char *receiver, unsigned char uid[UID_BYTES])
 {
     struct buffer text = {0};
     int r = buffer_print(&text, "rejected_callback\n%s\n%" PRId64 "\n%" PRId64, receiver, rejection->id,
-                         rejection->callback.received_at_ms);
+                         rejection->event.rejection.received_at_ms);
 
     return hash(r, &text, uid);
 }

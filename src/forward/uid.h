@@ -9,8 +9,8 @@
 
 // SHA-256 of "COMMAND\nAPP\nTIME\nGROUP". An event without a time is told apart by where it was recorded:
 // "COMMAND\nAPP\n\nRECEIVER\nID\nRECEIVED_AT\nGROUP". -ENOMEM or -EIO.
-int uid_of_group(const struct recorded_group *group, const char *receiver, unsigned char uid[UID_BYTES]) MUST_CHECK;
+int uid_of_group(const struct recorded_row *group, const char *receiver, unsigned char uid[UID_BYTES]) MUST_CHECK;
 
 // SHA-256 of "rejected_callback\nRECEIVER\nID\nRECEIVED_AT".
-int uid_of_rejection(const struct recorded_rejection *rejection, const char *receiver,
+int uid_of_rejection(const struct recorded_row *rejection, const char *receiver,
                      unsigned char uid[UID_BYTES]) MUST_CHECK;

@@ -109,9 +109,9 @@ static void add_body(struct verification *verification, bool there, const char *
     add_text(verification, digest);
 }
 
-static int make_group_row(struct verification *verification, const struct recorded_group *group, struct row *row)
+static int make_group_row(struct verification *verification, const struct recorded_row *group, struct row *row)
 {
-    const struct destroyed_group *event = &group->event;
+    const struct destroyed_group *event = &group->event.group;
     int r = uid_of_group(group, verification->settings->receiver, row->uid);
 
     row->id = group->id;
@@ -138,10 +138,9 @@ static int make_group_row(struct verification *verification, const struct record
     return r;
 }
 
-static int make_rejection_row(struct verification *verification, const struct recorded_rejection *rejection,
-                              struct row *row)
+static int make_rejection_row(struct verification *verification, const struct recorded_row *rejection, struct row *row)
 {
-    const struct rejected_callback *callback = &rejection->callback;
+    const struct rejected_callback *callback = &rejection->event.rejection;
     int r = uid_of_rejection(rejection, verification->settings->receiver, row->uid);
 
     row->id = rejection->id;
@@ -272,10 +271,10 @@ static int compare_rows(struct verification *verification, enum stream stream, s
 
 static int add_row(struct verification *verification, enum stream stream, const void *recorded, int64_t shipped_id)
 {
-    const struct recorded_group *group = recorded;
-    const struct recorded_rejection *rejection = recorded;
+    const struct recorded_row *group = recorded;
+    const struct recorded_row *rejection = recorded;
     bool is_group = stream == STREAM_GROUPS;
-    int64_t received_at_ms = is_group ? group->event.received_at_ms : rejection->callback.received_at_ms;
+    int64_t received_at_ms = is_group ? group->received_at_ms : rejection->received_at_ms;
     struct row row = {0};
     int r;
 
@@ -295,11 +294,12 @@ static int add_row(struct verification *verification, enum stream stream, const 
 static int read_rows(struct verification *verification, enum stream stream, int64_t shipped_id, int64_t *after_id,
                      size_t *ret_count, struct error *error)
 {
-    const struct recorded_rejection *rejections = NULL;
-    const struct recorded_group *groups = NULL;
+    const struct recorded_row *rejections = NULL;
+    const struct recorded_row *groups = NULL;
     bool is_group = stream == STREAM_GROUPS;
-    int r = is_group ? store_reader_read_groups(verification->reader, *after_id, &groups, ret_count, error)
-                     : store_reader_read_rejections(verification->reader, *after_id, &rejections, ret_count, error);
+    int r = is_group
+                ? store_reader_read(verification->reader, STREAM_GROUPS, *after_id, &groups, ret_count, error)
+                : store_reader_read(verification->reader, STREAM_REJECTIONS, *after_id, &rejections, ret_count, error);
 
     verification->rows.length = 0;
     for (size_t i = 0; r == 0 && i < *ret_count; i++) {

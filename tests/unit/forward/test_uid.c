@@ -12,34 +12,35 @@
 
 static const struct {
     const char *what;
-    struct recorded_group group;
+    struct recorded_row group;
     const char *receiver;
     const char *hex;
 } groups[] = {
     {"with its time",
      {.id = 7,
-      .event = {.sdk_appid = 1400000001, .group_id = "@TGS#1", .has_event_time = true, .event_time_ms = 1670574414123}},
+      .event.group =
+          {.sdk_appid = 1400000001, .group_id = "@TGS#1", .has_event_time = true, .event_time_ms = 1670574414123}},
      "a",
      "d0315d9312ee04b867a72e91341910c969a5e778db835b00b6906161d0ebb592"},
     {"through another receiver, the same",
      {.id = 9,
-      .event = {.sdk_appid = 1400000001,
-                .group_id = "@TGS#1",
-                .has_event_time = true,
-                .event_time_ms = 1670574414123,
-                .received_at_ms = 5}},
+      .event.group = {.sdk_appid = 1400000001,
+                      .group_id = "@TGS#1",
+                      .has_event_time = true,
+                      .event_time_ms = 1670574414123,
+                      .received_at_ms = 5}},
      "b",
      "d0315d9312ee04b867a72e91341910c969a5e778db835b00b6906161d0ebb592"},
     {"without a time",
-     {.id = 7, .event = {.sdk_appid = 1, .group_id = "g", .received_at_ms = 1700000000000}},
+     {.id = 7, .event.group = {.sdk_appid = 1, .group_id = "g", .received_at_ms = 1700000000000}},
      "a",
      "c1fde4e86d84598b2d1d0d6bbd258cc4055a00addbe39bd83d8ce85679db3411"},
     {"without a time, through another receiver",
-     {.id = 7, .event = {.sdk_appid = 1, .group_id = "g", .received_at_ms = 1700000000000}},
+     {.id = 7, .event.group = {.sdk_appid = 1, .group_id = "g", .received_at_ms = 1700000000000}},
      "b",
      "83fb9153658d3e4b7886dd2e941374c5fdd964d66d79e41fef0da7ebdb3e94c5"},
     {"without a time, another id",
-     {.id = 8, .event = {.sdk_appid = 1, .group_id = "g", .received_at_ms = 1700000000000}},
+     {.id = 8, .event.group = {.sdk_appid = 1, .group_id = "g", .received_at_ms = 1700000000000}},
      "a",
      "812720e5845fcb1eb9540457a7fbac87f076d2ee6b0765cb57d14d0187f884b0"},
 };
@@ -67,7 +68,7 @@ static void groups_have_their_keys(void **state)
 
 static void rejections_have_their_keys(void **state)
 {
-    const struct recorded_rejection rejection = {.id = 7, .callback = {.received_at_ms = 1700000000000}};
+    const struct recorded_row rejection = {.id = 7, .event.rejection = {.received_at_ms = 1700000000000}};
     unsigned char uid[UID_BYTES];
 
     (void)state;
