@@ -13,6 +13,7 @@
 
 #include "database.h"
 #include "observer.h"
+#include "sqlite_error.h"
 #include "watch.h"
 
 #define TARGET_MODE 0640
@@ -51,7 +52,7 @@ static int fail(const char *path, struct error *error)
 
 static int fail_copy(struct backup *backup, struct error *error)
 {
-    int r = database_error(backup->copy, error);
+    int r = sqlite_error(backup->copy, error);
 
     error_wrap(error, "%s", backup->target);
     return r;

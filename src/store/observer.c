@@ -15,6 +15,7 @@
 #include "imcallbackd/base/clock.h"
 #include "schema.h"
 #include "side_file.h"
+#include "sqlite_error.h"
 
 #define PATIENCE_MS 5000
 #define PAUSE_MS    10
@@ -83,7 +84,7 @@ static int try_begin(struct observer *observer, struct error *error)
     int version, r;
 
     if (sqlite3_exec(observer->connection, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
-        return database_error(observer->connection, error);
+        return sqlite_error(observer->connection, error);
     // The first look is what fixes the state that is seen.
     r = schema_inspect(observer->connection, &version, error);
     if (r == 0 && version == 0)
@@ -117,7 +118,7 @@ void observer_end(struct observer *observer)
 
 int observer_failed(struct observer *observer, struct error *error)
 {
-    int r = database_error(observer->connection, error);
+    int r = sqlite_error(observer->connection, error);
 
     error_wrap(error, "%s", observer->path);
     return r;
