@@ -71,8 +71,8 @@ int main(int argc, char **argv)
         return run(command, argc - 1, argv + 1);
     }
     if (*name == '\0')
-        fprintf(stderr, "imcallbackd: no command is given; see imcallbackd --help\n");
+        fprintf(stderr, "imcallbackd: a command is required; see imcallbackd --help\n");
     else
-        fprintf(stderr, "imcallbackd: '%s' is no command; see imcallbackd --help\n", name);
+        fprintf(stderr, "imcallbackd: unknown command '%s'; see imcallbackd --help\n", name);
     return EXIT_USAGE;
 }

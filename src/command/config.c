@@ -95,7 +95,7 @@ static int set_choice(const struct config_option *option, const char *text, uint
     for (size_t i = 0; option->choices[i] && r == 0; i++)
         r = buffer_print(&known, i == 0 ? "%s" : ", %s", option->choices[i]);
     r = r < 0 ? error_set(error, ENOMEM, "out of memory")
-              : error_set(error, EINVAL, "'%s' is none of %s", text, buffer_text(&known));
+              : error_set(error, EINVAL, "'%s' is not one of: %s", text, buffer_text(&known));
     buffer_finish(&known);
     return r;
 }
@@ -107,19 +107,19 @@ static const char *wanted_form(enum config_type type)
     case CONFIG_ADDRESS:
         return "a numeric IPv4 or IPv6 address";
     case CONFIG_URL_PATH:
-        return "a path that begins with '/' and has no space, '?' or '#'";
+        return "a path that starts with '/' and contains no space, '?' or '#'";
     case CONFIG_NUMBER:
         return "a whole number";
     case CONFIG_DURATION:
-        return "a time with its unit, such as 90s, 5m or 2h";
+        return "a time with a unit, such as 90s, 5m or 2h";
     case CONFIG_RETENTION:
-        return "a time with its unit, such as 400d, or forever";
+        return "a time with a unit, such as 400d, or forever";
     case CONFIG_SIZE:
         return "a size in bytes, such as 4096, 64K or 4M";
     case CONFIG_BOOLEAN:
         return "yes or no";
     case CONFIG_NAME:
-        return "a name of letters, digits, '.', '_' and '-', 64 at the most";
+        return "a name of letters, digits, '.', '_' and '-' with at most 64 characters";
     case CONFIG_ADDRESS_BLOCKS:
     case CONFIG_FILE:
     case CONFIG_SERVICE_FILE:
@@ -146,7 +146,7 @@ static int check_address_blocks(const char *text, struct error *error)
     if (r < 0)
         return r;
     free(blocks);
-    return count > 0 ? 0 : error_set(error, EINVAL, "'%s' holds no address", text);
+    return count > 0 ? 0 : error_set(error, EINVAL, "'%s' contains no address", text);
 }
 
 static int check_name(const char *text)
@@ -163,13 +163,15 @@ static int check_destination(const char *text, struct error *error)
     const char *rest = strstr(text, "://"), *user, *colon;
 
     if (strncmp(text, "postgresql://", 13) != 0 && strncmp(text, "postgres://", 11) != 0)
-        return error_set(error, EINVAL,
-                         "this is not a libpq URI, such as postgresql://user@host:5432/database?sslmode=verify-full");
+        return error_set(
+            error, EINVAL,
+            "the value is not a libpq URI, such as postgresql://user@host:5432/database?sslmode=verify-full");
     rest += 3;
     user = memchr(rest, '@', strcspn(rest, "/?"));
     colon = memchr(rest, ':', strcspn(rest, "/?"));
     if ((user && colon && colon < user) || strstr(rest, "password="))
-        return error_set(error, EINVAL, "this holds a password; put it into a file and name that in password_file");
+        return error_set(error, EINVAL,
+                         "the URL holds a password; move the password to a file and name the file in password_file");
     return 0;
 }
 
@@ -222,8 +224,8 @@ static void set_range_error(const struct config_option *option, const char *text
     uint64_t unit = time ? SECONDS_MS : 1;
     const char *name = time ? "s" : "";
 
-    (void)error_set(error, ERANGE, "%s is out of range: from %" PRIu64 "%s to %" PRIu64 "%s", text, option->min / unit,
-                    name, option->max / unit, name);
+    (void)error_set(error, ERANGE, "%s is out of range; choose %" PRIu64 "%s to %" PRIu64 "%s", text,
+                    option->min / unit, name, option->max / unit, name);
 }
 
 int config_value_set(const struct config_option *option, const char *text, unsigned int line,
@@ -233,7 +235,7 @@ int config_value_set(const struct config_option *option, const char *text, unsig
     int r = 0;
 
     if (*text == '\0')
-        return error_set(error, EINVAL, "the value is empty; leave the line out for the default");
+        return error_set(error, EINVAL, "the value is empty; remove the line to use the default");
     if (option->type == CONFIG_CHOICE)
         r = set_choice(option, text, &value.number, error);
     else if (option->type == CONFIG_FILE)
@@ -350,7 +352,7 @@ void config_compare_fixed(const struct config *running, const struct config *wan
         if (!option->fixed || config_option_is_of_app(option) ||
             strcmp(value->text, config_option_value(option, running)->text) == 0)
             continue;
-        error_set(&sentence, 0, "changes at the next start, not by a reload");
+        error_set(&sentence, 0, "a reload does not change this key; restart the daemon to apply the new value");
         config_blame(wanted, value, &sentence);
         tell(sentence.text);
     }

@@ -90,12 +90,12 @@ static char *next_line(char *line, int size, void *context)
         return NULL;
     reader->line++;
     if (strlen(line) + 1 == (size_t)size && line[size - 2] != '\n') {
-        fail(reader, "the line is too long");
+        fail(reader, "the line is too long; shorten it to %d bytes", size - 2);
         return NULL;
     }
     strip_indentation(line);
     if (!is_understood(line)) {
-        fail(reader, "this is neither [section] nor key = value");
+        fail(reader, "the line is neither [section] nor key = value");
         return NULL;
     }
     reader->section_begins = line[0] == '[';
@@ -109,21 +109,21 @@ static int begin_section(struct reader *reader, const char *section)
     uint64_t sdk_appid;
 
     if (strcmp(section, "app") == 0)
-        return fail(reader, "[app] needs the SDKAppID, such as [app 1400000000]");
+        return fail(reader, "[app] lacks the SDKAppID; write it as in [app 1400000000]");
     for (const struct config_option *option = config_options; option->section; option++) {
         if (strcmp(option->section, section) == 0)
             return 1;
     }
     if (strncmp(section, "app ", 4) != 0)
-        return fail(reader, "there is no section [%s]", section);
+        return fail(reader, "unknown section [%s]", section);
     if (section[4] == '0' || parse_decimal(section + 4, strlen(section + 4), INT64_MAX, &sdk_appid) < 0)
-        return fail(reader, "[%s] does not hold an SDKAppID: digits, such as [app 1400000000]", section);
+        return fail(reader, "[%s] does not name an SDKAppID; write digits, as in [app 1400000000]", section);
     for (size_t i = 0; i < config->app_count; i++) {
         if (config->apps[i].sdk_appid == (int64_t)sdk_appid)
-            return fail(reader, "[%s] stands here twice", section);
+            return fail(reader, "[%s] appears twice; merge the two sections", section);
     }
     if (config->app_count == MAX_APPS)
-        return fail(reader, "more than %d apps", MAX_APPS);
+        return fail(reader, "too many [app SDKAPPID] sections; at most %d are supported", MAX_APPS);
     apps = realloc(config->apps, (config->app_count + 1) * sizeof *apps);
     if (!apps)
         return fail(reader, "out of memory");
@@ -164,7 +164,7 @@ static int take_key(struct reader *reader, const char *section, const char *key,
         if (strcmp(option->section, of_app ? "app" : section) != 0 || strcmp(option->key, key) != 0)
             continue;
         if (value->text && option->type != CONFIG_ADDRESS_BLOCKS)
-            return fail(reader, "%s stands here twice in its section", key);
+            return fail(reader, "[%s] %s appears twice; remove one of the lines", section, key);
         r = value->text && *text ? lengthen(option, text, value, reader)
                                  : config_value_set(option, text, reader->line, value, reader->error);
         if (r < 0) {
@@ -174,7 +174,7 @@ static int take_key(struct reader *reader, const char *section, const char *key,
         }
         return 1;
     }
-    return fail(reader, "there is no key '%s' in [%s]", key, section);
+    return fail(reader, "unknown key '%s' in [%s]", key, section);
 }
 
 // inih's handler, for each key.
@@ -185,7 +185,7 @@ static int on_key(void *context, const char *section, const char *key, const cha
     if (reader->result < 0)
         return 0;
     if (*section == '\0')
-        return fail(reader, "'%s' stands before the first section", key);
+        return fail(reader, "'%s' precedes the first section; move the key into a section", key);
     if (*key == '\0' && *text == '\0')
         return begin_section(reader, section);
     return take_key(reader, section, key, text);
@@ -199,7 +199,8 @@ static int set_default(const struct config *config, const struct config_option *
     if (value->text || (!option->default_text && !option->required))
         return 0;
     if (!option->default_text)
-        return error_set(error, EINVAL, "%s: [%s] %s is missing", config->path, option->section, option->key);
+        return error_set(error, EINVAL, "%s: [%s] %s: the key is required; add it", config->path, option->section,
+                         option->key);
     r = config_value_set(option, option->default_text, 0, value, error);
     if (r < 0)
         config_blame(config, value, error);
@@ -220,8 +221,8 @@ static int set_defaults(struct config *config, struct error *error)
     }
     if (r == 0 && config->app_count == 0)
         return error_set(error, EINVAL,
-                         "%s: there is no [app SDKAPPID] section, so nobody may call; add one with the SDKAppID of "
-                         "your app",
+                         "%s: there is no [app SDKAPPID] section, so every call would be refused; add one "
+                         "with the SDKAppID of your app",
                          config->path);
     return r;
 }
@@ -238,7 +239,7 @@ int config_read(const char *path, struct config *ret_config, struct error *error
         return error_set(error, errno, "%s: %s", path, strerror(errno));
     (void)ini_parse_stream(next_line, &reader, on_key, &reader);
     if (reader.result == 0 && ferror(reader.file))
-        reader.result = error_set(error, EIO, "%s: cannot be read: %s", path, strerror(errno));
+        reader.result = error_set(error, EIO, "%s: cannot read the file: %s", path, strerror(errno));
     (void)fclose(reader.file);
     if (reader.result < 0)
         return reader.result;

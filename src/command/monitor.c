@@ -27,28 +27,29 @@ struct monitor {
 
 enum file { FILE_DATABASE, FILE_LOG };
 
-static const struct metric build_info = {
-    METRIC_GAUGES("imcallbackd_build_info", "Always 1; what runs is in the label.", "version", IMCALLBACKD_VERSION)};
+static const struct metric build_info = {METRIC_GAUGES("imcallbackd_build_info",
+                                                       "Always 1; the label holds the version that is running.",
+                                                       "version", IMCALLBACKD_VERSION)};
 static const struct metric ready = {
-    METRIC_GAUGE("imcallbackd_ready", "1 while events can be recorded, as /readyz has it; else 0.")};
+    METRIC_GAUGE("imcallbackd_ready", "1 while events can be recorded and /readyz answers 200, otherwise 0.")};
 static const struct metric certificate_expiry = {
     METRIC_GAUGE("imcallbackd_certificate_expiry_timestamp_seconds",
-                 "When the server's certificate ends to be valid, in seconds since 1970."),
+                 "When the server's certificate expires, in seconds since 1970."),
     .decimals = 3};
 static const struct metric store_bytes = {METRIC_GAUGES(
     "imcallbackd_store_bytes", "Size of the database and of its write-ahead log.", "file", "database", "log")};
-static const struct metric store_disk_free = {
-    METRIC_GAUGE("imcallbackd_store_disk_free_bytes", "What is left to the daemon where the database lies.")};
-static const struct metric store_disk_size = {
-    METRIC_GAUGE("imcallbackd_store_disk_size_bytes", "The most that could be left to it there.")};
+static const struct metric store_disk_free = {METRIC_GAUGE(
+    "imcallbackd_store_disk_free_bytes", "Free bytes that the daemon can use on the file system of the database.")};
+static const struct metric store_disk_size = {METRIC_GAUGE(
+    "imcallbackd_store_disk_size_bytes", "Bytes that the daemon could use there if the file system were empty.")};
 static const struct metric process_start_time = {
     METRIC_GAUGE("process_start_time_seconds", "When the daemon started, in seconds since 1970."), .decimals = 3};
 static const struct metric process_cpu = {
-    METRIC_COUNTER("process_cpu_seconds_total", "Processor time that the daemon has used."), .decimals = 6};
+    METRIC_COUNTER("process_cpu_seconds_total", "Processor time used by the daemon."), .decimals = 6};
 static const struct metric process_memory = {
-    METRIC_GAUGE("process_resident_memory_bytes", "Memory that the daemon has in use.")};
+    METRIC_GAUGE("process_resident_memory_bytes", "Resident memory of the daemon.")};
 static const struct metric process_files = {
-    METRIC_GAUGE("process_open_fds", "Open file descriptors; each connection is one.")};
+    METRIC_GAUGE("process_open_fds", "Open file descriptors; each connection uses one.")};
 
 static const struct metric *const monitor_metrics[] = {
     &build_info,
@@ -125,7 +126,7 @@ static bool look(struct monitor *monitor, struct error *ret_why)
     if (monitor->stopping)
         (void)error_set(ret_why, ESHUTDOWN, "stopping");
     else if (r == 0 && usage.free_bytes < STORE_LEAST_FREE_BYTES)
-        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; make room",
+        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; free disk space",
                         monitor->database, usage.free_bytes);
     else if (r == 0)
         is_ready = store_ready(monitor->store, ret_why);
@@ -179,7 +180,7 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
     monitor->database = strdup(settings->config.store_database.text);
     metric_set(&build_info, 0, 1);
     metric_set(&process_start_time, 0, clock_realtime_ms());
-    monitor_use(monitor, settings);
+    monitor_set_settings(monitor, settings);
     r = monitor->database ? http_admin_start(listen_fd, pages, monitor, &monitor->admin, error)
                           : error_set(error, ENOMEM, "out of memory");
     if (r < 0)
@@ -189,13 +190,13 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
     return r;
 }
 
-void monitor_use(const struct monitor *monitor, const struct settings *settings)
+void monitor_set_settings(const struct monitor *monitor, const struct settings *settings)
 {
     if (monitor)
         metric_set(&certificate_expiry, 0, http_credentials_expires_ms(settings->identity));
 }
 
-void monitor_tell_stopping(struct monitor *monitor)
+void monitor_set_stopping(struct monitor *monitor)
 {
     if (monitor)
         monitor->stopping = true;

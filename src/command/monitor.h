@@ -18,9 +18,9 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
 // NULL is allowed as the monitor from here on.
 
 // After a reload: the certificate may be another one.
-void monitor_use(const struct monitor *monitor, const struct settings *settings);
+void monitor_set_settings(const struct monitor *monitor, const struct settings *settings);
 
 // From now on the daemon is not ready. Any thread may call.
-void monitor_tell_stopping(struct monitor *monitor);
+void monitor_set_stopping(struct monitor *monitor);
 
 void monitor_stop(struct monitor *monitor);

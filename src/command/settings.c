@@ -130,9 +130,11 @@ static int keep_protections(const struct settings *old, const struct settings *n
         (void)error_set(&missing, EPERM, "[tls] client_ca");
     if (!*missing.text)
         return 0;
-    return error_set(error, EPERM,
-                     "%s: %s is not there, which lets more callers in; restart the daemon if this is meant", is->path,
-                     missing.text);
+    return error_set(
+        error, EPERM,
+        "%s: %s: a reload cannot remove this key, because more callers would be admitted; restart the daemon "
+        "if the removal is intended",
+        is->path, missing.text);
 }
 
 static struct settings *settings_create(struct error *error)
@@ -191,9 +193,9 @@ static void warn_of_certificate(const struct settings *settings, int64_t now_ms,
 
     format_day(expires_ms, day);
     if (now_ms < from_ms)
-        error_set(&sentence, 0, "the certificate is not valid yet; is this machine's clock right?");
+        error_set(&sentence, 0, "the certificate is not valid yet; check this machine's clock");
     else if (now_ms >= expires_ms)
-        error_set(&sentence, 0, "the certificate expired on %s, so no caller will trust it; renew it", day);
+        error_set(&sentence, 0, "the certificate expired on %s, so callers reject it; renew it", day);
     else if (now_ms >= expires_ms - EXPIRY_WARNING_MS)
         error_set(&sentence, 0, "the certificate expires on %s; renew it", day);
     else
@@ -211,10 +213,11 @@ void settings_warn(const struct settings *settings, int64_t now_ms, void (*tell)
 
         if (!app->token_file.text)
             error_set(&sentence, 0,
-                      "is not set, so anyone who knows the SDKAppID can send events; switch on token authentication "
-                      "in the console");
+                      "the key is not set, so anyone who knows the SDKAppID can send events; switch on token "
+                      "authentication in the console");
         else if (settings->tokens[i].readable_by_all)
-            error_set(&sentence, 0, "%s can be read by every user of this machine; chmod o-r it", app->token_file.text);
+            error_set(&sentence, 0, "%s can be read by every user of this machine; run chmod o-r on the file",
+                      app->token_file.text);
         else
             continue;
         config_blame(&settings->config, &app->token_file, &sentence);

@@ -191,7 +191,7 @@ def test_a_passed_socket_without_one_for_monitoring(make_daemon):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
         one.start(["bash", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"], pass_fds=[number])
-        assert "there is no monitoring" in one.log
+        assert "monitoring is off" in one.log
         one.stop()
 
 

@@ -96,7 +96,7 @@ def test_the_daemon_lives_with_its_sandbox():
         for page in ("healthz", "readyz", "metrics"):
             assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/{page}", timeout=20).status == 200
         one.process.send_signal(daemon.signal.SIGHUP)
-        daemon.eventually(lambda: "is reloaded" in one.log, "the reload")
+        daemon.eventually(lambda: "configuration reloaded" in one.log, "the reload")
         assert one.post(daemon.event(GroupId="after")).status == 200
         one.stop()
         text = daemon.eventually(lambda: re.search(r"\+\+\+ exited with 0", trace.read_text()) and trace.read_text(),

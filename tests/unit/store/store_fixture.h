@@ -2,7 +2,6 @@
 // connection.
 #pragma once
 
-#include <ftw.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -17,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../files.h"
 #include "imcallbackd/store/store.h"
 
 #include <cmocka.h>
@@ -99,19 +99,10 @@ static inline int fixture_setup(void **state)
     assert_non_null(fixture);
     pthread_mutex_init(&fixture->mutex, NULL);
     pthread_cond_init(&fixture->changed, NULL);
-    strcpy(fixture->directory, "/tmp/imcallbackd-store-XXXXXX");
-    assert_non_null(mkdtemp(fixture->directory));
+    make_directory(fixture->directory, sizeof fixture->directory);
     (void)snprintf(fixture->database, sizeof fixture->database, "%s/callbacks.db", fixture->directory);
     *state = fixture;
     return 0;
-}
-
-static inline int fixture_remove(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status;
-    (void)type;
-    (void)where;
-    return remove(path);
 }
 
 static inline int fixture_teardown(void **state)
@@ -119,7 +110,7 @@ static inline int fixture_teardown(void **state)
     struct fixture *fixture = *state;
 
     fixture_close(fixture);
-    assert_int_equal(nftw(fixture->directory, fixture_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
+    remove_directory(fixture->directory);
     pthread_cond_destroy(&fixture->changed);
     pthread_mutex_destroy(&fixture->mutex);
     free(fixture);

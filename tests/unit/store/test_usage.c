@@ -1,41 +1,24 @@
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
-#include "../base/unit.h"
+#include "../files.h"
 #include "imcallbackd/store/usage.h"
 
-static char directory[] = "/tmp/imcb-usage-XXXXXX";
+static char directory[64];
 
-static void write_file(const char *name, size_t length)
-{
-    static const char zeros[4096];
-    FILE *file = fopen(name, "we");
-
-    assert_non_null(file);
-    assert_int_equal(fwrite(zeros, 1, length, file), length);
-    assert_int_equal(fclose(file), 0);
-}
-
-static int begin(void **state)
+static int setup(void **state)
 {
     (void)state;
-    return mkdtemp(directory) && chdir(directory) == 0 && mkdir("elsewhere", 0700) == 0 ? 0 : -1;
+    make_directory(directory, sizeof directory);
+    return chdir(directory) == 0 && mkdir("elsewhere", 0700) == 0 ? 0 : -1;
 }
 
-static int end(void **state)
+static int teardown(void **state)
 {
-    static const char *const files[] = {"callbacks.db", "callbacks.db-wal", "link.db"};
-
     (void)state;
-    for (size_t i = 0; i < COUNT(files); i++)
-        (void)unlink(files[i]);
-    (void)rmdir("elsewhere");
-    return rmdir(directory);
+    remove_directory(directory);
+    return 0;
 }
 
 static void sizes(void **state)
@@ -45,11 +28,11 @@ static void sizes(void **state)
     struct error error;
 
     (void)state;
-    write_file("callbacks.db", 4096);
+    write_file("callbacks.db", (char[4096]){0}, 4096);
     assert_int_equal(store_measure("callbacks.db", &usage, &error), 0);
     assert_int_equal(usage.database_bytes, 4096);
     assert_int_equal(usage.log_bytes, 0);
-    write_file("callbacks.db-wal", 1000);
+    write_file("callbacks.db-wal", (char[1000]){0}, 1000);
     assert_int_equal(symlink("callbacks.db", "link.db"), 0);
     assert_int_equal(store_measure("link.db", &usage, &error), 0);
     assert_int_equal(usage.database_bytes, 4096);
@@ -73,5 +56,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(a_database_that_is_gone)};
 
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }
