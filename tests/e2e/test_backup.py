@@ -122,7 +122,7 @@ def test_wrong_usage(shared, arguments, words):
 
 
 def test_needs_a_configuration():
-    refused(daemon.run(BINARY, "backup", "copy.db"), "-c FILE is needed", "--help", status=2)
+    refused(daemon.run(BINARY, "backup", "copy.db"), "-c FILE is required", "--help", status=2)
 
 
 def test_overwrites_nothing(make_daemon):
@@ -132,7 +132,7 @@ def test_overwrites_nothing(make_daemon):
     (one.directory / "copy-link").symlink_to("nowhere")
     before = names(one)
     for name in [*before, "callbacks.db"]:
-        refused(backup(one, one.directory / name), one.directory / name, "already", "name another")
+        refused(backup(one, one.directory / name), one.directory / name, "exists already", "another name")
     assert names(one) == before and (one.directory / "copy-file").read_text() == "mine"
     assert one.post().status == 200
 
@@ -178,7 +178,7 @@ def test_full_disk_is_seen_before(make_daemon):
     one = make_daemon().start()
     make_large(one)
     with small_disk(one) as place:
-        refused(backup(one, place / "copy.db"), place / "copy.db", "MiB are needed", "make room")
+        refused(backup(one, place / "copy.db"), place / "copy.db", "the copy needs", "free some space")
         assert list(place.iterdir()) == []
 
 
@@ -187,7 +187,7 @@ def test_the_daemons_disk_keeps_room(make_daemon):
     with small_disk(one) as place:
         one.write_config({"store": {"database": place / "callbacks.db"}})
         one.start()
-        refused(backup(one, place / "copy.db"), place / "copy.db", "65 MiB are needed and ", "another disk")
+        refused(backup(one, place / "copy.db"), place / "copy.db", "the copy needs 65 MiB", "another file system")
         assert not (place / "copy.db").exists()
         assert backup(one, one.directory / "copy.db").returncode == 0
         one.stop()
@@ -232,7 +232,7 @@ def test_signal_leaves_nothing(make_daemon, number):
         assert names(one) == [f"copy.db.partial-{process.pid}"]
         process.send_signal(number)
         assert process.wait(60) == 1
-        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: given up\n"
+        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: the backup was cancelled; no copy was made\n"
     assert names(one) == []
 
 
@@ -257,7 +257,7 @@ def test_signal_ends_a_long_look(make_daemon, slow_file):
             assert process.wait(60) == 1
         finally:
             process.kill()
-        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: given up\n"
+        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: the backup was cancelled; no copy was made\n"
     assert names(one) == []
 
 

@@ -131,12 +131,12 @@ def test_since(make_daemon):
         assert [each["id"] for each in exported(one, "--since", since)] == expected
     beyond = export(one, "--since", 6)
     assert (beyond.returncode, beyond.stdout) == (1, "")
-    assert "6 is of another database" in beyond.stderr and beyond.stderr.count("\n") == 1
+    assert "id 6 is from another database" in beyond.stderr and beyond.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--since", "x"], "--since takes"), (["--since", "-1"], "unknown option '-1'"), (["--since", "1.5"], "--since takes"),
-    (["--since", str(2 ** 63)], "--since takes"), (["--since"], "requires a value"),
+    (["--since", "x"], "--since requires"), (["--since", "-1"], "unknown option '-1'"), (["--since", "1.5"], "--since requires"),
+    (["--since", str(2 ** 63)], "--since requires"), (["--since"], "requires a value"),
     (["--follow", "x"], "unexpected argument 'x'"), (["--folow"], "unknown option"),
     (["--follow", "--follow"], "'--follow' is given too many times"), (["x"], "unexpected argument 'x'"),
 ])
@@ -148,7 +148,7 @@ def test_wrong_usage(shared, arguments, words):
 
 def test_needs_a_configuration_and_a_database(make_daemon):
     bare = daemon.run(BINARY, "export")
-    assert bare.returncode == 2 and "-c FILE is needed" in bare.stderr
+    assert bare.returncode == 2 and "-c FILE is required" in bare.stderr
     one = make_daemon()
     for text, words in ((None, "first start"), ("no database at all, but text that is long enough", "not a database")):
         if text:
@@ -279,7 +279,7 @@ def test_full_disk(make_daemon, path, preexec, words):
         done = daemon.run(BINARY, "export", "-c", one.config, stdout=file, stderr=subprocess.PIPE, capture_output=False,
                           preexec_fn=preexec)
     assert done.returncode == 1
-    assert "standard output cannot be written" in done.stderr and words in done.stderr and done.stderr.count("\n") == 1
+    assert "standard output: cannot be written" in done.stderr and words in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments, status", [([], 1), (["--follow"], 0)])
@@ -297,7 +297,7 @@ def test_signal_while_lines_wait(make_daemon, arguments, status, number):
         assert process.wait(60) == status
     ids = [json.loads(line)["id"] for line in text.decode().split("\n")[:-1]]
     assert text.endswith(b"\n") and ids == list(range(1, len(ids) + 1)) and len(ids) < 5_000
-    assert said == ("" if status == 0 else f"imcallbackd export: ended by a signal behind id {len(ids)}\n")
+    assert said == ("" if status == 0 else f"imcallbackd export: stopped by a signal after id {len(ids)}; continue with --since {len(ids)}\n")
 
 
 # Rights

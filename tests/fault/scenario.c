@@ -207,25 +207,16 @@ static void delete_old(const struct life *life)
         (void)nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); // a look holds the log for a moment
 }
 
-static bool go_on(void *context, uint64_t done_bytes, uint64_t total_bytes)
-{
-    (void)context;
-    (void)done_bytes;
-    (void)total_bytes;
-    return true;
-}
-
 // A backup is the whole of what is there, or it is not there.
 static void make_backup(const struct life *life)
 {
     static const char count_sql[] = "SELECT count(*) FROM destroyed_group_member";
     struct scenario *scenario = life->scenario;
-    struct backup_callbacks callbacks = {.go_on = go_on};
     char target[sizeof "/copy.db" + 256];
     struct error error;
 
     (void)snprintf(target, sizeof target, "%s/copy.db", scenario->directory);
-    if (backup_make(scenario_database(scenario), target, &callbacks, &error) < 0) {
+    if (backup_make(scenario_database(scenario), target, NULL, &error) < 0) {
         if (access(target, F_OK) == 0)
             (void)scenario_complain(scenario, "a backup that failed is there all the same");
     } else if (look(target, count_sql) != look(scenario_database(scenario), count_sql) ||

@@ -395,9 +395,9 @@ static void a_place_that_cannot_be_read_is_told(void **state)
         int code;
         const char *word;
     } rows[] = {
-        {"below", -EINVAL, "not a file"},
+        {"below", -EINVAL, "not a regular file"},
         {"loop.db", -ELOOP, "symbolic links"},
-        {"sealed.db", -EACCES, "it cannot be read: Permission denied; become a member of the group"},
+        {"sealed.db", -EACCES, "cannot be read: Permission denied; become a member of the group"},
         {"below/callbacks.db", -EACCES, "Permission denied; become a member of the group"},
     };
     struct fixture *fixture = *state;
