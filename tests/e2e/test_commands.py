@@ -101,6 +101,7 @@ def test_one_connection_is_always_taken(make_daemon):
 
 # Limits of threads
 
+@pytest.mark.thread_count
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, whose threads are counted")
 @pytest.mark.parametrize("threads, missing", enumerate([
     "the writer's thread", "the thread of an event loop", "the thread of an event loop",
