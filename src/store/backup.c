@@ -15,8 +15,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "database.h"
 #include "read_connection.h"
+#include "sqlite_error.h"
 
 #define TARGET_MODE 0640
 
@@ -73,7 +73,7 @@ static int fail(const char *path, struct error *error)
 
 static int fail_copy(struct backup *backup, struct error *error)
 {
-    int r = database_error(backup->copy, error);
+    int r = sqlite_error(backup->copy, error);
 
     error_wrap(error, "%s", backup->target);
     return r;
@@ -105,7 +105,7 @@ static int run_interruptible(struct backup *backup, sqlite3 *connection,
 
     if (sqlite3_prepare_v2(connection, "SELECT 1 UNION ALL SELECT 2", -1, &pending, NULL) != SQLITE_OK ||
         sqlite3_step(pending) != SQLITE_ROW) {
-        r = database_error(connection, error);
+        r = sqlite_error(connection, error);
         error_wrap(error, "%s", backup->target);
         (void)sqlite3_finalize(pending);
         return r;

@@ -17,6 +17,7 @@
 #include "imcallbackd/base/clock.h"
 #include "schema.h"
 #include "side_file.h"
+#include "sqlite_error.h"
 
 #define BEGIN_TIMEOUT_MS 5000
 #define RETRY_DELAY_MS   10
@@ -90,7 +91,7 @@ static int try_begin(struct read_connection *connection, struct error *error)
     int version, r;
 
     if (sqlite3_exec(connection->sqlite, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
-        return database_error(connection->sqlite, error);
+        return sqlite_error(connection->sqlite, error);
     // BEGIN does not read. The first read determines which state of the database the transaction sees.
     r = schema_inspect(connection->sqlite, &version, error);
     if (r == 0 && version == 0)
@@ -124,7 +125,7 @@ void read_connection_end(struct read_connection *connection)
 
 int read_connection_failed(struct read_connection *connection, struct error *error)
 {
-    int r = database_error(connection->sqlite, error);
+    int r = sqlite_error(connection->sqlite, error);
 
     error_wrap(error, "%s", connection->path);
     return r;

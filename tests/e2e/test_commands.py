@@ -88,7 +88,7 @@ def test_retention(make_daemon):
     one.write_config({"store": {"retention": "1d"}})
     one.reload()
     daemon.eventually(lambda: one.group_ids() == ["new"], "the old events deleted")
-    daemon.eventually(lambda: f": {OLD} events were older than the retention" in one.log, "how many were deleted")
+    daemon.eventually(lambda: f": deleted {OLD} events that were older than the retention" in one.log, "how many were deleted")
     one.stop()
     assert one.log.count("older than the retention") == 1
 

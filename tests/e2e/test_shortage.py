@@ -140,7 +140,7 @@ def test_a_lock_in_the_shell(make_daemon, wait, status):
     one = make_daemon({"limits": {"store_wait": wait}}).start()
     with one.locked():
         thread, answers = in_background(lambda: one.post(event(GroupId="@TGS#waits")))
-        eventually(lambda: "another process is in the way" in one.log, "a commit that meets the lock")
+        eventually(lambda: "end the process that holds the lock" in one.log, "a commit that meets the lock")
         if status == 503:
             thread.join()
     thread.join()
