@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "forward_settings.h"
+#include "command_forward.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/store/store.h"
@@ -51,7 +51,7 @@ static int check(const char *path, struct settings **ret_settings, struct buffer
     config = &(*ret_settings)->config;
     r = store_check(config->store_database.text, error);
     if (r < 0) {
-        config_blame(config, &config->store_database, error);
+        config_wrap_error(config, &config->store_database, error);
         return r;
     }
     r = check_forward(config, error);

@@ -51,7 +51,7 @@ static int start_settings(struct service *service, struct error *error)
     if (r < 0)
         return r;
     service->started = settings_ref(service->settings);
-    config_use_log(&service->settings->config);
+    config_configure_log(&service->settings->config);
     settings_warn(service->settings, clock_realtime_ms(), warn);
     return 0;
 }
@@ -120,7 +120,7 @@ static int set_retention(struct service *service, const struct settings *setting
 
     if (store_set_shipped_file(service->store, shipped_path) < 0)
         return error_set(error, ENOMEM, "out of memory");
-    store_set_retention(service->store, settings->keep_ms);
+    store_set_retention(service->store, settings->retention_ms);
     return 0;
 }
 
@@ -131,7 +131,7 @@ static int start_store(struct service *service, struct error *error)
     int r = store_open(database->text, &callbacks, &service->store, error);
 
     if (r < 0)
-        config_blame(&service->settings->config, database, error);
+        config_wrap_error(&service->settings->config, database, error);
     return r < 0 ? r : set_retention(service, service->settings, error);
 }
 
@@ -155,7 +155,7 @@ static int create_server(struct service *service, struct error *error)
                                                      : (unsigned int)(cores > 0 ? cores : 1),
     };
 
-    return http_server_create(&http, &service->settings->limits, service->settings->identity,
+    return http_server_create(&http, &service->settings->limits, service->settings->credentials,
                               receiver_handler(service->receiver), &service->server, error);
 }
 
@@ -217,7 +217,7 @@ static void reload(struct service *service)
     (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_monotonic_us());
     r = settings_read(service->config_path, old, &next, &error);
     if (r == 0)
-        r = http_server_reconfigure(service->server, &next->limits, next->identity, &error);
+        r = http_server_reconfigure(service->server, &next->limits, next->credentials, &error);
     if (r == 0)
         r = set_retention(service, next, &error);
     if (r < 0) {
@@ -226,8 +226,8 @@ static void reload(struct service *service)
     } else {
         receiver_set_settings(service->receiver, next);
         monitor_set_settings(service->monitor, next);
-        config_use_log(&next->config);
-        config_compare_fixed(&service->started->config, &next->config, warn);
+        config_configure_log(&next->config);
+        config_report_unapplied(&service->started->config, &next->config, warn);
         settings_warn(next, clock_realtime_ms(), warn);
         service->settings = next;
         settings_unref(old);

@@ -441,7 +441,7 @@ def test_two_of_the_name_are_refused(make_daemon):
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         refused = daemon.run(*passing((first, second), "admin:admin"), daemon.BINARY, "serve", "-c", one.config,
                              pass_fds=[first.fileno(), second.fileno()])
-        assert refused.returncode == 1 and "two sockets with the name admin" in refused.stderr, refused
+        assert refused.returncode == 1 and "two sockets named admin" in refused.stderr, refused
 
 
 # Nobody is disturbed

@@ -68,7 +68,7 @@ def test_more_connections_than_open_files_is_a_warning(make_daemon, loops, taken
     one = make_daemon({"listen": {"threads": loops},
                        "limits": {"connections": connections, "connections_per_address": 100}})
     one.start(["bash", "-c", 'ulimit -n 400; exec "$@"', "bash"])
-    warnings = [line for line in one.lines if f"with the 400 files that may be open, {taken} are taken" in line]
+    warnings = [line for line in one.lines if f"reduced to {taken}: the process may open only 400 files" in line]
     assert len(warnings) == warns and all(line.startswith("<4>") for line in warnings), one.log
     assert one.post().status == 200
     one.reload()
@@ -95,7 +95,7 @@ def test_retention(make_daemon):
 
 def test_one_connection_is_always_taken(make_daemon):
     one = make_daemon().start(["bash", "-c", 'ulimit -n 60; exec "$@"', "bash"])
-    assert "with the 60 files that may be open, 1 are taken" in one.log
+    assert "reduced to 1: the process may open only 60 files" in one.log
     assert one.post().status == 200
 
 
@@ -104,8 +104,8 @@ def test_one_connection_is_always_taken(make_daemon):
 @pytest.mark.thread_count
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, whose threads are counted")
 @pytest.mark.parametrize("threads, missing", enumerate([
-    "the writer's thread", "the thread of an event loop", "the thread of an event loop",
-    "the thread that accepts connections"], 1))
+    "the writer's thread", "the event loop thread", "the event loop thread",
+    "the acceptor thread"], 1))
 def test_a_thread_that_cannot_be_started_is_told(make_daemon, threads, missing):
     one = make_daemon({"listen": {"threads": 2}})
     for path in (one.directory, *one.directory.iterdir()):
