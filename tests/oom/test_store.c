@@ -1,7 +1,7 @@
 // A store that finds no memory fails to open with a word of it, or refuses what it cannot record. What it says is
 // recorded is there, whole; what it says nothing about leaves no trace that a later start stumbles over.
 #include "../unit/store/store_fixture.h"
-#include "fault.h"
+#include "heap_fault.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/backup.h"
 #include "imcallbackd/store/reader.h"
