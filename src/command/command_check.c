@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "forward_settings.h"
+#include "command_forward.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/store/store.h"

@@ -20,13 +20,9 @@ BODY_LIMIT = 16 * 1024
 @pytest.fixture(scope="module")
 def apps():
     """A running daemon with three apps: one with a token, one with two tokens (during a rotation), one without."""
-    one = daemon.Daemon({"limits": {"body": "16K"}, "listen": {"path": "/callback"}},
-                        {APP: [TOKEN], OTHER_APP: [OLD_TOKEN, NEW_TOKEN], OPEN_APP: []})
-    try:
-        yield one.start()
-        one.stop()
-    finally:
-        one.destroy()
+    with daemon.running({"limits": {"body": "16K"}, "listen": {"path": "/callback"}},
+                        {APP: [TOKEN], OTHER_APP: [OLD_TOKEN, NEW_TOKEN], OPEN_APP: []}) as one:
+        yield one
 
 
 # Requests that are refused because of their query. The daemon keeps nothing of them.

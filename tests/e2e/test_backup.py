@@ -62,7 +62,7 @@ def slow(one, *arguments, **options):
 def test_under_load(make_daemon):
     """Copies while events pour in: each is the beginning of what the daemon recorded, up to some event and whole."""
     one = make_daemon().start()
-    load = subprocess.Popen(one.load_arguments(connections=50, total=10_000), stdout=subprocess.PIPE)
+    load = one.start_load(connections=50, total=10_000)
     before, copies = 0, 0
     try:
         while load.poll() is None or not copies:

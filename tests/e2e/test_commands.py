@@ -68,7 +68,7 @@ def test_warns_of_more_connections_than_open_files(make_daemon, loops, taken, co
     one = make_daemon({"listen": {"threads": loops},
                        "limits": {"connections": connections, "connections_per_address": 100}})
     one.start(["bash", "-c", 'ulimit -n 400; exec "$@"', "bash"])
-    warnings = [line for line in one.lines if f"with the 400 files that may be open, {taken} are taken" in line]
+    warnings = [line for line in one.lines if f"reduced to {taken}: the process may open only 400 files" in line]
     assert len(warnings) == warns and all(line.startswith("<4>") for line in warnings), one.log
     assert one.post().status == 200
     one.reload()
@@ -95,7 +95,7 @@ def test_retention_deletes_old_events_and_logs_one_line(make_daemon):
 
 def test_accepts_at_least_one_connection(make_daemon):
     one = make_daemon().start(["bash", "-c", 'ulimit -n 60; exec "$@"', "bash"])
-    assert "with the 60 files that may be open, 1 are taken" in one.log
+    assert "reduced to 1: the process may open only 60 files" in one.log
     assert one.post().status == 200
 
 
@@ -103,8 +103,8 @@ def test_accepts_at_least_one_connection(make_daemon):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start the daemon as another user")
 @pytest.mark.parametrize("threads, missing", enumerate([
-    "the writer's thread", "the thread of an event loop", "the thread of an event loop",
-    "the thread that accepts connections"], 1))
+    "the writer's thread", "the event loop thread", "the event loop thread",
+    "the acceptor thread"], 1))
 def test_names_the_thread_that_cannot_be_started(make_daemon, threads, missing):
     one = make_daemon({"listen": {"threads": 2}})
     for path in (one.directory, *one.directory.iterdir()):

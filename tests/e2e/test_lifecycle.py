@@ -25,14 +25,13 @@ class Load:
     def __init__(self, one, **options):
         self.daemon = one
         self.file = one.directory / "acknowledged"
-        self.process = subprocess.Popen(
-            one.load_arguments(connections=self.CONNECTIONS, total=1_000_000, acknowledged=self.file, timeout=10, **options),
-            stdout=subprocess.PIPE, text=True)
+        self.process = one.start_load(connections=self.CONNECTIONS, total=1_000_000, acknowledged=self.file, timeout=10,
+                                      **options)
         daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > 200, "200 recorded events")
 
     def finish(self):
         """Waits until every connection has failed. Returns the report and the acknowledged ids."""
-        report = json.loads(self.process.communicate(timeout=60)[0])
+        report = daemon.load_report(self.process, 60)
         acknowledged = self.file.read_text().split()
         assert len(acknowledged) == report["ok"] > 200 - self.CONNECTIONS  # each may have lost one answer
         return report, acknowledged
@@ -174,10 +173,8 @@ def test_uses_a_passed_socket(make_daemon):
     """systemd passes a socket like this. The daemon ignores the configured address, which cannot be bound."""
     one = make_daemon({"listen": {"address": "192.0.2.1", "port": 1}})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        number = listener.fileno()
         for i in range(2):
-            # bash, because sh may not accept a descriptor of two digits
-            one.start(["bash", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"], pass_fds=[number])
+            one.start(sockets=[listener])
             assert one.port == listener.getsockname()[1]
             assert one.post(event(GroupId=f"passed-{i}")).status == 200
             one.stop()
@@ -190,8 +187,7 @@ def test_uses_a_passed_socket(make_daemon):
 def test_warns_that_no_admin_socket_was_passed(make_daemon):
     one = make_daemon({"admin": {"port": daemon.free_port()}})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        number = listener.fileno()
-        one.start(["bash", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"], pass_fds=[number])
+        one.start(sockets=[listener])
         assert "monitoring is off" in one.log
         one.stop()
 

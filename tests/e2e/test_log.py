@@ -60,7 +60,7 @@ def test_answers_callbacks_and_counts_the_lost_lines(unread):
     assert unread.group_ids() == ["a", "b", "c"]
     unread.read_log()
     refusals(unread, 7)  # the last two lines are not rate-limited
-    daemon.eventually(lambda: "because nothing took them: 5" in unread.log, "the number of lost lines")
+    daemon.eventually(lambda: "did not accept them: 5" in unread.log, "the number of lost lines")
     unread.stop()
 
 
@@ -88,7 +88,7 @@ def test_refuses_an_event_that_can_neither_be_recorded_nor_logged(unread):
     unread.read_log()
     assert unread.post(event(GroupId="after")).status == 200
     refusals(unread, 1)
-    daemon.eventually(lambda: "because nothing took them" in unread.log, "the number of lost lines")
+    daemon.eventually(lambda: "did not accept them" in unread.log, "the number of lost lines")
     unread.stop()
 
 
@@ -155,5 +155,5 @@ def test_stops_in_time_and_counts_the_lost_lines_of_a_slow_log(slow):
         slow.process.terminate()
         assert slow.process.wait(daemon.STOP_DEADLINE) == 0
     assert slow.wait_exit() == 0
-    lost = sum(int(number) for number in re.findall("because nothing took them: ([0-9]+)", slow.log))
+    lost = sum(int(number) for number in re.findall("did not accept them: ([0-9]+)", slow.log))
     assert lost > 0 and len(whole_events(slow)) + lost >= EVENTS

@@ -12,21 +12,12 @@ import time
 import pytest
 
 import daemon
+from certificates import make_signed
 
 RELOADS = 100
 NEW_TOKEN = "zzzzwwww"
 KEPT = "reload failed, the running configuration stays in effect: "
 LEAVES = 8  # certificates that replace each other
-
-
-def make_leaf(directory, name):
-    """Creates a certificate signed by the CA that the load generator trusts."""
-    made = daemon.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                      "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                      "-addext", "keyUsage=digitalSignature,keyCertSign",
-                      *(() if name == "ca" else ("-CA", directory / "ca.pem", "-CAkey", directory / "ca.key")),
-                      "-out", directory / f"{name}.pem", "-keyout", directory / f"{name}.key")
-    assert made.returncode == 0, made.stderr
 
 
 def install(one, certificate, key=None):
@@ -123,7 +114,7 @@ class Reloads:
 def test_a_hundred_reloads_under_load_disturb_no_request(make_daemon):
     one = make_daemon()
     for name in ("ca", *(f"leaf-{i}" for i in range(LEAVES))):
-        make_leaf(one.directory, name)
+        make_signed(one.directory, name, None if name == "ca" else "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1")
     install(one, "leaf-0")
     one.start()
     context = ssl.create_default_context(cafile=one.directory / "ca.pem")

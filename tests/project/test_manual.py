@@ -59,23 +59,13 @@ def help_of(*words):
     return done.stdout
 
 
-@contextlib.contextmanager
-def started(settings):
-    one = daemon.Daemon(settings)
-    try:
-        yield one.start()
-        one.stop()
-    finally:
-        one.destroy()
-
-
 ADMIN_PORT = daemon.free_port()
 
 
 @pytest.fixture(scope="module")
 def running():
     """A daemon with its admin listener, which has recorded an event and set one aside."""
-    with started({"admin": {"port": ADMIN_PORT}}) as one:
+    with daemon.running({"admin": {"port": ADMIN_PORT}}) as one:
         assert [one.post(body).status for body in (None, b"{")] == [200, 400]
         yield one
 
@@ -267,7 +257,7 @@ def test_forward(defaults):
     assert set(heads(described["CONFIGURATION"], "Ic")) == keys
     options = set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_of("forward")))
     assert set(re.findall(r"Fl -(\w+)", described["SYNOPSIS"])) | {"config"} == options
-    source = (TOP / "src/forward/meter.c").read_text()
+    source = (TOP / "src/forward/progress.c").read_text()
     assert set(heads(described["MONITORING"], "Va")) == set(re.findall(r'"(imcallbackd_forward_\w+)"', source))
 
 
@@ -333,7 +323,7 @@ def test_recovery(log_format):
     if log_format == "json":
         before, between, after = find.partition("perl -ne")
         find = f"{before}jq -r .message | {between}{after}"
-    with started({"limits": {"store_wait": "0s"}, "log": {"format": log_format}}) as one:
+    with daemon.running({"limits": {"store_wait": "0s"}, "log": {"format": log_format}}) as one:
         bodies, journal = lose(one)
         programs, work = one.directory / "programs", one.directory / "work"
         for directory in (programs, work):
