@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs every test. What is there from an earlier run is used again; ctest's own closing lines come last.
+# Installs what the tests need, builds the preset dev and runs every test that does not need a special label. The last
+# lines are ctest's summary.
 set -eu
 cd "$(dirname "$0")/.."
 . conf/packages.sh
@@ -9,14 +10,14 @@ install_packages $build_packages curl sqlite3 ca-certificates \
     libcmocka-dev python3-pytest openssl strace valgrind clang clang-format clang-tidy cppcheck \
     shellcheck systemd jq postgresql mandoc
 
-# promtool checks metrics and alerts. Its package would also start a server, so the program alone is taken out of it: 19
-# MB to fetch. Where that does not work, the tests that need it are skipped.
+# promtool checks metrics and alerts. Its package would start a server, so only the program is extracted from the
+# package (19 MB). Without it, the tests that need promtool are skipped.
 promtool=build/promtool/promtool
 if [ ! -x $promtool ] && ! command -v promtool >/dev/null && command -v apt-get >/dev/null; then
     mkdir -p build/promtool
     (cd build/promtool && apt-get download -qq prometheus >/dev/null &&
         dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - --strip-components=3 ./usr/bin/promtool) ||
-        echo "promtool cannot be fetched; the tests that need it are skipped" >&2
+        echo "run.sh: promtool cannot be downloaded; the tests that need it are skipped" >&2
     rm -f build/promtool/prometheus_*.deb
 fi
 

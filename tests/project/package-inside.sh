@@ -28,8 +28,8 @@ post() {
 start_load() {
     : >load.on
     (while [ -e load.on ]; do
-        ./imcallbackd-load --port 443 --app 1400000001 --token the-token --ca certificate/certificate.pem --connections 8 \
-            --total 100 --new-connection --timeout 30 --seed "$(date +%s%N | tail -c 9)" || exit
+        ./imcallbackd-load --port 443 --app 1400000001 --token the-token --ca certificate/certificate.pem \
+            --connections 8 --total 100 --new-connection --timeout 30 --seed "$(date +%s%N | tail -c 9)" || exit
     done >load.reports) &
     load=$!
 }
@@ -49,7 +49,7 @@ done
 step "installed: user, directories, nothing started"
 [ "$(stat -c %a:%U:%G /etc/imcallbackd)" = 750:root:imcallbackd ] || fail "/etc/imcallbackd"
 [ "$(stat -c %a:%U:%G /var/lib/imcallbackd)" = 750:imcallbackd:imcallbackd ] || fail "/var/lib/imcallbackd"
-! systemctl is-enabled imcallbackd.service imcallbackd.socket imcallbackd-admin.socket || fail "the package enables units"
+! systemctl is-enabled imcallbackd.service imcallbackd.socket imcallbackd-admin.socket || fail "units are enabled"
 
 step "configured as README.md describes, and started"
 imcallbackd certificate --host localhost --host 127.0.0.1 --out certificate
@@ -122,7 +122,8 @@ post
 step "purged: the configuration is gone; database and keys remain, as a message says"
 apt-get purge -qq -y imcallbackd 2>&1 | tee output
 grep -q "/var/lib/imcallbackd is not empty and stays" output || fail "the purge does not say what remains"
-[ ! -e "$config" ] && [ -e /var/lib/imcallbackd/callbacks.db ] && [ -e /etc/imcallbackd/key.pem ] || fail "the purge leaves the wrong files"
+[ ! -e "$config" ] && [ -e /var/lib/imcallbackd/callbacks.db ] && [ -e /etc/imcallbackd/key.pem ] ||
+    fail "the purge leaves the wrong files"
 [ -z "$(find /etc/systemd /lib/systemd/system /usr/lib/systemd/system -name 'imcallbackd*')" ] || fail "units remain"
 
 step "purged without database and keys: nothing remains"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Boots a minimal Debian with systemd in namespaces and runs package-inside.sh there, which installs, upgrades and purges
-# the package. Requires root, debootstrap, and cgroup2 on the host. SUITE=trixie selects another release than Debian 12;
+# Boots a minimal Debian with systemd in namespaces and runs package-inside.sh there, which upgrades and purges the
+# package. Requires root, debootstrap, and cgroup2 on the host. SUITE=trixie selects another release than Debian 12;
 # PACKAGE=FILE is then the package that was built for it. TREE=DIR copies a tree that `debootstrap --variant=minbase`
 # made, instead of making one.
 set -eu

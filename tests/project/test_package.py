@@ -65,7 +65,8 @@ def test_control_files_name_dependencies_and_version(package, tmp_path):
 
     depends = {re.split("[ (|]", word.strip())[0] for word in field("Depends").split(",")}
     assert depends >= {"systemd", "libc6", "libcjson1", "libsqlite3-0", "libsystemd0"}
-    assert {name.rstrip("0123456789t") for name in depends} >= {"libgnutls", "libinih", "libmicrohttpd", "libpq", "libssl"}
+    assert {name.rstrip("0123456789t") for name in depends} >= {"libgnutls", "libinih", "libmicrohttpd", "libpq",
+                                                               "libssl"}
     run("dpkg-deb", "-e", package, tmp_path)
     assert (tmp_path / "conffiles").read_text() == "/etc/imcallbackd/imcallbackd.conf\n"
     for script in ("postinst", "prerm", "postrm"):
