@@ -114,8 +114,8 @@ def test_goes_on_from_a_copy(make_daemon):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], "TARGET"), ([""], "TARGET"), (["a", "b"], "nothing is done with 'b'"),
-    (["-c", "x", "y"], "nothing is done with another"), (["--to", "x"], "there is no option '--to'"),
+    ([], "TARGET"), ([""], "TARGET"), (["a", "b"], "unexpected argument 'b'"),
+    (["-c", "x", "y"], "is given too many times"), (["--to", "x"], "unknown option '--to'"),
 ])
 def test_wrong_usage(shared, arguments, words):
     refused(backup(shared, *arguments), words, "--help", status=2)

@@ -135,10 +135,10 @@ def test_since(make_daemon):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--since", "x"], "--since takes"), (["--since", "-1"], "no option '-1'"), (["--since", "1.5"], "--since takes"),
-    (["--since", str(2 ** 63)], "--since takes"), (["--since"], "a value must follow"),
-    (["--follow", "x"], "nothing is done with 'x'"), (["--folow"], "there is no option"),
-    (["--follow", "--follow"], "another '--follow'"), (["x"], "nothing is done with 'x'"),
+    (["--since", "x"], "--since takes"), (["--since", "-1"], "unknown option '-1'"), (["--since", "1.5"], "--since takes"),
+    (["--since", str(2 ** 63)], "--since takes"), (["--since"], "requires a value"),
+    (["--follow", "x"], "unexpected argument 'x'"), (["--folow"], "unknown option"),
+    (["--follow", "--follow"], "'--follow' is given too many times"), (["x"], "unexpected argument 'x'"),
 ])
 def test_wrong_usage(shared, arguments, words):
     done = export(shared, *arguments)

@@ -187,7 +187,7 @@ def test_a_passed_socket_without_one_for_monitoring(make_daemon):
     one = make_daemon({"admin": {"port": daemon.free_port()}})
     with socket.create_server(("127.0.0.1", 0)) as listener:
         one.start(sockets=[listener])
-        assert "there is no monitoring" in one.log
+        assert "monitoring is off" in one.log
         one.stop()
 
 

@@ -76,7 +76,7 @@ def test_fewer_files_than_connections(make_daemon):
     files = 128
     one = make_daemon().start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
     (told,) = [line for line in one.lines if "LimitNOFILE" in line]
-    assert f"with the {files} files that may be open" in told
+    assert f"the process may open only {files} files" in told
     with contextlib.ExitStack() as stack:
         for _ in range(2 * files):
             stack.enter_context(socket.create_connection(("127.0.0.1", one.port)))

@@ -284,7 +284,7 @@ def test_failed_handshakes_are_told(make_daemon, level):
     expected = 2 * failures + 1
 
     def told(prefix):
-        return [line for line in one.lines if line.startswith(f"{prefix}the TLS handshake of 127.0.0.1 failed")]
+        return [line for line in one.lines if line.startswith(f"{prefix}TLS handshake with 127.0.0.1 failed")]
 
     if level == "debug":
         daemon.eventually(lambda: len(told("<7>")) + len(told("<6>")) == expected, "a line for each")

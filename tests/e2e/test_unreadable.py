@@ -79,7 +79,7 @@ def test_unreadable(patient, name):
 
 
 def test_unreadable_is_in_the_log(make_daemon):
-    for name, words in (("size of a chunk", "does not fit into the memory"), ("header", "cannot read")):
+    for name, words in (("size of a chunk", "does not fit into the connection's buffer"), ("header", "cannot parse")):
         one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
         with one.connect() as connection:
             connection.send(UNREADABLE[name]())

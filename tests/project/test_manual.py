@@ -138,8 +138,9 @@ def defaults(files):
 
 
 def table(pattern):
-    """The (section, key) of the table in the sources whose rows go on like this."""
-    found = re.findall(r'\.section = "(\w+)", \.key = "(\w+)",' + pattern, (TOP / "src/command/config.c").read_text())
+    """The (section, key) of the rows of the sources' table in which the pattern occurs behind the key."""
+    rows = re.findall(r"(?m)^    (?:KEY\((\w+), |APP_KEY\()(\w+), (.*)\),$", (TOP / "src/command/config.c").read_text())
+    found = {(section or "app", key) for section, key, rest in rows if re.search(pattern, rest)}
     assert len(found) > 5
     return {place for place in found if place[0] not in ELSEWHERE}
 
@@ -169,7 +170,7 @@ def test_keys_of_sample(defaults):
 
 
 def test_defaults_and_reload(defaults):
-    fixed = table(r"[^{}]*\.fixed = true")
+    fixed = table("NEEDS_RESTART")
     for place, text in described_keys().items():
         assert ("Changes with a restart only." in text) == (place in fixed), place
         found = re.search(r"Default: (\S+)\.(?: |$)|No default|Required\.", text)
@@ -191,7 +192,7 @@ def units(text):
 def test_ranges(files):
     ranges = {place: found.groups() for place, text in described_keys().items()
               if (found := re.search(r"Range: (\w+) to (\w+)\.", text))}
-    assert set(ranges) == table(r" \.type = CONFIG_(?:NUMBER|DURATION|RETENTION|SIZE)\b")
+    assert set(ranges) == table(r"^CONFIG_(?:NUMBER|DURATION|RETENTION|SIZE)\b")
     for (section, key), (least, most) in ranges.items():
         place = {"app": "[app 2]\n", "store": ""}.get(section, f"[{section}]\n")
         for end, beyond in ((least, -1), (most, 1)):
@@ -256,7 +257,7 @@ def test_forward(defaults):
     assert set(heads(described["CONFIGURATION"], "Ic")) == keys
     options = set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_of("forward")))
     assert set(re.findall(r"Fl -(\w+)", described["SYNOPSIS"])) | {"config"} == options
-    source = (TOP / "src/forward/meter.c").read_text()
+    source = (TOP / "src/forward/progress.c").read_text()
     assert set(heads(described["MONITORING"], "Va")) == set(re.findall(r'"(imcallbackd_forward_\w+)"', source))
 
 

@@ -92,7 +92,7 @@ def test_daemon_makes_only_permitted_system_calls():
         for page in ("healthz", "readyz", "metrics"):
             assert ask(admin, f"/{page}")[0] == 200
         one.process.send_signal(daemon.signal.SIGHUP)
-        daemon.eventually(lambda: "is reloaded" in one.log, "the reload")
+        daemon.eventually(lambda: "configuration reloaded" in one.log, "the reload")
         assert one.post(daemon.event(GroupId="after")).status == 200
         one.stop()
         text = daemon.eventually(lambda: re.search(r"\+\+\+ exited with 0", trace.read_text()) and trace.read_text(),

@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "fixture.h"
+#include "store_fixture.h"
 
 static void execute(const struct fixture *fixture, const char *sql)
 {

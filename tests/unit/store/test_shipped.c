@@ -3,8 +3,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "fixture.h"
 #include "imcallbackd/store/shipped.h"
+#include "store_fixture.h"
 
 static char note[160];
 
