@@ -47,7 +47,7 @@ int forward_settings_get(const struct config *config, char host_name[HOST_NAME_B
         r = forward_check_password(blamed->text, report, error);
     }
     if (r < 0 && r != -ENOSYS)
-        config_blame(config, blamed, error);
+        config_wrap_error(config, blamed, error);
     return r;
 }
 
@@ -104,7 +104,7 @@ static int start_admin(const struct config *config, int *ret_fd, struct http_adm
         return 0;
     r = listen_open(config->admin_address.text, port, ret_fd, error);
     if (r < 0) {
-        config_blame(config, &config->forward_admin_port, error);
+        config_wrap_error(config, &config->forward_admin_port, error);
         return r;
     }
     listen_name(*ret_fd, name);
@@ -144,7 +144,7 @@ static int forward(const struct order *order, bool *ret_same, struct error *erro
     int r = config_read(order->path, &config, error);
 
     if (r == 0) {
-        config_use_log(&config);
+        config_configure_log(&config);
         r = forward_settings_get(&config, host_name, &settings, warn, error);
     }
     if (r == 0 && order->verify)

@@ -131,7 +131,7 @@ static bool accept_crowd(struct http_acceptor *acceptor, int listen_fd)
         http_loop_wake(acceptor->server->loops[i]);
     if (is_shortage(r)) {
         if (log_rate_limit_allows(&acceptor->shortages, &left_out))
-            log_error("cannot accept connections: %s (%u times more since this was last told); raise LimitNOFILE= of "
+            log_error("cannot accept connections: %s (and %u more since the last such line); raise LimitNOFILE= of "
                       "the service or give it more memory",
                       strerror(-r), left_out);
         (void)poll(&stop, 1, SHORTAGE_PAUSE_MS);
@@ -190,7 +190,7 @@ int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_a
     *ret_acceptor = acceptor;
     return 0;
 failed:
-    r = error_set(error, errno, "the thread that accepts connections cannot be started: %s", strerror(errno));
+    r = error_set(error, errno, "the acceptor thread cannot be started: %s", strerror(errno));
     acceptor_free(acceptor);
     return r;
 }

@@ -57,9 +57,10 @@ static unsigned int print_answer(const struct http_admin *admin, const struct ht
                                  struct buffer *text)
 {
     if (!page)
-        return buffer_print(text, "there is nothing at this path\n") < 0 ? 0 : MHD_HTTP_NOT_FOUND;
+        return buffer_print(text, "no page has this path\n") < 0 ? 0 : MHD_HTTP_NOT_FOUND;
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-        return buffer_print(text, "this can only be read\n") < 0 ? 0 : MHD_HTTP_METHOD_NOT_ALLOWED;
+        return buffer_print(text, "this page can only be read; use GET or HEAD\n") < 0 ? 0
+                                                                                       : MHD_HTTP_METHOD_NOT_ALLOWED;
     return page->print(admin->context, text);
 }
 
@@ -139,7 +140,7 @@ int http_admin_start(int listen_fd, const struct http_admin_page *pages, void *c
                          CONNECTION_MEMORY_BYTES, MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin, MHD_OPTION_END);
     if (!admin->daemon) {
         free(admin);
-        return error_set(error, EIO, "libmicrohttpd does not start for the admin listener: %s", strerror(errno));
+        return error_set(error, EIO, "cannot start libmicrohttpd for the admin listener: %s", strerror(errno));
     }
     *ret_admin = admin;
     return 0;

@@ -79,7 +79,7 @@ static int load_certificate(struct http_credentials *identity, const struct http
         goto finish;
     r = import_chain(identity, &certificate, &chain, &count);
     if (r < 0) {
-        error_set(error, EBADMSG, "%s: no certificate chain in PEM, the server's own certificate first: %s",
+        error_set(error, EBADMSG, "%s: not a PEM certificate chain that starts with the server's own certificate: %s",
                   files->certificate, gnutls_strerror(r));
         goto finish;
     }
@@ -129,7 +129,7 @@ static int load_client_ca(struct http_credentials *identity, const char *path, s
     datum = datum_of(&identity->client_ca);
     r = gnutls_certificate_set_x509_trust_mem(identity->credentials, &datum, GNUTLS_X509_FMT_PEM);
     if (r <= 0)
-        return error_set(error, EPROTO, "%s: no CA certificate in PEM%s%s", path, r < 0 ? ": " : "",
+        return error_set(error, EPROTO, "%s: contains no CA certificate in PEM format%s%s", path, r < 0 ? ": " : "",
                          r < 0 ? gnutls_strerror(r) : "");
     gnutls_certificate_set_verify_function(identity->credentials, verify_client);
     return 0;
@@ -166,7 +166,7 @@ int http_credentials_load(const struct http_credentials_files *files, const stru
     if (r == 0)
         r = load_client_ca(identity, files->client_ca, error);
     if (r == 0 && make_ticket_key(identity, predecessor) < 0)
-        r = error_set(error, ENOMEM, "GnuTLS cannot make a key for session tickets");
+        r = error_set(error, ENOMEM, "GnuTLS cannot generate a session ticket key");
     if (r < 0) {
         http_credentials_unref(identity);
         return r;

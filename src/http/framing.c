@@ -65,25 +65,25 @@ void framing_add(struct framing *framing, const char *name, size_t name_length, 
     if (framing->fault)
         return;
     if (!is_token(name, name_length)) {
-        framing->fault = "A header name holds a byte that no name may have.";
+        framing->fault = "A header name contains a character that is not allowed in names.";
     } else if (!is_value(value, value_length)) {
-        framing->fault = "A header value holds a control byte.";
+        framing->fault = "A header value contains a control character.";
     } else if (is_named(name, name_length, "Host")) {
         framing->hosts++;
         if (!is_host(value, value_length))
-            framing->fault = "Host is no host.";
+            framing->fault = "The Host header is not a valid host name.";
     } else if (is_named(name, name_length, "Content-Length")) {
         take_length(framing, value, value_length);
     } else if (is_named(name, name_length, "Transfer-Encoding")) {
         framing->codings++;
         if (!is_named(value, value_length, "chunked"))
-            framing->fault = "Transfer-Encoding is other than chunked.";
+            framing->fault = "Transfer-Encoding is not chunked.";
     } else if (is_named(name, name_length, "Content-Encoding")) {
         framing->encoded = framing->encoded || !is_named(value, value_length, "identity");
     } else if (is_named(name, name_length, "Expect")) {
         framing->expects = true;
         if (!is_named(value, value_length, "100-continue"))
-            framing->fault = "Expect is other than 100-continue.";
+            framing->fault = "Expect is not 100-continue.";
     }
 }
 
@@ -106,24 +106,24 @@ const char *framing_finish(struct framing *framing, const char *method, const ch
     if (framing->fault)
         return framing->fault;
     if (!http_1_0 && strcmp(version, "HTTP/1.1") != 0)
-        framing->fault = "The version is neither HTTP/1.1 nor HTTP/1.0.";
+        framing->fault = "The HTTP version is neither 1.1 nor 1.0.";
     else if (!is_token(method, strlen(method)))
-        framing->fault = "The method is no token.";
+        framing->fault = "The method is not a valid token.";
     else if (!is_origin_form(target))
-        framing->fault = "The request target is not a path in visible ASCII.";
+        framing->fault = "The request target is not a path of visible ASCII characters.";
     else if (framing->hosts > 1)
-        framing->fault = "Host stands there more than once.";
+        framing->fault = "There is more than one Host header.";
     else if (framing->hosts == 0 && !http_1_0)
-        framing->fault = "Host is missing.";
+        framing->fault = "The Host header is missing.";
     else if (framing->lengths > 1)
-        framing->fault = "Content-Length stands there more than once.";
+        framing->fault = "There is more than one Content-Length header.";
     else if (framing->codings > 1)
-        framing->fault = "Transfer-Encoding stands there more than once.";
+        framing->fault = "There is more than one Transfer-Encoding header.";
     else if (framing->codings > 0 && http_1_0)
-        framing->fault = "Transfer-Encoding does not exist in HTTP/1.0.";
+        framing->fault = "Transfer-Encoding is not allowed in HTTP/1.0.";
     else if (framing->codings > 0 && framing->lengths > 0)
-        framing->fault = "Content-Length and Transfer-Encoding exclude each other.";
+        framing->fault = "Content-Length and Transfer-Encoding cannot be combined.";
     else if (framing->codings == 0 && framing->lengths == 0 && strcmp(method, "POST") == 0)
-        framing->fault = "Neither Content-Length nor Transfer-Encoding says how long the body is.";
+        framing->fault = "The request has neither Content-Length nor Transfer-Encoding.";
     return framing->fault;
 }

@@ -158,14 +158,16 @@ int tls_key_load(const char *pem, const char *certificate_pem, gnutls_privkey_t 
 
     BIO_free(bio);
     if (!key)
-        return error_set(error, EKEYREJECTED, "there is no private key in PEM without a password in it");
+        return error_set(error, EKEYREJECTED, "contains no private key in PEM format without a password");
     if (pk_of(key) == GNUTLS_PK_UNKNOWN)
-        r = error_set(error, EKEYREJECTED, "the key is none of RSA, ECDSA and Ed25519");
+        r = error_set(error, EKEYREJECTED, "the key is not an RSA, ECDSA or Ed25519 key");
     else if (!belongs_to(key, certificate_pem))
-        r = error_set(error, EKEYREJECTED, "it is not the key of the certificate; install both from the same issue");
+        r = error_set(
+            error, EKEYREJECTED,
+            "the key does not match the certificate; install a certificate and key that were issued together");
     else if (gnutls_privkey_init(&handle) < 0 ||
              gnutls_privkey_import_ext4(handle, key, sign_data, sign_hash, NULL, release, describe, 0) < 0)
-        r = error_set(error, EKEYREJECTED, "GnuTLS does not take the key");
+        r = error_set(error, EKEYREJECTED, "GnuTLS rejects the key");
     if (r < 0) {
         if (handle)
             gnutls_privkey_deinit(handle);

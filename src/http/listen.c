@@ -39,11 +39,11 @@ static const char *bind_hint(int code)
 {
     switch (code) {
     case EADDRINUSE:
-        return "; another program listens there: stop it or choose another port";
+        return "; stop the program that listens on this port, or choose another port";
     case EACCES:
-        return "; ports below 1024 need a socket passed by systemd";
+        return "; pass a socket from systemd for ports below 1024";
     case EADDRNOTAVAIL:
-        return "; this machine has no such address";
+        return "; this machine does not have this address";
     default:
         return "";
     }
@@ -57,10 +57,10 @@ int listen_open(const char *address_text, unsigned int port, int *ret_fd, struct
     int fd;
 
     if (make_address(address_text, port, &address, &length) < 0)
-        return error_set(error, EINVAL, "%s is no numeric IPv4 or IPv6 address", address_text);
+        return error_set(error, EINVAL, "%s is not a numeric IPv4 or IPv6 address", address_text);
     fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0)
-        return error_set(error, errno, "cannot make a socket: %s", strerror(errno));
+        return error_set(error, errno, "cannot create a socket: %s", strerror(errno));
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         (address.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) < 0) ||
         bind(fd, &address.any, length) < 0 || listen(fd, SOMAXCONN) < 0) {
@@ -84,9 +84,9 @@ int listen_adopt(int fd, bool unix_too, struct error *error)
         (family != AF_INET && family != AF_INET6 && !(unix_too && family == AF_UNIX)) ||
         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &listening_length) < 0 || !listening)
         return error_set(error, EINVAL,
-                         "descriptor %d, passed by systemd, is no listening TCP socket%s; use ListenStream= and "
-                         "Accept=no in the socket unit",
-                         fd, unix_too ? " and no Unix socket" : "");
+                         "descriptor %d, passed by systemd, is not a listening TCP %ssocket; use ListenStream= "
+                         "and Accept=no in the socket unit",
+                         fd, unix_too ? "or Unix " : "");
     flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return error_set(error, errno, "descriptor %d: %s", fd, strerror(errno));

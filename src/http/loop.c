@@ -88,10 +88,10 @@ static void log_handshake(struct http_server *server, const struct http_connecti
     if (connection->stage != HTTP_STAGE_HANDSHAKE || !connection->greeted)
         return;
     if (log_rate_limit_allows(&server->handshakes, &left_out))
-        log_info("the TLS handshake of %s failed, and %u others since this was last told", connection->remote_address,
+        log_info("TLS handshake with %s failed (and %u more since the last such line)", connection->remote_address,
                  left_out);
     else
-        log_debug("the TLS handshake of %s failed", connection->remote_address);
+        log_debug("TLS handshake with %s failed", connection->remote_address);
 }
 
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
@@ -330,17 +330,17 @@ static int set_up(struct http_loop *loop, struct error *error)
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loop->epoll_fd < 0 || loop->event_fd < 0)
-        return error_set(error, errno, "cannot set up an event loop: %s", strerror(errno));
+        return error_set(error, errno, "cannot create an event loop: %s", strerror(errno));
     errno = 0;
     loop->daemon = start_daemon(loop);
     if (!loop->daemon)
-        return error_set(error, EIO, "libmicrohttpd does not start: %s",
-                         errno ? strerror(errno) : "is its TLS support missing?");
+        return error_set(error, EIO, "cannot start libmicrohttpd: %s",
+                         errno ? strerror(errno) : "it may lack TLS support");
     if (watch(loop, loop->event_fd) < 0 ||
         watch(loop, MHD_get_daemon_info(loop->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd) < 0)
-        return error_set(error, errno, "cannot set up an event loop: %s", strerror(errno));
+        return error_set(error, errno, "cannot create an event loop: %s", strerror(errno));
     if ((errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
-        return error_set(error, errno, "the thread of an event loop cannot be started: %s", strerror(errno));
+        return error_set(error, errno, "the event loop thread cannot be started: %s", strerror(errno));
     return 0;
 }
 

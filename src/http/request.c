@@ -95,7 +95,7 @@ static enum http_refusal judge_head(const struct http_server *server, struct htt
     (void)MHD_get_connection_values_n(exchange->connection->mhd, MHD_HEADER_KIND, on_header,
                                       &(struct head){framing, &layout});
     if (http_library_is_old() && layout_finish(&layout) && !framing->fault)
-        framing->fault = "The head has NUL bytes, folded lines, bare line ends or spaces too many.";
+        framing->fault = "The head contains NUL bytes, folded lines, bare line feeds or superfluous spaces.";
     if (framing_finish(framing, method, exchange->target, version))
         return HTTP_REFUSE_FRAMING;
     if (server->stopping)
@@ -263,7 +263,7 @@ bool http_request_tell_library_answer(struct http_connection *connection)
     if ((exchange && exchange->phase == HTTP_PHASE_ANSWERED) ||
         !MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_HTTP_STATUS))
         return false;
-    http_request_tell_fault(connection, fault ? fault : "libmicrohttpd cannot read the request.");
+    http_request_tell_fault(connection, fault ? fault : "libmicrohttpd cannot parse the request.");
     return true;
 }
 

@@ -23,7 +23,7 @@
 static void on_panic(void *context, const char *file, unsigned int line, const char *reason)
 {
     (void)context;
-    log_crit("libmicrohttpd gave up at %s:%u: %s", file, line, reason);
+    log_crit("libmicrohttpd panicked at %s:%u: %s", file, line, reason);
     abort();
 }
 
@@ -37,9 +37,9 @@ static unsigned int fit_connections(unsigned int wanted, unsigned int threads)
         return wanted;
     while (wanted > 1 && files.rlim_cur < http_with_spare(wanted) + others)
         wanted--;
-    log_warning("[limits] connections: with the %llu files that may be open, %u are taken; raise LimitNOFILE= of the "
+    log_warning("[limits] connections: reduced to %u: the process may open only %llu files; raise LimitNOFILE= of the "
                 "service",
-                (unsigned long long)files.rlim_cur, wanted);
+                wanted, (unsigned long long)files.rlim_cur);
     return wanted;
 }
 

@@ -28,7 +28,7 @@ static void look_at(struct http_connection *connection)
         return;
     }
     if (connection->unheard) {
-        http_request_tell_fault(connection, "The request does not fit into the memory of a connection.");
+        http_request_tell_fault(connection, "A part of the request does not fit into the connection's buffer.");
         http_connection_end(connection);
     }
     connection->unheard = true;

@@ -28,24 +28,16 @@ def make_daemon():
 @pytest.fixture(scope="module")
 def shared():
     """One running daemon for all tests of a file that only send to it."""
-    one = daemon.Daemon()
-    try:
-        yield one.start()
-        one.stop()
-    finally:
-        one.destroy()
+    with daemon.running() as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
 def refusing():
     """One running daemon for all tests of a file that send what must not be recorded."""
-    one = daemon.Daemon()
-    try:
-        yield one.start()
+    with daemon.running() as one:
+        yield one
         assert one.groups() == []
-        one.stop()
-    finally:
-        one.destroy()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,9 @@ import threading
 import time
 import urllib.parse
 
+from certificates import make_certificate  # noqa: F401
 from log_reader import LogReader
+from processes import eventually, free_port, long_options, passing, run  # noqa: F401
 
 BINARY = os.environ["IMCALLBACKD"]
 LOAD = os.environ["IMCALLBACKD_LOAD"]
@@ -34,27 +36,6 @@ COLUMNS = ("id", "sdk_appid", "group_id", "event_time_ms", "type", "owner_accoun
 
 START_DEADLINE = 20  # seconds; generous, since a sanitizer may be on
 STOP_DEADLINE = 10  # what the contract gives a daemon that was sent SIGTERM
-
-
-def eventually(condition, what, deadline=20):
-    """Polls until the condition holds and returns its value."""
-    end = time.monotonic() + deadline
-    while not (value := condition()):
-        assert time.monotonic() < end, f"in {deadline} s never: {what}"
-        time.sleep(0.01)
-    return value
-
-
-def free_port():
-    """One that nobody listened on a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def run(*arguments, **options):
-    """Runs a program to its end; its output is text."""
-    options = {"capture_output": True, "text": True, "timeout": 60} | options
-    return subprocess.run([str(argument) for argument in arguments], **options)
 
 
 def signature(token=TOKEN, at=None):
@@ -178,11 +159,20 @@ def request(body, query=None, headers=(), target=None):
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def make_certificate(directory, *key_options, name="certificate.pem", key="key.pem"):
-    """A self-signed certificate by OpenSSL, such as for `-newkey rsa:2048`."""
-    made = run("openssl", "req", "-x509", *key_options, "-nodes", "-subj", "/CN=localhost", "-addext",
-               "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", directory / name, "-keyout", directory / key)
-    assert made.returncode == 0, made.stderr
+def load_report(process, deadline=600):
+    """Waits for the load generator and returns its report, which is empty if it was killed."""
+    return json.loads(process.communicate(timeout=deadline)[0] or "{}")
+
+
+@contextlib.contextmanager
+def running(settings=None, apps=None):
+    """A daemon that is started, and at the end must stop as it should."""
+    one = Daemon(settings, apps)
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.destroy()
 
 
 class Daemon:
@@ -224,8 +214,14 @@ class Daemon:
 
     # The process
 
-    def start(self, wrapper=(), environment=None, **options):
-        """Starts the daemon and waits until it says that it is ready. wrapper: a command line to put in front."""
+    def start(self, wrapper=(), environment=None, sockets=(), names="", **options):
+        """Starts the daemon and waits until it reports that it is ready.
+
+        wrapper: a command line to put in front; sockets and names: listeners that are passed to it, as in passing().
+        """
+        if sockets:
+            wrapper = [*wrapper, *passing(sockets, names)]
+            options["pass_fds"] = [each.fileno() for each in sockets]
         (self.directory / "notify").unlink(missing_ok=True)
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(self.directory / "notify"))
@@ -342,10 +338,11 @@ class Daemon:
         """The command line of the load generator: connections=1 is --connections 1, new_connection=True a bare flag."""
         options = {"port": self.port, "app": APP, "token": TOKEN, "ca": self.directory / "certificate.pem",
                    "seed": time.monotonic_ns() % 1_000_000_000} | options
-        words = [LOAD]
-        for name, value in options.items():
-            words += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
-        return words
+        return [LOAD, *long_options(options)]
+
+    def start_load(self, **options):
+        """Starts the load generator. Its report comes on standard output: see load_report."""
+        return subprocess.Popen(self.load_arguments(**options), stdout=subprocess.PIPE, text=True)
 
     def load(self, **options):
         """Runs the load generator to its end. Returns its exit status and what it reports."""

@@ -6,14 +6,14 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.request
 
 import pytest
 
 import daemon
 import postgres
 from daemon import BINARY, COLUMNS, event
-from postgres import has_rows, metrics, ship_to, shipping_daemon, verify
+from monitoring import ask, metrics
+from postgres import has_rows, ship_to, shipping_daemon, verify
 from test_readme import block
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
@@ -317,7 +317,7 @@ def test_metrics_show_the_lag_while_the_server_is_away(make_daemon, server, forw
     now = metrics(port)
     assert now["imcallbackd_forward_connected"] == 0 and now["imcallbackd_forward_retries_total"] > 0
     assert now["imcallbackd_forward_last_error_timestamp_seconds"] > time.time() - 600
-    assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=20).status == 200
+    assert ask(port, "/healthz")[0] == 200
     forwarder.wait_logged("shipping failed: ")
 
 

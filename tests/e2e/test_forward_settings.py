@@ -125,7 +125,7 @@ def test_only_the_forwarder_needs_the_password(make_daemon, server):
     one = make_daemon()
     ship_to(one, server, password_file="$CREDENTIALS_DIRECTORY/" + server.password_file.name)
     done = daemon.run(BINARY, "check", "-c", one.config)
-    assert done.returncode == 0 and "only the forwarder" in done.stderr, done
+    assert done.returncode == 0 and "only the forward service must be able to read" in done.stderr, done
     one.start()
     assert one.post().status == 200
     done = daemon.run(BINARY, "forward", "-c", one.config)

@@ -7,7 +7,8 @@ import pytest
 import daemon
 import postgres
 from daemon import event
-from postgres import has_rows, metrics, ship_to, shipping_daemon, verify
+from monitoring import metrics
+from postgres import has_rows, ship_to, shipping_daemon, verify
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
 

@@ -104,7 +104,7 @@ static char *describe(const struct settings *settings)
     }
     r |= buffer_print(&text, " %zu %zu", settings->limits.allow_from_count, settings->limits.body_bytes);
     assert_int_equal(r, 0);
-    assert_true(http_credentials_expires_ms(settings->identity) > 0);
+    assert_true(http_credentials_expires_ms(settings->credentials) > 0);
     return text.data;
 }
 

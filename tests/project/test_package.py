@@ -1,21 +1,21 @@
 """What `cmake --install` and `cpack` put where, with which modes, scripts and dependencies; the completions."""
 
+import functools
 import os
 import pathlib
 import re
 import shutil
-import subprocess
+import sys
 
 import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests" / "e2e"))
+
+from processes import check_run  # noqa: E402
+
+run = functools.partial(check_run, timeout=1800)
 BUILD = TOP / "build" / "package"
-
-
-def run(*arguments, **options):
-    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, **options)
-    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-    return done.stdout + done.stderr
 
 
 def pages():

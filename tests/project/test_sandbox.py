@@ -2,16 +2,16 @@
 
 import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SANDBOX = TOP / "tests" / "sandbox"
-sys.path.insert(0, str(SANDBOX))
+sys.path[:0] = [str(SANDBOX), str(TOP / "tests" / "e2e")]
 
 import unit  # noqa: E402
+from processes import run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_it_holds(launcher, tmp_path, attempt, error):
     config = tmp_path / "config"
     config.write_text("[listen]\nport = 0\n")
     program = f"import mmap, os, socket, sys; config = sys.argv[-1]; {attempt}"
-    done = subprocess.run([*launcher, sys.executable, "-c", program, config], capture_output=True, text=True)
+    done = run(*launcher, sys.executable, "-c", program, config)
     if error is None:
         assert done.returncode == 0, done.stderr
     else:
@@ -45,8 +45,8 @@ def test_it_holds(launcher, tmp_path, attempt, error):
 def test_the_daemon_does_its_work_in_it(launcher):
     files = os.environ.get("SANDBOXED", "").split() or [
         path.name for path in sorted((TOP / "tests/e2e").glob("test_*.py")) if path.name != "test_readme.py"]
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                           *(TOP / "tests/e2e" / name for name in files)], capture_output=True, text=True,
-                          env=os.environ | {"IMCALLBACKD_WRAPPER": " ".join(launcher)})
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+               *(TOP / "tests/e2e" / name for name in files), timeout=None,
+               env=os.environ | {"IMCALLBACKD_WRAPPER": " ".join(launcher)})
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,7 +6,6 @@ import re
 import socket
 import stat
 import sys
-import urllib.request
 
 import pytest
 
@@ -15,6 +14,7 @@ sys.path[:0] = [str(TOP / "tests" / "e2e"), str(TOP / "tests" / "sandbox")]
 
 import daemon  # noqa: E402
 import postgres  # noqa: E402
+from monitoring import ask  # noqa: E402
 from unit import UNITS, allowed_system_calls, values  # noqa: E402
 
 UNIT = UNITS / "imcallbackd.service"
@@ -82,21 +82,17 @@ def test_the_daemon_lives_with_its_sandbox():
     one = daemon.Daemon()
     trace = one.directory / "trace"
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in ("callback", "admin")]
-    numbers = [listener.fileno() for listener in listeners]
     admin = listeners[1].getsockname()[1]
     try:
-        # bash, since sh need not take a descriptor of two digits
-        one.start(["strace", "-D", "-f", "-q", "-o", str(trace), "bash", "-c",
-                   f'LISTEN_FDS=2 LISTEN_FDNAMES=callback:admin LISTEN_PID=$$ exec "$@" 3<&{numbers[0]} 4<&{numbers[1]}',
-                    "bash"],
-                  {"ASAN_OPTIONS": "detect_leaks=0", "WATCHDOG_USEC": "1000000"}, pass_fds=numbers)
+        one.start(["strace", "-D", "-f", "-q", "-o", str(trace)],
+                  {"ASAN_OPTIONS": "detect_leaks=0", "WATCHDOG_USEC": "1000000"}, listeners, "callback:admin")
         one.wait_notified("WATCHDOG=1")
         assert one.post().status == 200
         assert one.post(b"{").status == 400
         for page in ("healthz", "readyz", "metrics"):
-            assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/{page}", timeout=20).status == 200
+            assert ask(admin, f"/{page}")[0] == 200
         one.process.send_signal(daemon.signal.SIGHUP)
-        daemon.eventually(lambda: "is reloaded" in one.log, "the reload")
+        daemon.eventually(lambda: "configuration reloaded" in one.log, "the reload")
         assert one.post(daemon.event(GroupId="after")).status == 200
         one.stop()
         text = daemon.eventually(lambda: re.search(r"\+\+\+ exited with 0", trace.read_text()) and trace.read_text(),
@@ -132,7 +128,7 @@ def test_the_forwarder_lives_with_its_sandbox():
         note = one.directory / "shipped"
         daemon.eventually(lambda: note.exists() and " groups 1 " in note.read_text(), "the note", 60)
         assert stat.S_IMODE(note.stat().st_mode) == 0o640
-        assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=20).status == 200
+        assert ask(admin, "/metrics")[0] == 200
         forwarder.stop()
         text = daemon.eventually(lambda: re.search(r"\+\+\+ exited with 0", trace.read_text()) and trace.read_text(),
                                  "the end of the trace")

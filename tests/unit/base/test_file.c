@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "../files.h"
+#include "../unit.h"
 #include "imcallbackd/base/file.h"
-#include "unit.h"
 
 #define MAX_BYTES 10000
 

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "../../../src/http/connection.h"
-#include "../base/unit.h"
+#include "../unit.h"
 
 #define MANY 6
 #define NOW  INT64_C(1000000)

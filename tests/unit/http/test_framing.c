@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "../../../src/http/framing.h"
-#include "../base/unit.h"
+#include "../unit.h"
 
 #define MAX_HEADERS 4
 
@@ -44,14 +44,14 @@ static const struct head heads[] = {
     {{HOST, LENGTH}, NULL, NULL, "/~/%2e%2e/a?b=%00&c=\\\"<>|{}", NULL},
 
     // Lengths
-    {{HOST}, "how long the body is", NULL, NULL, NULL},
-    {{HOST, LENGTH, LENGTH}, "Content-Length stands there more than once", NULL, NULL, NULL},
-    {{LENGTH, HOST, {"CONTENT-length", "6"}}, "Content-Length stands there more than once", NULL, NULL, NULL},
-    {{HOST, LENGTH, CHUNKS}, "exclude each other", NULL, NULL, NULL},
-    {{HOST, CHUNKS, LENGTH}, "exclude each other", NULL, NULL, NULL},
-    {{HOST, CHUNKS, CHUNKS}, "Transfer-Encoding stands there more than once", NULL, NULL, NULL},
-    {{HOST, CHUNKS}, "does not exist in HTTP/1.0", NULL, NULL, "HTTP/1.0"},
-    {{HOST, LENGTH, LENGTH}, "Content-Length stands there more than once", "GET", NULL, NULL},
+    {{HOST}, "neither Content-Length nor", NULL, NULL, NULL},
+    {{HOST, LENGTH, LENGTH}, "more than one Content-Length", NULL, NULL, NULL},
+    {{LENGTH, HOST, {"CONTENT-length", "6"}}, "more than one Content-Length", NULL, NULL, NULL},
+    {{HOST, LENGTH, CHUNKS}, "cannot be combined", NULL, NULL, NULL},
+    {{HOST, CHUNKS, LENGTH}, "cannot be combined", NULL, NULL, NULL},
+    {{HOST, CHUNKS, CHUNKS}, "more than one Transfer-Encoding", NULL, NULL, NULL},
+    {{HOST, CHUNKS}, "not allowed in HTTP/1.0", NULL, NULL, "HTTP/1.0"},
+    {{HOST, LENGTH, LENGTH}, "more than one Content-Length", "GET", NULL, NULL},
     {{HOST, {"Content-Length", ""}}, "Content-Length is empty", NULL, NULL, NULL},
     {{HOST, {"Content-Length", "5 "}}, "Content-Length is not a number", NULL, NULL, NULL},
     {{HOST, {"Content-Length", "+5"}}, "Content-Length is not a number", NULL, NULL, NULL},
@@ -60,12 +60,12 @@ static const struct head heads[] = {
     {{HOST, {"Content-Length", "5, 5"}}, "Content-Length is not a number", NULL, NULL, NULL},
     {{HOST, {"Content-Length", "/"}}, "Content-Length is not a number", NULL, NULL, NULL},
     {{HOST, {"Content-Length", ":"}}, "Content-Length is not a number", NULL, NULL, NULL},
-    {{HOST, {"Transfer-Encoding", ""}}, "other than chunked", NULL, NULL, NULL},
-    {{HOST, {"Transfer-Encoding", "chunked "}}, "other than chunked", NULL, NULL, NULL},
-    {{HOST, {"Transfer-Encoding", "chunkedx"}}, "other than chunked", NULL, NULL, NULL},
-    {{HOST, {"Transfer-Encoding", "chunke"}}, "other than chunked", NULL, NULL, NULL},
-    {{HOST, {"Transfer-Encoding", "gzip, chunked"}}, "other than chunked", NULL, NULL, NULL},
-    {{HOST, LENGTH, {"Transfer-Encoding", "identity"}}, "other than chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", ""}}, "Transfer-Encoding is not chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", "chunked "}}, "Transfer-Encoding is not chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", "chunkedx"}}, "Transfer-Encoding is not chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", "chunke"}}, "Transfer-Encoding is not chunked", NULL, NULL, NULL},
+    {{HOST, {"Transfer-Encoding", "gzip, chunked"}}, "Transfer-Encoding is not chunked", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"Transfer-Encoding", "identity"}}, "Transfer-Encoding is not chunked", NULL, NULL, NULL},
 
     // Names and values
     {{HOST, LENGTH, {"", "x"}}, "header name", NULL, NULL, NULL},
@@ -84,22 +84,22 @@ static const struct head heads[] = {
     {{HOST, LENGTH, {"X", "\x7f"}}, "header value", NULL, NULL, NULL},
 
     // Host and Expect
-    {{LENGTH}, "Host is missing", NULL, NULL, NULL},
-    {{HOST, LENGTH, HOST}, "Host stands there more than once", NULL, NULL, NULL},
-    {{HOST, LENGTH, HOST}, "Host stands there more than once", NULL, NULL, "HTTP/1.0"},
-    {{{"Host", ""}, LENGTH}, "Host is no host", NULL, NULL, NULL},
-    {{{"Host", "a b"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
-    {{{"Host", "a/b"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
-    {{{"Host", "a@b"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
-    {{{"Host", "a,b"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
-    {{{"Host", "\xc3\xb6"}, LENGTH}, "Host is no host", NULL, NULL, NULL},
-    {{HOST, LENGTH, {"Expect", ""}}, "Expect is other", NULL, NULL, NULL},
-    {{HOST, LENGTH, {"Expect", "100-continue, x"}}, "Expect is other", NULL, NULL, NULL},
+    {{LENGTH}, "Host header is missing", NULL, NULL, NULL},
+    {{HOST, LENGTH, HOST}, "more than one Host", NULL, NULL, NULL},
+    {{HOST, LENGTH, HOST}, "more than one Host", NULL, NULL, "HTTP/1.0"},
+    {{{"Host", ""}, LENGTH}, "not a valid host name", NULL, NULL, NULL},
+    {{{"Host", "a b"}, LENGTH}, "not a valid host name", NULL, NULL, NULL},
+    {{{"Host", "a/b"}, LENGTH}, "not a valid host name", NULL, NULL, NULL},
+    {{{"Host", "a@b"}, LENGTH}, "not a valid host name", NULL, NULL, NULL},
+    {{{"Host", "a,b"}, LENGTH}, "not a valid host name", NULL, NULL, NULL},
+    {{{"Host", "\xc3\xb6"}, LENGTH}, "not a valid host name", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"Expect", ""}}, "Expect is not", NULL, NULL, NULL},
+    {{HOST, LENGTH, {"Expect", "100-continue, x"}}, "Expect is not", NULL, NULL, NULL},
 
     // Request line
-    {{HOST, LENGTH}, "method is no token", "", NULL, NULL},
-    {{HOST, LENGTH}, "method is no token", "PO:ST", NULL, NULL},
-    {{HOST, LENGTH}, "method is no token", "POST\x01", NULL, NULL},
+    {{HOST, LENGTH}, "method is not a valid token", "", NULL, NULL},
+    {{HOST, LENGTH}, "method is not a valid token", "PO:ST", NULL, NULL},
+    {{HOST, LENGTH}, "method is not a valid token", "POST\x01", NULL, NULL},
     {{HOST, LENGTH}, "request target", NULL, "", NULL},
     {{HOST, LENGTH}, "request target", NULL, "*", NULL},
     {{HOST, LENGTH}, "request target", NULL, "?a=b", NULL},

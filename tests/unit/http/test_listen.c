@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../base/unit.h"
+#include "../unit.h"
 #include "imcallbackd/http/listen.h"
 
 #define NOBODY 65534
@@ -36,7 +36,7 @@ static void listens_where_it_is_told(void **state)
         assert_string_equal(name, expected);
         assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
         assert_int_equal(listen_open(rows[i].address, ntohs(bound.sin6_port), &another, &error), -EADDRINUSE);
-        assert_non_null(strstr(error.text, "another program listens there"));
+        assert_non_null(strstr(error.text, "stop the program that listens on this port"));
         close(fd);
     }
 }
@@ -49,11 +49,11 @@ static void says_why_it_cannot_listen(void **state)
         int code;
         const char *word;
     } rows[] = {
-        {"localhost", 0, -EINVAL, "no numeric IPv4 or IPv6 address"},
-        {"", 0, -EINVAL, "no numeric IPv4 or IPv6 address"},
-        {"192.0.2.1", 0, -EADDRNOTAVAIL, "this machine has no such address"},
+        {"localhost", 0, -EINVAL, "not a numeric IPv4 or IPv6 address"},
+        {"", 0, -EINVAL, "not a numeric IPv4 or IPv6 address"},
+        {"192.0.2.1", 0, -EADDRNOTAVAIL, "this machine does not have this address"},
         {"fe80::1", 0, -EINVAL, "cannot listen on fe80::1 port 0: Invalid argument"}, // lacks its interface
-        {"127.0.0.1", 1, -EACCES, "need a socket passed by systemd"},
+        {"127.0.0.1", 1, -EACCES, "pass a socket from systemd"},
     };
     const bool is_root = geteuid() == 0;
 
@@ -82,7 +82,7 @@ static void says_that_descriptors_have_run_out(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     assert_int_equal(listen_open("127.0.0.1", 0, &fd, &error), -EMFILE);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    assert_non_null(strstr(error.text, "cannot make a socket"));
+    assert_non_null(strstr(error.text, "cannot create a socket"));
 }
 
 static void adopts_what_listens(void **state)

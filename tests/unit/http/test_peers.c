@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "../../../src/http/peers.h"
-#include "../base/unit.h"
+#include "../unit.h"
 
 #define MANY 20000 // several to each bucket
 
