@@ -1,5 +1,5 @@
-// Checks the settings before anything is shipped. No message may contain a part of a URL that libpq could not parse,
-// because a password may be in it.
+// Checks the settings before anything is shipped. No message may contain a part of the URL, or libpq's message about
+// it: the URL may contain a password.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
