@@ -1,5 +1,5 @@
-// Checks the settings before anything is shipped. No message may contain a part of the URL, or libpq's message about
-// it: the URL may contain a password.
+// Checks the settings before anything is shipped. A URL may contain a password, so no message may repeat the URL or
+// libpq's message about the URL.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
