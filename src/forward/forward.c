@@ -18,13 +18,13 @@
 
 // The destination always has a further batch at hand when it completes one, however long the round trip is.
 #define MAX_IN_FLIGHT 4
-// After a batch with fewer rows than this, the forwarder waits for all batches in flight and meanwhile collects new
-// rows for a larger one.
+// After a batch with fewer rows and members than this, the forwarder waits for all batches in flight. Meanwhile new
+// rows collect in the store, so that the next batch is larger.
 #define LARGE_BATCH_ROWS 500
 
 #define TICK_MS 1000
 
-// Delays between attempts. A temporary failure may be over soon; another one lasts until an operator has fixed it.
+// Delays between attempts. A temporary failure may be over soon. A permanent one lasts until an operator has fixed it.
 #define TEMPORARY_DELAY_MIN_MS 100
 #define TEMPORARY_DELAY_MAX_MS 5000
 #define PERMANENT_DELAY_MIN_MS 5000
@@ -144,8 +144,8 @@ static int estimate_lag(struct session *session, struct error *error)
     return r;
 }
 
-// The ids of a database start again after a backup was restored. The row of the cursor must therefore still have the
-// same time, unless retention has deleted the row.
+// A database that was restored from a backup assigns some ids for a second time. The row with the id of the cursor must
+// therefore have the same time as the cursor, unless retention has deleted the row.
 static int check_cursor(struct session *session, enum stream stream, struct error *error)
 {
     const struct cursor *cursor = &session->shipped[stream];
@@ -227,7 +227,7 @@ static void add_in_flight(struct session *session, const struct in_flight *batch
     session->must_drain = batch->rows + batch->members < LARGE_BATCH_ROWS;
 }
 
-// Sends the next batch of the stream. *ret_count: its rows; 0 if there is nothing to send.
+// Sends the next batch of the stream, and sets *ret_count to its number of rows, which is 0 if no row waits.
 static int send_batch(struct session *session, enum stream stream, size_t *ret_count, struct error *error)
 {
     const struct cursor *from = &session->sent[stream];

@@ -183,7 +183,7 @@ def test_verify_reports_twenty_differences_at_most(make_daemon, server, forward)
 
 
 def test_interrupted_verify_fails(make_daemon, server):
-    """It has found no difference, but has not compared every row either."""
+    """An interrupted comparison has not compared every row, so it must not look like a successful one."""
     one = make_daemon().start()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         ship_to(one, server, port=mute.getsockname()[1])
