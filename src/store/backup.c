@@ -15,7 +15,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "database.h"
 #include "read_connection.h"
 #include "sqlite_error.h"
 
