@@ -123,7 +123,7 @@ static void adopts_no_file(void **state)
 
     (void)state;
     assert_int_equal(listen_adopt(-1, true, &error), -EINVAL);
-    assert_non_null(strstr(error.text, "no listening TCP socket"));
+    assert_non_null(strstr(error.text, "not a listening TCP or Unix socket"));
 }
 
 static void names_what_has_a_path(void **state)
