@@ -31,7 +31,7 @@ static int open_socket(char kind)
 
 static unsigned int port_of(int fd)
 {
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     socklen_t length = sizeof address;
 
     assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
