@@ -87,8 +87,8 @@ def test_retention_deletes_old_events_and_logs_one_line(make_daemon):
     one.start()
     one.write_config({"store": {"retention": "1d"}})
     one.reload()
-    daemon.eventually(lambda: one.group_ids() == ["new"], "the deletion of the old events")
-    daemon.eventually(lambda: f": {OLD} events were older than the retention" in one.log, "the number of deletions")
+    daemon.eventually(lambda: one.group_ids() == ["new"], "the old events deleted")
+    daemon.eventually(lambda: f": deleted {OLD} events that were older than the retention" in one.log, "how many were deleted")
     one.stop()
     assert one.log.count("older than the retention") == 1
 
@@ -101,7 +101,8 @@ def test_accepts_at_least_one_connection(make_daemon):
 
 # Limits of threads
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start the daemon as another user")
+@pytest.mark.thread_count
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, whose threads are counted")
 @pytest.mark.parametrize("threads, missing", enumerate([
     "the writer's thread", "the event loop thread", "the event loop thread",
     "the acceptor thread"], 1))

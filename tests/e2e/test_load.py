@@ -72,6 +72,7 @@ def test_each_answer_to_a_single_client_follows_its_own_fsync(make_daemon):
     assert counted.read_text().count("sync(") - before >= 50
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("threads", [1, 2])
 def test_answers_bursts_in_the_time_that_the_throughput_explains(make_daemon, threads):
     one = make_daemon({"listen": {"threads": threads},

@@ -143,7 +143,7 @@ def test_holds_callbacks_while_another_process_locks_the_database(make_daemon, w
     one = make_daemon({"limits": {"store_wait": wait}}).start()
     with one.locked():
         thread, answers = in_background(lambda: one.post(event(GroupId="@TGS#waits")))
-        eventually(lambda: "another process is in the way" in one.log, "a commit that fails because of the lock")
+        eventually(lambda: "end the process that holds the lock" in one.log, "a commit that meets the lock")
         if status == 503:
             thread.join()
     thread.join()

@@ -11,7 +11,7 @@
 #include "../unit/files.h"
 #include "command/receiver.h"
 #include "command/settings.h"
-#include "fault.h"
+#include "heap_fault.h"
 #include "imcallbackd/command/command.h"
 
 #include <cmocka.h>
