@@ -72,7 +72,7 @@ def test_warns_of_more_connections_than_open_files(make_daemon, loops, taken, co
     assert len(warnings) == warns and all(line.startswith("<4>") for line in warnings), one.log
     assert one.post().status == 200
     one.reload()
-    daemon.eventually(lambda: one.log.count("with the 400 files") == 2 * warns, "the warning after the reload")
+    daemon.eventually(lambda: one.log.count("may open only 400 files") == 2 * warns, "the warning after the reload")
 
 
 def test_retention_deletes_old_events_and_logs_one_line(make_daemon):
