@@ -1,4 +1,4 @@
-"""Programs, processes, ports and waiting, for every suite. Nothing in here needs a build of the daemon."""
+"""Helpers of every suite that run programs, wait, and look at processes. None of them needs a build of the daemon."""
 
 import contextlib
 import pathlib
@@ -21,7 +21,7 @@ def check_run(*arguments, **options):
 
 
 def long_options(options):
-    """The words of a command line: {"seed": 1} is --seed 1, {"new_connection": True} a bare --new-connection."""
+    """Returns words of a command line: {"seed": 1} becomes --seed 1, {"new_connection": True} --new-connection."""
     words = []
     for name, value in options.items():
         words += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
@@ -38,17 +38,17 @@ def eventually(condition, what, deadline=20):
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 on which no socket listened a moment ago."""
+    """Returns a TCP port of 127.0.0.1 on which no socket listened a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 def passing(sockets, names=""):
-    """The command line to put in front of a daemon, which then inherits the sockets as from systemd.
+    """Returns a command line to put in front of a daemon, which then gets the sockets as from systemd.
 
-    names: for LISTEN_FDNAMES, with colons between. The shell has to inherit the descriptors (pass_fds). It is bash,
-    since other shells need not accept a descriptor of two digits. Each socket moves out of the way first, because it may
-    have the number that another one gets.
+    names: the value of LISTEN_FDNAMES, with colons between. The process has to inherit the descriptors: pass_fds. The
+    shell is bash, since other shells may reject descriptors of two digits. Each socket moves out of the way first,
+    because its number may be the one that another socket gets.
     """
     moves = [f"{100 + i}<&{each.fileno()}" for i, each in enumerate(sockets)]
     moves += [f"{3 + i}<&{100 + i} {100 + i}<&-" for i in range(len(sockets))]
@@ -57,24 +57,24 @@ def passing(sockets, names=""):
 
 
 def read_proc(pid, pattern):
-    """The texts of the matching files below /proc/PID. Files of threads that have ended meanwhile are left out."""
+    """Yields the texts of the matching files below /proc/PID, except those of threads that have just ended."""
     for path in pathlib.Path(f"/proc/{pid}").glob(pattern):
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             yield path.read_text()
 
 
 def cpu_seconds(pid):
-    """The processor time of all threads of the process, in user mode and in the kernel."""
+    """Returns the processor time of all running threads of the process, in user mode and in the kernel."""
     return sum(int(text.split()[0]) for text in read_proc(pid, "task/*/schedstat")) / 1e9
 
 
 def memory_bytes(pid, key="VmRSS"):
-    """A size from /proc/PID/status, such as VmRSS, the resident set, or VmSize, the address space."""
+    """Returns a size from /proc/PID/status, such as VmRSS, the resident set, or VmSize, the address space."""
     (text,) = read_proc(pid, "status")
     return next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith(key + ":"))
 
 
 def unread_bytes(port):
-    """The bytes that the kernel holds for the process that owns the IPv4 connections established on this port."""
+    """Returns how many received bytes the kernel holds in the IPv4 connections established on this local port."""
     rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01")

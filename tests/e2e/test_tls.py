@@ -335,6 +335,7 @@ def test_request_behind_a_key_update(make_daemon):
 
 # Time
 
+@pytest.mark.timing
 @pytest.mark.parametrize("version", VERSIONS)
 def test_first_request_does_not_wait_for_a_delayed_acknowledgement(make_daemon, version):
     """With Nagle's algorithm on, as it is unless a client turns it off, a client holds its first request back until the
