@@ -85,7 +85,8 @@ def check_pytest(words, environment):
         assert preset in PRESETS
         collect = collect or preset != "dev"
         environment[variable] = str(BUILD / path)
-    wrapper = environment.get("IMCALLBACKD_WRAPPER", "").split()
+    wrapper = environment.get("IMCALLBACKD_WRAPPER", "").replace("build/dev", str(BUILD)).split()
+    environment |= {"IMCALLBACKD_WRAPPER": " ".join(wrapper)} if wrapper else {}
     if wrapper and (wrapper[0] == "valgrind" or not shutil.which(wrapper[0])):
         collect = True
     words = [word for word in words if word != "--pdb"] + ["--collect-only"] * collect
@@ -118,7 +119,7 @@ def check_format(words):
     assert run([program, *arguments]).returncode == 0
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: re.sub(r"\S+=(\$PWD/\S+|'.*?')\s*", "", line)[:60])
 def test_command_works(line):
     words = shlex.split(line)
     environment = {}

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "../../../src/http/mhd_quirks.h"
-#include "../base/unit.h"
+#include "../unit.h"
 
 #define MAX_HEADERS 2
 #define BYTES(text) (text), sizeof(text) - 1

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "../../../src/http/request.h"
-#include "../base/unit.h"
+#include "../unit.h"
 
 #define BODY_BYTES 1000
 
