@@ -241,3 +241,11 @@ def test_every_suite_is_in_the_table():
     labels = set(re.findall(r"`([a-z-]+)`", column))
     printed = run(["ctest", "--print-labels", "--test-dir", BUILD]).stdout
     assert labels == set(re.findall(r"(?m)^  ([a-z-]+)$", printed))
+
+
+def test_readme_quotes_headings_of_the_manual():
+    quoted = re.findall(r'`man ([\w.-]+)`, "([^"]+)"', (TOP / "README.md").read_text())
+    assert len(quoted) > 1
+    for page, heading in quoted:
+        (path,) = (TOP / "src/command").glob(f"{page}.[58]")
+        assert re.search(rf"(?m)^\.S[hs] {re.escape(heading)}$", path.read_text()), (page, heading)
