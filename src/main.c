@@ -1,3 +1,4 @@
+// Finds the command and runs it, or prints help. Everything else is in the command module.
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,8 +24,9 @@ static void print_command_help(const struct command *command)
     printf("Usage: imcallbackd %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
 }
 
-// A descriptor from 0 to 2 that is closed would be given to the next file that is opened, and the log be written into
-// that. False: it cannot be helped.
+// Opens /dev/null on every closed descriptor from 0 to 2. Otherwise the next file to be opened, such as the database,
+// would get the number of standard error, and the log would be written into it. Returns false if /dev/null cannot be
+// opened.
 static bool occupy_standard_descriptors(void)
 {
     int fd;

@@ -1,5 +1,7 @@
+// Descriptors go into the structure as soon as they are known, so that listeners_close finds them after an error.
 #include "listeners.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +12,12 @@
 
 #include <systemd/sd-daemon.h>
 
-// The name is the socket unit's FileDescriptorName=.
+// The name is FileDescriptorName= of the socket unit.
 static int adopt_one(struct listeners *listeners, int fd, const char *name, struct error *error)
 {
     bool is_admin = strcmp(name, "admin") == 0;
 
+    assert(listeners->callback_count < LISTENERS_MAX);
     if (is_admin && listeners->admin_fd >= 0)
         return error_set(error, EINVAL, "systemd passed two sockets named admin; pass at most one");
     if (is_admin)
@@ -48,7 +51,7 @@ static int open_one(const struct config *config, const struct config_value *addr
     int r = listen_open(address->text, (unsigned int)port->number, ret_fd, error);
 
     if (r < 0)
-        config_blame(config, r == -EADDRNOTAVAIL ? address : port, error);
+        config_wrap_error(config, r == -EADDRNOTAVAIL ? address : port, error);
     return r;
 }
 

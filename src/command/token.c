@@ -1,3 +1,4 @@
+// Tokens are secrets: every buffer that held one is overwritten before it is freed.
 #include "token.h"
 
 #include <errno.h>

@@ -1,42 +1,59 @@
-// What was recorded as rows of the destination: the statements, and the parameters from which they make many rows at a
-// time. One batch is one transaction, which also moves the cursor. For the thread that has the destination; errors are
-// those of destination.h, and -ENOMEM or -EIO when a batch cannot be packed.
+// Turns recorded rows into rows of the destination: computes the keys, encodes many rows as the arrays of one
+// statement, and sends a batch as one transaction that also moves the cursor. The thread that owns the destination
+// calls these functions. The errors are those of destination.h, and -ENOMEM or -EIO if a batch cannot be encoded.
 #pragma once
 
 #include <stddef.h>
 
 #include "destination.h"
+#include "imcallbackd/store/columns.h"
 #include "imcallbackd/store/reader.h"
 
-// Up to where something was shipped. The time tells whether the id still means the same row.
+#define UID_BYTES 32
+
+// Computes the primary key of a row in the destination, a hash of what identifies the row. Therefore the destination
+// needs no sequence, distributed engines spread the rows, and an event is one row no matter how many receivers and
+// attempts ship it:
+//   event                 SHA-256 of "COMMAND\nAPP\nTIME\nGROUP"
+//   event without a time  SHA-256 of "COMMAND\nAPP\n\nRECEIVER\nID\nRECEIVED_AT\nGROUP"
+//   rejected callback     SHA-256 of "rejected_callback\nRECEIVER\nID\nRECEIVED_AT"
+// These texts never change, because databases contain the keys. Returns 0, -ENOMEM or -EIO.
+int row_uid(enum stream stream, const struct recorded_row *row, const char *receiver,
+            unsigned char uid[UID_BYTES]) MUST_CHECK;
+
+// The name of the column with the primary key in each stream's table.
+extern const char *const uid_columns[STREAM_COUNT];
+
+// The last shipped row of one stream. If the row in the store has another time, the id belongs to another row.
 struct cursor {
-    int64_t id; // 0: nothing yet
+    int64_t id; // 0: nothing is shipped yet
     int64_t received_at_ms;
 };
 
-#define BATCH_COLUMNS 19
+// Creates the cursors of a receiver that has none yet.
+int cursor_create(struct destination *destination, const char *receiver, struct error *error) MUST_CHECK;
 
-// Zeroed at first; keeps its memory from batch to batch.
-struct batch {
-    struct array columns[BATCH_COLUMNS];
-};
-
-// Makes the cursors of a receiver that is new.
-int cursor_make(struct destination *destination, const char *receiver, struct error *error) MUST_CHECK;
-
-// Of a receiver that is not known there, it is 0.
+// *ret_cursor: zeroed if the destination does not know the receiver.
 int cursor_read(struct destination *destination, const char *receiver, enum stream stream, struct cursor *ret_cursor,
                 struct error *error) MUST_CHECK;
 
-// Both send one transaction with a synchronisation point behind it, and need what they were given no longer. Its
-// statement CURSOR_STATEMENT changes one row when the cursor stood at `from`; otherwise somebody else has moved it, and
-// the rows are no worse for being there.
+#define BATCH_COLUMNS 18 // uid and id, the 13 columns of a group, and three for its members
+
+// Buffers that batch_send uses again for each batch. The caller zeroes them at first.
+struct batch {
+    struct array columns[BATCH_COLUMNS];
+    struct buffer sql;
+};
+
+// Sends one transaction and a synchronization point without waiting for their results. There is at least one row, and
+// the ids of the rows rise and are greater than from->id. The caller may release the rows afterwards.
+//
+// The statement with the index CURSOR_STATEMENT changes one row if the cursor in the destination was at from->id.
+// Otherwise it changes none, because another transaction has moved the cursor. The destination then commits these rows
+// nevertheless, which is harmless because of their keys.
 #define CURSOR_STATEMENT 1
-int batch_send_groups(struct batch *batch, struct destination *destination, const char *receiver,
-                      const struct cursor *from, const struct recorded_row *groups, size_t count,
-                      struct error *error) MUST_CHECK;
-int batch_send_rejections(struct batch *batch, struct destination *destination, const char *receiver,
-                          const struct cursor *from, const struct recorded_row *rejections, size_t count,
-                          struct error *error) MUST_CHECK;
+int batch_send(struct batch *batch, struct destination *destination, const char *receiver, enum stream stream,
+               const struct cursor *from, const struct recorded_row *rows, size_t count,
+               struct error *error) MUST_CHECK;
 
 void batch_finish(struct batch *batch);

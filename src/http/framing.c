@@ -1,3 +1,4 @@
+// The checks follow RFC 9110 and RFC 9112; the first fault wins.
 #include "framing.h"
 
 #include <string.h>
@@ -5,12 +6,12 @@
 
 #include "imcallbackd/base/parse.h"
 
-static bool is_named(const char *name, size_t length, const char *wanted)
+static bool equals(const char *text, size_t length, const char *expected)
 {
-    return length == strlen(wanted) && strncasecmp(name, wanted, length) == 0;
+    return length == strlen(expected) && strncasecmp(text, expected, length) == 0;
 }
 
-// RFC 9110, 5.6.2: a name is a token. Folded lines end up in the name with libmicrohttpd 0.9.75, and show here.
+// RFC 9110, 5.6.2: a name is a token. libmicrohttpd 0.9.75 moves folded lines into the name, so this finds them.
 static bool is_token(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
@@ -23,7 +24,7 @@ static bool is_token(const char *text, size_t length)
     return length > 0;
 }
 
-// RFC 9110, 5.5: a value has no control bytes but the tab.
+// RFC 9110, 5.5: a value contains no control characters except tabs.
 static bool is_value(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
@@ -56,7 +57,7 @@ static void take_length(struct framing *framing, const char *value, size_t lengt
     if (length == 0)
         framing->fault = "Content-Length is empty.";
     if (!framing->fault && parse_decimal(value, length, UINT64_MAX - 1, &number) < 0)
-        number = UINT64_MAX; // too large for any limit
+        number = UINT64_MAX; // exceeds every limit
     framing->length = number;
 }
 
@@ -65,29 +66,29 @@ void framing_add(struct framing *framing, const char *name, size_t name_length, 
     if (framing->fault)
         return;
     if (!is_token(name, name_length)) {
-        framing->fault = "A header name holds a byte that no name may have.";
+        framing->fault = "A header name contains a character that is not allowed in names.";
     } else if (!is_value(value, value_length)) {
-        framing->fault = "A header value holds a control byte.";
-    } else if (is_named(name, name_length, "Host")) {
+        framing->fault = "A header value contains a control character.";
+    } else if (equals(name, name_length, "Host")) {
         framing->hosts++;
         if (!is_host(value, value_length))
-            framing->fault = "Host is no host.";
-    } else if (is_named(name, name_length, "Content-Length")) {
+            framing->fault = "The Host header is not a valid host name.";
+    } else if (equals(name, name_length, "Content-Length")) {
         take_length(framing, value, value_length);
-    } else if (is_named(name, name_length, "Transfer-Encoding")) {
+    } else if (equals(name, name_length, "Transfer-Encoding")) {
         framing->codings++;
-        if (!is_named(value, value_length, "chunked"))
-            framing->fault = "Transfer-Encoding is other than chunked.";
-    } else if (is_named(name, name_length, "Content-Encoding")) {
-        framing->encoded = framing->encoded || !is_named(value, value_length, "identity");
-    } else if (is_named(name, name_length, "Expect")) {
+        if (!equals(value, value_length, "chunked"))
+            framing->fault = "Transfer-Encoding is not chunked.";
+    } else if (equals(name, name_length, "Content-Encoding")) {
+        framing->encoded = framing->encoded || !equals(value, value_length, "identity");
+    } else if (equals(name, name_length, "Expect")) {
         framing->expects = true;
-        if (!is_named(value, value_length, "100-continue"))
-            framing->fault = "Expect is other than 100-continue.";
+        if (!equals(value, value_length, "100-continue"))
+            framing->fault = "Expect is not 100-continue.";
     }
 }
 
-// RFC 9112, 3.2.1: a path and perhaps a query, in visible ASCII; the other forms are for proxies.
+// RFC 9112, 3.2.1: a path with an optional query, in visible ASCII. The other forms are for proxies.
 static bool is_origin_form(const char *target)
 {
     if (*target != '/')
@@ -106,24 +107,24 @@ const char *framing_finish(struct framing *framing, const char *method, const ch
     if (framing->fault)
         return framing->fault;
     if (!http_1_0 && strcmp(version, "HTTP/1.1") != 0)
-        framing->fault = "The version is neither HTTP/1.1 nor HTTP/1.0.";
+        framing->fault = "The HTTP version is neither 1.1 nor 1.0.";
     else if (!is_token(method, strlen(method)))
-        framing->fault = "The method is no token.";
+        framing->fault = "The method is not a valid token.";
     else if (!is_origin_form(target))
-        framing->fault = "The request target is not a path in visible ASCII.";
+        framing->fault = "The request target is not a path of visible ASCII characters.";
     else if (framing->hosts > 1)
-        framing->fault = "Host stands there more than once.";
+        framing->fault = "There is more than one Host header.";
     else if (framing->hosts == 0 && !http_1_0)
-        framing->fault = "Host is missing.";
+        framing->fault = "The Host header is missing.";
     else if (framing->lengths > 1)
-        framing->fault = "Content-Length stands there more than once.";
+        framing->fault = "There is more than one Content-Length header.";
     else if (framing->codings > 1)
-        framing->fault = "Transfer-Encoding stands there more than once.";
+        framing->fault = "There is more than one Transfer-Encoding header.";
     else if (framing->codings > 0 && http_1_0)
-        framing->fault = "Transfer-Encoding does not exist in HTTP/1.0.";
+        framing->fault = "Transfer-Encoding is not allowed in HTTP/1.0.";
     else if (framing->codings > 0 && framing->lengths > 0)
-        framing->fault = "Content-Length and Transfer-Encoding exclude each other.";
+        framing->fault = "Content-Length and Transfer-Encoding cannot be combined.";
     else if (framing->codings == 0 && framing->lengths == 0 && strcmp(method, "POST") == 0)
-        framing->fault = "Neither Content-Length nor Transfer-Encoding says how long the body is.";
+        framing->fault = "The request has neither Content-Length nor Transfer-Encoding.";
     return framing->fault;
 }

@@ -1,11 +1,6 @@
 // A connection that only reads, and that follows the database file: it works while a daemon records, while the daemon
 // is stopped, and after the daemon was killed. It knows which files it has open, so that the caller can tell whether
 // the path still names them.
-//
-// The connection opens the index of the write-ahead log read-only, even if it may write. So it takes only shared locks
-// in the index, repairs nothing, never checkpoints, and needs no more rights than a member of the daemon's group has.
-// If the index is missing, as after a copy of the database file alone, SQLite has to create one and needs a writable
-// directory.
 #pragma once
 
 #include <sys/types.h>
@@ -17,6 +12,10 @@
 // The database, its write-ahead log and the index of the log.
 #define READ_CONNECTION_FILES 3
 
+// The connection opens the index of the write-ahead log read-only, even if it may write. So it takes only shared locks
+// in the index, repairs nothing, never checkpoints, and needs no more rights than a member of the daemon's group has.
+// If the index is missing, as after a copy of the database file alone, SQLite has to create one and needs a writable
+// directory.
 struct read_connection {
     sqlite3 *sqlite;
     char *path; // with symbolic links resolved, because SQLite puts the side files next to the real file

@@ -2,7 +2,7 @@
 // that it reports as recorded is in the database, whole, and a failed one leaves nothing that a later start stumbles
 // over.
 #include "../unit/store/store_fixture.h"
-#include "fault.h"
+#include "heap_fault.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/backup.h"
 #include "imcallbackd/store/reader.h"

@@ -1,8 +1,8 @@
-"""Runs a program with the URL of an empty PostgreSQL behind its arguments, which asks for no password.
+"""Runs a program and passes it the URL of an empty PostgreSQL server as its last argument.
 
     with_postgres.py PROGRAM [ARGUMENT...]
 
-Exit status 77 when PostgreSQL is not installed, otherwise that of the program.
+The exit status is that of the program, or 77 if PostgreSQL is not installed.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ def main():
         return 77
     server = postgres.Postgres(fsync="off").create()
     try:
-        # To make sure of a password takes thousands of allocations.
+        # Password authentication would need thousands of allocations.
         (server.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
         server.start()
         return subprocess.run([*sys.argv[1:], server.url(sslmode="disable", gssencmode="disable")]).returncode

@@ -1,23 +1,23 @@
 // The note on what was shipped: a small file that the forwarder writes, and that the daemon reads before it deletes
 // rows that are older than the retention. The daemon deletes nothing if anything is wrong with the note.
-//
-// The note names the database by the inode and the birth time of the file. So the note about an earlier database does
-// not apply to one that was moved into its place, for example from a backup, because there the ids belong to other
-// rows. A copy over the bytes of the file, as by cp, keeps both and goes unnoticed.
 #pragma once
 
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 
-// The largest ids of which all rows up to them are certain to be in the destination; 0: none.
+// Every row up to these ids is certain to be in the destination; 0: no row.
+//
+// The note names the database by the inode and the birth time of the file. So the note about an earlier database does
+// not apply to one that was moved into its place, for example from a backup, because there the ids belong to other
+// rows. A copy over the bytes of the file, as by cp, keeps both and goes unnoticed.
 struct shipped {
     int64_t group_id;     // of destroyed_group
     int64_t rejection_id; // of rejected_callback
 };
 
-// Replaces the note atomically, but does not sync it: if a power failure brings back an older note, the daemon only
-// deletes less.
+// Replaces the note atomically, but does not sync it: an older note after a power failure only makes the daemon delete
+// less.
 int shipped_write(const char *path, const char *database, const struct shipped *shipped,
                   struct error *error) MUST_CHECK;
 

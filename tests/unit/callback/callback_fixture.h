@@ -1,0 +1,79 @@
+// What the tests of the module callback share: the rules of four apps, and a callback that is read in two steps.
+#pragma once
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../unit.h"
+#include "imcallbackd/base/buffer.h"
+#include "imcallbackd/callback/callback.h"
+
+#define TEXT(literal) (literal), sizeof(literal) - 1 // for bytes that may hold a NUL
+
+// The time, token and signature of the example in the documentation.
+#define NOW_S      INT64_C(1669872112)
+#define NOW        "1669872112"
+#define TOKEN      "xxxxyyyy"
+#define SIGN       "17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061"
+#define COMMAND    "CallbackCommand=" CALLBACK_COMMAND
+#define OPEN_QUERY "SdkAppid=1400000003&" COMMAND
+
+// Starts of bodies, for quote().
+#define ARENA_BYTES ((size_t)64 << 20)
+#define HEAD        "'CallbackCommand':'Group.CallbackAfterGroupDestroyed'"
+#define G           "{" HEAD ",'GroupId':'g'"
+
+static const struct callback_app fixture_apps[] = {
+    {.sdk_appid = 1400000001, .tokens = {TOKEN}, .token_count = 1, .request_time_window_s = 60},
+    {.sdk_appid = 1400000002, .tokens = {"the-old-one", TOKEN}, .token_count = 2, .request_time_window_s = 5},
+    {.sdk_appid = 1400000003},
+    {.sdk_appid = INT64_MAX},
+};
+
+static const struct callback_rules fixture_rules = {.apps = fixture_apps, .app_count = COUNT(fixture_apps)};
+
+struct fixture {
+    struct arena arena;
+    struct callback callback;
+    char *body;
+};
+
+static inline void fixture_init(struct fixture *fixture, size_t arena_bytes)
+{
+    *fixture = (struct fixture){
+        .callback = {.remote_address = "192.0.2.1", .received_at_ms = NOW_S * 1000 + 999},
+    };
+    arena_init(&fixture->arena, arena_bytes);
+    fixture->callback.arena = &fixture->arena;
+}
+
+static inline void fixture_finish(struct fixture *fixture)
+{
+    arena_finish(&fixture->arena);
+    free(fixture->body);
+}
+
+// Passes the body in memory of exactly its length, so that a sanitizer finds each read after its end.
+static inline enum callback_verdict fixture_read_body(struct fixture *fixture, const struct callback_rules *rules,
+                                                      const char *body, size_t length)
+{
+    enum callback_verdict verdict = callback_read_query(&fixture->callback, rules, OPEN_QUERY);
+
+    if (verdict != CALLBACK_READ_BODY)
+        return verdict;
+    fixture->body = malloc(length > 0 ? length : 1);
+    assert_non_null(fixture->body);
+    memcpy(fixture->body, body, length);
+    return callback_read_body(&fixture->callback, rules, fixture->body, length);
+}
+
+// Sets body to the text with " in place of ', which keeps the bodies in the tests readable.
+static inline void quote(struct buffer *body, const char *text)
+{
+    body->length = 0;
+    assert_int_equal(buffer_append(body, text, strlen(text)), 0);
+    for (size_t i = 0; i < body->length; i++) {
+        if (body->data[i] == '\'')
+            body->data[i] = '"';
+    }
+}
