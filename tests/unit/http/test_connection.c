@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../../src/http/connection.h"
+#include "http/connection.h"
 #include "../unit.h"
 
 #define CONNECTIONS 6

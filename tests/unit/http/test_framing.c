@@ -1,7 +1,7 @@
 // The framing guard: which heads it refuses, with which fault, and what it reads from the others.
 #include <string.h>
 
-#include "../../../src/http/framing.h"
+#include "http/framing.h"
 #include "../unit.h"
 
 #define MAX_HEADERS 4

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../../src/http/peers.h"
+#include "http/peers.h"
 #include "../unit.h"
 
 #define NETWORKS 20000 // several in each bucket

@@ -2,7 +2,7 @@
 // them, with a NUL in place of each delimiter and each byte of a line end. An 'x' after the head stands for the body.
 #include <string.h>
 
-#include "../../../src/http/mhd_quirks.h"
+#include "http/mhd_quirks.h"
 #include "../unit.h"
 
 #define MAX_HEADERS 2

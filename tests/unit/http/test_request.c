@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../../src/http/request.h"
+#include "http/request.h"
 #include "../unit.h"
 
 #define BODY_BYTES 1000
