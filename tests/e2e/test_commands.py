@@ -102,9 +102,9 @@ def test_accepts_at_least_one_connection(make_daemon):
 # Limits of threads
 
 @pytest.mark.thread_count
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, whose threads are counted")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start the daemon as another user")
 @pytest.mark.parametrize("threads, missing", enumerate([
-    "the writer's thread", "the event loop thread", "the event loop thread",
+    "the writer thread", "the event loop thread", "the event loop thread",
     "the acceptor thread"], 1))
 def test_names_the_thread_that_cannot_be_started(make_daemon, threads, missing):
     one = make_daemon({"listen": {"threads": 2}})
