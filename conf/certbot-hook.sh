@@ -1,6 +1,6 @@
 #!/bin/sh
-# For `certbot --deploy-hook`: gives a renewed certificate and its key to the service, which takes them over without a
-# restart. Fails, and certbot says so, when the service does not take them; it goes on with the old ones then.
+# For `certbot --deploy-hook`: installs a renewed certificate and its key and reloads the service, which needs no
+# restart. If the service rejects the files, it keeps the old ones, and this script fails, which certbot reports.
 set -eu
 
 install -m 0644 "$RENEWED_LINEAGE/fullchain.pem" /etc/imcallbackd/certificate.pem

@@ -1,13 +1,13 @@
-# Debian and Ubuntu packages. Sourced by conf/quickstart.sh and tests/run.sh.
+# Installs packages on Debian and Ubuntu. conf/quickstart.sh, tests/run.sh and tests/bench/bench.sh source this file.
 
-# shellcheck disable=SC2034 # used by who sources this
+# shellcheck disable=SC2034 # used by the scripts that source this file
 build_packages="cmake ninja-build gcc libc6-dev pkg-config libmicrohttpd-dev libgnutls28-dev libssl-dev libcjson-dev
     libsqlite3-dev libinih-dev libsystemd-dev libpq-dev dpkg-dev file"
 
-# Installs those of the named packages that are missing.
+# Installs the missing ones of the named packages.
 install_packages() {
     if ! command -v dpkg-query >/dev/null; then
-        echo "This is neither Debian nor Ubuntu. Whatever is called here: $*" >&2
+        echo "This system is neither Debian nor Ubuntu. Install the equivalents of these packages: $*" >&2
         return
     fi
     missing=

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds imcallbackd, gives it a certificate, a token and a database under build/quickstart/, and starts it in the
-# foreground. What is there from an earlier run is used again.
+# Builds imcallbackd, creates a certificate, a token and a database under build/quickstart/, and starts the daemon in
+# the foreground. A second run reuses the files of the first one.
 set -eu
 cd "$(dirname "$0")/.."
 . conf/packages.sh
@@ -16,7 +16,7 @@ mkdir -p "$files"
 [ -e "$files/certificate.pem" ] || build/release/imcallbackd certificate --host localhost 127.0.0.1 --out "$files"
 [ -s "$files/token" ] || (umask 077 && LC_ALL=C tr -dc A-Za-z0-9 </dev/urandom | head -c 32 >"$files/token")
 
-# What stands between quotes below must stand there whatever the path to this clone holds.
+# Quotes the path for the shell, because the path to this clone can contain spaces and quotes.
 here="'$(pwd | sed "s/'/'\\\\''/g")'"
 port=$(sed -n '/^\[listen]/,/^\[tls]/s/^port *= *//p' conf/quickstart.conf)
 app=$(sed -n 's/^\[app \(.*\)\]$/\1/p' conf/quickstart.conf)
@@ -27,11 +27,11 @@ sql="$sql JOIN destroyed_group_member ON destroyed_group_id = id ORDER BY id, po
 
 cat <<END
 
-In another terminal, send a callback as the service would:
+In another terminal, send a callback as the service does:
 
 curl --cacert $here/$files/certificate.pem --data-binary @$here/tests/samples/documented.json "https://127.0.0.1:$port/?$query"
 
-and see what is recorded:
+and show what was recorded:
 
 sqlite3 -readonly -box $here/$files/callbacks.db '$sql'
 

@@ -1,3 +1,4 @@
+// Picks the command. All output of a command goes through its own functions; main() only prints help and usage errors.
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,7 +11,8 @@
 
 static void print_help(FILE *file)
 {
-    fprintf(file, "imcallbackd records the callback of disbanded groups: HTTPS in, SQLite out.\n\nUsage:\n");
+    fprintf(file,
+            "imcallbackd receives the callback for disbanded groups over HTTPS and records it in SQLite.\n\nUsage:\n");
     for (const struct command *command = commands; command->name; command++)
         fprintf(file, "  imcallbackd %s\n      %s\n", command->usage, command->summary);
     fprintf(file, "  imcallbackd --version\n"
@@ -23,8 +25,8 @@ static void print_command_help(const struct command *command)
     printf("Usage: imcallbackd %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
 }
 
-// A descriptor from 0 to 2 that is closed would be given to the next file that is opened, and the log be written into
-// that. False: it cannot be helped.
+// If a descriptor from 0 to 2 were closed, the next file that is opened would get its number, and the log would be
+// written into that file. Returns false if /dev/null cannot be opened.
 static bool occupy_standard_descriptors(void)
 {
     int fd;
@@ -71,8 +73,8 @@ int main(int argc, char **argv)
         return run(command, argc - 1, argv + 1);
     }
     if (*name == '\0')
-        fprintf(stderr, "imcallbackd: no command is given; see imcallbackd --help\n");
+        fprintf(stderr, "imcallbackd: a command is required; see imcallbackd --help\n");
     else
-        fprintf(stderr, "imcallbackd: '%s' is no command; see imcallbackd --help\n", name);
+        fprintf(stderr, "imcallbackd: unknown command '%s'; see imcallbackd --help\n", name);
     return EXIT_USAGE;
 }

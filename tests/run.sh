@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every test. What is there from an earlier run is used again; ctest's own closing lines come last.
+# Builds and runs every test. A second run reuses the build of the first one. The output ends with ctest's summary.
 set -eu
 cd "$(dirname "$0")/.."
 . conf/packages.sh
@@ -9,14 +9,14 @@ install_packages $build_packages curl sqlite3 ca-certificates \
     libcmocka-dev python3-pytest openssl strace valgrind clang clang-format clang-tidy cppcheck \
     shellcheck systemd jq postgresql mandoc
 
-# promtool checks metrics and alerts. Its package would also start a server, so the program alone is taken out of it: 19
-# MB to fetch. Where that does not work, the tests that need it are skipped.
+# promtool checks metrics and alerts. The package prometheus would also start a server, so this extracts the program
+# from it (a download of 19 MB). If the download fails, the tests that need promtool are skipped.
 promtool=build/promtool/promtool
 if [ ! -x $promtool ] && ! command -v promtool >/dev/null && command -v apt-get >/dev/null; then
     mkdir -p build/promtool
     (cd build/promtool && apt-get download -qq prometheus >/dev/null &&
         dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - --strip-components=3 ./usr/bin/promtool) ||
-        echo "promtool cannot be fetched; the tests that need it are skipped" >&2
+        echo "promtool: download failed; the tests that need it are skipped" >&2
     rm -f build/promtool/prometheus_*.deb
 fi
 

@@ -1,3 +1,3 @@
-# The directories of a package do not depend on the mask of who makes it.
+# The modes of the package's directories must not depend on the umask of the build.
 file(CHMOD_RECURSE ${CPACK_TEMPORARY_INSTALL_DIRECTORY} DIRECTORY_PERMISSIONS
   OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)

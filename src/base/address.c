@@ -1,6 +1,8 @@
+// Compares addresses bit by bit in their mapped form, so that IPv4 and IPv6 take the same path.
 #include "imcallbackd/base/address.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -48,16 +50,18 @@ bool address_block_contains(const struct address_block *block, const struct addr
     size_t whole = block->prefix / 8;
     unsigned int rest = block->prefix % 8;
 
+    assert(block->prefix <= 128);
     if (memcmp(block->address.bytes, address->bytes, whole) != 0)
         return false;
     return rest == 0 || (block->address.bytes[whole] ^ address->bytes[whole]) >> (8 - rest) == 0;
 }
 
-static struct address cut(const struct address *address, unsigned int prefix)
+static struct address network_of(const struct address *address, unsigned int prefix)
 {
     struct address result = {{0}};
     size_t whole = prefix / 8;
 
+    assert(prefix <= 128);
     memcpy(result.bytes, address->bytes, whole);
     if (prefix % 8 != 0)
         result.bytes[whole] = (unsigned char)(address->bytes[whole] & (0xff00 >> (prefix % 8)));
@@ -74,24 +78,24 @@ int address_block_parse(const char *text, struct address_block *ret_block, struc
     struct address network;
 
     if (length >= sizeof host)
-        return error_set(error, EINVAL, "'%s' is no address", text);
+        return error_set(error, EINVAL, "'%s' is not an address", text);
     memcpy(host, text, length);
     host[length] = '\0';
     if (inet_pton(AF_INET, host, v4) == 1) {
         map_v4(v4, &ret_block->address);
         longest = 32;
     } else if (inet_pton(AF_INET6, host, ret_block->address.bytes) != 1) {
-        return error_set(error, EINVAL, "'%s' is no address and no CIDR block, such as 192.0.2.0/24", text);
+        return error_set(error, EINVAL, "'%s' is not an address and not a CIDR block such as 192.0.2.0/24", text);
     }
     if (slash && parse_decimal(slash + 1, strlen(slash + 1), longest, &prefix) < 0)
-        return error_set(error, EINVAL, "'%s': behind '/' stands a number from 0 to %d", text, (int)longest);
+        return error_set(error, EINVAL, "'%s': the prefix after '/' is not a number from 0 to %d", text, (int)longest);
     if (!slash)
         prefix = longest;
     ret_block->prefix = (unsigned int)(128 - longest + prefix);
-    network = cut(&ret_block->address, ret_block->prefix);
+    network = network_of(&ret_block->address, ret_block->prefix);
     if (memcmp(&network, &ret_block->address, sizeof network) != 0) {
         address_print(&network, host);
-        return error_set(error, EINVAL, "'%s' has bits set behind its prefix; the block begins at %s", text, host);
+        return error_set(error, EINVAL, "'%s' has bits set after its prefix; the block starts at %s", text, host);
     }
     return 0;
 }
@@ -127,5 +131,5 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
 
 struct address address_client_network(const struct address *address)
 {
-    return is_mapped(address) ? *address : cut(address, 64);
+    return is_mapped(address) ? *address : network_of(address, 64);
 }

@@ -1,12 +1,15 @@
+// Allocates blocks from the heap and hands out consecutive pieces of the newest block. The rest of an older block stays
+// unused.
 #include "imcallbackd/base/arena.h"
 
+#include <assert.h>
 #include <stdalign.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_BLOCK_BYTES   ((size_t)4096)       // holds an event with a few members
-#define LARGEST_BLOCK_BYTES ((size_t)256 * 1024) // blocks double up to here
+#define FIRST_BLOCK_BYTES   ((size_t)4096)       // enough for an event with a few members
+#define LARGEST_BLOCK_BYTES ((size_t)256 * 1024) // the size of a new block doubles until this size
 
 struct arena_block {
     struct arena_block *older;
@@ -25,6 +28,7 @@ static struct arena_block *arena_add_block(struct arena *arena, size_t bytes)
     size_t capacity = arena->next_block_bytes - sizeof(struct arena_block);
     struct arena_block *block;
 
+    assert(arena->used_bytes <= arena->limit_bytes);
     if (capacity < bytes)
         capacity = bytes;
     if (capacity + sizeof *block > arena->limit_bytes - arena->used_bytes)
@@ -56,6 +60,7 @@ void *arena_alloc(struct arena *arena, size_t bytes)
         if (!block)
             return NULL;
     }
+    assert(block->used <= block->capacity && bytes <= block->capacity - block->used);
     taken = block->bytes + block->used;
     block->used += bytes;
     return taken;
@@ -67,6 +72,7 @@ char *arena_copy(struct arena *arena, const char *data, size_t length)
 
     if (!copy)
         return NULL;
+    assert(data || length == 0);
     if (length > 0)
         memcpy(copy, data, length);
     copy[length] = '\0';
@@ -77,9 +83,11 @@ void arena_finish(struct arena *arena)
 {
     struct arena_block *block = arena->blocks;
 
+    assert(!block == (arena->used_bytes == 0));
     while (block) {
         struct arena_block *older = block->older;
 
+        assert(block->used <= block->capacity);
         free(block);
         block = older;
     }

@@ -1,5 +1,7 @@
+// Each function restores the invariant that data[length] is NUL as soon as memory is allocated.
 #include "imcallbackd/base/buffer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,6 +12,7 @@ int buffer_reserve(struct buffer *buffer, size_t capacity)
 {
     char *data;
 
+    assert(buffer->length <= buffer->capacity && (buffer->data || buffer->capacity == 0));
     if (capacity <= buffer->capacity && buffer->data)
         return 0;
     if (capacity == SIZE_MAX)
@@ -23,11 +26,12 @@ int buffer_reserve(struct buffer *buffer, size_t capacity)
     return 0;
 }
 
-// Makes room for more bytes, at least doubling, so that appending stays linear over all.
+// Allocates space for more bytes. The capacity at least doubles, so that the cost of appending stays linear.
 static int buffer_grow(struct buffer *buffer, size_t more)
 {
     size_t wanted, doubled;
 
+    assert(buffer->length <= buffer->capacity);
     if (more <= buffer->capacity - buffer->length && buffer->data)
         return 0;
     if (more > SIZE_MAX / 2 - buffer->length)
@@ -39,8 +43,10 @@ static int buffer_grow(struct buffer *buffer, size_t more)
 
 int buffer_append(struct buffer *buffer, const void *data, size_t length)
 {
-    int r = buffer_grow(buffer, length);
+    int r;
 
+    assert(data || length == 0);
+    r = buffer_grow(buffer, length);
     if (r < 0)
         return r;
     if (length > 0)
@@ -64,6 +70,7 @@ int buffer_print_list(struct buffer *buffer, const char *format, va_list argumen
     if (r < 0)
         return r;
     (void)vsnprintf(buffer->data + buffer->length, (size_t)length + 1, format, arguments);
+    assert(buffer->data[buffer->length + (size_t)length] == '\0');
     buffer->length += (size_t)length;
     return 0;
 }

@@ -1,4 +1,7 @@
+// Every time that the program takes comes from here.
 #include "imcallbackd/base/clock.h"
+
+#include <assert.h>
 
 static int64_t read_us(clockid_t clock)
 {
@@ -25,6 +28,7 @@ int64_t clock_monotonic_us(void)
 
 struct timespec clock_timespec(int64_t ms)
 {
+    assert(ms >= 0);
     return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 }
 

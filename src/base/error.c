@@ -1,5 +1,7 @@
+// Texts are cut rather than allocated, because an error may report that the system is out of memory.
 #include "imcallbackd/base/error.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +10,7 @@ int error_set(struct error *error, int code, const char *format, ...)
 {
     va_list arguments;
 
+    assert(code >= 0);
     va_start(arguments, format);
     (void)vsnprintf(error->text, sizeof error->text, format, arguments);
     va_end(arguments);

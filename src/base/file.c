@@ -1,3 +1,4 @@
+// Reads to the end of the file instead of relying on st_size, so that pipes and files of /proc work too.
 #include "imcallbackd/base/file.h"
 
 #include <errno.h>
@@ -19,11 +20,11 @@ int file_expand_path(const char *path, char **ret_path, struct error *error)
             continue;
         directory = getenv("CREDENTIALS_DIRECTORY");
         if (!directory)
-            return error_set(
-                error, ENOENT,
-                "%s: CREDENTIALS_DIRECTORY is not set; systemd sets it for LoadCredential=; by hand, put env "
-                "CREDENTIALS_DIRECTORY=/etc/imcallbackd in front",
-                path);
+            return error_set(error, ENOENT,
+                             "%s: CREDENTIALS_DIRECTORY is not set; systemd sets this variable for LoadCredential=; on "
+                             "the command line, put "
+                             "env CREDENTIALS_DIRECTORY=/etc/imcallbackd before the command",
+                             path);
         rest = path + length;
     }
     if (buffer_print(&expanded, "%s%s", directory, rest) < 0)
@@ -50,7 +51,7 @@ int file_read(const char *path, size_t max_bytes, struct buffer *contents, struc
         if (got < 0)
             r = error_set(error, errno, "%s: %s", path, strerror(errno));
         else if ((size_t)got > max_bytes - (contents->length - before))
-            r = error_set(error, EFBIG, "%s: larger than the %zu bytes that are expected at most", path, max_bytes);
+            r = error_set(error, EFBIG, "%s: the file is larger than the maximum of %zu bytes", path, max_bytes);
         else if (buffer_append(contents, chunk, (size_t)got) < 0)
             r = error_set(error, ENOMEM, "%s: out of memory", path);
         if (r < 0)

@@ -1,5 +1,8 @@
+// Writes whole lines to standard error without ever blocking for long. The mutex is held while a line is written, so
+// everything in here that waits must respect the line's time limit and the deadline of the shutdown.
 #include "imcallbackd/base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -19,14 +22,14 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/utf8.h"
 
-// A line on its way, in pieces of a size that a pipe with any room takes without blocking. Whatever put() is given
-// after a failure is dropped.
+// A line while it is written, in pieces of at most PIPE_BUF bytes: a pipe that poll() reports as writable takes such a
+// piece without blocking. After a failure, put() drops everything.
 struct line {
     char piece[PIPE_BUF];
-    size_t length;
-    int64_t give_up_at_ms;
-    bool earns; // by what gets out of it, the patience for the rest and for the next line
-    bool begun; // something of it is out
+    size_t length;         // bytes in piece
+    int64_t give_up_at_ms; // by the monotonic clock
+    bool is_crit;          // gets LOG_WAIT_MS again after each piece that the log accepts
+    bool is_partly_written;
     bool failed;
 };
 
@@ -35,28 +38,29 @@ static const char *const level_names[] = {
     [LOG_LEVEL_INFO] = "info", [LOG_LEVEL_DEBUG] = "debug",
 };
 
-// In so many times as long the patience comes back.
-#define RECOVERY_TIMES 10
-
-// What a line of level crit earns by each piece of it that the log takes.
-#define EARNED_PER_PIECE_MS 8
-
 static atomic_int configured_level = LOG_LEVEL_INFO;
 static atomic_int configured_format = LOG_FORMAT_TEXT;
-static atomic_int_fast64_t hurried_at_ms = INT64_MAX;     // by the monotonic clock; then no line waits any more
-static atomic_ulong lost;                                 // lines that nobody has been told of yet
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and what follows
-static bool torn;                                         // the last line that got out lacks its end
-static int64_t patience_ms = LOG_PATIENCE_MS;             // that is left to all lines
-static int64_t counted_at_ms;                             // when some of it last came back
+static atomic_int_fast64_t deadline_ms = INT64_MAX;       // by the monotonic clock; no line waits after it
+static atomic_ulong dropped_lines;                        // not reported yet
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and the following variables
+static bool has_unfinished_line;                          // the last line in the log lacks its end
+static bool is_stuck;                                     // the log accepted nothing since a line was dropped
+
+static bool is_level(enum log_level level)
+{
+    return (size_t)level < sizeof level_names / sizeof level_names[0] && level_names[level];
+}
 
 void log_configure(enum log_level level, enum log_format format)
 {
+    assert(is_level(level));
+    assert(format == LOG_FORMAT_TEXT || format == LOG_FORMAT_JSON);
     configured_level = (int)level;
     configured_format = (int)format;
 }
 
-// systemd sets JOURNAL_STREAM to "device:inode" of the stream that it gave us; see systemd.exec(5).
+// systemd sets JOURNAL_STREAM to "device:inode" of the journal's stream that it passes as standard error; see
+// systemd.exec(5).
 static bool stderr_is_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
@@ -69,78 +73,82 @@ static bool stderr_is_journal(void)
     return strcmp(stream, own) == 0;
 }
 
-// U+2028 to U+202E and U+2066 to U+2069 break lines or turn the direction of what a person reads.
+// U+2028 to U+202E and U+2066 to U+2069 break lines or change the direction of the text that a terminal shows.
 static bool is_layout_control(const unsigned char *at, size_t length)
 {
     return length == 3 && at[0] == 0xe2 &&
            ((at[1] == 0x80 && at[2] >= 0xa8 && at[2] <= 0xae) || (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));
 }
 
-static void earn(struct line *line)
+// Returns the number of bytes that the log accepted, or -1 with errno set.
+static ssize_t write_some(const char *data, size_t length)
 {
-    int64_t latest_ms = clock_monotonic_ms() + LOG_PATIENCE_MS;
+    // O_NONBLOCK is no alternative: it would also hold for every other process that shares standard error.
+    ssize_t written = send(STDERR_FILENO, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-    line->give_up_at_ms += EARNED_PER_PIECE_MS;
-    if (line->give_up_at_ms > latest_ms)
-        line->give_up_at_ms = latest_ms;
+    if (written < 0 && errno == ENOTSOCK)
+        written = write(STDERR_FILENO, data, length);
+    return written;
 }
 
 static void flush(struct line *line)
 {
     const char *data = line->piece, *end = data + line->length;
 
+    assert(line->length <= sizeof line->piece);
     while (data < end && !line->failed) {
-        int64_t left_ms = clock_min_timeout_ms(line->give_up_at_ms, hurried_at_ms) - clock_monotonic_ms();
+        int64_t now_ms = clock_monotonic_ms();
+        int64_t left_ms = clock_min_timeout_ms(line->give_up_at_ms, deadline_ms) - now_ms;
         struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
         int ready = poll(&log, 1, left_ms > 0 ? (int)left_ms : 0);
-        ssize_t written = -1;
+        ssize_t written = ready > 0 ? write_some(data, (size_t)(end - data)) : -1;
 
-        // Not O_NONBLOCK, which whoever shares standard error with us would have too.
-        if (ready > 0)
-            written = send(STDERR_FILENO, data, (size_t)(end - data), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (ready > 0 && written < 0 && errno == ENOTSOCK)
-            written = write(STDERR_FILENO, data, (size_t)(end - data));
-        if (written >= 0)
-            data += written;
-        else
-            line->failed = ready == 0 || (errno != EAGAIN && errno != EINTR);
-        line->begun = line->begun || written > 0;
+        if (written < 0) {
+            line->failed = ready == 0 || left_ms <= 0 || (errno != EAGAIN && errno != EINTR);
+            continue;
+        }
+        data += written;
+        line->is_partly_written = true;
+        is_stuck = false;
+        if (line->is_crit)
+            line->give_up_at_ms = clock_monotonic_ms() + LOG_WAIT_MS;
     }
-    if (line->earns && !line->failed)
-        earn(line);
     line->length = 0;
 }
 
 static void put(struct line *line, const void *data, size_t length)
 {
+    assert(length <= sizeof line->piece);
     if (length > sizeof line->piece - line->length)
         flush(line);
     memcpy(line->piece + line->length, data, length);
     line->length += length;
 }
 
-// What it prints is short.
+// For short texts only.
 static void print(struct line *line, const char *format, ...) PRINTF_LIKE(2, 3);
 
 static void print(struct line *line, const char *format, ...)
 {
     char text[128];
     va_list arguments;
+    int length;
 
     va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
+    length = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    put(line, text, strlen(text));
+    assert(length >= 0 && (size_t)length < sizeof text);
+    put(line, text, (size_t)length);
 }
 
-// Everything that is not printable UTF-8 is escaped; json also escapes what JSON wants escaped.
+// Escapes everything that is not printable UTF-8, and for JSON also the characters that JSON reserves.
 static void put_escaped(struct line *line, const void *text, size_t left, bool json)
 {
     const unsigned char *at = text;
 
     while (left > 0 && !line->failed) {
         size_t length = utf8_length(at, left);
-        // U+0080 to U+009F are control characters too, in two bytes.
+        // U+0080 to U+009F are control characters too; UTF-8 takes two bytes for each.
         bool control =
             *at < 0x20 || *at == 0x7f || (length == 2 && *at == 0xc2 && at[1] < 0xa0) || is_layout_control(at, length);
 
@@ -176,52 +184,41 @@ static void put_prefix(struct line *line, enum log_level level, bool json)
           level_names[level]);
 }
 
-// Waits for *wait_ms at most, of which what is left stays. False: the line is lost.
-static bool write_line(enum log_level level, const char *text, const void *data, size_t length, int64_t *wait_ms)
+// Returns false if the log did not accept the whole line in time. The caller then counts the line as dropped.
+static bool write_line(enum log_level level, const char *text, const void *data, size_t length)
 {
-    struct line line = {.give_up_at_ms = clock_monotonic_ms() + *wait_ms, .earns = level == LOG_LEVEL_CRIT};
+    struct line line = {.is_crit = level == LOG_LEVEL_CRIT};
     bool json = configured_format == LOG_FORMAT_JSON;
 
-    if (torn)
+    line.give_up_at_ms = clock_monotonic_ms() + (is_stuck ? 0 : LOG_WAIT_MS);
+    if (has_unfinished_line)
         put(&line, "\n", 1);
     put_prefix(&line, level, json);
     put_escaped(&line, text, strlen(text), json);
     put_escaped(&line, data, length, json);
     print(&line, json ? "\"}\n" : "\n");
     flush(&line);
-    torn = line.failed && (torn || line.begun);
-    *wait_ms = line.give_up_at_ms - clock_monotonic_ms();
-    if (*wait_ms < 0)
-        *wait_ms = 0;
+    has_unfinished_line = line.failed && (has_unfinished_line || line.is_partly_written);
+    is_stuck = line.failed;
     return !line.failed;
 }
 
-static bool tell_lost(int64_t *wait_ms)
+static bool report_dropped_lines(void)
 {
-    unsigned long told = lost;
+    unsigned long reported = dropped_lines;
     char text[128];
 
-    (void)snprintf(text, sizeof text, "lines of this log that are lost, because nothing took them: %lu", told);
-    if (!write_line(LOG_LEVEL_ERROR, text, NULL, 0, wait_ms))
+    (void)snprintf(text, sizeof text, "log: lines dropped because standard error did not accept them: %lu", reported);
+    if (!write_line(LOG_LEVEL_ERROR, text, NULL, 0))
         return false;
-    lost -= told;
+    dropped_lines -= reported;
     return true;
 }
 
-static void recover_patience(void)
+// Lines of level crit may follow one another for a long time. Only another line of level crit is worth that wait.
+static bool lock(enum log_level level)
 {
-    int64_t now_ms = clock_monotonic_ms();
-
-    patience_ms += (now_ms - counted_at_ms) / RECOVERY_TIMES;
-    counted_at_ms = now_ms - (now_ms - counted_at_ms) % RECOVERY_TIMES;
-    if (patience_ms > LOG_PATIENCE_MS)
-        patience_ms = LOG_PATIENCE_MS;
-}
-
-// Lines of level crit may take long one after another, and only they are worth the wait for that.
-static bool enter(enum log_level level)
-{
-    const struct timespec end = clock_timespec(clock_realtime_ms() + LOG_PATIENCE_MS);
+    const struct timespec end = clock_timespec(clock_realtime_ms() + LOG_WAIT_MS);
 
     if (level == LOG_LEVEL_CRIT)
         return pthread_mutex_lock(&mutex) == 0;
@@ -231,9 +228,10 @@ static bool enter(enum log_level level)
 void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...)
 {
     char text[LOG_TEXT_BYTES];
-    int64_t no_ms = 0;
     va_list arguments;
 
+    assert(is_level(level));
+    assert(data || length == 0);
     if ((int)level > configured_level)
         return;
     text[0] = '\0';
@@ -241,32 +239,28 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
     if (vsnprintf(text, sizeof text, format, arguments) >= (int)sizeof text)
         memcpy(text + sizeof text - sizeof "...", "...", sizeof "...");
     va_end(arguments);
-    if (!enter(level)) {
-        lost++;
+    if (!lock(level)) {
+        dropped_lines++;
         return;
     }
-    recover_patience();
-    // While the log is stuck no usual line waits for it: the first one that passes is the one that tells.
-    if ((lost > 0 && !tell_lost(level == LOG_LEVEL_CRIT ? &patience_ms : &no_ms)) ||
-        !write_line(level, text, data, length, &patience_ms))
-        lost++;
+    if ((dropped_lines > 0 && !report_dropped_lines()) || !write_line(level, text, data, length))
+        dropped_lines++;
     pthread_mutex_unlock(&mutex);
 }
 
 void log_set_deadline(int64_t at_ms)
 {
-    hurried_at_ms = at_ms;
+    deadline_ms = at_ms;
 }
 
 void log_finish(void)
 {
-    int64_t wait_ms = LOG_PATIENCE_MS;
-
-    if (lost == 0)
+    if (dropped_lines == 0)
         return;
-    hurried_at_ms = INT64_MAX;
+    deadline_ms = INT64_MAX;
     pthread_mutex_lock(&mutex);
-    (void)tell_lost(&wait_ms);
+    is_stuck = false;
+    (void)report_dropped_lines();
     pthread_mutex_unlock(&mutex);
 }
 
@@ -274,7 +268,7 @@ bool log_rate_limit_allows(struct log_rate_limit *limit, unsigned int *ret_suppr
 {
     int_fast64_t now_ms = clock_monotonic_ms(), quiet_until_ms = limit->quiet_until_ms;
 
-    // When several threads arrive at the end of an interval, only the one that moves the interval on writes its line.
+    // If several threads arrive at the end of an interval, only the thread that starts the next interval writes a line.
     if (now_ms < quiet_until_ms ||
         !atomic_compare_exchange_strong(&limit->quiet_until_ms, &quiet_until_ms, now_ms + LOG_RATE_LIMIT_INTERVAL_MS)) {
         limit->suppressed++;

@@ -1,18 +1,21 @@
+// Prints metrics while other threads count: the values of one page may come from slightly different times.
 #include "imcallbackd/base/metrics.h"
 
+#include <assert.h>
 #include <inttypes.h>
 
 void metric_observe(const struct metric *histogram, int64_t value)
 {
     size_t bucket = 0;
 
+    assert(histogram->type == METRIC_TYPE_HISTOGRAM);
     while (bucket < histogram->count && value > histogram->bounds[bucket])
         bucket++;
     metric_add(histogram, bucket, 1);
     metric_add(histogram, histogram->count + 1, value);
 }
 
-// In the metric's unit, without zeros at the end of the fraction.
+// Prints a value in the unit of its metric, without trailing zeros in the fraction.
 static int print_number(struct buffer *text, int64_t value, unsigned int decimals)
 {
     uint64_t whole = value < 0 ? 0 - (uint64_t)value : (uint64_t)value, fraction, unit = 1;
@@ -54,7 +57,7 @@ static int print_values(struct buffer *text, const struct metric *metric)
     return r;
 }
 
-// The buckets are cumulative, and their count is taken from them, so that the two always agree.
+// Prometheus wants cumulative buckets. The count is their total, so that the two agree even while other threads count.
 static int print_histogram(struct buffer *text, const struct metric *metric)
 {
     int64_t count = 0;

@@ -1,3 +1,4 @@
+// Parses without strtoull(), which accepts signs, leading space and the digits of the locale.
 #include "imcallbackd/base/parse.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@ struct unit {
     uint64_t factor;
 };
 
-// Digits followed by exactly one of the units; the list ends with a NULL name.
+// Reads digits that are followed by exactly one of the units. The array ends with a NULL name.
 static int parse_with_unit(const char *text, const struct unit *units, uint64_t max, uint64_t *ret_value)
 {
     size_t digits = strspn(text, "0123456789");

@@ -1,11 +1,13 @@
+// Works on byte ranges and never decodes a code point.
 #include "imcallbackd/base/utf8.h"
 
+#include <assert.h>
 #include <string.h>
 
-// The Unicode standard's table of well-formed byte sequences (table 3-7): how long a character is that begins with
-// this byte, and what its second byte may be. Later bytes are always 80 to BF.
+// What the first byte of a character says about the rest, by the table of well-formed byte sequences in the Unicode
+// standard (table 3-7). The third and fourth byte are always 80 to BF.
 struct lead {
-    size_t length; // 0: no character begins with this byte
+    size_t length; // of the character in bytes; 0: no character starts with this byte
     unsigned char second_min, second_max;
 };
 
@@ -24,7 +26,7 @@ static struct lead utf8_lead(unsigned char byte)
     return (struct lead){0, 0, 0};
 }
 
-// How many of the bytes at text belong to the character that lead promises.
+// Returns how many bytes at text belong to the character that its first byte announces.
 static size_t utf8_matching(struct lead lead, const unsigned char *text, size_t available)
 {
     size_t length = 1;
@@ -50,6 +52,7 @@ size_t utf8_length(const unsigned char *text, size_t available)
 
 size_t utf8_invalid_length(const unsigned char *text, size_t available)
 {
+    assert(available > 0);
     return utf8_matching(utf8_lead(text[0]), text, available);
 }
 

@@ -1,9 +1,14 @@
+// The table of all answers. An operator's tools rely on the numbers and names, so they never change.
 #include "imcallbackd/callback/answer.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "imcallbackd/base/utf8.h"
+
+#define ESCAPE_BYTES 4               // \xXX
+#define TAIL_BYTES   (sizeof "...'") // the longest end of the quoted text, with its NUL
 
 static const struct answer {
     enum answer_code code;
@@ -13,49 +18,63 @@ static const struct answer {
 } answers[] = {
     {ANSWER_OK, 200, "ok", ""},
     {ANSWER_BAD_FRAMING, 400, "bad_framing",
-     "The request cannot be read in one way only; send one Host, and either one Content-Length or chunked."},
-    {ANSWER_PATH_UNKNOWN, 404, "path_unknown", "There is nothing at this path; use the path of the callback URL."},
+     "The request can be read in more than one way; send one Host header, and either one Content-Length or "
+     "Transfer-Encoding: chunked."},
+    {ANSWER_PATH_UNKNOWN, 404, "path_unknown",
+     "This path is not [listen] path; use the same path in the callback URL and in [listen] path."},
     {ANSWER_METHOD_NOT_ALLOWED, 405, "method_not_allowed",
-     "This receiver of callbacks is running; only POST is answered here."},
+     "The method is not POST; imcallbackd runs here and answers only POST requests."},
     {ANSWER_BODY_TOO_LARGE, 413, "body_too_large",
-     "The body is larger than this receiver takes; raise [limits] body if it is a real one."},
-    {ANSWER_CONTENT_ENCODED, 415, "content_encoded", "The body is compressed or otherwise encoded; send it as it is."},
-    {ANSWER_PEER_NOT_ALLOWED, 403, "peer_not_allowed", "This address may not call; add it to [callback] allow_from."},
-    {ANSWER_OVERLOADED, 503, "overloaded", "There is too much to do at the moment; try again."},
+     "The body is larger than [limits] body; raise this limit if the service sent the body."},
+    {ANSWER_CONTENT_ENCODED, 415, "content_encoded",
+     "The body has a Content-Encoding; send the body without compression or any other encoding."},
+    {ANSWER_PEER_NOT_ALLOWED, 403, "peer_not_allowed",
+     "The client's address is not in [callback] allow_from; add the address if this client may call."},
+    {ANSWER_OVERLOADED, 503, "overloaded",
+     "The server has too many connections or waiting requests, or is out of memory; send the request again later."},
     {ANSWER_SDK_APPID_MISSING, 403, "sdk_appid_missing",
-     "SdkAppid is missing in the query; the service adds it to the callback URL."},
-    {ANSWER_SDK_APPID_REPEATED, 403, "sdk_appid_repeated", "SdkAppid stands in the query more than once."},
+     "SdkAppid is missing from the query; the service adds SdkAppid, and every other client must do so too."},
+    {ANSWER_SDK_APPID_REPEATED, 403, "sdk_appid_repeated",
+     "SdkAppid appears more than once in the query; remove SdkAppid from the URL in the console."},
     {ANSWER_SDK_APPID_UNKNOWN, 403, "sdk_appid_unknown",
-     "SdkAppid is none of the apps of this receiver; add an [app SDKAPPID] section if it should be."},
+     "The configuration has no app with this SdkAppid; add an [app SDKAPPID] section if the app is yours."},
     {ANSWER_SIGN_MISSING, 403, "sign_missing",
-     "Sign is missing in the query; switch on token authentication in the console."},
-    {ANSWER_SIGN_REPEATED, 403, "sign_repeated", "Sign stands in the query more than once."},
+     "Sign is missing from the query; switch on token authentication in the console."},
+    {ANSWER_SIGN_REPEATED, 403, "sign_repeated",
+     "Sign appears more than once in the query; remove Sign from the URL in the console."},
     {ANSWER_SIGN_MALFORMED, 403, "sign_malformed", "Sign is not 64 lower-case hexadecimal digits."},
     {ANSWER_SIGN_WRONG, 403, "sign_wrong",
-     "Sign does not fit RequestTime; the token in the console and the one in token_file differ."},
-    {ANSWER_REQUEST_TIME_MISSING, 403, "request_time_missing", "RequestTime is missing in the query."},
-    {ANSWER_REQUEST_TIME_REPEATED, 403, "request_time_repeated", "RequestTime stands in the query more than once."},
+     "Sign does not match RequestTime; write the token of the console into token_file."},
+    {ANSWER_REQUEST_TIME_MISSING, 403, "request_time_missing",
+     "RequestTime is missing from the query; send the time that was signed."},
+    {ANSWER_REQUEST_TIME_REPEATED, 403, "request_time_repeated",
+     "RequestTime appears more than once in the query; remove RequestTime from the URL in the console."},
     {ANSWER_REQUEST_TIME_MALFORMED, 403, "request_time_malformed",
-     "RequestTime is not a time in unix seconds, 1 to 11 digits."},
+     "RequestTime is not a Unix time in seconds, which has 1 to 11 digits."},
     {ANSWER_REQUEST_TIME_STALE, 403, "request_time_stale",
-     "RequestTime is too far from now; the clock of the caller or of this receiver is wrong, or the call is an old "
-     "one."},
-    {ANSWER_COMMAND_MISSING, 400, "command_missing", "CallbackCommand is missing in the query."},
-    {ANSWER_COMMAND_REPEATED, 400, "command_repeated", "CallbackCommand stands in the query more than once."},
+     "RequestTime is outside request_time_window: the clock of the client or of this server is wrong, or the request "
+     "is an old one."},
+    {ANSWER_COMMAND_MISSING, 400, "command_missing",
+     "CallbackCommand is missing from the query; the service adds CallbackCommand, and every other client must do so "
+     "too."},
+    {ANSWER_COMMAND_REPEATED, 400, "command_repeated",
+     "CallbackCommand appears more than once in the query; remove CallbackCommand from the URL in the console."},
     {ANSWER_COMMAND_NOT_HANDLED, 400, "command_not_handled",
-     "This receiver records Group.CallbackAfterGroupDestroyed alone; switch other callbacks off in the console, or set "
+     "Only Group.CallbackAfterGroupDestroyed is recorded; switch off other callbacks in the console, or set "
      "[callback] other_commands = acknowledge."},
-    {ANSWER_COMMAND_DIFFERS, 400, "command_differs", "CallbackCommand in the body differs from the one in the query."},
-    {ANSWER_BODY_NOT_JSON, 400, "body_not_json", "The body is not JSON."},
-    {ANSWER_BODY_FIELD_MISSING, 400, "body_field_missing", "A field is missing or empty in the body."},
-    {ANSWER_BODY_FIELD_TYPE, 400, "body_field_type", "A field of the body has the wrong type or form."},
-    {ANSWER_BODY_FIELD_REPEATED, 400, "body_field_repeated", "A field stands in the body more than once."},
-    {ANSWER_BODY_NUL, 400, "body_nul", "The body holds a NUL character, which no field may have."},
+    {ANSWER_COMMAND_DIFFERS, 400, "command_differs",
+     "CallbackCommand of the body differs from CallbackCommand of the query."},
+    {ANSWER_BODY_NOT_JSON, 400, "body_not_json", "The body is not a JSON object."},
+    {ANSWER_BODY_FIELD_MISSING, 400, "body_field_missing", "A required field of the body is missing or empty."},
+    {ANSWER_BODY_FIELD_TYPE, 400, "body_field_type", "A field of the body has the wrong type or format."},
+    {ANSWER_BODY_FIELD_REPEATED, 400, "body_field_repeated", "A field appears more than once in the body."},
+    {ANSWER_BODY_NUL, 400, "body_nul", "The body contains a NUL character, which no field may contain."},
     {ANSWER_BODY_TOO_COMPLEX, 400, "body_too_complex", "The body is nested too deeply or has too many values."},
-    {ANSWER_STORE_UNAVAILABLE, 503, "store_unavailable", "The event cannot be recorded at the moment; send it again."},
+    {ANSWER_STORE_UNAVAILABLE, 503, "store_unavailable",
+     "The store cannot record the event at the moment; send the event again."},
 };
 
-static_assert(sizeof answers / sizeof answers[0] == ANSWER_CODE_COUNT, "ANSWER_CODE_COUNT counts the table");
+static_assert(sizeof answers / sizeof answers[0] == ANSWER_CODE_COUNT, "ANSWER_CODE_COUNT is the number of rows");
 
 static const struct answer *find(enum answer_code code)
 {
@@ -63,7 +82,7 @@ static const struct answer *find(enum answer_code code)
         if (answers[i].code == code)
             return &answers[i];
     }
-    return find(ANSWER_STORE_UNAVAILABLE);
+    return find(ANSWER_STORE_UNAVAILABLE); // an unknown code must never count as a success
 }
 
 size_t answer_index(enum answer_code code)
@@ -73,6 +92,7 @@ size_t answer_index(enum answer_code code)
 
 enum answer_code answer_at(size_t index)
 {
+    assert(index < ANSWER_CODE_COUNT);
     return answers[index].code;
 }
 
@@ -86,7 +106,7 @@ const char *answer_name(enum answer_code code)
     return find(code)->name;
 }
 
-// Appends text as the inside of a JSON string; what is not UTF-8 becomes U+FFFD.
+// Appends the text escaped for a JSON string. Each invalid UTF-8 sequence becomes U+FFFD.
 static int print_json_text(struct buffer *body, const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
@@ -130,4 +150,19 @@ int answer_print(struct buffer *body, enum answer_code code, const char *detail)
     if (r == 0)
         r = buffer_print(body, "\",\"ErrorCode\":%d}", (int)code);
     return r;
+}
+
+void answer_quote(const char *text, char ret_quoted[ANSWER_QUOTE_BYTES])
+{
+    char *to = ret_quoted, *last = ret_quoted + ANSWER_QUOTE_BYTES - TAIL_BYTES - ESCAPE_BYTES;
+
+    *to++ = '\'';
+    for (; *text && to <= last; text++) {
+        if (*text >= ' ' && *text <= '~' && *text != '\\' && *text != '\'')
+            *to++ = *text;
+        else
+            to += sprintf(to, "\\x%02x", (unsigned char)*text);
+    }
+    (void)sprintf(to, *text ? "...'" : "'");
+    assert(strlen(ret_quoted) < ANSWER_QUOTE_BYTES);
 }

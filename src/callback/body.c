@@ -1,3 +1,5 @@
+// Turns a body into a struct destroyed_group, or says why not. The only file that uses cJSON.
+#include <assert.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -7,18 +9,18 @@
 #include "imcallbackd/base/parse.h"
 #include "imcallbackd/callback/callback.h"
 #include "json_text.h"
-#include "quote.h"
 
 #include <cjson/cJSON.h>
 
-#define EVENT_TIME_MAX ((UINT64_C(1) << 53) - 1) // the largest up to which a JSON number is exact as a double
+#define EVENT_TIME_MAX ((UINT64_C(1) << 53) - 1) // up to here, a double holds every integer exactly
 
-// cJSON allocates through hooks that are global; each thread points them at the arena of the body that it is parsing.
+// The hooks through which cJSON allocates are global to the process. Each thread sets the arena of the body that it
+// parses.
 static _Thread_local struct arena *parse_arena;
 static _Thread_local bool parse_arena_is_full;
 static pthread_once_t hooks_once = PTHREAD_ONCE_INIT;
 
-static void *take_from_arena(size_t bytes)
+static void *arena_malloc_hook(size_t bytes)
 {
     void *taken = parse_arena ? arena_alloc(parse_arena, bytes) : NULL;
 
@@ -26,23 +28,24 @@ static void *take_from_arena(size_t bytes)
     return taken;
 }
 
-static void leave_to_arena(void *taken)
+static void arena_free_hook(void *taken)
 {
     (void)taken;
 }
 
 static void init_hooks(void)
 {
-    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = take_from_arena, .free_fn = leave_to_arena});
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = arena_malloc_hook, .free_fn = arena_free_hook});
 }
 
-// Sets answer and detail, and returns false for the caller to return.
+// Sets answer and detail, and returns false, so that a failing function can `return fail(...)`.
 static bool fail(struct callback *callback, enum answer_code code, const char *format, ...) PRINTF_LIKE(3, 4);
 
 static bool fail(struct callback *callback, enum answer_code code, const char *format, ...)
 {
     va_list arguments;
 
+    assert(code != ANSWER_OK);
     callback->answer = code;
     va_start(arguments, format);
     (void)vsnprintf(callback->detail, sizeof callback->detail, format, arguments);
@@ -50,45 +53,47 @@ static bool fail(struct callback *callback, enum answer_code code, const char *f
     return false;
 }
 
-// The arena gave nothing. The body is at fault only if it is what takes so much.
+// Reports that the arena returned NULL. The body is at fault only if the arena reached its limit.
 static bool fail_memory(struct callback *callback, const struct arena *arena)
 {
     if (arena->out_of_memory)
-        return fail(callback, ANSWER_OVERLOADED, "There is no memory.");
-    return fail(callback, ANSWER_BODY_TOO_COMPLEX, "It takes more memory than a body may.");
+        return fail(callback, ANSWER_OVERLOADED, "The server is out of memory.");
+    return fail(callback, ANSWER_BODY_TOO_COMPLEX, "Parsing the body takes more memory than one body may use.");
 }
 
 static bool fail_scan(struct callback *callback, const struct json_text_report *report)
 {
     switch (report->fault) {
     case JSON_TEXT_NUL:
-        return fail(callback, ANSWER_BODY_NUL, "At byte %zu.", report->position);
-    case JSON_TEXT_CONTROL_BYTE:
-        return fail(callback, ANSWER_BODY_NOT_JSON, "There is a control byte at byte %zu.", report->position);
+        return fail(callback, ANSWER_BODY_NUL, "The NUL is at byte %zu.", report->position);
+    case JSON_TEXT_CONTROL:
+        return fail(callback, ANSWER_BODY_NOT_JSON, "There is a control character at byte %zu.", report->position);
     case JSON_TEXT_BAD_ESCAPE:
-        return fail(callback, ANSWER_BODY_NOT_JSON, "\\u without four hexadecimal digits at byte %zu.",
+        return fail(callback, ANSWER_BODY_NOT_JSON, "\\u is not followed by four hexadecimal digits at byte %zu.",
                     report->position);
     case JSON_TEXT_UNTERMINATED:
-        return fail(callback, ANSWER_BODY_NOT_JSON, "What begins at byte %zu has no end.", report->position);
+        return fail(callback, ANSWER_BODY_NOT_JSON, "The string or comment that starts at byte %zu has no end.",
+                    report->position);
     case JSON_TEXT_TOO_DEEP:
-        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it is deeper than %d levels.", report->position,
-                    JSON_TEXT_MAX_DEPTH);
+        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu, the nesting is deeper than %d levels.",
+                    report->position, JSON_TEXT_MAX_DEPTH);
     case JSON_TEXT_TOO_MANY:
-        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu it has more than %zu values.", report->position,
-                    json_text_max_values(callback->group.body_length));
-    case JSON_TEXT_SOUND:
+        return fail(callback, ANSWER_BODY_TOO_COMPLEX, "At byte %zu, the body has more than %zu values.",
+                    report->position, json_text_max_values(callback->group.body_length));
+    case JSON_TEXT_NO_FAULT:
         break;
     }
     return true;
 }
 
-// Parses what has no fault. NULL after fail().
+// Parses a text in which json_text_scan() found no fault. Returns NULL after fail().
 static cJSON *parse(struct callback *callback, struct arena *scratch, const char *text, size_t length)
 {
     const char *end = text;
     cJSON *tree;
 
     pthread_once(&hooks_once, init_hooks);
+    assert(!parse_arena);
     parse_arena = scratch;
     parse_arena_is_full = false;
     tree = cJSON_ParseWithLengthOpts(text, length, &end, 0);
@@ -98,26 +103,27 @@ static cJSON *parse(struct callback *callback, struct arena *scratch, const char
         return NULL;
     }
     if (!tree) {
-        fail(callback, ANSWER_BODY_NOT_JSON, length == 0 ? "It is empty." : "The fault is near byte %zu.",
+        fail(callback, ANSWER_BODY_NOT_JSON, length == 0 ? "The body is empty." : "The syntax error is near byte %zu.",
              (size_t)(end - text));
         return NULL;
     }
     while (end < text + length && (*end == ' ' || *end == '\t' || *end == '\r' || *end == '\n'))
         end++;
     if (end < text + length) {
-        fail(callback, ANSWER_BODY_NOT_JSON, "Something follows its end at byte %zu.", (size_t)(end - text));
+        fail(callback, ANSWER_BODY_NOT_JSON, "Other text follows the JSON value at byte %zu.", (size_t)(end - text));
         return NULL;
     }
     return tree;
 }
 
-// The fields that are known, each of which may stand in the body once.
+// The known fields of the body. NULL: the field is absent.
 struct fields {
     const cJSON *callback_command, *group_id, *type, *owner_account, *operator_account, *name, *member_list,
         *event_time;
 };
 
-static bool collect(struct callback *callback, const cJSON *tree, struct fields *fields)
+// Finds the known fields, each of which may appear once.
+static bool collect_fields(struct callback *callback, const cJSON *tree, struct fields *fields)
 {
     const struct {
         const char *name;
@@ -140,14 +146,14 @@ static bool collect(struct callback *callback, const cJSON *tree, struct fields 
             if (strcmp(item->string, known[i].name) != 0)
                 continue;
             if (*known[i].field)
-                return fail(callback, ANSWER_BODY_FIELD_REPEATED, "It is %s.", known[i].name);
+                return fail(callback, ANSWER_BODY_FIELD_REPEATED, "The field is %s.", known[i].name);
             *known[i].field = item;
         }
     }
     return true;
 }
 
-// The string as long as the request lives, which the tree does not. NULL after fail().
+// Copies a string of the tree into the arena, which outlives the tree. Returns NULL after fail().
 static const char *copy_text(struct callback *callback, const cJSON *item)
 {
     const char *copy = arena_copy(callback->arena, item->valuestring, strlen(item->valuestring));
@@ -157,8 +163,8 @@ static const char *copy_text(struct callback *callback, const cJSON *item)
     return copy;
 }
 
-// A string that may be absent or null, and then is "".
-static bool take_text(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
+// Reads a string that may be absent or null; the result is then "".
+static bool read_optional_text(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
 {
     *ret_text = "";
     if (!item || cJSON_IsNull(item))
@@ -169,16 +175,16 @@ static bool take_text(struct callback *callback, const cJSON *item, const char *
     return *ret_text != NULL;
 }
 
-// A string that must be there and hold something.
-static bool take_required(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
+// Reads a string that must be present and not empty.
+static bool read_required_text(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
 {
-    if (!take_text(callback, item, name, ret_text))
+    if (!read_optional_text(callback, item, name, ret_text))
         return false;
-    return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "It is %s.", name);
+    return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is %s.", name);
 }
 
-// ms since 1970, a bare integer or digits in quotes, as editions of the documentation have both.
-static bool take_event_time(struct callback *callback, const cJSON *item)
+// Reads milliseconds since 1970. The value may be a number or a string, because editions of the documentation differ.
+static bool read_event_time(struct callback *callback, const cJSON *item)
 {
     struct destroyed_group *group = &callback->group;
     uint64_t ms;
@@ -187,11 +193,11 @@ static bool take_event_time(struct callback *callback, const cJSON *item)
         return true;
     if (cJSON_IsString(item)) {
         if (parse_decimal(item->valuestring, strlen(item->valuestring), EVENT_TIME_MAX, &ms) < 0)
-            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in ms since 1970.");
+            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in milliseconds since 1970.");
     } else {
         if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= (double)EVENT_TIME_MAX) ||
             (double)(uint64_t)item->valuedouble < item->valuedouble)
-            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in ms since 1970.");
+            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in milliseconds since 1970.");
         ms = (uint64_t)item->valuedouble;
     }
     group->has_event_time = true;
@@ -199,7 +205,7 @@ static bool take_event_time(struct callback *callback, const cJSON *item)
     return true;
 }
 
-static bool take_member(struct callback *callback, const cJSON *member, size_t index, const char **ret_account)
+static bool read_member(struct callback *callback, const cJSON *member, size_t index, const char **ret_account)
 {
     const cJSON *account = NULL, *item;
 
@@ -210,18 +216,18 @@ static bool take_member(struct callback *callback, const cJSON *member, size_t i
         if (strcmp(item->string, "Member_Account") != 0)
             continue;
         if (account)
-            return fail(callback, ANSWER_BODY_FIELD_REPEATED, "It is MemberList[%zu].Member_Account.", index);
+            return fail(callback, ANSWER_BODY_FIELD_REPEATED, "The field is MemberList[%zu].Member_Account.", index);
         account = item;
     }
     if (!account || cJSON_IsNull(account) || (cJSON_IsString(account) && !*account->valuestring))
-        return fail(callback, ANSWER_BODY_FIELD_MISSING, "It is MemberList[%zu].Member_Account.", index);
+        return fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is MemberList[%zu].Member_Account.", index);
     if (!cJSON_IsString(account))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu].Member_Account is not a string.", index);
     *ret_account = copy_text(callback, account);
     return *ret_account != NULL;
 }
 
-static bool take_members(struct callback *callback, const cJSON *list)
+static bool read_member_list(struct callback *callback, const cJSON *list)
 {
     struct destroyed_group *group = &callback->group;
     const char **members;
@@ -240,69 +246,71 @@ static bool take_members(struct callback *callback, const cJSON *list)
     group->has_member_list = true;
     cJSON_ArrayForEach(member, list)
     {
-        if (!take_member(callback, member, group->member_count, &members[group->member_count]))
+        if (!read_member(callback, member, group->member_count, &members[group->member_count]))
             return false;
         group->member_count++;
     }
+    assert(group->member_count == count);
     return true;
 }
 
-static bool take_fields(struct callback *callback, const cJSON *tree)
+static bool read_fields(struct callback *callback, const cJSON *tree)
 {
     struct destroyed_group *group = &callback->group;
     struct fields fields = {0};
     const char *command;
-    char quoted[QUOTE_BYTES];
+    char quoted[ANSWER_QUOTE_BYTES];
 
     if (!cJSON_IsObject(tree))
-        return fail(callback, ANSWER_BODY_NOT_JSON, "It is JSON, but not an object.");
-    if (!collect(callback, tree, &fields) ||
-        !take_required(callback, fields.callback_command, "CallbackCommand", &command))
+        return fail(callback, ANSWER_BODY_NOT_JSON, "The JSON value is not an object.");
+    if (!collect_fields(callback, tree, &fields) ||
+        !read_required_text(callback, fields.callback_command, "CallbackCommand", &command))
         return false;
     if (strcmp(command, CALLBACK_COMMAND) != 0) {
-        quote_text(command, quoted);
-        return fail(callback, ANSWER_COMMAND_DIFFERS, "It is %s in the body.", quoted);
+        answer_quote(command, quoted);
+        return fail(callback, ANSWER_COMMAND_DIFFERS, "The body has %s.", quoted);
     }
-    return take_required(callback, fields.group_id, "GroupId", &group->group_id) &&
-           take_text(callback, fields.type, "Type", &group->type) &&
-           take_text(callback, fields.owner_account, "Owner_Account", &group->owner_account) &&
-           take_text(callback, fields.operator_account, "Operator_Account", &group->operator_account) &&
-           take_text(callback, fields.name, "Name", &group->name) && take_event_time(callback, fields.event_time) &&
-           take_members(callback, fields.member_list);
+    return read_required_text(callback, fields.group_id, "GroupId", &group->group_id) &&
+           read_optional_text(callback, fields.type, "Type", &group->type) &&
+           read_optional_text(callback, fields.owner_account, "Owner_Account", &group->owner_account) &&
+           read_optional_text(callback, fields.operator_account, "Operator_Account", &group->operator_account) &&
+           read_optional_text(callback, fields.name, "Name", &group->name) &&
+           read_event_time(callback, fields.event_time) && read_member_list(callback, fields.member_list);
 }
 
-static bool read_text(struct callback *callback, struct arena *scratch, const char *body, size_t length,
-                      const struct json_text_report *report)
+static bool parse_and_read_fields(struct callback *callback, struct arena *scratch, const char *body, size_t length,
+                                  const struct json_text_report *report)
 {
     const cJSON *tree;
 
-    if (report->has_comments || report->has_broken_text) {
+    if (report->has_comments || report->has_invalid_text) {
         body = json_text_sanitize(scratch, body, length, &length);
         if (!body)
             return fail_memory(callback, scratch);
     }
     tree = parse(callback, scratch, body, length);
-    return tree && take_fields(callback, tree);
+    return tree && read_fields(callback, tree);
 }
 
-// A tree takes many times the memory of its text, and a request may wait long for the disk: so the tree goes as soon as
-// what is recorded is copied out of it, and there are never more trees than threads.
-static bool understand(struct callback *callback, const char *body, size_t length, bool *ret_mended)
+// A tree takes many times the memory of its text, and a request may wait for the disk for a long time. Therefore the
+// tree is freed as soon as the text to be recorded is copied out of it, so that no more trees exist than threads.
+static bool read_event(struct callback *callback, const char *body, size_t length, bool *ret_sanitized)
 {
     struct json_text_report report = json_text_scan(body, length);
     struct arena scratch;
-    bool understood;
+    bool is_read;
 
-    *ret_mended = report.has_broken_text;
+    *ret_sanitized = report.has_invalid_text;
     if (!fail_scan(callback, &report))
         return false;
     arena_init(&scratch, callback->arena->limit_bytes);
-    understood = read_text(callback, &scratch, body, length, &report);
+    is_read = parse_and_read_fields(callback, &scratch, body, length, &report);
     arena_finish(&scratch);
-    return understood;
+    return is_read;
 }
 
-// The reason stays readable when the program's sentences have changed.
+// The reason starts with the name of the answer, which unlike the detail never changes between versions. Returns NULL
+// if the arena has no memory left.
 static const char *print_reason(struct callback *callback)
 {
     char reason[sizeof callback->detail + 64];
@@ -315,17 +323,20 @@ enum callback_verdict callback_read_body(struct callback *callback, const struct
                                          const char *body, size_t length)
 {
     struct destroyed_group *group = &callback->group;
-    bool mended;
+    bool sanitized;
 
+    assert(callback->app && callback->answer == ANSWER_OK);
+    assert(body || length == 0);
     group->received_at_ms = callback->received_at_ms;
     group->body = body;
     group->body_length = length;
-    if (understand(callback, body, length, &mended)) {
-        group->keep_body = rules->keep_body || !group->has_event_time || mended;
+    if (read_event(callback, body, length, &sanitized)) {
+        group->keep_body = rules->keep_body || !group->has_event_time || sanitized;
         return CALLBACK_RECORD;
     }
     if (callback->answer == ANSWER_COMMAND_DIFFERS || callback->answer == ANSWER_OVERLOADED)
         return CALLBACK_REFUSE;
+    assert(answer_http_status(callback->answer) == 400);
     callback->rejected = (struct rejected_callback){
         .received_at_ms = callback->received_at_ms,
         .remote_address = callback->remote_address,

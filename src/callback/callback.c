@@ -1,5 +1,7 @@
+// Judges the query in the order in which the checks cost least and reveal least: app, signature, age, command.
 #include "imcallbackd/callback/callback.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,12 +10,12 @@
 #include "imcallbackd/base/utf8.h"
 #include "imcallbackd/callback/signature.h"
 #include "query.h"
-#include "quote.h"
 
 #define REQUEST_TIME_MAX_DIGITS 11
 
 static enum callback_verdict refuse(struct callback *callback, enum answer_code code)
 {
+    assert(code != ANSWER_OK);
     callback->answer = code;
     return CALLBACK_REFUSE;
 }
@@ -57,7 +59,7 @@ static enum answer_code check_request_time(struct callback *callback, const stru
     return ANSWER_OK;
 }
 
-static enum answer_code check_form_of_sign(const struct query_value *sign)
+static enum answer_code check_sign_format(const struct query_value *sign)
 {
     if (!sign->text)
         return ANSWER_SIGN_MISSING;
@@ -69,21 +71,22 @@ static enum answer_code check_form_of_sign(const struct query_value *sign)
     return ANSWER_OK;
 }
 
-// The signature is compared before its age, so that the skew of a genuine call is known from a forged one.
+// Compares the signature before the age, so that clock_skew_s is trusted only if the request is genuine.
 static enum answer_code check_signature(struct callback *callback, const struct query *query)
 {
     const struct callback_app *app = callback->app;
     const struct query_value *sign = &query->values[QUERY_SIGN];
     const struct query_value *request_time = &query->values[QUERY_REQUEST_TIME];
-    enum answer_code code = check_form_of_sign(sign);
+    enum answer_code code = check_sign_format(sign);
     bool matches = false, one_matches;
 
+    assert(app->token_count <= CALLBACK_MAX_TOKENS);
     if (code == ANSWER_OK)
         code = check_request_time(callback, request_time);
     if (code != ANSWER_OK)
         return code;
     for (size_t i = 0; i < app->token_count; i++) {
-        // Not the caller's fault: it is no forgery that lacks memory.
+        // A failure of libcrypto is not the client's fault, so the answer must not be "sign_wrong".
         if (signature_matches(app->tokens[i], request_time->text, sign->text, &one_matches) < 0)
             return ANSWER_OVERLOADED;
         matches |= one_matches;
@@ -92,9 +95,10 @@ static enum answer_code check_signature(struct callback *callback, const struct 
         return ANSWER_SIGN_WRONG;
     callback->clock_skew_known = true;
     if (callback->clock_skew_s > app->request_time_window_s || callback->clock_skew_s < -app->request_time_window_s) {
-        (void)snprintf(callback->detail, sizeof callback->detail, "RequestTime is %" PRId64 " s %s.",
+        (void)snprintf(callback->detail, sizeof callback->detail,
+                       "RequestTime is %" PRId64 " s %s the clock of this server.",
                        callback->clock_skew_s < 0 ? -callback->clock_skew_s : callback->clock_skew_s,
-                       callback->clock_skew_s < 0 ? "behind" : "ahead");
+                       callback->clock_skew_s < 0 ? "behind" : "ahead of");
         return ANSWER_REQUEST_TIME_STALE;
     }
     return ANSWER_OK;
@@ -103,7 +107,7 @@ static enum answer_code check_signature(struct callback *callback, const struct 
 static enum callback_verdict check_command(struct callback *callback, const struct callback_rules *rules,
                                            const struct query_value *command)
 {
-    char quoted[QUOTE_BYTES];
+    char quoted[ANSWER_QUOTE_BYTES];
 
     if (command->repeated)
         return refuse(callback, ANSWER_COMMAND_REPEATED);
@@ -113,13 +117,13 @@ static enum callback_verdict check_command(struct callback *callback, const stru
         return CALLBACK_ACKNOWLEDGE;
     if (!command->text)
         return refuse(callback, ANSWER_COMMAND_MISSING);
-    quote_text(command->text, quoted);
-    (void)snprintf(callback->detail, sizeof callback->detail, "It was %s.", quoted);
+    answer_quote(command->text, quoted);
+    (void)snprintf(callback->detail, sizeof callback->detail, "The query has %s.", quoted);
     return refuse(callback, ANSWER_COMMAND_NOT_HANDLED);
 }
 
-// For text that is stored but decides nothing: what is not UTF-8 is mended.
-static const char *readable(struct arena *arena, const struct query_value *value)
+// Returns a value that is recorded but not interpreted, as valid UTF-8; NULL if the arena has no memory left.
+static const char *sanitized(struct arena *arena, const struct query_value *value)
 {
     return value->text ? utf8_sanitize(arena, value->text) : "";
 }
@@ -130,6 +134,7 @@ enum callback_verdict callback_read_query(struct callback *callback, const struc
     struct query query;
     enum answer_code code;
 
+    assert(callback->arena && callback->remote_address && !callback->app);
     if (query_read(callback->arena, text, &query) < 0)
         return refuse(callback, ANSWER_OVERLOADED);
     code = find_app(callback, rules, &query.values[QUERY_SDK_APPID]);
@@ -137,10 +142,11 @@ enum callback_verdict callback_read_query(struct callback *callback, const struc
         code = check_signature(callback, &query);
     if (code != ANSWER_OK)
         return refuse(callback, code);
+    assert(callback->app->token_count == 0 || callback->clock_skew_known);
     callback->group.sdk_appid = callback->app->sdk_appid;
     callback->group.remote_address = callback->remote_address;
-    callback->group.client_ip = readable(callback->arena, &query.values[QUERY_CLIENT_IP]);
-    callback->group.opt_platform = readable(callback->arena, &query.values[QUERY_OPT_PLATFORM]);
+    callback->group.client_ip = sanitized(callback->arena, &query.values[QUERY_CLIENT_IP]);
+    callback->group.opt_platform = sanitized(callback->arena, &query.values[QUERY_OPT_PLATFORM]);
     if (!callback->group.client_ip || !callback->group.opt_platform)
         return refuse(callback, ANSWER_OVERLOADED);
     return check_command(callback, rules, &query.values[QUERY_CALLBACK_COMMAND]);

@@ -1,5 +1,7 @@
+// One scanner for strings serves both the check and the copy, so that they agree about where a string ends.
 #include "json_text.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -8,7 +10,7 @@
 
 #define ESCAPE_LENGTH strlen("\\uXXXX")
 
-// The number of a \uXXXX at text, or -1 when there is none.
+// Returns the number of the \uXXXX at text, or -1 if text does not start with such an escape.
 static int32_t escaped_unit(const char *text, size_t left)
 {
     int32_t unit = 0;
@@ -35,15 +37,15 @@ static bool is_low(int32_t unit)
     return unit >= 0xdc00 && unit <= 0xdfff;
 }
 
-// One step inside a string: how many bytes belong together, and what they are.
-enum piece_kind { PIECE_PLAIN, PIECE_QUOTE, PIECE_BROKEN, PIECE_NUL, PIECE_CONTROL, PIECE_BAD_ESCAPE };
+// A piece of a string is one character, escape or pair of escapes, or the end of the string.
+enum piece_kind { PIECE_PLAIN, PIECE_QUOTE, PIECE_INVALID, PIECE_NUL, PIECE_CONTROL, PIECE_BAD_ESCAPE };
 
 static const enum json_text_fault fault_of_piece[] = {
-    [PIECE_PLAIN] = JSON_TEXT_SOUND,
-    [PIECE_QUOTE] = JSON_TEXT_SOUND,
-    [PIECE_BROKEN] = JSON_TEXT_SOUND, // to be mended
+    [PIECE_PLAIN] = JSON_TEXT_NO_FAULT,
+    [PIECE_QUOTE] = JSON_TEXT_NO_FAULT,
+    [PIECE_INVALID] = JSON_TEXT_NO_FAULT, // json_text_sanitize() replaces it
     [PIECE_NUL] = JSON_TEXT_NUL,
-    [PIECE_CONTROL] = JSON_TEXT_CONTROL_BYTE,
+    [PIECE_CONTROL] = JSON_TEXT_CONTROL,
     [PIECE_BAD_ESCAPE] = JSON_TEXT_BAD_ESCAPE,
 };
 
@@ -61,10 +63,10 @@ static struct piece escape_piece(const char *text, size_t left)
     if (is_high(unit) && is_low(escaped_unit(text + ESCAPE_LENGTH, left - ESCAPE_LENGTH)))
         return (struct piece){PIECE_PLAIN, 2 * ESCAPE_LENGTH};
     if (is_high(unit) || is_low(unit))
-        return (struct piece){PIECE_BROKEN, ESCAPE_LENGTH};
+        return (struct piece){PIECE_INVALID, ESCAPE_LENGTH};
     if (unit < 0 && left >= 2 && text[1] == 'u')
         return (struct piece){PIECE_BAD_ESCAPE, 2};
-    // Which other escapes there are is cJSON's to say; here it only matters that \" does not end the string.
+    // cJSON checks all other escapes. Here it only matters that \" does not end the string.
     return (struct piece){PIECE_PLAIN,
                           left < 2 || (unsigned char)text[1] < 0x20 || (unsigned char)text[1] > 0x7e ? 1 : 2};
 }
@@ -86,15 +88,22 @@ static struct piece string_piece(const char *text, size_t left)
         return (struct piece){PIECE_PLAIN, 1};
     length = utf8_length(bytes, left);
     if (length == 0)
-        return (struct piece){PIECE_BROKEN, utf8_invalid_length(bytes, left)};
+        return (struct piece){PIECE_INVALID, utf8_invalid_length(bytes, left)};
     return (struct piece){PIECE_PLAIN, length};
 }
 
-// How long the comment at text is, its line end not included; 0: it has no end. Only called at "//" and "/*".
+static bool starts_comment(const char *text, size_t left)
+{
+    return left >= 2 && text[0] == '/' && (text[1] == '/' || text[1] == '*');
+}
+
+// Returns the length of the comment at text, without its newline; 0 if the comment has no end. text must start with //
+// or /*.
 static size_t comment_length(const char *text, size_t left)
 {
     const char *end;
 
+    assert(starts_comment(text, left));
     if (text[1] == '/') {
         end = memchr(text, '\n', left);
         return end ? (size_t)(end - text) : left;
@@ -106,34 +115,30 @@ static size_t comment_length(const char *text, size_t left)
     return 0;
 }
 
-static bool begins_comment(const char *text, size_t left)
-{
-    return left >= 2 && text[0] == '/' && (text[1] == '/' || text[1] == '*');
-}
-
-// Passes over the string that begins at *at, behind its end.
+// Moves *at from the start of a string to the byte after its end, or to the position of a fault.
 static void scan_string(const char *text, size_t length, size_t *at, struct json_text_report *report)
 {
-    size_t begin = *at;
+    size_t start = *at;
 
+    assert(text[start] == '"');
     ++*at;
     while (*at < length) {
         struct piece piece = string_piece(text + *at, length - *at);
 
         report->fault = fault_of_piece[piece.kind];
         report->position = *at;
-        if (report->fault != JSON_TEXT_SOUND)
+        if (report->fault != JSON_TEXT_NO_FAULT)
             return;
-        report->has_broken_text |= piece.kind == PIECE_BROKEN;
+        report->has_invalid_text |= piece.kind == PIECE_INVALID;
         *at += piece.length;
         if (piece.kind == PIECE_QUOTE)
             return;
     }
     report->fault = JSON_TEXT_UNTERMINATED;
-    report->position = begin;
+    report->position = start;
 }
 
-// cJSON takes every byte up to 0x20 for white space.
+// cJSON accepts every byte up to 0x20 as white space, JSON only four of them.
 static bool is_stray_control(char c)
 {
     return (unsigned char)c < ' ' && c != '\t' && c != '\n' && c != '\r';
@@ -151,7 +156,7 @@ struct json_text_report json_text_scan(const char *text, size_t length)
     struct json_text_report report = {0};
     size_t at = 0, depth = 0, values = 0, max_values = json_text_max_values(length);
 
-    while (at < length && report.fault == JSON_TEXT_SOUND) {
+    while (at < length && report.fault == JSON_TEXT_NO_FAULT) {
         char c = text[at];
 
         report.position = at;
@@ -159,7 +164,7 @@ struct json_text_report json_text_scan(const char *text, size_t length)
             scan_string(text, length, &at, &report);
             continue;
         }
-        if (begins_comment(text + at, length - at)) {
+        if (starts_comment(text + at, length - at)) {
             size_t comment = comment_length(text + at, length - at);
 
             report.has_comments = true;
@@ -168,7 +173,7 @@ struct json_text_report json_text_scan(const char *text, size_t length)
             at += comment;
             continue;
         }
-        // Each value but the first of a list stands behind a comma, and each list begins with a bracket.
+        // Each value of a list follows a comma, except the first one, which is counted with the bracket of the list.
         if ((c == '[' || c == '{') && ++depth > JSON_TEXT_MAX_DEPTH)
             report.fault = JSON_TEXT_TOO_DEEP;
         else if ((c == ']' || c == '}') && depth > 0)
@@ -176,7 +181,7 @@ struct json_text_report json_text_scan(const char *text, size_t length)
         else if (c == '\0')
             report.fault = JSON_TEXT_NUL;
         else if (is_stray_control(c))
-            report.fault = JSON_TEXT_CONTROL_BYTE;
+            report.fault = JSON_TEXT_CONTROL;
         if ((c == '[' || c == '{' || c == ',') && ++values > max_values)
             report.fault = JSON_TEXT_TOO_MANY;
         at++;
@@ -184,14 +189,15 @@ struct json_text_report json_text_scan(const char *text, size_t length)
     return report;
 }
 
-// Copies the string at text[*at], mended, to `to`; returns the end of the copy.
-static char *mend_string(const char *text, size_t length, size_t *at, char *to)
+// Copies the string at text[*at] with U+FFFD for invalid text, moves *at after the string, and returns the end of the
+// copy.
+static char *sanitize_string(const char *text, size_t length, size_t *at, char *to)
 {
     *to++ = text[(*at)++];
     while (*at < length) {
         struct piece piece = string_piece(text + *at, length - *at);
 
-        if (piece.kind == PIECE_BROKEN) {
+        if (piece.kind == PIECE_INVALID) {
             memcpy(to, UTF8_REPLACEMENT, strlen(UTF8_REPLACEMENT));
             to += strlen(UTF8_REPLACEMENT);
         } else {
@@ -207,7 +213,7 @@ static char *mend_string(const char *text, size_t length, size_t *at, char *to)
 
 char *json_text_sanitize(struct arena *arena, const char *text, size_t length, size_t *ret_length)
 {
-    // A broken byte becomes three.
+    // An invalid byte is replaced by the 3 bytes of U+FFFD.
     char *copy = length < SIZE_MAX / 4 ? arena_alloc(arena, length * strlen(UTF8_REPLACEMENT) + 1) : NULL;
     char *to = copy;
     size_t at = 0;
@@ -216,10 +222,11 @@ char *json_text_sanitize(struct arena *arena, const char *text, size_t length, s
         return NULL;
     while (at < length) {
         if (text[at] == '"') {
-            to = mend_string(text, length, &at, to);
-        } else if (begins_comment(text + at, length - at)) {
+            to = sanitize_string(text, length, &at, to);
+        } else if (starts_comment(text + at, length - at)) {
             size_t comment = comment_length(text + at, length - at);
 
+            assert(comment > 0);
             memset(to, ' ', comment);
             to += comment;
             at += comment;
@@ -229,5 +236,6 @@ char *json_text_sanitize(struct arena *arena, const char *text, size_t length, s
     }
     *to = '\0';
     *ret_length = (size_t)(to - copy);
+    assert(*ret_length <= length * strlen(UTF8_REPLACEMENT));
     return copy;
 }

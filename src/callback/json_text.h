@@ -1,7 +1,8 @@
-// What is done to the bytes of a body before cJSON sees them. cJSON 1.7.15 takes control bytes, even between values,
-// invalid UTF-8, and \u0000 and \uzzzz (where both cut the string), and spends about 40 bytes on each byte of `[0,0,…`,
-// so one pass looks for these first. The same pass finds what real calls may have and cJSON would not take: the
-// comments of the reference page's sample, and text that was cut inside a character.
+// Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts control characters, even between
+// values, invalid UTF-8, and \u0000 and \uzzzz, which both end the string; and it takes about 40 bytes of memory for
+// each byte of `[0,0,…`. Therefore one pass looks for these first. The same pass finds what real callbacks may contain
+// and cJSON does not accept: the comments of the sample on the reference page, and text that was cut inside a
+// character.
 #pragma once
 
 #include <stdbool.h>
@@ -10,12 +11,12 @@
 #include "imcallbackd/base/arena.h"
 
 #define JSON_TEXT_MAX_DEPTH  32
-#define JSON_TEXT_MAX_VALUES 400000 // in a body up to ten times as many bytes; beyond, see json_text_max_values
+#define JSON_TEXT_MAX_VALUES 400000 // for a text of up to 10 times as many bytes; see json_text_max_values()
 
 enum json_text_fault {
-    JSON_TEXT_SOUND,
+    JSON_TEXT_NO_FAULT,
     JSON_TEXT_NUL,
-    JSON_TEXT_CONTROL_BYTE, // inside a string any below U+0020, between values those that are no white space
+    JSON_TEXT_CONTROL,      // below U+0020: in a string any, between values any that is not white space
     JSON_TEXT_BAD_ESCAPE,   // \u without four hexadecimal digits
     JSON_TEXT_UNTERMINATED, // a string or a comment without its end
     JSON_TEXT_TOO_DEEP,
@@ -24,17 +25,18 @@ enum json_text_fault {
 
 struct json_text_report {
     enum json_text_fault fault;
-    size_t position;   // of the fault, counted from 0
-    bool has_comments; // outside of strings
-    bool has_broken_text;
+    size_t position;       // of the fault, in bytes from 0
+    bool has_comments;     // outside strings
+    bool has_invalid_text; // invalid UTF-8 or a lone surrogate in a string
 };
 
-// How many values a text of so many bytes may have. A larger one may have as many as there can be in members: two each,
-// in 23 bytes or more. So the memory that they take is a multiple of the text's.
+// Returns how many values a text of `length` bytes may have. A large text may have as many as a list of members of that
+// length, in which 2 values take at least 23 bytes. So the memory for the tree stays proportional to the text.
 size_t json_text_max_values(size_t length);
 
+// Stops at the first fault.
 struct json_text_report json_text_scan(const char *text, size_t length);
 
-// A copy for cJSON with comments blanked out (so that positions stay true, as long as no text is broken) and U+FFFD in
-// place of invalid UTF-8 and of lone surrogates. NULL when the arena is full.
+// Returns a copy for cJSON, with spaces in place of comments, so that positions stay the same, and U+FFFD in place of
+// invalid UTF-8 and lone surrogates. The text must have no fault. Returns NULL if the arena has no memory left.
 char *json_text_sanitize(struct arena *arena, const char *text, size_t length, size_t *ret_length);

@@ -1,3 +1,4 @@
+// Decodes a copy of the query in place. Of a repeated parameter, the first value stays and the rest is only counted.
 #include "query.h"
 
 #include <errno.h>
@@ -12,8 +13,8 @@ static const char *const names[QUERY_NAMES] = {
     [QUERY_CLIENT_IP] = "ClientIP", [QUERY_OPT_PLATFORM] = "OptPlatform",
 };
 
-// Decodes %XX in place; '+' stays '+', as this is no form. False when an escape is broken or stands for NUL; the text
-// is cut there.
+// Decodes %XX in place. '+' stays '+', because only HTML forms encode a space as '+'. Returns false if an escape is
+// invalid or is %00, and ends the text there.
 static bool decode(char *text)
 {
     char *to = text;
@@ -38,17 +39,17 @@ static bool decode(char *text)
     return true;
 }
 
-static void take_pair(struct query *query, char *pair)
+static void read_pair(struct query *query, char *pair)
 {
     char *value = strchr(pair, '=');
-    bool value_is_whole, name_is_whole;
+    bool value_is_valid, name_is_valid;
 
     if (value)
         *value++ = '\0';
     else
         value = pair + strlen(pair);
-    name_is_whole = decode(pair);
-    for (size_t i = 0; i < QUERY_NAMES && name_is_whole; i++) {
+    name_is_valid = decode(pair);
+    for (size_t i = 0; i < QUERY_NAMES && name_is_valid; i++) {
         struct query_value *known = &query->values[i];
 
         if (strcasecmp(pair, names[i]) != 0)
@@ -57,8 +58,8 @@ static void take_pair(struct query *query, char *pair)
             known->repeated = true;
             return;
         }
-        value_is_whole = decode(value);
-        *known = (struct query_value){.text = value, .malformed = !value_is_whole};
+        value_is_valid = decode(value);
+        *known = (struct query_value){.text = value, .malformed = !value_is_valid};
         return;
     }
 }
@@ -71,6 +72,6 @@ int query_read(struct arena *arena, const char *text, struct query *ret_query)
     if (!copy)
         return -ENOMEM;
     for (char *pair = strsep(&copy, "&"); pair; pair = strsep(&copy, "&"))
-        take_pair(ret_query, pair);
+        read_pair(ret_query, pair);
     return 0;
 }

@@ -1,4 +1,4 @@
-// The query of the callback URL, taken apart.
+// Splits the query of the callback URL into its parameters.
 #pragma once
 
 #include <stdbool.h>
@@ -6,8 +6,8 @@
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/error.h"
 
-// Names are matched without regard to case, since editions of the documentation differ; values stay byte-exact, with
-// %XX decoded. A key without '=' has the value "".
+// The parameters that the protocol defines. Names are compared without regard to case, because editions of the
+// documentation differ. Values are compared byte by byte after %XX is decoded. A name without '=' has the value "".
 enum query_name {
     QUERY_SDK_APPID,
     QUERY_CALLBACK_COMMAND,
@@ -19,14 +19,15 @@ enum query_name {
 };
 
 struct query_value {
-    const char *text; // the first that came; NULL: none came
+    const char *text; // of the first parameter with this name; NULL: the query has none
     bool repeated;
-    bool malformed; // a broken %-escape or %00 in it
+    bool malformed; // the value has an invalid %-escape or %00; text ends before it
 };
 
 struct query {
     struct query_value values[QUERY_NAMES];
 };
 
-// What the operator put into the URL besides is skipped. Texts are in the arena. -ENOMEM when it is full.
+// Ignores other parameters, which the operator may have added to the URL. The texts are in the arena. Returns 0 or
+// -ENOMEM.
 int query_read(struct arena *arena, const char *text, struct query *ret_query) MUST_CHECK;

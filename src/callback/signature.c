@@ -1,5 +1,7 @@
+// Erases the copy of the token, so that no token stays on the stack.
 #include "imcallbackd/callback/signature.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -21,6 +23,7 @@ int signature_compute(const char *token, const char *request_time, char ret_hex[
     OPENSSL_cleanse(joined, token_length);
     if (!hashed)
         return -EIO;
+    static_assert(2 * sizeof hash == SIGNATURE_HEX_LENGTH, "two digits per byte");
     for (size_t i = 0; i < sizeof hash; i++) {
         ret_hex[2 * i] = digits[hash[i] >> 4];
         ret_hex[2 * i + 1] = digits[hash[i] & 15];

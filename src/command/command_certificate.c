@@ -29,7 +29,7 @@ static int print_names(struct buffer *names, const char *const *hosts, size_t co
 
         if (!is_address &&
             strspn(hosts[i], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-*") != strlen(hosts[i]))
-            return error_set(error, EINVAL, "'%s' is neither a host name nor an address", hosts[i]);
+            return error_set(error, EINVAL, "'%s' is neither a host name nor an IP address", hosts[i]);
         if (buffer_print(names, "%s%s:%s", i > 0 ? "," : "", is_address ? "IP" : "DNS", hosts[i]) < 0)
             return error_set(error, ENOMEM, "out of memory");
     }
@@ -91,8 +91,8 @@ static FILE *create(const char *directory, const char *name, mode_t mode, struct
     if (fd >= 0)
         file = fdopen(fd, "w");
     if (!file)
-        error_set(error, errno, "cannot write %s: %s%s", buffer_text(&path), strerror(errno),
-                  errno == EEXIST ? "; move it away first" : "");
+        error_set(error, errno, "%s: cannot create the file: %s%s", buffer_text(&path), strerror(errno),
+                  errno == EEXIST ? "; move the existing file away first" : "");
     if (!file && fd >= 0)
         close(fd);
     buffer_finish(&path);
@@ -114,7 +114,7 @@ static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, 
     bool written;
 
     if (mkdir(directory, 0755) < 0 && errno != EEXIST)
-        return error_set(error, errno, "cannot make %s: %s", directory, strerror(errno));
+        return error_set(error, errno, "%s: cannot create the directory: %s", directory, strerror(errno));
     key_file = create(directory, "key.pem", 0600, error);
     if (!key_file)
         return -EEXIST;
@@ -132,7 +132,9 @@ static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, 
         remove_file(directory, "key.pem");
         remove_file(directory, "certificate.pem");
     }
-    return written ? 0 : error_set(error, EIO, "cannot write certificate.pem and key.pem in %s", directory);
+    return written ? 0
+                   : error_set(error, EIO, "%s: cannot write certificate.pem and key.pem; check the free disk space",
+                               directory);
 }
 
 static int make_files(const char *directory, const char *const *hosts, size_t host_count, struct error *error)
@@ -146,7 +148,7 @@ static int make_files(const char *directory, const char *const *hosts, size_t ho
         key = EVP_EC_gen("P-256");
         certificate = key ? make_certificate(key, hosts[0], buffer_text(&names)) : NULL;
         r = certificate ? write_files(directory, key, certificate, error)
-                        : error_set(error, EIO, "libcrypto cannot make a certificate for these names");
+                        : error_set(error, EIO, "libcrypto failed to create a certificate for these names");
     }
     X509_free(certificate);
     EVP_PKEY_free(key);
@@ -162,11 +164,8 @@ int command_certificate(int argc, char **argv)
 
     if (options_read(argc, argv, specs, 2) < 0)
         return EXIT_USAGE;
-    if (!directory || specs[0].count == 0) {
-        fprintf(stderr, "imcallbackd certificate: --host NAME and --out DIR are needed; see imcallbackd certificate "
-                        "--help\n");
-        return EXIT_USAGE;
-    }
+    if (!directory || specs[0].count == 0)
+        return options_wrong_usage(argv[0], "--host NAME and --out DIR are required");
     if (make_files(directory, hosts, specs[0].count, &error) < 0) {
         fprintf(stderr, "imcallbackd certificate: %s\n", error.text);
         return 1;

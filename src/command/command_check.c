@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "forward_settings.h"
+#include "command_forward.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/store/store.h"
@@ -25,16 +25,18 @@ static int check_forward(const struct config *config, struct error *error)
         return 0;
     r = forward_settings_get(config, host_name, &settings, tell_warning, error);
     if (r == -ENOSYS) {
-        fprintf(stderr, "warning: [forward] url is of no effect: %s\n", error->text);
+        fprintf(stderr, "warning: [forward] url has no effect: %s\n", error->text);
         return 0;
     }
     if (r == -EACCES) { // as it should be for the receiver, whose check this may be
-        fprintf(stderr, "warning: %s; only the forwarder has to read it, and its destination is not tried\n",
-                error->text);
+        fprintf(
+            stderr,
+            "warning: %s; only the forward service must be able to read the file, so the destination is not checked\n",
+            error->text);
         return 0;
     }
     if (r == 0 && forward_check_destination(&settings, &why) < 0)
-        fprintf(stderr, "warning: [forward] url: %s; events wait in the store until it can be shipped there\n",
+        fprintf(stderr, "warning: [forward] url: %s; events stay in the store until the destination can be reached\n",
                 why.text);
     return r;
 }
@@ -49,7 +51,7 @@ static int check(const char *path, struct settings **ret_settings, struct buffer
     config = &(*ret_settings)->config;
     r = store_check(config->store_database.text, error);
     if (r < 0) {
-        config_blame(config, &config->store_database, error);
+        config_wrap_error(config, &config->store_database, error);
         return r;
     }
     r = check_forward(config, error);
@@ -69,10 +71,8 @@ int command_check(int argc, char **argv)
 
     if (options_read(argc, argv, specs, 1) < 0)
         return EXIT_USAGE;
-    if (!path) {
-        fprintf(stderr, "imcallbackd check: -c FILE is needed; see imcallbackd check --help\n");
-        return EXIT_USAGE;
-    }
+    if (!path)
+        return options_wrong_usage(argv[0], "-c FILE is required");
     r = check(path, &settings, &text, &error);
     if (r < 0) {
         fprintf(stderr, "imcallbackd check: %s\n", error.text);

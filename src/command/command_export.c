@@ -54,17 +54,17 @@ static int output_failed(const struct json_lines *lines, int64_t last, struct er
 static int export_events(struct store_reader *reader, int64_t last, bool follow, struct error *error)
 {
     static struct json_lines lines = {.fd = STDOUT_FILENO};
-    const struct recorded_group *groups;
+    const struct recorded_row *rows;
     size_t count;
 
     for (;;) {
-        int r = store_reader_read_groups(reader, last, &groups, &count, error);
+        int r = store_reader_read(reader, STREAM_GROUPS, last, &rows, &count, error);
 
         if (r < 0)
             return r;
         for (size_t i = 0; i < count && !stopping; i++) {
-            json_lines_add(&lines, &groups[i]);
-            last = groups[i].id;
+            json_lines_add(&lines, rows[i].id, &rows[i].event.group);
+            last = rows[i].id;
         }
         if (json_lines_flush(&lines) < 0)
             return output_failed(&lines, last, error);

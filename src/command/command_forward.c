@@ -1,3 +1,5 @@
+#include "command_forward.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -6,7 +8,6 @@
 #include <unistd.h>
 
 #include "config.h"
-#include "forward_settings.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/base/parse.h"
@@ -18,18 +19,21 @@
 #include <systemd/sd-daemon.h>
 
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
-                         struct forward_settings *ret_settings, forward_report *tell, struct error *error)
+                         struct forward_settings *ret_settings, forward_report *report, struct error *error)
 {
     const struct config_value *blamed = &config->forward_url;
     int r;
 
     if (!config->forward_url.text)
         return error_set(error, EINVAL,
-                         "%s: [forward] url is missing: the database to ship to, such as "
+                         "%s: [forward] url is missing; set it to the destination database, such as "
                          "postgresql://user@host:5432/database?sslmode=verify-full",
                          config->path);
     if (!config->forward_receiver.text && (gethostname(host_name, HOST_NAME_BYTES - 1) < 0 || *host_name == '\0'))
-        return error_set(error, EINVAL, "%s: [forward] receiver is missing, and this host has no name", config->path);
+        return error_set(
+            error, EINVAL,
+            "%s: [forward] receiver is missing: the default is the host name, and this host has none; set it",
+            config->path);
     *ret_settings = (struct forward_settings){
         .database = config->store_database.text,
         .url = config->forward_url.text,
@@ -37,13 +41,13 @@ int forward_settings_get(const struct config *config, char host_name[HOST_NAME_B
         .receiver = config->forward_receiver.text ? config->forward_receiver.text : host_name,
         .shipped_file = config->forward_shipped_file.text,
     };
-    r = forward_check_url(config->forward_url.text, tell, error);
+    r = forward_check_url(config->forward_url.text, report, error);
     if (r == 0) {
         blamed = &config->forward_password_file;
-        r = forward_check_password(blamed->text, tell, error);
+        r = forward_check_password(blamed->text, report, error);
     }
     if (r < 0 && r != -ENOSYS)
-        config_blame(config, blamed, error);
+        config_wrap_error(config, blamed, error);
     return r;
 }
 
@@ -56,8 +60,7 @@ static unsigned int print_health(void *context, struct buffer *text)
 static unsigned int print_metrics(void *context, struct buffer *text)
 {
     (void)context;
-    forward_update_metrics();
-    return metrics_print(forward_metrics, text) < 0 ? 0 : 200;
+    return forward_print_metrics(text) < 0 ? 0 : 200;
 }
 
 static const struct http_admin_page pages[] = {
@@ -101,7 +104,7 @@ static int start_admin(const struct config *config, int *ret_fd, struct http_adm
         return 0;
     r = listen_open(config->admin_address.text, port, ret_fd, error);
     if (r < 0) {
-        config_blame(config, &config->forward_admin_port, error);
+        config_wrap_error(config, &config->forward_admin_port, error);
         return r;
     }
     listen_name(*ret_fd, name);
@@ -141,7 +144,7 @@ static int forward(const struct order *order, bool *ret_same, struct error *erro
     int r = config_read(order->path, &config, error);
 
     if (r == 0) {
-        config_use_log(&config);
+        config_configure_log(&config);
         r = forward_settings_get(&config, host_name, &settings, warn, error);
     }
     if (r == 0 && order->verify)
@@ -177,9 +180,9 @@ int command_forward(int argc, char **argv)
     if (!order.path)
         wrong = "-c FILE is needed";
     else if ((since || until) && !order.verify)
-        wrong = "--since and --until go with --verify";
+        wrong = "--since and --until require --verify";
     else if (!read_time(since, &order.since_s) || !read_time(until, &order.until_s))
-        wrong = "--since and --until take a time in unix seconds";
+        wrong = "--since and --until take a Unix time in whole seconds";
     if (wrong) {
         fprintf(stderr, "imcallbackd forward: %s; see imcallbackd forward --help\n", wrong);
         return EXIT_USAGE;

@@ -51,7 +51,7 @@ static int start_settings(struct service *service, struct error *error)
     if (r < 0)
         return r;
     service->started = settings_ref(service->settings);
-    config_use_log(&service->settings->config);
+    config_configure_log(&service->settings->config);
     settings_warn(service->settings, clock_realtime_ms(), warn);
     return 0;
 }
@@ -73,7 +73,7 @@ static int start_limits(struct service *service, struct error *error)
         return 0;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        log_warning("cannot raise the limit of open files: %s", strerror(errno));
+        log_warning("cannot raise the limit on open files: %s; the daemon keeps its soft limit", strerror(errno));
     return 0;
 }
 
@@ -102,7 +102,7 @@ static void on_broken(void *context, const struct error *error)
 {
     struct service *service = context;
 
-    log_crit("%s; nothing is acknowledged any more, and the daemon stops", error->text);
+    log_crit("%s; the daemon acknowledges no further event and stops", error->text);
     service->store_broken = true;
     (void)kill(getpid(), SIGTERM);
 }
@@ -120,7 +120,7 @@ static int set_retention(struct service *service, const struct settings *setting
 
     if (store_set_shipped_file(service->store, shipped_path) < 0)
         return error_set(error, ENOMEM, "out of memory");
-    store_set_retention(service->store, settings->keep_ms);
+    store_set_retention(service->store, settings->retention_ms);
     return 0;
 }
 
@@ -131,7 +131,7 @@ static int start_store(struct service *service, struct error *error)
     int r = store_open(database->text, &callbacks, &service->store, error);
 
     if (r < 0)
-        config_blame(&service->settings->config, database, error);
+        config_wrap_error(&service->settings->config, database, error);
     return r < 0 ? r : set_retention(service, service->settings, error);
 }
 
@@ -155,7 +155,7 @@ static int create_server(struct service *service, struct error *error)
                                                      : (unsigned int)(cores > 0 ? cores : 1),
     };
 
-    return http_server_create(&http, &service->settings->limits, service->settings->identity,
+    return http_server_create(&http, &service->settings->limits, service->settings->credentials,
                               receiver_handler(service->receiver), &service->server, error);
 }
 
@@ -217,21 +217,21 @@ static void reload(struct service *service)
     (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_monotonic_us());
     r = settings_read(service->config_path, old, &next, &error);
     if (r == 0)
-        r = http_server_reconfigure(service->server, &next->limits, next->identity, &error);
+        r = http_server_reconfigure(service->server, &next->limits, next->credentials, &error);
     if (r == 0)
         r = set_retention(service, next, &error);
     if (r < 0) {
-        log_error("the configuration is not reloaded, and the old one stays: %s", error.text);
+        log_error("reload failed, the running configuration stays in effect: %s", error.text);
         settings_unref(next);
     } else {
-        receiver_use(service->receiver, next);
-        monitor_use(service->monitor, next);
-        config_use_log(&next->config);
-        config_compare_fixed(&service->started->config, &next->config, warn);
+        receiver_set_settings(service->receiver, next);
+        monitor_set_settings(service->monitor, next);
+        config_configure_log(&next->config);
+        config_report_unapplied(&service->started->config, &next->config, warn);
         settings_warn(next, clock_realtime_ms(), warn);
         service->settings = next;
         settings_unref(old);
-        log_info("the configuration is reloaded");
+        log_info("configuration reloaded");
     }
     (void)sd_notify(0, "READY=1");
 }
@@ -246,7 +246,8 @@ static void feed_watchdog(const struct service *service)
     if (busy_ms <= service->watchdog_ms)
         (void)sd_notify(0, "WATCHDOG=1");
     else
-        log_crit("the disk has not come back for %" PRId64 " s; the watchdog is not fed", busy_ms / 1000);
+        log_crit("the writer has been waiting for the disk for %" PRId64 " s; the watchdog is not notified",
+                 busy_ms / 1000);
 }
 
 // Twice in the watchdog's time it is fed, and once a day it is time to look at the certificate again.
@@ -263,7 +264,7 @@ static void wait_for_stop(struct service *service, const sigset_t *signals)
             reload(service);
         } else if (number > 0) {
             log_set_deadline(clock_monotonic_ms() + LOG_TIMEOUT_MS);
-            log_info("stopping after %s", strsignal(number));
+            log_info("stopping: received SIG%s", sigabbrev_np(number));
             return;
         }
         if (service->watchdog_ms > 0)
@@ -302,10 +303,10 @@ static void run(struct service *service, const sigset_t *signals)
     (void)sd_notify(0, "READY=1");
     wait_for_stop(service, signals);
     (void)sd_notify(0, "STOPPING=1");
-    monitor_tell_stopping(service->monitor);
+    monitor_set_stopping(service->monitor);
     cut_off = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
     if (cut_off > 0)
-        log_warning("%u connections did not end in time", cut_off);
+        log_warning("%u connections are still open after %d ms; the daemon closes them", cut_off, DRAIN_TIMEOUT_MS);
     store_stop_retrying(service->store);
 }
 
@@ -320,10 +321,8 @@ int command_serve(int argc, char **argv)
 
     if (options_read(argc, argv, specs, 1) < 0)
         return EXIT_USAGE;
-    if (!service.config_path) {
-        fprintf(stderr, "imcallbackd serve: -c FILE is needed; see imcallbackd serve --help\n");
-        return EXIT_USAGE;
-    }
+    if (!service.config_path)
+        return options_wrong_usage(argv[0], "-c FILE is required");
     // Before the first thread, so that every thread leaves them to wait_for_stop.
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);

@@ -17,7 +17,7 @@ static const struct callback_app *choose_app(const struct settings *settings, co
     if (!wanted && rules->app_count == 1)
         return &rules->apps[0];
     if (!wanted) {
-        error_set(error, 0, "%s configures several apps; say which with --app", settings->config.path);
+        error_set(error, 0, "%s: several apps are configured; choose one with --app", settings->config.path);
         return NULL;
     }
     for (size_t i = 0; i < rules->app_count; i++) {
@@ -25,7 +25,7 @@ static const struct callback_app *choose_app(const struct settings *settings, co
             rules->apps[i].sdk_appid == (int64_t)sdk_appid)
             return &rules->apps[i];
     }
-    error_set(error, 0, "%s has no section [app %s]", settings->config.path, wanted);
+    error_set(error, 0, "%s: there is no section [app %s]", settings->config.path, wanted);
     return NULL;
 }
 
@@ -40,13 +40,15 @@ static int print_signature(const struct settings *settings, const char *wanted_a
         return 1;
     }
     if (app->token_count == 0) {
-        fprintf(stderr, "imcallbackd sign: app %" PRId64 " has no token_file, so its calls need no signature\n",
+        fprintf(stderr,
+                "imcallbackd sign: [app %" PRId64
+                "] token_file: the key is not set, so calls of this app need no signature\n",
                 app->sdk_appid);
         return 1;
     }
     // Of two tokens the last one is the one that stays.
     if (signature_compute(app->tokens[app->token_count - 1], request_time, sign) < 0) {
-        fprintf(stderr, "imcallbackd sign: libcrypto cannot compute SHA-256\n");
+        fprintf(stderr, "imcallbackd sign: libcrypto failed to compute SHA-256\n");
         return 1;
     }
     printf("Sign=%s&RequestTime=%s\n", sign, request_time);
@@ -69,11 +71,10 @@ int command_sign(int argc, char **argv)
 
     if (options_read(argc, argv, specs, sizeof specs / sizeof specs[0]) < 0)
         return EXIT_USAGE;
-    if (!path || (time && (strlen(time) > 11 || parse_decimal(time, strlen(time), UINT64_MAX, &parsed) < 0))) {
-        fprintf(stderr, "imcallbackd sign: %s; see imcallbackd sign --help\n",
-                path ? "--time takes unix seconds" : "-c FILE is needed");
-        return EXIT_USAGE;
-    }
+    if (!path)
+        return options_wrong_usage(argv[0], "-c FILE is required");
+    if (time && (strlen(time) > 11 || parse_decimal(time, strlen(time), UINT64_MAX, &parsed) < 0))
+        return options_wrong_usage(argv[0], "--time requires Unix seconds, at most 11 digits");
     (void)snprintf(now, sizeof now, "%" PRId64, clock_realtime_ms() / 1000);
     if (settings_read_apps(path, &settings, &error) < 0)
         fprintf(stderr, "imcallbackd sign: %s\n", error.text);

@@ -1,4 +1,4 @@
-// The configuration: one table says what there is (config.c), the file says what is wanted (config_read.c).
+// The configuration. One table defines all keys (config.c); config_read.c reads the file by that table.
 #pragma once
 
 #include <stdbool.h>
@@ -8,11 +8,11 @@
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
 
-// One value as it stands in the file, or its default.
+// One value from the file, or its default.
 struct config_value {
-    char *text;        // NULL: neither given nor defaulted
-    uint64_t number;   // numbers; ms; bytes; 0 or 1; the index of a choice
-    unsigned int line; // 0: the default
+    char *text;        // NULL: the file does not set the key, and the key has no default
+    uint64_t number;   // depending on the type: number, milliseconds, bytes, 0 or 1, or the index of the choice
+    unsigned int line; // line number in the file; 0: default value
 };
 
 struct config_app {
@@ -22,6 +22,7 @@ struct config_app {
     struct config_value request_time_window;
 };
 
+// Each member but path and apps is the value of one key, named section_key.
 struct config {
     char *path;
     struct config_value listen_address;
@@ -56,61 +57,64 @@ struct config {
 };
 
 enum config_type {
-    CONFIG_ADDRESS,
-    CONFIG_ADDRESS_BLOCKS, // a list; may stand there several times, which makes it longer
+    CONFIG_ADDRESS,        // numeric IPv4 or IPv6 address
+    CONFIG_ADDRESS_BLOCKS, // list of addresses and CIDR blocks; further lines with the key extend the list
     CONFIG_URL_PATH,
-    CONFIG_FILE,
-    CONFIG_SERVICE_FILE, // of one service alone, which looks itself where $CREDENTIALS_DIRECTORY is
+    CONFIG_FILE,         // file name; $CREDENTIALS_DIRECTORY at the start is expanded
+    CONFIG_SERVICE_FILE, // file name that the service which reads the file expands, with its own $CREDENTIALS_DIRECTORY
     CONFIG_NUMBER,
     CONFIG_DURATION,
-    CONFIG_RETENTION, // a duration, or "forever", whose number is 0
+    CONFIG_RETENTION, // a duration, or "forever", for which the number is 0
     CONFIG_SIZE,
     CONFIG_BOOLEAN,
     CONFIG_CHOICE,
-    CONFIG_DESTINATION, // a libpq URI without a password
+    CONFIG_DESTINATION, // libpq URI without a password
     CONFIG_NAME,        // letters, digits, '.', '_' and '-'
 };
 
 struct config_option {
-    const char *section; // "app" stands for each [app SDKAPPID]
+    const char *section; // "app" stands for every [app SDKAPPID]
     const char *key;
     enum config_type type;
-    size_t offset;            // of the config_value in struct config; for "app" in struct config_app
-    const char *default_text; // NULL: none
-    bool required;
-    uint64_t min, max;          // for numbers, durations (ms) and sizes
-    const char *const *choices; // for CONFIG_CHOICE, ends with NULL
-    bool fixed;                 // a reload cannot change it
+    size_t offset;              // offset of the struct config_value in struct config, or in struct config_app for "app"
+    const char *default_text;   // NULL: no default
+    bool required;              // the file must set the key
+    uint64_t min, max;          // limits of numbers, durations (in milliseconds) and sizes (in bytes)
+    const char *const *choices; // for CONFIG_CHOICE; ends with NULL
+    bool needs_restart;         // a reload does not apply a new value
 };
 
 extern const struct config_option config_options[]; // ends with a NULL section
 
-bool config_option_is_of_app(const struct config_option *option);
+// Returns true if the option belongs to the sections [app SDKAPPID].
+bool config_option_is_per_app(const struct config_option *option);
 
-// Where the option's value is in base, a struct config or, for an option of an app, a struct config_app; not to be
-// changed if base must not be.
+// Returns the option's value in base. base is a struct config_app if the option is per app, otherwise a struct config.
+// The caller must not change the value of a const base.
 struct config_value *config_option_value(const struct config_option *option, const void *base);
 
 enum config_other_commands { CONFIG_REJECT, CONFIG_ACKNOWLEDGE };
 
-// Reads and checks the file, but none of the files that it names. Errors name file, line and key. The caller finishes
-// the configuration in every case.
+// Reads and checks the file, but none of the files that it names. Errors name the file, the line and the key. The
+// caller must call config_finish, also after an error.
 int config_read(const char *path, struct config *ret_config, struct error *error) MUST_CHECK;
 void config_finish(struct config *config);
 
-// Sets a value from text: checks form and range. The error text does not name the place.
+// Sets a value from its text after checking form and range. Returns -EINVAL, -ERANGE or -ENOMEM; then *ret_value is
+// unchanged. The error does not name the place.
 int config_value_set(const struct config_option *option, const char *text, unsigned int line,
                      struct config_value *ret_value, struct error *error) MUST_CHECK;
 
-// Has the log follow [log].
-void config_use_log(const struct config *config);
+// Applies the section [log] to the log.
+void config_configure_log(const struct config *config);
 
-// Puts "FILE:LINE: [section] key: " before the error's text; value is one of the configuration's own.
-void config_blame(const struct config *config, const struct config_value *value, struct error *error);
+// Puts "FILE:LINE: [section] key: " before the error's text; a default value has no line. value must point into config.
+void config_wrap_error(const struct config *config, const struct config_value *value, struct error *error);
 
-// Tells, one sentence each, what differs between the two but cannot change before the next start.
-void config_compare_fixed(const struct config *running, const struct config *wanted,
-                          void (*tell)(const char *sentence));
+// Calls report with one sentence for each key that differs between the running and the next configuration, but takes
+// effect only after a restart.
+void config_report_unapplied(const struct config *running, const struct config *next,
+                             void (*report)(const char *sentence));
 
-// Appends the effective configuration in the form of the file.
+// Appends the effective configuration in the syntax of the file. Returns 0 or -ENOMEM.
 int config_print(const struct config *config, struct buffer *text) MUST_CHECK;

@@ -83,48 +83,42 @@ static void put_string(struct json_lines *lines, const char *text, size_t length
     put(lines, "\"", 1);
 }
 
-static void put_number(struct json_lines *lines, const char *name, bool there, int64_t number)
+static void put_integer(struct json_lines *lines, int64_t integer)
 {
     char digits[24];
 
-    put_text(lines, name);
-    (void)snprintf(digits, sizeof digits, "%" PRId64, number);
-    put_text(lines, there ? digits : "null");
+    (void)snprintf(digits, sizeof digits, "%" PRId64, integer);
+    put_text(lines, digits);
 }
 
-static void put_column(struct json_lines *lines, const char *name, const char *text)
+static void put_column(struct json_lines *lines, const struct column *column, const void *event)
 {
-    put_text(lines, name);
-    put_string(lines, text, strlen(text));
-}
+    struct column_value value = column_get(column, event);
 
-void json_lines_add(struct json_lines *lines, const struct recorded_group *group)
-{
-    const struct destroyed_group *event = &group->event;
-
-    put_number(lines, "{\"id\":", true, group->id);
-    put_number(lines, ",\"sdk_appid\":", true, event->sdk_appid);
-    put_column(lines, ",\"group_id\":", event->group_id);
-    put_number(lines, ",\"event_time_ms\":", event->has_event_time, event->event_time_ms);
-    put_column(lines, ",\"type\":", event->type);
-    put_column(lines, ",\"owner_account\":", event->owner_account);
-    put_column(lines, ",\"operator_account\":", event->operator_account);
-    put_column(lines, ",\"name\":", event->name);
-    put_number(lines, ",\"member_count\":", event->has_member_list, (int64_t)event->member_count);
-    put_column(lines, ",\"opt_platform\":", event->opt_platform);
-    put_column(lines, ",\"client_ip\":", event->client_ip);
-    put_column(lines, ",\"remote_address\":", event->remote_address);
-    put_number(lines, ",\"received_at_ms\":", true, event->received_at_ms);
-    put_text(lines, ",\"body\":");
-    if (event->keep_body)
-        put_string(lines, event->body, event->body_length);
-    else
+    put_text(lines, ",\"");
+    put_text(lines, column->name);
+    put_text(lines, "\":");
+    if (value.is_null)
         put_text(lines, "null");
+    else if (column->type == COLUMN_INTEGER)
+        put_integer(lines, value.integer);
+    else
+        put_string(lines, value.data, value.length);
+}
+
+void json_lines_add(struct json_lines *lines, int64_t id, const struct destroyed_group *group)
+{
+    const struct stream_table *table = &stream_tables[STREAM_GROUPS];
+
+    put_text(lines, "{\"id\":");
+    put_integer(lines, id);
+    for (size_t i = 0; i < table->column_count; i++)
+        put_column(lines, &table->columns[i], group);
     put_text(lines, ",\"members\":[");
-    for (size_t i = 0; i < event->member_count; i++) {
+    for (size_t i = 0; i < group->member_count; i++) {
         if (i > 0)
             put(lines, ",", 1);
-        put_string(lines, event->members[i], strlen(event->members[i]));
+        put_string(lines, group->members[i], strlen(group->members[i]));
     }
     put_text(lines, "]}\n");
 }

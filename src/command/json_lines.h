@@ -15,7 +15,7 @@ struct json_lines {
 };
 
 // Members are named as the columns of destroyed_group are; "members" has the accounts in the order in which they came.
-void json_lines_add(struct json_lines *lines, const struct recorded_group *group);
+void json_lines_add(struct json_lines *lines, int64_t id, const struct destroyed_group *group);
 
 // Writes what is left. Returns the code.
 int json_lines_flush(struct json_lines *lines) MUST_CHECK;

@@ -1,5 +1,7 @@
+// Descriptors go into the structure as soon as they are known, so that listeners_close finds them after an error.
 #include "listeners.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +12,14 @@
 
 #include <systemd/sd-daemon.h>
 
-// The name is the socket unit's FileDescriptorName=.
+// The name is FileDescriptorName= of the socket unit.
 static int adopt_one(struct listeners *listeners, int fd, const char *name, struct error *error)
 {
     bool is_admin = strcmp(name, "admin") == 0;
 
+    assert(listeners->callback_count < LISTENERS_MAX);
     if (is_admin && listeners->admin_fd >= 0)
-        return error_set(error, EINVAL, "systemd passed two sockets with the name admin; one is the most");
+        return error_set(error, EINVAL, "systemd passed two sockets named admin; pass at most one");
     if (is_admin)
         listeners->admin_fd = fd;
     else
@@ -30,9 +33,9 @@ static int adopt(struct listeners *listeners, struct error *error)
     int passed = sd_listen_fds_with_names(1, &names), r = 0;
 
     if (passed < 0)
-        return error_set(error, -passed, "the sockets that systemd passed cannot be used: %s", strerror(-passed));
+        return error_set(error, -passed, "cannot use the sockets that systemd passed: %s", strerror(-passed));
     if (passed > LISTENERS_MAX)
-        r = error_set(error, EINVAL, "systemd passed %d sockets; %d are the most", passed, LISTENERS_MAX);
+        r = error_set(error, EINVAL, "systemd passed %d sockets; pass at most %d", passed, LISTENERS_MAX);
     for (int i = 0; i < passed && r == 0; i++)
         r = adopt_one(listeners, SD_LISTEN_FDS_START + i, names[i], error);
     for (int i = 0; i < passed; i++)
@@ -48,7 +51,7 @@ static int open_one(const struct config *config, const struct config_value *addr
     int r = listen_open(address->text, (unsigned int)port->number, ret_fd, error);
 
     if (r < 0)
-        config_blame(config, r == -EADDRNOTAVAIL ? address : port, error);
+        config_wrap_error(config, r == -EADDRNOTAVAIL ? address : port, error);
     return r;
 }
 
@@ -62,8 +65,8 @@ int listeners_open(const struct config *config, struct listeners *listeners, str
         return r;
     if (listeners->callback_fds_were_passed) {
         if (listeners->admin_fd < 0 && config->admin_port.number > 0)
-            log_warning("there is no monitoring: no socket with the name admin was passed; start "
-                        "imcallbackd-admin.socket, or set [admin] port = 0");
+            log_warning("monitoring is off: systemd passed no socket named admin; start imcallbackd-admin.socket or "
+                        "set [admin] port = 0");
         return 0;
     }
     r = open_one(config, &config->listen_address, &config->listen_port, &listeners->callback_fds[0], error);

@@ -1,5 +1,5 @@
-// The sockets that `serve` listens on: passed by systemd, or opened as the configuration says. Beside a passed one for
-// callbacks no admin socket is opened, because such a service may have been cut off from the network.
+// The sockets that `serve` listens on. systemd passes them, or the daemon opens them as the configuration says. If
+// systemd passes a callback socket, the daemon opens no admin socket, because the unit may deny it the network.
 #pragma once
 
 #include <stdbool.h>
@@ -8,15 +8,16 @@
 #include "config.h"
 #include "imcallbackd/base/error.h"
 
-#define LISTENERS_MAX 16
+#define LISTENERS_MAX 16 // including the admin socket
 
 struct listeners {
     int callback_fds[LISTENERS_MAX];
     size_t callback_count;
-    int admin_fd;                  // -1: there is none
-    bool callback_fds_were_passed; // and are listened on after us, too
+    int admin_fd;                  // -1: no admin socket
+    bool callback_fds_were_passed; // systemd keeps listening on them after the daemon has stopped
 };
 
-// Errors name the place in the configuration. listeners_close has to follow in every case.
+// Initializes *listeners and opens the sockets. Errors name the place in the configuration. The caller must call
+// listeners_close, also after an error.
 int listeners_open(const struct config *config, struct listeners *listeners, struct error *error) MUST_CHECK;
 void listeners_close(struct listeners *listeners);

@@ -1,5 +1,8 @@
+// Most metrics are counted where their events happen. The metrics defined here are measured whenever a page is read, on
+// the thread of the admin listener.
 #include "monitor.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -10,45 +13,49 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "disk_usage.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/admin.h"
 #include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/server.h"
-#include "imcallbackd/store/usage.h"
 #include "receiver.h"
+
+// The daemon reports that it is not ready if less is left, because the next callback may not fit.
+#define LEAST_FREE_BYTES (INT64_C(64) << 10)
 
 struct monitor {
     struct http_admin *admin;
     struct store *store;
-    char *database; // its path
+    char *database_path;
     atomic_bool stopping;
 };
 
-enum file { FILE_DATABASE, FILE_LOG };
+enum { FILE_DATABASE, FILE_LOG }; // the values of the label `file`
 
-static const struct metric build_info = {
-    METRIC_GAUGES("imcallbackd_build_info", "Always 1; what runs is in the label.", "version", IMCALLBACKD_VERSION)};
+static const struct metric build_info = {METRIC_GAUGES("imcallbackd_build_info",
+                                                       "Always 1; the label holds the version that is running.",
+                                                       "version", IMCALLBACKD_VERSION)};
 static const struct metric ready = {
-    METRIC_GAUGE("imcallbackd_ready", "1 while events can be recorded, as /readyz has it; else 0.")};
+    METRIC_GAUGE("imcallbackd_ready", "1 while events can be recorded and /readyz answers 200, otherwise 0.")};
 static const struct metric certificate_expiry = {
     METRIC_GAUGE("imcallbackd_certificate_expiry_timestamp_seconds",
-                 "When the server's certificate ends to be valid, in seconds since 1970."),
+                 "When the server's certificate expires, in seconds since 1970."),
     .decimals = 3};
 static const struct metric store_bytes = {METRIC_GAUGES(
     "imcallbackd_store_bytes", "Size of the database and of its write-ahead log.", "file", "database", "log")};
-static const struct metric store_disk_free = {
-    METRIC_GAUGE("imcallbackd_store_disk_free_bytes", "What is left to the daemon where the database lies.")};
-static const struct metric store_disk_size = {
-    METRIC_GAUGE("imcallbackd_store_disk_size_bytes", "The most that could be left to it there.")};
+static const struct metric store_disk_free = {METRIC_GAUGE(
+    "imcallbackd_store_disk_free_bytes", "Free bytes that the daemon can use on the file system of the database.")};
+static const struct metric store_disk_size = {METRIC_GAUGE(
+    "imcallbackd_store_disk_size_bytes", "Bytes that the daemon could use there if the file system were empty.")};
 static const struct metric process_start_time = {
     METRIC_GAUGE("process_start_time_seconds", "When the daemon started, in seconds since 1970."), .decimals = 3};
 static const struct metric process_cpu = {
-    METRIC_COUNTER("process_cpu_seconds_total", "Processor time that the daemon has used."), .decimals = 6};
+    METRIC_COUNTER("process_cpu_seconds_total", "Processor time used by the daemon."), .decimals = 6};
 static const struct metric process_memory = {
-    METRIC_GAUGE("process_resident_memory_bytes", "Memory that the daemon has in use.")};
+    METRIC_GAUGE("process_resident_memory_bytes", "Resident memory of the daemon.")};
 static const struct metric process_files = {
-    METRIC_GAUGE("process_open_fds", "Open file descriptors; each connection is one.")};
+    METRIC_GAUGE("process_open_fds", "Open file descriptors; each connection uses one.")};
 
 static const struct metric *const monitor_metrics[] = {
     &build_info,
@@ -64,10 +71,11 @@ static const struct metric *const monitor_metrics[] = {
     NULL,
 };
 
-// All that there are, in the order in which they are printed.
-static const struct metric *const *const rooms[] = {receiver_metrics, store_metrics, http_metrics, monitor_metrics};
+// The lists of all modules, in the order of the output.
+static const struct metric *const *const metric_lists[] = {receiver_metrics, store_metrics, http_metrics,
+                                                           monitor_metrics};
 
-// Pages of memory in use; 0 when the kernel does not tell.
+// Returns the number of resident pages, or 0 if /proc is not available.
 static int64_t resident_pages(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
@@ -81,7 +89,7 @@ static int64_t resident_pages(void)
     return resident;
 }
 
-static int64_t count_files(void)
+static int64_t count_open_files(void)
 {
     DIR *directory = opendir("/proc/self/fd");
     const struct dirent *entry;
@@ -92,7 +100,7 @@ static int64_t count_files(void)
     while ((entry = readdir(directory)))
         count += entry->d_name[0] != '.';
     closedir(directory);
-    return count - 1; // without the one for reading them
+    return count - 1; // the descriptor of the directory itself does not count
 }
 
 static void measure_process(void)
@@ -102,10 +110,10 @@ static void measure_process(void)
     if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) == 0)
         metric_set(&process_cpu, 0, (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000);
     metric_set(&process_memory, 0, resident_pages() * sysconf(_SC_PAGESIZE));
-    metric_set(&process_files, 0, count_files());
+    metric_set(&process_files, 0, count_open_files());
 }
 
-static void measure_store(const struct store_usage *usage)
+static void set_usage(const struct disk_usage *usage)
 {
     metric_set(&store_bytes, FILE_DATABASE, usage->database_bytes);
     metric_set(&store_bytes, FILE_LOG, usage->log_bytes);
@@ -113,20 +121,20 @@ static void measure_store(const struct store_usage *usage)
     metric_set(&store_disk_size, 0, usage->total_bytes);
 }
 
-// Looks at everything that is not counted as it happens.
-static bool look(struct monitor *monitor, struct error *ret_why)
+// Measures the disk and decides whether events can be recorded. If not, *ret_why says why.
+static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
 {
-    struct store_usage usage = {0};
-    int r = store_measure(monitor->database, &usage, ret_why);
+    struct disk_usage usage = {0};
+    int r = disk_usage_measure(monitor->database_path, &usage, ret_why);
     bool is_ready = false;
 
     if (r == 0)
-        measure_store(&usage);
+        set_usage(&usage);
     if (monitor->stopping)
         (void)error_set(ret_why, ESHUTDOWN, "stopping");
-    else if (r == 0 && usage.free_bytes < STORE_LEAST_FREE_BYTES)
-        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; make room",
-                        monitor->database, usage.free_bytes);
+    else if (r == 0 && usage.free_bytes < LEAST_FREE_BYTES)
+        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; free disk space",
+                        monitor->database_path, usage.free_bytes);
     else if (r == 0)
         is_ready = store_ready(monitor->store, ret_why);
     metric_set(&ready, 0, is_ready);
@@ -143,7 +151,7 @@ static unsigned int print_readiness(void *context, struct buffer *text)
 {
     struct error why;
 
-    if (look(context, &why))
+    if (measure_readiness(context, &why))
         return buffer_print(text, "ready\n") < 0 ? 0 : 200;
     return buffer_print(text, "not ready: %s\n", why.text) < 0 ? 0 : 503;
 }
@@ -153,10 +161,10 @@ static unsigned int print_metrics(void *context, struct buffer *text)
     struct error why;
     int r = 0;
 
-    (void)look(context, &why);
+    (void)measure_readiness(context, &why);
     measure_process();
-    for (size_t i = 0; i < sizeof rooms / sizeof rooms[0] && r == 0; i++)
-        r = metrics_print(rooms[i], text);
+    for (size_t i = 0; i < sizeof metric_lists / sizeof metric_lists[0] && r == 0; i++)
+        r = metrics_print(metric_lists[i], text);
     return r < 0 ? 0 : 200;
 }
 
@@ -173,15 +181,16 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
     struct monitor *monitor = calloc(1, sizeof *monitor);
     int r;
 
+    assert(listen_fd >= 0 && store);
     if (!monitor)
         return error_set(error, ENOMEM, "out of memory");
     monitor->store = store;
-    monitor->database = strdup(settings->config.store_database.text);
+    monitor->database_path = strdup(settings->config.store_database.text);
     metric_set(&build_info, 0, 1);
     metric_set(&process_start_time, 0, clock_realtime_ms());
-    monitor_use(monitor, settings);
-    r = monitor->database ? http_admin_start(listen_fd, pages, monitor, &monitor->admin, error)
-                          : error_set(error, ENOMEM, "out of memory");
+    monitor_set_settings(monitor, settings);
+    r = monitor->database_path ? http_admin_start(listen_fd, pages, monitor, &monitor->admin, error)
+                               : error_set(error, ENOMEM, "out of memory");
     if (r < 0)
         monitor_stop(monitor);
     else
@@ -189,13 +198,13 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
     return r;
 }
 
-void monitor_use(const struct monitor *monitor, const struct settings *settings)
+void monitor_set_settings(const struct monitor *monitor, const struct settings *settings)
 {
     if (monitor)
-        metric_set(&certificate_expiry, 0, http_credentials_expires_ms(settings->identity));
+        metric_set(&certificate_expiry, 0, http_credentials_expires_ms(settings->credentials));
 }
 
-void monitor_tell_stopping(struct monitor *monitor)
+void monitor_set_stopping(struct monitor *monitor)
 {
     if (monitor)
         monitor->stopping = true;
@@ -206,6 +215,6 @@ void monitor_stop(struct monitor *monitor)
     if (!monitor)
         return;
     http_admin_stop(monitor->admin);
-    free(monitor->database);
+    free(monitor->database_path);
     free(monitor);
 }

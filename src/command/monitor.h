@@ -1,8 +1,8 @@
-// What the admin listener shows to those who watch the daemon:
+// The pages of the admin listener:
 //   /healthz  200 while the process lives
-//   /readyz   200 while events can be recorded; else 503, and why
-//   /metrics  what all rooms count, for Prometheus
-// None of them waits for the threads that serve callbacks, nor they for it.
+//   /readyz   200 while events can be recorded; otherwise 503 with the reason
+//   /metrics  the metrics of all modules, for Prometheus
+// The admin listener's thread and the threads that serve callbacks never wait for each other.
 #pragma once
 
 #include "imcallbackd/base/error.h"
@@ -11,16 +11,17 @@
 
 struct monitor;
 
-// The monitor asks the store until it is stopped.
+// Starts the admin listener. listen_fd and the store must outlive the monitor; the caller closes them.
 int monitor_start(int listen_fd, struct store *store, const struct settings *settings, struct monitor **ret_monitor,
                   struct error *error) MUST_CHECK;
 
-// NULL is allowed as the monitor from here on.
+// The functions below accept NULL as the monitor: an instance without an admin listener has none.
 
-// After a reload: the certificate may be another one.
-void monitor_use(const struct monitor *monitor, const struct settings *settings);
+// Reports the certificate of these settings from now on.
+void monitor_set_settings(const struct monitor *monitor, const struct settings *settings);
 
-// From now on the daemon is not ready. Any thread may call.
-void monitor_tell_stopping(struct monitor *monitor);
+// Makes /readyz answer 503 from now on. Any thread may call this function.
+void monitor_set_stopping(struct monitor *monitor);
 
+// Stops the admin listener and frees the monitor.
 void monitor_stop(struct monitor *monitor);

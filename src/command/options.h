@@ -1,4 +1,4 @@
-// Command lines of the form --name value, with flags that have none and words that stand alone.
+// Command lines of the form `--name VALUE...`, with flags that take no value and arguments without a name.
 #pragma once
 
 #include <stddef.h>
@@ -6,13 +6,16 @@
 #include "imcallbackd/base/error.h"
 
 struct option_spec {
-    const char *name;    // "--app"; "" for words that stand alone
-    const char *letter;  // "-c", or NULL
-    const char **values; // gets what was given, in order; NULL for a flag
-    size_t max_values;   // more are an error
-    size_t count;        // how many were given
+    const char *name;    // "--app"; "" for arguments without a name
+    const char *letter;  // "-c"; NULL: no short form
+    const char **values; // array of max_values elements that receives the values in order; NULL for a flag
+    size_t max_values;   // number of values, or of repetitions of a flag, that are accepted
+    size_t count;        // number of values, or of repetitions of a flag, that were given
 };
 
-// Reads argv[1…]. A value list goes on until the next option. On wrong usage says so in one line on standard error and
-// returns -EINVAL.
+// Reads argv[1] and what follows; argv[0] is the name of the command. An option takes all values up to the next option.
+// On wrong usage the function prints one line to standard error and returns -EINVAL.
 int options_read(int argc, char **argv, struct option_spec *specs, size_t spec_count) MUST_CHECK;
+
+// Prints "imcallbackd COMMAND: PROBLEM; see imcallbackd COMMAND --help" to standard error. Returns EXIT_USAGE.
+int options_wrong_usage(const char *command, const char *format, ...) PRINTF_LIKE(2, 3);

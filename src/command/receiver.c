@@ -1,9 +1,14 @@
+// Three kinds of threads meet here. The event loops call on_head, on_body, on_end and on_refusal, the writer thread
+// calls receiver_on_committed, and the main thread replaces the settings on a reload. A call belongs to its event loop,
+// except from store_submit until http_request_complete, when it belongs to the store.
 #include "receiver.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,21 +26,25 @@ enum result {
     RESULT_FAILED,
 };
 
-static const struct metric results = {
-    METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by what became of them.", "result", "recorded",
-                    "repeated", "conflict", "set_aside", "acknowledged", "refused", "failed")};
-static const char *cause_names[ANSWER_CODE_COUNT]; // by answer_index; set by receiver_create
+static const struct metric results = {METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by result.", "result",
+                                                      "recorded", "repeated", "conflict", "set_aside", "acknowledged",
+                                                      "refused", "failed")};
+static const char *cause_names[ANSWER_CODE_COUNT]; // indexed by answer_index(); filled in by receiver_create
 static const struct metric rejected = {
     METRIC_VALUES(METRIC_TYPE_COUNTER, "imcallbackd_rejected_total",
-                  "What was not answered OK, by the cause that the answer gives, or would give.", ANSWER_CODE_COUNT),
+                  "Requests that were not answered OK, by cause; some are closed without an answer.",
+                  ANSWER_CODE_COUNT),
     .label = "cause", .label_texts = cause_names};
 static const struct metric members = {
-    METRIC_COUNTER("imcallbackd_members_recorded_total", "Members of the groups that were recorded.")};
+    METRIC_COUNTER("imcallbackd_members_recorded_total", "Members of recorded groups.")};
 static const struct metric clock_skew = {
     METRIC_GAUGE("imcallbackd_clock_skew_seconds",
-                 "This machine's clock minus RequestTime, of the last call whose signature was right.")};
+                 "This machine's clock minus RequestTime of the last call with a valid signature.")};
 
 const struct metric *const receiver_metrics[] = {&results, &rejected, &members, &clock_skew, NULL};
+
+// " (and 4294967295 more since the last such line)" with its NUL
+#define SUPPRESSED_TEXT_BYTES 56
 
 struct receiver {
     pthread_mutex_t lock; // guards settings
@@ -47,15 +56,16 @@ struct receiver {
     struct http_handler handler;
     struct http_response *recorded;
     struct http_response *unavailable;
-    struct http_response *server_refusals[HTTP_REFUSE_COUNT]; // none for HTTP_REFUSE_NONE
+    struct http_response *server_refusals[HTTP_REFUSE_COUNT]; // HTTP_REFUSE_NONE has no response
 };
 
-// One request on its way; lives in the request's arena.
+// One request in progress, allocated from the request's arena.
 struct call {
     struct http_request *request;
-    struct settings *settings; // a reference
+    struct settings *settings; // a counted reference, so that a reload does not change the rules for this call
     struct callback callback;
     struct commit commit;
+    bool committing; // the store owns the commit
 };
 
 static const enum answer_code code_of_refusal[HTTP_REFUSE_COUNT] = {
@@ -65,7 +75,7 @@ static const enum answer_code code_of_refusal[HTTP_REFUSE_COUNT] = {
     [HTTP_REFUSE_PEER] = ANSWER_PEER_NOT_ALLOWED,     [HTTP_REFUSE_TOO_MANY_CONNECTIONS] = ANSWER_OVERLOADED,
 };
 
-// NULL when there is no memory.
+// Returns NULL if memory is exhausted.
 static struct http_response *make_answer(enum answer_code code, const char *detail, enum http_response_lifetime use)
 {
     struct http_response *answer = NULL;
@@ -88,32 +98,39 @@ static void count_rejected(enum result result, enum answer_code code)
     metric_add(&rejected, answer_index(code), 1);
 }
 
+// Returns the part of a log line that reports the similar lines suppressed before it; "" if there were none.
+static const char *describe_suppressed(unsigned int count, char text[static SUPPRESSED_TEXT_BYTES])
+{
+    text[0] = '\0';
+    if (count > 0)
+        (void)snprintf(text, SUPPRESSED_TEXT_BYTES, " (and %u more since the last such line)", count);
+    return text;
+}
+
 static void log_refusal(struct receiver *receiver, enum answer_code code, const char *remote_address,
                         const char *detail)
 {
-    unsigned int left_out;
+    char more[SUPPRESSED_TEXT_BYTES];
+    unsigned int suppressed;
 
-    if (!log_rate_limit_allows(&receiver->refusals[answer_index(code)], &left_out))
-        return;
-    if (left_out > 0)
-        log_info("refused %s from %s, and %u more times since this was last told%s%s", answer_name(code),
-                 remote_address, left_out, *detail ? ": " : "", detail);
-    else
-        log_info("refused %s from %s%s%s", answer_name(code), remote_address, *detail ? ": " : "", detail);
+    if (log_rate_limit_allows(&receiver->refusals[answer_index(code)], &suppressed))
+        log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, describe_suppressed(suppressed, more),
+                 *detail ? ": " : "", detail);
 }
 
-// The signature is right, so one of the two clocks is wrong, and with ours it would be so for every callback to come.
+// A valid signature proves that one of the two clocks is wrong. If it is this machine's clock, every later callback
+// will be refused as well, so the line is a warning.
 static void log_stale(struct receiver *receiver, const struct callback *callback)
 {
     int64_t skew_s = callback->clock_skew_s;
-    unsigned int left_out;
+    char more[SUPPRESSED_TEXT_BYTES];
+    unsigned int suppressed;
 
-    if (log_rate_limit_allows(&receiver->refusals[answer_index(callback->answer)], &left_out))
-        log_warning("refused %s from %s, and %u others since this was last told: the clock is %" PRId64
-                    " s %s RequestTime, and the signature is right; synchronise this machine's clock (timedatectl "
-                    "shows it), unless somebody sends an old call again",
-                    answer_name(callback->answer), callback->remote_address, left_out, skew_s < 0 ? -skew_s : skew_s,
-                    skew_s < 0 ? "ahead of" : "behind");
+    if (log_rate_limit_allows(&receiver->refusals[answer_index(callback->answer)], &suppressed))
+        log_warning("refused %s from %s%s: the signature is valid, but RequestTime is %" PRId64
+                    " s %s this machine's clock; synchronize the clock (see timedatectl) unless the call is a replay",
+                    answer_name(callback->answer), callback->remote_address, describe_suppressed(suppressed, more),
+                    skew_s < 0 ? -skew_s : skew_s, skew_s < 0 ? "behind" : "ahead of");
 }
 
 static struct http_response *refuse(struct receiver *receiver, const struct callback *callback)
@@ -144,6 +161,7 @@ static struct http_response *on_head(void *context, struct http_request *request
     struct call *call = arena_alloc(&request->arena, sizeof *call);
     enum callback_verdict verdict;
 
+    assert(!request->context);
     if (!call) {
         count_rejected(RESULT_REFUSED, ANSWER_STORE_UNAVAILABLE);
         return receiver->unavailable;
@@ -159,21 +177,18 @@ static struct http_response *on_head(void *context, struct http_request *request
     if (call->callback.clock_skew_known)
         metric_set(&clock_skew, 0, -call->callback.clock_skew_s);
     request->verified = verdict != CALLBACK_REFUSE && call->callback.app->token_count > 0;
-    switch (verdict) {
-    case CALLBACK_READ_BODY:
+    if (verdict == CALLBACK_READ_BODY)
         return NULL;
-    case CALLBACK_ACKNOWLEDGE:
+    if (verdict == CALLBACK_ACKNOWLEDGE) {
         count(RESULT_ACKNOWLEDGED);
         return receiver->recorded;
-    case CALLBACK_RECORD:
-    case CALLBACK_RECORD_REJECTION:
-    case CALLBACK_REFUSE:
-        break;
     }
+    assert(verdict == CALLBACK_REFUSE);
     return refuse(receiver, &call->callback);
 }
 
-// An event that is refused in the end may never come again: its last place is the log.
+// The service may never send a refused event again, so the log line is the last place where the event is kept. The
+// manual page has a script that parses this line.
 static void log_lost(const struct call *call)
 {
     const struct destroyed_group *group = &call->callback.group;
@@ -188,36 +203,40 @@ static struct http_response *on_body(void *context, struct http_request *request
 {
     struct receiver *receiver = context;
     struct call *call = request->context;
+    enum callback_verdict verdict;
 
+    assert(call && !call->committing);
     call->callback.received_at_ms = request->received_at_ms;
-    switch (callback_read_body(&call->callback, &call->settings->rules, buffer_text(&request->body),
-                               request->body.length)) {
-    case CALLBACK_RECORD:
-        call->commit.group = &call->callback.group;
-        break;
-    case CALLBACK_RECORD_REJECTION:
-        call->commit.rejected = &call->callback.rejected;
-        break;
-    case CALLBACK_READ_BODY:
-    case CALLBACK_ACKNOWLEDGE:
-    case CALLBACK_REFUSE:
+    verdict =
+        callback_read_body(&call->callback, &call->settings->rules, buffer_text(&request->body), request->body.length);
+    if (verdict == CALLBACK_REFUSE) {
         if (call->callback.answer == ANSWER_OVERLOADED)
             log_lost(call);
         return refuse(receiver, &call->callback);
     }
+    assert(verdict == CALLBACK_RECORD || verdict == CALLBACK_RECORD_REJECTION);
+    if (verdict == CALLBACK_RECORD)
+        call->commit.group = &call->callback.group;
+    else
+        call->commit.rejected = &call->callback.rejected;
     call->commit.give_up_at_ms = clock_monotonic_ms() + call->settings->store_wait_ms;
+    call->committing = true;
+    assert(receiver->store);
     store_submit(receiver->store, &call->commit);
     return NULL;
 }
 
-// The rest of the call lives in the request's arena.
+// Releases what the request's arena does not hold. The context is NULL if on_head found no memory.
 static void on_end(void *context, struct http_request *request)
 {
     struct call *call = request->context;
 
     (void)context;
-    if (call)
-        settings_unref(call->settings);
+    if (!call)
+        return;
+    assert(call->request == request && !call->committing);
+    settings_unref(call->settings);
+    request->context = NULL;
 }
 
 static struct http_response *on_refusal(void *context, enum http_refusal why, const char *remote_address,
@@ -226,6 +245,7 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
     struct receiver *receiver = context;
     struct http_response *detailed = NULL;
 
+    assert(why > HTTP_REFUSE_NONE && why < HTTP_REFUSE_COUNT);
     count_rejected(RESULT_REFUSED, code_of_refusal[why]);
     log_refusal(receiver, code_of_refusal[why], remote_address, detail);
     if (*detail)
@@ -233,41 +253,55 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
     return detailed ? detailed : receiver->server_refusals[why];
 }
 
+static struct http_response *answer_conflict(struct receiver *receiver, const struct callback *callback)
+{
+    char more[SUPPRESSED_TEXT_BYTES];
+    unsigned int suppressed;
+
+    count(RESULT_CONFLICT);
+    if (log_rate_limit_allows(&receiver->conflicts, &suppressed))
+        log_warning("group '%s' of app %" PRId64 " was received again with different content%s; see rejected_callback",
+                    callback->group.group_id, callback->app->sdk_appid, describe_suppressed(suppressed, more));
+    return receiver->recorded;
+}
+
+static struct http_response *answer_set_aside(struct receiver *receiver, const struct callback *callback)
+{
+    char more[SUPPRESSED_TEXT_BYTES];
+    unsigned int suppressed;
+
+    count_rejected(RESULT_SET_ASIDE, callback->answer);
+    if (log_rate_limit_allows(&receiver->set_asides, &suppressed))
+        log_warning("set aside a callback of app %" PRId64 " from %s%s: %s; see rejected_callback",
+                    callback->app->sdk_appid, callback->remote_address, describe_suppressed(suppressed, more),
+                    callback->rejected.reason);
+    return make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);
+}
+
+// Returns NULL if memory is exhausted.
 static struct http_response *answer_committed(struct receiver *receiver, const struct call *call)
 {
-    const struct callback *callback = &call->callback;
-    unsigned int left_out;
+    const struct commit *commit = &call->commit;
 
-    switch (call->commit.result) {
+    assert(!commit->group != !commit->rejected);
+    switch (commit->result) {
     case COMMIT_FAILED:
         count_rejected(RESULT_FAILED, ANSWER_STORE_UNAVAILABLE);
         log_lost(call);
         return receiver->unavailable;
     case COMMIT_CONFLICT:
-        count(RESULT_CONFLICT);
-        if (log_rate_limit_allows(&receiver->conflicts, &left_out))
-            log_warning("the group '%s' of app %" PRId64
-                        " came again with other content, and %u others since this was last told; see rejected_callback",
-                        callback->group.group_id, callback->app->sdk_appid, left_out);
-        return receiver->recorded;
+        return answer_conflict(receiver, &call->callback);
     case COMMIT_REPEATED:
         count(RESULT_REPEATED);
         return receiver->recorded;
     case COMMIT_RECORDED:
         break;
     }
-    if (call->commit.group) {
-        count(RESULT_RECORDED);
-        metric_add(&members, 0, (int64_t)call->commit.group->member_count);
-        return receiver->recorded;
-    }
-    count_rejected(RESULT_SET_ASIDE, callback->answer);
-    if (log_rate_limit_allows(&receiver->set_asides, &left_out))
-        log_warning(
-            "not understood, and %u others since this was last told, see rejected_callback: a callback of app %" PRId64
-            " from %s: %s",
-            left_out, callback->app->sdk_appid, callback->remote_address, callback->rejected.reason);
-    return make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);
+    if (commit->rejected)
+        return answer_set_aside(receiver, &call->callback);
+    count(RESULT_RECORDED);
+    metric_add(&members, 0, (int64_t)commit->group->member_count);
+    return receiver->recorded;
 }
 
 void receiver_on_committed(void *context, struct commit *finished)
@@ -278,8 +312,10 @@ void receiver_on_committed(void *context, struct commit *finished)
         struct call *call = (struct call *)((char *)finished - offsetof(struct call, commit));
         struct http_response *answer;
 
-        finished = finished->next;
+        assert(call->committing);
+        finished = finished->next; // the call may be gone after http_request_complete
         answer = answer_committed(receiver, call);
+        call->committing = false;
         http_request_complete(call->request, answer ? answer : receiver->unavailable);
     }
     http_server_wake(receiver->server);
@@ -288,7 +324,7 @@ void receiver_on_committed(void *context, struct commit *finished)
 int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error)
 {
     struct receiver *receiver = calloc(1, sizeof *receiver);
-    bool made;
+    bool complete;
 
     if (!receiver)
         return error_set(error, ENOMEM, "out of memory");
@@ -300,12 +336,12 @@ int receiver_create(struct settings *settings, struct receiver **ret_receiver, s
         .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_refusal = on_refusal, .context = receiver};
     receiver->recorded = make_answer(ANSWER_OK, NULL, HTTP_RESPONSE_SHARED);
     receiver->unavailable = make_answer(ANSWER_STORE_UNAVAILABLE, NULL, HTTP_RESPONSE_SHARED);
-    made = receiver->recorded && receiver->unavailable;
+    complete = receiver->recorded && receiver->unavailable;
     for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++) {
         receiver->server_refusals[i] = make_answer(code_of_refusal[i], NULL, HTTP_RESPONSE_SHARED);
-        made = made && receiver->server_refusals[i];
+        complete = complete && receiver->server_refusals[i];
     }
-    if (!made) {
+    if (!complete) {
         receiver_destroy(receiver);
         return error_set(error, ENOMEM, "out of memory");
     }
@@ -313,7 +349,7 @@ int receiver_create(struct settings *settings, struct receiver **ret_receiver, s
     return 0;
 }
 
-void receiver_use(struct receiver *receiver, struct settings *settings)
+void receiver_set_settings(struct receiver *receiver, struct settings *settings)
 {
     struct settings *old;
 
@@ -331,6 +367,7 @@ const struct http_handler *receiver_handler(const struct receiver *receiver)
 
 void receiver_connect(struct receiver *receiver, struct store *store, struct http_server *server)
 {
+    assert(store && server && !receiver->store && !receiver->server);
     receiver->store = store;
     receiver->server = server;
 }

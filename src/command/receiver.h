@@ -1,5 +1,5 @@
-// Where the rooms meet: takes requests from the HTTP server, has them understood by the callback room and recorded by
-// the store, and answers them.
+// Where the modules meet: takes requests from the HTTP server, has the callback module parse them and the store record
+// them, and answers them.
 #pragma once
 
 #include "imcallbackd/base/error.h"
@@ -10,25 +10,27 @@
 
 struct receiver;
 
-// What receivers count; ends with NULL.
+// The metrics of all receivers; the list ends with NULL.
 extern const struct metric *const receiver_metrics[];
 
-// Keeps a reference of its own to the settings.
+// Takes its own reference to the settings. Returns -ENOMEM if memory is exhausted.
 int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error) MUST_CHECK;
 
-// Requests that begin from now on are judged by these settings. Any thread may call.
-void receiver_use(struct receiver *receiver, struct settings *settings);
-
-// What the HTTP server calls; for http_server_create.
-const struct http_handler *receiver_handler(const struct receiver *receiver);
-
-// What the store calls when commits are done; context is the receiver.
-void receiver_on_committed(void *receiver, struct commit *finished);
-
-// Before the first request and before the first commit.
+// Sets the store and the server. Call this once, before the first request and the first commit.
 void receiver_connect(struct receiver *receiver, struct store *store, struct http_server *server);
 
-// One log line with what was received since the start.
+// Applies the settings to requests that start from now on; requests in progress keep their settings. Takes its own
+// reference to the settings. Any thread may call this function.
+void receiver_set_settings(struct receiver *receiver, struct settings *settings);
+
+// The handler to pass to http_server_create; it lives as long as the receiver.
+const struct http_handler *receiver_handler(const struct receiver *receiver);
+
+// Answers the requests of finished commits. This is the store's `done` callback, with the receiver as the context.
+void receiver_on_committed(void *receiver, struct commit *finished);
+
+// Logs one line with the number of callbacks received since the start, by result.
 void receiver_log_totals(void);
 
+// Destroy the HTTP server and close the store first. NULL is allowed.
 void receiver_destroy(struct receiver *receiver);

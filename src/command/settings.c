@@ -1,5 +1,8 @@
+// Reads the configuration and every file that it names, in one direction: config, tokens, credentials, limits. A
+// failure at any step releases everything that was read before.
 #include "settings.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -9,7 +12,7 @@
 
 #include "imcallbackd/base/address.h"
 
-// A certificate that ends within this time is worth a warning: long enough to renew it by hand.
+// The warning comes early enough to renew the certificate by hand.
 #define EXPIRY_WARNING_MS (INT64_C(21) * 24 * 3600 * 1000)
 
 static int read_app(struct settings *settings, size_t index, struct error *error)
@@ -25,7 +28,7 @@ static int read_app(struct settings *settings, size_t index, struct error *error
         return 0;
     r = token_file_read(configured->token_file.text, tokens, error);
     if (r < 0) {
-        config_blame(&settings->config, &configured->token_file, error);
+        config_wrap_error(&settings->config, &configured->token_file, error);
         return r;
     }
     for (size_t i = 0; i < tokens->count; i++)
@@ -55,7 +58,7 @@ static int read_apps(struct settings *settings, const char *path, struct error *
     return r;
 }
 
-static int read_identity(struct settings *settings, const struct settings *predecessor, struct error *error)
+static int load_credentials(struct settings *settings, const struct settings *predecessor, struct error *error)
 {
     const struct config *config = &settings->config;
     const struct http_credentials_files files = {
@@ -63,14 +66,14 @@ static int read_identity(struct settings *settings, const struct settings *prede
         .private_key = config->tls_private_key.text,
         .client_ca = config->tls_client_ca.text,
     };
-    int r = http_credentials_load(&files, predecessor ? predecessor->identity : NULL, &settings->identity, error);
+    int r = http_credentials_load(&files, predecessor ? predecessor->credentials : NULL, &settings->credentials, error);
 
     if (r == -EKEYREJECTED)
-        config_blame(config, &config->tls_private_key, error);
+        config_wrap_error(config, &config->tls_private_key, error);
     else if (r == -EPROTO)
-        config_blame(config, &config->tls_client_ca, error);
+        config_wrap_error(config, &config->tls_client_ca, error);
     else if (r < 0)
-        config_blame(config, &config->tls_certificate, error);
+        config_wrap_error(config, &config->tls_certificate, error);
     return r;
 }
 
@@ -89,13 +92,13 @@ static int set_limits(struct settings *settings, struct error *error)
     limits->connections_per_address = (unsigned int)config->limits_connections_per_address.number;
     limits->idle_timeout_ms = (int64_t)config->limits_idle_timeout.number;
     limits->request_timeout_ms = (int64_t)config->limits_request_timeout.number;
-    settings->keep_ms = (int64_t)config->store_retention.number;
+    settings->retention_ms = (int64_t)config->store_retention.number;
     settings->store_wait_ms = (int64_t)config->limits_store_wait.number;
     return r;
 }
 
-// Gives the settings to the caller, or takes them back when something failed.
-static int hand_over(struct settings *settings, int r, struct settings **ret_settings)
+// Passes the settings to the caller, or releases them if r is an error.
+static int pass_or_release(struct settings *settings, int r, struct settings **ret_settings)
 {
     if (r < 0)
         settings_unref(settings);
@@ -104,7 +107,7 @@ static int hand_over(struct settings *settings, int r, struct settings **ret_set
     return r;
 }
 
-static bool had_no_token(const struct config *config, int64_t sdk_appid)
+static bool has_app_without_token(const struct config *config, int64_t sdk_appid)
 {
     for (size_t i = 0; i < config->app_count; i++) {
         if (config->apps[i].sdk_appid == sdk_appid)
@@ -113,26 +116,27 @@ static bool had_no_token(const struct config *config, int64_t sdk_appid)
     return false;
 }
 
-// Protections that the running daemon has and the new configuration has not: more likely a file that was torn than a
-// wish. A restart takes it at its word.
-static int keep_protections(const struct settings *old, const struct settings *next, struct error *error)
+// Refuses a configuration that lacks a protection of the running daemon. Such a configuration is more likely a
+// truncated file than an intention. A restart accepts it.
+static int check_protections(const struct settings *running, const struct settings *next, struct error *error)
 {
-    const struct config *was = &old->config, *is = &next->config;
+    const struct config *old = &running->config, *new = &next->config;
     struct error missing = {""};
 
-    for (size_t i = 0; i < is->app_count; i++) {
-        if (!is->apps[i].token_file.text && !had_no_token(was, is->apps[i].sdk_appid))
-            (void)error_set(&missing, EPERM, "[app %" PRId64 "] token_file", is->apps[i].sdk_appid);
+    for (size_t i = 0; i < new->app_count; i++) {
+        if (!new->apps[i].token_file.text && !has_app_without_token(old, new->apps[i].sdk_appid))
+            (void)error_set(&missing, EPERM, "[app %" PRId64 "] token_file", new->apps[i].sdk_appid);
     }
-    if (was->callback_allow_from.text && !is->callback_allow_from.text)
+    if (old->callback_allow_from.text && !new->callback_allow_from.text)
         (void)error_set(&missing, EPERM, "[callback] allow_from");
-    if (was->tls_client_ca.text && !is->tls_client_ca.text)
+    if (old->tls_client_ca.text && !new->tls_client_ca.text)
         (void)error_set(&missing, EPERM, "[tls] client_ca");
     if (!*missing.text)
         return 0;
     return error_set(error, EPERM,
-                     "%s: %s is not there, which lets more callers in; restart the daemon if this is meant", is->path,
-                     missing.text);
+                     "%s: %s: a reload cannot remove this key, because more callers would be admitted; restart the "
+                     "daemon if the removal is intended",
+                     new->path, missing.text);
 }
 
 static struct settings *settings_create(struct error *error)
@@ -152,7 +156,7 @@ int settings_read_apps(const char *path, struct settings **ret_settings, struct 
 
     if (!settings)
         return -ENOMEM;
-    return hand_over(settings, read_apps(settings, path, error), ret_settings);
+    return pass_or_release(settings, read_apps(settings, path, error), ret_settings);
 }
 
 int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
@@ -165,12 +169,12 @@ int settings_read(const char *path, const struct settings *predecessor, struct s
         return -ENOMEM;
     r = read_apps(settings, path, error);
     if (r == 0)
-        r = read_identity(settings, predecessor, error);
+        r = load_credentials(settings, predecessor, error);
     if (r == 0)
         r = set_limits(settings, error);
     if (r == 0 && predecessor)
-        r = keep_protections(predecessor, settings, error);
-    return hand_over(settings, r, ret_settings);
+        r = check_protections(predecessor, settings, error);
+    return pass_or_release(settings, r, ret_settings);
 }
 
 static void format_day(int64_t ms, char day[sizeof "2026-11-23"])
@@ -182,57 +186,66 @@ static void format_day(int64_t ms, char day[sizeof "2026-11-23"])
         day[0] = '\0';
 }
 
-static void warn_of_certificate(const struct settings *settings, int64_t now_ms, void (*tell)(const char *sentence))
+static void warn_of_certificate(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence))
 {
-    int64_t from_ms = http_credentials_valid_from_ms(settings->identity);
-    int64_t expires_ms = http_credentials_expires_ms(settings->identity);
+    int64_t from_ms = http_credentials_valid_from_ms(settings->credentials);
+    int64_t expires_ms = http_credentials_expires_ms(settings->credentials);
     struct error sentence;
     char day[sizeof "2026-11-23"];
 
     format_day(expires_ms, day);
     if (now_ms < from_ms)
-        error_set(&sentence, 0, "the certificate is not valid yet; is this machine's clock right?");
+        error_set(&sentence, 0, "the certificate is not valid yet; check this machine's clock");
     else if (now_ms >= expires_ms)
-        error_set(&sentence, 0, "the certificate expired on %s, so no caller will trust it; renew it", day);
+        error_set(&sentence, 0, "the certificate expired on %s, so callers reject it; renew it", day);
     else if (now_ms >= expires_ms - EXPIRY_WARNING_MS)
         error_set(&sentence, 0, "the certificate expires on %s; renew it", day);
     else
         return;
-    config_blame(&settings->config, &settings->config.tls_certificate, &sentence);
-    tell(sentence.text);
+    config_wrap_error(&settings->config, &settings->config.tls_certificate, &sentence);
+    report(sentence.text);
 }
 
-void settings_warn(const struct settings *settings, int64_t now_ms, void (*tell)(const char *sentence))
+void settings_warn(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence))
 {
-    warn_of_certificate(settings, now_ms, tell);
+    warn_of_certificate(settings, now_ms, report);
     for (size_t i = 0; i < settings->config.app_count; i++) {
         const struct config_app *app = &settings->config.apps[i];
         struct error sentence;
 
         if (!app->token_file.text)
             error_set(&sentence, 0,
-                      "is not set, so anyone who knows the SDKAppID can send events; switch on token authentication "
-                      "in the console");
+                      "the key is not set, so anyone who knows the SDKAppID can send events; switch on token "
+                      "authentication in the console");
         else if (settings->tokens[i].readable_by_all)
-            error_set(&sentence, 0, "%s can be read by every user of this machine; chmod o-r it", app->token_file.text);
+            error_set(&sentence, 0, "%s can be read by every user of this machine; run chmod o-r on the file",
+                      app->token_file.text);
         else
             continue;
-        config_blame(&settings->config, &app->token_file, &sentence);
-        tell(sentence.text);
+        config_wrap_error(&settings->config, &app->token_file, &sentence);
+        report(sentence.text);
     }
 }
 
 struct settings *settings_ref(struct settings *settings)
 {
-    settings->references++;
+    unsigned int references = atomic_fetch_add(&settings->references, 1);
+
+    assert(references > 0);
     return settings;
 }
 
 void settings_unref(struct settings *settings)
 {
-    if (!settings || --settings->references > 0)
+    unsigned int references;
+
+    if (!settings)
         return;
-    http_credentials_unref(settings->identity);
+    references = atomic_fetch_sub(&settings->references, 1);
+    assert(references > 0);
+    if (references > 1)
+        return;
+    http_credentials_unref(settings->credentials);
     for (size_t i = 0; settings->tokens && i < settings->config.app_count; i++)
         token_file_finish(&settings->tokens[i]);
     free(settings->tokens);

@@ -1,3 +1,4 @@
+// Tokens are secrets: every buffer that held one is overwritten before it is freed.
 #include "token.h"
 
 #include <errno.h>
@@ -13,16 +14,18 @@ static int add_token(struct token_file *file, const char *path, const char *text
 {
     if (length == 0)
         return error_set(error, EINVAL,
-                         "%s: the token is empty, and with an empty token anyone can sign; write the token of the "
-                         "console into it",
+                         "%s: the token is empty, so anyone could sign a call; write the token of the console into "
+                         "the file",
                          path);
     if (file->count == CALLBACK_MAX_TOKENS)
-        return error_set(error, EINVAL, "%s holds more than two tokens; keep the old one and the new one", path);
+        return error_set(error, EINVAL, "%s: the file holds more than two tokens; keep only the old and the new one",
+                         path);
     for (size_t i = 0; i < length; i++) {
         if (text[i] <= ' ' || text[i] > '~')
-            return error_set(error, EINVAL,
-                             "%s: line %zu holds a byte that no token has; write one token a line, without spaces",
-                             path, file->count + 1);
+            return error_set(
+                error, EINVAL,
+                "%s: line %zu contains a byte that is not visible ASCII; write one token per line, without spaces",
+                path, file->count + 1);
     }
     file->tokens[file->count] = strndup(text, length);
     if (!file->tokens[file->count])
@@ -49,7 +52,7 @@ int token_file_read(const char *path, struct token_file *ret_file, struct error 
         line += line[0] == '\r' && line[1] == '\n' ? 2 : line[0] != '\0';
     } while (r == 0 && *line != '\0');
     if (r == 0 && strlen(contents.data) != contents.length)
-        r = error_set(error, EINVAL, "%s holds a NUL byte", path);
+        r = error_set(error, EINVAL, "%s: the file contains a NUL byte; write one token per line", path);
     if (r < 0)
         token_file_finish(ret_file);
     if (contents.data)

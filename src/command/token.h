@@ -1,4 +1,4 @@
-// A token file: the token of an app on one line, or the old and the new one on two, while the token is rotated.
+// The token file of an app. The file holds one token, or two on separate lines while the token is being rotated.
 #pragma once
 
 #include <stdbool.h>
@@ -10,11 +10,11 @@
 struct token_file {
     char *tokens[CALLBACK_MAX_TOKENS];
     size_t count;
-    bool readable_by_all; // a reason for a warning
+    bool readable_by_all; // by the mode of the file; the caller warns
 };
 
-// Refuses an empty file, an empty token (with it, anyone can sign), one with space or control bytes in it, a third one.
-// After a success token_file_finish has to follow.
+// Refuses an empty file, an empty token (anyone could sign with it), a token that is not visible ASCII, and a third
+// token. On success the caller must call token_file_finish; after an error ret_file holds nothing.
 int token_file_read(const char *path, struct token_file *ret_file, struct error *error) MUST_CHECK;
 
 // Overwrites and frees the tokens.

@@ -1,5 +1,8 @@
+// Waiting is the difficult part: libpq runs in nonblocking mode, and every wait ends after a signal, or when no byte
+// has moved for answer_timeout_ms.
 #include "destination.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
 #include <poll.h>
@@ -12,10 +15,10 @@
 #include "imcallbackd/base/clock.h"
 #include "password.h"
 
-// Of one host, when the URL has no connect_timeout.
+// For each host, unless the URL sets connect_timeout.
 #define CONNECT_TIMEOUT_S "5"
-// How soon a signal that came just before poll(2) is noticed.
-#define LOOK_MS 200
+// The delay until a wait notices a signal that arrived just before poll(2).
+#define POLL_MS 200
 
 static volatile sig_atomic_t cancelled, connecting;
 
@@ -31,29 +34,36 @@ bool destination_cancelled(void)
     return cancelled != 0;
 }
 
-// The first line, and that of each further host: the others are hints and context that repeat values.
-static int failed(int code, const char *what, const char *message, struct error *error)
+static void assert_owner(const struct destination *destination)
 {
-    struct error told, before;
-
-    (void)error_set(&told, 0, "%.*s", (int)strcspn(message, "\n"), message);
-    while ((message = strstr(message, "\nconnection to server "))) {
-        before = told;
-        message++;
-        (void)error_set(&told, 0, "%s; %.*s", before.text, (int)strcspn(message, "\n"), message);
-    }
-    return error_set(error, code, "%s: %s", what, told.text);
+    assert(destination->connection);
+    assert(pthread_equal(destination->thread, pthread_self()));
 }
 
-// Classes of SQLSTATE that pass by themselves: the connection, a deadlock or a transaction that was in another's way, a
-// server that stops, starts, has no room for one more, or has become a standby.
-static bool passes(const char *sqlstate)
+// Keeps the first line of the message and the line of each further host. The other lines are hints and context, which
+// repeat values of the rows.
+static int failed(int code, const char *what, const char *message, struct error *error)
 {
-    static const char *const passing[] = {"08",    "40",    "57P01", "57P02", "57P03", "57P05",
-                                          "25006", "53300", "57014", "25P03", "55P03"};
+    struct error kept, before;
 
-    for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++) {
-        if (strncmp(sqlstate, passing[i], strlen(passing[i])) == 0)
+    (void)error_set(&kept, 0, "%.*s", (int)strcspn(message, "\n"), message);
+    while ((message = strstr(message, "\nconnection to server "))) {
+        before = kept;
+        message++;
+        (void)error_set(&kept, 0, "%s; %.*s", before.text, (int)strcspn(message, "\n"), message);
+    }
+    return error_set(error, code, "%s: %s", what, kept.text);
+}
+
+// Returns true for the connection exceptions, for deadlocks and serialization failures, and for a server that stops,
+// starts, accepts no further connection or has become a standby. imcallbackd-forward(8) lists these codes.
+static bool is_temporary(const char *sqlstate)
+{
+    static const char *const temporary[] = {"08",    "40",    "57P01", "57P02", "57P03", "57P05",
+                                            "25006", "53300", "57014", "25P03", "55P03"};
+
+    for (size_t i = 0; i < sizeof temporary / sizeof temporary[0]; i++) {
+        if (strncmp(sqlstate, temporary[i], strlen(temporary[i])) == 0)
             return true;
     }
     return *sqlstate == '\0';
@@ -71,13 +81,13 @@ static int result_failed(struct destination *destination, const PGresult *result
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 
     if (!sqlstate)
-        return connection_failed(destination, "the connection is lost", error);
+        return connection_failed(destination, "the connection was lost", error);
     (void)strncpy(destination->sqlstate, sqlstate, sizeof destination->sqlstate - 1);
-    return error_set(error, passes(sqlstate) ? EAGAIN : EPROTO, "the destination says %s: %s", sqlstate,
-                     message ? message : "nothing more");
+    return error_set(error, is_temporary(sqlstate) ? EAGAIN : EPROTO, "the destination reports SQLSTATE %s: %s",
+                     sqlstate, message ? message : "no message");
 }
 
-// The server's notices are not ours to log: "relation exists already, skipping".
+// By default libpq prints notices to standard error, such as "relation already exists, skipping".
 static void ignore_notice(void *context, const PGresult *result)
 {
     (void)context;
@@ -89,31 +99,33 @@ static int check_connection(struct destination *destination, struct error *error
     const char *encoding = PQparameterStatus(destination->connection, "server_encoding");
 
     if (PQstatus(destination->connection) != CONNECTION_OK)
-        return connection_failed(destination, "no connection", error);
+        return connection_failed(destination, "cannot connect", error);
     (void)PQsetNoticeReceiver(destination->connection, ignore_notice, NULL);
     if (encoding && strcmp(encoding, "UTF8") != 0)
-        return error_set(error, EPROTO,
-                         "the destination is a database in %s, which has not all characters; make one with CREATE "
-                         "DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
-                         encoding);
+        return error_set(
+            error, EPROTO,
+            "the destination database has the encoding %s, which cannot represent every character; create a "
+            "database with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+            encoding);
     return PQsetnonblocking(destination->connection, 1) == 0 ? 0 : connection_failed(destination, "libpq", error);
 }
 
-int destination_open(struct destination *destination, const struct forward_settings *settings, int64_t silence_ms,
-                     struct error *error)
+int destination_open(struct destination *destination, const struct forward_settings *settings,
+                     int64_t answer_timeout_ms, struct error *error)
 {
     char *password = NULL;
     int r = password_read(settings->password_file, &password, error);
-    // What stands before the URL gives way to it, what stands behind it does not.
+    // The URL, in dbname, overrides the keywords before it; those after it override the URL.
     const char *const names[] = {"connect_timeout",  "keepalives_idle",  "keepalives_interval",
                                  "keepalives_count", "application_name", "dbname",
                                  "client_encoding",  "password",         NULL};
     const char *const values[] = {CONNECT_TIMEOUT_S, "10",   "5",      "3", "imcallbackd forward",
                                   settings->url,     "UTF8", password, NULL};
 
+    assert(!destination->connection);
     if (r < 0)
         return r;
-    *destination = (struct destination){.silence_ms = silence_ms};
+    *destination = (struct destination){.thread = pthread_self(), .answer_timeout_ms = answer_timeout_ms};
     connecting = 1;
     if (!cancelled)
         destination->connection = PQconnectdbParams(names, values, 1);
@@ -132,14 +144,17 @@ void destination_close(struct destination *destination)
     destination->connection = NULL;
 }
 
-void destination_name(const struct destination *destination, struct error *ret_name)
+const char *destination_host(const struct destination *destination)
 {
-    const char *host = PQhost(destination->connection), *port = PQport(destination->connection);
-
-    (void)error_set(ret_name, 0, "%s, port %s", host ? host : "", port ? port : "");
+    return PQhost(destination->connection);
 }
 
-// What was sent and has not arrived.
+const char *destination_port(const struct destination *destination)
+{
+    return PQport(destination->connection);
+}
+
+// Returns the number of sent bytes that the peer has not acknowledged.
 static int unacknowledged_bytes(int socket)
 {
     int bytes = 0;
@@ -147,7 +162,8 @@ static int unacknowledged_bytes(int socket)
     return ioctl(socket, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
-// Sends what waits, and reads what comes. *ret_moved: something came or arrived there.
+// Sends and receives what is possible now, after waiting for up to POLL_MS. *ret_moved: bytes arrived here, or the peer
+// has acknowledged bytes.
 static int exchange(struct destination *destination, bool *ret_moved, struct error *error)
 {
     struct pollfd server = {.fd = PQsocket(destination->connection), .events = POLLIN};
@@ -156,19 +172,20 @@ static int exchange(struct destination *destination, bool *ret_moved, struct err
 
     if (left > 0)
         server.events |= POLLOUT;
-    ready = left < 0 || poll(&server, 1, LOOK_MS) > 0;
+    ready = left < 0 || poll(&server, 1, POLL_MS) > 0;
     *ret_moved = ready || unacknowledged_bytes(server.fd) < before;
     if (!ready)
         return 0;
     if (left < 0 || PQconsumeInput(destination->connection) == 0)
-        return connection_failed(destination, "the connection is lost", error);
+        return connection_failed(destination, "the connection was lost", error);
     return 0;
 }
 
-// Until a result can be taken without waiting for it. A large event on a slow line may take minutes.
+// Returns when PQgetResult will not block. A large event on a slow network may need minutes to be sent, so the timeout
+// restarts whenever bytes move.
 static int await_result(struct destination *destination, struct error *error)
 {
-    int64_t give_up_at_ms = clock_monotonic_ms() + destination->silence_ms;
+    int64_t give_up_at_ms = clock_monotonic_ms() + destination->answer_timeout_ms;
     bool moved;
     int r = 0;
 
@@ -177,10 +194,10 @@ static int await_result(struct destination *destination, struct error *error)
             return error_set(error, ECANCELED, "stopped");
         if (clock_monotonic_ms() > give_up_at_ms)
             return error_set(error, ETIMEDOUT, "the destination has not answered for %d s",
-                             (int)(destination->silence_ms / 1000));
+                             (int)(destination->answer_timeout_ms / 1000));
         r = exchange(destination, &moved, error);
         if (moved)
-            give_up_at_ms = clock_monotonic_ms() + destination->silence_ms;
+            give_up_at_ms = clock_monotonic_ms() + destination->answer_timeout_ms;
     }
     return r;
 }
@@ -190,14 +207,16 @@ int destination_send(struct destination *destination, const char *sql, const str
 {
     static const struct parameters none;
 
+    assert_owner(destination);
     if (!parameters)
         parameters = &none;
     if (parameters->code < 0)
-        return error_set(error, -parameters->code, "a batch cannot be packed: %s", strerror(-parameters->code));
+        return error_set(error, -parameters->code, "the statement parameters cannot be encoded: %s",
+                         strerror(-parameters->code));
     if (PQsendQueryParams(destination->connection, sql, parameters->count, parameters->types, parameters->values,
                           parameters->lengths, parameters->formats, 0) == 1)
         return 0;
-    return connection_failed(destination, "the connection is lost", error);
+    return connection_failed(destination, "the connection was lost", error);
 }
 
 int destination_query(struct destination *destination, const char *sql, const struct parameters *parameters,
@@ -206,6 +225,7 @@ int destination_query(struct destination *destination, const char *sql, const st
     int r = destination_send(destination, sql, parameters, error);
     PGresult *result = NULL, *last = NULL;
 
+    assert(!destination->in_pipeline);
     while (r == 0 && (r = await_result(destination, error)) == 0 && (result = PQgetResult(destination->connection))) {
         PQclear(last);
         last = result;
@@ -219,22 +239,31 @@ int destination_query(struct destination *destination, const char *sql, const st
     return r;
 }
 
-int destination_begin_pipeline(struct destination *destination, struct error *error)
+int destination_enter_pipeline(struct destination *destination, struct error *error)
 {
-    return PQenterPipelineMode(destination->connection) == 1 ? 0 : connection_failed(destination, "libpq", error);
+    assert_owner(destination);
+    assert(!destination->in_pipeline);
+    if (PQenterPipelineMode(destination->connection) != 1)
+        return connection_failed(destination, "libpq", error);
+    destination->in_pipeline = true;
+    return 0;
 }
 
 int destination_sync(struct destination *destination, struct error *error)
 {
+    assert_owner(destination);
+    assert(destination->in_pipeline);
     if (PQpipelineSync(destination->connection) == 1 && PQflush(destination->connection) >= 0)
         return 0;
-    return connection_failed(destination, "the connection is lost", error);
+    return connection_failed(destination, "the connection was lost", error);
 }
 
-int destination_await_sync(struct destination *destination, int which, int64_t *ret_rows, struct error *error)
+int destination_await_sync(struct destination *destination, int statement_index, int64_t *ret_rows, struct error *error)
 {
     int statement = 0;
 
+    assert_owner(destination);
+    assert(destination->in_pipeline);
     for (;;) {
         int r = await_result(destination, error);
         PGresult *result = r == 0 ? PQgetResult(destination->connection) : NULL;
@@ -242,14 +271,14 @@ int destination_await_sync(struct destination *destination, int which, int64_t *
 
         if (r < 0)
             return r;
-        if (!result) { // the end of one statement's results
+        if (!result) { // no more results of this statement
             if (PQstatus(destination->connection) != CONNECTION_OK)
-                return connection_failed(destination, "the connection is lost", error);
+                return connection_failed(destination, "the connection was lost", error);
             continue;
         }
         if (status == PGRES_FATAL_ERROR)
             r = result_failed(destination, result, error);
-        else if (status == PGRES_COMMAND_OK && statement++ == which)
+        else if (status == PGRES_COMMAND_OK && statement++ == statement_index)
             *ret_rows = strtoll(PQcmdTuples(result), NULL, 10);
         PQclear(result);
         if (r < 0 || status == PGRES_PIPELINE_SYNC)

@@ -1,53 +1,67 @@
-// The connection to the destination: the only place that talks to libpq about connections and results. It knows neither
-// tables nor rows. For one thread at a time.
+// The connection to the destination. Only this file's implementation calls libpq's connection and result functions; it
+// knows neither tables nor rows. The thread that opens a connection is the only one that uses it.
 //
-// All functions return 0 or -errno with the error in words: -EAGAIN for what passes by itself (the connection is lost,
-// the server restarts, transactions are in each other's way), -ETIMEDOUT when nothing has moved for so long that it is
-// given up, -ECANCELED after destination_cancel, others for what somebody has to mend. After any error but a refusal
-// the caller closes the connection and begins anew: what became of a transaction is found in the destination, and
-// nowhere else.
+// All functions return 0 or -errno and fill in the error:
+//   -EAGAIN     a temporary failure: the connection is lost, the server restarts, or transactions conflict
+//   -ETIMEDOUT  no byte has moved for answer_timeout_ms
+//   -ECANCELED  destination_cancel was called
+//   others      a failure that an operator has to fix
+// After an error the caller closes the connection and opens a new one. Whether the last transaction was committed can
+// only be read from the cursor in the destination. destination_query is an exception: after an error that has an
+// sqlstate, the connection remains usable.
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
-#include "imcallbackd/forward/forward.h"
+#include "imcallbackd/forward/forward_settings.h"
 #include "parameters.h"
 
-// A host that has vanished says nothing; nor does a server that computes.
-#define SILENCE_MIN_MS 30000
+// The time that a server with a slow statement gets before it counts as a host that has vanished. The forwarder cannot
+// tell the two apart.
+#define ANSWER_TIMEOUT_MIN_MS 30000
 
 struct destination {
     PGconn *connection;
-    char sqlstate[6];   // of the last failure; "" when it did not come from the server
-    int64_t silence_ms; // so long nothing may move while an answer is waited for
+    pthread_t thread; // that opened the connection
+    bool in_pipeline;
+    char sqlstate[6];          // of the last failure; "" if the failure did not come from the server
+    int64_t answer_timeout_ms; // how long to wait for an answer while no byte moves
 };
 
-// Tries the hosts of the URL in turn, a few seconds each. Blocks meanwhile.
-int destination_open(struct destination *destination, const struct forward_settings *settings, int64_t silence_ms,
-                     struct error *error) MUST_CHECK;
+// Tries the hosts of the URL in turn, by default for up to 5 seconds each, and blocks meanwhile. The caller passes a
+// destination that is zeroed or closed, and calls destination_close after a failure, too.
+int destination_open(struct destination *destination, const struct forward_settings *settings,
+                     int64_t answer_timeout_ms, struct error *error) MUST_CHECK;
 
-// One statement by itself, in text; *ret_result is the caller's to PQclear. NULL as ret_result: it is not wanted.
+// Executes one statement and waits for it. The caller passes *ret_result, in text format, to PQclear. NULL as
+// ret_result: the result is discarded. NULL as parameters: the statement has none.
 int destination_query(struct destination *destination, const char *sql, const struct parameters *parameters,
                       PGresult **ret_result, struct error *error) MUST_CHECK;
 
-// Pipelines: what is sent is not waited for. From begin on there are no queries but those.
-int destination_begin_pipeline(struct destination *destination, struct error *error) MUST_CHECK;
+// Switches the connection to pipeline mode, in which statements are sent without waiting for earlier ones. From then
+// on, destination_query is not allowed.
+int destination_enter_pipeline(struct destination *destination, struct error *error) MUST_CHECK;
 int destination_send(struct destination *destination, const char *sql, const struct parameters *parameters,
                      struct error *error) MUST_CHECK;
+
+// Sends a synchronization point: the end of one group of statements that succeed or fail together.
 int destination_sync(struct destination *destination, struct error *error) MUST_CHECK;
 
-// Waits until the next synchronisation point has come back, and passes over all results before it but that of the
-// statement `which` (from 0 on); *ret_rows: how many rows that one changed.
-int destination_await_sync(struct destination *destination, int which, int64_t *ret_rows,
+// Waits for the results up to the next synchronization point. *ret_rows: the number of rows that the statement with
+// this index (from 0) in the group has changed.
+int destination_await_sync(struct destination *destination, int statement_index, int64_t *ret_rows,
                            struct error *error) MUST_CHECK;
 
-// "HOST, port PORT" of the server that answered.
-void destination_name(const struct destination *destination, struct error *ret_name);
+// The host and the port of the connected server.
+const char *destination_host(const struct destination *destination);
+const char *destination_port(const struct destination *destination);
 
-void destination_close(struct destination *destination); // of one that is not open, too
+void destination_close(struct destination *destination); // allowed if not open
 
-// From now on nothing is waited for. For signal handlers; while a connection is being made ends the process with 0.
+// Makes all waiting functions of all connections return -ECANCELED, for ever. Safe in a signal handler. During a
+// connection attempt, which libpq cannot cancel, this function ends the process with status 0.
 void destination_cancel(void);
 bool destination_cancelled(void);

@@ -1,13 +1,13 @@
-// The tables in the destination. Errors are those of destination.h; -EINVAL: the tables are of a newer version.
+// The tables in the destination. The errors are those of destination.h, and -EINVAL: the tables have a newer version.
 #pragma once
 
 #include "destination.h"
 
-#define SCHEMA_VERSION_THERE 1
+#define DESTINATION_SCHEMA_VERSION 1
 
-// Makes what is missing. Safe beside others that do the same, and with nothing to make needs no right to make anything.
-// Tables of a newer version are refused and stay as they are.
+// Creates the missing tables. Several forwarders may call this function at the same time. If every table exists, it
+// needs no privilege to create one. Leaves tables of a newer version unchanged and returns -EINVAL.
 int schema_prepare(struct destination *destination, struct error *error) MUST_CHECK;
 
-// What schema_prepare would say, without making anything.
-int schema_look(struct destination *destination, struct error *error) MUST_CHECK;
+// Checks the version like schema_prepare, but creates nothing.
+int schema_check(struct destination *destination, struct error *error) MUST_CHECK;

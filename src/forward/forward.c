@@ -1,10 +1,12 @@
+// Ships batches until something fails, and then starts again from the cursor in the destination. No state survives a
+// failure but the delays between attempts, so that a failure at any point has the same simple recovery.
 #include "imcallbackd/forward/forward.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "batch.h"
@@ -12,28 +14,28 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/shipped.h"
-#include "meter.h"
+#include "progress.h"
 
-// Batches under way at a time, so that the destination has the next one when it is done with one, however far it is.
-#define MAX_UNDER_WAY 4
-// While others are under way, a batch goes out behind one of so many rows at least; after a smaller one it is waited
-// for what comes meanwhile.
+// The destination always has a further batch at hand when it completes one, however long the round trip is.
+#define MAX_IN_FLIGHT 4
+// After a batch with fewer rows than this, the forwarder waits for all batches in flight and meanwhile collects new
+// rows for a larger one.
 #define LARGE_BATCH_ROWS 500
 
 #define TICK_MS 1000
 
-// Between tries: what passes by itself is tried soon, what somebody has to mend is not.
-#define PASSING_PAUSE_MIN_MS 100
-#define PASSING_PAUSE_MAX_MS 5000
-#define MENDING_PAUSE_MIN_MS 5000
-#define MENDING_PAUSE_MAX_MS 60000
+// Delays between attempts. A temporary failure may be over soon; another one lasts until an operator has fixed it.
+#define TEMPORARY_DELAY_MIN_MS 100
+#define TEMPORARY_DELAY_MAX_MS 5000
+#define PERMANENT_DELAY_MIN_MS 5000
+#define PERMANENT_DELAY_MAX_MS 60000
 
-// A destination that has said nothing for SILENCE_MIN_MS may compute, so the next time it gets longer, up to this.
-#define SILENCE_MAX_MS 480000
+// A destination that does not answer may be executing a slow statement, so each further attempt waits longer.
+#define ANSWER_TIMEOUT_MAX_MS 480000
 
 const bool forward_is_built = true;
 
-struct under_way {
+struct in_flight {
     enum stream stream;
     int64_t first_id;
     struct cursor to;
@@ -42,289 +44,41 @@ struct under_way {
     int64_t sent_at_us;
 };
 
-// From a look into the cursors to the first failure.
+// Everything between reading the cursors and the first failure.
 struct session {
     const struct forward_settings *settings;
-    int64_t silence_ms; // see destination.h
     struct store_reader *reader;
     struct destination destination;
     struct batch batch;
     struct cursor sent[STREAM_COUNT];
-    struct cursor shipped[STREAM_COUNT];
-    struct under_way under_way[MAX_UNDER_WAY];
-    size_t first, count; // of those under way
-    bool drained;        // no further batch before all are there
-    bool rejections_first;
-    bool events_refused;
-    bool progress;
-    struct shipped noted;
+    struct cursor shipped[STREAM_COUNT];       // committed in the destination
+    struct in_flight in_flight[MAX_IN_FLIGHT]; // ring of sent batches, in the order of sending
+    size_t first, count;                       // of in_flight
+    bool must_drain;                           // send nothing until all batches in flight are committed
+    bool rejections_first;                     // the destination rejected an event during the previous session
+    bool event_rejected;                       // and during this one
+    bool progress;                             // at least one batch was committed
+    struct shipped noted;                      // the contents of the note for retention
     bool note_failed;
-    int64_t newest_id;
+    int64_t newest_ids[STREAM_COUNT]; // in the store
     int64_t tick_due_ms;
 };
+
+int forward_print_metrics(struct buffer *text)
+{
+    return progress_print_metrics(text);
+}
 
 void forward_stop(void)
 {
     destination_cancel();
 }
 
-static void measure_lag(const struct session *session, int64_t oldest_received_at_ms)
-{
-    const struct meter_lag lag = {session->newest_id, session->shipped[STREAM_GROUPS].id, oldest_received_at_ms};
+// Note for retention
 
-    meter_set_lag(&lag);
-}
-
-static const struct under_way *nth_under_way(const struct session *session, size_t n)
-{
-    return &session->under_way[(session->first + n) % MAX_UNDER_WAY];
-}
-
-// Of the events under way; 0: there is none.
-static int64_t oldest_under_way(const struct session *session)
-{
-    for (size_t i = 0; i < session->count; i++) {
-        if (nth_under_way(session, i)->stream == STREAM_GROUPS)
-            return nth_under_way(session, i)->oldest_received_at_ms;
-    }
-    return 0;
-}
-
-// Beginning
-
-// While there is no connection, the lag is that to the note of last time.
-static int look_at_store(struct session *session, struct error *error)
-{
-    const struct recorded_group *groups;
-    struct shipped noted = {0};
-    int64_t newest_rejection;
-    size_t count = 0;
-    struct error no_note;
-    int r = store_reader_newest(session->reader, &session->newest_id, &newest_rejection, error);
-
-    if (shipped_read(session->settings->shipped_file, session->settings->database, &noted, &no_note) < 0 ||
-        noted.group_id > session->newest_id)
-        noted = (struct shipped){0};
-    session->noted = noted;
-    session->shipped[STREAM_GROUPS].id = noted.group_id;
-    if (r == 0)
-        r = store_reader_read_groups(session->reader, noted.group_id, &groups, &count, error);
-    if (r == 0)
-        measure_lag(session, count > 0 ? groups[0].event.received_at_ms : 0);
-    return r;
-}
-
-// Does the row of the cursor exist here with the time that it had, if it was not deleted yet? Ids are given anew after
-// a backup was put back.
-static int read_received_at(struct session *session, enum stream stream, int64_t id, int64_t *ret_received_at_ms,
-                            struct error *error)
-{
-    const struct recorded_rejection *rejections;
-    const struct recorded_group *groups;
-    size_t count;
-    int r;
-
-    if (stream == STREAM_GROUPS) {
-        r = store_reader_read_groups(session->reader, id - 1, &groups, &count, error);
-        if (r == 0 && count > 0 && groups[0].id == id)
-            *ret_received_at_ms = groups[0].event.received_at_ms;
-        return r;
-    }
-    r = store_reader_read_rejections(session->reader, id - 1, &rejections, &count, error);
-    if (r == 0 && count > 0 && rejections[0].id == id)
-        *ret_received_at_ms = rejections[0].callback.received_at_ms;
-    return r;
-}
-
-static int check_cursor(struct session *session, enum stream stream, int64_t newest_id, struct error *error)
-{
-    const struct cursor *cursor = &session->shipped[stream];
-    int64_t received_at_ms = cursor->received_at_ms;
-    int r = 0;
-
-    if (cursor->id == 0)
-        return 0;
-    if (cursor->id <= newest_id)
-        r = read_received_at(session, stream, cursor->id, &received_at_ms, error);
-    if (r < 0 || (cursor->id <= newest_id && received_at_ms == cursor->received_at_ms))
-        return r;
-    // Without the note the daemon deletes nothing: what it says was shipped is not of this database.
-    (void)unlink(session->settings->shipped_file);
-    return error_set(error, ESTALE,
-                     "%s is not the database that was shipped from as receiver '%s' up to id %" PRId64
-                     ": it was replaced or put back from a backup. Give it another [forward] receiver, or delete the "
-                     "receiver's rows from imcallbackd_cursor in the destination: then all of it is shipped anew, and "
-                     "what is there already stays as it is",
-                     session->settings->database, session->settings->receiver, cursor->id);
-}
-
-static int read_cursors(struct session *session, struct error *error)
-{
-    int64_t newest[STREAM_COUNT];
-    int r = store_reader_newest(session->reader, &newest[STREAM_GROUPS], &newest[STREAM_REJECTIONS], error);
-
-    if (r == 0)
-        r = cursor_make(&session->destination, session->settings->receiver, error);
-    for (enum stream stream = 0; stream < STREAM_COUNT && r == 0; stream++) {
-        r = cursor_read(&session->destination, session->settings->receiver, stream, &session->shipped[stream], error);
-        if (r == 0)
-            r = check_cursor(session, stream, newest[stream], error);
-        session->sent[stream] = session->shipped[stream];
-    }
-    session->newest_id = newest[STREAM_GROUPS];
-    return r;
-}
-
-static void log_beginning(const struct session *session)
-{
-    struct error name;
-
-    destination_name(&session->destination, &name);
-    log_info("shipping to %s as receiver '%s' from behind id %" PRId64 "; the newest is %" PRId64, name.text,
-             session->settings->receiver, session->shipped[STREAM_GROUPS].id, session->newest_id);
-}
-
-static int session_begin(struct session *session, struct error *error)
-{
-    int r = store_reader_open(session->settings->database, &session->reader, error);
-
-    if (r == 0)
-        r = look_at_store(session, error);
-    if (r == 0)
-        r = destination_open(&session->destination, session->settings, session->silence_ms, error);
-    if (r == 0)
-        r = schema_prepare(&session->destination, error);
-    if (r == 0)
-        r = read_cursors(session, error);
-    if (r == 0)
-        r = destination_begin_pipeline(&session->destination, error);
-    if (r == 0) {
-        meter_set_connected(true);
-        log_beginning(session);
-    }
-    return r;
-}
-
-static void session_end(struct session *session)
-{
-    meter_set_connected(false);
-    destination_close(&session->destination);
-    store_reader_close(session->reader);
-    batch_finish(&session->batch);
-}
-
-// Shipping
-
-static void add_under_way(struct session *session, const struct under_way *batch)
-{
-    session->under_way[(session->first + session->count++) % MAX_UNDER_WAY] = *batch;
-    session->sent[batch->stream] = batch->to;
-    session->drained = batch->rows + batch->members < LARGE_BATCH_ROWS;
-}
-
-// *ret_count: how many rows were sent.
-static int send_groups(struct session *session, size_t *ret_count, struct error *error)
-{
-    const struct cursor *from = &session->sent[STREAM_GROUPS];
-    struct under_way batch = {.stream = STREAM_GROUPS, .sent_at_us = clock_monotonic_us()};
-    const struct recorded_group *groups;
-    int r = store_reader_read_groups(session->reader, from->id, &groups, ret_count, error);
-
-    if (r < 0 || *ret_count == 0)
-        return r;
-    batch.rows = *ret_count;
-    batch.first_id = groups[0].id;
-    batch.to = (struct cursor){groups[batch.rows - 1].id, groups[batch.rows - 1].event.received_at_ms};
-    batch.oldest_received_at_ms = groups[0].event.received_at_ms;
-    for (size_t i = 0; i < batch.rows; i++)
-        batch.members += groups[i].event.member_count;
-    r = batch_send_groups(&session->batch, &session->destination, session->settings->receiver, from, groups, batch.rows,
-                          error);
-    if (r == 0)
-        add_under_way(session, &batch);
-    return r;
-}
-
-static int send_rejections(struct session *session, size_t *ret_count, struct error *error)
-{
-    const struct cursor *from = &session->sent[STREAM_REJECTIONS];
-    struct under_way batch = {.stream = STREAM_REJECTIONS, .sent_at_us = clock_monotonic_us()};
-    const struct recorded_rejection *rejections;
-    int r = store_reader_read_rejections(session->reader, from->id, &rejections, ret_count, error);
-
-    if (r < 0 || *ret_count == 0)
-        return r;
-    batch.rows = *ret_count;
-    batch.first_id = rejections[0].id;
-    batch.to = (struct cursor){rejections[batch.rows - 1].id, rejections[batch.rows - 1].callback.received_at_ms};
-    batch.oldest_received_at_ms = rejections[0].callback.received_at_ms;
-    r = batch_send_rejections(&session->batch, &session->destination, session->settings->receiver, from, rejections,
-                              batch.rows, error);
-    if (r == 0)
-        add_under_way(session, &batch);
-    return r;
-}
-
-// Sends as long as there is something and room for it.
-static int send_what_is_there(struct session *session, struct error *error)
-{
-    size_t groups = 1, rejections = 0;
-    int r = 0;
-
-    if (session->rejections_first) {
-        r = send_rejections(session, &rejections, error);
-        session->drained = false; // the events behind them are what the lag is measured by
-    }
-    session->rejections_first = false;
-    while (r == 0 && groups + rejections > 0 && session->count < MAX_UNDER_WAY && !session->drained) {
-        r = send_groups(session, &groups, error);
-        rejections = 0;
-        // They must not starve, and are no hurry.
-        if (r == 0 && session->count < MAX_UNDER_WAY && (groups == 0 || clock_monotonic_ms() >= session->tick_due_ms))
-            r = send_rejections(session, &rejections, error);
-    }
-    return r;
-}
-
-// Does a failure of the destination pass by itself?
-static bool passes(int code)
-{
-    return code == -EAGAIN || code == -ETIMEDOUT;
-}
-
-static int await_first(struct session *session, struct error *error)
-{
-    const struct under_way batch = *nth_under_way(session, 0);
-    int64_t moved = 0;
-    int r = destination_await_sync(&session->destination, CURSOR_STATEMENT, &moved, error);
-
-    // What the destination does not take keeps up all behind it, so it must be found.
-    if (r < 0 && !passes(r) && r != -ECANCELED) {
-        session->events_refused = batch.stream == STREAM_GROUPS;
-        error_wrap(error, "%s with the ids %" PRId64 " to %" PRId64,
-                   session->events_refused ? "events" : "rejected callbacks", batch.first_id, batch.to.id);
-    }
-    if (r < 0)
-        return r;
-    if (moved != 1)
-        return error_set(
-            error, EAGAIN,
-            "the cursor of receiver '%s' was moved by somebody else. After a lost connection that may be a "
-            "transaction of our own; otherwise another forwarder has this name, and each receiver needs a "
-            "[forward] receiver of its own and one forwarder",
-            session->settings->receiver);
-    session->first = (session->first + 1) % MAX_UNDER_WAY;
-    session->count--;
-    session->drained = session->drained && session->count > 0;
-    session->shipped[batch.stream] = batch.to;
-    session->progress = true;
-    meter_add_shipped(batch.stream, batch.rows, batch.members, clock_monotonic_us() - batch.sent_at_us);
-    return 0;
-}
-
-// The note for the daemon. When it cannot be written the daemon deletes nothing, so it is told, but keeps nothing up.
-// Of a store that was replaced meanwhile there is nothing to note: the ids are none of the one that is there now.
-static void note_shipped(struct session *session)
+// Rows of the store may be deleted up to the noted ids. If the store has been replaced, the ids belong to the old
+// database and must not be noted for the new one. Shipping continues without a note, but retention does not.
+static void write_note(struct session *session)
 {
     const struct forward_settings *settings = session->settings;
     const struct shipped shipped = {session->shipped[STREAM_GROUPS].id, session->shipped[STREAM_REJECTIONS].id};
@@ -337,32 +91,249 @@ static void note_shipped(struct session *session)
         session->noted = shipped;
         session->note_failed = false;
     } else if (!session->note_failed) {
-        log_warning("[forward] shipped_file: %s; [store] retention deletes nothing without it", error.text);
+        log_warning("[forward] shipped_file: %s; [store] retention deletes no further rows until this file can be "
+                    "written",
+                    error.text);
         session->note_failed = true;
     }
 }
 
-// What is done once a second at most.
+// Lag
+
+static void set_lag(const struct session *session, int64_t oldest_received_at_ms)
+{
+    progress_set_lag(session->newest_ids[STREAM_GROUPS], session->shipped[STREAM_GROUPS].id, oldest_received_at_ms);
+}
+
+static const struct in_flight *nth_in_flight(const struct session *session, size_t n)
+{
+    assert(n < session->count && session->count <= MAX_IN_FLIGHT);
+    return &session->in_flight[(session->first + n) % MAX_IN_FLIGHT];
+}
+
+// Returns 0 if no event is in flight.
+static int64_t oldest_in_flight_ms(const struct session *session)
+{
+    for (size_t i = 0; i < session->count; i++) {
+        if (nth_in_flight(session, i)->stream == STREAM_GROUPS)
+            return nth_in_flight(session, i)->oldest_received_at_ms;
+    }
+    return 0;
+}
+
+// Opening a session
+
+// Sets the lag from the note of the previous run, because the cursor is unknown until the destination is connected.
+static int estimate_lag(struct session *session, struct error *error)
+{
+    const struct recorded_row *rows;
+    struct shipped noted = {0};
+    size_t count = 0;
+    struct error no_note;
+    int r = store_reader_read_newest_ids(session->reader, session->newest_ids, error);
+
+    if (shipped_read(session->settings->shipped_file, session->settings->database, &noted, &no_note) < 0 ||
+        noted.group_id > session->newest_ids[STREAM_GROUPS])
+        noted = (struct shipped){0};
+    session->noted = noted;
+    session->shipped[STREAM_GROUPS].id = noted.group_id;
+    if (r == 0)
+        r = store_reader_read(session->reader, STREAM_GROUPS, noted.group_id, &rows, &count, error);
+    if (r == 0)
+        set_lag(session, count > 0 ? rows[0].received_at_ms : 0);
+    return r;
+}
+
+// The ids of a database start again after a backup was restored. The row of the cursor must therefore still have the
+// same time, unless retention has deleted the row.
+static int check_cursor(struct session *session, enum stream stream, struct error *error)
+{
+    const struct cursor *cursor = &session->shipped[stream];
+    const struct recorded_row *rows;
+    size_t count = 0;
+    int r = 0;
+
+    if (cursor->id == 0)
+        return 0;
+    if (cursor->id <= session->newest_ids[stream]) {
+        r = store_reader_read(session->reader, stream, cursor->id - 1, &rows, &count, error);
+        if (r < 0 || count == 0 || rows[0].id != cursor->id || rows[0].received_at_ms == cursor->received_at_ms)
+            return r;
+    }
+    // The note is about another database. Without a note, the daemon deletes nothing.
+    (void)unlink(session->settings->shipped_file);
+    return error_set(error, ESTALE,
+                     "%s: the cursor of receiver '%s' at id %" PRId64
+                     " does not match this database: the database was replaced or restored from a backup; set another "
+                     "[forward] receiver, or delete the receiver's rows from imcallbackd_cursor in the destination. "
+                     "Either ships the whole database again and leaves the rows in the destination unchanged",
+                     session->settings->database, session->settings->receiver, cursor->id);
+}
+
+static int read_cursors(struct session *session, struct error *error)
+{
+    int r = store_reader_read_newest_ids(session->reader, session->newest_ids, error);
+
+    if (r == 0)
+        r = cursor_create(&session->destination, session->settings->receiver, error);
+    for (enum stream stream = 0; stream < STREAM_COUNT && r == 0; stream++) {
+        r = cursor_read(&session->destination, session->settings->receiver, stream, &session->shipped[stream], error);
+        if (r == 0)
+            r = check_cursor(session, stream, error);
+        session->sent[stream] = session->shipped[stream];
+    }
+    return r;
+}
+
+static int session_open(struct session *session, int64_t answer_timeout_ms, struct error *error)
+{
+    int r = store_reader_open(session->settings->database, &session->reader, error);
+
+    if (r == 0)
+        r = estimate_lag(session, error);
+    if (r == 0)
+        r = destination_open(&session->destination, session->settings, answer_timeout_ms, error);
+    if (r == 0)
+        r = schema_prepare(&session->destination, error);
+    if (r == 0)
+        r = read_cursors(session, error);
+    if (r == 0)
+        r = destination_enter_pipeline(&session->destination, error);
+    if (r == 0) {
+        progress_set_connected(true);
+        log_info("shipping to %s, port %s as receiver '%s', starting after id %" PRId64 "; the newest id is %" PRId64,
+                 destination_host(&session->destination), destination_port(&session->destination),
+                 session->settings->receiver, session->shipped[STREAM_GROUPS].id, session->newest_ids[STREAM_GROUPS]);
+    }
+    return r;
+}
+
+static void session_close(struct session *session)
+{
+    progress_set_connected(false);
+    destination_close(&session->destination);
+    store_reader_close(session->reader);
+    batch_finish(&session->batch);
+}
+
+// Shipping
+
+static void add_in_flight(struct session *session, const struct in_flight *batch)
+{
+    assert(session->count < MAX_IN_FLIGHT);
+    assert(batch->to.id > session->sent[batch->stream].id);
+    session->in_flight[(session->first + session->count++) % MAX_IN_FLIGHT] = *batch;
+    session->sent[batch->stream] = batch->to;
+    session->must_drain = batch->rows + batch->members < LARGE_BATCH_ROWS;
+}
+
+// Sends the next batch of the stream. *ret_count: its rows; 0 if there is nothing to send.
+static int send_batch(struct session *session, enum stream stream, size_t *ret_count, struct error *error)
+{
+    const struct cursor *from = &session->sent[stream];
+    struct in_flight batch = {.stream = stream, .sent_at_us = clock_monotonic_us()};
+    const struct recorded_row *rows, *last;
+    int r = store_reader_read(session->reader, stream, from->id, &rows, ret_count, error);
+
+    if (r < 0 || *ret_count == 0)
+        return r;
+    last = &rows[*ret_count - 1];
+    batch.rows = *ret_count;
+    batch.first_id = rows[0].id;
+    batch.to = (struct cursor){last->id, last->received_at_ms};
+    batch.oldest_received_at_ms = rows[0].received_at_ms;
+    for (size_t i = 0; stream == STREAM_GROUPS && i < batch.rows; i++)
+        batch.members += rows[i].event.group.member_count;
+    r = batch_send(&session->batch, &session->destination, session->settings->receiver, stream, from, rows, batch.rows,
+                   error);
+    if (r == 0)
+        add_in_flight(session, &batch);
+    return r;
+}
+
+// Sends as long as there are rows and another batch may be in flight. Rejected callbacks are not urgent, so they are
+// sent when no event waits, and once a tick so that a steady stream of events does not delay them forever.
+static int send_batches(struct session *session, struct error *error)
+{
+    size_t groups = 1, rejections = 0;
+    int r = 0;
+
+    if (session->rejections_first) {
+        r = send_batch(session, STREAM_REJECTIONS, &rejections, error);
+        session->must_drain = false; // the lag is taken from the events in flight, so they are sent now
+    }
+    session->rejections_first = false;
+    while (r == 0 && groups + rejections > 0 && session->count < MAX_IN_FLIGHT && !session->must_drain) {
+        r = send_batch(session, STREAM_GROUPS, &groups, error);
+        rejections = 0;
+        if (r == 0 && session->count < MAX_IN_FLIGHT && (groups == 0 || clock_monotonic_ms() >= session->tick_due_ms))
+            r = send_batch(session, STREAM_REJECTIONS, &rejections, error);
+    }
+    return r;
+}
+
+static bool is_temporary(int code)
+{
+    return code == -EAGAIN || code == -ETIMEDOUT;
+}
+
+static void commit_first(struct session *session, const struct in_flight *batch)
+{
+    assert(batch->to.id > session->shipped[batch->stream].id);
+    assert(batch->to.id <= session->sent[batch->stream].id);
+    session->first = (session->first + 1) % MAX_IN_FLIGHT;
+    session->count--;
+    session->must_drain = session->must_drain && session->count > 0;
+    session->shipped[batch->stream] = batch->to;
+    session->progress = true;
+    progress_add_shipped(batch->stream, batch->rows, batch->members, clock_monotonic_us() - batch->sent_at_us);
+}
+
+static int await_first(struct session *session, struct error *error)
+{
+    const struct in_flight batch = *nth_in_flight(session, 0);
+    int64_t moved = 0;
+    int r = destination_await_sync(&session->destination, CURSOR_STATEMENT, &moved, error);
+
+    // A rejected batch blocks all later batches of its stream, so the operator has to find the row.
+    if (r < 0 && !is_temporary(r) && r != -ECANCELED) {
+        session->event_rejected = batch.stream == STREAM_GROUPS;
+        error_wrap(error, "%s with ids %" PRId64 " to %" PRId64,
+                   session->event_rejected ? "events" : "rejected callbacks", batch.first_id, batch.to.id);
+    }
+    if (r < 0)
+        return r;
+    if (moved != 1)
+        return error_set(
+            error, EAGAIN,
+            "imcallbackd_cursor: the cursor of receiver '%s' has moved unexpectedly: after a lost connection, an "
+            "earlier "
+            "transaction of this forwarder may have committed; otherwise another forwarder uses this receiver name; "
+            "set a unique [forward] receiver for each receiver and run one forwarder for it",
+            session->settings->receiver);
+    commit_first(session, &batch);
+    return 0;
+}
+
+// Does what is needed at most once a second.
 static int tick(struct session *session, struct error *error)
 {
-    int64_t newest_rejection;
-
     if (clock_monotonic_ms() < session->tick_due_ms)
         return 0;
     session->tick_due_ms = clock_monotonic_ms() + TICK_MS;
-    note_shipped(session);
-    meter_log_summary();
-    return store_reader_newest(session->reader, &session->newest_id, &newest_rejection, error);
+    write_note(session);
+    progress_log_summary();
+    return store_reader_read_newest_ids(session->reader, session->newest_ids, error);
 }
 
-static int session_run(struct session *session, struct error *error)
+static int session_run(struct session *session, int64_t answer_timeout_ms, struct error *error)
 {
-    int r = session_begin(session, error);
+    int r = session_open(session, answer_timeout_ms, error);
 
     while (r == 0 && !destination_cancelled()) {
-        r = send_what_is_there(session, error);
+        r = send_batches(session, error);
         if (r == 0)
-            measure_lag(session, oldest_under_way(session));
+            set_lag(session, oldest_in_flight_ms(session));
         if (r == 0 && session->count > 0)
             r = await_first(session, error);
         else if (r == 0)
@@ -371,38 +342,36 @@ static int session_run(struct session *session, struct error *error)
             r = tick(session, error);
     }
     if (session->progress)
-        note_shipped(session);
+        write_note(session);
     return r;
 }
 
-// Trying again
+// Retrying
 
-struct patience {
-    int64_t passing_ms, mending_ms; // the next pause
-    int64_t silence_ms;
+struct backoff {
+    int64_t temporary_ms, permanent_ms; // the next delays
 };
 
-// A little more or less than the time, so that forwarders do not come all at once.
-static int64_t with_jitter(int64_t ms)
+// Returns 50 to 150 percent of the time, so that forwarders do not retry all at once.
+static int64_t add_jitter(int64_t ms)
 {
     return ms / 2 + (int64_t)((double)ms * (double)random() / (double)RAND_MAX);
 }
 
-// Doubles it for the next time; returns what it was.
-static int64_t lengthen(int64_t *ms, int64_t max_ms)
+// Doubles *ms for the next time, up to the maximum, and returns its old value.
+static int64_t double_up_to(int64_t *ms, int64_t max_ms)
 {
     int64_t now_ms = *ms;
 
+    assert(now_ms > 0 && now_ms <= max_ms);
     *ms = now_ms * 2 < max_ms ? now_ms * 2 : max_ms;
     return now_ms;
 }
 
-static int64_t next_pause_ms(struct patience *patience, int code)
+static int64_t backoff_next_ms(struct backoff *backoff, bool temporary)
 {
-    if (code == -ETIMEDOUT)
-        (void)lengthen(&patience->silence_ms, SILENCE_MAX_MS);
-    return with_jitter(passes(code) ? lengthen(&patience->passing_ms, PASSING_PAUSE_MAX_MS)
-                                    : lengthen(&patience->mending_ms, MENDING_PAUSE_MAX_MS));
+    return add_jitter(temporary ? double_up_to(&backoff->temporary_ms, TEMPORARY_DELAY_MAX_MS)
+                                : double_up_to(&backoff->permanent_ms, PERMANENT_DELAY_MAX_MS));
 }
 
 static void pause_for(int64_t pause_ms)
@@ -415,28 +384,30 @@ static void pause_for(int64_t pause_ms)
 
 void forward_run(const struct forward_settings *settings)
 {
-    const struct patience fresh = {PASSING_PAUSE_MIN_MS, MENDING_PAUSE_MIN_MS, SILENCE_MIN_MS};
-    struct patience patience = fresh;
-    bool events_refused = false;
+    const struct backoff initial = {TEMPORARY_DELAY_MIN_MS, PERMANENT_DELAY_MIN_MS};
+    struct backoff backoff = initial;
+    int64_t answer_timeout_ms = ANSWER_TIMEOUT_MIN_MS, pause_ms;
+    bool event_rejected = false;
 
     srandom((unsigned int)clock_monotonic_us() ^ (unsigned int)getpid());
     while (!destination_cancelled()) {
-        struct session session = {
-            .settings = settings, .silence_ms = patience.silence_ms, .rejections_first = events_refused};
+        // A rejected event blocks all later events, but must not block the rejected callbacks.
+        struct session session = {.settings = settings, .rejections_first = event_rejected};
         struct error error;
-        int64_t pause_ms;
-        int r = session_run(&session, &error);
+        int r = session_run(&session, answer_timeout_ms, &error);
 
-        session_end(&session);
-        // Refused events keep up the events behind them, but not the rejected callbacks.
-        events_refused = session.events_refused;
-        if (session.progress)
-            patience = fresh;
+        session_close(&session);
+        event_rejected = session.event_rejected;
+        if (session.progress) {
+            backoff = initial;
+            answer_timeout_ms = ANSWER_TIMEOUT_MIN_MS;
+        }
         if (r == 0 || r == -ECANCELED)
             return;
-        pause_ms = next_pause_ms(&patience, r);
-        meter_add_retry();
-        meter_log_failure(&error, pause_ms);
+        if (r == -ETIMEDOUT)
+            (void)double_up_to(&answer_timeout_ms, ANSWER_TIMEOUT_MAX_MS);
+        pause_ms = backoff_next_ms(&backoff, is_temporary(r));
+        progress_add_failure(&error, pause_ms);
         pause_for(pause_ms);
     }
 }

@@ -1,6 +1,9 @@
+// PostgreSQL's binary formats: big-endian, and an array is a header of 32-bit words followed by its elements, each
+// behind its length.
 #include "parameters.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <limits.h>
@@ -8,7 +11,7 @@
 
 #include "imcallbackd/base/utf8.h"
 
-// Of PostgreSQL's pg_type, the same in all that speak its protocol.
+// From PostgreSQL's pg_type. These ids are the same in every engine that speaks the protocol.
 #define OID_BIGINT 20
 #define OID_TEXT   25
 
@@ -20,7 +23,8 @@ static const struct {
     [ARRAY_OF_TEXT] = {1009, OID_TEXT},
 };
 
-// Dimensions, whether there are nulls, the element's type, the number of elements, the index of the first one.
+// The number of dimensions, whether elements may be NULL, the type of the elements, their number, and the index of the
+// first one.
 #define HEADER_WORDS 5
 
 int text_append(struct buffer *buffer, const char *text)
@@ -50,16 +54,18 @@ static void array_append(struct array *array, const void *data, size_t length)
         array->code = buffer_append(&array->bytes, data, length);
 }
 
-// A length, and it is -1 for NULL.
+// Starts an element. The length -1 means NULL.
 static void array_append_length(struct array *array, size_t length)
 {
     uint32_t word = htonl((uint32_t)length);
 
+    assert(array->code < 0 || array->bytes.length >= sizeof(uint32_t) * HEADER_WORDS);
     array_append(array, &word, sizeof word);
     array->count++;
 }
 
-void array_begin(struct array *array, enum array_type type)
+// parameters_add_array fills in the header, when the number of elements is known.
+void array_start(struct array *array, enum array_type type)
 {
     static const uint32_t header[HEADER_WORDS];
 
@@ -79,12 +85,14 @@ void array_add_integer(struct array *array, int64_t value)
 {
     uint64_t word = htobe64((uint64_t)value);
 
+    assert(array->type == ARRAY_OF_INTEGERS);
     array_append_length(array, sizeof word);
     array_append(array, &word, sizeof word);
 }
 
 void array_add_bytes(struct array *array, const void *data, size_t length)
 {
+    assert(array->type == ARRAY_OF_BYTES);
     array_append_length(array, length);
     array_append(array, data, length);
 }
@@ -94,6 +102,7 @@ void array_add_text(struct array *array, const char *text)
     size_t length_at = array->bytes.length;
     uint32_t length;
 
+    assert(array->type == ARRAY_OF_TEXT);
     array_append_length(array, 0);
     if (array->code == 0)
         array->code = text_append(&array->bytes, text);
@@ -112,6 +121,7 @@ static void add(struct parameters *parameters, Oid type, const void *value, size
 {
     int index = parameters->count++;
 
+    assert(index < PARAMETERS_MAX);
     parameters->types[index] = type;
     parameters->values[index] = value;
     parameters->lengths[index] = (int)length;
@@ -136,6 +146,7 @@ void parameters_add_integer(struct parameters *parameters, int64_t value)
 {
     uint64_t *word = &parameters->integers[parameters->count];
 
+    assert(parameters->count < PARAMETERS_MAX);
     *word = htobe64((uint64_t)value);
     add(parameters, OID_BIGINT, word, sizeof *word);
 }

@@ -1,5 +1,5 @@
-// Parameters of one statement in libpq's form, in binary: numbers, text, and arrays from which unnest() makes rows.
-// What fails to be added is kept as -errno in `code`, and told when they are sent.
+// The parameters of one statement in libpq's binary form: integers, texts, and arrays that unnest() turns into rows.
+// Functions that add do not fail: the first failure is kept as -errno in `code`, and destination_send reports it.
 #pragma once
 
 #include <stddef.h>
@@ -12,27 +12,29 @@
 
 #define PARAMETERS_MAX 16
 
-// Appends the text as the destination takes it: what is not UTF-8 becomes U+FFFD. Returns 0 or -ENOMEM.
+// Appends the text in a form that the destination accepts: invalid UTF-8 becomes U+FFFD. Returns 0 or -ENOMEM.
 int text_append(struct buffer *buffer, const char *text) MUST_CHECK;
 
 enum array_type { ARRAY_OF_BYTES, ARRAY_OF_INTEGERS, ARRAY_OF_TEXT };
 
-// Begun anew for each batch; keeps its memory meanwhile.
+// A zeroed array is valid input for array_start and array_finish.
 struct array {
     enum array_type type;
     struct buffer bytes;
-    uint32_t count;
-    int code; // 0, or the first failure to add
+    uint32_t count; // of elements
+    int code;       // 0, or -errno of the first element that could not be added
 };
 
-void array_begin(struct array *array, enum array_type type);
+// Empties the array but keeps its memory.
+void array_start(struct array *array, enum array_type type);
 void array_add_null(struct array *array);
 void array_add_integer(struct array *array, int64_t value);
 void array_add_bytes(struct array *array, const void *data, size_t length);
 void array_add_text(struct array *array, const char *text);
 void array_finish(struct array *array);
 
-// Refer to what was added, which must live until they are sent.
+// Zeroed at first. Points to the added values, so the caller keeps them, and this struct in its place, until the
+// statement is sent.
 struct parameters {
     int count;
     int code;
@@ -40,7 +42,7 @@ struct parameters {
     const char *values[PARAMETERS_MAX];
     int lengths[PARAMETERS_MAX];
     int formats[PARAMETERS_MAX];
-    uint64_t integers[PARAMETERS_MAX]; // in the network's order
+    uint64_t integers[PARAMETERS_MAX]; // in network byte order
 };
 
 void parameters_add_array(struct parameters *parameters, struct array *array);

@@ -1,3 +1,4 @@
+// Keeps the password in one block of memory, so that overwriting this block erases every copy.
 #include "password.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@ static int check(const char *path, const struct buffer *text, struct error *erro
     if (text->length == 0)
         return error_set(error, EINVAL, "%s: the password is empty", path);
     if (strlen(text->data) != text->length || strpbrk(text->data, "\r\n"))
-        return error_set(error, EINVAL, "%s: holds more than the password on one line", path);
+        return error_set(error, EINVAL, "%s: the file must contain the password on a single line", path);
     return 0;
 }
 
@@ -29,7 +30,7 @@ int password_read(const char *file, char **ret_password, struct error *error)
     r = file_expand_path(file, &path, error);
     if (r == -ENOENT)
         return -EACCES;
-    // No growth of the buffer, which would leave a copy behind.
+    // A buffer that grows would leave a copy of the password in freed memory.
     if (r == 0)
         r = buffer_reserve(&text, MAX_BYTES + 1) < 0 ? error_set(error, ENOMEM, "out of memory")
                                                      : file_read(path, MAX_BYTES, &text, error);

@@ -1,15 +1,13 @@
-// The password of the destination. It stays in a file, and is read anew for each connection, so that it can be changed
-// at any time.
+// The password of the destination. The forwarder reads its file for each connection, so that an operator can change the
+// password at any time.
 #pragma once
-
-#include <stdbool.h>
 
 #include "imcallbackd/base/error.h"
 
-// *ret_password is NULL when file is, otherwise the caller's to password_forget. Refuses an empty one and one of
-// several lines (-EINVAL). -EACCES: it is there for another user, or as a credential for the service
-// (file_expand_path).
+// Sets *ret_password to NULL if file is NULL; otherwise the caller passes the password to password_forget. -EINVAL: the
+// file is empty or has several lines. -EACCES: only another user can read the file, or it is a credential of another
+// service (see file_expand_path).
 int password_read(const char *file, char **ret_password, struct error *error) MUST_CHECK;
 
-// Overwrites and frees it.
+// Overwrites the password and frees it. NULL is allowed.
 void password_forget(char *password);

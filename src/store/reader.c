@@ -19,41 +19,35 @@
 #define WAIT_MAX_MS     1000
 
 enum reader_statement {
-    READER_NEWEST_GROUP,
+    READER_NEWEST_ID,
     READER_GROUPS,
-    READER_MEMBERS,
-    READER_NEWEST_REJECTION,
     READER_REJECTIONS,
+    READER_MEMBERS,
     READER_STATEMENT_COUNT,
 };
 
 static const char *const reader_sql[READER_STATEMENT_COUNT] = {
-    [READER_NEWEST_GROUP] = "SELECT seq FROM sqlite_sequence WHERE name = 'destroyed_group'",
-    [READER_GROUPS] = "SELECT id, sdk_appid, group_id, event_time_ms, type, owner_account, operator_account, name,"
-                      " member_count, opt_platform, client_ip, remote_address, received_at_ms, body"
-                      " FROM destroyed_group WHERE id > ?1 ORDER BY id LIMIT ?2",
+    [READER_NEWEST_ID] = "SELECT seq FROM sqlite_sequence WHERE name = ?1",
+    [READER_GROUPS] = "SELECT id" DESTROYED_GROUP_NAMES " FROM destroyed_group WHERE id > ?1 ORDER BY id LIMIT ?2",
+    [READER_REJECTIONS] =
+        "SELECT id" REJECTED_CALLBACK_NAMES " FROM rejected_callback WHERE id > ?1 ORDER BY id LIMIT ?2",
     [READER_MEMBERS] = "SELECT member_account FROM destroyed_group_member WHERE destroyed_group_id = ?1"
                        " ORDER BY position",
-    [READER_NEWEST_REJECTION] = "SELECT seq FROM sqlite_sequence WHERE name = 'rejected_callback'",
-    [READER_REJECTIONS] = "SELECT id, received_at_ms, remote_address, sdk_appid, callback_command, reason, body"
-                          " FROM rejected_callback WHERE id > ?1 ORDER BY id LIMIT ?2",
+};
+
+static const enum reader_statement statement_of[STREAM_COUNT] = {
+    [STREAM_GROUPS] = READER_GROUPS,
+    [STREAM_REJECTIONS] = READER_REJECTIONS,
 };
 
 struct store_reader {
     struct observer observer;
     sqlite3_stmt *statements[READER_STATEMENT_COUNT];
-    struct arena arena;  // texts and member lists of the batch
-    struct buffer rows;  // of the batch
-    struct buffer names; // of the members of the row that is being read
-    int log_watch;       // inotify; -1: there is none, and the slow look alone wakes
+    struct arena arena;  // text, bodies and member lists of the batch
+    struct buffer rows;  // struct recorded_row of the batch
+    struct buffer names; // members of the current row
+    int log_watch;       // inotify descriptor; -1: inotify is not available, and store_reader_wait only polls
     int wait_ms;
-};
-
-// One kind of row: how to find it, and how to put the one that the statement stands on behind the batch's rows.
-struct kind {
-    enum reader_statement newest, rows;
-    int (*append)(struct store_reader *reader, sqlite3_stmt *row);
-    size_t row_bytes;
 };
 
 // Opening
@@ -124,24 +118,24 @@ void store_reader_close(struct store_reader *reader)
 
 // Rows
 
-// A copy in the batch; NULL without memory.
-static const char *copy_text(struct store_reader *reader, sqlite3_stmt *row, int column)
+// Copies the value into the batch; NULL if out of memory.
+static const char *copy_column(struct store_reader *reader, sqlite3_stmt *statement, int index)
 {
-    const void *data = sqlite3_column_blob(row, column);
+    const void *data = sqlite3_column_blob(statement, index);
 
-    return arena_copy(&reader->arena, data ? data : "", (size_t)sqlite3_column_bytes(row, column));
+    return arena_copy(&reader->arena, data ? data : "", (size_t)sqlite3_column_bytes(statement, index));
 }
 
-static int read_members(struct store_reader *reader, struct recorded_group *group)
+static int read_members(struct store_reader *reader, int64_t id, struct destroyed_group *group)
 {
     sqlite3_stmt *statement = reader->statements[READER_MEMBERS];
     const char **members;
     int r = 0, code;
 
     reader->names.length = 0;
-    (void)sqlite3_bind_int64(statement, 1, group->id);
+    (void)sqlite3_bind_int64(statement, 1, id);
     while ((code = sqlite3_step(statement)) == SQLITE_ROW && r == 0) {
-        const char *name = copy_text(reader, statement, 0);
+        const char *name = copy_column(reader, statement, 0);
 
         r = name ? buffer_append(&reader->names, &name, sizeof name) : -ENOMEM;
     }
@@ -155,72 +149,47 @@ static int read_members(struct store_reader *reader, struct recorded_group *grou
         return SQLITE_NOMEM;
     if (reader->names.length > 0)
         memcpy(members, reader->names.data, reader->names.length);
-    group->event.members = members;
-    group->event.member_count = reader->names.length / sizeof *members;
+    group->members = members;
+    group->member_count = reader->names.length / sizeof *members;
     return SQLITE_OK;
 }
 
-static int append_group(struct store_reader *reader, sqlite3_stmt *row)
+// A damaged file can hold NULL where the schema forbids NULL; the reader then returns 0 or empty text.
+static int read_value(struct store_reader *reader, sqlite3_stmt *statement, int index, const struct column *column,
+                      void *event)
 {
-    struct recorded_group group = {
-        .id = sqlite3_column_int64(row, 0),
-        .event =
-            {
-                .sdk_appid = sqlite3_column_int64(row, 1),
-                .group_id = copy_text(reader, row, 2),
-                .has_event_time = sqlite3_column_type(row, 3) != SQLITE_NULL,
-                .event_time_ms = sqlite3_column_int64(row, 3),
-                .type = copy_text(reader, row, 4),
-                .owner_account = copy_text(reader, row, 5),
-                .operator_account = copy_text(reader, row, 6),
-                .name = copy_text(reader, row, 7),
-                .has_member_list = sqlite3_column_type(row, 8) != SQLITE_NULL,
-                .opt_platform = copy_text(reader, row, 9),
-                .client_ip = copy_text(reader, row, 10),
-                .remote_address = copy_text(reader, row, 11),
-                .received_at_ms = sqlite3_column_int64(row, 12),
-                .keep_body = sqlite3_column_type(row, 13) != SQLITE_NULL,
-                .body = copy_text(reader, row, 13),
-                .body_length = (size_t)sqlite3_column_bytes(row, 13),
-            },
+    struct column_value value = {
+        .is_null = column->is_optional && sqlite3_column_type(statement, index) == SQLITE_NULL,
     };
-    const struct destroyed_group *event = &group.event;
-    int code;
 
-    if (!event->group_id || !event->type || !event->owner_account || !event->operator_account || !event->name ||
-        !event->opt_platform || !event->client_ip || !event->remote_address || !event->body)
-        return SQLITE_NOMEM;
-    code = read_members(reader, &group);
+    if (column->type == COLUMN_INTEGER) {
+        value.integer = sqlite3_column_int64(statement, index);
+    } else if (!value.is_null) {
+        value.data = copy_column(reader, statement, index);
+        value.length = (size_t)sqlite3_column_bytes(statement, index);
+        if (!value.data)
+            return SQLITE_NOMEM;
+    }
+    column_set(column, event, &value);
+    return SQLITE_OK;
+}
+
+// Appends the row that the statement points to.
+static int append_row(struct store_reader *reader, enum stream stream, sqlite3_stmt *statement)
+{
+    const struct stream_table *table = &stream_tables[stream];
+    struct recorded_row row = {.id = sqlite3_column_int64(statement, 0)};
+    int code = SQLITE_OK;
+
+    for (size_t i = 0; i < table->column_count && code == SQLITE_OK; i++)
+        code = read_value(reader, statement, (int)i + 1, &table->columns[i], &row.event);
+    if (code == SQLITE_OK && stream == STREAM_GROUPS)
+        code = read_members(reader, row.id, &row.event.group);
     if (code != SQLITE_OK)
         return code;
-    return buffer_append(&reader->rows, &group, sizeof group) < 0 ? SQLITE_NOMEM : SQLITE_OK;
+    row.received_at_ms = stream == STREAM_GROUPS ? row.event.group.received_at_ms : row.event.rejection.received_at_ms;
+    return buffer_append(&reader->rows, &row, sizeof row) < 0 ? SQLITE_NOMEM : SQLITE_OK;
 }
-
-static int append_rejection(struct store_reader *reader, sqlite3_stmt *row)
-{
-    struct recorded_rejection rejection = {
-        .id = sqlite3_column_int64(row, 0),
-        .callback =
-            {
-                .received_at_ms = sqlite3_column_int64(row, 1),
-                .remote_address = copy_text(reader, row, 2),
-                .sdk_appid = sqlite3_column_int64(row, 3),
-                .callback_command = copy_text(reader, row, 4),
-                .reason = copy_text(reader, row, 5),
-                .body = copy_text(reader, row, 6),
-                .body_length = (size_t)sqlite3_column_bytes(row, 6),
-            },
-    };
-    const struct rejected_callback *callback = &rejection.callback;
-
-    if (!callback->remote_address || !callback->callback_command || !callback->reason || !callback->body)
-        return SQLITE_NOMEM;
-    return buffer_append(&reader->rows, &rejection, sizeof rejection) < 0 ? SQLITE_NOMEM : SQLITE_OK;
-}
-
-static const struct kind groups = {READER_NEWEST_GROUP, READER_GROUPS, append_group, sizeof(struct recorded_group)};
-static const struct kind rejections = {READER_NEWEST_REJECTION, READER_REJECTIONS, append_rejection,
-                                       sizeof(struct recorded_rejection)};
 
 // Reading
 
@@ -230,11 +199,13 @@ static int failed(struct store_reader *reader, int code, struct error *error)
                                 : observer_failed(&reader->observer, error);
 }
 
-static int read_newest(struct store_reader *reader, const struct kind *kind, int64_t *ret_id, struct error *error)
+static int read_newest(struct store_reader *reader, enum stream stream, int64_t *ret_id, struct error *error)
 {
-    sqlite3_stmt *statement = reader->statements[kind->newest];
-    int code = sqlite3_step(statement), r = 0;
+    sqlite3_stmt *statement = reader->statements[READER_NEWEST_ID];
+    int code, r = 0;
 
+    (void)sqlite3_bind_text(statement, 1, stream_tables[stream].name, -1, SQLITE_STATIC);
+    code = sqlite3_step(statement);
     *ret_id = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
     if (code != SQLITE_ROW && code != SQLITE_DONE)
         r = failed(reader, code, error);
@@ -243,10 +214,10 @@ static int read_newest(struct store_reader *reader, const struct kind *kind, int
 }
 
 // Is the id one of those that this database has given?
-static int check_after_id(struct store_reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
+static int check_after_id(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
     int64_t newest;
-    int r = read_newest(reader, kind, &newest, error);
+    int r = read_newest(reader, stream, &newest, error);
 
     if (r == 0 && after_id > newest)
         r = error_set(
@@ -257,15 +228,15 @@ static int check_after_id(struct store_reader *reader, const struct kind *kind, 
     return r;
 }
 
-static int read_rows(struct store_reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
+static int read_rows(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
-    sqlite3_stmt *statement = reader->statements[kind->rows];
+    sqlite3_stmt *statement = reader->statements[statement_of[stream]];
     int code, r = 0;
 
     (void)sqlite3_bind_int64(statement, 1, after_id);
     (void)sqlite3_bind_int64(statement, 2, BATCH_MAX_ROWS);
     while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-        code = kind->append(reader, statement);
+        code = append_row(reader, stream, statement);
         if (code != SQLITE_OK || reader->arena.used_bytes >= BATCH_MAX_BYTES)
             break;
     }
@@ -275,15 +246,15 @@ static int read_rows(struct store_reader *reader, const struct kind *kind, int64
     return r;
 }
 
-static int read_once(struct store_reader *reader, const struct kind *kind, int64_t after_id, struct error *error)
+static int read_once(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
     int r = observer_begin(&reader->observer, error);
 
     if (r < 0)
         return r;
-    r = check_after_id(reader, kind, after_id, error);
+    r = check_after_id(reader, stream, after_id, error);
     if (r == 0)
-        r = read_rows(reader, kind, after_id, error);
+        r = read_rows(reader, stream, after_id, error);
     observer_end(&reader->observer);
     return r;
 }
@@ -303,8 +274,8 @@ static int reconnect(struct store_reader *reader, struct error *error)
 
 // Where the files are is looked at before they are read. So when they were moved away and hold nothing more then, that
 // is all: the daemon acknowledges nothing that it commits to files that are out of place.
-static int reader_read(struct store_reader *reader, const struct kind *kind, int64_t after_id, size_t *ret_count,
-                       struct error *error)
+int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
+                      const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
 {
     enum observer_place place = observer_place(&reader->observer);
     int r = place == OBSERVER_SIDE_FILE_CHANGED ? reconnect(reader, error) : 0;
@@ -312,10 +283,11 @@ static int reader_read(struct store_reader *reader, const struct kind *kind, int
     arena_finish(&reader->arena);
     reader->rows.length = 0;
     if (r == 0)
-        r = read_once(reader, kind, after_id, error);
+        r = read_once(reader, stream, after_id, error);
     if (r < 0)
         return r;
-    *ret_count = reader->rows.length / kind->row_bytes;
+    *ret_rows = (const struct recorded_row *)(const void *)reader->rows.data;
+    *ret_count = reader->rows.length / sizeof(struct recorded_row);
     if (*ret_count > 0)
         reader->wait_ms = WAIT_MIN_MS;
     else if (place == OBSERVER_REPLACED)
@@ -326,35 +298,14 @@ static int reader_read(struct store_reader *reader, const struct kind *kind, int
     return 0;
 }
 
-int store_reader_read_groups(struct store_reader *reader, int64_t after_id, const struct recorded_group **ret_groups,
-                             size_t *ret_count, struct error *error)
-{
-    int r = reader_read(reader, &groups, after_id, ret_count, error);
-
-    *ret_groups = (const struct recorded_group *)(const void *)reader->rows.data;
-    return r;
-}
-
-int store_reader_read_rejections(struct store_reader *reader, int64_t after_id,
-                                 const struct recorded_rejection **ret_rejections, size_t *ret_count,
-                                 struct error *error)
-{
-    int r = reader_read(reader, &rejections, after_id, ret_count, error);
-
-    *ret_rejections = (const struct recorded_rejection *)(const void *)reader->rows.data;
-    return r;
-}
-
-int store_reader_newest(struct store_reader *reader, int64_t *ret_group_id, int64_t *ret_rejection_id,
-                        struct error *error)
+int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT], struct error *error)
 {
     int r = observer_begin(&reader->observer, error);
 
     if (r < 0)
         return r;
-    r = read_newest(reader, &groups, ret_group_id, error);
-    if (r == 0)
-        r = read_newest(reader, &rejections, ret_rejection_id, error);
+    for (enum stream stream = 0; stream < STREAM_COUNT && r == 0; stream++)
+        r = read_newest(reader, stream, &ret_ids[stream], error);
     observer_end(&reader->observer);
     return r;
 }

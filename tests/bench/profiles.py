@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import workloads
+from processes import check_run
 
 PER_SECOND = 1999  # samples of each core
 LEAST = 0.01  # of the server's whole; what takes less on each of them is added up
@@ -38,8 +39,7 @@ def profile(server, total, options):
             time.sleep(0.02)
         workloads.run_load(server, total, options)
         perf.send_signal(signal.SIGINT)
-    text = subprocess.run(["perf", "script", "-i", record, "-F", "comm,ip,sym,dso"], check=True, capture_output=True,
-                          text=True).stdout
+    text = check_run("perf", "script", "-i", record, "-F", "comm,ip,sym,dso", timeout=600)
     counts = collections.Counter(filter(None, map(share, text.split("\n\n"))))
     return {part: cpu_us * count / counts.total() for part, count in counts.items()}
 

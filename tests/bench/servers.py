@@ -1,6 +1,5 @@
 """The servers that are compared: how each is started, what the kernel says about it, and what is in its store."""
 
-import contextlib
 import os
 import pathlib
 import re
@@ -8,9 +7,14 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import time
+import sys
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests/e2e"))
+
+from certificates import P_256, RSA_2048, make_certificate  # noqa: E402
+from processes import cpu_seconds, eventually, free_port, read_proc  # noqa: E402
+
 BUILD = TOP / "build/bench"
 DAEMON = TOP / "build/release/imcallbackd"
 LOAD = TOP / "build/dev/tests/imcallbackd-load"
@@ -19,26 +23,12 @@ WRITER = TOP / "build/dev/tests/imcallbackd-bench-writer"
 APP = 1400000001
 TOKEN = "0123456789abcdef0123456789abcdef"
 START_DEADLINE_S = 30
-KEYS = {"rsa": ("-newkey", "rsa:2048"), "ecdsa": ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")}
+KEYS = {"rsa": RSA_2048, "ecdsa": P_256}
 
 
 def make_certificates(directory):
     for name, options in KEYS.items():
-        subprocess.run(["openssl", "req", "-x509", *options, "-nodes", "-days", "30", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=IP:127.0.0.1", "-out", directory / f"{name}.pem",
-                        "-keyout", directory / f"{name}.key"], check=True, stderr=subprocess.DEVNULL)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def kernel_says(pid, pattern):
-    """The texts of such files under /proc/PID; what has ended meanwhile says nothing."""
-    for path in pathlib.Path(f"/proc/{pid}").glob(pattern):
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            yield path.read_text()
+        make_certificate(directory, *options, name=f"{name}.pem", key=f"{name}.key")
 
 
 class Server:
@@ -62,12 +52,13 @@ class Server:
         log = (self.directory / f"{self.name}-{self.key}.log").open("a")
         self.process = subprocess.Popen([*map(str, wrapper), *map(str, self.command())], stdin=subprocess.DEVNULL,
                                         stdout=log, stderr=log, env=os.environ | (environment or {}))
-        end = time.monotonic() + START_DEADLINE_S
-        while socket.socket().connect_ex(("127.0.0.1", self.port)) != 0:
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"{self.name} does not start; see {log.name}")
-            time.sleep(0.02)
+        eventually(self._accepts, f"{self.name} accepts connections; see {log.name}", START_DEADLINE_S)
         return self
+
+    def _accepts(self):
+        assert self.process.poll() is None, f"{self.name} does not start"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self):
         if self.process:
@@ -78,18 +69,17 @@ class Server:
     def processes(self):
         found = [self.process.pid]
         for pid in found:
-            for children in kernel_says(pid, "task/*/children"):
+            for children in read_proc(pid, "task/*/children"):
                 found += map(int, children.split())
         return found
 
-    def cpu_ns(self):
-        """What all threads have run, in user mode and in the kernel."""
-        return sum(int(text.split()[0]) for pid in self.processes() for text in kernel_says(pid, "task/*/schedstat"))
+    def cpu_seconds(self):
+        return sum(map(cpu_seconds, self.processes()))
 
     def memory_kib(self):
         """Proportional set size: what children share is not counted twice."""
         return sum(int(re.search(r"(?m)^Pss: +(\d+)", text)[1])
-                   for pid in self.processes() for text in kernel_says(pid, "smaps_rollup"))
+                   for pid in self.processes() for text in read_proc(pid, "smaps_rollup"))
 
     def check_store(self):
         """After the stop: every acknowledged event is there, once and with its members. Returns how many."""

@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import servers
+from processes import check_run, eventually, long_options
 
 seeds = itertools.count(time.time_ns() // 1000 % 900_000_000)
 
@@ -17,11 +18,9 @@ PROBE_FILE_BYTES = 4 << 20
 
 
 def load_words(server, total, options):
-    words = [servers.LOAD, "--port", server.port, "--app", servers.APP, "--token", servers.TOKEN, "--ca",
-             server.certificate, "--seed", next(seeds), "--total", total, "--gated", "--timeout", 120]
-    for name, value in options.items():
-        words += ["--" + name.replace("_", "-")] + ([] if value is True else [value])
-    return [str(word) for word in words]
+    return [servers.LOAD, *long_options({
+        "port": server.port, "app": servers.APP, "token": servers.TOKEN, "ca": server.certificate, "seed": next(seeds),
+        "total": total, "gated": True, "timeout": 120} | options)]
 
 
 def run_load(server, total, options):
@@ -31,11 +30,11 @@ def run_load(server, total, options):
         line = load.stdout.readline()
         if "connections" not in line:
             raise SystemExit(f"{server.name}: no connections for {options}: {line}")
-        memory_before_kib, cpu_before_ns = server.memory_kib(), server.cpu_ns()
+        memory_before_kib, cpu_before_s = server.memory_kib(), server.cpu_seconds()
         load.stdin.write("\n")
         load.stdin.flush()
         report = json.loads(load.stdout.readline())
-        cpu_ns, memory_kib = server.cpu_ns() - cpu_before_ns, server.memory_kib()
+        cpu_s, memory_kib = server.cpu_seconds() - cpu_before_s, server.memory_kib()
         load.stdin.close()
         if load.wait() != 0:
             raise SystemExit(f"{server.name}: not everything was answered OK: {options} {report}")
@@ -43,7 +42,7 @@ def run_load(server, total, options):
     server.acknowledged_events += report["ok"]
     server.acknowledged_members += report["ok"] * members
     return {"rate": report["rate_per_second"], "rows": report["rate_per_second"] * members,
-            "cpu_us": cpu_ns / 1000 / report["ok"], "p50_us": report["p50_us"], "p99_us": report["p99_us"],
+            "cpu_us": cpu_s * 1e6 / report["ok"], "p50_us": report["p50_us"], "p99_us": report["p99_us"],
             "p999_us": report["p999_us"], "resumed": report["resumed"] / report["ok"], "memory_kib": memory_kib,
             "connected_kib": memory_before_kib}
 
@@ -62,9 +61,7 @@ def write_bare(directory, seconds, members, batch):
     rate = 50.0
     for part in (0.1, 1):
         events = max(batch * 2, int(rate * seconds * part))
-        done = subprocess.run([servers.WRITER, database, *map(str, (next(seeds), events, members, batch))], check=True,
-                              capture_output=True, text=True)
-        report = json.loads(done.stdout)
+        report = json.loads(check_run(servers.WRITER, database, next(seeds), events, members, batch))
         rate = report["rate_per_second"]
     return {"rate": rate, "rows": rate * members, "p50_us": report["p50_us"], "p99_us": report["p99_us"],
             "p999_us": report["p999_us"]}
@@ -74,8 +71,7 @@ def fill(database, rows):
     """A database with so many member rows, made as fast as it goes. Returns events and rows."""
     members = 6000
     events = -(-rows // members)
-    subprocess.run([servers.WRITER, database, str(next(seeds)), str(events), str(members), "32"], check=True,
-                   stdout=subprocess.DEVNULL)
+    check_run(servers.WRITER, database, next(seeds), events, members, 32, timeout=3600)
     return events, events * members
 
 
@@ -102,12 +98,8 @@ def fsyncs_a_callback(server, connections, total):
     server.start(["strace", "-D", "-f", "-c", "-e", "trace=fsync,fdatasync", "-o", counted])
     run_load(server, total, {"connections": connections})
     server.stop()
-    end = time.monotonic() + 30
-    while not (counted.exists() and counted.read_text()):
-        if time.monotonic() > end:
-            raise SystemExit("strace has not written its summary")
-        time.sleep(0.05)
-    calls = re.findall(r"(?m)^(?:\s*[\d.]+){3}\s+(\d+)\s.*\bf(?:data)?sync$", counted.read_text())
+    text = eventually(lambda: counted.exists() and counted.read_text(), "the summary of strace", 30)
+    calls = re.findall(r"(?m)^(?:\s*[\d.]+){3}\s+(\d+)\s.*\bf(?:data)?sync$", text)
     return sum(map(int, calls)) / total
 
 

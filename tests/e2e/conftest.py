@@ -1,14 +1,26 @@
+"""Fixtures that end-to-end tests share. A daemon or forwarder that still runs when its test ends must stop cleanly."""
+
 import pytest
 
 import daemon
 import postgres
 
+MARKERS = {
+    "timing": "measures time, so it fails under tools that slow the daemon down",
+    "thread_count": "counts threads, so it fails under ThreadSanitizer, which has one of its own",
+    "without_coverage": "runs the program as another user or with a limit on files, so it cannot write its counters",
+}
 schemas = iter(range(1000))
+
+
+def pytest_configure(config):
+    for name, reason in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {reason}")
 
 
 @pytest.fixture
 def make_daemon():
-    """Makes daemons that are not started yet. What still runs at the end of the test must stop as it should."""
+    """Creates daemons that are not started yet."""
     made = []
 
     def make(settings=None, apps=None):
@@ -27,30 +39,22 @@ def make_daemon():
 
 @pytest.fixture(scope="module")
 def shared():
-    """One running daemon for all tests of a file that only send to it."""
-    one = daemon.Daemon()
-    try:
-        yield one.start()
-        one.stop()
-    finally:
-        one.destroy()
+    """One running daemon for the tests of a file that only send requests to it."""
+    with daemon.running() as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
 def refusing():
-    """One running daemon for all tests of a file that send what must not be recorded."""
-    one = daemon.Daemon()
-    try:
-        yield one.start()
+    """One running daemon for the tests of a file that send only what must not be recorded."""
+    with daemon.running() as one:
+        yield one
         assert one.groups() == []
-        one.stop()
-    finally:
-        one.destroy()
 
 
 @pytest.fixture(scope="module")
 def running_server():
-    """One PostgreSQL for all tests of a file."""
+    """One PostgreSQL server for all tests of a file."""
     server = postgres.Postgres(max_connections=60).create()
     try:
         yield server.start()
@@ -60,13 +64,13 @@ def running_server():
 
 @pytest.fixture
 def server(running_server):
-    """Empty."""
+    """The server with an empty schema for this test."""
     return running_server.use_new_schema(f"test{next(schemas)}")
 
 
 @pytest.fixture
 def forward():
-    """Starts forwarders, which must stop as they should."""
+    """Starts forwarders."""
     started = []
 
     def start(one):

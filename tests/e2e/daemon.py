@@ -1,4 +1,7 @@
-"""The daemon under test, from outside: its files, its process, and the ways in: curl, bare TLS, the sqlite3 shell."""
+"""The daemon under test as its operators and clients see it: files, process, curl, bare TLS, the database.
+
+The environment names the programs: IMCALLBACKD, IMCALLBACKD_LOAD, and IMCALLBACKD_WRAPPER, a command line to put in
+front of every daemon, such as valgrind."""
 
 import contextlib
 import hashlib
@@ -18,53 +21,34 @@ import threading
 import time
 import urllib.parse
 
+from certificates import make_certificate  # noqa: F401
 from log_reader import LogReader
+from processes import eventually, free_port, long_options, passing, run  # noqa: F401
 
 BINARY = os.environ["IMCALLBACKD"]
 LOAD = os.environ["IMCALLBACKD_LOAD"]
-WRAPPER = shlex.split(os.environ.get("IMCALLBACKD_WRAPPER", ""))  # a command line to put in front of every daemon
+WRAPPER = shlex.split(os.environ.get("IMCALLBACKD_WRAPPER", ""))
 SAMPLES = pathlib.Path(__file__).resolve().parent.parent / "samples"
 
 APP = 1400000001
 TOKEN = "xxxxyyyy"
 COMMAND = "Group.CallbackAfterGroupDestroyed"
-# Of destroyed_group, all but body.
+# All columns of destroyed_group except body.
 COLUMNS = ("id", "sdk_appid", "group_id", "event_time_ms", "type", "owner_account", "operator_account", "name",
            "member_count", "opt_platform", "client_ip", "remote_address", "received_at_ms")
 
-START_DEADLINE = 20  # seconds; generous, since a sanitizer may be on
-STOP_DEADLINE = 10  # what the contract gives a daemon that was sent SIGTERM
-
-
-def eventually(condition, what, deadline=20):
-    """Polls until the condition holds and returns its value."""
-    end = time.monotonic() + deadline
-    while not (value := condition()):
-        assert time.monotonic() < end, f"in {deadline} s never: {what}"
-        time.sleep(0.01)
-    return value
-
-
-def free_port():
-    """One that nobody listened on a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def run(*arguments, **options):
-    """Runs a program to its end; its output is text."""
-    options = {"capture_output": True, "text": True, "timeout": 60} | options
-    return subprocess.run([str(argument) for argument in arguments], **options)
+START_DEADLINE = 20  # seconds; enough for a daemon with a sanitizer
+STOP_DEADLINE = 10  # seconds that the manual page allows from SIGTERM to the end of the process
 
 
 def signature(token=TOKEN, at=None):
-    """Sign and RequestTime, computed without the program under test."""
+    """Returns the parameters Sign and RequestTime, computed without the program under test."""
     request_time = str(int(time.time()) if at is None else at)
     return {"Sign": hashlib.sha256((token + request_time).encode()).hexdigest(), "RequestTime": request_time}
 
 
 def query_string(token=TOKEN, **parameters):
-    """The query of a callback. A parameter that is given replaces the usual one; None leaves it out."""
+    """Returns the query of a callback. A given parameter replaces the usual one; None omits the parameter."""
     usual = {"SdkAppid": APP, "CallbackCommand": COMMAND, "contenttype": "json", "ClientIP": "203.0.113.7",
              "OptPlatform": "RESTAPI"}
     usual |= signature(token) if token else {}
@@ -72,7 +56,7 @@ def query_string(token=TOKEN, **parameters):
 
 
 def event(**fields):
-    """The body of a callback as bytes. A field that is given replaces the usual one; None leaves it out."""
+    """Returns the body of a callback. A given field replaces the usual one; None omits the field."""
     usual = {"CallbackCommand": COMMAND, "EventTime": 1670574414123, "GroupId": "@TGS#1", "Type": "Public",
              "Owner_Account": "leckie", "Name": "group", "MemberList": [{"Member_Account": "leckie"}]}
     kept = {name: value for name, value in (usual | fields).items() if value is not None}
@@ -80,12 +64,12 @@ def event(**fields):
 
 
 def padded(body, length):
-    """The body filled up with white space, which changes nothing in JSON."""
+    """Returns the body with so much white space that it has this length. JSON ignores the white space."""
     return body[:-1] + b" " * (length - len(body)) + body[-1:]
 
 
 class Answer:
-    """An HTTP answer. Its body has the protocol's form, whatever happened."""
+    """An HTTP response to a callback."""
 
     def __init__(self, head, body):
         status_line, *lines = head.decode("latin-1").strip().split("\r\n")
@@ -102,6 +86,7 @@ class Answer:
         return self.json["ErrorCode"]
 
     def check_form(self):
+        """Every response has the form that the protocol requires and reveals no secret. Returns the answer."""
         assert self.headers["content-type"] == "application/json", self
         assert set(self.json) == {"ActionStatus", "ErrorInfo", "ErrorCode"}, self
         assert type(self.json["ErrorCode"]) is int and type(self.json["ErrorInfo"]) is str, self
@@ -114,10 +99,10 @@ class Answer:
 
 
 class Connection:
-    """A TLS connection over which any bytes can be sent."""
+    """A TLS connection over which a test sends any bytes."""
 
     def __init__(self, port, context, to="127.0.0.1", source="", session=None):
-        """source: the caller's own address; session: of an earlier connection, to be resumed."""
+        """source: the client's address; session: the TLS session of an earlier connection, which is resumed."""
         plain = socket.create_connection((to, port), timeout=START_DEADLINE, source_address=(source, 0))
         self.tls = context.wrap_socket(plain, server_hostname="localhost", session=session)
         self.unread = b""
@@ -132,7 +117,7 @@ class Connection:
         self.tls.sendall(data)
 
     def _more(self):
-        # A server that ends with a reset has ended all the same.
+        """Reads some bytes. Returns False when the server has closed or reset the connection."""
         with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
             data = self.tls.recv(65536)
             self.unread += data
@@ -140,7 +125,7 @@ class Connection:
         return False
 
     def wait_for_answer(self):
-        """False when the connection ends before the whole of an answer that it has not read yet."""
+        """Waits until a whole answer is in self.unread. Returns False if the connection ends before."""
         while not re.search(rb"\r\n\r\n.*\}", self.unread, re.DOTALL):
             if not self._more():
                 return False
@@ -148,7 +133,7 @@ class Connection:
 
     def read_head(self):
         while b"\r\n\r\n" not in self.unread:
-            assert self._more(), f"closed before an answer; got {self.unread!r}"
+            assert self._more(), f"closed before the answer; got {self.unread!r}"
         head, _, self.unread = self.unread.partition(b"\r\n\r\n")
         return head
 
@@ -156,40 +141,49 @@ class Connection:
         head = self.read_head()
         length = int(re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)[1])
         while len(self.unread) < length:
-            assert self._more(), "closed inside an answer"
+            assert self._more(), "closed within the answer"
         body, self.unread = self.unread[:length], self.unread[length:]
         return Answer(head, body).check_form()
 
     def read_rest(self):
-        """All that comes until the end of the connection."""
+        """Returns all bytes until the connection ends."""
         while self._more():
             pass
         return self.unread
 
     def is_closed(self):
-        """Waits for the end of the connection. False when something comes instead."""
+        """Waits until the connection ends. Returns False if bytes arrive instead."""
         return not self.unread and not self._more()
 
 
 def request(body, query=None, headers=(), target=None):
-    """A request as bytes, for Connection.send."""
+    """Returns an HTTP request for Connection.send."""
     lines = [f"POST {target or '/?' + (query or query_string())} HTTP/1.1", "Host: localhost",
              f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def make_certificate(directory, *key_options, name="certificate.pem", key="key.pem"):
-    """A self-signed certificate by OpenSSL, such as for `-newkey rsa:2048`."""
-    made = run("openssl", "req", "-x509", *key_options, "-nodes", "-subj", "/CN=localhost", "-addext",
-               "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", directory / name, "-keyout", directory / key)
-    assert made.returncode == 0, made.stderr
+def load_report(process, deadline=600):
+    """Waits for the load generator and returns its report, which is empty if it was killed."""
+    return json.loads(process.communicate(timeout=deadline)[0] or "{}")
+
+
+@contextlib.contextmanager
+def running(settings=None, apps=None):
+    """Starts a daemon, which has to stop cleanly at the end."""
+    one = Daemon(settings, apps)
+    try:
+        yield one.start()
+        one.stop()
+    finally:
+        one.destroy()
 
 
 class Daemon:
-    """A directory with certificate, token and configuration, and the daemon that runs on it."""
+    """A directory with certificate, token, configuration and database, and the daemon that uses it."""
 
     def __init__(self, settings=None, apps=None):
-        """settings: {"section": {"key": value}} beyond the usual; apps: {SDKAppID: [token, …]}."""
+        """settings: {"section": {"key": value}} in addition to the usual ones; apps: {SDKAppID: [token, …]}."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-"))
         self.config = self.directory / "imcallbackd.conf"
         self.database = self.directory / "callbacks.db"
@@ -224,22 +218,29 @@ class Daemon:
 
     # The process
 
-    def start(self, wrapper=(), environment=None, **options):
-        """Starts the daemon and waits until it says that it is ready. wrapper: a command line to put in front."""
+    def start(self, wrapper=(), environment=None, sockets=(), names="", **options):
+        """Starts the daemon and waits until it reports that it is ready.
+
+        wrapper: a command line to put in front; sockets and names: listeners for socket activation, see passing().
+        """
+        if sockets:
+            wrapper = [*wrapper, *passing(sockets, names)]
+            options["pass_fds"] = [each.fileno() for each in sockets]
         (self.directory / "notify").unlink(missing_ok=True)
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(self.directory / "notify"))
         self.process = subprocess.Popen(
-            [*wrapper, *WRAPPER, BINARY, "serve", "-c", str(self.config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            [*wrapper, *WRAPPER, BINARY, "serve", "-c", str(self.config)],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env=os.environ | {"NOTIFY_SOCKET": str(self.directory / "notify")} | (environment or {}), **options)
         self.reader = LogReader(self.process.stderr)
         self.wait_notified("READY=1")
-        self.port = eventually(self._logged_port, "the line that says where it listens")
+        self.port = eventually(self._logged_port, "the log line with the port")
         return self
 
     @property
     def lines(self):
-        """Of the log, since the last start."""
+        """The lines of the log since the last start."""
         return self.reader.lines if self.reader else []
 
     @property
@@ -251,7 +252,7 @@ class Daemon:
         return int(found[1]) if found else None
 
     def wait_notified(self, message, deadline=START_DEADLINE):
-        """Waits for a message to the service manager."""
+        """Waits until the daemon sends the message to its service manager."""
         end = time.monotonic() + deadline
         while True:
             self.notify.settimeout(0.1)
@@ -262,7 +263,7 @@ class Daemon:
             assert time.monotonic() < end, f"no {message} in {deadline} s:\n{self.log}"
 
     def wait_exit(self, deadline=STOP_DEADLINE):
-        """Waits for the end of the process and returns its exit status."""
+        """Waits until the process ends and returns its exit status."""
         status = self.process.wait(deadline)
         self.reader.join(deadline)
         self.notify.close()
@@ -271,14 +272,15 @@ class Daemon:
         return status
 
     def reload(self):
-        """Has the daemon read its configuration anew, and waits until it has."""
+        """Has the daemon reload its configuration and waits until it has done so."""
         self.process.send_signal(signal.SIGHUP)
         self.wait_notified("RELOADING=1")
         self.wait_notified("READY=1")
 
     @contextlib.contextmanager
     def paused(self):
-        """The daemon does nothing meanwhile. A signal that was sent is not one that has taken effect on each thread."""
+        """Stops every thread of the daemon during the block. Sending SIGSTOP is not enough: waitid() waits until the
+        signal has taken effect on all threads."""
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
         try:
@@ -296,7 +298,7 @@ class Daemon:
         self.wait_exit()
 
     def check_log(self):
-        """What may never be in a log, in whatever a test did."""
+        """No test may bring a secret, a request or a sanitizer's report into the log."""
         assert TOKEN not in self.log
         assert not re.search(r"(?i)sign=|RequestTime=|CallbackCommand=|[0-9a-f]{64}", self.log), self.log
         assert not re.search(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:", self.log), self.log
@@ -310,10 +312,10 @@ class Daemon:
             self.process.wait()
         shutil.rmtree(self.directory)
 
-    # The ways in
+    # Clients
 
     def curl(self, *arguments, body=b""):
-        """curl with the daemon's certificate as the only one trusted. Returns the last answer."""
+        """Runs curl, which trusts only the daemon's certificate. Returns the last answer."""
         head = self.directory / f"head-{threading.get_ident()}"
         done = run("curl", "-sS", "--cacert", self.directory / "certificate.pem", "--http1.1", "--max-time", "30",
                    "--path-as-is", "-g", "-D", head, *arguments, input=body, text=False)
@@ -325,7 +327,7 @@ class Daemon:
         return f"https://127.0.0.1:{self.port}{path}?{query}"
 
     def post(self, body=None, query=None, headers=(), path="/", method="POST", curl=(), **parameters):
-        """Sends a callback with curl. parameters as in query_string; query replaces it as a whole."""
+        """Sends a callback with curl. parameters: see query_string; query: replaces the whole query."""
         lines = [word for header in headers for word in ("-H", header)]
         answer = self.curl("-X", method, "-H", "Content-Type: application/json", *lines, *curl, "--data-binary", "@-",
                            self.url(query_string(**parameters) if query is None else query, path),
@@ -339,25 +341,26 @@ class Daemon:
         return Connection(self.port, context or self.tls_context(), **options)
 
     def load_arguments(self, **options):
-        """The command line of the load generator: connections=1 is --connections 1, new_connection=True a bare flag."""
+        """The command line of the load generator; options: see long_options."""
         options = {"port": self.port, "app": APP, "token": TOKEN, "ca": self.directory / "certificate.pem",
                    "seed": time.monotonic_ns() % 1_000_000_000} | options
-        words = [LOAD]
-        for name, value in options.items():
-            words += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
-        return words
+        return [LOAD, *long_options(options)]
+
+    def start_load(self, **options):
+        """Starts the load generator. load_report() reads its report."""
+        return subprocess.Popen(self.load_arguments(**options), stdout=subprocess.PIPE, text=True)
 
     def load(self, **options):
-        """Runs the load generator to its end. Returns its exit status and what it reports."""
+        """Runs the load generator to its end. Returns its exit status and its report."""
         done = run(*self.load_arguments(**options), timeout=120)
         assert done.stdout, (done.stderr, self.log)
         return done.returncode, json.loads(done.stdout)
 
-    # What is on disk
+    # The database
 
     @contextlib.contextmanager
     def _shell(self, begin):
-        """Meanwhile the sqlite3 shell is inside of a transaction."""
+        """Holds a transaction of the sqlite3 shell open during the block. begin: the statements that start it."""
         with subprocess.Popen(["sqlite3", self.database], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True) as shell:
             shell.stdin.write(f".bail on\n.timeout 5000\n{begin};\nSELECT 'inside';\n")
@@ -369,44 +372,44 @@ class Daemon:
                 shell.communicate("ROLLBACK;\n")
 
     def locked(self):
-        """Nothing is committed meanwhile: the shell has the database's write lock."""
+        """Prevents commits during the block: the shell holds the write lock of the database."""
         return self._shell("BEGIN IMMEDIATE")
 
     def reading(self):
-        """Meanwhile the shell looks at the database as it is now."""
+        """Keeps a read transaction open during the block, so that no checkpoint can pass the current state."""
         return self._shell("BEGIN; CREATE TEMP TABLE seen AS SELECT id FROM destroyed_group")
 
     def sql(self, query):
-        """Rows as dictionaries."""
+        """Returns the rows as dictionaries."""
         uri = f"file:{urllib.parse.quote(str(self.database))}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query)]
 
     def value(self, query):
-        """The one value of one row."""
+        """Returns the value of the only column of the only row."""
         (row,) = self.sql(query)
         (value,) = row.values()
         return value
 
     def groups(self, group_id=None):
-        """Rows of destroyed_group, all or those of one id; the body as bytes, b"" when it was not kept."""
+        """Returns the rows of destroyed_group, or those of one group. body is b"" if it was not kept."""
         rows = self.sql(f"SELECT {', '.join(COLUMNS)}, hex(body) AS body FROM destroyed_group ORDER BY id")
         return [row | {"body": bytes.fromhex(row["body"])} for row in rows if group_id in (None, row["group_id"])]
 
-    def group_ids(self, begin=""):
-        """The ids of the recorded groups, in their order, that begin so."""
-        return [row["group_id"] for row in self.groups() if row["group_id"].startswith(begin)]
+    def group_ids(self, prefix=""):
+        """Returns the ids of the recorded groups that start with the prefix, in the order of recording."""
+        return [row["group_id"] for row in self.groups() if row["group_id"].startswith(prefix)]
 
     def members(self, group_id):
-        """The members of the one recorded group of this id, in their order."""
+        """Returns the members of the only recorded group of this id, by position."""
         (group,) = self.groups(group_id)
         rows = self.sql(f"SELECT position, member_account FROM destroyed_group_member "
                         f"WHERE destroyed_group_id = {group['id']} ORDER BY position")
         return [row["member_account"] for row in rows]
 
     def rejected(self):
-        """Rows of rejected_callback, with the body as bytes."""
+        """Returns the rows of rejected_callback, with the body as bytes."""
         rows = self.sql("SELECT id, received_at_ms, remote_address, sdk_appid, callback_command, reason, "
                         "hex(body) AS body FROM rejected_callback ORDER BY id")
         return [row | {"body": bytes.fromhex(row["body"])} for row in rows]

@@ -1,4 +1,4 @@
-"""What was acknowledged, and whether it is in the database: each event once, whole, with its members in their order."""
+"""Compares the acknowledged events with the database: each is there once, complete, its members in order."""
 
 import sqlite3
 
@@ -7,7 +7,7 @@ SELECT g.group_id, g.id, g.member_count, count(m.position), coalesce(max(m.posit
 FROM destroyed_group g LEFT JOIN destroyed_group_member m ON m.destroyed_group_id = g.id WHERE {} ? GROUP BY g.id"""
 NEW_ROWS, ROWS_OF_GROUP = ROWS.format("g.id >"), ROWS.format("g.group_id =")
 
-# What the load generator sends, with all its fields; the number of the event is the end of the group's id.
+# The groups that differ from what the load generator sent. The event's number is at the end of the group's id.
 WRONG_CONTENT = """
 WITH sent AS (
     SELECT *, CAST(replace(group_id, rtrim(group_id, '0123456789'), '') AS INTEGER) AS event FROM destroyed_group
@@ -20,6 +20,8 @@ WHERE member_account <> 'member-' || event || '-' || position"""
 
 
 class Ledger:
+    """The events of one daemon that were checked so far."""
+
     def __init__(self, one):
         self.one = one
         self.last_id = 0
@@ -33,18 +35,21 @@ class Ledger:
             connection.close()
 
     def check(self, acknowledged):
-        """acknowledged: {group id: number of members} since the last check. What else is there must be whole as well."""
+        """Checks the events since the last check. acknowledged: {group id: number of members}.
+
+        Events that were recorded without being acknowledged have to be complete, too.
+        """
         assert self._query(WRONG_CONTENT, self.last_id) == []
         rows = self._query(NEW_ROWS, self.last_id)
         for group_id, row_id, member_count, members, positions in rows:
-            assert members == positions == (member_count or 0), f"{group_id} is there by half"
+            assert members == positions == (member_count or 0), f"{group_id} is recorded in part"
             self.last_id = max(self.last_id, row_id)
         there = {group_id: members for group_id, _, _, members, _ in rows}
-        assert len(there) == len(rows), "an event is there twice"
-        for group_id in acknowledged.keys() - there.keys():  # a repeat of what an earlier check has seen
+        assert len(there) == len(rows), "an event is recorded twice"
+        for group_id in acknowledged.keys() - there.keys():  # repeats of events from an earlier check
             ((_, _, _, there[group_id], _),) = self._query(ROWS_OF_GROUP, group_id) or [(None,) * 5]
         lost = {group_id for group_id, members in acknowledged.items() if there.get(group_id) != members}
-        assert not lost, f"{len(lost)} acknowledged events are not there as they were sent, such as {sorted(lost)[:3]}"
+        assert not lost, f"{len(lost)} acknowledged events are missing or differ, such as {sorted(lost)[:3]}"
         self.checked += len(acknowledged)
 
     def check_file(self):

@@ -1,4 +1,4 @@
-"""What a program writes to its standard error."""
+"""Reads the standard error of a program while it runs."""
 
 import os
 import select
@@ -6,13 +6,16 @@ import threading
 
 
 class LogReader(threading.Thread):
-    """Reads a pipe as it fills. Whoever looks at the lines sees all that was written before the look, as the program's
-    answer to a request may arrive sooner than its line to this thread."""
+    """Reads a pipe in the background, so that the program never blocks on it.
+
+    The property lines first reads everything that the program has written by then: the program's answer to a request
+    may reach the test before this thread has read the corresponding line.
+    """
 
     def __init__(self, pipe):
         super().__init__(daemon=True)
         self.pipe = pipe
-        self.reading = threading.Lock()  # held while the pipe is read; a test that holds it leaves the log unread
+        self.reading = threading.Lock()  # held while the pipe is read; a test holds it to leave the log unread
         self.text = b""
         self.ended = False
         self.start()
@@ -37,7 +40,7 @@ class LogReader(threading.Thread):
 
     @property
     def lines(self):
-        """The whole lines so far."""
+        """The complete lines so far."""
         with self.reading:
             self._read()
             return self.text.decode(errors="surrogateescape").split("\n")[:-1]

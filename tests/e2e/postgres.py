@@ -15,7 +15,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.request
 
 import daemon
 from log_reader import LogReader
@@ -210,11 +209,6 @@ def has_rows(server, count, table="destroyed_group", deadline=60):
 
 def verify(one, *arguments):
     return daemon.run(daemon.BINARY, "forward", "-c", one.config, "--verify", *arguments, timeout=600)
-
-
-def metrics(port):
-    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20).read().decode()
-    return {name: float(value) for name, value in re.findall(r"(?m)^(imcallbackd_forward_\S+) (\S+)$", text)}
 
 
 class Proxy:

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import http.client
 import os
 import pathlib
 import re
@@ -13,24 +12,11 @@ import pytest
 
 import daemon
 from daemon import eventually, event, request
+from monitoring import ask, connect, metrics
+from processes import passing
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN = "text/plain; charset=utf-8"
-LINE = re.compile(r'([a-z_]+(?:\{[a-z]+="[^"\\]*"\})?) (-?\d+(?:\.\d+)?)')
-
-
-class Unix(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path):
-        super().__init__("localhost", timeout=20)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(str(self.path))
-
-
 class Watched:
     """A daemon whose admin listener is a socket that is passed to it, as systemd does."""
 
@@ -40,33 +26,19 @@ class Watched:
         self.wrapper = wrapper
 
     def start(self):
-        number = self.listener.fileno()
-        pass_it = ["bash", "-c", f'LISTEN_FDS=1 LISTEN_FDNAMES=admin LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"]
-        self.daemon.start([*self.wrapper, *pass_it], pass_fds=[number])
+        self.daemon.start(self.wrapper, sockets=[self.listener], names="admin")
         return self
 
     def ask(self, path, method="GET", body=None):
         """Returns status, headers and text."""
-        name = self.listener.getsockname()
-        connection = Unix(name) if isinstance(name, str) else http.client.HTTPConnection(*name, timeout=20)
-        with contextlib.closing(connection):
-            connection.request(method, path, body)
-            answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read().decode()
+        return ask(self.listener.getsockname(), path, method, body)
 
     def ready(self):
         status, _, text = self.ask("/readyz")
         return status, text
 
     def metrics(self):
-        """{'name{label="text"}': value}; every line has to have the form."""
-        status, _, text = self.ask("/metrics")
-        assert status == 200
-        found = [LINE.fullmatch(line) for line in text.splitlines() if not line.startswith("# ")]
-        assert all(found), text
-        values = {match[1]: float(match[2]) for match in found}
-        assert len(values) == len(found), "the same line twice"
-        return values
+        return metrics(self.listener.getsockname())
 
     @contextlib.contextmanager
     def changes(self, expected):
@@ -150,7 +122,7 @@ def test_pages(watched, method, path, status, content_type):
 
 
 def test_several_requests_on_a_connection(watched):
-    with contextlib.closing(http.client.HTTPConnection(*watched.listener.getsockname(), timeout=20)) as connection:
+    with contextlib.closing(connect(watched.listener.getsockname())) as connection:
         for path, text in [("/healthz", b"alive\n"), ("/readyz", b"ready\n"), ("/healthz", b"alive\n")]:
             connection.request("GET", path)
             assert connection.getresponse().read() == text
@@ -277,7 +249,7 @@ def test_clock_skew(make_watched):
         return one.metrics()["imcallbackd_clock_skew_seconds"]
 
     def told():
-        return [line for line in one.daemon.lines if "the clock is" in line]
+        return [line for line in one.daemon.lines if "this machine's clock" in line]
 
     now = int(time.time())
     assert send(**daemon.signature(at=now - 30)).status == 200
@@ -288,7 +260,7 @@ def test_clock_skew(make_watched):
     assert send(**daemon.signature(at=now - 1000)).code == 120124
     assert 1000 <= skew() <= 1000 + time.time() - now
     (line,) = eventually(told, "the line")
-    assert re.search(r"the clock is 1\d\d\d s ahead of RequestTime, and the signature is right; synchronise", line), line
+    assert re.search(r"RequestTime is 1\d\d\d s behind this machine's clock; synchronize", line), line
     assert send(**daemon.signature(at=now + 1000)).code == 120124
     assert -1000 <= skew() < -900
     assert len(told()) == 1  # in ten seconds
@@ -297,7 +269,7 @@ def test_clock_skew(make_watched):
 def test_a_clock_that_is_behind_is_told(make_daemon):
     one = make_daemon().start()
     assert one.post(**daemon.signature(at=int(time.time()) + 1000)).status == 403
-    eventually(lambda: re.search(r"the clock is \d+ s behind RequestTime", one.log), "the line")
+    eventually(lambda: re.search(r"RequestTime is \d+ s ahead of this", one.log), "the line")
 
 
 # What is looked up
@@ -403,9 +375,7 @@ def test_configured_port(make_daemon):
         one.process.kill()
         one.process.wait()
         one.process = None
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-        connection.request("GET", "/healthz")
-        assert connection.getresponse().read() == b"alive\n"
+    assert ask(port, "/healthz")[2] == "alive\n"
     eventually(lambda: f"monitoring in plain HTTP on 127.0.0.1:{port}: " in one.log, "the line")
 
 
@@ -455,19 +425,11 @@ def test_unix_socket(make_daemon):
         one.stop()
 
 
-def pass_two(first, second, names):
-    """What starts a program with two sockets, as systemd passes them: the command line in front, and the options."""
-    return ["bash", "-c", f'LISTEN_FDS=2 LISTEN_FDNAMES={names} LISTEN_PID=$$ exec "$@" '
-            f"198<&{first.fileno()} 199<&{second.fileno()} 3<&198 4<&199", "bash"], {
-                "pass_fds": [first.fileno(), second.fileno()]}
-
-
 @pytest.mark.parametrize("names", ["admin:imcallbackd.socket", "imcallbackd.socket:admin"])
 def test_both_are_passed(make_daemon, names):
     one = make_daemon({"listen": {"address": "192.0.2.1"}, "admin": {"address": "192.0.2.1", "port": 1}})
     with socket.create_server(("127.0.0.1", 0)) as admin, socket.create_server(("127.0.0.1", 0)) as other:
-        wrapper, options = pass_two(*((admin, other) if names.startswith("admin") else (other, admin)), names)
-        one.start(wrapper, **options)
+        one.start(sockets=(admin, other) if names.startswith("admin") else (other, admin), names=names)
         assert one.port == other.getsockname()[1]
         assert one.post().status == 200
         assert Watched(one, admin).ready() == (200, "ready\n")
@@ -477,9 +439,9 @@ def test_both_are_passed(make_daemon, names):
 def test_two_of_the_name_are_refused(make_daemon):
     one = make_daemon()
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        wrapper, options = pass_two(first, second, "admin:admin")
-        refused = daemon.run(*wrapper, daemon.BINARY, "serve", "-c", one.config, **options)
-        assert refused.returncode == 1 and "two sockets with the name admin" in refused.stderr, refused
+        refused = daemon.run(*passing((first, second), "admin:admin"), daemon.BINARY, "serve", "-c", one.config,
+                             pass_fds=[first.fileno(), second.fileno()])
+        assert refused.returncode == 1 and "two sockets named admin" in refused.stderr, refused
 
 
 # Nobody is disturbed

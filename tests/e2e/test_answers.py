@@ -20,13 +20,9 @@ BODY_LIMIT = 16 * 1024
 @pytest.fixture(scope="module")
 def apps():
     """One running daemon with three apps: one token, two tokens (while it is being changed), none."""
-    one = daemon.Daemon({"limits": {"body": "16K"}, "listen": {"path": "/callback"}},
-                        {APP: [TOKEN], OTHER_APP: [OLD_TOKEN, NEW_TOKEN], OPEN_APP: []})
-    try:
-        yield one.start()
-        one.stop()
-    finally:
-        one.destroy()
+    with daemon.running({"limits": {"body": "16K"}, "listen": {"path": "/callback"}},
+                        {APP: [TOKEN], OTHER_APP: [OLD_TOKEN, NEW_TOKEN], OPEN_APP: []}) as one:
+        yield one
 
 
 # Refusals that the query decides. What is kept of them: nothing.

@@ -181,7 +181,7 @@ DAY = 24 * 3600
 
 
 @pytest.mark.parametrize("begin_s, end_s, words", [
-    (-9 * DAY, -DAY, "expired on {end}, so no caller will trust it"),
+    (-9 * DAY, -DAY, "expired on {end}, so callers reject it"),
     (-DAY, 9 * DAY, "expires on {end}; renew it"),
     (DAY, 900 * DAY, "not valid yet"),
 ])

@@ -1,8 +1,6 @@
 """Each phase of a request ends in time, however it drips; idle connections live on; nobody waits for the slow ones."""
 
 import contextlib
-import http.client
-import pathlib
 import resource
 import socket
 import ssl
@@ -12,6 +10,8 @@ import time
 import pytest
 
 import daemon
+import monitoring
+from processes import cpu_seconds
 
 REQUEST_TIMEOUT = 1  # seconds, as configured below
 IDLE_TIMEOUT = 2
@@ -24,12 +24,8 @@ OTHER_COMMAND = "Group.CallbackAfterSendMsg"
 
 @pytest.fixture(scope="module")
 def one():
-    made = daemon.Daemon(SETTINGS | {"callback": {"other_commands": "acknowledge"}})
-    try:
-        yield made.start()
-        made.stop()
-    finally:
-        made.destroy()
+    with daemon.running(SETTINGS | {"callback": {"other_commands": "acknowledge"}}) as made:
+        yield made
 
 
 class Wire:
@@ -303,10 +299,6 @@ def test_suspend_storm(make_daemon, threads):
     assert sorted(one.group_ids()) == sorted(f"storm-{i}" for i in range(count))
 
 
-def cpu_seconds(pid):
-    return sum(int(path.read_text().split()[0]) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-
-
 def check_sleep(one, connection):
     """Until it ends the connection, the daemon does nothing."""
     before, begun = cpu_seconds(one.process.pid), time.monotonic()
@@ -371,7 +363,7 @@ def test_who_drips_on_the_admin_listener_makes_room(make_daemon):
         connections = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(40)]
         for connection in connections:
             connection.sendall(b"GET /metrics HTTP/1.1\r\nName: ")
-        with dripping(connections), contextlib.closing(http.client.HTTPConnection(*address, timeout=20)) as asking:
+        with dripping(connections), contextlib.closing(monitoring.connect(address)) as asking:
             for path in ("/healthz", "/readyz", "/metrics"):
                 asking.request("GET", path)
                 answer = asking.getresponse()

@@ -2,15 +2,14 @@
 REQUESTS=1000000 for a campaign."""
 
 import contextlib
-import json
 import os
 import pathlib
 import ssl
-import subprocess
 import threading
 
 import daemon
-from daemon import event, query_string, request
+from daemon import event, load_report, query_string, request
+from processes import memory_bytes
 
 REQUESTS = int(os.environ.get("REQUESTS", "20000"))
 SEGMENTS = 20
@@ -48,19 +47,14 @@ class Clumsy(threading.Thread):
                         self.surprise = (data, head)
 
 
-def resident_kib(one):
-    status = pathlib.Path(f"/proc/{one.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0])
-
-
 def run_segment(one, number, requests):
     """Valid events, repeats and contradictions of those of the segment before, and forged ones, all at the same time."""
     kinds = [({"seed": number + 2, "members": 3}, 0.6, "200"), ({"seed": number + 1, "members": 3}, 0.2, "200"),
              ({"seed": number + 1, "members": 2}, 0.1, "200"), ({"seed": 1, "token": "forged"}, 0.1, "403")]
-    running = [(subprocess.Popen(one.load_arguments(connections=8, total=int(requests * share), **options),
-                                 stdout=subprocess.PIPE, text=True), status) for options, share, status in kinds]
+    running = [(one.start_load(connections=8, total=int(requests * share), **options), status)
+               for options, share, status in kinds]
     for process, status in running:
-        report = json.loads(process.communicate(timeout=600)[0])
+        report = load_report(process)
         assert list(report["by_status"]) == [status] and report["unanswered"] == 0, report
     return requests
 
@@ -76,7 +70,7 @@ def test_nothing_grows(make_daemon):
         for number in range(SEGMENTS):
             run_segment(one, number, REQUESTS // SEGMENTS)
             log = pathlib.Path(f"{one.database}-wal").stat().st_size
-            figures.append((resident_kib(one), one.open_files(), log))
+            figures.append((memory_bytes(one.process.pid) >> 10, one.open_files(), log))
             assert log < MAX_LOG_BYTES
     finally:
         clumsy.stopping.set()

@@ -156,7 +156,7 @@ def check(server, sites):
     assert there == recorded
     for site in sites:
         done = postgres.verify(site.one)
-        assert done.returncode == 0 and "0 are not shipped yet" in done.stdout, done
+        assert done.returncode == 0 and "0 not shipped yet" in done.stdout, done
 
 
 def test_whatever_fails():

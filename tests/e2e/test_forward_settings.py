@@ -15,13 +15,13 @@ pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is n
 
 
 @pytest.mark.parametrize("keys, words", [
-    ({"url": "postgresql://owner:{password}@127.0.0.1/x"}, "holds a password"),
-    ({"url": "postgresql://owner@127.0.0.1/x?password={password}"}, "holds a password"),
-    ({"url": "postgresql://owner@127.0.0.1/x?pass%77ord={password}"}, "holds a password"),
-    ({"url": "mysql://owner@127.0.0.1/x"}, "not a libpq URI"),
-    ({"url": "postgresql://owner@127.0.0.1/x?nonsense=1"}, "does not understand"),
+    ({"url": "postgresql://owner:{password}@127.0.0.1/x"}, "a password"),
+    ({"url": "postgresql://owner@127.0.0.1/x?password={password}"}, "a password"),
+    ({"url": "postgresql://owner@127.0.0.1/x?pass%77ord={password}"}, "a password"),
+    ({"url": "mysql://owner@127.0.0.1/x"}, "a libpq URI"),
+    ({"url": "postgresql://owner@127.0.0.1/x?nonsense=1"}, "cannot parse"),
     ({"password_file": "/nowhere"}, "password_file: /nowhere: No such file"),
-    ({"url": "postgres://owner:{password}@127.0.0.1/x"}, "holds a password"),
+    ({"url": "postgres://owner:{password}@127.0.0.1/x"}, "a password"),
     ({"receiver": "a name"}, "is not a name of letters"),
     ({"receiver": 65 * "n"}, "is not a name of letters"),
 ])
@@ -39,9 +39,9 @@ def test_settings_that_cannot_work(make_daemon, server, keys, words):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], "-c FILE is needed"), (["-c", "x", "--since", "1"], "go with --verify"),
-    (["-c", "x", "--verify", "--until", "soon"], "unix seconds"),
-    (["-c", "x", "--verify", "--since", "1.5"], "unix seconds"), (["-c", "x", "--verbose"], "no option"),
+    ([], "-c FILE is needed"), (["-c", "x", "--since", "1"], "require --verify"),
+    (["-c", "x", "--verify", "--until", "soon"], "Unix time"),
+    (["-c", "x", "--verify", "--since", "1.5"], "Unix time"), (["-c", "x", "--verbose"], "no option"),
 ])
 def test_wrong_usage(arguments, words):
     done = daemon.run(BINARY, "forward", *arguments)
@@ -74,8 +74,8 @@ def test_what_is_unwise_is_logged(make_daemon, server, forward):
     ship_to(one, server, url=f"postgresql://owner@db.invalid:{server.port}/x", password_file=readable)
     one.start()
     forwarder = forward(one)
-    forwarder.wait_logged("with sslmode=prefer whoever is on the way can read along")
-    forwarder.wait_logged("can be read by every user")
+    forwarder.wait_logged("sslmode=prefer does not verify the destination's identity")
+    forwarder.wait_logged("every user of this machine can read")
     forwarder.stop()
 
 
@@ -86,7 +86,7 @@ def test_without_the_right_to_make_tables(make_daemon, server, forward):
     one.start()
     assert one.post().status == 200
     forwarder = forward(one)
-    forwarder.wait_logged("the tables cannot be made in the destination: the destination says ")
+    forwarder.wait_logged("the tables cannot be created in the destination: the destination reports ")
     server.execute(f"GRANT ALL ON SCHEMA {server.schema} TO guest")
     has_rows(server, 1)
     forwarder.stop()
@@ -99,7 +99,7 @@ def test_check_and_serve_need_no_destination(make_daemon, server):
     assert "[forward] url" not in daemon.run(BINARY, "check", "-c", one.config).stderr
     ship_to(one, server, url=f"postgresql://owner@127.0.0.1:{daemon.free_port()}/x")
     done = daemon.run(BINARY, "check", "-c", one.config)
-    assert done.returncode == 0 and "[forward] url: no connection" in done.stderr, done
+    assert done.returncode == 0 and "[forward] url: cannot connect" in done.stderr, done
     one.start()
     assert one.post().status == 200
 
@@ -123,7 +123,7 @@ def test_a_password_for_the_forwarder_alone(make_daemon, server):
     one = make_daemon()
     ship_to(one, server, password_file="$CREDENTIALS_DIRECTORY/" + server.password_file.name)
     done = daemon.run(BINARY, "check", "-c", one.config)
-    assert done.returncode == 0 and "only the forwarder has to read it" in done.stderr, done
+    assert done.returncode == 0 and "only the forward service must be able to read" in done.stderr, done
     one.start()
     assert one.post().status == 200
     done = daemon.run(BINARY, "forward", "-c", one.config)

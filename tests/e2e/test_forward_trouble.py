@@ -7,7 +7,8 @@ import pytest
 import daemon
 import postgres
 from daemon import event
-from postgres import has_rows, metrics, ship_to, verify
+from monitoring import metrics
+from postgres import has_rows, ship_to, verify
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
 
@@ -22,7 +23,7 @@ def test_a_large_event_on_a_slow_line(make_daemon, server, forward):
     assert one.post(event(MemberList=members)).status == 200
     forwarder = forward(one)
     has_rows(server, 5_000, "destroyed_group_member", 300)
-    assert "not shipping" not in forwarder.log
+    assert "shipping failed" not in forwarder.log
     forwarder.stop()
     proxy.close()
 
@@ -65,7 +66,7 @@ def test_what_the_destination_does_not_take(make_daemon, server, forward):
     has_rows(server, 1)
     server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'odd')")
     assert one.post(event(GroupId="odd")).status == 200
-    forwarder.wait_logged("not shipping: events with the ids 2 to 2: the destination says 23514")
+    forwarder.wait_logged("shipping failed: events with ids 2 to 2: the destination reports SQLSTATE 23514")
     assert one.post(event(GroupId="next")).status == 200
     assert one.post(b"{").status == 400
     has_rows(server, 1, "rejected_callback")  # it does not wait for the events
@@ -84,7 +85,7 @@ def test_a_rejected_callback_that_is_not_taken(make_daemon, server, forward):
     has_rows(server, 1)
     server.execute("ALTER TABLE rejected_callback ADD CONSTRAINT strict CHECK (body <> '{')")
     assert one.post(b"{").status == 400
-    forwarder.wait_logged("not shipping: rejected callbacks with the ids 1 to 1: the destination says 23514")
+    forwarder.wait_logged("shipping failed: rejected callbacks with ids 1 to 1: the destination reports SQLSTATE 23514")
     assert one.post(event(GroupId="next")).status == 200
     has_rows(server, 2)
     server.execute("ALTER TABLE rejected_callback DROP CONSTRAINT strict")
@@ -104,9 +105,9 @@ def test_lag_while_nothing_is_taken(make_daemon, server, forward):
     server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'next')")
     server.execute("ALTER TABLE rejected_callback ADD CONSTRAINT strict CHECK (body <> '{')")
     assert one.post(event(GroupId="next")).status == 200
-    forwarder.wait_logged("not shipping: events")
+    forwarder.wait_logged("shipping failed: events")
     assert one.post(b"{").status == 400
-    forwarder.wait_logged("not shipping: rejected callbacks")
+    forwarder.wait_logged("shipping failed: rejected callbacks")
     assert metrics(port)["imcallbackd_forward_lag_events"] == 1
 
 
@@ -154,7 +155,7 @@ def test_a_note_that_cannot_be_written(make_daemon, server, forward):
     one.start()
     assert one.post().status == 200
     forwarder = forward(one)
-    forwarder.wait_logged("retention deletes nothing without it")
+    forwarder.wait_logged("retention deletes no further rows until this file can be written")
     has_rows(server, 1)  # shipping goes on
     place.mkdir()
     daemon.eventually(lambda: (place / "shipped").exists(), "the note")

@@ -326,12 +326,9 @@ def statuses(received):
 
 @pytest.fixture(scope="module")
 def one():
-    made = daemon.Daemon({"limits": {"request_timeout": f"{REQUEST_TIMEOUT}s", "idle_timeout": f"{IDLE_TIMEOUT}s"}})
-    try:
-        yield made.start()
-        made.stop()
-    finally:
-        made.destroy()
+    limits = {"request_timeout": f"{REQUEST_TIMEOUT}s", "idle_timeout": f"{IDLE_TIMEOUT}s"}
+    with daemon.running({"limits": limits}) as made:
+        yield made
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import re
 import socket
 import struct
-import urllib.request
 
 import pytest
 
 from daemon import event, eventually, free_port, request
+from monitoring import metrics
 
 CALLERS = 50
 
@@ -29,11 +28,6 @@ def close_half(connection):
         below.shutdown(socket.SHUT_WR)
 
 
-def metric(port, name):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
-        return float(re.search(rf"(?m)^imcallbackd_{name} (.+)$", answer.read().decode())[1])
-
-
 @pytest.mark.parametrize("stopping", [False, True], ids=["goes on", "stopping"])
 @pytest.mark.parametrize("leave", [reset, close, close_half], ids=lambda leave: leave.__name__)
 def test_callers_that_leave_while_their_event_waits(make_daemon, leave, stopping):
@@ -45,7 +39,7 @@ def test_callers_that_leave_while_their_event_waits(make_daemon, leave, stopping
         with one.locked():
             for name, caller in zip(names, callers):
                 caller.send(request(event(GroupId=name)))
-            eventually(lambda: metric(port, "waiting_requests") == CALLERS, "all of them wait")
+            eventually(lambda: metrics(port)["imcallbackd_waiting_requests"] == CALLERS, "all of them wait")
             for caller in callers:
                 leave(caller)
             if stopping:
@@ -55,8 +49,8 @@ def test_callers_that_leave_while_their_event_waits(make_daemon, leave, stopping
             for caller in callers:
                 caller.read_rest()
         if not stopping:
-            eventually(lambda: metric(port, "connections") == 0, "nothing is left of them")
-            assert metric(port, "waiting_requests") == 0
+            eventually(lambda: metrics(port)["imcallbackd_connections"] == 0, "nothing is left of them")
+            assert metrics(port)["imcallbackd_waiting_requests"] == 0
             assert one.post(event(GroupId="stayed")).status == 200
             one.process.terminate()
         assert one.wait_exit() == 0

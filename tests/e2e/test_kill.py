@@ -2,16 +2,14 @@
 half or twice. KILLS=10000 for a campaign; SEED repeats a run."""
 
 import contextlib
-import json
 import os
 import random
 import ssl
-import subprocess
 import threading
 import time
 
 import daemon
-from daemon import event, request
+from daemon import event, load_report, request
 from ledger import Ledger
 
 KILLS = int(os.environ.get("KILLS", "100"))
@@ -75,13 +73,12 @@ def test_kill_again_and_again(make_daemon):
         seed = SEED % 1_000_000 * 100_000 + number
         file = one.directory / "acknowledged"
         odd = OddCaller(one, number, unanswered)
-        with subprocess.Popen(one.load_arguments(connections=chance.choice([1, 8, 32]), total=1_000_000, timeout=20,
-                                                 members=members, seed=seed, acknowledged=file),
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as load:
+        with one.start_load(connections=chance.choice([1, 8, 32]), total=1_000_000, timeout=20, members=members,
+                            seed=seed, acknowledged=file) as load:
             odd.start()
             time.sleep(chance.uniform(0.02, 0.5))  # the moment of the kill
             one.kill()
-            report = json.loads(load.communicate(timeout=60)[0] or "{}")
+            report = load_report(load, 60)
         odd.join()
         assert not odd.surprise
         acknowledged = {name: members for name in file.read_text().split()} if file.exists() else {}

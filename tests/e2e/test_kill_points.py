@@ -37,7 +37,7 @@ class Scene:
 
     def reload(self):
         self.one.process.send_signal(signal.SIGHUP)
-        daemon.eventually(lambda: "is reloaded" in self.one.log or self.is_dead(), "the end of the reload")
+        daemon.eventually(lambda: "configuration reloaded" in self.one.log or self.is_dead(), "the end of the reload")
         assert not self.is_dead()
 
     def is_dead(self):

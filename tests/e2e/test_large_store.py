@@ -7,10 +7,10 @@ import os
 import sqlite3
 import subprocess
 import time
-import urllib.request
 
 import daemon
 from daemon import BINARY
+from monitoring import ask
 
 EVENTS = int(os.environ.get("EVENTS", "3000"))
 MEMBERS = 20
@@ -86,7 +86,7 @@ def test_large_store(make_daemon):
     one.start()
     print(f"{EVENTS} events, {size >> 20} MiB: ready after {time.monotonic() - begin:.2f} s")
     begin = time.monotonic()
-    assert urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20).read() == b"ready\n"
+    assert ask(port, "/readyz")[2] == "ready\n"
     print(f"/readyz: {1000 * (time.monotonic() - begin):.1f} ms")
     answers.while_true("large", lambda: False)
 

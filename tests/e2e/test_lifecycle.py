@@ -25,14 +25,13 @@ class Load:
     def __init__(self, one, **options):
         self.daemon = one
         self.file = one.directory / "acknowledged"
-        self.process = subprocess.Popen(
-            one.load_arguments(connections=self.CONNECTIONS, total=1_000_000, acknowledged=self.file, timeout=10, **options),
-            stdout=subprocess.PIPE, text=True)
+        self.process = one.start_load(connections=self.CONNECTIONS, total=1_000_000, acknowledged=self.file, timeout=10,
+                                      **options)
         daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > 200, "200 events under way")
 
     def finish(self):
         """Waits until every connection has failed. Returns the report and the acknowledged ids."""
-        report = json.loads(self.process.communicate(timeout=60)[0])
+        report = daemon.load_report(self.process, 60)
         acknowledged = self.file.read_text().split()
         assert len(acknowledged) == report["ok"] > 200 - self.CONNECTIONS  # each may have lost one answer
         return report, acknowledged
@@ -173,10 +172,8 @@ def test_passed_socket(make_daemon):
     """As systemd passes it. The address in the file, which cannot be bound, is not used."""
     one = make_daemon({"listen": {"address": "192.0.2.1", "port": 1}})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        number = listener.fileno()
         for i in range(2):
-            # bash, since sh need not take a descriptor of two digits
-            one.start(["bash", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"], pass_fds=[number])
+            one.start(sockets=[listener])
             assert one.port == listener.getsockname()[1]
             assert one.post(event(GroupId=f"passed-{i}")).status == 200
             one.stop()
@@ -189,9 +186,8 @@ def test_passed_socket(make_daemon):
 def test_a_passed_socket_without_one_for_monitoring(make_daemon):
     one = make_daemon({"admin": {"port": daemon.free_port()}})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        number = listener.fileno()
-        one.start(["bash", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"], pass_fds=[number])
-        assert "there is no monitoring" in one.log
+        one.start(sockets=[listener])
+        assert "monitoring is off" in one.log
         one.stop()
 
 

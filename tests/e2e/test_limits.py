@@ -11,6 +11,7 @@ import time
 import pytest
 
 import daemon
+from processes import unread_bytes
 
 LIMIT = 4
 WITH_SPARE = LIMIT + LIMIT // 16 + 16  # so many are let in, as the next call may be a verified one
@@ -315,9 +316,7 @@ def test_one_piece_that_is_larger_than_the_limit(make_daemon):
 def everything_is_read(one):
     """Whether the kernel holds no bytes for the daemon any more, and a moment has passed."""
     time.sleep(0.01)
-    with open("/proc/net/tcp") as table:
-        rows = [line.split() for line in table][1:]
-    return all(row[4].endswith(":00000000") for row in rows if row[1].endswith(f":{one.port:04X}") and row[3] == "01")
+    return unread_bytes(one.port) == 0
 
 
 def test_bodies_in_flight(make_daemon):
@@ -353,12 +352,8 @@ def test_bodies_in_flight(make_daemon):
 
 @pytest.fixture(scope="module")
 def patient():
-    one = daemon.Daemon({"limits": {"request_timeout": "1h"}})
-    try:
-        yield one.start()
-        one.stop()
-    finally:
-        one.destroy()
+    with daemon.running({"limits": {"request_timeout": "1h"}}) as one:
+        yield one
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 50, 200, 300, 400, 1000])

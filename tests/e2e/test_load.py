@@ -73,6 +73,7 @@ def test_one_client_waits_for_the_disk(make_daemon):
     assert counted.read_text().count("sync(") - begun >= 50
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("threads", [1, 2])
 def test_crowds_that_send_at_the_same_instant(make_daemon, threads):
     one = make_daemon({"listen": {"threads": threads},

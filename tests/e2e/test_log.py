@@ -60,7 +60,7 @@ def test_callbacks_are_answered(unread):
     assert unread.group_ids() == ["a", "b", "c"]
     unread.read_log()
     refusals(unread, 7)  # whose last two lines are new
-    daemon.eventually(lambda: "because nothing took them: 5" in unread.log, "how many lines are lost")
+    daemon.eventually(lambda: "did not accept them: 5" in unread.log, "how many lines are lost")
     unread.stop()
 
 
@@ -88,7 +88,7 @@ def test_event_that_cannot_be_recorded(unread):
     unread.read_log()
     assert unread.post(event(GroupId="after")).status == 200
     refusals(unread, 1)
-    daemon.eventually(lambda: "because nothing took them" in unread.log, "how many lines are lost")
+    daemon.eventually(lambda: "did not accept them" in unread.log, "how many lines are lost")
     unread.stop()
 
 
@@ -155,5 +155,5 @@ def test_stop_with_a_slow_log(slow):
         slow.process.terminate()
         assert slow.process.wait(daemon.STOP_DEADLINE) == 0
     assert slow.wait_exit() == 0
-    lost = sum(int(number) for number in re.findall("because nothing took them: ([0-9]+)", slow.log))
+    lost = sum(int(number) for number in re.findall("did not accept them: ([0-9]+)", slow.log))
     assert lost > 0 and len(whole_events(slow)) + lost >= EVENTS

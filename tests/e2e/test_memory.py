@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import re
 import resource
 import threading
 
@@ -10,6 +9,7 @@ import pytest
 
 import daemon
 from daemon import event
+from processes import memory_bytes
 
 MEMBERS = 40000
 SENDERS = 24
@@ -18,11 +18,6 @@ HEADROOM = 16 << 20  # bytes, far less than all the bodies together
 
 def large(name):
     return event(GroupId=name, MemberList=[{"Member_Account": f"member {i}"} for i in range(MEMBERS)])
-
-
-def address_space(one):
-    (kib,) = re.findall(r"VmSize:\s+(\d+) kB", open(f"/proc/{one.process.pid}/status").read())
-    return int(kib) << 10
 
 
 def status_of(connection, data):
@@ -48,12 +43,12 @@ def test_address_space(make_daemon, loops):
     # For each other arena malloc keeps an address space of 64 MiB, in which all of them would find room.
     one.start(environment={"MALLOC_ARENA_MAX": "1"})
     names = [f"large {i}" for i in range(SENDERS)]
-    if address_space(one) > 1 << 40:
+    if memory_bytes(one.process.pid, "VmSize") > 1 << 40:
         pytest.skip("a sanitizer has an address space of its own")
     assert one.post(large("before")).status == 200
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(one.connect()) for _ in names]
-        limit = address_space(one) + HEADROOM
+        limit = memory_bytes(one.process.pid, "VmSize") + HEADROOM
         resource.prlimit(one.process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         all_are_there = threading.Barrier(SENDERS)
 

@@ -1,15 +1,14 @@
 """What operators feed with the metrics: alert rules, the dashboard. promtool has the last word where it is there."""
 
-import http.client
 import json
 import pathlib
 import re
 import shutil
-import socket
 
 import pytest
 
 import daemon
+import monitoring
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 RULES = TOP / "conf" / "prometheus-alerts.yml"
@@ -54,20 +53,10 @@ WRONG = [
 @pytest.fixture(scope="module")
 def metrics():
     """The text of /metrics after some callbacks."""
-    one = daemon.Daemon()
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            number = listener.fileno()
-            one.start(["bash", "-c", f'LISTEN_FDS=1 LISTEN_FDNAMES=admin LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"],
-                      pass_fds=[number])
-            assert [one.post(body).status for body in (None, None, b"{")] == [200, 200, 400]
-            connection = http.client.HTTPConnection(*listener.getsockname(), timeout=20)
-            connection.request("GET", "/metrics")
-            yield connection.getresponse().read().decode()
-            connection.close()
-            one.stop()
-    finally:
-        one.destroy()
+    port = daemon.free_port()
+    with daemon.running({"admin": {"port": port}}) as one:
+        assert [one.post(body).status for body in (None, None, b"{")] == [200, 200, 400]
+        yield monitoring.ask(port, "/metrics")[2]
 
 
 def names(metrics):
@@ -94,7 +83,7 @@ def test_names_and_help(metrics):
 
 def test_alerts_name_metrics_that_exist(metrics):
     named = names_in(re.sub(r"(?m)^ *#.*$", "", RULES.read_text()), metrics)
-    of_forward = set(re.findall(r'"(imcallbackd_forward_\w+)"', (TOP / "src" / "forward" / "meter.c").read_text()))
+    of_forward = set(re.findall(r'"(imcallbackd_forward_\w+)"', (TOP / "src" / "forward" / "progress.c").read_text()))
     assert len(named) >= 8 and named <= set(names(metrics)) | of_forward
 
 

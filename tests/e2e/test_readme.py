@@ -220,7 +220,7 @@ def test_service(clone, quickstart):
 def check_queries(service):
     """Each query of the README shows what the sample that was sent just before has for it."""
     (queries,) = blocks("sql")
-    expected = {"What was disbanded last": "MyFirstGroup", "The members of a group": "bob",
+    expected = {"The groups that were disbanded last": "MyFirstGroup", "The members of a group": "bob",
                 "The groups that a user": "@TGS#"}
     output = service.run("usermod", re.sub("(?m)^-- ", ".print -- ", queries))
     parts = output.split("-- ")[1:]

@@ -23,10 +23,7 @@ def test_restarts_refuse_nobody(make_daemon, connections):
             reports.append(one.load(connections=connections, total=100, new_connection=True, timeout=60)[1])
 
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        number = listener.fileno()
-        # bash, since sh need not take a descriptor of two digits
-        passing = ["bash", "-c", f'LISTEN_FDS=1 LISTEN_FDNAMES=callback LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"]
-        one.start(passing, pass_fds=[number])
+        one.start(sockets=[listener], names="callback")
         sender = threading.Thread(target=send_until_over)
         sender.start()
         try:
@@ -34,7 +31,7 @@ def test_restarts_refuse_nobody(make_daemon, connections):
                 recorded = one.value("SELECT count(*) FROM destroyed_group")
                 daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > recorded + 20, "events")
                 one.stop()
-                one.start(passing, pass_fds=[number])
+                one.start(sockets=[listener], names="callback")
         finally:
             over.set()
             sender.join()

@@ -4,12 +4,11 @@ import contextlib
 import os
 import pathlib
 import threading
-import urllib.error
-import urllib.request
 
 import pytest
 
 from daemon import event, eventually, free_port, run
+from monitoring import ask
 
 
 @pytest.fixture
@@ -67,11 +66,8 @@ def in_background(work):
 
 def readiness(port):
     """The status of /readyz, and the reason in words."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    status, _, text = ask(port, "/readyz")
+    return status, text
 
 
 def test_a_full_disk(make_small):

@@ -4,24 +4,19 @@ IMCALLBACKD_SILENT_CONNECTIONS is how many; `ctest -C campaign -L campaign` take
 
 import contextlib
 import os
-import re
 import resource
 import socket
 
 import pytest
 
 import daemon
+from processes import memory_bytes
 
 COUNT = int(os.environ.get("IMCALLBACKD_SILENT_CONNECTIONS", "2000"))
 CROWD = 1000  # at a time
 # What an allocator may have kept, and what each connection may leave: less than anything that could be lost.
 SLACK_BYTES = 2 << 20
 BYTES_A_CONNECTION = 16
-
-
-def resident_bytes(one):
-    with open(f"/proc/{one.process.pid}/status") as status:
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) << 10
 
 
 def closed_by_the_client(one, count):
@@ -55,10 +50,10 @@ def test_silent_connections_leave_nothing(make_daemon, come_and_go):
         daemon.eventually(is_quiet, "the descriptors that were there before")
 
     def grows():
-        before = resident_bytes(one)
+        before = memory_bytes(one.process.pid)
         come_and_go(one, COUNT)
         daemon.eventually(is_quiet, "the descriptors that were there before")
-        after = resident_bytes(one)
+        after = memory_bytes(one.process.pid)
         print(f"{COUNT} connections: {before >> 10} KiB before, {after >> 10} after; {one.open_files()} descriptors "
               f"of {files}")
         return after - before >= SLACK_BYTES + COUNT * BYTES_A_CONNECTION

@@ -11,10 +11,10 @@ import time
 import pytest
 
 import daemon
+from certificates import P_256, RSA_2048, make_signed
+from processes import memory_bytes, unread_bytes
 
-RSA_2048 = ("-newkey", "rsa:2048")
 RSA_3072 = ("-newkey", "rsa:3072")
-P_256 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 P_384 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384")
 ED25519 = ("-newkey", "ed25519")
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -45,16 +45,6 @@ def context_of(one, version=None, client=None):
 def call(connection, group_id="tls"):
     connection.send(daemon.request(daemon.event(GroupId=group_id)))
     return connection.read_answer().status
-
-
-def make_signed(one, name, issuer=None, *extensions):
-    """A certificate of the issuer, or of itself."""
-    signer = ("-CA", one.directory / f"{issuer}.pem", "-CAkey", one.directory / f"{issuer}.key") if issuer else ()
-    made = daemon.run("openssl", "req", "-x509", *P_256, "-nodes", "-subj", f"/CN={name}", *signer,
-                      "-addext", "keyUsage=digitalSignature,keyCertSign",
-                      *(word for extension in extensions for word in ("-addext", extension)),
-                      "-out", one.directory / f"{name}.pem", "-keyout", one.directory / f"{name}.key")
-    assert made.returncode == 0, made.stderr
 
 
 # Keys
@@ -99,9 +89,9 @@ def test_default_certificate_of_the_daemon(make_daemon, version):
 def test_chain(make_daemon):
     """The server sends what stands in its file, so that a client needs to know the root alone."""
     one = make_daemon()
-    make_signed(one, "root")
-    make_signed(one, "intermediate", "root")
-    make_signed(one, "leaf", "intermediate", "subjectAltName=DNS:localhost")
+    make_signed(one.directory, "root")
+    make_signed(one.directory, "intermediate", "root")
+    make_signed(one.directory, "leaf", "intermediate", "subjectAltName=DNS:localhost")
     chain = b"".join((one.directory / f"{name}.pem").read_bytes() for name in ("leaf", "intermediate"))
     (one.directory / "certificate.pem").write_bytes(chain)
     (one.directory / "key.pem").write_bytes((one.directory / "leaf.key").read_bytes())
@@ -221,8 +211,8 @@ def test_no_resumption_after_another_client_ca(make_daemon, version):
     """Else a client that has shown no certificate, or one of the old CA, would get in by its ticket."""
     one = make_daemon()
     for ca in ("ca-1", "ca-2"):
-        make_signed(one, ca)
-        make_signed(one, f"client-{ca}", ca)
+        make_signed(one.directory, ca)
+        make_signed(one.directory, f"client-{ca}", ca)
         file = one.directory / f"{ca}.pem"
         file.write_text(file.read_text().ljust(4096, "\n"))  # so that their length does not tell them apart
     one.start()
@@ -255,13 +245,13 @@ def is_refused(one, context, **options):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_client_ca(make_daemon, version):
     one = make_daemon()
-    make_signed(one, "ca")
-    make_signed(one, "other-ca")
-    make_signed(one, "right", "ca")
-    make_signed(one, "right-purpose", "ca", "extendedKeyUsage=clientAuth")
-    make_signed(one, "server", "ca", "extendedKeyUsage=serverAuth")
-    make_signed(one, "wrong", "other-ca")
-    make_signed(one, "self-signed")
+    make_signed(one.directory, "ca")
+    make_signed(one.directory, "other-ca")
+    make_signed(one.directory, "right", "ca")
+    make_signed(one.directory, "right-purpose", "ca", "extendedKeyUsage=clientAuth")
+    make_signed(one.directory, "server", "ca", "extendedKeyUsage=serverAuth")
+    make_signed(one.directory, "wrong", "other-ca")
+    make_signed(one.directory, "self-signed")
     one.write_config({"tls": {"client_ca": one.directory / "ca.pem"}})
     one.start()
     for client in (None, "server", "wrong", "self-signed"):
@@ -302,35 +292,22 @@ def test_failed_handshakes_are_told(make_daemon, level):
     assert (len(told("<6>")), len(told("<7>"))) == (1, expected - 1 if level == "debug" else 0), one.log
 
 
-def resident_bytes(one):
-    with open(f"/proc/{one.process.pid}/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmRSS:"))
-
-
 def test_a_handshake_message_of_16_mib_is_not_kept(make_daemon):
     """It is announced, sent as far as the daemon takes it, and would be kept until it is whole."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     full_record = b"\x16\x03\x01\x40\x00"
-    before = resident_bytes(one)
+    before = memory_bytes(one.process.pid)
     for _ in range(4):
         with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
             with pytest.raises(ConnectionError):
                 plain.sendall(full_record + b"\x01\xff\xff\xff" + b"x" * 16380)
                 for _ in range(1000):
                     plain.sendall(full_record + b"x" * 16384)
-    print(f"{(resident_bytes(one) - before) >> 10} KiB more")
-    assert resident_bytes(one) - before < 8 << 20
+    print(f"{(memory_bytes(one.process.pid) - before) >> 10} KiB more")
+    assert memory_bytes(one.process.pid) - before < 8 << 20
 
 
 # Keys that change
-
-def unread_bytes(one):
-    """What the kernel holds for the daemon on its one connection."""
-    with open("/proc/net/tcp") as table:
-        rows = [line.split() for line in table][1:]
-    return sum(int(row[4].split(":")[1], 16) for row in rows
-               if row[1].endswith(f":{one.port:04X}") and row[3] == "01")
-
 
 def test_request_behind_a_key_update(make_daemon):
     """In the kernel's buffer together, so that the daemon is not woken once more for the request."""
@@ -344,10 +321,10 @@ def test_request_behind_a_key_update(make_daemon):
         assert any(b"read R BLOCK" in line for line in client.stdout)  # it takes commands from here on
         with one.paused():
             for piece in (b"k\n", request):
-                before = unread_bytes(one)
+                before = unread_bytes(one.port)
                 client.stdin.write(piece)
                 client.stdin.flush()
-                daemon.eventually(lambda: unread_bytes(one) > before, "something unread")
+                daemon.eventually(lambda: unread_bytes(one.port) > before, "something unread")
         assert b"HTTP/1.1 200 OK" in client.stdout.read()  # until it ends, because the daemon has closed
     finally:
         deadline.cancel()
@@ -358,6 +335,7 @@ def test_request_behind_a_key_update(make_daemon):
 
 # Time
 
+@pytest.mark.timing
 @pytest.mark.parametrize("version", VERSIONS)
 def test_first_request_does_not_wait_for_a_delayed_acknowledgement(make_daemon, version):
     """With Nagle's algorithm on, as it is unless a client turns it off, a client holds its first request back until the

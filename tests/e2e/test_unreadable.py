@@ -1,14 +1,13 @@
 """What libmicrohttpd cannot read to its end has an answer or an end at once, long before the deadline, and is told."""
 
 import contextlib
-import pathlib
-import re
 import time
-import urllib.request
 
 import pytest
 
 import daemon
+from monitoring import metrics
+from processes import cpu_seconds
 
 CHUNKED = "Transfer-Encoding: chunked"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -58,23 +57,14 @@ UNREADABLE |= {f"empty lines and parameters {length}": lambda length=length: siz
 
 @pytest.fixture(scope="module")
 def patient():
-    admin_port = daemon.free_port()
-    one = daemon.Daemon({"limits": {"request_timeout": "1h"}, "admin": {"port": admin_port}})
-    one.metrics_url = f"http://127.0.0.1:{admin_port}/metrics"
-    try:
-        yield one.start()
-        one.stop()
-    finally:
-        one.destroy()
+    port = daemon.free_port()
+    with daemon.running({"limits": {"request_timeout": "1h"}, "admin": {"port": port}}) as one:
+        one.admin_port = port
+        yield one
 
 
 def refused(one):
-    text = urllib.request.urlopen(one.metrics_url, timeout=20).read().decode()
-    return int(re.search(r'imcallbackd_callbacks_total{result="refused"} (\d+)', text)[1])
-
-
-def cpu_seconds(pid):
-    return sum(int(path.read_text().split()[0]) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    return metrics(one.admin_port)['imcallbackd_callbacks_total{result="refused"}']
 
 
 @pytest.mark.parametrize("name", UNREADABLE)

@@ -6,7 +6,7 @@ import daemon
 from daemon import event
 
 WATCHDOG = {"WATCHDOG_USEC": "1000000"}
-HANGS = "the watchdog is not fed"
+HANGS = "the watchdog is not notified"
 
 
 def received(one):

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "../unit/files.h"
 #include "command/receiver.h"
 #include "command/settings.h"
 #include "fault.h"
@@ -38,30 +38,26 @@ struct reading {
     char *outcome; // without a fault
 };
 
-static void write_file(const struct reading *reading, const char *name, const char *text)
+static void write_named(const struct reading *reading, const char *name, const char *text)
 {
     char path[128];
-    FILE *file;
 
     (void)snprintf(path, sizeof path, "%s/%s", reading->directory, name);
-    file = fopen(path, "w");
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
+    write_text(path, text);
 }
 
 static int setup(void **state)
 {
-    static struct reading reading = {.directory = "/tmp/imcallbackd-config-XXXXXX"};
+    static struct reading reading;
     char *arguments[] = {"certificate", "--host", "localhost", "--out", reading.directory, NULL};
     char *text;
 
-    assert_non_null(mkdtemp(reading.directory));
+    make_directory(reading.directory, sizeof reading.directory);
     assert_int_equal(command_certificate(5, arguments), 0);
-    write_file(&reading, "token", "the-old-one\nxxxxyyyy\n");
+    write_named(&reading, "token", "the-old-one\nxxxxyyyy\n");
     assert_true(asprintf(&text, configuration, reading.directory, reading.directory, reading.directory,
                          reading.directory, reading.directory) > 0);
-    write_file(&reading, "imcallbackd.conf", text);
+    write_named(&reading, "imcallbackd.conf", text);
     free(text);
     (void)snprintf(reading.path, sizeof reading.path, "%s/imcallbackd.conf", reading.directory);
     *state = &reading;
@@ -70,16 +66,11 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    static const char *const names[] = {"certificate.pem", "key.pem", "token", "imcallbackd.conf"};
     struct reading *reading = *state;
-    char path[128];
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", reading->directory, names[i]);
-        assert_int_equal(unlink(path), 0);
-    }
+    remove_directory(reading->directory);
     free(reading->outcome);
-    return rmdir(reading->directory);
+    return 0;
 }
 
 static void begin(void *context)
@@ -113,7 +104,7 @@ static char *describe(const struct settings *settings)
     }
     r |= buffer_print(&text, " %zu %zu", settings->limits.allow_from_count, settings->limits.body_bytes);
     assert_int_equal(r, 0);
-    assert_true(http_credentials_expires_ms(settings->identity) > 0);
+    assert_true(http_credentials_expires_ms(settings->credentials) > 0);
     return text.data;
 }
 

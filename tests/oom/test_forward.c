@@ -1,17 +1,20 @@
-// A forwarder that finds no memory says so and begins anew. What is in the destination by then is whole, the cursor
-// stands where it ends, and nobody was told of more: neither the metrics nor the note for the daemon. Whoever comes
-// after it ships the rest. The URL of a PostgreSQL is the one argument; what is in it goes.
+// A forwarder that runs out of memory reports the failure and retries. Until then, the rows in the destination are
+// complete, the cursor matches them, and neither the metrics nor the note for retention claim more. A later forwarder
+// ships the rest. The only argument is the URL of a PostgreSQL server, whose tables this test deletes.
 #include <sys/inotify.h>
 
-#include "../unit/store/fixture.h"
+#include "../unit/store/store_fixture.h"
 #include "fault.h"
 #include "forward/destination_schema.h"
+#include "forward/progress.h"
 #include "imcallbackd/base/log.h"
+#include "imcallbackd/forward/forward.h"
 #include "imcallbackd/store/shipped.h"
 
 #include <openssl/err.h>
 
-// A reader does without it. The kernel takes ten milliseconds to end one; here it is thousands of times.
+// The store's reader works without inotify. The kernel needs 10 ms to release an instance, and this test would create
+// thousands.
 int inotify_init1(int flags)
 {
     (void)flags;
@@ -22,27 +25,19 @@ enum { GROUPS = 3, REJECTIONS = 2, MEMBERS = 5, BODY_BYTES = 5000 };
 
 static struct forward_settings settings = {.receiver = "a"};
 static char note_path[192], password_path[192];
-static PGconn *looker;
+static PGconn *observer; // a second connection to the destination
 
-// The destination, seen from beside the forwarder
+// Queries of the destination
 
-static void execute(const char *sql)
+static int64_t query(const char *sql)
 {
-    PGresult *result = PQexec(looker, sql);
+    PGresult *result = PQexec(observer, sql);
+    int64_t value = 0;
 
-    if (PQresultStatus(result) != PGRES_COMMAND_OK && PQresultStatus(result) != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQerrorMessage(looker));
-    PQclear(result);
-}
-
-static int64_t number(const char *sql)
-{
-    PGresult *result = PQexec(looker, sql);
-    int64_t value;
-
-    if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQerrorMessage(looker));
-    value = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    if (PQresultStatus(result) == PGRES_TUPLES_OK)
+        value = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    else if (PQresultStatus(result) != PGRES_COMMAND_OK)
+        fail_msg("%s: %s", sql, PQerrorMessage(observer));
     PQclear(result);
     return value;
 }
@@ -53,18 +48,18 @@ static int64_t cursor_of(const char *stream)
 
     (void)snprintf(sql, sizeof sql, "SELECT coalesce(max(last_id), 0) FROM imcallbackd_cursor WHERE stream = '%s'",
                    stream);
-    return number(sql);
+    return query(sql);
 }
 
 static void empty_tables(void)
 {
-    execute("DELETE FROM destroyed_group; DELETE FROM destroyed_group_member; DELETE FROM rejected_callback;"
-            " DELETE FROM imcallbackd_cursor");
+    (void)query("DELETE FROM destroyed_group; DELETE FROM destroyed_group_member; DELETE FROM rejected_callback;"
+                " DELETE FROM imcallbackd_cursor");
 }
 
-// The store, and the files beside it
+// Fixture
 
-static void record_all(struct fixture *fixture)
+static void record_rows(struct fixture *fixture)
 {
     static const char *members[MEMBERS];
     static char body[BODY_BYTES];
@@ -78,7 +73,7 @@ static void record_all(struct fixture *fixture)
 
     memset(body, '{', sizeof body);
     for (size_t i = 0; i < MEMBERS; i++)
-        members[i] = "a member of some length, so that a batch needs more memory with it than without";
+        members[i] = "a member whose name is long, so that the buffers of a batch have to grow for it";
     fixture_open(fixture);
     for (size_t i = 0; i < GROUPS; i++) {
         struct destroyed_group group = example_group();
@@ -89,7 +84,7 @@ static void record_all(struct fixture *fixture)
         group.has_member_list = i > 0;
         group.members = members;
         group.member_count = i > 0 ? MEMBERS : 0;
-        group.keep_body = i <= 1; // an event without a time has one
+        group.keep_body = i <= 1; // an event without a time always has a body
         assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
     }
     for (size_t i = 0; i < REJECTIONS; i++)
@@ -100,30 +95,26 @@ static void record_all(struct fixture *fixture)
 static int setup(void **state)
 {
     struct fixture *fixture;
-    FILE *file;
 
     (void)fixture_setup(state);
     fixture = *state;
-    record_all(fixture);
+    record_rows(fixture);
     (void)snprintf(note_path, sizeof note_path, "%s/shipped", fixture->directory);
     (void)snprintf(password_path, sizeof password_path, "%s/password", fixture->directory);
-    file = fopen(password_path, "w");
-    assert_non_null(file);
-    assert_true(fputs("secret\n", file) >= 0);
-    assert_int_equal(fclose(file), 0);
+    write_text(password_path, "secret\n");
     settings.database = fixture->database;
     settings.shipped_file = note_path;
     settings.password_file = password_path;
-    looker = PQconnectdb(settings.url);
-    if (PQstatus(looker) != CONNECTION_OK)
-        fail_msg("%s", PQerrorMessage(looker));
-    execute("SET client_min_messages = warning");
+    observer = PQconnectdb(settings.url);
+    if (PQstatus(observer) != CONNECTION_OK)
+        fail_msg("%s", PQerrorMessage(observer));
+    (void)query("SET client_min_messages = warning");
     return 0;
 }
 
 static int teardown(void **state)
 {
-    PQfinish(looker);
+    PQfinish(observer);
     return fixture_teardown(state);
 }
 
@@ -132,15 +123,15 @@ static void ignore(const char *sentence)
     (void)sentence;
 }
 
-// Making the tables
+// Creation of the tables
 
 struct outcome {
     int result;
     struct error error;
-    bool same; // of a comparison
+    bool same; // see forward_verify
 };
 
-static void assert_clean(const struct outcome *outcome, bool met)
+static void assert_fails_only_by_fault(const struct outcome *outcome, bool met)
 {
     if (outcome->result < 0 && (!met || !outcome->error.text[0]))
         fail_msg("%d: %s", outcome->result, outcome->error.text);
@@ -151,37 +142,37 @@ static void drop_tables(void *context)
     struct outcome *outcome = context;
 
     outcome->error.text[0] = '\0';
-    execute("DROP TABLE IF EXISTS destroyed_group, destroyed_group_member, rejected_callback, imcallbackd_cursor,"
-            " imcallbackd_schema");
+    (void)query("DROP TABLE IF EXISTS destroyed_group, destroyed_group_member, rejected_callback, imcallbackd_cursor,"
+                " imcallbackd_schema");
 }
 
-static void make_tables(void *context)
+static void create_tables(void *context)
 {
     struct outcome *outcome = context;
     struct destination destination = {0};
 
-    outcome->result = destination_open(&destination, &settings, SILENCE_MIN_MS, &outcome->error);
+    outcome->result = destination_open(&destination, &settings, ANSWER_TIMEOUT_MIN_MS, &outcome->error);
     if (outcome->result == 0)
         outcome->result = schema_prepare(&destination, &outcome->error);
     destination_close(&destination);
 }
 
-// The version is there last, so that what is missing is made by the next one.
+// The version is inserted last, so that the next attempt creates the tables that are missing.
 static void judge_tables(void *context, bool met, bool lasting)
 {
     struct outcome *outcome = context;
 
     (void)lasting;
-    assert_clean(outcome, met);
-    make_tables(outcome);
+    assert_fails_only_by_fault(outcome, met);
+    create_tables(outcome);
     assert_int_equal(outcome->result, 0);
-    assert_int_equal(number("SELECT version FROM imcallbackd_schema"), SCHEMA_VERSION_THERE);
+    assert_int_equal(query("SELECT version FROM imcallbackd_schema"), DESTINATION_SCHEMA_VERSION);
     empty_tables();
 }
 
-static void making_tables(void **state)
+static void completes_tables_after_a_failure(void **state)
 {
-    const struct fault_scenario scenario = {"tables", drop_tables, make_tables, judge_tables, false};
+    const struct fault_scenario scenario = {"tables", drop_tables, create_tables, judge_tables, false};
     struct outcome outcome;
 
     (void)state;
@@ -192,125 +183,126 @@ static void making_tables(void **state)
 
 enum { EVENTS_SHIPPED, MEMBERS_SHIPPED, REJECTIONS_SHIPPED }; // the values of imcallbackd_forward_shipped_total
 
-struct progress {
+// The counters before the forwarder under test was started.
+static struct {
     int64_t shipped[REJECTIONS_SHIPPED + 1], retries;
-};
+} before;
 
-static struct progress begun; // this forwarder
-static bool (*is_over)(void);
+static bool (*is_stopped)(void);
 
-static int64_t counted(const char *name, size_t index)
+static int64_t counter(const char *name, size_t index)
 {
     size_t i = 0;
 
-    while (strcmp(forward_metrics[i]->name, name) != 0)
+    while (strcmp(progress_metrics[i]->name, name) != 0)
         i++;
-    return metric_value(forward_metrics[i], index);
+    return metric_value(progress_metrics[i], index);
 }
 
-static int64_t shipped_by(size_t kind)
+static int64_t shipped_count(size_t kind)
 {
-    return counted("imcallbackd_forward_shipped_total", kind) - begun.shipped[kind];
+    return counter("imcallbackd_forward_shipped_total", kind) - before.shipped[kind];
+}
+
+static bool has_failed(void)
+{
+    return counter("imcallbackd_forward_retries_total", 0) > before.retries;
 }
 
 static bool has_shipped_or_failed(void)
 {
-    return counted("imcallbackd_forward_retries_total", 0) > begun.retries ||
-           (shipped_by(EVENTS_SHIPPED) == GROUPS && shipped_by(REJECTIONS_SHIPPED) == REJECTIONS);
+    return has_failed() || (shipped_count(EVENTS_SHIPPED) == GROUPS && shipped_count(REJECTIONS_SHIPPED) == REJECTIONS);
 }
 
-static bool is_all_there(void)
+static bool is_complete(void)
 {
     return cursor_of("destroyed_group") == GROUPS && cursor_of("rejected_callback") == REJECTIONS;
 }
 
-// A forwarder is told to end when the test has seen enough of it.
+// Stops the forwarder as soon as the condition of the test is true.
 bool __wrap_destination_cancelled(void);
 
 bool __wrap_destination_cancelled(void)
 {
-    return is_over();
+    return is_stopped();
 }
 
-static void begin_shipping(void *context)
+static void prepare_shipping(void *context)
 {
     (void)context;
     empty_tables();
     (void)unlink(note_path);
     for (size_t i = 0; i <= REJECTIONS_SHIPPED; i++)
-        begun.shipped[i] = counted("imcallbackd_forward_shipped_total", i);
-    begun.retries = counted("imcallbackd_forward_retries_total", 0);
+        before.shipped[i] = counter("imcallbackd_forward_shipped_total", i);
+    before.retries = counter("imcallbackd_forward_retries_total", 0);
 }
 
 static void ship(void *context)
 {
     (void)context;
-    is_over = has_shipped_or_failed;
+    is_stopped = has_shipped_or_failed;
     forward_run(&settings);
 }
 
-// What was sent goes on to its end there, though nobody waits for it any more.
-static void await_end(void)
+// The server completes a batch that it has received, although the forwarder no longer waits for the result.
+static void await_disconnection(void)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
-
-    while (number("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'imcallbackd forward'") > 0)
-        assert_true(time(NULL) < deadline);
+    AWAIT(query("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'imcallbackd forward'") == 0);
 }
 
-static void assert_whole(void)
+static void assert_rows_match_cursors(void)
 {
     int64_t events = cursor_of("destroyed_group"), rejections = cursor_of("rejected_callback");
 
-    assert_int_equal(number("SELECT count(*) FROM destroyed_group"), events);
-    assert_int_equal(number("SELECT coalesce(max(id), 0) FROM destroyed_group"), events);
-    assert_int_equal(number("SELECT count(*) FROM destroyed_group_member"),
-                     number("SELECT coalesce(sum(member_count), 0) FROM destroyed_group"));
-    assert_int_equal(number("SELECT count(*) FROM rejected_callback"), rejections);
-    assert_int_equal(number("SELECT coalesce(max(id), 0) FROM rejected_callback"), rejections);
+    assert_int_equal(query("SELECT count(*) FROM destroyed_group"), events);
+    assert_int_equal(query("SELECT coalesce(max(id), 0) FROM destroyed_group"), events);
+    assert_int_equal(query("SELECT count(*) FROM destroyed_group_member"),
+                     query("SELECT coalesce(sum(member_count), 0) FROM destroyed_group"));
+    assert_int_equal(query("SELECT count(*) FROM rejected_callback"), rejections);
+    assert_int_equal(query("SELECT coalesce(max(id), 0) FROM rejected_callback"), rejections);
 }
 
-static void assert_told_no_more(const struct fixture *fixture)
+static void assert_reports_claim_no_more(const struct fixture *fixture)
 {
     struct shipped noted = {0};
     struct error error;
 
     (void)!shipped_read(note_path, fixture->database, &noted, &error);
     assert_true(cursor_of("destroyed_group") >= noted.group_id);
-    assert_true(cursor_of("destroyed_group") >= shipped_by(EVENTS_SHIPPED));
+    assert_true(cursor_of("destroyed_group") >= shipped_count(EVENTS_SHIPPED));
     assert_true(cursor_of("rejected_callback") >= noted.rejection_id);
-    assert_true(cursor_of("rejected_callback") >= shipped_by(REJECTIONS_SHIPPED));
+    assert_true(cursor_of("rejected_callback") >= shipped_count(REJECTIONS_SHIPPED));
 }
 
 static void judge_shipping(void *context, bool met, bool lasting)
 {
-    bool failed = counted("imcallbackd_forward_retries_total", 0) > begun.retries;
+    bool failed = has_failed();
 
     (void)lasting;
-    await_end();
-    assert_true(failed ? met : is_all_there());
-    assert_whole();
-    assert_told_no_more(context);
-    if (cursor_of("destroyed_group") > 0 && !is_all_there()) {
-        is_over = is_all_there;
+    await_disconnection();
+    assert_true(failed ? met : is_complete());
+    assert_rows_match_cursors();
+    assert_reports_claim_no_more(context);
+    if (cursor_of("destroyed_group") > 0 && !is_complete()) {
+        is_stopped = is_complete;
         forward_run(&settings);
-        await_end();
-        assert_whole();
-        assert_told_no_more(context);
+        await_disconnection();
+        assert_rows_match_cursors();
+        assert_reports_claim_no_more(context);
     }
-    ERR_clear_error(); // the library keeps the last ones of a thread in memory
+    ERR_clear_error(); // OpenSSL keeps the last errors of a thread on the heap
 }
 
-static void shipping(void **state)
+static void ships_complete_batches_or_nothing(void **state)
 {
-    const struct fault_scenario scenario = {"shipping", begin_shipping, ship, judge_shipping, false};
+    const struct fault_scenario scenario = {"shipping", prepare_shipping, ship, judge_shipping, false};
 
     fault_run(&scenario, *state);
 }
 
-// Comparing, of what is all there
+// Commands that only read: everything is shipped before
 
-static void compare(void *context)
+static void verify(void *context)
 {
     struct outcome *outcome = context;
 
@@ -318,17 +310,15 @@ static void compare(void *context)
     outcome->result = forward_verify(&settings, 0, INT64_MAX, ignore, &outcome->same, &outcome->error);
 }
 
-static void judge_comparison(void *context, bool met, bool lasting)
+static void judge_verify(void *context, bool met, bool lasting)
 {
     const struct outcome *outcome = context;
 
     (void)lasting;
-    assert_clean(outcome, met);
+    assert_fails_only_by_fault(outcome, met);
     assert_int_equal(outcome->same, outcome->result == 0);
-    ERR_clear_error(); // the library keeps the last ones of a thread in memory
+    ERR_clear_error(); // OpenSSL keeps the last errors of a thread on the heap
 }
-
-// The settings, before anything is shipped
 
 static void check(void *context)
 {
@@ -344,16 +334,16 @@ static void check(void *context)
 static void judge_check(void *context, bool met, bool lasting)
 {
     (void)lasting;
-    assert_clean(context, met);
+    assert_fails_only_by_fault(context, met);
 }
 
-static void comparing_and_checking(void **state)
+static void verifies_and_checks_or_reports_a_failure(void **state)
 {
-    const struct fault_scenario scenarios[] = {{"a comparison", NULL, compare, judge_comparison, false},
-                                               {"a check", NULL, check, judge_check, false}};
+    const struct fault_scenario scenarios[] = {{"verify", NULL, verify, judge_verify, false},
+                                               {"check", NULL, check, judge_check, false}};
     struct outcome outcome = {0};
 
-    begin_shipping(*state);
+    prepare_shipping(*state);
     ship(*state);
     for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++)
         fault_run(&scenarios[i], &outcome);
@@ -362,16 +352,16 @@ static void comparing_and_checking(void **state)
 int main(int count, char **arguments)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(making_tables),
-        cmocka_unit_test(shipping),
-        cmocka_unit_test(comparing_and_checking),
+        cmocka_unit_test(completes_tables_after_a_failure),
+        cmocka_unit_test(ships_complete_batches_or_nothing),
+        cmocka_unit_test(verifies_and_checks_or_reports_a_failure),
     };
 
     if (count != 2) {
-        (void)fprintf(stderr, "usage: memory-forward URL\n");
+        (void)fprintf(stderr, "usage: oom-forward URL\n");
         return 2;
     }
     settings.url = arguments[1];
-    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT); // each fault has its line
+    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT); // each fault would log an error
     return cmocka_run_group_tests(tests, setup, teardown);
 }

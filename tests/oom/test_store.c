@@ -1,6 +1,6 @@
 // A store that finds no memory fails to open with a word of it, or refuses what it cannot record. What it says is
 // recorded is there, whole; what it says nothing about leaves no trace that a later start stumbles over.
-#include "../unit/store/fixture.h"
+#include "../unit/store/store_fixture.h"
 #include "fault.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/backup.h"
@@ -214,20 +214,22 @@ struct reading {
 static void read_all(void *context)
 {
     struct reading *reading = context;
-    const struct recorded_rejection *rejections;
-    const struct recorded_group *recorded;
+    const struct recorded_row *rejections;
+    const struct recorded_row *recorded;
     struct store_reader *reader = NULL;
 
     reading->groups = reading->rejections = 0;
     reading->result = store_reader_open(reading->fixture->database, &reader, &reading->error);
     if (reading->result == 0)
-        reading->result = store_reader_read_groups(reader, 0, &recorded, &reading->groups, &reading->error);
+        reading->result = store_reader_read(reader, STREAM_GROUPS, 0, &recorded, &reading->groups, &reading->error);
     for (size_t i = 0; i < reading->groups && reading->result == 0; i++)
-        assert_int_equal(recorded[i].event.member_count, strcmp(recorded[i].event.group_id, "fresh") ? 3 : MEMBERS);
+        assert_int_equal(recorded[i].event.group.member_count,
+                         strcmp(recorded[i].event.group.group_id, "fresh") ? 3 : MEMBERS);
     if (reading->result == 0)
-        reading->result = store_reader_read_rejections(reader, 0, &rejections, &reading->rejections, &reading->error);
+        reading->result =
+            store_reader_read(reader, STREAM_REJECTIONS, 0, &rejections, &reading->rejections, &reading->error);
     for (size_t i = 0; i < reading->rejections && reading->result == 0; i++)
-        assert_non_null(rejections[i].callback.remote_address);
+        assert_non_null(rejections[i].event.rejection.remote_address);
     store_reader_close(reader);
 }
 

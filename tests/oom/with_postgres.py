@@ -1,9 +1,6 @@
-"""Runs a program with the URL of an empty PostgreSQL behind its arguments, which asks for no password.
+"""with_postgres.py PROGRAM [ARGUMENT...]: runs the program with one more argument, the URL of an empty PostgreSQL.
 
-    with_postgres.py PROGRAM [ARGUMENT...]
-
-Exit status 77 when PostgreSQL is not installed, otherwise that of the program.
-"""
+The server requires no password. The exit status is that of the program, or 77 if PostgreSQL is not installed."""
 
 import pathlib
 import subprocess
@@ -19,7 +16,7 @@ def main():
         return 77
     server = postgres.Postgres(fsync="off").create()
     try:
-        # To make sure of a password takes thousands of allocations.
+        # SCRAM authentication would take thousands of allocations in libpq.
         (server.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
         server.start()
         return subprocess.run([*sys.argv[1:], server.url(sslmode="disable", gssencmode="disable")]).returncode

@@ -1,7 +1,6 @@
 #!/bin/sh
 # build.sh NAME PRESET [OPTION...] [-- CTEST-ARGUMENT...]
-# Builds under build/NAME with a preset and further options of cmake, and runs the tests of that build that the
-# arguments of ctest select.
+# Builds the preset with further cmake options in build/NAME. With `--`, runs the tests that the arguments select.
 set -eu
 cd "$(dirname "$0")/../.."
 directory=build/$1

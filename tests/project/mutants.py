@@ -1,16 +1,8 @@
-"""Single changes of the source, of which the tests must notice nine in ten.
+"""Changes single places of the source, of which the tests must notice nine in ten.
 
-    python3 tests/project/mutants.py                       200 changes drawn by a seed of its own, which it prints
-    python3 tests/project/mutants.py --seed 7 --count 20   20 changes drawn by this seed
-    python3 tests/project/mutants.py --seed 7 --only 3,12  those of its changes again, once the tests are better
-
-A change is one comparison, bound or error path of the modules base, callback and store, made in a copy of the tree. The
-tests run from the quick ones, which are built with AddressSanitizer, to the slow ones until one fails or hangs. What
-does not compile is no change: another is drawn instead.
-
-One line a change. Exit status 1 when the tests notice less than 90 %. ctest knows it as the label `mutants`:
-ctest --test-dir build/dev -C mutants -L mutants -V
-"""
+A change is one comparison, bound or error path of the modules base, callback and store, made in a copy of the tree.
+The tests run from the quick ones, built with AddressSanitizer, to the slow ones until one fails or hangs. A change that
+does not compile is replaced by another one. Exit status 1 if the tests notice less than 90 %."""
 
 import argparse
 import contextlib
@@ -31,8 +23,8 @@ STRICT, FAST = OUT / "asan", OUT / "dev"  # the builds: one for the quick tests,
 MODULES = ("base", "callback", "store")
 ENOUGH = 90  # percent
 
-# What to look for in the code (comments and texts are blanked before) and what takes its place. clang-format has put
-# blanks around each operator of two operands.
+# Patterns and their replacements. The patterns apply to the result of code_of(), and rely on the blanks that
+# clang-format puts around each binary operator.
 COMPARISONS = [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "),
                (r" != ", " == "), (r" && ", " || "), (r" \|\| ", " && "), (r"(?<=if \()!", "")]
 BOUNDS = [(r" \+ 1\b", ""), (r" - 1\b", ""), (r"(?<=[<>=!]= |.[<>] )\d+\b", lambda found: str(int(found[0]) + 1))]
@@ -41,22 +33,19 @@ ERROR_PATHS = [(r"return -E[A-Z]+;", "return 0;"), (r"return r;", "return 0;"), 
                "if (0 && "), (r"return code;", "return SQLITE_OK;")]
 
 CTEST = ["ctest", "-j", str(os.cpu_count() + 1), "--stop-on-failure", "--output-on-failure"]
-# The module's unit tests first, then what is quick, then what takes long and can see the file. What measures time, fills
-# the machine or looks at the tree is left out.
-LENGTHY = {"base-log", "store-retention"}
+# The order: the module's unit tests, then the quick tests of all modules, then the slow tests that exercise the module.
+# Tests that measure time, fill the machine or check the tree are left out.
+LENGTHY = r"^(base-log.*|store-retention)$"
 QUICK = r"^(fuzz-replay-.*|oom-(base|callback|command)|e2e-(admin|answers|bodies|check|commands|framing|lifecycle|" \
         r"monitoring|readme_data|reload|samples|shortage))$"
-SLOW = [("base/", r"^(base-log|e2e-(gone|limits|log|memory|restart|tls))$"),
-        ("callback/", r"^e2e-(limits|memory|tls)$"),
-        ("backup", r"^(fault-faults|oom-store|e2e-backup)$"),
-        ("retention", r"^(store-retention|fault-faults|e2e-forward)$"),
-        ("reader|observer|shipped", r"^(oom-store|e2e-(backup|export|forward))$"),
-        ("store/", r"^(oom-store|store-retention|fault-.*|e2e-(export|kill|kill_points|restart))$")]
+SLOW = {"base": r"^(base-log.*|e2e-(gone|limits|log|memory|restart|tls))$", "callback": r"^e2e-(limits|memory|tls)$",
+        "store": r"^(oom-store|store-retention|fault-.*|e2e-(backup|export|forward|kill|kill_points|restart))$"}
 
 
 def code_of(text):
-    """The code alone: comments, texts and directives become tildes, so that places stay."""
-    pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'|^#(?:\\\n|[^\n])*|^_Static_assert[^;]*;'
+    """Replaces comments, literals, directives and assertions by as many tildes, so that positions stay."""
+    pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'|^#(?:\\\n|[^\n])*|' \
+              r"\b(?:_Static_)?assert\([^;]*;"
     return re.sub(pattern, lambda found: re.sub(r"[^\n]", "~", found[0]), text, flags=re.S | re.M)
 
 
@@ -65,18 +54,18 @@ def sources():
 
 
 def changes_of(kind):
-    """Every change of a kind that there is: [(file, begin, end, what takes its place)]."""
+    """Every possible change of a kind: [(file, start, end, replacement)]."""
     changes = []
     for file in sources():
         code = code_of((TREE / file).read_text())
-        for pattern, instead in kind:
+        for pattern, replacement in kind:
             for found in re.finditer(pattern, code, flags=re.M):
-                changes.append((file, *found.span(), instead(found) if callable(instead) else instead))
+                changes.append((file, *found.span(), replacement(found) if callable(replacement) else replacement))
     return changes
 
 
 def drawn(seed):
-    """All changes, the kinds in turns, in an order that the seed gives."""
+    """All changes in an order that the seed determines; the kinds take turns."""
     generator = random.Random(seed)
     kinds = [changes_of(kind) for kind in (COMPARISONS, BOUNDS, ERROR_PATHS)]
     for kind in kinds:
@@ -86,7 +75,7 @@ def drawn(seed):
 
 
 def run(words, log, deadline):
-    """Whether a program ends with 0 before the deadline; what it leaves behind is ended with it."""
+    """Whether the program succeeds before the deadline. Its process group does not outlive it."""
     with subprocess.Popen([str(word) for word in words], cwd=TREE, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                           start_new_session=True) as process:
         try:
@@ -103,10 +92,12 @@ def compiles(build, log, *targets):
 
 
 def passes(files, log):
-    """Builds and runs the tests that can see one of the files until one fails; what hangs fails."""
-    unit = {f"{module}-{path.stem.removeprefix('test_')}" for module in {file.parts[1] for file in files}
-            for path in (TREE / "tests" / "unit" / module).glob("test_*.c")} - LENGTHY
-    slow = {next(which for part, which in SLOW if re.search(part, str(file))) for file in files}
+    """Builds and runs the tests that exercise one of the files until one fails or hangs."""
+    modules = {file.parts[1] for file in files}
+    unit = {f"{module}-{path.stem.removeprefix('test_')}" for module in modules
+            for path in (TREE / "tests" / "unit" / module).glob("test_*.c")}
+    unit = {test for test in unit if not re.match(LENGTHY, test)}
+    slow = {SLOW[module] for module in modules}
     stages = [(STRICT, unit, f"^({'|'.join(unit)})$", 120), (STRICT, (), QUICK, 600),
               (FAST, (), "|".join(sorted(slow)), 1200)]
     return all(compiles(build, log, *targets) and run([*CTEST, "--test-dir", build, "-R", which], log, deadline)
@@ -114,12 +105,12 @@ def passes(files, log):
 
 
 def prepare(log):
-    """A copy of what git knows, built and passing as it is."""
+    """Copies the files that git tracks, builds them and requires that the tests pass without a change."""
     shutil.rmtree(TREE, ignore_errors=True)
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, check=True, capture_output=True, text=True).stdout
     for name in filter(None, listed.split("\0")):
         (TREE / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(TOP / name, TREE / name)  # with a new time, so that all of it is built anew
+        shutil.copy(TOP / name, TREE / name)  # gets a new time, so ninja rebuilds everything
     for preset, build in (("asan", STRICT), ("dev", FAST)):
         if not run(["cmake", "--preset", preset, "-DIMCALLBACKD_WERROR=OFF", "-B", build], log, 600):
             sys.exit(f"the tree does not build: see {log.name}")
@@ -128,29 +119,30 @@ def prepare(log):
 
 
 def judge(number, change, log):
-    """One change; None when it does not compile, else whether it was noticed."""
-    file, begin, end, instead = change
+    """Makes one change. Returns whether a test noticed it, or None if it does not compile."""
+    file, start, end, replacement = change
     original = (TREE / file).read_text()
     started = time.monotonic()
     try:
-        (TREE / file).write_text(original[:begin] + instead + original[end:])
+        (TREE / file).write_text(original[:start] + replacement + original[end:])
         if not compiles(STRICT, log, f"imcallbackd_{file.parts[1]}"):
             return None
         noticed = not passes([file], log)
     finally:
         (TREE / file).write_text(original)
-    line, word = original.count("\n", 0, begin), "noticed" if noticed else "SURVIVES"
+    line, word = original.count("\n", 0, start), "noticed" if noticed else "SURVIVES"
     print(f"{number:4} {word:8} {time.monotonic() - started:4.0f} s  {file}:{line + 1}: "
-          f"'{original[begin:end].strip()}' -> '{instead.strip()}' in: {original.splitlines()[line].strip()[:90]}",
+          f"'{original[start:end].strip()}' -> '{replacement.strip()}' in: {original.splitlines()[line].strip()[:90]}",
           flush=True)
     return noticed
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--only", type=lambda text: {int(number) for number in text.split(",")})
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 31), help="draws the changes; it is printed")
+    parser.add_argument("--count", type=int, default=200, help="how many changes")
+    parser.add_argument("--only", type=lambda text: {int(number) for number in text.split(",")},
+                        help="numbers with commas between: repeats these changes of the seed")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     OUT.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,17 @@
 #!/bin/sh
-# The package's whole life in a Debian of its own, which its own systemd has booted: see package-inside.sh. Takes root,
-# debootstrap, and a host with cgroup2. SUITE=trixie is another release than Debian 12, with PACKAGE=FILE, the package
-# that was built there. TREE=DIR copies a tree that debootstrap made (--variant=minbase) instead of making one.
+# Boots a minimal Debian with systemd in namespaces and runs package-inside.sh there, which upgrades and purges the
+# package. Requires root, debootstrap, and cgroup2 on the host. SUITE=trixie selects another release than Debian 12;
+# PACKAGE=FILE is then the package that was built for it. TREE=DIR copies a tree that `debootstrap --variant=minbase`
+# made, instead of making one.
 set -eu
 cd "$(dirname "$0")/../.."
 
 [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null || {
-    echo "package.sh: takes root and debootstrap" >&2
+    echo "package.sh: root and debootstrap are required" >&2
     exit 77
 }
 cgroups=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)
-[ -n "$cgroups" ] || { echo "package.sh: takes cgroup2" >&2; exit 77; }
+[ -n "$cgroups" ] || { echo "package.sh: cgroup2 is required" >&2; exit 77; }
 
 work=$(mktemp -d)
 tree=$work/tree
@@ -18,7 +19,7 @@ cgroup=$cgroups/imcallbackd-package-$$
 machine=
 finish() {
     [ -z "$machine" ] || { kill -KILL "$machine" && wait "$machine" || true; }
-    # Those that were killed may still be on their way out.
+    # A cgroup can be removed only when the killed processes are gone.
     while [ -d "$cgroup" ] && ! find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null; do
         sleep 1
     done
@@ -44,12 +45,12 @@ cp /etc/apt/apt.conf.d/99* "$tree/etc/apt/apt.conf.d/" 2>/dev/null || true
 mkdir "$tree/test"
 cp tests/project/package-inside.sh tests/samples/documented.json "${IMCALLBACKD_LOAD:?}" "$tree/test/"
 cp "$PACKAGE" "$tree/test/first.deb"
-# The next version, which differs in its number alone.
+# The next version differs only in its number.
 dpkg-deb -R "$PACKAGE" "$work/next"
 sed -i 's/^Version: .*/&.1/' "$work/next/DEBIAN/control"
 dpkg-deb -b "$work/next" "$tree/test/next.deb" >/dev/null
 
-# What the tests need beside it comes from the network; the machine itself has none.
+# Install what the tests need now: the booted system has no network.
 unshare --mount sh -euc 'mount --make-rprivate /; mount -t proc proc "$1/proc"; chroot "$1" sh -euc "
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends dbus curl sqlite3 /test/first.deb
@@ -85,6 +86,6 @@ sh -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' sh "$cgroup" \
 machine=$!
 deadline=$(($(date +%s) + 60))
 until init=$(pgrep -P "$machine" systemd); do
-    [ "$(date +%s)" -lt "$deadline" ] || { echo "package.sh: the machine does not boot" >&2; exit 1; }
+    [ "$(date +%s)" -lt "$deadline" ] || { echo "package.sh: systemd does not start" >&2; exit 1; }
 done
 nsenter -t "$init" -p -m -n -u -i -C -r -w -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -eu /test/package-inside.sh

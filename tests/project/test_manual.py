@@ -59,23 +59,13 @@ def help_of(*words):
     return done.stdout
 
 
-@contextlib.contextmanager
-def started(settings):
-    one = daemon.Daemon(settings)
-    try:
-        yield one.start()
-        one.stop()
-    finally:
-        one.destroy()
-
-
 ADMIN_PORT = daemon.free_port()
 
 
 @pytest.fixture(scope="module")
 def running():
     """A daemon with its admin listener, which has recorded an event and set one aside."""
-    with started({"admin": {"port": ADMIN_PORT}}) as one:
+    with daemon.running({"admin": {"port": ADMIN_PORT}}) as one:
         assert [one.post(body).status for body in (None, b"{")] == [200, 400]
         yield one
 
@@ -148,8 +138,9 @@ def defaults(files):
 
 
 def table(pattern):
-    """The (section, key) of the table in the sources whose rows go on like this."""
-    found = re.findall(r'\.section = "(\w+)", \.key = "(\w+)",' + pattern, (TOP / "src/command/config.c").read_text())
+    """The (section, key) of the rows of the sources' table in which the pattern occurs behind the key."""
+    rows = re.findall(r"(?m)^    (?:KEY\((\w+), |APP_KEY\()(\w+), (.*)\),$", (TOP / "src/command/config.c").read_text())
+    found = {(section or "app", key) for section, key, rest in rows if re.search(pattern, rest)}
     assert len(found) > 5
     return {place for place in found if place[0] not in ELSEWHERE}
 
@@ -179,7 +170,7 @@ def test_keys_of_sample(defaults):
 
 
 def test_defaults_and_reload(defaults):
-    fixed = table(r"[^{}]*\.fixed = true")
+    fixed = table("NEEDS_RESTART")
     for place, text in described_keys().items():
         assert ("Changes with a restart only." in text) == (place in fixed), place
         found = re.search(r"Default: (\S+)\.(?: |$)|No default|Required\.", text)
@@ -201,7 +192,7 @@ def units(text):
 def test_ranges(files):
     ranges = {place: found.groups() for place, text in described_keys().items()
               if (found := re.search(r"Range: (\w+) to (\w+)\.", text))}
-    assert set(ranges) == table(r" \.type = CONFIG_(?:NUMBER|DURATION|RETENTION|SIZE)\b")
+    assert set(ranges) == table(r"^CONFIG_(?:NUMBER|DURATION|RETENTION|SIZE)\b")
     for (section, key), (least, most) in ranges.items():
         place = {"app": "[app 2]\n", "store": ""}.get(section, f"[{section}]\n")
         for end, beyond in ((least, -1), (most, 1)):
@@ -266,7 +257,7 @@ def test_forward(defaults):
     assert set(heads(described["CONFIGURATION"], "Ic")) == keys
     options = set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_of("forward")))
     assert set(re.findall(r"Fl -(\w+)", described["SYNOPSIS"])) | {"config"} == options
-    source = (TOP / "src/forward/meter.c").read_text()
+    source = (TOP / "src/forward/progress.c").read_text()
     assert set(heads(described["MONITORING"], "Va")) == set(re.findall(r'"(imcallbackd_forward_\w+)"', source))
 
 
@@ -332,7 +323,7 @@ def test_recovery(log_format):
     if log_format == "json":
         before, between, after = find.partition("perl -ne")
         find = f"{before}jq -r .message | {between}{after}"
-    with started({"limits": {"store_wait": "0s"}, "log": {"format": log_format}}) as one:
+    with daemon.running({"limits": {"store_wait": "0s"}, "log": {"format": log_format}}) as one:
         bodies, journal = lose(one)
         programs, work = one.directory / "programs", one.directory / "work"
         for directory in (programs, work):

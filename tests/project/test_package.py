@@ -1,21 +1,21 @@
-"""What `cmake --install` and `cpack` put where, with which modes, scripts and dependencies; the completions."""
+"""Checks what `cmake --install` and `cpack` install: paths, modes, scripts, dependencies and completions."""
 
+import functools
 import os
 import pathlib
 import re
 import shutil
-import subprocess
+import sys
 
 import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests" / "e2e"))
+
+from processes import check_run  # noqa: E402
+
+run = functools.partial(check_run, timeout=1800)
 BUILD = TOP / "build" / "package"
-
-
-def run(*arguments, **options):
-    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, **options)
-    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-    return done.stdout + done.stderr
 
 
 def pages():
@@ -33,13 +33,13 @@ def build():
 def package(build):
     for path in build.glob("*.deb"):
         path.unlink()
-    # As on any machine: what the caller's mask takes away is not what users get.
+    # The modes in the package must not depend on the builder's umask.
     run("sh", "-c", "umask 077; cpack", cwd=build)
     (path,) = build.glob("*.deb")
     return path
 
 
-def test_contents(package):
+def test_package_contains_exactly_these_files(package):
     files = {}
     for line in run("dpkg-deb", "-c", package).splitlines():
         mode, owner, _, _, _, name = line.split(maxsplit=5)
@@ -59,13 +59,14 @@ def test_contents(package):
         *(f"/usr/share/man/man{path.suffix[1:]}/{path.name}.gz" for path in pages())}
 
 
-def test_control(package, tmp_path):
+def test_control_files_name_dependencies_and_version(package, tmp_path):
     def field(name):
         return run("dpkg-deb", "-f", package, name).strip()
 
     depends = {re.split("[ (|]", word.strip())[0] for word in field("Depends").split(",")}
     assert depends >= {"systemd", "libc6", "libcjson1", "libsqlite3-0", "libsystemd0"}
-    assert {name.rstrip("0123456789t") for name in depends} >= {"libgnutls", "libinih", "libmicrohttpd", "libpq", "libssl"}
+    assert {name.rstrip("0123456789t") for name in depends} >= {"libgnutls", "libinih", "libmicrohttpd", "libpq",
+                                                               "libssl"}
     run("dpkg-deb", "-e", package, tmp_path)
     assert (tmp_path / "conffiles").read_text() == "/etc/imcallbackd/imcallbackd.conf\n"
     for script in ("postinst", "prerm", "postrm"):
@@ -75,7 +76,7 @@ def test_control(package, tmp_path):
     assert (TOP / "conf/debian/changelog").read_text().startswith(f"imcallbackd ({version}-1) ")
 
 
-def test_hardened(package, tmp_path):
+def test_binary_is_hardened(package, tmp_path):
     run("dpkg-deb", "-x", package, tmp_path)
     binary = tmp_path / "usr/bin/imcallbackd"
     assert re.search(r"Type: +DYN \(Position-Independent Executable", run("readelf", "-h", binary))
@@ -85,7 +86,7 @@ def test_hardened(package, tmp_path):
     assert "__stack_chk_fail" in symbols and re.search(r"__\w+_chk@", symbols.replace("__stack_chk_fail@", ""))
 
 
-def test_lintian(package):
+def test_lintian_finds_nothing(package):
     if not shutil.which("lintian"):
         pytest.skip("lintian is not installed")
     said = run("lintian", "--allow-root", "--fail-on", "none", package)
@@ -93,13 +94,13 @@ def test_lintian(package):
     assert found == ([] if pages() else ["no-manual-page"]), said
 
 
-def test_install_elsewhere(build, tmp_path):
-    """Paths inside of the units follow the prefix, and a second installation leaves the configuration alone."""
+def test_installs_below_another_prefix(build, tmp_path):
+    """The paths in the units follow the prefix, and a second installation keeps the configuration."""
     other = tmp_path / "build"
-    run("cmake", "--preset", "release", "-B", other, "-DCMAKE_INSTALL_PREFIX=/usr/local", "-DSYSTEMD_UNIT_DIR=/srv/units",
-        cwd=TOP)
-    shutil.copy(build / "imcallbackd", other)  # the build itself is not what is tested
-    run("cmake", "--build", other, "--target", "conf/all")  # the manual pages, compressed
+    run("cmake", "--preset", "release", "-B", other, "-DCMAKE_INSTALL_PREFIX=/usr/local",
+        "-DSYSTEMD_UNIT_DIR=/srv/units", cwd=TOP)
+    shutil.copy(build / "imcallbackd", other)  # saves the time of a second build
+    run("cmake", "--build", other, "--target", "conf/all")  # compresses the manual pages
     root = tmp_path / "root"
     for _ in range(2):
         run("cmake", "-DCMAKE_INSTALL_LOCAL_ONLY=1", "-P", other / "systemd/cmake_install.cmake",
@@ -119,7 +120,7 @@ def test_install_elsewhere(build, tmp_path):
     ("", {"serve", "check", "sign", "certificate", "--help", "--version"}), ("se", {"serve"}),
     ("sign --", {"--config", "--app", "--time", "--help"}), ("certificate --h", {"--host", "--help"}),
     ("serve -c /etc/hostn", {"/etc/hostname"})])
-def test_bash_completion(build, words, expected):
+def test_bash_completes(build, words, expected):
     script = ('source conf/completion/imcallbackd.bash; COMP_WORDS=(imcallbackd "$@"); COMP_CWORD=$#; '
               '_imcallbackd imcallbackd; printf "%s\\n" "${COMPREPLY[@]}"')
     last = [""] if words == "" else []

@@ -1,4 +1,4 @@
-"""systemd/: systemd understands the units, they leave little to attack, and the daemon lives with them."""
+"""Checks the units in systemd/: systemd accepts them, they expose little, and the programs work within their limits."""
 
 import os
 import pathlib
@@ -6,7 +6,6 @@ import re
 import socket
 import stat
 import sys
-import urllib.request
 
 import pytest
 
@@ -15,16 +14,17 @@ sys.path[:0] = [str(TOP / "tests" / "e2e"), str(TOP / "tests" / "sandbox")]
 
 import daemon  # noqa: E402
 import postgres  # noqa: E402
+from monitoring import ask  # noqa: E402
 from unit import UNITS, allowed_system_calls, values  # noqa: E402
 
 UNIT = UNITS / "imcallbackd.service"
 SAMPLE = TOP / "conf" / "imcallbackd.conf"
 FORWARD = UNITS / "imcallbackd-forward.service"
-MAX_EXPOSURE = {UNIT: 5, FORWARD: 11}  # in tenths; the forwarder needs the network
+MAX_EXPOSURE = {UNIT: 5, FORWARD: 11}  # tenths of systemd's score; the forwarder needs the network
 
 
-def test_systemd_understands_them(tmp_path):
-    # The program need not be installed where the tests run.
+def test_systemd_accepts_the_units(tmp_path):
+    # systemd-analyze requires that the program exists, which need not be installed here.
     copies = []
     for path in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
         copies.append(tmp_path / path.name)
@@ -34,7 +34,7 @@ def test_systemd_understands_them(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_systemd_understands_the_admin_socket(tmp_path):
+def test_systemd_accepts_the_admin_socket(tmp_path):
     (tmp_path / UNIT.name).write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={daemon.BINARY}", UNIT.read_text()))
     socket = UNIT.with_name("imcallbackd-admin.socket")
     (tmp_path / socket.name).write_text(socket.read_text())
@@ -44,24 +44,24 @@ def test_systemd_understands_the_admin_socket(tmp_path):
 
 
 @pytest.mark.parametrize("unit", MAX_EXPOSURE, ids=lambda unit: unit.stem)
-def test_little_to_attack(unit):
+def test_exposure_is_low(unit):
     done = daemon.run("systemd-analyze", "security", "--offline=yes", f"--threshold={MAX_EXPOSURE[unit]}", unit)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_forwarder_fits_the_sample_configuration():
-    """The note is in its state directory, which the receiver's group may read."""
+def test_forwarder_unit_fits_the_sample_configuration():
+    """shipped_file is in the forwarder's state directory, which the receiver's group may read."""
     text = FORWARD.read_text()
     assert "StateDirectory=imcallbackd-forward\nStateDirectoryMode=0750\n" in text and "Group=imcallbackd\n" in text
     assert "#shipped_file = /var/lib/imcallbackd-forward/shipped\n" in SAMPLE.read_text()
 
 
-def test_it_fits_the_sample_configuration():
+def test_daemon_unit_fits_the_sample_configuration():
     (command,) = values("ExecStart")
     config = "/etc/imcallbackd/imcallbackd.conf"
     assert command.split() == ["/usr/bin/imcallbackd", "serve", "-c", config]
     assert f"/usr/bin/imcallbackd check -c {config} " in values("ExecReload")[0]
-    # Nothing that systemd reads only once, at the start; the forwarder may be restarted at any time.
+    # systemd reads credentials only at the start, so a reload would not see new ones. The forwarder can be restarted.
     own, _, rest = SAMPLE.read_text().partition("\n[forward]\n")
     assert "CREDENTIALS" not in own + rest[rest.index("\n["):] and values("LoadCredential") == []
     (directory,) = values("StateDirectory")
@@ -70,33 +70,29 @@ def test_it_fits_the_sample_configuration():
 
 @pytest.mark.parametrize("unit, name, address", [("imcallbackd.socket", "callback", "443"),
                                                  ("imcallbackd-admin.socket", "admin", "127.0.0.1:9463")])
-def test_sockets(unit, name, address):
+def test_socket_units_name_what_the_daemon_expects(unit, name, address):
     assert (values("FileDescriptorName", unit), values("ListenStream", unit)) == ([name], [address])
     (passed,) = values("Sockets")
     assert unit in passed.split()
 
 
-def test_the_daemon_lives_with_its_sandbox():
-    """From start to stop it makes no system call that the unit forbids."""
+def test_daemon_makes_only_permitted_system_calls():
+    """strace records all system calls from start to stop."""
     allowed = allowed_system_calls()
     one = daemon.Daemon()
     trace = one.directory / "trace"
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in ("callback", "admin")]
-    numbers = [listener.fileno() for listener in listeners]
     admin = listeners[1].getsockname()[1]
     try:
-        # bash, since sh need not take a descriptor of two digits
-        one.start(["strace", "-D", "-f", "-q", "-o", str(trace), "bash", "-c",
-                   f'LISTEN_FDS=2 LISTEN_FDNAMES=callback:admin LISTEN_PID=$$ exec "$@" 3<&{numbers[0]} 4<&{numbers[1]}',
-                    "bash"],
-                  {"ASAN_OPTIONS": "detect_leaks=0", "WATCHDOG_USEC": "1000000"}, pass_fds=numbers)
+        one.start(["strace", "-D", "-f", "-q", "-o", str(trace)],
+                  {"ASAN_OPTIONS": "detect_leaks=0", "WATCHDOG_USEC": "1000000"}, listeners, "callback:admin")
         one.wait_notified("WATCHDOG=1")
         assert one.post().status == 200
         assert one.post(b"{").status == 400
         for page in ("healthz", "readyz", "metrics"):
-            assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/{page}", timeout=20).status == 200
+            assert ask(admin, f"/{page}")[0] == 200
         one.process.send_signal(daemon.signal.SIGHUP)
-        daemon.eventually(lambda: "is reloaded" in one.log, "the reload")
+        daemon.eventually(lambda: "configuration reloaded" in one.log, "the reload")
         assert one.post(daemon.event(GroupId="after")).status == 200
         one.stop()
         text = daemon.eventually(lambda: re.search(r"\+\+\+ exited with 0", trace.read_text()) and trace.read_text(),
@@ -105,10 +101,10 @@ def test_the_daemon_lives_with_its_sandbox():
         one.destroy()
         for listener in listeners:
             listener.close()
-    text = re.search(rf'(?ms)^\d+ +execve\("{daemon.BINARY}".*', text)[0]  # what was before is the shell's
+    text = re.search(rf'(?ms)^\d+ +execve\("{daemon.BINARY}".*', text)[0]  # the calls before are those of the shell
     made = set(re.findall(r"(?m)^\d+ +(\w+)\(", text))
     assert {"execve", "accept4", "fdatasync", "pwrite64"} <= made
-    # SQLite hands its side files to the owner of the database, but as root only.
+    # As root only, SQLite gives its side files to the owner of the database.
     assert made - allowed <= {"fchown"}
     assert set(re.findall(r"\bsocket\((\w+)", text)) == {"AF_UNIX"}
     assert values("RestrictAddressFamilies") == ["AF_UNIX"] and values("PrivateNetwork") == ["yes"]
@@ -117,7 +113,7 @@ def test_the_daemon_lives_with_its_sandbox():
 
 
 @pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
-def test_the_forwarder_lives_with_its_sandbox():
+def test_forwarder_makes_only_permitted_system_calls():
     allowed = allowed_system_calls(FORWARD.name)
     one = daemon.Daemon()
     trace = one.directory / "trace"
@@ -129,10 +125,10 @@ def test_the_forwarder_lives_with_its_sandbox():
         assert one.post().status == 200
         forwarder = postgres.Forwarder(one).start({"ASAN_OPTIONS": "detect_leaks=0"},
                                                   ["strace", "-D", "-f", "-q", "-o", str(trace)])
-        note = one.directory / "shipped"
-        daemon.eventually(lambda: note.exists() and " groups 1 " in note.read_text(), "the note", 60)
-        assert stat.S_IMODE(note.stat().st_mode) == 0o640
-        assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=20).status == 200
+        shipped = one.directory / "shipped"
+        daemon.eventually(lambda: shipped.exists() and " groups 1 " in shipped.read_text(), "the shipped file", 60)
+        assert stat.S_IMODE(shipped.stat().st_mode) == 0o640
+        assert ask(admin, "/metrics")[0] == 200
         forwarder.stop()
         text = daemon.eventually(lambda: re.search(r"\+\+\+ exited with 0", trace.read_text()) and trace.read_text(),
                                  "the end of the trace")

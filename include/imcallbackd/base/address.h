@@ -1,5 +1,5 @@
-// IP addresses in one form: an IPv4 address is the IPv6 address that maps it (::ffff:a.b.c.d), so that a caller is the
-// same whichever family the listening socket has.
+// IP addresses and CIDR blocks. An IPv4 address is stored as the IPv6 address that maps it (::ffff:a.b.c.d), so that a
+// client has the same address whether it connects to an IPv4 socket or to an IPv6 socket.
 #pragma once
 
 #include <netinet/in.h>
@@ -17,23 +17,26 @@ struct address {
 
 struct address_block {
     struct address address;
-    unsigned int prefix; // bits that must be equal, 0 to 128
+    unsigned int prefix; // number of leading bits that must be equal, 0 to 128
 };
 
-// False for a socket address that is neither IPv4 nor IPv6.
+// Returns false if the socket address is neither IPv4 nor IPv6.
 bool address_from_socket(const struct sockaddr_storage *socket_address, struct address *ret_address);
 
-// Numeric, an IPv4 address as such.
+// Prints the address in numeric form, a mapped IPv4 address as a.b.c.d.
 void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES]);
 
-// "192.0.2.1", "192.0.2.0/24", "2001:db8::/32". Bits set behind the prefix are refused: they are a slip of the pen.
+// Reads "192.0.2.1", "192.0.2.0/24" or "2001:db8::/32". Returns -EINVAL for any other text and for a block with bits
+// set after the prefix, which is probably a typing error.
 int address_block_parse(const char *text, struct address_block *ret_block, struct error *error) MUST_CHECK;
 
-// A list of such, separated by commas or spaces. The caller frees *ret_blocks.
+// Reads a list of blocks, separated by commas, spaces or tabs; the list may be empty. Returns 0, -EINVAL or -ENOMEM.
+// The caller frees *ret_blocks, which is set only on success.
 int address_blocks_parse(const char *text, struct address_block **ret_blocks, size_t *ret_count,
                          struct error *error) MUST_CHECK;
 
 bool address_block_contains(const struct address_block *block, const struct address *address);
 
-// The address that stands for everything that one caller commands: an IPv4 address, or the /64 of an IPv6 one.
+// Returns the address under which a limit per client counts: an IPv4 address itself, or the first address of the /64
+// network of an IPv6 address, because one client usually controls a whole /64.
 struct address address_client_network(const struct address *address);

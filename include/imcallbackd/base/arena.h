@@ -1,5 +1,5 @@
-// Memory that lives as long as one request: taken piece by piece, given back at once. Not for several threads at a
-// time.
+// Memory with the lifetime of one request: pieces are allocated one by one and freed all at once. An arena must not be
+// used by two threads at the same time.
 #pragma once
 
 #include <stdbool.h>
@@ -10,18 +10,19 @@ struct arena_block;
 struct arena {
     struct arena_block *blocks; // newest first
     size_t next_block_bytes;
-    size_t used_bytes;  // taken from the system so far
-    size_t limit_bytes; // never takes more than this
-    bool out_of_memory; // the system had no memory, when the limit would have allowed more
+    size_t used_bytes;  // allocated from the heap, headers of the blocks included
+    size_t limit_bytes; // maximum of used_bytes
+    bool out_of_memory; // an allocation failed although the limit allowed it
 };
 
 void arena_init(struct arena *arena, size_t limit_bytes);
 
-// Aligned for any type, not zeroed. NULL when the limit is reached or the system has no memory.
+// Returns memory that is aligned for any type and not zeroed, or NULL if the limit is reached or the system is out of
+// memory.
 void *arena_alloc(struct arena *arena, size_t bytes);
 
-// A copy of the bytes with a 0 behind; NULL as above.
+// Copies the bytes and appends a NUL. data may be NULL if length is 0. Returns NULL like arena_alloc().
 char *arena_copy(struct arena *arena, const char *data, size_t length);
 
-// Frees everything that was taken; the arena is usable again.
+// Frees all memory of the arena. The arena is empty and can be used again with the same limit.
 void arena_finish(struct arena *arena);

@@ -1,5 +1,5 @@
-// A growable run of bytes. The byte behind the last one is always 0, so that text in it can be used as a C string.
-// A zeroed buffer is a valid empty one. Functions that grow return 0 or -ENOMEM and then leave the buffer as it was.
+// A growable array of bytes. A NUL always follows the last byte, so that text in the buffer is a C string. A zeroed
+// struct is a valid empty buffer. A function that returns -ENOMEM has not changed the buffer.
 #pragma once
 
 #include <stdarg.h>
@@ -8,18 +8,19 @@
 #include "imcallbackd/base/error.h"
 
 struct buffer {
-    char *data;      // NULL while nothing was ever stored
+    char *data;      // NULL until the first allocation
     size_t length;   // bytes in use
-    size_t capacity; // bytes that fit before it must grow
+    size_t capacity; // bytes that fit without an allocation; one more byte is allocated for the NUL
 };
 
+// Allocates at least `capacity` bytes, so that appending up to this length cannot fail.
 int buffer_reserve(struct buffer *buffer, size_t capacity) MUST_CHECK;
 int buffer_append(struct buffer *buffer, const void *data, size_t length) MUST_CHECK;
 int buffer_print(struct buffer *buffer, const char *format, ...) MUST_CHECK PRINTF_LIKE(2, 3);
 int buffer_print_list(struct buffer *buffer, const char *format, va_list arguments) MUST_CHECK PRINTF_LIKE(2, 0);
 
-// The text as a C string; "" when nothing was stored.
+// Returns the contents as a C string, and "" if nothing was allocated. Valid until the next change of the buffer.
 const char *buffer_text(const struct buffer *buffer);
 
-// Frees the memory; the buffer is empty and usable again.
+// Frees the memory. The buffer is empty and can be used again.
 void buffer_finish(struct buffer *buffer);

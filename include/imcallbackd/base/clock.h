@@ -1,15 +1,15 @@
-// The two clocks.
+// The two clocks of the system: real time for timestamps, monotonic time for durations and deadlines.
 #pragma once
 
 #include <stdint.h>
 #include <time.h>
 
-int64_t clock_realtime_ms(void);  // since 1970 in UTC; may jump
-int64_t clock_monotonic_ms(void); // for durations and deadlines; never goes back
-int64_t clock_monotonic_us(void); // the same clock, for short durations
+int64_t clock_realtime_ms(void);  // Unix time; may jump forwards and backwards
+int64_t clock_monotonic_ms(void); // never goes backwards
+int64_t clock_monotonic_us(void); // the same clock
 
-// So many ms (0 or more) as the system's calls take them: a time to wait, or one of the clocks.
+// Converts a duration or a time of one of the clocks to a timespec. ms must be 0 or more.
 struct timespec clock_timespec(int64_t ms);
 
-// The shorter one of two times to wait; a negative one is for ever.
+// Returns the shorter of two timeouts. A negative timeout means to wait without a limit.
 int64_t clock_min_timeout_ms(int64_t one_ms, int64_t other_ms);

@@ -1,16 +1,18 @@
-// A failure in words. Whoever fails fills it, whoever passes it on puts its own context in front, and the top logs it
-// once. Lives on the caller's stack, never on the heap, so that running out of memory can be told too.
+// The text of a failure. The failing function fills in the error, each caller may put its own context in front, and the
+// topmost caller logs the error once. A struct error lives on the stack, never on the heap, so that a failed allocation
+// can be reported too.
 #pragma once
 
 #define MUST_CHECK        __attribute__((warn_unused_result))
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 
 struct error {
-    char text[1024]; // one sentence without a line end; cut when longer
+    char text[1024]; // one line without a newline; a longer text is cut
 };
 
-// Sets the text and returns -code (an errno value), so that a failing function can `return error_set(...)`.
+// Sets the text and returns -code, so that a failing function can `return error_set(...)`. code is an errno value, or 0
+// for a text that is not a failure.
 int error_set(struct error *error, int code, const char *format, ...) PRINTF_LIKE(3, 4);
 
-// Puts "format: " before the text.
+// Puts the formatted context and ": " before the text. The end of a text that becomes too long is cut.
 void error_wrap(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);

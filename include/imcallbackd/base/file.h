@@ -1,4 +1,4 @@
-// Reading the small files that an operator hands in.
+// Reads the small files that an operator provides: tokens, certificates, keys, passwords.
 #pragma once
 
 #include <stddef.h>
@@ -6,10 +6,10 @@
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
 
-// The path with a leading $CREDENTIALS_DIRECTORY or ${CREDENTIALS_DIRECTORY} replaced from the environment (see
-// systemd.exec(5)). The caller frees *ret_path.
+// Copies the path, with a leading $CREDENTIALS_DIRECTORY or ${CREDENTIALS_DIRECTORY} replaced from the environment; see
+// systemd.exec(5). Returns -ENOENT if the variable is not set. The caller frees *ret_path.
 int file_expand_path(const char *path, char **ret_path, struct error *error) MUST_CHECK;
 
-// The whole file, appended to contents; one over max_bytes is an error, -EFBIG. After an error, any -errno, a part may
-// have been appended. The error text names the path.
+// Appends the whole file to contents. Returns 0, -EFBIG if the file is larger than max_bytes, or another -errno. After
+// a failure, contents may hold a part of the file. The error text names the path.
 int file_read(const char *path, size_t max_bytes, struct buffer *contents, struct error *error) MUST_CHECK;

@@ -1,24 +1,22 @@
-// The log: one line an event on standard error, for the journal, a pipe or a file. Any thread may call; lines of the
-// process never mix, and nothing is taken from the heap. Bytes that are not printable text are escaped (\x0a, \x1b), so
-// a caller of the daemon can neither forge a line nor move a terminal's cursor. Never pass a token, a Sign or a raw
+// The log: one line per event on standard error, for the journal, a pipe or a file. Any thread may call these
+// functions. Lines of one process never mix, and no function here allocates memory. Bytes that are not printable text
+// are escaped
+// (\x0a, \x1b), so a client can neither forge a line nor move a terminal's cursor. Never pass a token, a Sign or a raw
 // query.
 //
-// Nobody waits for long on a log that is not read, or read slowly. All lines together wait LOG_PATIENCE_MS at most,
-// which comes back in ten times as long; a line that cannot wait any more is lost, and so are those behind it, at once,
-// until the log takes something again: then a line of level error says how many are missing, at the latest at the end
-// of the process. A line that was lost half written is ended there. (A file is written as the system lets us.)
+// A line waits at most LOG_WAIT_MS for a log that accepts nothing; a line of level crit, which may be the only copy of
+// an event, waits LOG_WAIT_MS again after each piece that the log accepts. A line that would wait longer is dropped,
+// and so is every later line, without waiting, until the log accepts data again; the next line written, at the latest
+// the one of log_finish(), reports how many lines were dropped. A line that was cut in the middle is ended with a
+// newline. While one thread writes a line of level crit, lines of other levels wait LOG_WAIT_MS at most for their turn,
+// and lines of level crit as long as necessary. Writes to a regular file block as long as the file system does.
 //
-// Lines of level crit, which may be the last place of an event, also earn patience by each 4 KiB that the log takes of
-// them: one that takes half a MiB and 125 lines of them a second loses none, and those who log them go at its pace. For
-// them others wait LOG_PATIENCE_MS at most, and then lose their line.
-//
-// What an operator has to know of long lines, which are those that hold the body of an event that could not be
-// recorded:
-//   - The journal cuts a line at LineMax= of journald.conf(5), 48K by default, into entries of which only the first has
-//     the priority; a body is put together from the entries that follow one another under one _PID, as
-//     `journalctl -u imcallbackd -o cat --all` shows them. LineMax=64M keeps it in one.
-//   - The journal drops what comes faster than RateLimitBurst= allows, and says so.
-//   - In a pipe, lines of more than 4 KiB can mix with those of another process that writes to it.
+// What an operator has to know about long lines, which are those with the body of an event that could not be recorded:
+//   - The journal cuts a line at LineMax= of journald.conf(5), 48K by default, into several entries, of which only the
+//     first has the priority. `journalctl -u imcallbackd -o cat --all` shows the entries of one _PID in order, so that
+//     a body can be put together from them. LineMax=64M keeps the line in one entry.
+//   - The journal drops entries that exceed RateLimitBurst=, and says so.
+//   - In a pipe, lines of more than 4 KiB can mix with lines of another process that writes to the same pipe.
 #pragma once
 
 #include <stdatomic.h>
@@ -28,8 +26,8 @@
 
 #include "imcallbackd/base/error.h"
 
-#define LOG_TEXT_BYTES  4096 // of a formatted text with its NUL; what is longer is cut and ends with "..."
-#define LOG_PATIENCE_MS 1000
+#define LOG_TEXT_BYTES 4096 // size of a formatted text with its NUL; a longer text is cut and ends with "..."
+#define LOG_WAIT_MS    1000
 
 // The values are those of syslog(3) and of the journal's "<N>" prefix.
 enum log_level {
@@ -42,19 +40,19 @@ enum log_level {
 
 enum log_format {
     LOG_FORMAT_TEXT, // "<6>text", or "info: text" on a terminal
-    LOG_FORMAT_JSON, // {"time":"…Z","level":"info","message":"…"}, after "<6>" only where standard error is the journal
+    LOG_FORMAT_JSON, // {"time":"…Z","level":"info","message":"…"}, with "<6>" in front only for the journal
 };
 
-// Before this is called the log stands at info and text. May be called again at any time.
+// Until the first call, the level is info and the format is text. May be called again at any time.
 void log_configure(enum log_level level, enum log_format format);
 
-// From this time on, by the monotonic clock, no line waits any more: for an end that has to come in time.
+// From at_ms on, by the monotonic clock, no line waits for the log. A shutdown calls this to end in time.
 void log_set_deadline(int64_t at_ms);
 
-// Tells how many lines are lost when nobody was told yet, and waits LOG_PATIENCE_MS at most for that. Call it last.
+// Reports the dropped lines that were not reported yet; waits LOG_WAIT_MS at most for the log. Must be the last call.
 void log_finish(void);
 
-// One line: the formatted text and behind it the data, whole, however long they are and whatever bytes they hold.
+// Writes one line: the formatted text, followed by all of the data, which may have any length and hold any bytes.
 void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...) PRINTF_LIKE(4, 5);
 
 #define log_write(level, ...) log_write_data(level, NULL, 0, __VA_ARGS__)
@@ -65,13 +63,13 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
 #define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)   log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
-// Keeps one cause from filling the log: a limit lets one line pass in LOG_RATE_LIMIT_INTERVAL_MS. Zero-initialized, it
-// is ready for use by any thread.
+// Keeps one cause from filling the log: a limit lets one line pass every LOG_RATE_LIMIT_INTERVAL_MS. A zeroed limit is
+// ready for use by any thread.
 #define LOG_RATE_LIMIT_INTERVAL_MS 10000
 
 struct log_rate_limit {
     atomic_int_fast64_t quiet_until_ms; // by the monotonic clock
-    atomic_uint suppressed;
+    atomic_uint suppressed;             // lines since the last one that passed
 };
 
 // Returns true if the caller is to write the line. The line then reports *ret_suppressed, the number of lines that were

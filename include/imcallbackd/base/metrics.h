@@ -1,10 +1,12 @@
-// What the daemon counts for monitoring, and how it is printed for Prometheus. A metric is defined where it is counted,
-// with its name and its help beside its values; each room has a list of its metrics that ends with NULL.
+// Counters, gauges and histograms for monitoring, and their output for Prometheus. Each metric is defined as a constant
+// in the file that counts it; each module has an array of pointers to its metrics that ends with NULL.
 //
-// Any thread may count at any time, without a lock and without memory being taken. Values are whole numbers: a metric
-// with `decimals` counts in powers of ten of its unit, such as microseconds for seconds with 6.
+// Any thread may change a metric at any time; no function except metrics_print() locks or allocates memory. Values are
+// integers. A metric with `decimals` counts in fractions of its unit, such as microseconds if the unit is a second and
+// decimals is 6.
 #pragma once
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,28 +21,28 @@ enum metric_type {
 };
 
 struct metric {
-    const char *name; // the whole one, as it is printed
-    const char *help; // a sentence without backslashes and line ends
+    const char *name; // complete, as printed
+    const char *help; // one sentence without a backslash and without a newline
     enum metric_type type;
     unsigned int decimals;
-    const char *label;              // what tells the values of a counter or gauge apart; NULL: there is one, without
-    const char *const *label_texts; // of the label, one for each value; a value whose text is NULL is not printed
-    const int64_t *bounds;          // of a histogram: the largest value of each bucket, rising
-    size_t count;                   // of values, or of bounds
-    _Atomic int64_t *values;        // of a histogram: one a bucket, what is above the last bound, the sum of all
+    const char *label;              // name of the label of a counter or gauge; NULL: one value without a label
+    const char *const *label_texts; // text of the label for each value; a value whose text is NULL is not printed
+    const int64_t *bounds;          // largest value of each bucket of a histogram, in ascending order
+    size_t count;                   // number of values, for a histogram number of bounds
+    _Atomic int64_t *values;        // for a histogram: one per bucket, one for values above all bounds, the sum
 };
 
-// What stands between the braces of a metric's definition:
-//   const struct metric calls = {METRIC_COUNTER("imcallbackd_calls_total", "Calls that came.")};
+// Initializers of a metric:
+//   const struct metric calls = {METRIC_COUNTER("imcallbackd_calls_total", "Calls received.")};
 #define METRIC_COUNTER(name_, help_) METRIC_VALUES(METRIC_TYPE_COUNTER, name_, help_, 1)
 #define METRIC_GAUGE(name_, help_)   METRIC_VALUES(METRIC_TYPE_GAUGE, name_, help_, 1)
 
-// The same with a label; behind it stand the texts that it takes.
+// The same with a label, followed by the texts of the label.
 #define METRIC_COUNTERS(name_, help_, label_, ...)                                                                     \
     METRIC_LABELLED(METRIC_TYPE_COUNTER, name_, help_, label_, __VA_ARGS__)
 #define METRIC_GAUGES(name_, help_, label_, ...) METRIC_LABELLED(METRIC_TYPE_GAUGE, name_, help_, label_, __VA_ARGS__)
 
-// The bounds of the buckets stand behind.
+// The last arguments are the bounds of the buckets.
 #define METRIC_HISTOGRAM(name_, help_, decimals_, ...)                                                                 \
     .values = (_Atomic int64_t[METRIC_LENGTH(int64_t, __VA_ARGS__) + 2]){0}, .bounds = (const int64_t[]){__VA_ARGS__}, \
     .count = METRIC_LENGTH(int64_t, __VA_ARGS__), .name = (name_), .help = (help_), .decimals = (decimals_),           \
@@ -53,25 +55,37 @@ struct metric {
     .values = (_Atomic int64_t[count_]){0}, .count = (count_), .name = (name_), .help = (help_), .type = (type_)
 #define METRIC_LENGTH(type_, ...) (sizeof((type_[]){__VA_ARGS__}) / sizeof(type_))
 
-// Of a counter or gauge. index: which of its values; 0 without a label.
+// A histogram has two values more than bounds: those above all bounds, and the sum.
+static inline size_t metric_value_count(const struct metric *metric)
+{
+    return metric->type == METRIC_TYPE_HISTOGRAM ? metric->count + 2 : metric->count;
+}
+
+// The next three functions are for counters and gauges. index selects a value of a metric with a label; it is 0 without
+// a label.
 static inline void metric_add(const struct metric *metric, size_t index, int64_t amount)
 {
+    assert(index < metric_value_count(metric));
     (void)atomic_fetch_add_explicit(&metric->values[index], amount, memory_order_relaxed);
 }
 
 static inline void metric_set(const struct metric *metric, size_t index, int64_t value)
 {
+    assert(index < metric_value_count(metric));
     atomic_store_explicit(&metric->values[index], value, memory_order_relaxed);
 }
 
 static inline int64_t metric_value(const struct metric *metric, size_t index)
 {
+    assert(index < metric_value_count(metric));
     return atomic_load_explicit(&metric->values[index], memory_order_relaxed);
 }
 
+// Counts one value in a histogram.
 void metric_observe(const struct metric *histogram, int64_t value);
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
-// Appends the metrics of a list in Prometheus' text format 0.0.4. Returns 0 or -ENOMEM.
+// Appends the metrics of an array that ends with NULL, in the text format 0.0.4 of Prometheus. Returns 0 or -ENOMEM,
+// and then a part may have been appended.
 int metrics_print(const struct metric *const *metrics, struct buffer *text) MUST_CHECK;

@@ -1,5 +1,6 @@
-// Strict readers of small values: the whole text must fit the form, with no sign, no space around it and no overflow.
-// They return 0, -EINVAL (not of the form) or -ERANGE (of the form, above max) and set *ret_value only on 0.
+// Strict parsers for small values: the whole text must have the format, without a sign and without space around it.
+// They return 0, -EINVAL if the text does not have the format, or -ERANGE if the value exceeds the maximum. They set
+// *ret_value only on success.
 #pragma once
 
 #include <stdbool.h>
@@ -8,17 +9,18 @@
 
 #include "imcallbackd/base/error.h"
 
-// ASCII digits only.
+// Reads ASCII digits.
 int parse_decimal(const char *text, size_t length, uint64_t max, uint64_t *ret_value) MUST_CHECK;
 
-// Digits and a unit: ms, s, m, h or d ("60s", "400d"). A bare number is refused: its unit would be a guess.
+// Reads digits and a unit, ms, s, m, h or d, as in "60s" or "400d". A number without a unit is invalid, because its
+// unit would be a guess.
 int parse_duration_ms(const char *text, uint64_t max_ms, uint64_t *ret_ms) MUST_CHECK;
 
-// Digits, alone for bytes or with K, M or G for powers of 1024 ("4M").
+// Reads digits with an optional K, M or G for powers of 1024, as in "4M".
 int parse_size_bytes(const char *text, uint64_t max_bytes, uint64_t *ret_bytes) MUST_CHECK;
 
-// yes, no, true, false, on, off.
+// Reads yes, true or on, and no, false or off.
 int parse_boolean(const char *text, bool *ret_value) MUST_CHECK;
 
-// The exception: the value of a hexadecimal digit in either case; -1 for any other character.
+// Unlike the others, returns the value: 0 to 15 for a hexadecimal digit of either case, -1 for any other character.
 int parse_hex_digit(char c);

@@ -1,12 +1,13 @@
-// The protocol as one pure function in two steps: the query decides whether a call is for us and genuine, the body says
-// what happened. No socket, no disk, no thread, no clock: everything comes in as an argument.
+// The protocol as a pure function in two steps: the query shows whether a callback is genuine and for a configured app,
+// the body says what happened. Nothing here uses a socket, a file, a thread or a clock: all input comes as arguments.
 //
-//   callback_read_query ── CALLBACK_REFUSE ─► answer
-//         │      └───────── CALLBACK_ACKNOWLEDGE ─► drop the body, answer OK/0
+//   callback_read_query ── CALLBACK_REFUSE ─► send callback->answer
+//         │      └───────── CALLBACK_ACKNOWLEDGE ─► discard the body, answer OK/0
 //   CALLBACK_READ_BODY
 //         ▼
-//   callback_read_body ── CALLBACK_RECORD ─► callback->group
-//                └─────── CALLBACK_RECORD_REJECTION ─► callback->rejected, then the answer; CALLBACK_REFUSE ─► answer
+//   callback_read_body ── CALLBACK_RECORD ─► record callback->group, answer OK/0
+//         │      └─────── CALLBACK_RECORD_REJECTION ─► record callback->rejected, send callback->answer
+//         └────────────── CALLBACK_REFUSE ─► send callback->answer
 #pragma once
 
 #include <stdbool.h>
@@ -17,16 +18,17 @@
 #include "imcallbackd/callback/answer.h"
 #include "imcallbackd/callback/event.h"
 
-#define CALLBACK_MAX_TOKENS 2 // the old one and the new one, while a token is rotated
+#define CALLBACK_MAX_TOKENS 2 // the old and the new token while the operator rotates them
 
 struct callback_app {
     int64_t sdk_appid;
     const char *tokens[CALLBACK_MAX_TOKENS];
-    size_t token_count; // 0: no signature is asked for
+    size_t token_count; // 0: no signature is required
     int64_t request_time_window_s;
 };
 
-// Who may call and what is done with what comes. Read only while calls are read, so threads may share it.
+// The apps that may call, and what happens to their callbacks. Threads may share the rules, because no function here
+// changes them.
 struct callback_rules {
     const struct callback_app *apps;
     size_t app_count;
@@ -42,27 +44,28 @@ enum callback_verdict {
     CALLBACK_REFUSE,
 };
 
-// One call on its way. The caller sets arena, remote_address and received_at_ms and zeroes the rest.
+// One callback and what is known about it so far. The caller sets arena, remote_address and received_at_ms and zeroes
+// the rest.
 struct callback {
-    struct arena *arena; // all text below lives here
+    struct arena *arena; // owns all text below that is not in the body
     const char *remote_address;
     int64_t received_at_ms;
 
-    const struct callback_app *app;
-    bool clock_skew_known; // the signature is genuine, whatever its age
-    int64_t clock_skew_s;  // RequestTime minus our clock
+    const struct callback_app *app; // set once the query has named a configured app
+    bool clock_skew_known;          // the signature is genuine, however old it is
+    int64_t clock_skew_s;           // RequestTime minus received_at_ms
     enum answer_code answer;
-    char detail[256];             // for the answer and the log: what is wrong, where; no secret; untrusted text escaped
-    struct destroyed_group group; // with CALLBACK_RECORD
+    char detail[256];                  // for answer and log: what is wrong, and where; text of the client is escaped
+    struct destroyed_group group;      // with CALLBACK_RECORD
     struct rejected_callback rejected; // with CALLBACK_RECORD_REJECTION
 };
 
-// query: what stands behind '?' in the request target, as raw bytes; "" for none.
+// Judges the query. query: the raw bytes after '?' in the request target, or "".
 enum callback_verdict callback_read_query(struct callback *callback, const struct callback_rules *rules,
                                           const char *query);
 
-// After CALLBACK_READ_BODY. While it runs it takes up to the arena's limit once more, for the parsed tree; what it
-// leaves in the arena is the text that is recorded and a pointer for each member. The body must live as long as the
-// callback: group and rejected point into it.
+// Reads the body, after callback_read_query() has returned CALLBACK_READ_BODY. The parsed tree takes memory of its own,
+// up to the limit of the arena, and is freed before the function returns; the arena keeps only the text to be recorded
+// and one pointer per member. The body must live as long as the callback, because group and rejected point into it.
 enum callback_verdict callback_read_body(struct callback *callback, const struct callback_rules *rules,
                                          const char *body, size_t length);

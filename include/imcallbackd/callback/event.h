@@ -1,5 +1,5 @@
-// What the room hands on: one destroyed group, or one body that was not understood. Plain values without behaviour; all
-// text is UTF-8 without NUL, NUL-terminated, and lives as long as the request (its arena, its body).
+// The results of the module callback: a destroyed group, or a body that was rejected. Both are plain values. All text
+// is valid UTF-8, ends with a NUL, and lives as long as the arena and the body of the request.
 #pragma once
 
 #include <stdbool.h>
@@ -8,37 +8,37 @@
 
 #define CALLBACK_COMMAND "Group.CallbackAfterGroupDestroyed"
 
-// A call of that command. Text that did not come is "". Field names are the protocol's.
+// One callback with that command. A text that is absent is "". The names are those of the protocol.
 struct destroyed_group {
     int64_t sdk_appid;
     const char *group_id;
-    bool has_event_time; // the identity is (sdk_appid, group_id, event_time_ms); without a time it is the raw body
+    bool has_event_time; // true: the identity is (sdk_appid, group_id, event_time_ms); false: it is the raw body
     int64_t event_time_ms;
-    const char *type; // an open set: Public, Private, Work, ChatRoom, Meeting, AVChatRoom, Community …
+    const char *type; // not limited to Public, Private, Work, ChatRoom, Meeting, AVChatRoom and Community
     const char *owner_account;
     const char *operator_account;
     const char *name;
-    bool has_member_list; // false: absent or null, as for communities
+    bool has_member_list; // false: the list is absent or null, as for communities
     size_t member_count;
-    const char *const *members; // Member_Account of each, in the order in which they came
+    const char *const *members; // Member_Account of each, in the order of the list
 
     const char *opt_platform; // from the query
-    const char *client_ip;    // from the query: the caller's word, not an address that was seen
+    const char *client_ip;    // from the query; not verified, unlike remote_address
     const char *remote_address;
     int64_t received_at_ms;
 
-    const char *body; // the bytes as they came
+    const char *body; // raw bytes
     size_t body_length;
-    bool keep_body; // the body is recorded too: asked for, part of the identity, or needed because text was mended
+    bool keep_body; // record the body too: configured, part of the identity, or the only copy of text with U+FFFD
 };
 
-// A genuine callback for our app whose body could not be understood, or that contradicts one recorded before.
+// A genuine callback of a configured app whose body was not understood, or that contradicts a recorded event.
 struct rejected_callback {
     int64_t received_at_ms;
     const char *remote_address;
     int64_t sdk_appid;
     const char *callback_command;
     const char *reason;
-    const char *body; // the bytes as they came
+    const char *body; // raw bytes
     size_t body_length;
 };

@@ -1,5 +1,5 @@
-// Sign = lower-case hex of SHA-256(Token ‖ RequestTime), with RequestTime in unix seconds (the service's "callback
-// authentication"). It covers neither the body nor the rest of the query.
+// The signature of the service's "callback authentication": Sign is SHA-256(Token ‖ RequestTime) in lower-case
+// hexadecimal digits, with RequestTime in Unix seconds. Sign covers neither the body nor the rest of the query.
 #pragma once
 
 #include <stdbool.h>
@@ -7,11 +7,12 @@
 #include "imcallbackd/base/error.h"
 
 #define SIGNATURE_HEX_LENGTH 64
-#define SIGNATURE_MAX_BYTES  8192 // of token and request_time together; a token file is far smaller
+#define SIGNATURE_MAX_BYTES  8192 // of token and request_time together; the maximum size of a token file is smaller
 
-// request_time goes in exactly as it stands in the query. -EINVAL when the two are longer than
-// SIGNATURE_MAX_BYTES, -EIO when libcrypto fails, which takes memory.
+// Computes the Sign for a token and a RequestTime exactly as it is in the query. Returns 0, -EINVAL if the two are
+// longer than SIGNATURE_MAX_BYTES, or -EIO if libcrypto fails, for example because it is out of memory.
 int signature_compute(const char *token, const char *request_time, char ret_hex[SIGNATURE_HEX_LENGTH + 1]) MUST_CHECK;
 
-// In constant time for a sign of the right length. Fails as signature_compute does.
+// Compares a sign with the computed one, in constant time if the sign has the right length. Fails like
+// signature_compute().
 int signature_matches(const char *token, const char *request_time, const char *sign, bool *ret_matches) MUST_CHECK;

@@ -1,58 +1,50 @@
-// Ships what was recorded into a database that speaks PostgreSQL's protocol, beside the daemon that records.
+// Ships recorded rows into a database that speaks PostgreSQL's protocol, the destination, while another process
+// records.
 //
-// What is read behind the cursor goes over in batches, each one transaction together with the cursor, which is kept in
-// the destination and nowhere else. A batch therefore is there whole and once, or not at all, wherever the network,
-// either database or a process ends; and nothing has to be kept here but a note for the retention.
+// Rows after the cursor are sent in batches. Each batch and the new cursor are one transaction, and the cursor is
+// stored in the destination only. A batch is therefore in the destination completely and once, or not at all, no matter
+// when the network, either database or a process fails. The only local state is a note for retention.
 //
-// One call at a time, from one thread; beside it any thread may call forward_update_metrics and print the metrics, and
-// a signal handler forward_stop. What returns an int gives 0 or -errno with the error in words, which never hold the
-// password.
+// One thread calls these functions, one at a time, with two exceptions: any thread may call forward_print_metrics, and
+// a signal handler may call forward_stop. Functions that return int return 0 or -errno and fill in the error, which
+// never contains the password.
 //
-// A build without libpq has these functions too; they fail and say so.
+// A build without libpq has these functions, too: they fail with -ENOSYS.
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
-#include "imcallbackd/base/metrics.h"
+#include "imcallbackd/forward/forward_settings.h"
 
-// Of a thing that should be told but stops nothing.
-typedef void forward_report(const char *sentence);
+extern const bool forward_is_built; // false in a build without libpq
 
-struct forward_settings {
-    const char *database;      // the path of the SQLite database
-    const char *url;           // a libpq URI, without a password
-    const char *password_file; // NULL: there is none; may begin with $CREDENTIALS_DIRECTORY
-    const char *receiver;      // tells the receivers' rows and cursors apart
-    const char *shipped_file;  // where the daemon reads up to where it may delete
-};
+// Appends the forwarder's metrics in Prometheus' text format. Returns 0 or -ENOMEM.
+int forward_print_metrics(struct buffer *text) MUST_CHECK;
 
-extern const bool forward_is_built;
+// Checks the URL without connecting, and reports an insecure one. -EINVAL: libpq cannot parse the URL, or it contains a
+// password.
+int forward_check_url(const char *url, forward_report *report, struct error *error) MUST_CHECK;
 
-// What is counted; ends with NULL. forward_update_metrics brings those up to date that change by themselves, such as
-// the lag.
-extern const struct metric *const forward_metrics[];
-void forward_update_metrics(void);
+// Checks that the password can be read, and reports a file that every user can read. NULL is allowed. -EACCES: only
+// another user or another service can read the file.
+int forward_check_password(const char *file, forward_report *report, struct error *error) MUST_CHECK;
 
-// Is the URL of use? Connects to nothing. -ENOSYS: this build has no forward.
-int forward_check_url(const char *url, forward_report *tell, struct error *error) MUST_CHECK;
-
-// Can the password be read? A file of NULL is well. -EACCES: it is there for another user or service.
-int forward_check_password(const char *file, forward_report *tell, struct error *error) MUST_CHECK;
-
-// Could the destination be shipped to as it stands? Changes nothing there.
+// Connects to the destination and checks that it accepts shipped rows. Changes nothing there.
 int forward_check_destination(const struct forward_settings *settings, struct error *error) MUST_CHECK;
 
-// Ships until forward_stop. Whatever fails is logged and tried again, sooner when it passes by itself, later when
-// somebody has to mend it. The settings were checked.
+// Ships until forward_stop is called. Logs each failure and retries: soon after a temporary failure, later after one
+// that an operator has to fix. The caller has checked the settings with the functions above.
 void forward_run(const struct forward_settings *settings);
 
-// For signal handlers. While a connection is being made, which cannot be broken off, ends the process with status 0:
-// there is nothing to be finished.
+// Makes forward_run return. Safe in a signal handler. libpq cannot cancel a connection attempt, so during one this
+// function ends the process with status 0; nothing is lost, because no transaction is open.
 void forward_stop(void);
 
-// Compares what was received from since_ms on and before until_ms here and there, row by row, through checksums that
-// the destination makes. Tells what differs, and the counts. Errors: could not compare.
-int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_report *tell,
+// Compares the rows that were received at or after since_ms and before until_ms with those in the destination, using
+// checksums that the destination computes. Reports up to 20 differences and the totals. An error means that the
+// comparison is incomplete.
+int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_report *report,
                    bool *ret_same, struct error *error) MUST_CHECK;

@@ -1,12 +1,12 @@
-// Reads what was recorded, by id in the order of recording, beside a daemon that records or without one. It neither
-// writes nor keeps the daemon from writing: each read is one short transaction whose rows are copied, and over before
-// the caller gets them.
+// Reads the recorded rows by id, in the order of recording, while the daemon runs or while it is stopped. The reader
+// does not write and does not keep the daemon from writing: each read is one short transaction. The reader copies the
+// rows and ends the transaction before it returns them.
 //
-// Ids only grow, in the order of commit, because one writer gives them inside of its one transaction at a time. So
-// reading on behind the last id that was seen misses nothing and repeats nothing. An id is never given anew, not even
-// after rows were deleted.
+// The one writer assigns ids within its transactions, so ids grow in the order of the commits. A read after the last id
+// that was seen therefore neither misses a row nor repeats one. SQLite never reuses an id, not even after rows were
+// deleted.
 //
-// For one thread at a time. After an error a reader is of no more use: close it, and open another one to try again.
+// One thread at a time may use a reader. After an error, the caller closes the reader and opens a new one to try again.
 #pragma once
 
 #include <stdbool.h>
@@ -15,46 +15,43 @@
 
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/event.h"
+#include "imcallbackd/store/columns.h"
 
 struct store_reader;
 
-// A row of destroyed_group with its members; event.keep_body says whether there is a body.
-struct recorded_group {
+// A row of destroyed_group with its members, or a row of rejected_callback, depending on the stream.
+struct recorded_row {
     int64_t id;
-    struct destroyed_group event;
+    int64_t received_at_ms; // the same as in the event
+    union {
+        struct destroyed_group group; // keep_body: whether the body was recorded
+        struct rejected_callback rejection;
+    } event;
 };
 
-// A row of rejected_callback.
-struct recorded_rejection {
-    int64_t id;
-    struct rejected_callback callback;
-};
-
-// Errors of all functions name the path and the remedy. No rights are needed but to read the database and its side
-// files.
+// All errors of the reader name the path and the remedy. The caller needs no rights but to read the database and its
+// side files.
 int store_reader_open(const char *path, struct store_reader **ret_reader, struct error *error) MUST_CHECK;
 
-// Gives the next rows behind an id (0: from the beginning), all of which live until the next read. None: this was all
-// so far. A batch ends after 1,000 rows or 1 MiB, but has one row at least.
+// Returns the next rows after an id, where 0 is before the first row. The rows live until the next call of this
+// function. *ret_count is 0 if no more rows are recorded yet. A batch ends after 1,000 rows or 1 MiB, but has at least
+// one row.
 //
-// -ESTALE: nothing can come behind this id any more. Either it is larger than any that was ever given, so that it must
-// be of another database or this one was put back from a backup; or another file took the database's place, and all
-// that was recorded in the one that was opened has been read.
-int store_reader_read_groups(struct store_reader *reader, int64_t after_id, const struct recorded_group **ret_groups,
-                             size_t *ret_count, struct error *error) MUST_CHECK;
-int store_reader_read_rejections(struct store_reader *reader, int64_t after_id,
-                                 const struct recorded_rejection **ret_rejections, size_t *ret_count,
+// -ESTALE: no row will ever follow this id. Either the id is larger than any that the database has assigned: the id is
+// from another database, or this database was restored from a backup. Or another file has replaced the database, and
+// all rows of the old file have been read.
+int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
+                      const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
+
+// Returns the largest id that each stream has ever assigned, 0 for none. Rows of an earlier read stay valid.
+int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT],
                                  struct error *error) MUST_CHECK;
 
-// The newest ids that were ever given, 0 for none. Rows from an earlier read stay as they are.
-int store_reader_newest(struct store_reader *reader, int64_t *ret_group_id, int64_t *ret_rejection_id,
-                        struct error *error) MUST_CHECK;
-
-// Is the database that is read still what one finds at its path? Allowed after an error, too.
+// Tells whether the path still names the database that the reader has open. The call is allowed after an error.
 bool store_reader_is_in_place(const struct store_reader *reader);
 
-// Waits, after a read that gave nothing, until it is worth another one: something is being recorded, a second is over,
-// or a signal was handled.
+// After a read that returned no rows, waits until another read is worthwhile. Returns when the daemon writes to its
+// log, when a signal was handled, and after one second at the latest.
 void store_reader_wait(struct store_reader *reader);
 
 void store_reader_close(struct store_reader *reader); // NULL is allowed

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/address.h"
-#include "unit.h"
 
 static struct address address_of(const char *text)
 {

@@ -1,8 +1,8 @@
 #include <stdalign.h>
 #include <string.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/arena.h"
-#include "unit.h"
 
 #define FIRST_BLOCK_BYTES 4096 // what the first piece takes from the system
 

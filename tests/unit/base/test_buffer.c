@@ -2,8 +2,8 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/buffer.h"
-#include "unit.h"
 
 static void assert_holds(const struct buffer *buffer, const char *text)
 {

@@ -1,8 +1,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/error.h"
-#include "unit.h"
 
 // Longer than the text of an error, with room to add to it.
 static void fill(char *text, size_t length)

@@ -1,40 +1,28 @@
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "../files.h"
+#include "../unit.h"
 #include "imcallbackd/base/file.h"
-#include "unit.h"
 
 #define MAX_BYTES 10000
 
-static char directory[] = "/tmp/imcallbackd-file-XXXXXX";
+static char directory[64];
 static char path[sizeof directory + 16];
 
-static int make_directory(void **state)
+static int setup(void **state)
 {
     (void)state;
-    if (!mkdtemp(directory))
-        return -1;
+    make_directory(directory, sizeof directory);
     (void)snprintf(path, sizeof path, "%s/file", directory);
     return 0;
 }
 
-static int remove_directory(void **state)
+static int teardown(void **state)
 {
     (void)state;
-    (void)unlink(path);
-    return rmdir(directory);
-}
-
-static void write_file(const char *data, size_t length)
-{
-    FILE *file = fopen(path, "we");
-
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, length, file), length);
-    assert_int_equal(fclose(file), 0);
+    remove_directory(directory);
+    return 0;
 }
 
 static void reads_at_most_the_limit(void **state)
@@ -50,7 +38,7 @@ static void reads_at_most_the_limit(void **state)
         struct error error = {""};
         int r;
 
-        write_file(data, lengths[i]);
+        write_file(path, data, lengths[i]);
         r = file_read(path, MAX_BYTES, &contents, &error);
         if (lengths[i] > MAX_BYTES) {
             assert_int_equal(r, -EFBIG);
@@ -72,7 +60,7 @@ static void appends_what_it_reads(void **state)
     struct error error;
 
     (void)state;
-    write_file("def", 3);
+    write_file(path, "def", 3);
     assert_int_equal(buffer_append(&contents, "abc", 3), 0);
     assert_int_equal(file_read(path, 3, &contents, &error), 0);
     assert_string_equal(contents.data, "abcdef");
@@ -144,5 +132,5 @@ int main(void)
         cmocka_unit_test(says_when_there_are_no_credentials),
     };
 
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }

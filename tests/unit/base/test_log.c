@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/log.h"
-#include "unit.h"
 
 // What a call to the log writes to standard error, by way of a pipe in its place.
 struct capture {
@@ -342,7 +342,7 @@ static void a_log_that_is_closed_is_no_harm(void **state)
     capture = capture_begin();
     log_info("there");
     capture_end(capture, text, sizeof text);
-    assert_string_equal(text, "<3>lines of this log that are lost, because nothing took them: 1\n<6>there\n");
+    assert_string_equal(text, "<3>log: lines dropped because standard error did not accept them: 1\n<6>there\n");
 }
 
 int main(void)

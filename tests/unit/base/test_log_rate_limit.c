@@ -1,8 +1,8 @@
 #include <pthread.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
-#include "unit.h"
 
 #define THREADS 8
 #define CALLS   1000

@@ -1,8 +1,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/metrics.h"
-#include "unit.h"
 
 #define THREADS 8
 #define CALLS   10000

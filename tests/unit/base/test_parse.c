@@ -2,8 +2,8 @@
 #include <limits.h>
 #include <string.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/parse.h"
-#include "unit.h"
 
 struct row {
     const char *text;

@@ -1,8 +1,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/utf8.h"
-#include "unit.h"
 
 struct row {
     const char *bytes;

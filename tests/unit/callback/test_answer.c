@@ -1,11 +1,12 @@
+// The table of answers, their JSON, and the quotes in their details.
 #include <errno.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 
 #include <cjson/cJSON.h>
 
-// Numbers and names are promised to operators for ever.
+// Numbers and names never change, because tools of operators rely on them.
 static const struct {
     int code;
     unsigned int http_status;
@@ -43,7 +44,7 @@ static const struct {
     {120301, 503, "store_unavailable"},
 };
 
-static void keeps_its_promises(void **state)
+static void keeps_numbers_and_names(void **state)
 {
     bool seen[ANSWER_CODE_COUNT] = {false};
 
@@ -61,15 +62,14 @@ static void keeps_its_promises(void **state)
     }
 }
 
-// A code that is none must not be taken for a success.
-static void unknown_codes_are_failures(void **state)
+static void an_unknown_code_is_a_failure(void **state)
 {
     (void)state;
     assert_int_equal(answer_http_status((enum answer_code)1), 503);
     assert_string_equal(answer_name((enum answer_code) - 1), "store_unavailable");
 }
 
-static void ok_is_exact(void **state)
+static void prints_the_exact_body_of_ok(void **state)
 {
     struct buffer body = {0};
 
@@ -79,8 +79,7 @@ static void ok_is_exact(void **state)
     buffer_finish(&body);
 }
 
-// Each failure is three fields, and its sentence is its own.
-static void failures_have_three_fields_and_a_sentence(void **state)
+static void each_failure_has_three_fields_and_a_sentence_of_its_own(void **state)
 {
     char *sentences[ANSWER_CODE_COUNT] = {NULL};
 
@@ -107,10 +106,10 @@ static void failures_have_three_fields_and_a_sentence(void **state)
         free(sentences[i]);
 }
 
-static void details_are_escaped(void **state)
+static void escapes_details(void **state)
 {
     static const struct {
-        const char *detail, *printed; // printed: behind the sentence
+        const char *detail, *printed; // printed: what follows the sentence
     } details[] = {
         {"", ""},
         {"At byte 17.", " At byte 17."},
@@ -127,10 +126,10 @@ static void details_are_escaped(void **state)
         struct buffer body = {0};
         char expected[256];
 
-        (void)snprintf(
-            expected, sizeof expected,
-            "before {\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\"The body is not JSON.%s\",\"ErrorCode\":120201}",
-            details[i].printed);
+        (void)snprintf(expected, sizeof expected,
+                       "before {\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\"The body is not a JSON "
+                       "object.%s\",\"ErrorCode\":120201}",
+                       details[i].printed);
         assert_int_equal(buffer_print(&body, "before "), 0);
         assert_int_equal(answer_print(&body, ANSWER_BODY_NOT_JSON, details[i].detail), 0);
         assert_string_equal(body.data, expected);
@@ -138,21 +137,63 @@ static void details_are_escaped(void **state)
     }
 }
 
-static void needs_memory(void **state)
+static void fails_without_memory(void **state)
 {
-    // A buffer that cannot grow any more; its bytes are never touched.
+    // The buffer is too large to grow, and its bytes are never accessed.
     struct buffer full = {.data = "", .length = SIZE_MAX / 2, .capacity = SIZE_MAX / 2};
 
     (void)state;
     assert_int_equal(answer_print(&full, ANSWER_OK, NULL), -ENOMEM);
 }
 
+static void quotes_each_byte(void **state)
+{
+    (void)state;
+    for (int byte = 1; byte <= 0xff; byte++) {
+        static const char digits[] = "0123456789abcdef";
+        const char text[] = {(char)byte, '\0'};
+        const char plain[] = {'\'', (char)byte, '\'', '\0'};
+        const char escaped[] = {'\'', '\\', 'x', digits[byte >> 4], digits[byte & 15], '\'', '\0'};
+        bool is_plain = byte >= 0x20 && byte <= 0x7e && byte != '\'' && byte != '\\';
+        char quoted[ANSWER_QUOTE_BYTES];
+
+        answer_quote(text, quoted);
+        assert_string_equal(quoted, is_plain ? plain : escaped);
+    }
+}
+
+// Plain text with or without one escape at its end stays complete while it fits, and never exceeds the buffer.
+static void cuts_a_long_quote(void **state)
+{
+    (void)state;
+    for (size_t plain = 120; plain <= 130; plain++) {
+        for (size_t escapes = 0; escapes <= 1; escapes++) {
+            const char *end = escapes > 0 ? "\\xff'" : "'";
+            bool is_complete = plain + escapes <= 123;
+            char text[136], quoted[ANSWER_QUOTE_BYTES];
+
+            memset(text, 'a', plain);
+            text[plain] = escapes > 0 ? '\xff' : '\0';
+            text[plain + 1] = '\0';
+            answer_quote(text, quoted);
+            assert_in_range(strlen(quoted), plain < 123 ? plain : 123, ANSWER_QUOTE_BYTES - 1);
+            assert_memory_equal(quoted + 1, text, plain < 123 ? plain : 123);
+            assert_string_equal(quoted + 1 + (is_complete ? plain : 123), is_complete ? end : "...'");
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keeps_its_promises),  cmocka_unit_test(unknown_codes_are_failures),
-        cmocka_unit_test(ok_is_exact),         cmocka_unit_test(failures_have_three_fields_and_a_sentence),
-        cmocka_unit_test(details_are_escaped), cmocka_unit_test(needs_memory),
+        cmocka_unit_test(keeps_numbers_and_names),
+        cmocka_unit_test(an_unknown_code_is_a_failure),
+        cmocka_unit_test(prints_the_exact_body_of_ok),
+        cmocka_unit_test(each_failure_has_three_fields_and_a_sentence_of_its_own),
+        cmocka_unit_test(escapes_details),
+        cmocka_unit_test(fails_without_memory),
+        cmocka_unit_test(quotes_each_byte),
+        cmocka_unit_test(cuts_a_long_quote),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,13 +1,14 @@
+// What a body means: the events that valid bodies become, and the reason for each rejected body.
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/base/file.h"
 
 #define FFFD "\xef\xbf\xbd"
 
-// "GroupId|Type|Owner|Operator|Name|time|members|body?", with - for what did not come.
+// Prints "GroupId|Type|Owner|Operator|Name|time|members|body", with - for what is absent.
 static void describe(const struct destroyed_group *group, struct buffer *text)
 {
     text->length = 0;
@@ -25,7 +26,7 @@ static void describe(const struct destroyed_group *group, struct buffer *text)
 
 static const struct {
     const char *body, *group;
-} understood[] = {
+} valid[] = {
     {G "}", "g|||||-|-|body"},
     {G ",'EventTime':7}", "g|||||7|-|-"},
     {"\xef\xbb\xbf \r\n\t" G ",'EventTime':7} \r\n\t", "g|||||7|-|-"},
@@ -35,13 +36,13 @@ static const struct {
      "g|||||7|-|-"},
     {"{'Name':'n','EventTime':7,'GroupId':'g'," HEAD "}", "g||||n|7|-|-"},
 
-    // Only the names that are known, in their own case and at their own place; the rest may come in any number.
+    // Only known names count, in their exact case and at their own level; other fields may repeat.
     {G ",'EventTime':7,'groupid':'x','GROUPID':1,'name':2,'x':{'GroupId':'y'},'x':[{}],'':0,'':0}", "g|||||7|-|-"},
     {G ",'EventTime':7,'MemberList':[{'x':1,'Member_Account':'a','member_account':2,'x':3},{'Member_Account':'b'}]}",
      "g|||||7|[a,b]|-"},
     {G ",'EventTime':7,'MemberList':[{'Member_Account':'a'},{'Member_Account':'a'}]}", "g|||||7|[a,a]|-"},
 
-    // Times.
+    // EventTime as a number and as a string.
     {G ",'EventTime':null}", "g|||||-|-|body"},
     {G ",'EventTime':0}", "g|||||0|-|-"},
     {G ",'EventTime':'0'}", "g|||||0|-|-"},
@@ -53,11 +54,11 @@ static const struct {
     {G ",'EventTime':'9007199254740990'}", "g|||||9007199254740990|-|-"},
     {G ",'EventTime':'9007199254740991'}", "g|||||9007199254740991|-|-"},
 
-    // Comments go without a trace.
+    // Comments are ignored, and the body need not be kept.
     {"/*1*/" G "/*2*/,//'EventTime':8\n'EventTime':7}//3", "g|||||7|-|-"},
     {G ",'EventTime':7,'Name':'http://x/*y*/'}", "g||||http://x/*y*/|7|-|-"},
 
-    // Text that was cut or that is no text is mended, and then the bytes are kept.
+    // U+FFFD replaces invalid text, and the body is kept.
     {G ",'EventTime':7,'Name':'a\xe7\xa4'}", "g||||a" FFFD "|7|-|body"},
     {G ",'EventTime':7,'Name':'a\xf0\x9f\x98'}", "g||||a" FFFD "|7|-|body"},
     {G ",'EventTime':7,'Name':'a\\ud83d'}", "g||||a" FFFD "|7|-|body"},
@@ -71,22 +72,22 @@ static const struct {
     {G ",'EventTime':7,'Name':'%00 \\\\u0000'}", "g||||%00 \\u0000|7|-|-"},
 };
 
-static void understands(void **state)
+static void reads_valid_bodies(void **state)
 {
     struct buffer body = {0}, text = {0};
 
     (void)state;
-    for (size_t i = 0; i < COUNT(understood); i++) {
+    for (size_t i = 0; i < COUNT(valid); i++) {
         struct fixture fixture;
         enum callback_verdict verdict;
 
         fixture_init(&fixture, ARENA_BYTES);
-        quote(&body, understood[i].body);
+        quote(&body, valid[i].body);
         verdict = fixture_read_body(&fixture, &fixture_rules, body.data, body.length);
         if (verdict != CALLBACK_RECORD)
             fail_msg("%s: %s: %s", body.data, answer_name(fixture.callback.answer), fixture.callback.detail);
         describe(&fixture.callback.group, &text);
-        if (strcmp(text.data, understood[i].group) != 0)
+        if (strcmp(text.data, valid[i].group) != 0)
             fail_msg("%s: %s", body.data, text.data);
         assert_int_equal(fixture.callback.answer, ANSWER_OK);
         assert_int_equal(fixture.callback.group.sdk_appid, 1400000003);
@@ -108,7 +109,7 @@ static void understands(void **state)
 static const struct {
     const char *body;
     enum answer_code code;
-    const char *detail; // what it must name
+    const char *detail; // part of the detail
 } rejected[] = {
     {"", NOT_JSON, "empty"},
     {" \n", NOT_JSON, "byte"},
@@ -124,7 +125,7 @@ static const struct {
     {"{'a':1} \n {}", NOT_JSON, "byte 10"},
     {"{'a':1},", NOT_JSON, "byte 7"},
     {"{'a':1}\xef\xbb\xbf", NOT_JSON, "byte 7"},
-    {"/* */{'a' 1}", NOT_JSON, "byte 10"}, // as the caller counts, comments included
+    {"/* */{'a' 1}", NOT_JSON, "byte 10"}, // as the client counts, comments included
     {"{'a':1", NOT_JSON, "byte"},
     {"{'a':1,}", NOT_JSON, "byte 7"},
     {"{a:1}", NOT_JSON, "near byte 2"},
@@ -194,7 +195,7 @@ static const struct {
      "MemberList[1].Member_Account"},
 };
 
-static void sets_aside_what_it_does_not_understand(void **state)
+static void rejects_invalid_bodies_and_keeps_them(void **state)
 {
     struct buffer body = {0};
 
@@ -225,8 +226,7 @@ static void sets_aside_what_it_does_not_understand(void **state)
     buffer_finish(&body);
 }
 
-// A command that is not the query's is refused, and nothing is kept of it.
-static void refuses_other_commands(void **state)
+static void refuses_other_commands_and_keeps_nothing(void **state)
 {
     static const struct {
         const char *body, *detail;
@@ -297,8 +297,8 @@ static void reads_every_sample(void **state)
     buffer_finish(&text);
 }
 
-// The id goes through as it is, wherever it stands, raw and with every byte of ASCII escaped.
-static void keeps_ids_as_they_are(void **state)
+// Each id is used in every field, once as it is and once with every ASCII character escaped.
+static void keeps_ids_unchanged(void **state)
 {
     static const char *const ids[] = {
         "it's",
@@ -356,7 +356,7 @@ static void keeps_ids_as_they_are(void **state)
     buffer_finish(&body);
 }
 
-static void keeps_the_body_when_asked(void **state)
+static void keeps_the_body_if_configured(void **state)
 {
     struct callback_rules rules = fixture_rules;
     struct buffer body = {0};
@@ -378,12 +378,12 @@ static void keeps_the_body_when_asked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(understands),
-        cmocka_unit_test(sets_aside_what_it_does_not_understand),
-        cmocka_unit_test(refuses_other_commands),
+        cmocka_unit_test(reads_valid_bodies),
+        cmocka_unit_test(rejects_invalid_bodies_and_keeps_them),
+        cmocka_unit_test(refuses_other_commands_and_keeps_nothing),
         cmocka_unit_test(reads_every_sample),
-        cmocka_unit_test(keeps_ids_as_they_are),
-        cmocka_unit_test(keeps_the_body_when_asked),
+        cmocka_unit_test(keeps_ids_unchanged),
+        cmocka_unit_test(keeps_the_body_if_configured),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

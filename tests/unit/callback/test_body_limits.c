@@ -1,7 +1,8 @@
+// Bodies at the limits of size, depth, number of values and memory.
 #include <pthread.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 
 static void print_members(struct buffer *body, size_t count, const char *name)
 {
@@ -22,7 +23,7 @@ static void check_members(const struct destroyed_group *group, size_t count, con
     }
 }
 
-static void takes_ten_thousand_members(void **state)
+static void accepts_ten_thousand_members(void **state)
 {
     struct buffer body = {0};
     struct fixture fixture;
@@ -37,8 +38,8 @@ static void takes_ten_thousand_members(void **state)
     buffer_finish(&body);
 }
 
-// The fault is ours, so the event must not be set aside as one that cannot be understood.
-static void a_shortage_of_memory_is_no_fault_of_the_body(void **state)
+// The body is not at fault, so it must not become a rejected callback.
+static void does_not_blame_the_body_for_a_lack_of_memory(void **state)
 {
     struct buffer body = {0};
     struct fixture fixture;
@@ -61,8 +62,8 @@ static void a_shortage_of_memory_is_no_fault_of_the_body(void **state)
     buffer_finish(&body);
 }
 
-// A body that waits for the disk, or to be set aside, takes no more than what is recorded of it.
-static void the_tree_is_gone_once_the_body_is_read(void **state)
+// While a body waits for the disk, it takes no more memory than the text to be recorded.
+static void frees_the_tree_after_the_body_is_read(void **state)
 {
     static const char *const begins[] = {G ",'x':", "{'GroupId':'g','x':", ""};
     struct buffer body = {0};
@@ -85,9 +86,9 @@ static void the_tree_is_gone_once_the_body_is_read(void **state)
     buffer_finish(&body);
 }
 
-// A large body may be full of members, in the shortest spelling that there is, and needs no more memory than the server
-// gives to it: 16 bytes for each of its own, and 1 MiB.
-static void takes_members_up_to_the_end_of_any_body(void **state)
+// A large body may consist of members in their shortest form. The server gives each body 1 MiB and 16 bytes per byte of
+// its length, and that must be enough.
+static void accepts_as_many_members_as_fit_into_a_body(void **state)
 {
     static const char member[] = "{\"Member_Account\":\"a\"}";
     static const size_t lengths[] = {(size_t)4 << 20, (size_t)12 << 20};
@@ -113,8 +114,8 @@ static void takes_members_up_to_the_end_of_any_body(void **state)
     buffer_finish(&body);
 }
 
-// 48 bytes are documented, which is no reason to refuse a longer id.
-static void takes_long_ids(void **state)
+// The documentation limits ids to 48 bytes, but a longer id must not be lost.
+static void accepts_long_ids(void **state)
 {
     static const size_t lengths[] = {48, 49, 500};
     struct buffer body = {0};
@@ -139,8 +140,8 @@ static void takes_long_ids(void **state)
     buffer_finish(&body);
 }
 
-// Depth and number of values at their limits, through cJSON.
-static void limits_hold(void **state)
+// Checks the limits of depth and number of values with cJSON behind the scanner.
+static void rejects_bodies_above_the_limits(void **state)
 {
     struct buffer body = {0};
 
@@ -160,7 +161,7 @@ static void limits_hold(void **state)
         assert_int_equal(fixture.callback.answer, depth <= 32 ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
         fixture_finish(&fixture);
     }
-    // The object counts one, its two commas two, the list one and its commas the rest.
+    // The object counts as 1, its two commas as 2, the list as 1, and the commas of the list are the rest.
     for (size_t values = 399999; values <= 400001; values++) {
         struct fixture fixture;
 
@@ -177,16 +178,16 @@ static void limits_hold(void **state)
     buffer_finish(&body);
 }
 
-// With more and more memory: too complex, never mistaken for a fault of the text, until there is enough.
-static void memory_is_limited(void **state)
+// Tries more and more memory until it is enough. Every earlier answer must be "too complex", never a fault of the text.
+static void reports_a_full_arena_as_too_complex(void **state)
 {
-    static const char *const kinds[] = {"", "// a comment to be blanked out"};
+    static const char *const kinds[] = {"", "// a comment to be replaced by spaces"};
     struct buffer body = {0};
 
     (void)state;
     for (size_t i = 0; i < COUNT(kinds); i++) {
         enum callback_verdict verdict = CALLBACK_RECORD_REJECTION;
-        size_t set_aside = 0;
+        size_t rejected_bodies = 0;
 
         print_members(&body, 50, "member");
         assert_int_equal(buffer_print(&body, "%s", kinds[i]), 0);
@@ -198,18 +199,18 @@ static void memory_is_limited(void **state)
             if (verdict == CALLBACK_RECORD_REJECTION) {
                 assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
                 assert_non_null(fixture.callback.rejected.reason);
-                set_aside++;
+                rejected_bodies++;
             }
             fixture_finish(&fixture);
         }
         assert_int_equal(verdict, CALLBACK_RECORD);
-        assert_true(set_aside > 10);
+        assert_true(rejected_bodies > 10);
     }
     buffer_finish(&body);
 }
 
-// Not even the memory for the list of accounts or for the reason is left.
-static void memory_ends_anywhere(void **state)
+// The memory may run out at any point, also for the list of accounts and for the reason.
+static void survives_a_full_arena_at_any_point(void **state)
 {
     size_t recorded = 0, without_reason = 0;
 
@@ -220,7 +221,7 @@ static void memory_ends_anywhere(void **state)
         struct fixture fixture;
         enum callback_verdict verdict;
 
-        fixture_init(&fixture, 4096); // one block, of which ever less is left when the body comes
+        fixture_init(&fixture, 4096); // one block, of which less and less is left for the body
         assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, OPEN_QUERY), CALLBACK_READ_BODY);
         assert_non_null(arena_alloc(&fixture.arena, taken));
         verdict = callback_read_body(&fixture.callback, &fixture_rules, body, sizeof body - 1);
@@ -246,7 +247,7 @@ struct parser {
     size_t failures;
 };
 
-// cmocka's assertions belong to the thread that runs the tests, so this one only counts.
+// Only the thread that runs the tests may use cmocka's assertions, so this thread counts failures.
 static void *parse_often(void *argument)
 {
     struct parser *parser = argument;
@@ -267,8 +268,7 @@ static void *parse_often(void *argument)
     return NULL;
 }
 
-// What one thread parses does not get into another's arena.
-static void threads_parse_at_the_same_time(void **state)
+static void threads_parse_into_their_own_arenas(void **state)
 {
     struct parser parsers[] = {{.name = "one"}, {.name = "two"}, {.name = "three"}, {.name = "four"}};
     pthread_barrier_t start;
@@ -292,15 +292,15 @@ static void threads_parse_at_the_same_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_ten_thousand_members),
-        cmocka_unit_test(a_shortage_of_memory_is_no_fault_of_the_body),
-        cmocka_unit_test(the_tree_is_gone_once_the_body_is_read),
-        cmocka_unit_test(takes_members_up_to_the_end_of_any_body),
-        cmocka_unit_test(takes_long_ids),
-        cmocka_unit_test(limits_hold),
-        cmocka_unit_test(memory_is_limited),
-        cmocka_unit_test(memory_ends_anywhere),
-        cmocka_unit_test(threads_parse_at_the_same_time),
+        cmocka_unit_test(accepts_ten_thousand_members),
+        cmocka_unit_test(does_not_blame_the_body_for_a_lack_of_memory),
+        cmocka_unit_test(frees_the_tree_after_the_body_is_read),
+        cmocka_unit_test(accepts_as_many_members_as_fit_into_a_body),
+        cmocka_unit_test(accepts_long_ids),
+        cmocka_unit_test(rejects_bodies_above_the_limits),
+        cmocka_unit_test(reports_a_full_arena_as_too_complex),
+        cmocka_unit_test(survives_a_full_arena_at_any_point),
+        cmocka_unit_test(threads_parse_into_their_own_arenas),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

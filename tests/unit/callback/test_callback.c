@@ -1,7 +1,8 @@
+// How a query is judged: app, signature, age and command.
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 #include "imcallbackd/callback/signature.h"
 
 #define APP    "SdkAppid=1400000001"
@@ -13,7 +14,7 @@
 
 struct row {
     const char *query;
-    enum answer_code code; // OK: go on and read the body
+    enum answer_code code; // OK: the body is read next
 };
 
 static const struct row rows[] = {
@@ -24,7 +25,7 @@ static const struct row rows[] = {
      "&RequestTime=%31669872112&CallbackCommand=Group%2ECallbackAfterGroupDestroyed",
      ANSWER_OK},
     {OPEN "&" COMMAND, ANSWER_OK},
-    {OPEN "&" COMMAND "&Sign=x&Sign=y&RequestTime=%", ANSWER_OK}, // nobody asked for them
+    {OPEN "&" COMMAND "&Sign=x&Sign=y&RequestTime=%", ANSWER_OK}, // without tokens, the signature is ignored
     {APP "&" SIGNED "&" COMMAND "&ClientIP=%&OptPlatform=%00&ClientIP&OptPlatform", ANSWER_OK},
     {"SdkAppid=9223372036854775807&" COMMAND, ANSWER_OK},
 
@@ -91,7 +92,7 @@ static const struct row rows[] = {
     {OPEN "&CallbackCommand=group.callbackaftergroupdestroyed", ANSWER_COMMAND_NOT_HANDLED},
     {OPEN "&CallbackCommand=Group.CallbackAfterTopicDestroyed", ANSWER_COMMAND_NOT_HANDLED},
 
-    // Whether a call is genuine comes before what it wants.
+    // The signature is checked before the command.
     {APP "&" COMMAND, ANSWER_SIGN_MISSING},
     {APP "&CallbackCommand=Other&Sign=" WRONG_SIGN "&RequestTime=" NOW, ANSWER_SIGN_WRONG},
     {APP "&" SIGNED, ANSWER_COMMAND_MISSING},
@@ -103,7 +104,7 @@ static bool is_about_commands(enum answer_code code)
     return code == ANSWER_COMMAND_MISSING || code == ANSWER_COMMAND_NOT_HANDLED;
 }
 
-static void judges_queries(void **state)
+static void accepts_or_rejects_queries(void **state)
 {
     (void)state;
     for (size_t i = 0; i < 2 * COUNT(rows); i++) {
@@ -123,20 +124,20 @@ static void judges_queries(void **state)
             fail_msg("%s: %s", row->query, answer_name(fixture.callback.answer));
         if (verdict == CALLBACK_REFUSE)
             assert_int_equal(answer_http_status(row->code), row->code < ANSWER_COMMAND_MISSING ? 403 : 400);
-        // Neither the secret nor what it makes is told.
+        // The detail contains neither a token nor a signature.
         assert_null(strstr(fixture.callback.detail, SIGN));
         assert_null(strstr(fixture.callback.detail, TOKEN));
         fixture_finish(&fixture);
     }
 }
 
-// The window of each app is inclusive; outside, the detail says how far the clocks are apart.
-static void judges_the_age(void **state)
+// The window of each app is inclusive. Outside it, the detail says how far the clocks are apart.
+static void rejects_requests_outside_the_window(void **state)
 {
     static const struct {
         const char *app;
         int64_t skew_s;
-        const char *detail; // NULL: young enough
+        const char *detail; // NULL: inside the window
     } ages[] = {
         {APP, 0, NULL},
         {APP, -59, NULL},
@@ -177,7 +178,7 @@ static void judges_the_age(void **state)
     }
 }
 
-static void takes_the_old_token_and_the_new_one(void **state)
+static void accepts_the_old_and_the_new_token(void **state)
 {
     static const struct {
         const char *token;
@@ -202,8 +203,7 @@ static void takes_the_old_token_and_the_new_one(void **state)
     }
 }
 
-// What is stored of the query is valid text, whatever came.
-static void mends_what_is_stored(void **state)
+static void records_only_valid_text(void **state)
 {
     static const struct {
         const char *value, *stored;
@@ -244,16 +244,16 @@ static void mends_what_is_stored(void **state)
     }
 }
 
-static void shows_commands_short_and_escaped(void **state)
+static void quotes_other_commands(void **state)
 {
     static const struct {
         const char *command, *detail;
     } commands[] = {
-        {"", "It was ''."},
-        {"C2C.CallbackAfterSendMsg", "It was 'C2C.CallbackAfterSendMsg'."},
-        {"a%0ab%1b[31m%7f", "It was 'a\\x0ab\\x1b[31m\\x7f'."},
-        {"'%5c%22", "It was '\\x27\\x5c\"'."},
-        {"%e7%a4", "It was '\\xe7\\xa4'."},
+        {"", "The query has ''."},
+        {"C2C.CallbackAfterSendMsg", "The query has 'C2C.CallbackAfterSendMsg'."},
+        {"a%0ab%1b[31m%7f", "The query has 'a\\x0ab\\x1b[31m\\x7f'."},
+        {"'%5c%22", "The query has '\\x27\\x5c\"'."},
+        {"%e7%a4", "The query has '\\xe7\\xa4'."},
     };
     struct buffer query = {0};
     struct fixture fixture;
@@ -277,8 +277,8 @@ static void shows_commands_short_and_escaped(void **state)
     buffer_finish(&query);
 }
 
-// With more and more memory: refused for the want of it, until there is enough.
-static void needs_memory(void **state)
+// Tries more and more memory until it is enough. Every earlier answer must be "overloaded".
+static void is_overloaded_without_memory(void **state)
 {
     struct buffer query = {0};
     enum callback_verdict verdict = CALLBACK_REFUSE;
@@ -301,19 +301,19 @@ static void needs_memory(void **state)
         fixture_finish(&fixture);
     }
     assert_int_equal(verdict, CALLBACK_READ_BODY);
-    assert_in_range(refused, 30, 60); // 8 KB of query and two values of 12 KB
+    assert_in_range(refused, 30, 60); // for 8 KB of query and two values of 12 KB
     buffer_finish(&query);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(judges_queries),
-        cmocka_unit_test(judges_the_age),
-        cmocka_unit_test(takes_the_old_token_and_the_new_one),
-        cmocka_unit_test(mends_what_is_stored),
-        cmocka_unit_test(shows_commands_short_and_escaped),
-        cmocka_unit_test(needs_memory),
+        cmocka_unit_test(accepts_or_rejects_queries),
+        cmocka_unit_test(rejects_requests_outside_the_window),
+        cmocka_unit_test(accepts_the_old_and_the_new_token),
+        cmocka_unit_test(records_only_valid_text),
+        cmocka_unit_test(quotes_other_commands),
+        cmocka_unit_test(is_overloaded_without_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,11 @@
+// How a query is split into its parameters and decoded.
 #include <errno.h>
 #include <stdio.h>
 
 #include "../../../src/callback/query.h"
-#include "fixture.h"
+#include "callback_fixture.h"
 
-// What one query gives for one name; text NULL: it did not come.
+// The value of one name in one query. text NULL: the query does not have the name.
 struct row {
     const char *query;
     enum query_name name;
@@ -27,7 +28,7 @@ static const struct row rows[] = {
     {"CallbackCommand=%41%2bb%26c%3Dd%25%32%35", QUERY_CALLBACK_COMMAND, "A+b&c=d%25", false, false},
     {"CallbackCommand=%c3%A4%FF", QUERY_CALLBACK_COMMAND, "\xc3\xa4\xff", false, false},
 
-    // Names: any case, encoded or not.
+    // Names in any case, encoded or not.
     {"SDKAPPID=1", QUERY_SDK_APPID, "1", false, false},
     {"SdkAppId=1", QUERY_SDK_APPID, "1", false, false},
     {"sdkappid=1", QUERY_SDK_APPID, "1", false, false},
@@ -42,7 +43,7 @@ static const struct row rows[] = {
     {"SdkAppid%00=1&SdkAppid%=2&SdkAppid%4=3&SdkAppid%zz=4", QUERY_SDK_APPID, NULL, false, false},
     {"SdkAppid%3D1", QUERY_SDK_APPID, NULL, false, false},
 
-    // The first one stays, and it is remembered that there were more.
+    // The first value of a repeated name is kept.
     {"SdkAppid=1&SdkAppid=1", QUERY_SDK_APPID, "1", true, false},
     {"SdkAppid=1&%53dkAppid=2", QUERY_SDK_APPID, "1", true, false},
     {"%53dkAppid=1&SdkAppid=2", QUERY_SDK_APPID, "1", true, false},
@@ -56,7 +57,7 @@ static const struct row rows[] = {
     {"OptPlatform=a&OptPlatform=b", QUERY_OPT_PLATFORM, "a", true, false},
     {"SdkAppid=1&Sign=2", QUERY_SIGN, "2", false, false},
 
-    // Broken escapes.
+    // Invalid escapes.
     {"Sign=a%", QUERY_SIGN, "a", false, true},
     {"Sign=a%4", QUERY_SIGN, "a", false, true},
     {"Sign=a%4&x", QUERY_SIGN, "a", false, true},
@@ -74,7 +75,7 @@ static const struct row rows[] = {
     {"%=1&x=%&y=%00&Sign=a", QUERY_SIGN, "a", false, false},
 };
 
-static void takes_queries_apart(void **state)
+static void reads_queries(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
@@ -94,7 +95,7 @@ static void takes_queries_apart(void **state)
     }
 }
 
-// Every byte as %XX, in both cases of the digits.
+// Digits may have either case.
 static void decodes_every_byte(void **state)
 {
     (void)state;
@@ -113,7 +114,7 @@ static void decodes_every_byte(void **state)
     }
 }
 
-static void needs_memory(void **state)
+static void fails_without_memory(void **state)
 {
     struct query query;
     struct arena arena;
@@ -127,9 +128,9 @@ static void needs_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_queries_apart),
+        cmocka_unit_test(reads_queries),
         cmocka_unit_test(decodes_every_byte),
-        cmocka_unit_test(needs_memory),
+        cmocka_unit_test(fails_without_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
+// The signature of the documentation, and everything that must not match it.
 #include <errno.h>
 
-#include "fixture.h"
+#include "callback_fixture.h"
 #include "imcallbackd/callback/signature.h"
 
 static bool matches(const char *token, const char *request_time, const char *sign)
@@ -11,7 +12,7 @@ static bool matches(const char *token, const char *request_time, const char *sig
     return result;
 }
 
-static void fits_the_documented_check_value(void **state)
+static void matches_the_documented_example(void **state)
 {
     char hex[SIGNATURE_HEX_LENGTH + 1];
 
@@ -21,8 +22,7 @@ static void fits_the_documented_check_value(void **state)
     assert_true(matches(TOKEN, NOW, SIGN));
 }
 
-// The token and the time are joined without anything between them.
-static void hashes_the_joined_text(void **state)
+static void hashes_token_and_time_without_a_separator(void **state)
 {
     static const char *const splits[][2] = {{"", "abc"}, {"a", "bc"}, {"abc", ""}};
     char hex[SIGNATURE_HEX_LENGTH + 1];
@@ -34,7 +34,7 @@ static void hashes_the_joined_text(void **state)
     }
 }
 
-static void each_digit_counts(void **state)
+static void compares_each_digit(void **state)
 {
     char sign[] = SIGN;
 
@@ -49,7 +49,7 @@ static void each_digit_counts(void **state)
     assert_true(matches(TOKEN, NOW, sign));
 }
 
-static void refuses_what_differs(void **state)
+static void does_not_match_anything_else(void **state)
 {
     static const struct {
         const char *token, *request_time, *sign;
@@ -59,7 +59,7 @@ static void refuses_what_differs(void **state)
         {TOKEN, NOW, "17773BC39A671D7B9AA835458704D2A6DB81360A5940292B587D6D760D484061"},
         {TOKEN, "1669872113", SIGN},
         {TOKEN, "01669872112", SIGN},
-        {"xxxyyy", NOW, SIGN}, // the misprint of one edition
+        {"xxxyyy", NOW, SIGN}, // the misprint in one edition of the documentation
         {TOKEN "1", NOW, SIGN},
         {"", NOW, SIGN},
     };
@@ -72,7 +72,7 @@ static void refuses_what_differs(void **state)
     assert_false(matches(TOKEN, NOW, "17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d48406"));
 }
 
-static void lengths_are_bounded(void **state)
+static void limits_the_total_length(void **state)
 {
     char token[SIGNATURE_MAX_BYTES + 2], hex[SIGNATURE_HEX_LENGTH + 1];
     bool unused;
@@ -93,11 +93,11 @@ static void lengths_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fits_the_documented_check_value),
-        cmocka_unit_test(hashes_the_joined_text),
-        cmocka_unit_test(each_digit_counts),
-        cmocka_unit_test(refuses_what_differs),
-        cmocka_unit_test(lengths_are_bounded),
+        cmocka_unit_test(matches_the_documented_example),
+        cmocka_unit_test(hashes_token_and_time_without_a_separator),
+        cmocka_unit_test(compares_each_digit),
+        cmocka_unit_test(does_not_match_anything_else),
+        cmocka_unit_test(limits_the_total_length),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-// What goes over the wire: arrays byte for byte, and text that the destination takes.
+// The bytes of parameters on the network, and the replacement of text that the destination would reject.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +21,7 @@ static void assert_parameter(const struct parameters *parameters, int index, uns
     assert_memory_equal(parameters->values[index], bytes, length);
 }
 
-static void arrays_of_all_types(void **state)
+static void encodes_arrays_of_all_types(void **state)
 {
     static const char bytes_array[] = HEADER "\0\0\0\x11\0\0\0\3\0\0\0\1"
                                              "\0\0\0\2a\0"
@@ -39,20 +39,20 @@ static void arrays_of_all_types(void **state)
     struct parameters parameters = {0};
 
     (void)state;
-    for (int round = 0; round < 2; round++) { // the memory is used again
+    for (int round = 0; round < 2; round++) { // the second round reuses the memory
         parameters = (struct parameters){0};
-        array_begin(&arrays[0], ARRAY_OF_BYTES);
+        array_start(&arrays[0], ARRAY_OF_BYTES);
         array_add_bytes(&arrays[0], "a\0", 2);
         array_add_bytes(&arrays[0], "", 0);
         array_add_null(&arrays[0]);
-        array_begin(&arrays[1], ARRAY_OF_INTEGERS);
+        array_start(&arrays[1], ARRAY_OF_INTEGERS);
         array_add_integer(&arrays[1], 258);
         array_add_integer(&arrays[1], -1);
-        array_begin(&arrays[2], ARRAY_OF_TEXT);
+        array_start(&arrays[2], ARRAY_OF_TEXT);
         array_add_text(&arrays[2], "");
         array_add_text(&arrays[2], "a\xff"
                                    "b");
-        array_begin(&arrays[3], ARRAY_OF_TEXT);
+        array_start(&arrays[3], ARRAY_OF_TEXT);
         for (size_t i = 0; i < 4; i++)
             parameters_add_array(&parameters, &arrays[i]);
     }
@@ -65,7 +65,7 @@ static void arrays_of_all_types(void **state)
         array_finish(&arrays[i]);
 }
 
-static void single_values(void **state)
+static void encodes_single_values(void **state)
 {
     struct parameters parameters = {0};
 
@@ -76,10 +76,10 @@ static void single_values(void **state)
     assert_parameter(&parameters, 1, 20, "\x80\0\0\0\0\0\0", 8);
 }
 
-static void text_is_mended(void **state)
+static void replaces_invalid_utf8(void **state)
 {
     static const struct {
-        const char *text, *mended;
+        const char *text, *expected;
     } rows[] = {
         {"", ""},
         {"plain", "plain"},
@@ -98,7 +98,7 @@ static void text_is_mended(void **state)
         struct buffer buffer = {0};
 
         assert_int_equal(text_append(&buffer, rows[i].text), 0);
-        assert_string_equal(buffer_text(&buffer), rows[i].mended);
+        assert_string_equal(buffer_text(&buffer), rows[i].expected);
         buffer_finish(&buffer);
     }
 }
@@ -106,9 +106,9 @@ static void text_is_mended(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arrays_of_all_types),
-        cmocka_unit_test(single_values),
-        cmocka_unit_test(text_is_mended),
+        cmocka_unit_test(encodes_arrays_of_all_types),
+        cmocka_unit_test(encodes_single_values),
+        cmocka_unit_test(replaces_invalid_utf8),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../base/unit.h"
+#include "../unit.h"
 #include "imcallbackd/http/listen.h"
 
 #define UNPRIVILEGED_UID 65534

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../../src/http/peers.h"
-#include "../base/unit.h"
+#include "../unit.h"
+#include "http/peers.h"
 
 #define NETWORKS 20000 // several in each bucket
 

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../../src/http/request.h"
-#include "../base/unit.h"
+#include "../unit.h"
+#include "http/request.h"
 
 #define BODY_BYTES 1000
 

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include "fixture.h"
 #include "imcallbackd/store/backup.h"
+#include "store_fixture.h"
 
 #define BODY_BYTES 4000000
 

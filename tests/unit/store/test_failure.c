@@ -4,7 +4,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#include "fixture.h"
+#include "store_fixture.h"
 
 enum fault { FAULT_NONE, FAULT_LOG_WRITE, FAULT_LOG_SYNC, FAULT_DATABASE_WRITE, FAULT_DATABASE_SYNC };
 
@@ -110,7 +110,7 @@ static enum commit_result record_at(struct fixture *fixture, int64_t event_time_
 // Waits for the writer's next checkpoint, which follows as soon as nothing waits.
 static void await_more(const atomic_int *counter, int than)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
+    time_t deadline = time(NULL) + TIMEOUT_S;
 
     while (*counter <= than) {
         assert_true(time(NULL) < deadline);
@@ -186,7 +186,7 @@ static void what_is_held_is_recorded_when_room_returns(void **state)
     struct destroyed_group groups[COUNT];
     struct commit commits[COUNT];
     struct error error = {""};
-    time_t deadline = time(NULL) + PATIENCE_S;
+    time_t deadline = time(NULL) + TIMEOUT_S;
 
     fixture_open(fixture);
     fault_code = SQLITE_FULL;

@@ -5,33 +5,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "fixture.h"
-
-static void write_file(const char *path, const char *data, size_t length)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, data, length), (ssize_t)length);
-    close(fd);
-}
-
-// The whole file; the caller frees it.
-static char *read_file(const char *path, size_t *ret_length)
-{
-    struct stat status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char *data;
-
-    assert_true(fd >= 0);
-    assert_int_equal(fstat(fd, &status), 0);
-    data = malloc((size_t)status.st_size + 1);
-    assert_non_null(data);
-    assert_int_equal(read(fd, data, (size_t)status.st_size), status.st_size);
-    close(fd);
-    *ret_length = (size_t)status.st_size;
-    return data;
-}
+#include "store_fixture.h"
 
 static void execute(const struct fixture *fixture, const char *sql)
 {

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 
 #include "imcallbackd/store/reader.h"
-#include "partner.h"
+#include "peer_process.h"
 
 static struct store_reader *open_reader(const struct fixture *fixture)
 {
@@ -15,12 +15,12 @@ static struct store_reader *open_reader(const struct fixture *fixture)
     return reader;
 }
 
-static size_t read_groups(struct store_reader *reader, int64_t after_id, const struct recorded_group **ret_groups)
+static size_t read_groups(struct store_reader *reader, int64_t after_id, const struct recorded_row **ret_groups)
 {
     struct error error = {""};
     size_t count;
 
-    if (store_reader_read_groups(reader, after_id, ret_groups, &count, &error) < 0)
+    if (store_reader_read(reader, STREAM_GROUPS, after_id, ret_groups, &count, &error) < 0)
         fail_msg("%s", error.text);
     return count;
 }
@@ -36,12 +36,12 @@ static void record_times(struct fixture *fixture, int64_t first, int64_t last)
 // The last id when all that comes behind after_id was `count` events whose times go on with their ids.
 static int64_t assert_next(struct store_reader *reader, int64_t after_id, size_t count)
 {
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
 
     assert_int_equal(read_groups(reader, after_id, &groups), count);
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(groups[i].id, after_id + 1 + (int64_t)i);
-        assert_int_equal(groups[i].event.event_time_ms, groups[i].id);
+        assert_int_equal(groups[i].event.group.event_time_ms, groups[i].id);
     }
     assert_int_equal(read_groups(reader, after_id + (int64_t)count, &groups), 0);
     return after_id + (int64_t)count;
@@ -52,19 +52,19 @@ static void the_newest_of_both_are_known(void **state)
     struct rejected_callback rejected = {.remote_address = "", .callback_command = "", .reason = "", .body = ""};
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
-    int64_t group_id = -1, rejection_id = -1;
+    int64_t ids[STREAM_COUNT] = {-1, -1};
     struct error error = {""};
     struct store_reader *reader;
 
     fixture_open(fixture);
     reader = open_reader(fixture);
-    assert_int_equal(store_reader_newest(reader, &group_id, &rejection_id, &error), 0);
-    assert_true(group_id == 0 && rejection_id == 0);
+    assert_int_equal(store_reader_read_newest_ids(reader, ids, &error), 0);
+    assert_true(ids[STREAM_GROUPS] == 0 && ids[STREAM_REJECTIONS] == 0);
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
     for (int i = 0; i < 2; i++)
         assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
-    assert_int_equal(store_reader_newest(reader, &group_id, &rejection_id, &error), 0);
-    assert_true(group_id == 1 && rejection_id == 2);
+    assert_int_equal(store_reader_read_newest_ids(reader, ids, &error), 0);
+    assert_true(ids[STREAM_GROUPS] == 1 && ids[STREAM_REJECTIONS] == 2);
     store_reader_close(reader);
 }
 
@@ -72,7 +72,7 @@ static void a_group_is_read_as_it_was_recorded(void **state)
 {
     struct fixture *fixture = *state;
     struct destroyed_group full = example_group(), bare = example_group(), plain = example_group();
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
     struct store_reader *reader;
 
     full.keep_body = bare.keep_body = true;
@@ -88,34 +88,34 @@ static void a_group_is_read_as_it_was_recorded(void **state)
     reader = open_reader(fixture);
     assert_int_equal(read_groups(reader, 0, &groups), 3);
     assert_int_equal(groups[0].id, 1);
-    assert_int_equal(groups[0].event.sdk_appid, full.sdk_appid);
-    assert_string_equal(groups[0].event.group_id, full.group_id);
-    assert_true(groups[0].event.has_event_time);
-    assert_int_equal(groups[0].event.event_time_ms, full.event_time_ms);
-    assert_string_equal(groups[0].event.type, full.type);
-    assert_string_equal(groups[0].event.owner_account, full.owner_account);
-    assert_string_equal(groups[0].event.operator_account, full.operator_account);
-    assert_string_equal(groups[0].event.name, full.name);
-    assert_true(groups[0].event.has_member_list);
-    assert_int_equal(groups[0].event.member_count, 3);
+    assert_int_equal(groups[0].event.group.sdk_appid, full.sdk_appid);
+    assert_string_equal(groups[0].event.group.group_id, full.group_id);
+    assert_true(groups[0].event.group.has_event_time);
+    assert_int_equal(groups[0].event.group.event_time_ms, full.event_time_ms);
+    assert_string_equal(groups[0].event.group.type, full.type);
+    assert_string_equal(groups[0].event.group.owner_account, full.owner_account);
+    assert_string_equal(groups[0].event.group.operator_account, full.operator_account);
+    assert_string_equal(groups[0].event.group.name, full.name);
+    assert_true(groups[0].event.group.has_member_list);
+    assert_int_equal(groups[0].event.group.member_count, 3);
     for (size_t i = 0; i < 3; i++)
-        assert_string_equal(groups[0].event.members[i], full.members[i]);
-    assert_string_equal(groups[0].event.opt_platform, full.opt_platform);
-    assert_string_equal(groups[0].event.client_ip, full.client_ip);
-    assert_string_equal(groups[0].event.remote_address, full.remote_address);
-    assert_int_equal(groups[0].event.received_at_ms, full.received_at_ms);
-    assert_true(groups[0].event.keep_body);
-    assert_int_equal(groups[0].event.body_length, full.body_length);
-    assert_memory_equal(groups[0].event.body, full.body, full.body_length);
+        assert_string_equal(groups[0].event.group.members[i], full.members[i]);
+    assert_string_equal(groups[0].event.group.opt_platform, full.opt_platform);
+    assert_string_equal(groups[0].event.group.client_ip, full.client_ip);
+    assert_string_equal(groups[0].event.group.remote_address, full.remote_address);
+    assert_int_equal(groups[0].event.group.received_at_ms, full.received_at_ms);
+    assert_true(groups[0].event.group.keep_body);
+    assert_int_equal(groups[0].event.group.body_length, full.body_length);
+    assert_memory_equal(groups[0].event.group.body, full.body, full.body_length);
     assert_int_equal(groups[1].id, 2);
-    assert_string_equal(groups[1].event.group_id, bare.group_id);
-    assert_string_equal(groups[1].event.name, "");
-    assert_false(groups[1].event.has_event_time);
-    assert_false(groups[1].event.has_member_list);
-    assert_int_equal(groups[1].event.member_count, 0);
-    assert_true(groups[2].event.has_member_list);
-    assert_int_equal(groups[2].event.member_count, 0);
-    assert_false(groups[2].event.keep_body);
+    assert_string_equal(groups[1].event.group.group_id, bare.group_id);
+    assert_string_equal(groups[1].event.group.name, "");
+    assert_false(groups[1].event.group.has_event_time);
+    assert_false(groups[1].event.group.has_member_list);
+    assert_int_equal(groups[1].event.group.member_count, 0);
+    assert_true(groups[2].event.group.has_member_list);
+    assert_int_equal(groups[2].event.group.member_count, 0);
+    assert_false(groups[2].event.group.keep_body);
     assert_int_equal(read_groups(reader, 2, &groups), 1);
     store_reader_close(reader);
 }
@@ -124,7 +124,7 @@ static void rejected_callbacks_are_read_alike(void **state)
 {
     struct rejected_callback rejected = {RECEIVED_MS, "192.0.2.1", 1400000000, "Group.Command", "reason", "[\0]", 3};
     struct fixture *fixture = *state;
-    const struct recorded_rejection *found;
+    const struct recorded_row *found;
     struct store_reader *reader;
     struct error error;
     size_t count;
@@ -133,26 +133,26 @@ static void rejected_callbacks_are_read_alike(void **state)
     fixture_reject(fixture, &rejected);
     fixture_reject(fixture, &rejected);
     reader = open_reader(fixture);
-    assert_int_equal(store_reader_read_rejections(reader, 1, &found, &count, &error), 0);
+    assert_int_equal(store_reader_read(reader, STREAM_REJECTIONS, 1, &found, &count, &error), 0);
     assert_int_equal(count, 1);
     assert_int_equal(found->id, 2);
-    assert_int_equal(found->callback.received_at_ms, RECEIVED_MS);
-    assert_string_equal(found->callback.remote_address, "192.0.2.1");
-    assert_int_equal(found->callback.sdk_appid, 1400000000);
-    assert_string_equal(found->callback.callback_command, "Group.Command");
-    assert_string_equal(found->callback.reason, "reason");
-    assert_int_equal(found->callback.body_length, 3);
-    assert_memory_equal(found->callback.body, "[\0]", 3);
-    assert_int_equal(store_reader_read_rejections(reader, 2, &found, &count, &error), 0);
+    assert_int_equal(found->event.rejection.received_at_ms, RECEIVED_MS);
+    assert_string_equal(found->event.rejection.remote_address, "192.0.2.1");
+    assert_int_equal(found->event.rejection.sdk_appid, 1400000000);
+    assert_string_equal(found->event.rejection.callback_command, "Group.Command");
+    assert_string_equal(found->event.rejection.reason, "reason");
+    assert_int_equal(found->event.rejection.body_length, 3);
+    assert_memory_equal(found->event.rejection.body, "[\0]", 3);
+    assert_int_equal(store_reader_read(reader, STREAM_REJECTIONS, 2, &found, &count, &error), 0);
     assert_int_equal(count, 0);
-    assert_int_equal(store_reader_read_rejections(reader, 3, &found, &count, &error), -ESTALE);
+    assert_int_equal(store_reader_read(reader, STREAM_REJECTIONS, 3, &found, &count, &error), -ESTALE);
     store_reader_close(reader);
 }
 
 static void a_batch_ends_by_rows(void **state)
 {
     struct fixture *fixture = *state;
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
     struct store_reader *reader;
 
     fixture_open(fixture);
@@ -170,7 +170,7 @@ static void a_batch_ends_by_bytes_but_has_a_row(void **state)
 {
     struct destroyed_group group = example_group();
     struct fixture *fixture = *state;
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
     char *body = calloc(1, 2000000);
     struct store_reader *reader;
 
@@ -187,7 +187,7 @@ static void a_batch_ends_by_bytes_but_has_a_row(void **state)
     reader = open_reader(fixture);
     for (int64_t id = 0; id < 2; id++) {
         assert_int_equal(read_groups(reader, id, &groups), 1);
-        assert_int_equal(groups->event.body_length, 2000000);
+        assert_int_equal(groups->event.group.body_length, 2000000);
     }
     assert_int_equal(read_groups(reader, 2, &groups), 2);
     store_reader_close(reader);
@@ -198,7 +198,7 @@ static void a_batch_ends_by_bytes_but_has_a_row(void **state)
 static void nobody_is_kept_from_writing(void **state)
 {
     struct fixture *fixture = *state;
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
     struct store_reader *reader;
 
     fixture_open(fixture);
@@ -207,7 +207,7 @@ static void nobody_is_kept_from_writing(void **state)
     assert_int_equal(read_groups(reader, 0, &groups), 3);
     assert_query(fixture, "PRAGMA wal_checkpoint(TRUNCATE)", "0");
     assert_int_equal(fixture_size(fixture, "-wal"), 0);
-    assert_string_equal(groups[2].event.members[1], "tom");
+    assert_string_equal(groups[2].event.group.members[1], "tom");
     record_times(fixture, 4, 5);
     assert_int_equal(assert_next(reader, 3, 2), 5);
     fixture_close(fixture);
@@ -240,7 +240,7 @@ static void *record_crowd(void *context)
 static void beside_a_writer_nothing_is_missed(void **state)
 {
     struct fixture *fixture = *state;
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
     struct store_reader *reader;
     size_t reads = 0;
     int64_t last = 0;
@@ -254,7 +254,7 @@ static void beside_a_writer_nothing_is_missed(void **state)
 
         for (size_t i = 0; i < count; i++) {
             assert_int_equal(groups[i].id, ++last);
-            assert_int_equal(groups[i].event.member_count, 3);
+            assert_int_equal(groups[i].event.group.member_count, 3);
         }
         if (count == 0)
             store_reader_wait(reader);
@@ -283,7 +283,7 @@ static void move_files(const struct fixture *fixture, const char *to)
 static void a_database_that_was_replaced_is_read_to_its_end_and_then_told(void **state)
 {
     struct fixture *fixture = *state;
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
     struct store_reader *reader;
     struct error error;
     size_t count;
@@ -297,7 +297,7 @@ static void a_database_that_was_replaced_is_read_to_its_end_and_then_told(void *
     fixture_open(fixture);
     record_times(fixture, 1, 5);
     assert_int_equal(read_groups(reader, 2, &groups), 1);
-    assert_int_equal(store_reader_read_groups(reader, 3, &groups, &count, &error), -ESTALE);
+    assert_int_equal(store_reader_read(reader, STREAM_GROUPS, 3, &groups, &count, &error), -ESTALE);
     assert_non_null(strstr(error.text, "moved away or replaced"));
     store_reader_close(reader);
 }
@@ -305,17 +305,17 @@ static void a_database_that_was_replaced_is_read_to_its_end_and_then_told(void *
 static void an_id_that_was_never_given_is_refused(void **state)
 {
     struct fixture *fixture = *state;
-    const struct recorded_group *groups;
+    const struct recorded_row *groups;
     struct store_reader *reader;
     struct error error;
     size_t count;
 
     fixture_open(fixture);
     reader = open_reader(fixture);
-    assert_int_equal(store_reader_read_groups(reader, 1, &groups, &count, &error), -ESTALE);
+    assert_int_equal(store_reader_read(reader, STREAM_GROUPS, 1, &groups, &count, &error), -ESTALE);
     record_times(fixture, 1, 2);
     assert_int_equal(assert_next(reader, 2, 0), 2);
-    assert_int_equal(store_reader_read_groups(reader, 3, &groups, &count, &error), -ESTALE);
+    assert_int_equal(store_reader_read(reader, STREAM_GROUPS, 3, &groups, &count, &error), -ESTALE);
     assert_non_null(strstr(error.text, "backup"));
     free(fixture_query(fixture, "DELETE FROM destroyed_group"));
     assert_int_equal(read_groups(reader, 2, &groups), 0); // it was given
@@ -337,7 +337,7 @@ static void live_on(struct fixture *fixture, const char *message)
 static void new_side_files_are_found(void **state)
 {
     struct fixture *fixture = *state;
-    struct partner second = partner_start(fixture, live_on);
+    struct peer second = peer_start(fixture, live_on);
     struct store_reader *reader;
     char path[192];
 
@@ -349,10 +349,10 @@ static void new_side_files_are_found(void **state)
     assert_int_equal(unlink(path), 0);
     (void)snprintf(path, sizeof path, "%s-shm", fixture->database);
     assert_int_equal(unlink(path), 0);
-    partner_tell(&second, "begin");
+    peer_call(&second, "begin");
     assert_int_equal(assert_next(reader, 2, 2), 4);
-    partner_tell(&second, "end");
-    partner_stop(&second);
+    peer_call(&second, "end");
+    peer_stop(&second);
     store_reader_close(reader);
 }
 

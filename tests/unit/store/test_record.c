@@ -1,6 +1,6 @@
 // What becomes of a commit: its result, and the rows that it leaves.
 #include "../../../src/store/recorder.h"
-#include "fixture.h"
+#include "store_fixture.h"
 
 #define MINUTE_MS INT64_C(60000)
 

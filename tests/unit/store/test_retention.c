@@ -1,7 +1,7 @@
 // What is older than the retention goes, and nothing else; the file becomes smaller again.
-#include "fixture.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/store/shipped.h"
+#include "store_fixture.h"
 
 #define DAY_MS INT64_C(86400000)
 

@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "../../../src/store/rewrite.h"
-#include "fixture.h"
+#include "store_fixture.h"
 
 static void what_is_not_there_need_not_be_written(void **state)
 {

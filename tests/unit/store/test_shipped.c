@@ -3,19 +3,10 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "fixture.h"
 #include "imcallbackd/store/shipped.h"
+#include "store_fixture.h"
 
 static char note[160];
-
-static void write_file(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "we");
-
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
 
 static int setup(void **state)
 {
@@ -23,7 +14,7 @@ static int setup(void **state)
     struct fixture *fixture = *state;
 
     (void)snprintf(note, sizeof note, "%s/shipped", fixture->directory);
-    write_file(fixture->database, "a database");
+    write_text(fixture->database, "a database");
     return r;
 }
 
@@ -52,7 +43,7 @@ static void another_database_has_none(void **state)
 
     (void)snprintf(other, sizeof other, "%s/other.db", fixture->directory);
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
-    write_file(other, "another one");
+    write_text(other, "another one");
     assert_int_equal(shipped_read(note, other, &read, &error), -ESTALE);
     assert_int_equal(rename(other, fixture->database), 0);
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ESTALE);
@@ -80,13 +71,13 @@ static void what_is_torn_is_refused(void **state)
 
         memcpy(beginning, text, cut);
         beginning[cut] = '\0';
-        write_file(note, beginning);
+        write_text(note, beginning);
         if (shipped_read(note, fixture->database, &read, &error) != -ESTALE)
             fail_msg("the first %zu bytes of %zu are taken", cut, length);
     }
     text[length] = 'x';
     text[length + 1] = '\0';
-    write_file(note, text);
+    write_text(note, text);
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ESTALE);
 }
 

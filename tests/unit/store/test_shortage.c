@@ -4,11 +4,11 @@
 #include <signal.h>
 
 #include "imcallbackd/base/clock.h"
-#include "partner.h"
+#include "peer_process.h"
 
 static void await_ready(struct fixture *fixture, bool wanted)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
+    time_t deadline = time(NULL) + TIMEOUT_S;
     struct error error;
 
     while (store_ready(fixture->store, &error) != wanted) {
@@ -42,16 +42,16 @@ static void a_reader_keeps_nobody_from_starting(void **state)
 {
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
-    struct partner reader = partner_start(fixture, partner_runs_sql);
+    struct peer reader = peer_start(fixture, peer_executes_sql);
     struct error error;
 
     die_with_a_log(fixture);
-    partner_tell(&reader, "BEGIN; SELECT * FROM destroyed_group");
+    peer_call(&reader, "BEGIN; SELECT * FROM destroyed_group");
     fixture_open(fixture);
     assert_true(store_ready(fixture->store, &error));
     group.event_time_ms++;
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
-    partner_stop(&reader);
+    peer_stop(&reader);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
 }
 
@@ -69,7 +69,7 @@ static void a_lock_costs_waiting(void **state)
         {false, 300, COMMIT_FAILED},
     };
     struct fixture *fixture = *state;
-    struct partner other = partner_start(fixture, partner_runs_sql);
+    struct peer other = peer_start(fixture, peer_executes_sql);
 
     die_with_a_log(fixture);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -78,10 +78,10 @@ static void a_lock_costs_waiting(void **state)
         size_t before;
 
         if (rows[i].before_the_start)
-            partner_tell(&other, "BEGIN IMMEDIATE");
+            peer_call(&other, "BEGIN IMMEDIATE");
         fixture_open(fixture);
         if (!rows[i].before_the_start)
-            partner_tell(&other, "BEGIN IMMEDIATE");
+            peer_call(&other, "BEGIN IMMEDIATE");
         before = fixture_done_count(fixture);
         for (size_t n = 0; n < 2; n++) {
             groups[n].event_time_ms += 1 + (int64_t)(2 * i + n);
@@ -93,7 +93,7 @@ static void a_lock_costs_waiting(void **state)
         if (rows[i].result == COMMIT_FAILED)
             fixture_await(fixture, before + 2);
         assert_int_equal(fixture_done_count(fixture), rows[i].result == COMMIT_FAILED ? before + 2 : before);
-        partner_tell(&other, "ROLLBACK");
+        peer_call(&other, "ROLLBACK");
         fixture_await(fixture, before + 2);
         await_ready(fixture, true); // found out without a commit
         for (size_t n = 0; n < 2; n++)
@@ -101,7 +101,7 @@ static void a_lock_costs_waiting(void **state)
         assert_int_equal(fixture->broken, 0);
         fixture_close(fixture);
     }
-    partner_stop(&other);
+    peer_stop(&other);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "5");
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
@@ -111,16 +111,16 @@ static void a_stop_waits_for_nobody(void **state)
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
     struct commit commit = {.group = &group, .give_up_at_ms = INT64_MAX};
-    struct partner other = partner_start(fixture, partner_runs_sql);
+    struct peer other = peer_start(fixture, peer_executes_sql);
 
     fixture_open(fixture);
-    partner_tell(&other, "BEGIN IMMEDIATE");
+    peer_call(&other, "BEGIN IMMEDIATE");
     store_submit(fixture->store, &commit);
     await_ready(fixture, false);
     fixture_close(fixture);
     assert_int_equal(fixture->done, 1);
     assert_int_equal(commit.result, COMMIT_FAILED);
-    partner_stop(&other);
+    peer_stop(&other);
 }
 
 int main(void)

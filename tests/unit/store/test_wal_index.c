@@ -1,5 +1,5 @@
 // The index of the write-ahead log over two lives of the store, kept by a process that outlives the first.
-#include "partner.h"
+#include "peer_process.h"
 
 // In SQLite's "WAL-mode File Format".
 #define FRAMES          16 // in the first of two headers
@@ -33,11 +33,11 @@ static void check_point(struct fixture *fixture, const char *message)
 
     if (strcmp(message, "begin") == 0) {
         fd = open_index(fixture);
-        partner_check(fcntl(fd, F_SETLK, &lock) == 0, "the lock is not free");
+        peer_check(fcntl(fd, F_SETLK, &lock) == 0, "the lock is not free");
         return;
     }
     (void)usleep(200000);
-    partner_check(say_all_is_back(fd), "the index cannot be written");
+    peer_check(say_all_is_back(fd), "the index cannot be written");
     close(fd);
 }
 
@@ -53,28 +53,28 @@ static void record(struct fixture *fixture, int count)
 
 // The reader's look at the first event holds the log, so that what comes after it stays there alone. The reader stays,
 // and so does the index. headers: the beginning of it as it was with the first event.
-static struct partner end_first_life(struct fixture *fixture, void *headers)
+static struct peer end_first_life(struct fixture *fixture, void *headers)
 {
-    struct partner reader = partner_start(fixture, partner_runs_sql);
+    struct peer reader = peer_start(fixture, peer_executes_sql);
     int fd;
 
     fixture_open(fixture);
     record(fixture, 1);
-    partner_tell(&reader, look);
+    peer_call(&reader, look);
     fd = open_index(fixture);
     assert_int_equal(pread(fd, headers, WRITTEN_BACK, 0), WRITTEN_BACK);
     record(fixture, 5);
     fixture_close(fixture);
     close(fd); // only now, as that drops the store's locks
-    partner_tell(&reader, "ROLLBACK");
+    peer_call(&reader, "ROLLBACK");
     return reader;
 }
 
-static void assert_all_is_there(struct fixture *fixture, const struct partner *reader)
+static void assert_all_is_there(struct fixture *fixture, const struct peer *reader)
 {
     record(fixture, 2);
     fixture_close(fixture);
-    partner_stop(reader);
+    peer_stop(reader);
     assert_query(fixture, "PRAGMA integrity_check", "ok");
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "8");
 }
@@ -83,7 +83,7 @@ static void what_it_says_was_written_back_is_not_believed(void **state)
 {
     struct fixture *fixture = *state;
     unsigned char headers[WRITTEN_BACK];
-    struct partner reader = end_first_life(fixture, headers);
+    struct peer reader = end_first_life(fixture, headers);
     int fd = open_index(fixture);
 
     assert_true(say_all_is_back(fd));
@@ -96,13 +96,13 @@ static void a_checkpoint_that_is_under_way_is_waited_for(void **state)
 {
     struct fixture *fixture = *state;
     unsigned char headers[WRITTEN_BACK];
-    struct partner other = partner_start(fixture, check_point), reader = end_first_life(fixture, headers);
+    struct peer other = peer_start(fixture, check_point), reader = end_first_life(fixture, headers);
 
-    partner_tell(&other, "begin");
-    partner_send(&other, "end");
+    peer_call(&other, "begin");
+    peer_send(&other, "end");
     fixture_open(fixture);
-    partner_await(&other);
-    partner_stop(&other);
+    peer_await(&other);
+    peer_stop(&other);
     assert_all_is_there(fixture, &reader);
 }
 
@@ -111,14 +111,14 @@ static void it_is_not_believed_while_somebody_writes(void **state)
 {
     struct fixture *fixture = *state;
     unsigned char headers[WRITTEN_BACK];
-    struct partner writer = end_first_life(fixture, headers);
+    struct peer writer = end_first_life(fixture, headers);
     int fd = open_index(fixture);
 
     assert_true(say_all_is_back(fd));
     close(fd);
-    partner_tell(&writer, "BEGIN IMMEDIATE");
+    peer_call(&writer, "BEGIN IMMEDIATE");
     fixture_open(fixture);
-    partner_tell(&writer, "ROLLBACK");
+    peer_call(&writer, "ROLLBACK");
     assert_all_is_there(fixture, &writer);
 }
 
@@ -127,7 +127,7 @@ static void an_index_that_lags_behind_its_log_is_not_believed(void **state)
 {
     struct fixture *fixture = *state;
     unsigned char headers[WRITTEN_BACK];
-    struct partner reader = end_first_life(fixture, headers);
+    struct peer reader = end_first_life(fixture, headers);
     int fd = open_index(fixture);
 
     assert_int_equal(pwrite(fd, headers, sizeof headers, 0), sizeof headers);

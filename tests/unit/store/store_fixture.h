@@ -1,8 +1,9 @@
-// What the tests of the store share: a directory of their own, a store in it, and a second connection to look inside.
+// What the tests of the store share: a temporary directory with a store in it, example events, and queries on a second
+// connection.
 #pragma once
 
-#include <ftw.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -15,13 +16,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../files.h"
 #include "imcallbackd/store/store.h"
 
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#define PATIENCE_S  60
+#define TIMEOUT_S   60
 #define RECEIVED_MS INT64_C(1700000000000)
+
+// Waits until another thread or process has made the condition true.
+#define AWAIT(condition)                                                                                               \
+    do {                                                                                                               \
+        time_t give_up_at = time(NULL) + TIMEOUT_S;                                                                    \
+        while (!(condition)) {                                                                                         \
+            assert_true(time(NULL) < give_up_at);                                                                      \
+            sched_yield();                                                                                             \
+        }                                                                                                              \
+    } while (0)
 
 struct fixture {
     char directory[64];
@@ -30,7 +42,7 @@ struct fixture {
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t changed;
     size_t done, broken;
-    struct error error; // that the store broke with
+    struct error error; // the argument of the last call of broken()
 };
 
 static inline void fixture_done(void *context, struct commit *finished)
@@ -73,6 +85,7 @@ static inline void fixture_open(struct fixture *fixture)
         fail_msg("%s", error.text);
 }
 
+// Does nothing if no store is open.
 static inline void fixture_close(struct fixture *fixture)
 {
     store_close(fixture->store);
@@ -86,19 +99,10 @@ static inline int fixture_setup(void **state)
     assert_non_null(fixture);
     pthread_mutex_init(&fixture->mutex, NULL);
     pthread_cond_init(&fixture->changed, NULL);
-    strcpy(fixture->directory, "/tmp/imcallbackd-store-XXXXXX");
-    assert_non_null(mkdtemp(fixture->directory));
+    make_directory(fixture->directory, sizeof fixture->directory);
     (void)snprintf(fixture->database, sizeof fixture->database, "%s/callbacks.db", fixture->directory);
     *state = fixture;
     return 0;
-}
-
-static inline int fixture_remove(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status;
-    (void)type;
-    (void)where;
-    return remove(path);
 }
 
 static inline int fixture_teardown(void **state)
@@ -106,20 +110,20 @@ static inline int fixture_teardown(void **state)
     struct fixture *fixture = *state;
 
     fixture_close(fixture);
-    assert_int_equal(nftw(fixture->directory, fixture_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
+    remove_directory(fixture->directory);
     pthread_cond_destroy(&fixture->changed);
     pthread_mutex_destroy(&fixture->mutex);
     free(fixture);
     return 0;
 }
 
-// Until so many commits are done in all.
+// Waits until the store has given back this number of commits since the setup.
 static inline void fixture_await(struct fixture *fixture, size_t done)
 {
     struct timespec deadline;
 
     clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_sec += PATIENCE_S;
+    deadline.tv_sec += TIMEOUT_S;
     pthread_mutex_lock(&fixture->mutex);
     while (fixture->done < done)
         assert_int_equal(pthread_cond_timedwait(&fixture->changed, &fixture->mutex, &deadline), 0);
@@ -136,7 +140,7 @@ static inline size_t fixture_done_count(struct fixture *fixture)
     return done;
 }
 
-// Submits them all at once and waits until they are done.
+// Submits the commits and waits until the store has given all of them back.
 static inline void fixture_commit(struct fixture *fixture, struct commit *commits, size_t count)
 {
     size_t before = fixture_done_count(fixture);
@@ -162,7 +166,7 @@ static inline enum commit_result fixture_reject(struct fixture *fixture, const s
     return commit.result;
 }
 
-// One event of three members; a test changes what it is about.
+// An event with three members. A test changes the fields that it is about.
 static inline struct destroyed_group example_group(void)
 {
     static const char *const members[] = {"jared", "tom", "\xe5\xbc\xa0\xe4\xb8\x89"};
@@ -189,7 +193,7 @@ static inline struct destroyed_group example_group(void)
     };
 }
 
-// Runs the SQL on a connection of its own and gives the first column of its first row; the caller frees it.
+// Runs the SQL on a new connection. Returns the first column of the first row, which the caller frees.
 static inline char *fixture_query(const struct fixture *fixture, const char *sql)
 {
     sqlite3 *connection;
@@ -220,10 +224,10 @@ static inline void assert_query(const struct fixture *fixture, const char *sql, 
     free(found);
 }
 
-// The writer gets there by itself.
+// Repeats the query until the writer thread has brought the database into the expected state.
 static inline void await_query(struct fixture *fixture, const char *sql, const char *expected)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
+    time_t deadline = time(NULL) + TIMEOUT_S;
 
     for (;;) {
         char *found = fixture_query(fixture, sql);
@@ -238,7 +242,7 @@ static inline void await_query(struct fixture *fixture, const char *sql, const c
     }
 }
 
-// The size of the database or, with a suffix, of a file beside it; -1 without one.
+// The size of the database or, with a suffix, of a side file; -1 if the file does not exist.
 static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
 {
     char path[192];

@@ -1,4 +1,4 @@
-// What every unit test of this room includes: cmocka and the headers that it needs before it.
+// What every unit test includes: cmocka, with the headers that it requires before its own.
 #pragma once
 
 #include <setjmp.h>

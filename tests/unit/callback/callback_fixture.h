@@ -1,22 +1,16 @@
-// What the tests of the protocol share: the rules of three apps, and one call that is read in two steps.
+// What the tests of the module callback share: the rules of four apps, and a callback that is read in two steps.
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit.h"
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/callback/callback.h"
 
-#include <cmocka.h>
-
-#define COUNT(array)  (sizeof(array) / sizeof(array)[0])
 #define TEXT(literal) (literal), sizeof(literal) - 1 // for bytes that may hold a NUL
 
-// The documentation's check value stands at this second.
+// The time, token and signature of the example in the documentation.
 #define NOW_S      INT64_C(1669872112)
 #define NOW        "1669872112"
 #define TOKEN      "xxxxyyyy"
@@ -24,7 +18,7 @@
 #define COMMAND    "CallbackCommand=" CALLBACK_COMMAND
 #define OPEN_QUERY "SdkAppid=1400000003&" COMMAND
 
-// Bodies, to be read by quote().
+// Starts of bodies, for quote().
 #define ARENA_BYTES ((size_t)64 << 20)
 #define HEAD        "'CallbackCommand':'Group.CallbackAfterGroupDestroyed'"
 #define G           "{" HEAD ",'GroupId':'g'"
@@ -59,7 +53,7 @@ static inline void fixture_finish(struct fixture *fixture)
     free(fixture->body);
 }
 
-// The body is handed over in memory of exactly its length, so that a sanitizer sees each byte that is read beyond.
+// Passes the body in memory of exactly its length, so that a sanitizer finds each read after its end.
 static inline enum callback_verdict fixture_read_body(struct fixture *fixture, const struct callback_rules *rules,
                                                       const char *body, size_t length)
 {
@@ -73,7 +67,7 @@ static inline enum callback_verdict fixture_read_body(struct fixture *fixture, c
     return callback_read_body(&fixture->callback, rules, fixture->body, length);
 }
 
-// Bodies are easier to read with ' in place of ".
+// Sets body to the text with " in place of ', which keeps the bodies in the tests readable.
 static inline void quote(struct buffer *body, const char *text)
 {
     body->length = 0;

@@ -1,3 +1,5 @@
+// Checks the settings before anything is shipped. No message may contain a part of a URL that libpq could not parse,
+// because a password may be in it.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +11,7 @@
 #include "imcallbackd/forward/forward.h"
 #include "password.h"
 
-// NULL when the URL does not say.
+// Returns NULL if the URL does not set the keyword.
 static const char *value_of(const PQconninfoOption *options, const char *keyword)
 {
     for (; options->keyword; options++) {
@@ -19,14 +21,14 @@ static const char *value_of(const PQconninfoOption *options, const char *keyword
     return NULL;
 }
 
-// A socket, or this machine by name or number.
+// Returns true for a Unix socket, localhost and loopback addresses.
 static bool is_local(const char *host, size_t length)
 {
     return length == 0 || *host == '/' || *host == '@' || strncmp(host, "127.", 4) == 0 ||
            (length == 9 && strncmp(host, "localhost", 9) == 0) || (length == 3 && strncmp(host, "::1", 3) == 0);
 }
 
-// All of a list with commas in between.
+// Checks a list of hosts that is separated by commas. NULL is an empty list.
 static bool are_local(const char *hosts)
 {
     while (hosts && *hosts) {
@@ -39,7 +41,7 @@ static bool are_local(const char *hosts)
     return true;
 }
 
-static void warn_of_tls(const PQconninfoOption *options, forward_report *tell)
+static void report_insecure_tls(const PQconninfoOption *options, forward_report *report)
 {
     const char *mode = value_of(options, "sslmode");
     struct error sentence;
@@ -47,14 +49,15 @@ static void warn_of_tls(const PQconninfoOption *options, forward_report *tell)
     if ((mode && strcmp(mode, "verify-full") == 0) ||
         (are_local(value_of(options, "host")) && are_local(value_of(options, "hostaddr"))))
         return;
-    (void)error_set(&sentence, 0,
-                    "[forward] url: with sslmode=%s whoever is on the way can read along or pass for the destination; "
-                    "use sslmode=verify-full and sslrootcert",
-                    mode ? mode : "prefer");
-    tell(sentence.text);
+    (void)error_set(
+        &sentence, 0,
+        "[forward] url: sslmode=%s does not verify the destination's identity: an attacker on the network can "
+        "read the events or impersonate the destination; use sslmode=verify-full and sslrootcert",
+        mode ? mode : "prefer");
+    report(sentence.text);
 }
 
-static void warn_of_password(const char *file, forward_report *tell)
+static void report_readable_password(const char *file, forward_report *report)
 {
     struct error sentence;
     struct stat status;
@@ -63,48 +66,48 @@ static void warn_of_password(const char *file, forward_report *tell)
     if (file && file_expand_path(file, &path, &sentence) == 0 && stat(path, &status) == 0 &&
         (status.st_mode & S_IROTH)) {
         (void)error_set(&sentence, 0,
-                        "[forward] password_file: %s can be read by every user of this machine; chmod o-r it", path);
-        tell(sentence.text);
+                        "[forward] password_file: every user of this machine can read %s; run chmod o-r on it", path);
+        report(sentence.text);
     }
     free(path);
 }
 
-// libpq's own words about what is wrong may hold the URL's parts, a password among them; they are not passed on.
-int forward_check_url(const char *url, forward_report *tell, struct error *error)
+int forward_check_url(const char *url, forward_report *report, struct error *error)
 {
     PQconninfoOption *options = PQconninfoParse(url, NULL);
     int r = 0;
 
     if (!options)
         return error_set(error, EINVAL,
-                         "libpq does not understand it; it looks like "
+                         "libpq cannot parse the URI; write it like "
                          "postgresql://user@host:5432/database?sslmode=verify-full");
     if (value_of(options, "password") || value_of(options, "sslpassword"))
-        r = error_set(error, EINVAL, "this holds a password; put it into a file and name that in password_file");
+        r = error_set(error, EINVAL,
+                      "the URI contains a password; store the password in a file and name that file in password_file");
     else
-        warn_of_tls(options, tell);
+        report_insecure_tls(options, report);
     PQconninfoFree(options);
     return r;
 }
 
-int forward_check_password(const char *file, forward_report *tell, struct error *error)
+int forward_check_password(const char *file, forward_report *report, struct error *error)
 {
     char *password = NULL;
     int r = password_read(file, &password, error);
 
     password_forget(password);
     if (r == 0)
-        warn_of_password(file, tell);
+        report_readable_password(file, report);
     return r;
 }
 
 int forward_check_destination(const struct forward_settings *settings, struct error *error)
 {
     struct destination destination = {0};
-    int r = destination_open(&destination, settings, SILENCE_MIN_MS, error);
+    int r = destination_open(&destination, settings, ANSWER_TIMEOUT_MIN_MS, error);
 
     if (r == 0)
-        r = schema_look(&destination, error);
+        r = schema_check(&destination, error);
     destination_close(&destination);
     return r;
 }

@@ -1,0 +1,32 @@
+// Reports the progress of shipping to operators, in metrics and in the log. The thread that ships calls all of these
+// functions; any thread may call progress_print_metrics.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "imcallbackd/base/buffer.h"
+#include "imcallbackd/base/error.h"
+#include "imcallbackd/base/metrics.h"
+#include "imcallbackd/store/columns.h"
+
+extern const struct metric *const progress_metrics[]; // ends with NULL
+
+// Brings the age of the oldest waiting event up to date and appends all metrics. Returns 0 or -ENOMEM.
+int progress_print_metrics(struct buffer *text) MUST_CHECK;
+
+// oldest_received_at_ms: when the oldest event that is not in the destination yet was received; 0: every event is
+// there.
+void progress_set_lag(int64_t newest_id, int64_t shipped_id, int64_t oldest_received_at_ms);
+
+void progress_set_connected(bool connected);
+
+// Counts one batch that the destination has committed. members: 0 for rejected callbacks.
+void progress_add_shipped(enum stream stream, size_t rows, size_t members, int64_t duration_us);
+
+// Counts a failure and logs it, rate-limited while the message stays the same. pause_ms: the delay before the retry.
+void progress_add_failure(const struct error *error, int64_t pause_ms);
+
+// Logs a summary once a minute if events were shipped since the last one.
+void progress_log_summary(void);

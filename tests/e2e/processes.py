@@ -1,0 +1,80 @@
+"""Helpers of every suite that run programs, wait, and look at processes. None of them needs a build of the daemon."""
+
+import contextlib
+import pathlib
+import socket
+import subprocess
+import time
+
+
+def run(*arguments, **options):
+    """Runs a program to its end and captures its output as text."""
+    options = {"capture_output": True, "text": True, "timeout": 60} | options
+    return subprocess.run([str(argument) for argument in arguments], **options)
+
+
+def check_run(*arguments, **options):
+    """Like run, but fails unless the program succeeds. Returns standard output."""
+    done = run(*arguments, **options)
+    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    return done.stdout
+
+
+def long_options(options):
+    """Returns words of a command line: {"seed": 1} becomes --seed 1, {"new_connection": True} --new-connection."""
+    words = []
+    for name, value in options.items():
+        words += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
+    return words
+
+
+def eventually(condition, what, deadline=20):
+    """Polls until the condition holds and returns its value."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {deadline} s: {what}"
+        time.sleep(0.01)
+    return value
+
+
+def free_port():
+    """Returns a TCP port of 127.0.0.1 on which no socket listened a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def passing(sockets, names=""):
+    """Returns a command line to put in front of a daemon, which then gets the sockets as from systemd.
+
+    names: the value of LISTEN_FDNAMES, with colons between. The process has to inherit the descriptors: pass_fds. The
+    shell is bash, since other shells may reject descriptors of two digits. Each socket moves out of the way first,
+    because its number may be the one that another socket gets.
+    """
+    moves = [f"{100 + i}<&{each.fileno()}" for i, each in enumerate(sockets)]
+    moves += [f"{3 + i}<&{100 + i} {100 + i}<&-" for i in range(len(sockets))]
+    name_them = f"LISTEN_FDNAMES={names} " if names else ""
+    return ["bash", "-c", f'LISTEN_FDS={len(sockets)} {name_them}LISTEN_PID=$$ exec "$@" {" ".join(moves)}', "bash"]
+
+
+def read_proc(pid, pattern):
+    """Yields the texts of the matching files below /proc/PID, except those of threads that have just ended."""
+    for path in pathlib.Path(f"/proc/{pid}").glob(pattern):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            yield path.read_text()
+
+
+def cpu_seconds(pid):
+    """Returns the processor time of all running threads of the process, in user mode and in the kernel."""
+    return sum(int(text.split()[0]) for text in read_proc(pid, "task/*/schedstat")) / 1e9
+
+
+def memory_bytes(pid, key="VmRSS"):
+    """Returns a size from /proc/PID/status, such as VmRSS, the resident set, or VmSize, the address space."""
+    (text,) = read_proc(pid, "status")
+    return next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith(key + ":"))
+
+
+def unread_bytes(port):
+    """Returns how many received bytes the kernel holds in the IPv4 connections established on this local port."""
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01")

@@ -1,0 +1,65 @@
+// The sizes that the monitor reports: of the database, of its write-ahead log, and of the file system.
+#include <errno.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "../../../src/command/disk_usage.h"
+#include "../files.h"
+#include "../unit.h"
+
+static char directory[64];
+
+static int enter_directory(void **state)
+{
+    (void)state;
+    make_directory(directory, sizeof directory);
+    return chdir(directory) == 0 && mkdir("elsewhere", 0700) == 0 ? 0 : -1;
+}
+
+static int leave_directory(void **state)
+{
+    (void)state;
+    remove_directory(directory);
+    return 0;
+}
+
+static void measures_the_database_and_its_log_through_a_symbolic_link(void **state)
+{
+    struct disk_usage usage;
+    struct statvfs disk;
+    struct error error;
+
+    (void)state;
+    write_file("callbacks.db", (char[4096]){0}, 4096);
+    assert_int_equal(disk_usage_measure("callbacks.db", &usage, &error), 0);
+    assert_int_equal(usage.database_bytes, 4096);
+    assert_int_equal(usage.log_bytes, 0);
+    write_file("callbacks.db-wal", (char[1000]){0}, 1000);
+    assert_int_equal(symlink("callbacks.db", "link.db"), 0);
+    assert_int_equal(disk_usage_measure("link.db", &usage, &error), 0);
+    assert_int_equal(usage.database_bytes, 4096);
+    assert_int_equal(usage.log_bytes, 1000);
+    assert_int_equal(statvfs(".", &disk), 0);
+    assert_true(usage.total_bytes > 0 && usage.total_bytes <= (int64_t)(disk.f_blocks * disk.f_frsize));
+    assert_true(usage.free_bytes >= 0 && usage.free_bytes <= usage.total_bytes);
+}
+
+static void names_a_database_that_does_not_exist(void **state)
+{
+    struct disk_usage usage;
+    struct error error;
+
+    (void)state;
+    assert_int_equal(disk_usage_measure("elsewhere/gone.db", &usage, &error), -ENOENT);
+    assert_non_null(strstr(error.text, "elsewhere/gone.db: "));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(measures_the_database_and_its_log_through_a_symbolic_link),
+        cmocka_unit_test(names_a_database_that_does_not_exist),
+    };
+
+    return cmocka_run_group_tests(tests, enter_directory, leave_directory);
+}

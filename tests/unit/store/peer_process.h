@@ -1,0 +1,91 @@
+// A second process that works on the test's database. SQLite shares its locks and the index of the write-ahead log
+// among the connections of one process, so a test of what happens between two processes needs two. Start the peer
+// before the store, or else the peer inherits the store's lock and not its thread.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "store_fixture.h"
+
+struct peer {
+    pid_t process;
+    int fd;
+};
+
+typedef void peer_handler(struct fixture *fixture, const char *message);
+
+// Starts a process that calls the handler with each message. A failure in the handler ends the process with status 1.
+static inline struct peer peer_start(struct fixture *fixture, peer_handler *handle)
+{
+    struct peer peer;
+    char message[256];
+    int ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    (void)fflush(NULL);
+    peer.process = fork();
+    assert_true(peer.process >= 0);
+    if (peer.process == 0) {
+        close(ends[0]);
+        while (recv(ends[1], message, sizeof message, 0) > 0) {
+            handle(fixture, message);
+            if (send(ends[1], "", 1, MSG_NOSIGNAL) != 1)
+                break;
+        }
+        _exit(0);
+    }
+    close(ends[1]);
+    peer.fd = ends[0];
+    return peer;
+}
+
+static inline void peer_send(const struct peer *peer, const char *message)
+{
+    assert_int_equal(send(peer->fd, message, strlen(message) + 1, 0), (ssize_t)strlen(message) + 1);
+}
+
+// Waits until the handler has returned from the oldest message.
+static inline void peer_await(const struct peer *peer)
+{
+    char done;
+
+    assert_int_equal(recv(peer->fd, &done, 1, 0), 1);
+}
+
+static inline void peer_call(const struct peer *peer, const char *message)
+{
+    peer_send(peer, message);
+    peer_await(peer);
+}
+
+static inline void peer_stop(const struct peer *peer)
+{
+    int status;
+
+    (void)shutdown(peer->fd, SHUT_RDWR); // reaches the copies of the descriptor that other processes inherited, too
+    close(peer->fd);
+    assert_int_equal(waitpid(peer->process, &status, 0), peer->process);
+    assert_int_equal(status, 0);
+}
+
+// For handlers: ends the peer if the condition is false.
+static inline void peer_check(bool condition, const char *what)
+{
+    if (condition)
+        return;
+    (void)fprintf(stderr, "peer process: %s\n", what);
+    _exit(1);
+}
+
+// A handler. Each message is SQL, for one connection that the first message opens.
+static inline void peer_executes_sql(struct fixture *fixture, const char *sql)
+{
+    static sqlite3 *connection;
+
+    peer_check(connection || sqlite3_open(fixture->database, &connection) == SQLITE_OK, "cannot open the database");
+    (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    (void)sqlite3_wal_autocheckpoint(connection, 0);
+    peer_check(sqlite3_exec(connection, sql, NULL, NULL, NULL) == SQLITE_OK, sqlite3_errmsg(connection));
+}
