@@ -14,7 +14,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "fault.h"
+#include "heap_fault.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/http/credentials.h"

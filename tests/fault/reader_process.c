@@ -1,4 +1,5 @@
-#include "onlooker.h"
+// The parent sends one sign at a time over a socket, and the process answers with a bool.
+#include "reader_process.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -9,7 +10,7 @@
 
 #include <sqlite3.h>
 
-static bool obey(sqlite3 **connection, const char *database, char sign)
+static bool execute(sqlite3 **connection, const char *database, char sign)
 {
     const char *sql = sign == '(' ? "BEGIN; SELECT count(*) FROM destroyed_group" : "ROLLBACK";
     char uri[300];
@@ -20,7 +21,7 @@ static bool obey(sqlite3 **connection, const char *database, char sign)
            sqlite3_exec(*connection, sql, NULL, NULL, NULL) == SQLITE_OK;
 }
 
-int onlooker_start(const char *database)
+int reader_process_start(const char *database)
 {
     sqlite3 *connection = NULL;
     int ends[2];
@@ -38,7 +39,7 @@ int onlooker_start(const char *database)
     }
     close(ends[0]);
     while (read(ends[1], &sign, 1) == 1) {
-        bool done = obey(&connection, database, sign);
+        bool done = execute(&connection, database, sign);
 
         if (write(ends[1], &done, sizeof done) != sizeof done)
             break;
@@ -46,15 +47,15 @@ int onlooker_start(const char *database)
     _exit(0);
 }
 
-bool onlooker_tell(int onlooker, char sign)
+bool reader_process_send(int fd, char sign)
 {
     bool done = false;
 
-    return write(onlooker, &sign, 1) == 1 && read(onlooker, &done, sizeof done) == sizeof done && done;
+    return write(fd, &sign, 1) == 1 && read(fd, &done, sizeof done) == sizeof done && done;
 }
 
-void onlooker_stop(int onlooker)
+void reader_process_stop(int fd)
 {
-    close(onlooker);
+    close(fd);
     (void)wait(NULL);
 }

@@ -1,36 +1,37 @@
-#include "verify.h"
+// The script and the counted answers say what each row may be; the row itself says which content won.
+#include "verify_database.h"
 
 #include <ctype.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "event.h"
+#include "script_events.h"
 
 #include <sqlite3.h>
 
 struct verification {
     struct scenario *scenario;
     sqlite3 *connection;
-    int64_t groups, members, rejected; // that were found and are right
+    int64_t groups, members, rejected; // number of rows that were found and are correct
 };
 
-// What was said of one content.
-struct account {
-    int64_t submitted, recorded, conflicts; // recorded: or repeated
+// What the store answered to the submissions of one event.
+struct tally {
+    int64_t submitted, recorded, conflicts; // recorded: as new or as a repeat
 };
 
-static struct account account_of(const struct scenario *scenario, char letter)
+static struct tally tally_of(const struct scenario *scenario, char letter)
 {
-    struct account account = {0};
+    struct tally tally = {0};
 
     for (size_t i = 0; scenario->script[i]; i++) {
         if (scenario->script[i] != letter)
             continue;
-        account.submitted += scenario->submitted[i];
-        account.recorded += scenario->answers[i][ANSWER_RECORDED] + scenario->answers[i][ANSWER_REPEATED];
-        account.conflicts += scenario->answers[i][ANSWER_CONFLICT];
+        tally.submitted += scenario->submitted[i];
+        tally.recorded += scenario->answers[i][ANSWER_RECORDED] + scenario->answers[i][ANSWER_REPEATED];
+        tally.conflicts += scenario->answers[i][ANSWER_CONFLICT];
     }
-    return account;
+    return tally;
 }
 
 static sqlite3_stmt *prepare(const struct verification *verification, const char *sql)
@@ -38,7 +39,7 @@ static sqlite3_stmt *prepare(const struct verification *verification, const char
     sqlite3_stmt *statement = NULL;
 
     if (sqlite3_prepare_v2(verification->connection, sql, -1, &statement, NULL) != SQLITE_OK)
-        (void)scenario_complain(verification->scenario, "%s: %s", sql, sqlite3_errmsg(verification->connection));
+        (void)scenario_report(verification->scenario, "%s: %s", sql, sqlite3_errmsg(verification->connection));
     return statement;
 }
 
@@ -46,10 +47,10 @@ static bool finalize(const struct verification *verification, sqlite3_stmt *stat
 {
     if (sqlite3_finalize(statement) == SQLITE_OK)
         return true;
-    return scenario_complain(verification->scenario, "%s", sqlite3_errmsg(verification->connection));
+    return scenario_report(verification->scenario, "%s", sqlite3_errmsg(verification->connection));
 }
 
-// The first column of the first row as text has to be so.
+// Checks that the first column of the first row is the expected text.
 static bool expect(const struct verification *verification, const char *sql, const char *expected)
 {
     sqlite3_stmt *statement = prepare(verification, sql);
@@ -58,9 +59,8 @@ static bool expect(const struct verification *verification, const char *sql, con
     (void)sqlite3_step(statement);
     found = (const char *)sqlite3_column_text(statement, 0);
     if (!found || strcmp(found, expected) != 0)
-        (void)scenario_complain(verification->scenario, "%s: %s instead of %s", sql, found ? found : "nothing",
-                                expected);
-    return finalize(verification, statement) && !verification->scenario->complaint[0];
+        (void)scenario_report(verification->scenario, "%s: %s instead of %s", sql, found ? found : "nothing", expected);
+    return finalize(verification, statement) && !verification->scenario->problem[0];
 }
 
 static bool expect_count(const struct verification *verification, const char *sql, int64_t count)
@@ -116,13 +116,13 @@ static bool verify_members(struct verification *verification, int64_t id, const 
         count++;
     }
     if (!same || count != group->member_count)
-        (void)scenario_complain(verification->scenario, "%s has %zu members, of which some are wrong or missing",
-                                group->group_id, count);
+        (void)scenario_report(verification->scenario, "%s has %zu members, of which some are wrong or missing",
+                              group->group_id, count);
     verification->members += (int64_t)count;
-    return finalize(verification, row) && !verification->scenario->complaint[0];
+    return finalize(verification, row) && !verification->scenario->problem[0];
 }
 
-// A row is one of the two contents, whole, and nothing was said that contradicts it.
+// Checks that a row is one of the two events of its identity, whole, and that no answer contradicts it.
 static bool verify_group(struct verification *verification, char letter, sqlite3_stmt *row)
 {
     struct scenario *scenario = verification->scenario;
@@ -133,11 +133,11 @@ static bool verify_group(struct verification *verification, char letter, sqlite3
         other = letter;
     }
     if (!same_group(row, event_group(found)))
-        return scenario_complain(scenario, "%c is recorded, but not as it came", letter);
-    if (account_of(scenario, found).submitted == 0)
-        return scenario_complain(scenario, "%c is recorded but never came", found);
-    if (account_of(scenario, other).recorded > 0 || account_of(scenario, found).conflicts > 0)
-        return scenario_complain(scenario, "%c is recorded, and %c was acknowledged", found, other);
+        return scenario_report(scenario, "%c is recorded with other values than submitted", letter);
+    if (tally_of(scenario, found).submitted == 0)
+        return scenario_report(scenario, "%c is recorded but was never submitted", found);
+    if (tally_of(scenario, other).recorded > 0 || tally_of(scenario, found).conflicts > 0)
+        return scenario_report(scenario, "%c is recorded although %c was acknowledged", found, other);
     verification->groups++;
     return verify_members(verification, sqlite3_column_int64(row, 0), event_group(found));
 }
@@ -145,8 +145,8 @@ static bool verify_group(struct verification *verification, char letter, sqlite3
 static bool verify_event(struct verification *verification, char letter)
 {
     struct scenario *scenario = verification->scenario;
-    struct account small = account_of(scenario, letter);
-    struct account capital = account_of(scenario, (char)toupper((unsigned char)letter));
+    struct tally small = tally_of(scenario, letter);
+    struct tally capital = tally_of(scenario, (char)toupper((unsigned char)letter));
     sqlite3_stmt *row = prepare(verification, group_sql);
     int64_t rows = 0;
     bool right = true;
@@ -157,15 +157,15 @@ static bool verify_event(struct verification *verification, char letter)
         rows++;
     }
     if (right && rows > 1)
-        right = scenario_complain(scenario, "%c is recorded %lld times", letter, (long long)rows);
+        right = scenario_report(scenario, "%c is recorded %lld times", letter, (long long)rows);
     if (right && rows == 0 && event_is_old(letter) && strchr(scenario->script, '-'))
-        return finalize(verification, row); // was deleted, or should have been
+        return finalize(verification, row); // the retention was to delete it
     if (right && rows == 0 && small.recorded + small.conflicts + capital.recorded + capital.conflicts > 0)
-        right = scenario_complain(scenario, "%c is lost", letter);
+        right = scenario_report(scenario, "%c is lost", letter);
     return finalize(verification, row) && right;
 }
 
-// As often as it was acknowledged, and not more often than it came.
+// Checks that a rejected callback is there at least as often as acknowledged and at most as often as submitted.
 static bool verify_rejected(struct verification *verification, char letter, const char *body, size_t length,
                             int64_t at_least)
 {
@@ -177,9 +177,9 @@ static bool verify_rejected(struct verification *verification, char letter, cons
     (void)sqlite3_step(row);
     count = sqlite3_column_int64(row, 0);
     verification->rejected += count;
-    if (count < at_least || count > account_of(verification->scenario, letter).submitted)
-        right = scenario_complain(verification->scenario, "%c is in rejected_callback %lld times instead of %lld",
-                                  letter, (long long)count, (long long)at_least);
+    if (count < at_least || count > tally_of(verification->scenario, letter).submitted)
+        right = scenario_report(verification->scenario, "%c is in rejected_callback %lld times instead of %lld", letter,
+                                (long long)count, (long long)at_least);
     return finalize(verification, row) && right;
 }
 
@@ -195,14 +195,14 @@ static bool verify_events(struct verification *verification)
         if (strchr(scenario->script, letter) || strchr(scenario->script, capital))
             right = verify_event(verification, letter) &&
                     verify_rejected(verification, letter, small_group->body, small_group->body_length,
-                                    account_of(scenario, letter).conflicts) &&
+                                    tally_of(scenario, letter).conflicts) &&
                     verify_rejected(verification, capital, capital_group->body, capital_group->body_length,
-                                    account_of(scenario, capital).conflicts);
+                                    tally_of(scenario, capital).conflicts);
     }
     for (char digit = '0'; digit <= '9' && right; digit++) {
         if (strchr(scenario->script, digit))
             right = verify_rejected(verification, digit, event_rejected(digit)->body,
-                                    event_rejected(digit)->body_length, account_of(scenario, digit).recorded);
+                                    event_rejected(digit)->body_length, tally_of(scenario, digit).recorded);
     }
     return right;
 }
@@ -215,7 +215,7 @@ bool verify_database(struct scenario *scenario)
     right = sqlite3_open_v2(scenario_database(scenario), &verification.connection, SQLITE_OPEN_READWRITE, NULL) ==
             SQLITE_OK;
     if (!right)
-        (void)scenario_complain(scenario, "it cannot be opened");
+        (void)scenario_report(scenario, "the database cannot be opened");
     (void)sqlite3_db_config(verification.connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     right = right && expect(&verification, "PRAGMA integrity_check", "ok") && verify_events(&verification) &&
             expect_count(&verification, "SELECT count(*) FROM destroyed_group", verification.groups) &&

@@ -1,4 +1,5 @@
-#include "fault.h"
+// The replaced functions may run before main() and in any thread, so they use only atomics and no other allocation.
+#include "heap_fault.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,27 +13,29 @@
 
 #include <cmocka.h>
 
-// SANITIZED is set in a build with sanitizers, of which this file itself is free: it is called before they are ready.
+// SANITIZED is set in a build with sanitizers. This file itself is compiled without them, because its functions are
+// called before the sanitizers are initialized.
 #ifdef SANITIZED
-#define BEHIND(name) __interceptor_##name
+#define REPLACED(name) __interceptor_##name
 #else
-#define SANITIZED    0
-#define BEHIND(name) __libc_##name
+#define SANITIZED      0
+#define REPLACED(name) __libc_##name
 #endif
 
-// The heap that is replaced.
-void *BEHIND(malloc)(size_t bytes);
-void *BEHIND(calloc)(size_t count, size_t bytes);
-void *BEHIND(realloc)(void *block, size_t bytes);
-void BEHIND(free)(void *block);
+// The replaced allocator.
+void *REPLACED(malloc)(size_t bytes);
+void *REPLACED(calloc)(size_t count, size_t bytes);
+void *REPLACED(realloc)(void *block, size_t bytes);
+void REPLACED(free)(void *block);
 
-static atomic_size_t countdown; // 0: no fault is wanted, or it was met
+static atomic_size_t countdown; // allocations until the fault; 0: no fault is set, or it has happened
 static atomic_bool lasting, met, spares_tls;
 static atomic_size_t blocks;
 
-// What is not ours to mend: GnuTLS and what is under it aborts without memory (libgmp) or writes through the NULL that
-// it got (libtasn1), libcrypto takes thousands of blocks to read one key, and a sanitizer calls libc for its own needs.
-static bool is_spared(const void *caller)
+// Allocations that must not fail, because the program cannot handle the consequences: without memory, libgmp aborts and
+// libtasn1 writes through a NULL pointer, both below GnuTLS. libcrypto allocates thousands of blocks to read one key. A
+// sanitizer calls libc for its own purposes.
+static bool must_not_fail(const void *caller)
 {
     static const char *const tls[] = {"/libgnutls.", "/libtasn1.", "/libgmp.", "/libcrypto.", "/libssl."};
     Dl_info object;
@@ -50,7 +53,7 @@ static bool fails(const void *caller)
 {
     size_t left = countdown;
 
-    if ((left == 0 && !met) || is_spared(caller))
+    if ((left == 0 && !met) || must_not_fail(caller))
         return false;
     while (left > 0 && !atomic_compare_exchange_weak(&countdown, &left, left - 1))
         ;
@@ -72,12 +75,12 @@ static void *counted(void *block)
 
 void *malloc(size_t bytes)
 {
-    return fails(__builtin_return_address(0)) ? NULL : counted(BEHIND(malloc)(bytes));
+    return fails(__builtin_return_address(0)) ? NULL : counted(REPLACED(malloc)(bytes));
 }
 
 void *calloc(size_t count, size_t bytes)
 {
-    return fails(__builtin_return_address(0)) ? NULL : counted(BEHIND(calloc)(count, bytes));
+    return fails(__builtin_return_address(0)) ? NULL : counted(REPLACED(calloc)(count, bytes));
 }
 
 void *realloc(void *block, size_t bytes)
@@ -88,17 +91,17 @@ void *realloc(void *block, size_t bytes)
     }
     if (fails(__builtin_return_address(0)))
         return NULL;
-    return block ? BEHIND(realloc)(block, bytes) : counted(BEHIND(realloc)(block, bytes));
+    return block ? REPLACED(realloc)(block, bytes) : counted(REPLACED(realloc)(block, bytes));
 }
 
 void free(void *block)
 {
     if (block)
         blocks--;
-    BEHIND(free)(block);
+    REPLACED(free)(block);
 }
 
-// A sanitizer's own would not come by here.
+// strdup() and strndup() are replaced too, because those of a sanitizer do not call the malloc() of this file.
 static char *copy_of(const char *text, size_t length)
 {
     char *copy = malloc(length + 1);
@@ -120,24 +123,24 @@ char *strndup(const char *text, size_t most)
     return copy_of(text, strnlen(text, most));
 }
 
-static void begin(size_t at, bool is_lasting)
+static void start_countdown(size_t at, bool is_lasting)
 {
     met = false;
     lasting = is_lasting;
     countdown = at;
 }
 
-static bool end(void)
+static bool stop_countdown(void)
 {
     bool was_met = met;
 
     countdown = 0;
-    lasting = false; // another thread may be about to meet it
+    lasting = false; // first, because another thread may be in fails()
     met = false;
     return was_met;
 }
 
-// Returns how many blocks are left over.
+// Returns the number of leaked blocks.
 static ptrdiff_t run_once(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting,
                           bool *ret_met)
 {
@@ -145,29 +148,29 @@ static ptrdiff_t run_once(const struct fault_scenario *scenario, void *context, 
 
     if (scenario->prepare)
         scenario->prepare(context);
-    begin(at, is_lasting);
+    start_countdown(at, is_lasting);
     scenario->run(context);
-    *ret_met = end();
+    *ret_met = stop_countdown();
     scenario->judge(context, *ret_met, is_lasting);
     return (ptrdiff_t)(blocks - before);
 }
 
-// What a library keeps for good, once it has met a fault of some kind, is no leak: a leak comes again and again. A
-// sanitizer takes blocks by ways of its own, and finds what is left over at the end.
+// A block that a library allocates once and keeps is not a leak, so a run is repeated: a leak happens each time. A
+// sanitizer allocates in ways that this file does not see, and finds leaks itself at the end.
 static bool run_with_fault(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting,
                            ptrdiff_t kept)
 {
     const int times = 4;
-    ptrdiff_t left_over = 0;
+    ptrdiff_t leaked = 0;
     bool was_met;
 
     for (int i = 0; i < times; i++) {
-        left_over = run_once(scenario, context, at, is_lasting, &was_met);
-        if (SANITIZED || left_over <= kept)
+        leaked = run_once(scenario, context, at, is_lasting, &was_met);
+        if (SANITIZED || leaked <= kept)
             return was_met;
     }
-    fail_msg("%s, allocation %zu%s: %td blocks are left over", scenario->name, at,
-             is_lasting ? " and all behind it" : "", left_over);
+    fail_msg("%s, allocation %zu%s: %td blocks leaked", scenario->name, at, is_lasting ? " and all later ones" : "",
+             leaked);
     return false;
 }
 
@@ -179,7 +182,7 @@ void fault_run(const struct fault_scenario *scenario, void *context)
 
     spares_tls = scenario->spares_tls;
     (void)run_once(scenario, context, 0, false, &was_met);
-    if (spares_tls) // GnuTLS keeps something for each thread that it was used on
+    if (spares_tls) // GnuTLS keeps memory for each thread that has used it
         kept = run_once(scenario, context, 0, false, &was_met);
     kept = kept < 0 ? 0 : kept;
     do {

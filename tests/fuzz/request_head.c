@@ -1,4 +1,5 @@
-#include "head.h"
+// Compares the verdict of http/framing.h with an independent check of the same head.
+#include "request_head.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 #include "fuzz.h"
 #include "http/framing.h"
 
-// Cuts the line at *at, moves *at behind it, and puts a 0 in place of its end.
+// Ends the line at *at with a NUL and moves *at to the next line.
 static char *cut_line(char **at, const char *end, size_t *ret_length)
 {
     char *line = *at, *feed = line < end ? memchr(line, '\n', (size_t)(end - line)) : NULL;
@@ -95,7 +96,7 @@ static bool is_not_visible(unsigned char byte)
     return byte <= 0x20 || byte >= 0x7f;
 }
 
-// RFC 9112 once more, counted over the whole list: exactly one way to say who is asked and how long the body is.
+// Checks RFC 9112 independently, over the whole list: the host and the length of the body are each given exactly once.
 static void check_one_reading(const struct head *head, const struct framing *framing)
 {
     const struct head_header *length = NULL, *coding = NULL, *host = NULL;
@@ -124,7 +125,7 @@ static void check_one_reading(const struct head *head, const struct framing *fra
     }
 }
 
-// Exactly as long as it is: the guard must not need a 0 behind.
+// Copies without a NUL, because http/framing.h must not rely on one.
 static char *copy_bare(const char *text, size_t length)
 {
     char *copy = malloc(length);

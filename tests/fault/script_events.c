@@ -1,4 +1,5 @@
-#include "event.h"
+// Sizes are chosen so that scripts can make a checkpoint due with one event.
+#include "script_events.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -19,7 +20,7 @@ bool event_is_old(char letter)
     return letter >= 'p' && letter <= 't';
 }
 
-static struct destroyed_group groups[2][26]; // small, capital
+static struct destroyed_group groups[2][26]; // small letters, capitals
 static struct rejected_callback rejects[10];
 
 static char *print(const char *format, ...) PRINTF_LIKE(1, 2);
@@ -43,16 +44,16 @@ static size_t body_length(char letter, bool capital)
         return 100;
     switch (letter) {
     case 'x':
-    case 'z': // enough pages for a checkpoint
+    case 'z': // enough frames to make a checkpoint due
         return (size_t)4300 * 1024;
-    case 'y': // a long log, but not that long
+    case 'y': // many frames, but no checkpoint
         return (size_t)1500 * 1024;
     default:
         return 100;
     }
 }
 
-static char *make_body(char letter, bool capital)
+static char *create_body(char letter, bool capital)
 {
     size_t length = body_length(letter, capital);
     char *body = malloc(length + 1);
@@ -64,7 +65,7 @@ static char *make_body(char letter, bool capital)
     return body;
 }
 
-static const char *const *make_members(char letter, size_t count)
+static const char *const *create_members(char letter, size_t count)
 {
     const char **members = calloc(count + 1, sizeof *members);
 
@@ -74,7 +75,7 @@ static const char *const *make_members(char letter, size_t count)
     return members;
 }
 
-static void make_group(char letter, bool capital, struct destroyed_group *group)
+static void create_group(char letter, bool capital, struct destroyed_group *group)
 {
     static const size_t member_counts[] = {3, 1, 12, 40, 0, 25, 10, 150, 2, 11};
     size_t index = (size_t)(letter - 'a');
@@ -92,12 +93,12 @@ static void make_group(char letter, bool capital, struct destroyed_group *group)
         .name = print("group \xf0\x9f\x98\x80 %c", letter),
         .has_member_list = has_member_list,
         .member_count = member_count,
-        .members = make_members(letter, member_count),
+        .members = create_members(letter, member_count),
         .opt_platform = "RESTAPI",
         .client_ip = "198.51.100.7",
         .remote_address = "192.0.2.1",
         .received_at_ms = RECEIVED_MS - (event_is_old(letter) ? 400 * DAY_MS : 0) + (int64_t)index,
-        .body = make_body(letter, capital),
+        .body = create_body(letter, capital),
         .body_length = body_length(letter, capital),
         .keep_body = !has_time || letter >= 'x',
     };
@@ -106,18 +107,18 @@ static void make_group(char letter, bool capital, struct destroyed_group *group)
 void event_create_all(void)
 {
     for (int i = 0; i < 26; i++) {
-        make_group((char)('a' + i), false, &groups[0][i]);
-        make_group((char)('a' + i), true, &groups[1][i]);
+        create_group((char)('a' + i), false, &groups[0][i]);
+        create_group((char)('a' + i), true, &groups[1][i]);
     }
     for (int digit = 0; digit < 10; digit++) {
-        char *body = print("%d is not understood", digit);
+        char *body = print("%d cannot be parsed", digit);
 
         rejects[digit] = (struct rejected_callback){
             .received_at_ms = RECEIVED_MS + digit,
             .remote_address = "192.0.2.2",
             .sdk_appid = 1400000000,
             .callback_command = CALLBACK_COMMAND,
-            .reason = "it is no JSON",
+            .reason = "not JSON",
             .body = body,
             .body_length = strlen(body),
         };

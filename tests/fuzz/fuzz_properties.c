@@ -1,4 +1,4 @@
-// What the callback room promises of its results, whatever came in.
+// The properties that the results of the module callback have for every input.
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,12 +10,12 @@
 
 #define REPLACEMENT "\xef\xbf\xbd"
 
-static bool begins(const char *text, const char *with)
+static bool starts_with(const char *text, const char *with)
 {
     return strncmp(text, with, strlen(with)) == 0;
 }
 
-static bool ends(const char *text, const char *with)
+static bool ends_with(const char *text, const char *with)
 {
     return strlen(text) >= strlen(with) && strcmp(text + strlen(text) - strlen(with), with) == 0;
 }
@@ -30,8 +30,8 @@ static void check_text(const char *text)
     assert(text && is_utf8(text, strlen(text)));
 }
 
-// Reads the answer back as a body: if it is a JSON object in clean text, all that can be wrong with it is that it is no
-// callback.
+// Reads the answer as if it were a body. If the answer is a JSON object in valid text, the only fault is that the
+// fields of a callback are missing.
 static void check_is_object(const struct buffer *answer)
 {
     struct callback callback;
@@ -53,17 +53,17 @@ void check_answer(enum answer_code code, const char *detail)
 
     assert(answer_print(&answer, code, detail) == 0);
     assert(is_utf8(answer.data, answer.length) && strlen(answer.data) == answer.length);
-    assert(begins(answer.data, code == ANSWER_OK ? "{\"ActionStatus\":\"OK\",\"ErrorInfo\":\""
-                                                 : "{\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\""));
+    assert(starts_with(answer.data, code == ANSWER_OK ? "{\"ActionStatus\":\"OK\",\"ErrorInfo\":\""
+                                                      : "{\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\""));
     (void)snprintf(tail, sizeof tail, "\",\"ErrorCode\":%d}", (int)code);
-    assert(ends(answer.data, tail));
+    assert(ends_with(answer.data, tail));
     assert((status == 200) == (code == ANSWER_OK));
     assert(answer_index(code) < ANSWER_CODE_COUNT && *answer_name(code));
     check_is_object(&answer);
     buffer_finish(&answer);
 }
 
-// Who passed with a token has signed.
+// A query for an app with a token passes only with a valid signature.
 static void check_signed(const struct callback *callback, const struct query *query)
 {
     const struct callback_app *app = callback->app;
@@ -82,7 +82,7 @@ static void check_signed(const struct callback *callback, const struct query *qu
            callback->clock_skew_s <= app->request_time_window_s);
 }
 
-// Who passed has named the app and the command once each.
+// A query passes only if it has the app and the command once each.
 static void check_passed(const struct callback *callback, const char *text)
 {
     struct query query;
@@ -112,7 +112,7 @@ void check_after_query(const struct callback *callback, const struct callback_ru
         break;
     case CALLBACK_RECORD:
     case CALLBACK_RECORD_REJECTION:
-        abort(); // no body was read
+        abort(); // these need a body
     }
     if (verdict != CALLBACK_REFUSE)
         check_passed(callback, query);
@@ -124,8 +124,8 @@ static bool has_comment(const char *body, size_t length)
     return contains(body, length, "//") || contains(body, length, "/*");
 }
 
-// A U+FFFD that the caller did not write stands for something that was mended.
-static bool was_mended(const struct destroyed_group *group)
+// A U+FFFD that is not in the body shows that invalid text was replaced.
+static bool has_replaced_text(const struct destroyed_group *group)
 {
     const char *body = group->body;
     size_t length = group->body_length;
@@ -140,8 +140,8 @@ static bool was_mended(const struct destroyed_group *group)
     return !is_utf8(body, length) && !has_comment(body, length);
 }
 
-// A NUL, raw or escaped, where no comment and no escaped backslash leaves a doubt.
-static bool holds_nul(const char *body, size_t length)
+// Finds a NUL, raw or escaped. Bodies in which a comment or an escaped backslash might hide it do not count.
+static bool has_nul(const char *body, size_t length)
 {
     if (has_comment(body, length))
         return false;
@@ -165,8 +165,8 @@ static void check_group(const struct destroyed_group *group, const char *body, s
         assert(*group->members[i]);
     }
     assert(group->body == body && group->body_length == length);
-    assert(group->keep_body || !was_mended(group));
-    assert(!holds_nul(body, length));
+    assert(group->keep_body || !has_replaced_text(group));
+    assert(!has_nul(body, length));
 }
 
 void check_after_body(const struct callback *callback, const char *body, size_t length, enum callback_verdict verdict)
@@ -179,7 +179,7 @@ void check_after_body(const struct callback *callback, const char *body, size_t 
     case CALLBACK_RECORD_REJECTION:
         assert(answer_http_status(callback->answer) == 400);
         check_text(callback->rejected.reason);
-        assert(begins(callback->rejected.reason, answer_name(callback->answer)));
+        assert(starts_with(callback->rejected.reason, answer_name(callback->answer)));
         assert(callback->rejected.body == body && callback->rejected.body_length == length);
         assert(callback->rejected.sdk_appid == callback->app->sdk_appid);
         break;
@@ -188,7 +188,7 @@ void check_after_body(const struct callback *callback, const char *body, size_t 
         break;
     case CALLBACK_READ_BODY:
     case CALLBACK_ACKNOWLEDGE:
-        abort(); // the query was read before
+        abort(); // these are for the query
     }
     check_answer(callback->answer, callback->detail);
 }
