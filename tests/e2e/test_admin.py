@@ -1,4 +1,4 @@
-"""The admin listener: its pages, what the metrics count, when the daemon is ready, and that nobody is disturbed."""
+"""The admin listener: its pages, the metrics, readiness, and that its clients do not disturb callbacks."""
 
 import contextlib
 import datetime
@@ -17,8 +17,10 @@ from processes import passing
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN = "text/plain; charset=utf-8"
+
+
 class Watched:
-    """A daemon whose admin listener is a socket that is passed to it, as systemd does."""
+    """A daemon whose admin listener is a passed socket, as from systemd."""
 
     def __init__(self, one, listener, wrapper=()):
         self.daemon = one
@@ -30,7 +32,7 @@ class Watched:
         return self
 
     def ask(self, path, method="GET", body=None):
-        """Returns status, headers and text."""
+        """Returns the status, the headers and the text."""
         return ask(self.listener.getsockname(), path, method, body)
 
     def ready(self):
@@ -42,7 +44,7 @@ class Watched:
 
     @contextlib.contextmanager
     def changes(self, expected):
-        """What the block adds to the metrics that count is what is expected, no more and no less."""
+        """Checks that the block changes the counters by exactly the expected values."""
         before = self.metrics()
         yield
         watched = re.compile(r"imcallbackd_(callbacks|rejected|members_recorded|tls_handshakes)_total|"
@@ -77,8 +79,8 @@ def handshakes(**values):
 BODY_READ = {"imcallbackd_answer_seconds_count": 1}
 
 
-def handed_on(count):
-    """Callbacks that went to the store and were answered."""
+def stored(count):
+    """The changes for callbacks that went to the store and were answered."""
     return {"imcallbackd_answer_seconds_count": count, "imcallbackd_commit_batch_callbacks_sum": count}
 
 
@@ -113,7 +115,7 @@ def watched():
     ("GET", "/", 404, PLAIN), ("GET", "/metrics/", 404, PLAIN), ("GET", "/Metrics", 404, PLAIN),
     ("HEAD", "/nothing", 404, PLAIN), ("POST", "/nothing", 404, PLAIN), ("GET", "//healthz", 404, PLAIN),
 ])
-def test_pages(watched, method, path, status, content_type):
+def test_serves_pages(watched, method, path, status, content_type):
     body = b"x" * 100_000 if method in ("POST", "PUT") else None
     answered, headers, text = watched.ask(path, method, body)
     assert (answered, headers["Content-Type"]) == (status, content_type)
@@ -121,14 +123,14 @@ def test_pages(watched, method, path, status, content_type):
     assert (text == "") == (method == "HEAD") and int(headers["Content-Length"]) > 0
 
 
-def test_several_requests_on_a_connection(watched):
+def test_keeps_connections_open(watched):
     with contextlib.closing(connect(watched.listener.getsockname())) as connection:
         for path, text in [("/healthz", b"alive\n"), ("/readyz", b"ready\n"), ("/healthz", b"alive\n")]:
             connection.request("GET", path)
             assert connection.getresponse().read() == text
 
 
-NONSENSE = {
+MALFORMED = {
     "lines": b"\r\n\r\n", "word": b"GET\r\n\r\n", "target": b"GET /" + b"a" * 20000,
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
     "framing": b"GET /metrics HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -136,8 +138,8 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("sent", NONSENSE.values(), ids=NONSENSE)
-def test_nonsense_harms_nobody(watched, sent):
+@pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
+def test_survives_malformed_requests(watched, sent):
     with socket.create_connection(watched.listener.getsockname(), timeout=20) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(sent)
@@ -147,22 +149,22 @@ def test_nonsense_harms_nobody(watched, sent):
     assert watched.ask("/healthz")[2] == "alive\n"
 
 
-# What is counted
+# Counters
 
-def test_what_becomes_of_callbacks(watched):
+def test_counts_callbacks_by_result(watched):
     one = watched.daemon
     two = [{"Member_Account": "a"}, {"Member_Account": "b"}]
-    with watched.changes(results(recorded=3) | {"imcallbackd_members_recorded_total": 3} | handed_on(3)
+    with watched.changes(results(recorded=3) | {"imcallbackd_members_recorded_total": 3} | stored(3)
                          | handshakes(full=3)):
         assert one.post(event(GroupId="a", MemberList=two)).status == 200
         assert one.post(event(GroupId="b")).status == 200
         assert one.post(event(GroupId="c", MemberList=None)).status == 200
-    with watched.changes(results(repeated=2) | handed_on(2) | handshakes(full=2)):
+    with watched.changes(results(repeated=2) | stored(2) | handshakes(full=2)):
         for _ in range(2):
             assert one.post(event(GroupId="b")).status == 200
-    with watched.changes(results(conflict=1) | handed_on(1) | handshakes(full=1)):
+    with watched.changes(results(conflict=1) | stored(1) | handshakes(full=1)):
         assert one.post(event(GroupId="b", Name="other")).status == 200
-    with watched.changes(results(set_aside=2) | causes(body_not_json=1, body_field_missing=1) | handed_on(2)
+    with watched.changes(results(set_aside=2) | causes(body_not_json=1, body_field_missing=1) | stored(2)
                          | handshakes(full=2)):
         assert one.post(b"{").status == 400
         assert one.post(event(GroupId=None)).status == 400
@@ -177,13 +179,13 @@ def test_what_becomes_of_callbacks(watched):
         assert one.post(method="PUT").status == 405
 
 
-def test_acknowledged(make_watched):
+def test_counts_acknowledged_callbacks(make_watched):
     watched = make_watched({"callback": {"other_commands": "acknowledge"}}).start()
     with watched.changes(results(acknowledged=1) | handshakes(full=1)):
         assert watched.daemon.post(CallbackCommand="Other").status == 200
 
 
-def test_totals_are_logged_at_the_end(make_watched):
+def test_logs_totals_at_the_end(make_watched):
     watched = make_watched().start()
     watched.daemon.post()
     watched.daemon.post(Sign="0" * 64)
@@ -192,8 +194,8 @@ def test_totals_are_logged_at_the_end(make_watched):
             in watched.daemon.log)
 
 
-def test_load_adds_up(watched):
-    with watched.changes(results(recorded=400) | {"imcallbackd_members_recorded_total": 2000} | handed_on(400)
+def test_counters_add_up_under_load(watched):
+    with watched.changes(results(recorded=400) | {"imcallbackd_members_recorded_total": 2000} | stored(400)
                          | handshakes(full=20)):
         status, report = watched.daemon.load(connections=20, total=400, members=5)
         assert (status, report["ok"]) == (0, 400)
@@ -205,12 +207,12 @@ def test_load_adds_up(watched):
     assert values["imcallbackd_commit_seconds_sum"] > 0 and values["imcallbackd_answer_seconds_sum"] > 0
 
 
-def test_handshakes_and_connections(watched):
+def test_counts_handshakes_and_connections(watched):
     one = watched.daemon
     context = one.tls_context()
     eventually(lambda: watched.metrics()["imcallbackd_connections"] == 0, "no connection")
     with watched.changes(handshakes(full=1, resumed=1, failed=3) | results(repeated=1, recorded=1)
-                         | {"imcallbackd_members_recorded_total": 1} | handed_on(2)):
+                         | {"imcallbackd_members_recorded_total": 1} | stored(2)):
         with one.connect(context) as first:
             first.send(request(event(GroupId="session")))
             assert first.read_answer().status == 200
@@ -224,8 +226,8 @@ def test_handshakes_and_connections(watched):
     eventually(lambda: watched.metrics()["imcallbackd_connections"] == 0, "no connection")
 
 
-def test_waiting_and_a_writer_that_hangs(make_watched):
-    """Nothing here waits for the writer, which waits for somebody else's lock."""
+def test_answers_while_the_writer_waits(make_watched):
+    """The writer waits for another process's lock. The admin listener does not wait for the writer."""
     watched = make_watched().start()
     one = watched.daemon
     with one.connect() as connection:
@@ -241,14 +243,14 @@ def test_waiting_and_a_writer_that_hangs(make_watched):
 
 # The clock
 
-def test_clock_skew(make_watched):
+def test_reports_clock_skew(make_watched):
     one = make_watched().start()
     send = one.daemon.post
 
     def skew():
         return one.metrics()["imcallbackd_clock_skew_seconds"]
 
-    def told():
+    def warnings():
         return [line for line in one.daemon.lines if "this machine's clock" in line]
 
     now = int(time.time())
@@ -256,23 +258,23 @@ def test_clock_skew(make_watched):
     assert 30 <= skew() <= 30 + time.time() - now
     before = skew()
     assert send(**daemon.signature(at=now - 1000) | {"Sign": "0" * 64}).status == 403
-    assert skew() == before and not told()  # anybody can send that
+    assert skew() == before and not warnings()  # any client can send this
     assert send(**daemon.signature(at=now - 1000)).code == 120124
     assert 1000 <= skew() <= 1000 + time.time() - now
-    (line,) = eventually(told, "the line")
+    (line,) = eventually(warnings, "the line")
     assert re.search(r"RequestTime is 1\d\d\d s behind this machine's clock; synchronize", line), line
     assert send(**daemon.signature(at=now + 1000)).code == 120124
     assert -1000 <= skew() < -900
-    assert len(told()) == 1  # in ten seconds
+    assert len(warnings()) == 1  # one line in ten seconds
 
 
-def test_a_clock_that_is_behind_is_told(make_daemon):
+def test_logs_a_clock_that_is_behind(make_daemon):
     one = make_daemon().start()
     assert one.post(**daemon.signature(at=int(time.time()) + 1000)).status == 403
     eventually(lambda: re.search(r"RequestTime is \d+ s ahead of this", one.log), "the line")
 
 
-# What is looked up
+# Gauges
 
 def not_after(one):
     shown = daemon.run("openssl", "x509", "-noout", "-enddate", "-in", one.directory / "certificate.pem").stdout
@@ -280,7 +282,7 @@ def not_after(one):
     return end.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
-def test_certificate_expiry(make_watched):
+def test_reports_certificate_expiry(make_watched):
     watched = make_watched().start()
     name = "imcallbackd_certificate_expiry_timestamp_seconds"
     first = not_after(watched.daemon)
@@ -290,7 +292,7 @@ def test_certificate_expiry(make_watched):
     assert watched.metrics()[name] == not_after(watched.daemon) < first
 
 
-def test_store_and_process(watched):
+def test_reports_store_and_process(watched):
     one = watched.daemon
     one.post(event(GroupId="size"))
     values = watched.metrics()
@@ -325,7 +327,7 @@ def test_not_ready_when_stopping(make_watched):
         connection.send(whole[-1:])
         assert connection.read_answer().status == 200
     assert one.wait_exit() == 0
-    watched.start()  # the socket has outlived the daemon
+    watched.start()  # the socket outlives the daemon
     assert watched.ready() == (200, "ready\n")
 
 
@@ -363,10 +365,10 @@ def test_not_ready_on_a_full_disk(make_watched):
     assert watched.ready() == (200, "ready\n")
 
 
-# Where it listens
+# Listening addresses
 
-def test_configured_port(make_daemon):
-    for _ in range(5):  # somebody else may be quicker
+def test_listens_on_the_configured_port(make_daemon):
+    for _ in range(5):  # another process may take the port first
         port = daemon.free_port()
         one = make_daemon({"admin": {"port": port}})
         with contextlib.suppress(AssertionError):
@@ -380,14 +382,14 @@ def test_configured_port(make_daemon):
 
 
 def listening_sockets(process):
-    """How many sockets of TCP it listens on."""
+    """Returns the number of TCP sockets on which the process listens."""
     directory = pathlib.Path(f"/proc/{process.pid}")
     its_own = {os.readlink(path) for path in (directory / "fd").iterdir()}
     lines = [line.split() for name in ("tcp", "tcp6") for line in (directory / "net" / name).read_text().splitlines()]
     return sum(line[3] == "0A" and f"socket:[{line[9]}]" in its_own for line in lines)
 
 
-def test_port_0_is_off(make_daemon):
+def test_port_0_disables_the_listener(make_daemon):
     assert listening_sockets(make_daemon({"admin": {"port": daemon.free_port()}}).start().process) == 2
     one = make_daemon({"admin": {"port": 0}}).start()
     assert listening_sockets(one.process) == 1
@@ -397,7 +399,7 @@ def test_port_0_is_off(make_daemon):
 
 
 @pytest.mark.parametrize("key, value", [("port", None), ("address", "192.0.2.1")])
-def test_cannot_listen(make_daemon, key, value):
+def test_explains_why_it_cannot_listen(make_daemon, key, value):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         one = make_daemon({"admin": {"port": taken.getsockname()[1]} | ({key: value} if value else {})})
         refused = daemon.run(daemon.BINARY, "serve", "-c", one.config)
@@ -406,15 +408,15 @@ def test_cannot_listen(make_daemon, key, value):
     number = lines.index("[admin]") + 1 + next(
         i for i, line in enumerate(lines[lines.index("[admin]"):]) if line.startswith(key))
     assert f"{one.config}:{number}: [admin] {key}: cannot listen on " in refused.stderr, refused.stderr
-    assert not one.database.exists()  # found before anything else is done
+    assert not one.database.exists()  # the failure comes before any other action
 
 
-def test_check_prints_it(make_daemon):
+def test_check_prints_the_section(make_daemon):
     done = daemon.run(daemon.BINARY, "check", "-c", make_daemon().config)
     assert "\n[admin]\naddress = 127.0.0.1\nport = 0\n" in done.stdout, done
 
 
-def test_unix_socket(make_daemon):
+def test_listens_on_a_unix_socket(make_daemon):
     one = make_daemon()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(one.directory / "admin"))
@@ -426,7 +428,7 @@ def test_unix_socket(make_daemon):
 
 
 @pytest.mark.parametrize("names", ["admin:imcallbackd.socket", "imcallbackd.socket:admin"])
-def test_both_are_passed(make_daemon, names):
+def test_accepts_both_sockets_in_any_order(make_daemon, names):
     one = make_daemon({"listen": {"address": "192.0.2.1"}, "admin": {"address": "192.0.2.1", "port": 1}})
     with socket.create_server(("127.0.0.1", 0)) as admin, socket.create_server(("127.0.0.1", 0)) as other:
         one.start(sockets=(admin, other) if names.startswith("admin") else (other, admin), names=names)
@@ -436,7 +438,7 @@ def test_both_are_passed(make_daemon, names):
         one.stop()
 
 
-def test_two_of_the_name_are_refused(make_daemon):
+def test_refuses_two_sockets_with_the_name(make_daemon):
     one = make_daemon()
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         refused = daemon.run(*passing((first, second), "admin:admin"), daemon.BINARY, "serve", "-c", one.config,
@@ -444,10 +446,10 @@ def test_two_of_the_name_are_refused(make_daemon):
         assert refused.returncode == 1 and "two sockets named admin" in refused.stderr, refused
 
 
-# Nobody is disturbed
+# Slow clients
 
-def test_slow_readers(make_watched):
-    """More of them than there is room for: they send half a request, or never read the answer."""
+def test_slow_clients_delay_no_callback(make_watched):
+    """More clients than the listener accepts send half a request, or never read the response."""
     watched = make_watched().start()
     with contextlib.ExitStack() as crowd:
         for i in range(40):
