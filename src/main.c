@@ -1,4 +1,4 @@
-// Picks the command. All output of a command goes through its own functions; main() only prints help and usage errors.
+// Finds the command and runs it, or prints help. Everything else is in the command module.
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,8 +11,7 @@
 
 static void print_help(FILE *file)
 {
-    fprintf(file,
-            "imcallbackd receives the callback for disbanded groups over HTTPS and records it in SQLite.\n\nUsage:\n");
+    fprintf(file, "imcallbackd records the callback of disbanded groups: HTTPS in, SQLite out.\n\nUsage:\n");
     for (const struct command *command = commands; command->name; command++)
         fprintf(file, "  imcallbackd %s\n      %s\n", command->usage, command->summary);
     fprintf(file, "  imcallbackd --version\n"
@@ -25,8 +24,9 @@ static void print_command_help(const struct command *command)
     printf("Usage: imcallbackd %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
 }
 
-// If a descriptor from 0 to 2 were closed, the next file that is opened would get its number, and the log would be
-// written into that file. Returns false if /dev/null cannot be opened.
+// Opens /dev/null on every closed descriptor from 0 to 2. Otherwise the next file to be opened, such as the database,
+// would get the number of standard error, and the log would be written into it. Returns false if /dev/null cannot be
+// opened.
 static bool occupy_standard_descriptors(void)
 {
     int fd;

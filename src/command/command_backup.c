@@ -1,6 +1,8 @@
+// imcallbackd backup: copies the database and shows the progress on a terminal. A signal cancels the backup.
 #include <inttypes.h>
 #include <signal.h>
-#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -10,21 +12,19 @@
 #include "imcallbackd/store/backup.h"
 #include "options.h"
 
-// On a terminal progress is shown once it takes a while.
+// A terminal shows the progress of a backup that takes longer than this.
 #define SHOW_AFTER_MS 1000
 #define SHOW_EVERY_MS 200
 
 struct progress {
-    int64_t show_at_ms; // INT64_MAX: not on a terminal
+    int64_t show_at_ms; // time of the next output by the monotonic clock; INT64_MAX: standard error is not a terminal
     bool shown;
 };
-
-static atomic_bool stopping;
 
 static void on_signal(int number)
 {
     (void)number;
-    stopping = true;
+    backup_cancel();
 }
 
 static void handle_signals(void)
@@ -37,29 +37,28 @@ static void handle_signals(void)
     (void)signal(SIGXFSZ, SIG_IGN);
 }
 
-static bool show_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
+static void show_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
     struct progress *progress = context;
     int64_t now_ms = clock_monotonic_ms();
 
-    if (now_ms >= progress->show_at_ms) {
-        fprintf(stderr, "\r%s %" PRIu64 " of %" PRIu64 " MiB",
-                done_bytes < total_bytes ? "copied" : "checking the copy;", done_bytes >> 20, total_bytes >> 20);
-        progress->shown = true;
-        progress->show_at_ms = now_ms + SHOW_EVERY_MS;
-    }
-    return !stopping;
+    if (now_ms < progress->show_at_ms)
+        return;
+    fprintf(stderr, "\r%s %" PRIu64 " of %" PRIu64 " MiB", done_bytes < total_bytes ? "copied" : "checking the copy;",
+            done_bytes >> 20, total_bytes >> 20);
+    progress->shown = true;
+    progress->show_at_ms = now_ms + SHOW_EVERY_MS;
 }
 
 static int back_up(const char *config_path, const char *target, struct error *error)
 {
     struct progress progress = {.show_at_ms = isatty(STDERR_FILENO) ? clock_monotonic_ms() + SHOW_AFTER_MS : INT64_MAX};
-    struct backup_callbacks callbacks = {show_progress, &progress};
+    struct backup_progress callback = {show_progress, &progress};
     struct config config = {0};
     int r = config_read(config_path, &config, error);
 
     if (r == 0)
-        r = backup_make(config.store_database.text, target, &callbacks, error);
+        r = backup_make(config.store_database.text, target, &callback, error);
     if (progress.shown)
         fputc('\n', stderr);
     config_finish(&config);
@@ -74,11 +73,10 @@ int command_backup(int argc, char **argv)
 
     if (options_read(argc, argv, specs, sizeof specs / sizeof specs[0]) < 0)
         return EXIT_USAGE;
-    if (!path || !target || *target == '\0') {
-        fprintf(stderr, "imcallbackd backup: %s is needed; see imcallbackd backup --help\n",
-                path ? "TARGET, the name of the copy," : "-c FILE");
-        return EXIT_USAGE;
-    }
+    if (!path)
+        return options_wrong_usage(argv[0], "-c FILE is required");
+    if (!target || *target == '\0')
+        return options_wrong_usage(argv[0], "TARGET, the name of the copy, is required");
     handle_signals();
     if (back_up(path, target, &error) < 0) {
         fprintf(stderr, "imcallbackd backup: %s\n", error.text);

@@ -1,3 +1,4 @@
+// `certificate` writes a self-signed certificate and its key, which are for testing only.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,8 @@
 #define MAX_HOSTS     64
 #define VALID_SECONDS (365L * 24 * 3600)
 
-// "DNS:example.org,IP:127.0.0.1", as X509V3_EXT_conf_nid reads it. Names are checked, since ',' would begin another.
+// Prints "DNS:example.org,IP:127.0.0.1", the syntax of X509V3_EXT_conf_nid. The characters of each name are checked,
+// because a ',' would start another entry.
 static int print_names(struct buffer *names, const char *const *hosts, size_t count, struct error *error)
 {
     unsigned char address[sizeof(struct in6_addr)];
@@ -79,8 +81,8 @@ static X509 *make_certificate(EVP_PKEY *key, const char *first_host, const char 
     return NULL;
 }
 
-// Creates the file, which must not be there yet, with these permissions from the start.
-static FILE *create(const char *directory, const char *name, mode_t mode, struct error *error)
+// Creates the file with its final permissions. Returns NULL if the file exists or cannot be created.
+static FILE *create_file(const char *directory, const char *name, mode_t mode, struct error *error)
 {
     struct buffer path = {0};
     FILE *file = NULL;
@@ -115,10 +117,10 @@ static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, 
 
     if (mkdir(directory, 0755) < 0 && errno != EEXIST)
         return error_set(error, errno, "%s: cannot create the directory: %s", directory, strerror(errno));
-    key_file = create(directory, "key.pem", 0600, error);
+    key_file = create_file(directory, "key.pem", 0600, error);
     if (!key_file)
         return -EEXIST;
-    certificate_file = create(directory, "certificate.pem", 0644, error);
+    certificate_file = create_file(directory, "certificate.pem", 0644, error);
     if (!certificate_file) {
         (void)fclose(key_file);
         remove_file(directory, "key.pem");
@@ -137,7 +139,8 @@ static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, 
                                directory);
 }
 
-static int make_files(const char *directory, const char *const *hosts, size_t host_count, struct error *error)
+static int make_certificate_files(const char *directory, const char *const *hosts, size_t host_count,
+                                  struct error *error)
 {
     struct buffer names = {0};
     EVP_PKEY *key = NULL;
@@ -166,7 +169,7 @@ int command_certificate(int argc, char **argv)
         return EXIT_USAGE;
     if (!directory || specs[0].count == 0)
         return options_wrong_usage(argv[0], "--host NAME and --out DIR are required");
-    if (make_files(directory, hosts, specs[0].count, &error) < 0) {
+    if (make_certificate_files(directory, hosts, specs[0].count, &error) < 0) {
         fprintf(stderr, "imcallbackd certificate: %s\n", error.text);
         return 1;
     }

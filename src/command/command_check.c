@@ -1,3 +1,4 @@
+// `check` reads the configuration as `serve` does, but changes nothing and starts nothing.
 #include <errno.h>
 #include <stdio.h>
 
@@ -8,12 +9,13 @@
 #include "options.h"
 #include "settings.h"
 
-static void tell_warning(const char *sentence)
+static void print_warning(const char *sentence)
 {
     fprintf(stderr, "warning: %s\n", sentence);
 }
 
-// A destination that cannot be reached is worth a warning and no more: what is recorded waits for it.
+// A destination that cannot be reached is only a warning: recorded events wait for the destination, and a reload must
+// not depend on it.
 static int check_forward(const struct config *config, struct error *error)
 {
     char host_name[HOST_NAME_BYTES] = "";
@@ -23,12 +25,12 @@ static int check_forward(const struct config *config, struct error *error)
 
     if (!config->forward_url.text)
         return 0;
-    r = forward_settings_get(config, host_name, &settings, tell_warning, error);
+    r = forward_settings_get(config, host_name, &settings, print_warning, error);
     if (r == -ENOSYS) {
         fprintf(stderr, "warning: [forward] url has no effect: %s\n", error->text);
         return 0;
     }
-    if (r == -EACCES) { // as it should be for the receiver, whose check this may be
+    if (r == -EACCES) { // expected if the user of the daemon runs `check`
         fprintf(
             stderr,
             "warning: %s; only the forward service must be able to read the file, so the destination is not checked\n",
@@ -78,7 +80,7 @@ int command_check(int argc, char **argv)
         fprintf(stderr, "imcallbackd check: %s\n", error.text);
     } else {
         fputs(buffer_text(&text), stdout);
-        settings_warn(settings, clock_realtime_ms(), tell_warning);
+        settings_warn(settings, clock_realtime_ms(), print_warning);
     }
     buffer_finish(&text);
     settings_unref(settings);

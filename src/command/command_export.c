@@ -1,3 +1,4 @@
+// imcallbackd export: prints recorded events as JSON Lines. The first signal ends the export after the current line.
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -21,7 +22,8 @@ static void on_signal(int number)
     stopping = 1;
 }
 
-// The first one lets the line be finished; a second one ends the program, should nobody take the line.
+// The first signal lets the export finish its line. A second signal ends the process at once, in case the reader of the
+// output never takes the line.
 static void handle_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
@@ -32,8 +34,8 @@ static void handle_signals(void)
     (void)signal(SIGXFSZ, SIG_IGN);
 }
 
-// Nothing else tells while nothing is written.
-static bool nobody_listens(int fd)
+// An export that writes nothing cannot notice otherwise that the reader closed the pipe.
+static bool is_pipe_closed(int fd)
 {
     struct pollfd output = {.fd = fd};
 
@@ -42,13 +44,14 @@ static bool nobody_listens(int fd)
 
 static int output_failed(const struct json_lines *lines, int64_t last, struct error *error)
 {
-    // Who has seen enough closes the pipe.
+    // A program such as head closes the pipe when it has read enough.
     if (lines->code == -EPIPE)
         return 0;
-    return error_set(error, -lines->code,
-                     "standard output cannot be written: %s; the last line may be cut off, and the ids up to %" PRId64
-                     " may not all be there",
-                     strerror(-lines->code), last);
+    return error_set(
+        error, -lines->code,
+        "standard output: cannot be written: %s; the last line may be incomplete, and lines up to id %" PRId64
+        " may be missing",
+        strerror(-lines->code), last);
 }
 
 static int export_events(struct store_reader *reader, int64_t last, bool follow, struct error *error)
@@ -69,10 +72,13 @@ static int export_events(struct store_reader *reader, int64_t last, bool follow,
         if (json_lines_flush(&lines) < 0)
             return output_failed(&lines, last, error);
         if (stopping)
-            return follow ? 0 : error_set(error, EINTR, "ended by a signal behind id %" PRId64, last);
+            return follow ? 0
+                          : error_set(error, EINTR,
+                                      "stopped by a signal after id %" PRId64 "; continue with --since %" PRId64, last,
+                                      last);
         if (count > 0)
             continue;
-        if (!follow || nobody_listens(lines.fd))
+        if (!follow || is_pipe_closed(lines.fd))
             return 0;
         store_reader_wait(reader);
     }
@@ -88,9 +94,9 @@ static int export_from(const char *config_path, int64_t since, bool follow, stru
         r = store_reader_open(config.store_database.text, &reader, error);
     if (r == 0)
         r = export_events(reader, since, follow, error);
-    // A file on a server may be found too large only now.
+    // A network file system can report only now that the file is too large.
     if (r == 0 && close(STDOUT_FILENO) < 0)
-        r = error_set(error, errno, "standard output cannot be written: %s", strerror(errno));
+        r = error_set(error, errno, "standard output: cannot be written: %s", strerror(errno));
     store_reader_close(reader);
     config_finish(&config);
     return r;
@@ -109,11 +115,10 @@ int command_export(int argc, char **argv)
 
     if (options_read(argc, argv, specs, sizeof specs / sizeof specs[0]) < 0)
         return EXIT_USAGE;
-    if (!path || (since && parse_decimal(since, strlen(since), INT64_MAX, &id) < 0)) {
-        fprintf(stderr, "imcallbackd export: %s; see imcallbackd export --help\n",
-                path ? "--since takes the id of an event, a number from 0" : "-c FILE is needed");
-        return EXIT_USAGE;
-    }
+    if (!path)
+        return options_wrong_usage(argv[0], "-c FILE is required");
+    if (since && parse_decimal(since, strlen(since), INT64_MAX, &id) < 0)
+        return options_wrong_usage(argv[0], "--since requires the id of an event, a decimal number");
     handle_signals();
     if (export_from(path, (int64_t)id, specs[2].count > 0, &error) < 0) {
         fprintf(stderr, "imcallbackd export: %s\n", error.text);

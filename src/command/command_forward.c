@@ -1,5 +1,8 @@
+// The commands `forward` and `forward --verify`: options, signals and the monitoring listener. The module forward does
+// the work, on the main thread.
 #include "command_forward.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -21,7 +24,7 @@
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
                          struct forward_settings *ret_settings, forward_report *report, struct error *error)
 {
-    const struct config_value *blamed = &config->forward_url;
+    const struct config_value *checked = &config->forward_url;
     int r;
 
     if (!config->forward_url.text)
@@ -43,11 +46,11 @@ int forward_settings_get(const struct config *config, char host_name[HOST_NAME_B
     };
     r = forward_check_url(config->forward_url.text, report, error);
     if (r == 0) {
-        blamed = &config->forward_password_file;
-        r = forward_check_password(blamed->text, report, error);
+        checked = &config->forward_password_file;
+        r = forward_check_password(checked->text, report, error);
     }
     if (r < 0 && r != -ENOSYS)
-        config_wrap_error(config, blamed, error);
+        config_wrap_error(config, checked, error);
     return r;
 }
 
@@ -100,6 +103,7 @@ static int start_admin(const struct config *config, int *ret_fd, struct http_adm
     char name[LISTEN_NAME_BYTES];
     int r;
 
+    assert(*ret_fd < 0 && !*ret_admin);
     if (port == 0)
         return 0;
     r = listen_open(config->admin_address.text, port, ret_fd, error);
@@ -112,7 +116,8 @@ static int start_admin(const struct config *config, int *ret_fd, struct http_adm
     return http_admin_start(*ret_fd, pages, NULL, ret_admin, error);
 }
 
-// Ready at once: nobody has to wait for a destination, which may be away for long.
+// Reports READY before the destination is connected: the destination may be unreachable for a long time, and no other
+// unit depends on it.
 static int run(const struct config *config, const struct forward_settings *settings, struct error *error)
 {
     struct http_admin *admin = NULL;
@@ -130,26 +135,26 @@ static int run(const struct config *config, const struct forward_settings *setti
     return r;
 }
 
-struct order {
+struct invocation {
     const char *path;
     bool verify;
     uint64_t since_s, until_s;
 };
 
-static int forward(const struct order *order, bool *ret_same, struct error *error)
+static int forward(const struct invocation *invocation, bool *ret_same, struct error *error)
 {
     struct forward_settings settings;
     char host_name[HOST_NAME_BYTES] = "";
     struct config config = {0};
-    int r = config_read(order->path, &config, error);
+    int r = config_read(invocation->path, &config, error);
 
     if (r == 0) {
         config_configure_log(&config);
         r = forward_settings_get(&config, host_name, &settings, warn, error);
     }
-    if (r == 0 && order->verify)
-        r = forward_verify(&settings, (int64_t)order->since_s * 1000, (int64_t)order->until_s * 1000, print, ret_same,
-                           error);
+    if (r == 0 && invocation->verify)
+        r = forward_verify(&settings, (int64_t)invocation->since_s * 1000, (int64_t)invocation->until_s * 1000, print,
+                           ret_same, error);
     else if (r == 0)
         r = run(&config, &settings, error);
     config_finish(&config);
@@ -163,34 +168,30 @@ static bool read_time(const char *text, uint64_t *ret_s)
 
 int command_forward(int argc, char **argv)
 {
-    struct order order = {.until_s = INT64_MAX / 1000};
-    const char *since = NULL, *until = NULL, *wrong = NULL;
+    struct invocation invocation = {.until_s = INT64_MAX / 1000};
+    const char *since = NULL, *until = NULL;
     struct option_spec specs[] = {
-        {"--config", "-c", &order.path, 1, 0},
+        {"--config", "-c", &invocation.path, 1, 0},
         {"--verify", NULL, NULL, 1, 0},
         {"--since", NULL, &since, 1, 0},
         {"--until", NULL, &until, 1, 0},
     };
-    bool same = true;
+    bool same = true; // stays true without --verify
     struct error error;
 
     if (options_read(argc, argv, specs, sizeof specs / sizeof specs[0]) < 0)
         return EXIT_USAGE;
-    order.verify = specs[1].count > 0;
-    if (!order.path)
-        wrong = "-c FILE is needed";
-    else if ((since || until) && !order.verify)
-        wrong = "--since and --until require --verify";
-    else if (!read_time(since, &order.since_s) || !read_time(until, &order.until_s))
-        wrong = "--since and --until take a Unix time in whole seconds";
-    if (wrong) {
-        fprintf(stderr, "imcallbackd forward: %s; see imcallbackd forward --help\n", wrong);
-        return EXIT_USAGE;
-    }
-    // A comparison that was broken off must not end as one that found nothing.
-    if (!order.verify)
+    invocation.verify = specs[1].count > 0;
+    if (!invocation.path)
+        return options_wrong_usage(argv[0], "-c FILE is required");
+    if ((since || until) && !invocation.verify)
+        return options_wrong_usage(argv[0], "--since and --until require --verify");
+    if (!read_time(since, &invocation.since_s) || !read_time(until, &invocation.until_s))
+        return options_wrong_usage(argv[0], "--since and --until take a Unix time in whole seconds");
+    // The default action ends an interrupted comparison, which must not exit with 0 like a complete one.
+    if (!invocation.verify)
         handle_signals();
-    if (forward(&order, &same, &error) < 0) {
+    if (forward(&invocation, &same, &error) < 0) {
         fprintf(stderr, "imcallbackd forward: %s\n", error.text);
         return 1;
     }

@@ -1,4 +1,4 @@
-// What [forward] of the configuration says, in the form in which the forward room takes it.
+// The section [forward] of the configuration as the settings of the module forward. `check` and `forward` share it.
 #pragma once
 
 #include "config.h"
@@ -6,7 +6,8 @@
 
 #define HOST_NAME_BYTES 65
 
-// host_name gets the receiver's name when the configuration has none. The settings refer to both. Refuses a
-// configuration without a url, and a build that cannot forward.
+// Checks the settings, and reports insecure ones. The settings refer to the configuration and to host_name, which
+// receives the default receiver. -EINVAL: the configuration has no url, or a value is wrong. -EACCES: only another
+// service can read the password. -ENOSYS: this build has no forward command.
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
-                         struct forward_settings *ret_settings, forward_report *tell, struct error *error) MUST_CHECK;
+                         struct forward_settings *ret_settings, forward_report *report, struct error *error) MUST_CHECK;

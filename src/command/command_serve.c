@@ -1,5 +1,9 @@
+// `serve` starts the parts of the daemon in order, waits for signals, and stops the parts in the reverse order. The
+// main thread alone runs this file, except on_committed and on_broken, which the store calls on its writer thread.
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,23 +24,25 @@
 
 #include <systemd/sd-daemon.h>
 
-// Of the 10 s in which SIGTERM ends the daemon; the rest is for a batch that waits for a lock, and the last checkpoint.
+// SIGTERM ends the daemon within 10 s. What the drain leaves of them is for a batch that waits for a lock, and for the
+// last checkpoint.
 #define DRAIN_TIMEOUT_MS 3500
-// Until when events that cannot be recorded any more may go into a log that is slow.
+// After SIGTERM, a slow log gets this long to take the events that could not be recorded.
 #define LOG_TIMEOUT_MS 6000
 #define DAY_MS         ((int64_t)24 * 3600 * 1000)
 
 struct service {
     const char *config_path;
     struct settings *settings;
-    struct settings *started; // those of the start: what cannot change before the next one
+    struct settings *started; // the settings at the start; keys that need a restart keep their values
     struct listeners listeners;
     struct receiver *receiver;
     struct store *store;
     struct http_server *server;
     struct monitor *monitor;
-    int64_t watchdog_ms; // of the service manager; 0: there is none
+    int64_t watchdog_ms; // timeout of the service manager's watchdog; 0: no watchdog
     atomic_bool store_broken;
+    pthread_t main_thread;
 };
 
 static void warn(const char *sentence)
@@ -62,23 +68,21 @@ static void stop_settings(struct service *service)
     settings_unref(service->settings);
 }
 
-// Each connection takes a descriptor, so the soft limit is raised to the hard one.
-static int start_limits(struct service *service, struct error *error)
+// Each connection takes a descriptor, so the soft limit is raised to the hard limit.
+static void raise_file_limit(void)
 {
     struct rlimit limit;
 
-    (void)service;
-    (void)error;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
-        return 0;
+        return;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
         log_warning("cannot raise the limit on open files: %s; the daemon keeps its soft limit", strerror(errno));
-    return 0;
 }
 
 static int start_listeners(struct service *service, struct error *error)
 {
+    raise_file_limit();
     return listeners_open(&service->settings->config, &service->listeners, error);
 }
 
@@ -97,11 +101,12 @@ static void stop_receiver(struct service *service)
     receiver_destroy(service->receiver);
 }
 
-// On the store's thread, or in stop_store.
+// Called on the writer thread, or by stop_store.
 static void on_broken(void *context, const struct error *error)
 {
     struct service *service = context;
 
+    assert(!service->store_broken);
     log_crit("%s; the daemon acknowledges no further event and stops", error->text);
     service->store_broken = true;
     (void)kill(getpid(), SIGTERM);
@@ -112,7 +117,7 @@ static void on_committed(void *context, struct commit *finished)
     receiver_on_committed(((struct service *)context)->receiver, finished);
 }
 
-// With somewhere to ship to, what was not shipped is not deleted, however old.
+// If [forward] is configured, the store deletes only what was shipped, however old it is.
 static int set_retention(struct service *service, const struct settings *settings, struct error *error)
 {
     const struct config *config = &settings->config;
@@ -139,7 +144,7 @@ static void stop_store(struct service *service)
 {
     store_close(service->store);
     if (service->store)
-        receiver_log_totals(); // every answer is given now
+        receiver_log_totals(); // no commit is pending any more, so the totals are final
 }
 
 static int create_server(struct service *service, struct error *error)
@@ -187,33 +192,33 @@ static void stop_monitor(struct service *service)
     monitor_stop(service->monitor);
 }
 
-// What starts, in this order; it is taken down in the mirrored one. A stop also takes what was started by half. The
-// server is there before the store and after it, because the store's thread hands requests back to it.
+// The parts of the daemon in the order of their start. They stop in the reverse order, and a part whose start failed is
+// stopped as well, so each stop function accepts a part that was started only halfway or not at all.
+//
+// The server and the store depend on each other. The event loops submit requests to the store, so they run only while
+// the store is open. The writer thread passes answered requests back to the server, so the server must exist before the
+// store is opened and until it is closed. That is why the server has two stages.
 static const struct stage {
     int (*start)(struct service *service, struct error *error);
     void (*stop)(struct service *service);
 } stages[] = {
-    {start_settings, stop_settings},   {start_limits, NULL},
-    {start_listeners, stop_listeners}, {start_receiver, stop_receiver},
-    {create_server, destroy_server},   {start_store, stop_store},
-    {start_server, stop_server},       {start_monitor, stop_monitor},
+    {start_settings, stop_settings},   // all other stages read the settings
+    {start_listeners, stop_listeners}, // before the store: a daemon whose address is in use must not touch the database
+    {start_receiver, stop_receiver},   // the threads of the server and of the store call the receiver
+    {create_server, destroy_server},   // no thread runs yet
+    {start_store, stop_store},         // the database is recovered before the first request is accepted
+    {start_server, stop_server},       // requests are accepted from here on
+    {start_monitor, stop_monitor},     // last, because the monitor reports whether events can be recorded
 };
 
-static void stop_stages(struct service *service, size_t count)
-{
-    while (count-- > 0) {
-        if (stages[count].stop)
-            stages[count].stop(service);
-    }
-}
-
-// Everything is prepared before anything is changed, so that a configuration with a fault leaves all as it was.
+// Prepares everything before it changes anything, so that a faulty configuration has no effect.
 static void reload(struct service *service)
 {
     struct settings *next = NULL, *old = service->settings;
     struct error error;
     int r;
 
+    assert(pthread_equal(pthread_self(), service->main_thread) && old && service->server && service->store);
     (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_monotonic_us());
     r = settings_read(service->config_path, old, &next, &error);
     if (r == 0)
@@ -236,9 +241,9 @@ static void reload(struct service *service)
     (void)sd_notify(0, "READY=1");
 }
 
-// The service manager's watchdog is fed while events get on disk, however slowly. A writer that hangs in the disk
-// starves it, and what follows is a restart with a core that shows where.
-static void feed_watchdog(const struct service *service)
+// Notifies the service manager's watchdog as long as the writer makes progress, however slowly. If the writer hangs in
+// a disk operation, the watchdog expires, and the service manager kills the daemon with a core dump that shows where.
+static void notify_watchdog(const struct service *service)
 {
     int64_t busy_since_ms = store_busy_since_ms(service->store);
     int64_t busy_ms = busy_since_ms > 0 ? clock_monotonic_ms() - busy_since_ms : 0;
@@ -250,7 +255,7 @@ static void feed_watchdog(const struct service *service)
                  busy_ms / 1000);
 }
 
-// Twice in the watchdog's time it is fed, and once a day it is time to look at the certificate again.
+// Wakes up twice per watchdog timeout to notify the watchdog, and once a day to check the certificate again.
 static void wait_for_stop(struct service *service, const sigset_t *signals)
 {
     int64_t pause_ms = service->watchdog_ms > 0 ? service->watchdog_ms / 2 : DAY_MS;
@@ -268,7 +273,7 @@ static void wait_for_stop(struct service *service, const sigset_t *signals)
             return;
         }
         if (service->watchdog_ms > 0)
-            feed_watchdog(service);
+            notify_watchdog(service);
         if (clock_monotonic_ms() >= warn_at_ms) {
             settings_warn(service->settings, clock_realtime_ms(), warn);
             warn_at_ms += DAY_MS;
@@ -294,7 +299,7 @@ static void log_listening(const struct service *service)
 
 static void run(struct service *service, const sigset_t *signals)
 {
-    unsigned int cut_off;
+    unsigned int open_connections;
     uint64_t watchdog_us;
 
     log_listening(service);
@@ -304,15 +309,16 @@ static void run(struct service *service, const sigset_t *signals)
     wait_for_stop(service, signals);
     (void)sd_notify(0, "STOPPING=1");
     monitor_set_stopping(service->monitor);
-    cut_off = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
-    if (cut_off > 0)
-        log_warning("%u connections are still open after %d ms; the daemon closes them", cut_off, DRAIN_TIMEOUT_MS);
+    open_connections = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
+    if (open_connections > 0)
+        log_warning("%u connections are still open after %d ms; the daemon closes them", open_connections,
+                    DRAIN_TIMEOUT_MS);
     store_stop_retrying(service->store);
 }
 
 int command_serve(int argc, char **argv)
 {
-    struct service service = {0};
+    struct service service = {.main_thread = pthread_self()};
     struct option_spec specs[] = {{"--config", "-c", &service.config_path, 1, 0}};
     size_t started = 0;
     struct error error;
@@ -323,7 +329,7 @@ int command_serve(int argc, char **argv)
         return EXIT_USAGE;
     if (!service.config_path)
         return options_wrong_usage(argv[0], "-c FILE is required");
-    // Before the first thread, so that every thread leaves them to wait_for_stop.
+    // Blocked before the first thread starts, so that all threads inherit the mask and wait_for_stop gets the signals.
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
@@ -337,6 +343,7 @@ int command_serve(int argc, char **argv)
         run(&service, &signals);
     else
         log_error("%s", error.text);
-    stop_stages(&service, started);
+    while (started-- > 0)
+        stages[started].stop(&service);
     return r < 0 || service.store_broken ? 1 : 0;
 }

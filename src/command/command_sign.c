@@ -1,3 +1,4 @@
+// `sign` prints what the service appends to the callback URL, for use in a curl command line.
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "options.h"
 #include "settings.h"
 
-static const struct callback_app *choose_app(const struct settings *settings, const char *wanted, struct error *error)
+static const struct callback_app *find_app(const struct settings *settings, const char *wanted, struct error *error)
 {
     const struct callback_rules *rules = &settings->rules;
     uint64_t sdk_appid;
@@ -32,7 +33,7 @@ static const struct callback_app *choose_app(const struct settings *settings, co
 static int print_signature(const struct settings *settings, const char *wanted_app, const char *request_time)
 {
     struct error error;
-    const struct callback_app *app = choose_app(settings, wanted_app, &error);
+    const struct callback_app *app = find_app(settings, wanted_app, &error);
     char sign[SIGNATURE_HEX_LENGTH + 1];
 
     if (!app) {
@@ -46,7 +47,7 @@ static int print_signature(const struct settings *settings, const char *wanted_a
                 app->sdk_appid);
         return 1;
     }
-    // Of two tokens the last one is the one that stays.
+    // If the token file holds two tokens, the last one is the new one.
     if (signature_compute(app->tokens[app->token_count - 1], request_time, sign) < 0) {
         fprintf(stderr, "imcallbackd sign: libcrypto failed to compute SHA-256\n");
         return 1;

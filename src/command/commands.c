@@ -1,8 +1,9 @@
+// The table of commands: what --help prints, and which function runs. The order is that of --help.
 #include <stddef.h>
 
 #include "imcallbackd/command/command.h"
 
-#define CONFIG_HELP "  -c, --config FILE   the configuration, see imcallbackd.conf(5)\n"
+#define CONFIG_HELP "  -c, --config FILE   the configuration file, see imcallbackd.conf(5)\n"
 
 const struct command commands[] = {
     {"serve", command_serve, "serve -c FILE", "Receives callbacks until SIGTERM or SIGINT.", CONFIG_HELP},

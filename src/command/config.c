@@ -29,12 +29,12 @@ static const char *const log_formats[] = {"text", "json", NULL};
 #define KEY(section_, key_, type_, ...)                                                                                \
     {                                                                                                                  \
         .section = #section_, .key = #key_, .type = (type_), .offset = offsetof(struct config, section_##_##key_),     \
-        __VA_ARGS__                                                                                                  \
+        __VA_ARGS__                                                                                                    \
     }
 // The value of key in [app SDKAPPID] is the member key of struct config_app.
 #define APP_KEY(key_, type_, ...)                                                                                      \
     {                                                                                                                  \
-        .section = "app", .key = #key_, .type = (type_), .offset = offsetof(struct config_app, key_), __VA_ARGS__    \
+        .section = "app", .key = #key_, .type = (type_), .offset = offsetof(struct config_app, key_), __VA_ARGS__      \
     }
 #define DEFAULT(text)     .default_text = (text)
 #define RANGE(min_, max_) .min = (min_), .max = (max_)

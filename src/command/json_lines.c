@@ -1,5 +1,7 @@
+// Serialization into a buffer of fixed size, which is written to the descriptor whenever it is full.
 #include "json_lines.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -16,7 +18,7 @@ int json_lines_flush(struct json_lines *lines)
 
         if (written >= 0)
             done += (size_t)written;
-        else if (errno == EAGAIN) // whoever started us left it non-blocking
+        else if (errno == EAGAIN) // the parent process made the descriptor non-blocking
             (void)poll(&(struct pollfd){.fd = lines->fd, .events = POLLOUT}, 1, -1);
         else if (errno != EINTR)
             lines->code = -errno;
@@ -27,8 +29,9 @@ int json_lines_flush(struct json_lines *lines)
 
 static void put(struct json_lines *lines, const char *data, size_t length)
 {
+    assert(lines->code <= 0 && lines->length < sizeof lines->bytes);
     while (length > 0 && lines->code == 0) {
-        size_t room = sizeof lines->bytes - lines->length, piece = length < room ? length : room;
+        size_t available = sizeof lines->bytes - lines->length, piece = length < available ? length : available;
 
         memcpy(lines->bytes + lines->length, data, piece);
         lines->length += piece;
@@ -44,7 +47,7 @@ static void put_text(struct json_lines *lines, const char *text)
     put(lines, text, strlen(text));
 }
 
-// How many bytes at the start go into a JSON string as they are.
+// Returns the number of bytes at the start that need no escape in a JSON string.
 static size_t plain_length(const unsigned char *text, size_t length)
 {
     size_t plain = 0, character;

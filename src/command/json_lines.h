@@ -1,5 +1,5 @@
-// JSON Lines: one object a line for each recorded event, in UTF-8. Control characters are escaped, so no value breaks a
-// line; what is not UTF-8 becomes U+FFFD.
+// JSON Lines: one object in one line for each recorded event, in UTF-8. Control characters are escaped, so no value
+// breaks a line. Bytes that are not UTF-8 become U+FFFD.
 #pragma once
 
 #include <stddef.h>
@@ -9,13 +9,14 @@
 
 struct json_lines {
     int fd;
-    int code; // 0, or the -errno with which writing failed; from then on nothing is written
-    size_t length;
-    char bytes[65536]; // not written yet
+    int code;      // 0, or the -errno of a failed write, after which nothing more is written
+    size_t length; // of the bytes that are not written yet
+    char bytes[65536];
 };
 
-// Members are named as the columns of destroyed_group are; "members" has the accounts in the order in which they came.
+// Adds an object whose members are named like the columns of destroyed_group. Its last member, "members", is an array
+// of the accounts in the order of the callback.
 void json_lines_add(struct json_lines *lines, int64_t id, const struct destroyed_group *group);
 
-// Writes what is left. Returns the code.
+// Writes the remaining bytes. Returns lines->code.
 int json_lines_flush(struct json_lines *lines) MUST_CHECK;

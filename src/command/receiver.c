@@ -99,11 +99,11 @@ static void count_rejected(enum result result, enum answer_code code)
 }
 
 // Returns the part of a log line that reports the similar lines suppressed before it; "" if there were none.
-static const char *describe_suppressed(unsigned int count, char text[static SUPPRESSED_TEXT_BYTES])
+static const char *describe_suppressed(unsigned int suppressed, char text[static SUPPRESSED_TEXT_BYTES])
 {
     text[0] = '\0';
-    if (count > 0)
-        (void)snprintf(text, SUPPRESSED_TEXT_BYTES, " (and %u more since the last such line)", count);
+    if (suppressed > 0)
+        (void)snprintf(text, SUPPRESSED_TEXT_BYTES, " (and %u more since the last such line)", suppressed);
     return text;
 }
 

@@ -19,8 +19,8 @@ static const char move_cursor_sql[] =
     "UPDATE imcallbackd_cursor SET last_id = $4, last_received_at_ms = $5, updated_at = now()"
     " WHERE receiver = $1 AND stream = $2 AND last_id = $3";
 
-// Another receiver may have shipped the same event first. The destination then has that receiver's row with that
-// receiver's members, and ours must not be added to them.
+// Another receiver may have shipped the same event first. The destination then has the row and the members from that
+// receiver, so this statement inserts members only for rows of its own receiver.
 static const char members_sql[] =
     "INSERT INTO destroyed_group_member (event_uid, position, member_account)"
     " SELECT m.event_uid, m.position, m.member_account"
@@ -42,7 +42,7 @@ static const struct {
     [COLUMN_BYTES] = {ARRAY_OF_BYTES, "bytea"},
 };
 
-// The arrays of a batch: the uid, the id, the columns in their order, and three arrays for the members.
+// The order of the arrays in a batch: the uid, the id, the columns of the stream, and three arrays for the members.
 enum { UID_ARRAY, ID_ARRAY, COLUMN_ARRAYS };
 enum { MEMBER_UID, MEMBER_POSITION, MEMBER_ACCOUNT, MEMBER_ARRAYS };
 

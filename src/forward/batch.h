@@ -1,7 +1,6 @@
-// Recorded rows and the cursor as rows of the destination: keys, statements, and the arrays of parameters that insert
-// many rows with one statement. One batch is one transaction, which also moves the cursor. The thread that owns the
-// destination calls these functions. Their errors are those of destination.h, and -ENOMEM or -EIO if a batch cannot be
-// encoded.
+// Turns recorded rows into rows of the destination: computes the keys, encodes many rows as the arrays of one
+// statement, and sends a batch as one transaction that also moves the cursor. The thread that owns the destination
+// calls these functions. The errors are those of destination.h, and -ENOMEM or -EIO if a batch cannot be encoded.
 #pragma once
 
 #include <stddef.h>
@@ -12,19 +11,20 @@
 
 #define UID_BYTES 32
 
-// The primary key of a row in the destination. The key is derived from the row, so that no sequence is needed, that
-// distributed engines spread the rows, and that an event is one row regardless of the receiver and of repetitions:
+// Computes the primary key of a row in the destination, a hash of what identifies the row. Therefore the destination
+// needs no sequence, distributed engines spread the rows, and an event is one row no matter how many receivers and
+// attempts ship it:
 //   event                 SHA-256 of "COMMAND\nAPP\nTIME\nGROUP"
 //   event without a time  SHA-256 of "COMMAND\nAPP\n\nRECEIVER\nID\nRECEIVED_AT\nGROUP"
 //   rejected callback     SHA-256 of "rejected_callback\nRECEIVER\nID\nRECEIVED_AT"
-// Databases store these keys, so they never change. Returns 0, -ENOMEM or -EIO.
+// These texts never change, because databases contain the keys. Returns 0, -ENOMEM or -EIO.
 int row_uid(enum stream stream, const struct recorded_row *row, const char *receiver,
             unsigned char uid[UID_BYTES]) MUST_CHECK;
 
-// The column of the primary key in the stream's table.
+// The name of the column with the primary key in each stream's table.
 extern const char *const uid_columns[STREAM_COUNT];
 
-// The last shipped row of one stream. The time tells whether the id still belongs to the same row.
+// The last shipped row of one stream. If the row in the store has another time, the id belongs to another row.
 struct cursor {
     int64_t id; // 0: nothing is shipped yet
     int64_t received_at_ms;
@@ -37,17 +37,19 @@ int cursor_create(struct destination *destination, const char *receiver, struct 
 int cursor_read(struct destination *destination, const char *receiver, enum stream stream, struct cursor *ret_cursor,
                 struct error *error) MUST_CHECK;
 
-#define BATCH_COLUMNS 18 // the uid, the id and the columns of the larger stream, and three of its members
+#define BATCH_COLUMNS 18 // uid and id, the 13 columns of a group, and three for its members
 
-// Zeroed at first. The memory is used again for each batch.
+// Buffers that batch_send uses again for each batch. The caller zeroes them at first.
 struct batch {
     struct array columns[BATCH_COLUMNS];
     struct buffer sql;
 };
 
-// Sends one transaction and a synchronization point without waiting. The rows, at least one, have rising ids after
-// from->id; the caller may release them afterwards. The statement CURSOR_STATEMENT changes one row if the cursor in the
-// destination was at from->id. Otherwise another transaction has moved the cursor, and these rows are committed
+// Sends one transaction and a synchronization point without waiting for their results. There is at least one row, and
+// the ids of the rows rise and are greater than from->id. The caller may release the rows afterwards.
+//
+// The statement with the index CURSOR_STATEMENT changes one row if the cursor in the destination was at from->id.
+// Otherwise it changes none, because another transaction has moved the cursor. The destination then commits these rows
 // nevertheless, which is harmless because of their keys.
 #define CURSOR_STATEMENT 1
 int batch_send(struct batch *batch, struct destination *destination, const char *receiver, enum stream stream,

@@ -1,5 +1,5 @@
-// Checks the settings before anything is shipped. No message may contain a part of a URL that libpq could not parse,
-// because a password may be in it.
+// Checks the settings before anything is shipped. A URL may contain a password, so no message may repeat the URL or
+// libpq's message about the URL.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -15,7 +15,7 @@
 #include "imcallbackd/base/clock.h"
 #include "password.h"
 
-// For each host, unless the URL sets connect_timeout.
+// The timeout for connecting to each host, unless the URL sets connect_timeout.
 #define CONNECT_TIMEOUT_S "5"
 // The delay until a wait notices a signal that arrived just before poll(2).
 #define POLL_MS 200
@@ -57,7 +57,7 @@ static int failed(int code, const char *what, const char *message, struct error 
 
 // Returns true for the connection exceptions, for deadlocks and serialization failures, and for a server that stops,
 // starts, accepts no further connection or has become a standby. imcallbackd-forward(8) lists these codes.
-static bool is_temporary(const char *sqlstate)
+static bool is_temporary_sqlstate(const char *sqlstate)
 {
     static const char *const temporary[] = {"08",    "40",    "57P01", "57P02", "57P03", "57P05",
                                             "25006", "53300", "57014", "25P03", "55P03"};
@@ -83,11 +83,11 @@ static int result_failed(struct destination *destination, const PGresult *result
     if (!sqlstate)
         return connection_failed(destination, "the connection was lost", error);
     (void)strncpy(destination->sqlstate, sqlstate, sizeof destination->sqlstate - 1);
-    return error_set(error, is_temporary(sqlstate) ? EAGAIN : EPROTO, "the destination reports SQLSTATE %s: %s",
-                     sqlstate, message ? message : "no message");
+    return error_set(error, is_temporary_sqlstate(sqlstate) ? EAGAIN : EPROTO,
+                     "the destination reports SQLSTATE %s: %s", sqlstate, message ? message : "no message");
 }
 
-// By default libpq prints notices to standard error, such as "relation already exists, skipping".
+// Replaces libpq's default, which prints notices such as "relation already exists, skipping" to standard error.
 static void ignore_notice(void *context, const PGresult *result)
 {
     (void)context;

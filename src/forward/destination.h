@@ -19,16 +19,16 @@
 #include "imcallbackd/forward/forward_settings.h"
 #include "parameters.h"
 
-// The time that a server with a slow statement gets before it counts as a host that has vanished. The forwarder cannot
-// tell the two apart.
+// After this time without any traffic, a server that executes a slow statement counts as a host that has vanished. The
+// forwarder cannot distinguish the two.
 #define ANSWER_TIMEOUT_MIN_MS 30000
 
 struct destination {
     PGconn *connection;
-    pthread_t thread; // that opened the connection
+    pthread_t thread; // the thread that opened the connection
     bool in_pipeline;
-    char sqlstate[6];          // of the last failure; "" if the failure did not come from the server
-    int64_t answer_timeout_ms; // how long to wait for an answer while no byte moves
+    char sqlstate[6];          // of the last failure; "" if the server did not report it
+    int64_t answer_timeout_ms; // how long a wait continues while no byte moves
 };
 
 // Tries the hosts of the URL in turn, by default for up to 5 seconds each, and blocks meanwhile. The caller passes a
@@ -36,8 +36,8 @@ struct destination {
 int destination_open(struct destination *destination, const struct forward_settings *settings,
                      int64_t answer_timeout_ms, struct error *error) MUST_CHECK;
 
-// Executes one statement and waits for it. The caller passes *ret_result, in text format, to PQclear. NULL as
-// ret_result: the result is discarded. NULL as parameters: the statement has none.
+// Executes one statement and waits for its result in text format. The caller passes *ret_result to PQclear. If
+// ret_result is NULL, the function discards the result. If parameters is NULL, the statement has none.
 int destination_query(struct destination *destination, const char *sql, const struct parameters *parameters,
                       PGresult **ret_result, struct error *error) MUST_CHECK;
 
@@ -50,8 +50,8 @@ int destination_send(struct destination *destination, const char *sql, const str
 // Sends a synchronization point: the end of one group of statements that succeed or fail together.
 int destination_sync(struct destination *destination, struct error *error) MUST_CHECK;
 
-// Waits for the results up to the next synchronization point. *ret_rows: the number of rows that the statement with
-// this index (from 0) in the group has changed.
+// Waits for the results up to the next synchronization point. Sets *ret_rows to the number of rows that one statement
+// of the group has changed; statement_index counts from 0.
 int destination_await_sync(struct destination *destination, int statement_index, int64_t *ret_rows,
                            struct error *error) MUST_CHECK;
 
@@ -59,9 +59,10 @@ int destination_await_sync(struct destination *destination, int statement_index,
 const char *destination_host(const struct destination *destination);
 const char *destination_port(const struct destination *destination);
 
-void destination_close(struct destination *destination); // allowed if not open
+// Does nothing if the destination is not open.
+void destination_close(struct destination *destination);
 
-// Makes all waiting functions of all connections return -ECANCELED, for ever. Safe in a signal handler. During a
-// connection attempt, which libpq cannot cancel, this function ends the process with status 0.
+// Makes every current and later wait return -ECANCELED, on all connections. This function is safe in a signal handler.
+// During a connection attempt, which libpq cannot cancel, it ends the process with status 0.
 void destination_cancel(void);
 bool destination_cancelled(void);

@@ -18,13 +18,13 @@
 
 // The destination always has a further batch at hand when it completes one, however long the round trip is.
 #define MAX_IN_FLIGHT 4
-// After a batch with fewer rows than this, the forwarder waits for all batches in flight and meanwhile collects new
-// rows for a larger one.
+// After a batch with fewer rows and members than this, the forwarder waits for all batches in flight. Meanwhile new
+// rows collect in the store, so that the next batch is larger.
 #define LARGE_BATCH_ROWS 500
 
 #define TICK_MS 1000
 
-// Delays between attempts. A temporary failure may be over soon; another one lasts until an operator has fixed it.
+// Delays between attempts. A temporary failure may be over soon. A permanent one lasts until an operator has fixed it.
 #define TEMPORARY_DELAY_MIN_MS 100
 #define TEMPORARY_DELAY_MAX_MS 5000
 #define PERMANENT_DELAY_MIN_MS 5000
@@ -44,7 +44,7 @@ struct in_flight {
     int64_t sent_at_us;
 };
 
-// Everything between reading the cursors and the first failure.
+// One attempt to ship: it lasts from the connection until the first failure.
 struct session {
     const struct forward_settings *settings;
     struct store_reader *reader;
@@ -53,14 +53,14 @@ struct session {
     struct cursor sent[STREAM_COUNT];
     struct cursor shipped[STREAM_COUNT];       // committed in the destination
     struct in_flight in_flight[MAX_IN_FLIGHT]; // ring of sent batches, in the order of sending
-    size_t first, count;                       // of in_flight
+    size_t first, count;                       // index of the oldest batch in flight; number of batches in flight
     bool must_drain;                           // send nothing until all batches in flight are committed
-    bool rejections_first;                     // the destination rejected an event during the previous session
-    bool event_rejected;                       // and during this one
-    bool progress;                             // at least one batch was committed
-    struct shipped noted;                      // the contents of the note for retention
+    bool rejections_first;                     // whether the destination rejected an event during the previous session
+    bool event_rejected;                       // whether the destination rejected an event during this session
+    bool progress;                             // whether at least one batch was committed
+    struct shipped noted;                      // contents of the note for retention
     bool note_failed;
-    int64_t newest_ids[STREAM_COUNT]; // in the store
+    int64_t newest_ids[STREAM_COUNT]; // largest ids of the store, refreshed once a second
     int64_t tick_due_ms;
 };
 
@@ -76,8 +76,8 @@ void forward_stop(void)
 
 // Note for retention
 
-// Rows of the store may be deleted up to the noted ids. If the store has been replaced, the ids belong to the old
-// database and must not be noted for the new one. Shipping continues without a note, but retention does not.
+// The daemon may delete rows of the store up to the noted ids. If the store has been replaced, the ids belong to the
+// old database and must not be noted for the new one. A note that cannot be written stops retention but not shipping.
 static void write_note(struct session *session)
 {
     const struct forward_settings *settings = session->settings;
@@ -111,7 +111,7 @@ static const struct in_flight *nth_in_flight(const struct session *session, size
     return &session->in_flight[(session->first + n) % MAX_IN_FLIGHT];
 }
 
-// Returns 0 if no event is in flight.
+// Returns when the oldest event in flight was received, or 0 if no event is in flight.
 static int64_t oldest_in_flight_ms(const struct session *session)
 {
     for (size_t i = 0; i < session->count; i++) {
@@ -144,8 +144,8 @@ static int estimate_lag(struct session *session, struct error *error)
     return r;
 }
 
-// The ids of a database start again after a backup was restored. The row of the cursor must therefore still have the
-// same time, unless retention has deleted the row.
+// A database that was restored from a backup assigns some ids for a second time. The row with the id of the cursor must
+// therefore have the same time as the cursor, unless retention has deleted the row.
 static int check_cursor(struct session *session, enum stream stream, struct error *error)
 {
     const struct cursor *cursor = &session->shipped[stream];
@@ -227,7 +227,7 @@ static void add_in_flight(struct session *session, const struct in_flight *batch
     session->must_drain = batch->rows + batch->members < LARGE_BATCH_ROWS;
 }
 
-// Sends the next batch of the stream. *ret_count: its rows; 0 if there is nothing to send.
+// Sends the next batch of the stream, and sets *ret_count to its number of rows, which is 0 if no row waits.
 static int send_batch(struct session *session, enum stream stream, size_t *ret_count, struct error *error)
 {
     const struct cursor *from = &session->sent[stream];
@@ -251,8 +251,8 @@ static int send_batch(struct session *session, enum stream stream, size_t *ret_c
     return r;
 }
 
-// Sends as long as there are rows and another batch may be in flight. Rejected callbacks are not urgent, so they are
-// sent when no event waits, and once a tick so that a steady stream of events does not delay them forever.
+// Sends batches until no row is left or MAX_IN_FLIGHT batches are in flight. Rejected callbacks are not urgent: this
+// function sends them when no event waits, and once a tick, so that a steady stream of events cannot starve them.
 static int send_batches(struct session *session, struct error *error)
 {
     size_t groups = 1, rejections = 0;
@@ -260,7 +260,7 @@ static int send_batches(struct session *session, struct error *error)
 
     if (session->rejections_first) {
         r = send_batch(session, STREAM_REJECTIONS, &rejections, error);
-        session->must_drain = false; // the lag is taken from the events in flight, so they are sent now
+        session->must_drain = false; // the lag is computed from events in flight, so send them now
     }
     session->rejections_first = false;
     while (r == 0 && groups + rejections > 0 && session->count < MAX_IN_FLIGHT && !session->must_drain) {
@@ -315,7 +315,7 @@ static int await_first(struct session *session, struct error *error)
     return 0;
 }
 
-// Does what is needed at most once a second.
+// Does what the session repeats once a second.
 static int tick(struct session *session, struct error *error)
 {
     if (clock_monotonic_ms() < session->tick_due_ms)
@@ -349,7 +349,7 @@ static int session_run(struct session *session, int64_t answer_timeout_ms, struc
 // Retrying
 
 struct backoff {
-    int64_t temporary_ms, permanent_ms; // the next delays
+    int64_t temporary_ms, permanent_ms; // the delays before the next attempt
 };
 
 // Returns 50 to 150 percent of the time, so that forwarders do not retry all at once.

@@ -1,5 +1,5 @@
-// PostgreSQL's binary formats: big-endian, and an array is a header of 32-bit words followed by its elements, each
-// behind its length.
+// Encodes PostgreSQL's binary formats, which are big-endian. An array is a header of 32-bit words, followed by the
+// length and the bytes of each element.
 #include "parameters.h"
 
 #include <arpa/inet.h>

@@ -21,7 +21,7 @@ enum array_type { ARRAY_OF_BYTES, ARRAY_OF_INTEGERS, ARRAY_OF_TEXT };
 struct array {
     enum array_type type;
     struct buffer bytes;
-    uint32_t count; // of elements
+    uint32_t count; // number of elements
     int code;       // 0, or -errno of the first element that could not be added
 };
 

@@ -16,8 +16,8 @@ extern const struct metric *const progress_metrics[]; // ends with NULL
 // Brings the age of the oldest waiting event up to date and appends all metrics. Returns 0 or -ENOMEM.
 int progress_print_metrics(struct buffer *text) MUST_CHECK;
 
-// oldest_received_at_ms: when the oldest event that is not in the destination yet was received; 0: every event is
-// there.
+// oldest_received_at_ms: the time when the oldest event that is not in the destination yet was received. 0 means that
+// every event is in the destination.
 void progress_set_lag(int64_t newest_id, int64_t shipped_id, int64_t oldest_received_at_ms);
 
 void progress_set_connected(bool connected);

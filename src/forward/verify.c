@@ -1,5 +1,5 @@
-// Compares the store with the destination. Both sides compute a checksum of each row and of each member list, and only
-// the checksums travel. The text below a checksum must be the same on both sides, byte for byte.
+// Compares the store with the destination. Both sides compute checksums of each row, so that the destination sends no
+// more than these. Both sides must compute a checksum from the same text: print_sql and make_row change together.
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -17,7 +17,7 @@
 #define DIGEST_BYTES (2 * MD5_BYTES + 1)
 #define SEPARATOR    "\x1f" // precedes each value in the text of a checksum
 
-// What surrounds the name of a column, to make it the text that the checksum is computed from.
+// The SQL around the name of a column that converts a value to the text for the checksum.
 static const struct {
     const char *prefix, *suffix;
 } conversions[] = {
@@ -26,7 +26,7 @@ static const struct {
     [COLUMN_BYTES] = {"md5(", ")"},
 };
 
-// The digest of an event's members, which follows the columns in the text of its checksum, and their number.
+// The digest of an event's members, which follows the columns in the text for the checksum, and the number of members.
 static const char members_digest_sql[] =
     ", E'\\x1f', (SELECT md5(string_agg(E'\\x1f' || member_account, '' ORDER BY position))"
     " FROM destroyed_group_member AS m WHERE m.event_uid = r.event_uid)";
@@ -56,8 +56,8 @@ struct verification {
     struct destination destination;
     struct store_reader *reader;
     struct buffer sql;
-    struct buffer rows; // struct row; sorted by uid before the comparison
-    struct buffer text; // of the checksum that is being computed
+    struct buffer rows; // array of struct row, which compare_rows sorts by uid
+    struct buffer text; // values of the checksum that is being computed
     int code;           // 0, or -errno of the first checksum that could not be computed
     struct totals totals[STREAM_COUNT];
     unsigned int reported;
@@ -96,7 +96,7 @@ static void print_md5(struct verification *verification, const void *data, size_
         (void)snprintf(digest + 2 * i, 3, "%02x", bytes[i]);
 }
 
-// Digests the values that were added since the last call. Without any, the digest is "".
+// Computes the digest of the values that were added since the last call. Without any value, the digest is "".
 static void finish_digest(struct verification *verification, char digest[DIGEST_BYTES])
 {
     digest[0] = '\0';
@@ -148,7 +148,7 @@ static int make_row(struct verification *verification, enum stream stream, const
 
 // Comparison
 
-// The columns of the result are the uid in hexadecimal, the receiver, the checksums, and the number of members.
+// The result of this statement has the uid in hexadecimal, the receiver, both checksums, and the number of members.
 static int print_sql(enum stream stream, struct buffer *sql)
 {
     const struct stream_table *table = &stream_tables[stream];

@@ -1,9 +1,13 @@
+// A backup in phases: count the rows of the source, copy its pages in steps, check the copy, give the copy its name.
 #include "imcallbackd/store/backup.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,38 +15,56 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "database.h"
-#include "observer.h"
-#include "watch.h"
+#include "read_connection.h"
+#include "sqlite_error.h"
 
 #define TARGET_MODE 0640
 
-// 4 MiB. After each step the copy is written out: what the system has to write later in one go keeps the daemon's syncs
-// waiting.
+// One step of the copy is 4 MiB. The copy is synced after each step: a single large writeback by the kernel would delay
+// the syncs of the daemon.
 #define STEP_PAGES 1024
 
-// What a copy on the database's own disk leaves for what is recorded meanwhile; the log cannot be cut until it is done.
+// Free space that a copy on the database's own file system leaves for what the daemon records meanwhile. The daemon
+// cannot truncate its log until the copy is complete.
 #define RESERVE_BYTES (UINT64_C(64) << 20)
+
+// How many instructions of SQLite's virtual machine lie between two progress reports of the check.
+#define REPORT_INSTRUCTIONS 100000
 
 static const char size_sql[] = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
 
-// What must be the same in the copy.
-static const char census_sql[] = "SELECT format('%d groups up to id %d, %d rejected callbacks up to id %d',"
-                                 " (SELECT count(*) FROM destroyed_group), (SELECT max(id) FROM destroyed_group),"
-                                 " (SELECT count(*) FROM rejected_callback), (SELECT max(id) FROM rejected_callback))";
+// The copy must have the same summary as the source.
+static const char summary_sql[] = "SELECT format('%d groups up to id %d, %d rejected callbacks up to id %d',"
+                                  " (SELECT count(*) FROM destroyed_group), (SELECT max(id) FROM destroyed_group),"
+                                  " (SELECT count(*) FROM rejected_callback), (SELECT max(id) FROM rejected_callback))";
 
-#define CENSUS_BYTES 160
+#define SUMMARY_BYTES 160
 
 struct backup {
     const char *target;
-    const struct backup_callbacks *callbacks;
-    struct observer observer;
-    uint64_t bytes, bytes_done; // of the database
-    char census[CENSUS_BYTES];
-    char *partial; // the copy's name until it is complete
+    const struct backup_progress *progress;
+    struct read_connection source;
+    uint64_t bytes, bytes_done; // of the source
+    char summary[SUMMARY_BYTES];
+    char *partial; // name of the incomplete copy; NULL: it does not exist or has its final name
     int fd;        // of the copy
     sqlite3 *copy;
 };
+
+// Cancellation
+
+static atomic_bool cancelled;
+static _Atomic(sqlite3 *) interruptible; // the connection that runs a long statement, or NULL
+
+void backup_cancel(void)
+{
+    sqlite3 *connection;
+
+    cancelled = true;
+    connection = interruptible;
+    if (connection)
+        sqlite3_interrupt(connection);
+}
 
 static int fail(const char *path, struct error *error)
 {
@@ -51,76 +73,95 @@ static int fail(const char *path, struct error *error)
 
 static int fail_copy(struct backup *backup, struct error *error)
 {
-    int r = database_error(backup->copy, error);
+    int r = sqlite_error(backup->copy, error);
 
     error_wrap(error, "%s", backup->target);
     return r;
 }
 
-static int take_census(sqlite3 *connection, char ret_census[CENSUS_BYTES])
+static void report(const struct backup *backup)
+{
+    assert(backup->bytes_done <= backup->bytes);
+    if (backup->progress)
+        backup->progress->report(backup->progress->context, backup->bytes_done, backup->bytes);
+}
+
+static int report_from_sqlite(void *context)
+{
+    report(context);
+    return 0; // backup_cancel interrupts the statement itself
+}
+
+// Runs work, which may take minutes, so that backup_cancel ends it. sqlite3_interrupt is the only means: when SQLite
+// counts the rows of a table or checks a b-tree, that is a single instruction, which calls no progress handler.
+//
+// SQLite forgets an interrupt as soon as no statement of the connection runs. The statement `pending`, which stays at
+// its first row, keeps an interrupt in force that arrives between two statements of work.
+static int run_interruptible(struct backup *backup, sqlite3 *connection,
+                             int (*work)(struct backup *backup, struct error *error), struct error *error)
+{
+    sqlite3_stmt *pending;
+    int r;
+
+    if (sqlite3_prepare_v2(connection, "SELECT 1 UNION ALL SELECT 2", -1, &pending, NULL) != SQLITE_OK ||
+        sqlite3_step(pending) != SQLITE_ROW) {
+        r = sqlite_error(connection, error);
+        error_wrap(error, "%s", backup->target);
+        (void)sqlite3_finalize(pending);
+        return r;
+    }
+    assert(!interruptible);
+    interruptible = connection;
+    if (cancelled)
+        sqlite3_interrupt(connection);
+    sqlite3_progress_handler(connection, REPORT_INSTRUCTIONS, report_from_sqlite, backup);
+    report(backup);
+    r = work(backup, error);
+    interruptible = NULL;
+    (void)sqlite3_finalize(pending);
+    return r;
+}
+
+// Source
+
+static int read_summary(sqlite3 *connection, char ret_summary[SUMMARY_BYTES])
 {
     sqlite3_stmt *statement;
-    int code = sqlite3_prepare_v2(connection, census_sql, -1, &statement, NULL);
+    int code = sqlite3_prepare_v2(connection, summary_sql, -1, &statement, NULL);
 
     if (code != SQLITE_OK)
         return code;
     if (sqlite3_step(statement) == SQLITE_ROW)
-        (void)snprintf(ret_census, CENSUS_BYTES, "%s", sqlite3_column_text(statement, 0));
+        (void)snprintf(ret_summary, SUMMARY_BYTES, "%s", sqlite3_column_text(statement, 0));
     return sqlite3_finalize(statement);
-}
-
-static bool go_on(void *context)
-{
-    const struct backup *backup = context;
-
-    return backup->callbacks->go_on(backup->callbacks->context, backup->bytes_done, backup->bytes);
-}
-
-static int fail_given_up(const struct backup *backup, struct error *error)
-{
-    return error_set(error, ECANCELED, "%s: given up", backup->target);
-}
-
-// What takes long with the connection, unless it is given up meanwhile.
-static int run_watched(struct backup *backup, sqlite3 *connection,
-                       int (*work)(struct backup *backup, struct error *error), struct error *error)
-{
-    struct watch watch;
-    int r = watch_begin(&watch, connection, go_on, backup, error);
-
-    if (r < 0) {
-        error_wrap(error, "%s", backup->target);
-        return r;
-    }
-    r = work(backup, error);
-    return watch_end(&watch) ? r : fail_given_up(backup, error);
 }
 
 static int measure_source(struct backup *backup, struct error *error)
 {
     sqlite3_stmt *statement;
-    int code = sqlite3_prepare_v2(backup->observer.connection, size_sql, -1, &statement, NULL);
+    int code = sqlite3_prepare_v2(backup->source.sqlite, size_sql, -1, &statement, NULL);
 
     if (code == SQLITE_OK) {
         if (sqlite3_step(statement) == SQLITE_ROW)
             backup->bytes = (uint64_t)sqlite3_column_int64(statement, 0);
         code = sqlite3_finalize(statement);
     }
-    return code == SQLITE_OK ? 0 : observer_failed(&backup->observer, error);
+    return code == SQLITE_OK ? 0 : read_connection_failed(&backup->source, error);
 }
 
-static int count_source(struct backup *backup, struct error *error)
+static int summarize_source(struct backup *backup, struct error *error)
 {
-    int code = take_census(backup->observer.connection, backup->census);
+    int code = read_summary(backup->source.sqlite, backup->summary);
 
-    return code == SQLITE_OK ? 0 : observer_failed(&backup->observer, error);
+    return code == SQLITE_OK ? 0 : read_connection_failed(&backup->source, error);
 }
 
-// A disk that the copy fills up would keep the daemon from recording, too.
-static int check_room(const struct backup *backup, struct error *error)
+// Copy
+
+static int check_free_space(const struct backup *backup, struct error *error)
 {
-    const char *database = sqlite3_db_filename(backup->observer.connection, "main");
-    uint64_t room, needed = backup->bytes;
+    const char *database = sqlite3_db_filename(backup->source.sqlite, "main");
+    uint64_t available, needed = backup->bytes;
     struct stat source, copy;
     struct statvfs system;
 
@@ -130,12 +171,13 @@ static int check_room(const struct backup *backup, struct error *error)
         return fail(database, error);
     if (source.st_dev == copy.st_dev)
         needed += RESERVE_BYTES;
-    room = (uint64_t)system.f_bavail * system.f_frsize;
-    if (room >= needed)
+    available = (uint64_t)system.f_bavail * system.f_frsize;
+    if (available >= needed)
         return 0;
     return error_set(error, ENOSPC,
-                     "%s: %" PRIu64 " MiB are needed and %" PRIu64 " MiB are free; make room, or name another disk",
-                     backup->target, (needed >> 20) + 1, room >> 20);
+                     "%s: the copy needs %" PRIu64 " MiB, but %" PRIu64
+                     " MiB are free; free some space or choose another file system",
+                     backup->target, (needed >> 20) + 1, available >> 20);
 }
 
 static int create_partial(struct backup *backup, struct error *error)
@@ -143,8 +185,9 @@ static int create_partial(struct backup *backup, struct error *error)
     struct stat status;
 
     if (lstat(backup->target, &status) == 0)
-        return error_set(error, EEXIST, "%s: it is there already; move it away or name another", backup->target);
-    // SQLite takes a name that begins with "file:" for a URI.
+        return error_set(error, EEXIST, "%s: the file exists already; move it away or choose another name",
+                         backup->target);
+    // SQLite interprets a name that starts with "file:" as a URI.
     if (asprintf(&backup->partial, "%s%s.partial-%d", *backup->target == '/' ? "" : "./", backup->target,
                  (int)getpid()) < 0) {
         backup->partial = NULL;
@@ -158,7 +201,7 @@ static int create_partial(struct backup *backup, struct error *error)
         backup->partial = NULL;
         return r;
     }
-    return check_room(backup, error);
+    return check_free_space(backup, error);
 }
 
 static void close_copy(struct backup *backup)
@@ -171,7 +214,7 @@ static int open_copy(struct backup *backup, int flags, struct error *error)
 {
     int r = 0;
 
-    // A connection that could not be opened is to be closed, too.
+    // SQLite requires that the connection is closed even if opening it failed.
     if (sqlite3_open_v2(backup->partial, &backup->copy, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) !=
         SQLITE_OK) {
         r = fail_copy(backup, error);
@@ -180,30 +223,33 @@ static int open_copy(struct backup *backup, int flags, struct error *error)
     return r;
 }
 
-static int report(struct backup *backup, sqlite3_backup *pages, struct error *error)
+static int finish_step(struct backup *backup, sqlite3_backup *pages, struct error *error)
 {
     uint64_t total = (uint64_t)sqlite3_backup_pagecount(pages), left = (uint64_t)sqlite3_backup_remaining(pages);
 
+    assert(left <= total);
     backup->bytes_done = total > 0 ? backup->bytes / total * (total - left) : 0;
     if (fdatasync(backup->fd) < 0)
         return fail(backup->target, error);
-    return go_on(backup) ? 0 : fail_given_up(backup, error);
+    report(backup);
+    return 0;
 }
 
-// The open transaction of the source keeps its pages as they are, so that the steps go on where they were although the
-// daemon writes; without it each of its commits would make them begin anew.
+// The open transaction of the source keeps the pages as they are, so each step continues where the last one ended
+// although the daemon writes. Without the transaction, every commit of the daemon would restart the copy.
 static int copy_pages(struct backup *backup, struct error *error)
 {
-    sqlite3_backup *pages = sqlite3_backup_init(backup->copy, "main", backup->observer.connection, "main");
+    sqlite3_backup *pages = sqlite3_backup_init(backup->copy, "main", backup->source.sqlite, "main");
     int code, r = 0;
 
+    assert(!sqlite3_get_autocommit(backup->source.sqlite));
     if (!pages)
         return fail_copy(backup, error);
     do {
         code = sqlite3_backup_step(pages, STEP_PAGES);
         if (code == SQLITE_OK || code == SQLITE_DONE)
-            r = report(backup, pages, error);
-    } while (code == SQLITE_OK && r == 0);
+            r = finish_step(backup, pages, error);
+    } while (code == SQLITE_OK && r == 0 && !cancelled);
     if (sqlite3_backup_finish(pages) != SQLITE_OK && r == 0)
         r = fail_copy(backup, error);
     return r;
@@ -215,16 +261,16 @@ static int copy_database(struct backup *backup, struct error *error)
 
     if (r < 0)
         return r;
-    // Until it has its name nobody reads it, and before that it is synced as a whole.
+    // No other process reads the copy before it gets its name, and name_copy syncs the whole file before that.
     if (sqlite3_exec(backup->copy, "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF", NULL, NULL, NULL) !=
         SQLITE_OK)
         r = fail_copy(backup, error);
     if (r == 0)
         r = copy_pages(backup, error);
     close_copy(backup);
-    // Bytes 18 and 19 of the file say whether it is in WAL mode (2) or not (1). A copy is read where side files cannot
-    // be made, too; the daemon switches it over when it is put in the database's place.
-    if (r == 0 && pwrite(backup->fd, "\1\1", 2, 18) != 2)
+    // Bytes 18 and 19 of the file are 2 in WAL mode and 1 otherwise. A copy without WAL mode can be read where SQLite
+    // cannot create side files. The daemon switches a copy to WAL mode when the copy replaces the database.
+    if (r == 0 && !cancelled && pwrite(backup->fd, "\1\1", 2, 18) != 2)
         r = fail(backup->target, error);
     return r;
 }
@@ -232,20 +278,23 @@ static int copy_database(struct backup *backup, struct error *error)
 static int check_content(struct backup *backup, struct error *error)
 {
     sqlite3_stmt *statement = NULL;
-    char census[CENSUS_BYTES] = "";
+    char summary[SUMMARY_BYTES] = "";
     int r = 0;
 
-    if (take_census(backup->copy, census) != SQLITE_OK ||
+    if (read_summary(backup->copy, summary) != SQLITE_OK ||
         sqlite3_prepare_v2(backup->copy, "PRAGMA integrity_check(1)", -1, &statement, NULL) != SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_ROW)
         r = fail_copy(backup, error);
     else if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
         r = error_set(error, EIO,
-                      "%s: the copy is damaged, and so the database may be; PRAGMA integrity_check in the sqlite3 "
-                      "shell tells where",
+                      "%s: the copy is damaged, and the database probably is, too; run PRAGMA integrity_check on the "
+                      "database in the sqlite3 shell",
                       backup->target);
-    else if (strcmp(census, backup->census) != 0)
-        r = error_set(error, EIO, "%s: the copy has %s instead of %s", backup->target, census, backup->census);
+    else if (strcmp(summary, backup->summary) != 0)
+        r = error_set(
+            error, EIO,
+            "%s: the copy has %s instead of %s; run PRAGMA integrity_check on the database in the sqlite3 shell",
+            backup->target, summary, backup->summary);
     (void)sqlite3_finalize(statement);
     return r;
 }
@@ -256,7 +305,7 @@ static int check_copy(struct backup *backup, struct error *error)
 
     if (r < 0)
         return r;
-    r = run_watched(backup, backup->copy, check_content, error);
+    r = run_interruptible(backup, backup->copy, check_content, error);
     close_copy(backup);
     return r;
 }
@@ -274,7 +323,8 @@ static int sync_directory(const char *path, struct error *error)
     return r;
 }
 
-// Gives the copy its name, unless something got that name meanwhile. Not all file systems can rename like this.
+// Syncs the copy and gives it its name, unless another file has got that name meanwhile. Some file systems do not
+// support RENAME_NOREPLACE; there, link gives the same guarantee.
 static int name_copy(struct backup *backup, struct error *error)
 {
     const char *from = backup->partial, *to = backup->target;
@@ -291,35 +341,42 @@ static int name_copy(struct backup *backup, struct error *error)
     backup->partial = NULL;
     r = sync_directory(to, error);
     if (r < 0)
-        (void)unlink(to); // it may not be there after a loss of power, so nobody must rely on it
+        (void)unlink(to); // the name might be lost in a power failure, so the user must not rely on it
+    return r;
+}
+
+static int copy_source(struct backup *backup, struct error *error)
+{
+    int r = read_connection_begin(&backup->source, error);
+
+    if (r == 0)
+        r = measure_source(backup, error);
+    if (r == 0)
+        r = run_interruptible(backup, backup->source.sqlite, summarize_source, error);
+    if (r == 0)
+        r = create_partial(backup, error);
+    if (r == 0)
+        r = copy_database(backup, error);
+    read_connection_end(&backup->source);
     return r;
 }
 
 static int make(struct backup *backup, struct error *error)
 {
-    struct observer *observer = &backup->observer;
-    int r = observer_begin(observer, error);
+    int r = copy_source(backup, error);
 
-    if (r == 0)
-        r = measure_source(backup, error);
-    if (r == 0)
-        r = run_watched(backup, observer->connection, count_source, error);
-    if (r == 0)
-        r = create_partial(backup, error);
-    if (r == 0)
-        r = copy_database(backup, error);
-    observer_end(observer);
-    if (r == 0)
+    if (r == 0 && !cancelled)
         r = check_copy(backup, error);
-    if (r == 0)
-        r = name_copy(backup, error);
-    return r;
+    // The failure of an interrupted statement is only a consequence of the cancellation.
+    if (cancelled)
+        return error_set(error, ECANCELED, "%s: the backup was cancelled; no copy was made", backup->target);
+    return r < 0 ? r : name_copy(backup, error);
 }
 
-int backup_make(const char *database, const char *target, const struct backup_callbacks *callbacks, struct error *error)
+int backup_make(const char *database, const char *target, const struct backup_progress *progress, struct error *error)
 {
-    struct backup backup = {.target = target, .callbacks = callbacks, .fd = -1};
-    int r = observer_open(&backup.observer, database, error);
+    struct backup backup = {.target = target, .progress = progress, .fd = -1};
+    int r = read_connection_open(&backup.source, database, error);
 
     if (r < 0)
         return r;
@@ -329,6 +386,8 @@ int backup_make(const char *database, const char *target, const struct backup_ca
     free(backup.partial);
     if (backup.fd >= 0)
         close(backup.fd);
-    observer_close(&backup.observer);
+    assert(!interruptible && !backup.copy);
+    read_connection_close(&backup.source);
+    cancelled = false;
     return r;
 }

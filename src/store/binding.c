@@ -1,3 +1,4 @@
+// The parameters of a binding are bound by index, which counts up with each call.
 #include "binding.h"
 
 int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count)
@@ -49,7 +50,7 @@ int bind_step(const struct binding *binding)
 
 int bind_end(const struct binding *binding)
 {
-    int code = sqlite3_reset(binding->statement); // repeats a failure of the step
+    int code = sqlite3_reset(binding->statement); // returns the failure of the last step
 
     return binding->code == SQLITE_OK ? code : binding->code;
 }

@@ -1,4 +1,4 @@
-// Prepared statements, and the parameters of one of them.
+// Prepared statements and the binding of their parameters.
 #pragma once
 
 #include <stddef.h>
@@ -6,21 +6,21 @@
 
 #include <sqlite3.h>
 
-// The number that a macro stands for, in SQL text.
+// Expands a macro that is a number into SQL text.
 #define SQL_NUMBER(macro)   SQL_NUMBER_(macro)
 #define SQL_NUMBER_(number) #number
 
-// Prepares each of the texts, to be used again and again; the statements are NULL before. Returns SQLite's code. After
-// a failure they are to be finalized, too.
+// Prepares each of the texts for frequent use. All statements are NULL before. Returns SQLite's code. The caller
+// finalizes the statements, after a failure too.
 int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count);
-void statements_finalize(sqlite3_stmt **statements, size_t count); // leaves them NULL
+void statements_finalize(sqlite3_stmt **statements, size_t count); // sets them to NULL
 
-// Parameters of a statement, bound one after the other. After a failure the rest is skipped, so only the end asks.
-// Values are not copied: they must outlive the steps, which is all that SQLite needs.
+// Binds the parameters of one statement in their order. After a failure the remaining calls do nothing, so only
+// bind_end has to be checked. Values are not copied: they must live until bind_end.
 struct binding {
     sqlite3_stmt *statement;
-    int index; // of the last one that was bound; SQLite counts from 1
-    int code;  // SQLite's, extended
+    int index; // of the last bound parameter; SQLite counts from 1
+    int code;  // SQLite's extended result code
 };
 
 static inline struct binding bind_begin(sqlite3_stmt *statement)
@@ -31,13 +31,13 @@ static inline struct binding bind_begin(sqlite3_stmt *statement)
 void bind_text(struct binding *binding, const char *text);
 void bind_int(struct binding *binding, int64_t value);
 void bind_null(struct binding *binding);
-void bind_bytes(struct binding *binding, const char *data, size_t length); // none of them is not NULL but ''
+void bind_bytes(struct binding *binding, const char *data, size_t length); // length 0 binds '', not NULL
 
-// SQLITE_ROW for each row, if all was bound. Whatever else comes, bind_end follows.
+// Returns SQLITE_ROW for each row. Any other code ends the rows; bind_end follows in any case.
 int bind_step(const struct binding *binding);
 
-// Makes the statement free again. SQLITE_OK, or what went wrong in binding or stepping.
+// Resets the statement. Returns SQLITE_OK, or the first failure of binding or stepping.
 int bind_end(const struct binding *binding);
 
-// Both, for statements that give no row.
+// Steps and ends a statement that returns no rows.
 int bind_run(const struct binding *binding);

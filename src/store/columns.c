@@ -59,7 +59,8 @@ struct column_value column_get(const struct column *column, const void *event)
     if (column->type == COLUMN_BYTES)
         memcpy(&result.length, fields + column->length_offset, sizeof result.length);
     else
-        result.length = strlen(result.data);
+        result.length = result.data ? strlen(result.data) : 0; // NULL is for the database to reject
+    assert(result.data || result.length == 0);
     return result;
 }
 
@@ -69,6 +70,7 @@ void column_set(const struct column *column, void *event, const struct column_va
     bool present = !value->is_null;
 
     assert(present || column->is_optional);
+    assert(!present || column->type == COLUMN_INTEGER || value->data);
     if (column->is_optional)
         memcpy(fields + column->flag_offset, &present, sizeof present);
     if (column->type == COLUMN_INTEGER)

@@ -1,3 +1,4 @@
+// The state machine in commit_queue.h is what this file implements; each transition asserts the state that it leaves.
 #include "commit_queue.h"
 
 #include <assert.h>
@@ -5,26 +6,44 @@
 
 #include "imcallbackd/base/clock.h"
 
-static void chain_clear(struct commit_chain *chain)
+// The queue whose writer thread this is. queue->writer cannot tell: pthread_create may store it after the thread runs.
+static _Thread_local const struct commit_queue *own_queue;
+
+static void list_clear(struct commit_list *list)
 {
-    chain->first = NULL;
-    chain->end = &chain->first;
+    list->first = NULL;
+    list->end = &list->first;
 }
 
-// Moves all of more behind the chain.
-static void chain_append(struct commit_chain *chain, struct commit_chain *more)
+static void list_append(struct commit_list *list, struct commit *commit)
 {
+    assert(!*list->end);
+    commit->next = NULL;
+    *list->end = commit;
+    list->end = &commit->next;
+}
+
+// Moves all commits of `more` to the end of the list.
+static void list_concatenate(struct commit_list *list, struct commit_list *more)
+{
+    assert(list != more && !*list->end && !*more->end);
     if (!more->first)
         return;
-    *chain->end = more->first;
-    chain->end = more->end;
-    chain_clear(more);
+    *list->end = more->first;
+    list->end = more->end;
+    list_clear(more);
 }
 
-// Cuts the next batch, at least one commit, off the front.
-static struct commit *chain_cut_batch(struct commit_chain *chain)
+static void change_stage(struct commit *commit, enum commit_stage from, enum commit_stage to)
 {
-    struct commit *batch = chain->first, *last = NULL;
+    assert(commit->stage == from);
+    commit->stage = to;
+}
+
+// Removes the next batch, at least one commit, from the front of the list.
+static struct commit *list_cut_batch(struct commit_list *list)
+{
+    struct commit *batch = list->first, *last = NULL;
     size_t commits = 0, bytes = 0;
 
     for (struct commit *commit = batch; commit; commit = commit->next) {
@@ -32,75 +51,81 @@ static struct commit *chain_cut_batch(struct commit_chain *chain)
         bytes += commit->group ? commit->group->body_length : commit->rejected->body_length;
         if (last && (commits > COMMIT_BATCH_MAX_COMMITS || bytes > COMMIT_BATCH_MAX_BYTES))
             break;
+        change_stage(commit, COMMIT_WAITING, COMMIT_IN_BATCH);
         last = commit;
     }
     assert(last);
-    chain->first = last->next;
-    if (!chain->first)
-        chain_clear(chain);
+    list->first = last->next;
+    if (!list->first)
+        list_clear(list);
     last->next = NULL;
     return batch;
 }
 
-// Puts those of the batch that are held in front of the chain again. Returns the finished ones.
-static struct commit *chain_take_back(struct commit_chain *chain, struct commit *batch)
+// Puts the commits of the batch that are to be retried back to the front of the list. Returns the finished ones.
+static struct commit *list_take_back(struct commit_list *list, struct commit *batch)
 {
-    struct commit_chain finished, held;
+    struct commit_list finished, retried;
 
-    chain_clear(&finished);
-    chain_clear(&held);
+    list_clear(&finished);
+    list_clear(&retried);
     while (batch) {
-        struct commit_chain *to = batch->held ? &held : &finished;
         struct commit *commit = batch;
 
         batch = commit->next;
-        commit->next = NULL;
-        *to->end = commit;
-        to->end = &commit->next;
+        change_stage(commit, COMMIT_IN_BATCH, commit->retry ? COMMIT_WAITING : COMMIT_AT_CALLER);
+        list_append(commit->retry ? &retried : &finished, commit);
     }
-    chain_append(&held, chain);
-    chain_append(chain, &held);
+    list_concatenate(&retried, list);
+    list_concatenate(list, &retried);
     return finished.first;
 }
 
-// With the mutex held. Until somebody signals or the time is over, whatever comes first; -1: for ever. False: it is
-// over.
-static bool queue_sleep(struct commit_queue *queue, int64_t timeout_ms)
+// Waits in the given state, with the mutex held, for a signal or until the timeout (-1: none). Returns false after the
+// timeout.
+static bool queue_wait(struct commit_queue *queue, enum writer_state state, int64_t timeout_ms)
 {
     struct timespec end;
+    int code;
 
-    if (timeout_ms < 0)
-        return pthread_cond_wait(&queue->wake, &queue->mutex) == 0;
-    end = clock_timespec(clock_monotonic_ms() + timeout_ms);
-    return pthread_cond_timedwait(&queue->wake, &queue->mutex, &end) == 0;
+    assert(commit_queue_is_writer(queue));
+    assert(queue->state == WRITER_BUSY && (state == WRITER_SLEEPING || state == WRITER_PAUSED));
+    assert(!queue->stopping && timeout_ms >= -1);
+    queue->state = state;
+    if (timeout_ms < 0) {
+        code = pthread_cond_wait(&queue->wake, &queue->mutex);
+    } else {
+        end = clock_timespec(clock_monotonic_ms() + timeout_ms);
+        code = pthread_cond_timedwait(&queue->wake, &queue->mutex, &end);
+    }
+    assert(queue->state == state);
+    queue->state = WRITER_BUSY;
+    return code == 0;
 }
 
-// Moves all that waits behind what was taken before; sleeps while there is neither, but no longer than wait_ms. False:
-// stopping, and all is done.
-static bool queue_take(struct commit_queue *queue, struct commit_chain *taken, int64_t wait_ms)
+// Appends all waiting commits to those that were taken before. Sleeps while there are neither, but no longer than
+// timeout_ms. Returns false, and ends, if the queue is stopping and all commits are done.
+static bool queue_take(struct commit_queue *queue, struct commit_list *taken, int64_t timeout_ms)
 {
-    bool stopping;
-
     pthread_mutex_lock(&queue->mutex);
     while (!taken->first && !queue->waiting.first && !queue->stopping && !queue->woken) {
-        queue->sleeping = true;
-        if (!queue_sleep(queue, wait_ms))
+        if (!queue_wait(queue, WRITER_SLEEPING, timeout_ms))
             break;
     }
-    queue->sleeping = false;
     queue->woken = false;
-    chain_append(taken, &queue->waiting);
-    stopping = queue->stopping;
+    list_concatenate(taken, &queue->waiting);
+    assert(queue->state == WRITER_BUSY);
+    if (!taken->first && queue->stopping)
+        queue->state = WRITER_ENDED;
     pthread_mutex_unlock(&queue->mutex);
-    return taken->first || !stopping;
+    return taken->first || queue->state != WRITER_ENDED; // only this thread changes the state
 }
 
-// Pushes do not cut it short.
 static void queue_pause(struct commit_queue *queue)
 {
     pthread_mutex_lock(&queue->mutex);
     if (!queue->stopping)
-        (void)queue_sleep(queue, COMMIT_RETRY_MS);
+        (void)queue_wait(queue, WRITER_PAUSED, COMMIT_RETRY_MS);
     pthread_mutex_unlock(&queue->mutex);
 }
 
@@ -114,46 +139,48 @@ static bool queue_is_empty(struct commit_queue *queue)
     return empty;
 }
 
-static void queue_step(struct commit_queue *queue)
+static void queue_begin_step(struct commit_queue *queue)
 {
     atomic_store_explicit(&queue->busy_since_ms, clock_monotonic_ms(), memory_order_relaxed);
 }
 
-static void queue_rest(struct commit_queue *queue)
+static void queue_end_step(struct commit_queue *queue)
 {
     atomic_store_explicit(&queue->busy_since_ms, 0, memory_order_relaxed);
 }
 
-// One batch off the front of the chain. False: some of it is held.
-static bool queue_write(struct commit_queue *queue, struct commit_chain *taken)
+// Writes one batch from the front of the list. Returns false if some of its commits are to be retried.
+static bool queue_write(struct commit_queue *queue, struct commit_list *taken)
 {
     const struct commit_queue_functions *functions = &queue->functions;
-    struct commit *batch = chain_cut_batch(taken), *next = taken->first, *finished;
+    struct commit *batch = list_cut_batch(taken), *next = taken->first, *finished;
 
-    queue_step(queue);
+    queue_begin_step(queue);
     functions->write(functions->context, batch);
-    finished = chain_take_back(taken, batch);
-    queue_step(queue);
+    finished = list_take_back(taken, batch);
+    queue_begin_step(queue);
     if (finished)
         functions->done(functions->context, finished);
-    queue_rest(queue);
+    queue_end_step(queue);
     return taken->first == next;
 }
 
 static void *writer_main(void *argument)
 {
     struct commit_queue *queue = argument;
-    struct commit_chain taken;
-    int64_t wait_ms = -1;
+    struct commit_list taken;
+    int64_t timeout_ms = -1;
 
-    chain_clear(&taken);
-    while (queue_take(queue, &taken, wait_ms)) {
+    own_queue = queue;
+    list_clear(&taken);
+    while (queue_take(queue, &taken, timeout_ms)) {
         if (taken.first && !queue_write(queue, &taken))
             queue_pause(queue);
-        queue_step(queue);
-        wait_ms = queue->functions.between(queue->functions.context, !taken.first && queue_is_empty(queue));
-        queue_rest(queue);
+        queue_begin_step(queue);
+        timeout_ms = queue->functions.housekeep(queue->functions.context, !taken.first && queue_is_empty(queue));
+        queue_end_step(queue);
     }
+    assert(!taken.first);
     return NULL;
 }
 
@@ -162,8 +189,9 @@ int commit_queue_start(struct commit_queue *queue, const struct commit_queue_fun
     pthread_condattr_t attributes;
     int code;
 
-    *queue = (struct commit_queue){.functions = *functions};
-    chain_clear(&queue->waiting);
+    assert(functions->write && functions->done && functions->housekeep);
+    *queue = (struct commit_queue){.functions = *functions, .state = WRITER_BUSY};
+    list_clear(&queue->waiting);
     pthread_mutex_init(&queue->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -173,7 +201,7 @@ int commit_queue_start(struct commit_queue *queue, const struct commit_queue_fun
     if (code != 0) {
         pthread_cond_destroy(&queue->wake);
         pthread_mutex_destroy(&queue->mutex);
-        return error_set(error, code, "the writer's thread cannot be started: %s", strerror(code));
+        return error_set(error, code, "the writer thread cannot be started: %s", strerror(code));
     }
     pthread_setname_np(queue->writer, "store-writer");
     return 0;
@@ -181,18 +209,17 @@ int commit_queue_start(struct commit_queue *queue, const struct commit_queue_fun
 
 void commit_queue_push(struct commit_queue *queue, struct commit *commit)
 {
-    bool wake;
+    bool signal;
 
     assert(!commit->group != !commit->rejected);
-    commit->next = NULL;
+    change_stage(commit, COMMIT_AT_CALLER, COMMIT_WAITING);
     pthread_mutex_lock(&queue->mutex);
-    assert(!queue->stopping);
-    *queue->waiting.end = commit;
-    queue->waiting.end = &commit->next;
-    wake = queue->sleeping;
-    queue->sleeping = false; // the next push need not wake it again
+    assert(!queue->stopping && queue->state != WRITER_ENDED);
+    list_append(&queue->waiting, commit);
+    signal = queue->state == WRITER_SLEEPING && !queue->woken; // one signal is enough for all pushes of a sleep
+    queue->woken = true;
     pthread_mutex_unlock(&queue->mutex);
-    if (wake)
+    if (signal)
         pthread_cond_signal(&queue->wake);
 }
 
@@ -204,6 +231,11 @@ void commit_queue_wake(struct commit_queue *queue)
     pthread_cond_signal(&queue->wake);
 }
 
+bool commit_queue_is_writer(const struct commit_queue *queue)
+{
+    return own_queue == queue;
+}
+
 int64_t commit_queue_busy_since_ms(const struct commit_queue *queue)
 {
     return atomic_load_explicit(&queue->busy_since_ms, memory_order_relaxed);
@@ -211,12 +243,14 @@ int64_t commit_queue_busy_since_ms(const struct commit_queue *queue)
 
 void commit_queue_stop(struct commit_queue *queue)
 {
+    assert(!commit_queue_is_writer(queue));
     pthread_mutex_lock(&queue->mutex);
-    assert(!queue->stopping);
+    assert(!queue->stopping && queue->state != WRITER_ENDED);
     queue->stopping = true;
     pthread_mutex_unlock(&queue->mutex);
     pthread_cond_signal(&queue->wake);
     pthread_join(queue->writer, NULL);
+    assert(queue->state == WRITER_ENDED && !queue->waiting.first);
     pthread_cond_destroy(&queue->wake);
     pthread_mutex_destroy(&queue->mutex);
 }

@@ -1,21 +1,28 @@
-// The queue in front of the one thread that writes. It knows nothing of disks: what to do with a batch comes as a
-// struct of functions.
+// The queue between the threads that submit commits and the one writer thread. It knows nothing about disks: a struct
+// of functions says what to do with a batch.
 //
-// The writer, and what may follow what:
+// States of the writer thread. It changes its state only under the mutex; WRITER_BUSY is the state at the start.
 //
-//   SLEEPING ──push, wake, or the time that between() gave is over──► BUSY
-//   BUSY     write(batch), done(what is finished of it), PAUSED for COMMIT_RETRY_MS if commits are held, between()
-//            ──something waits──► BUSY
-//            ──nothing waits──► SLEEPING; ENDED once stop was called
-//   stop     wakes the writer in SLEEPING and PAUSED; from then on it does not pause
+//   WRITER_BUSY      repeats: take all waiting commits
+//                    └ if there are any: write(batch), done(the finished ones); if a commit is to be retried: pause
+//                    └ housekeep(idle)
+//   BUSY ─► SLEEPING  nothing is waiting, nothing is to be retried, and neither wake nor stop was called since the
+//                     last take
+//   SLEEPING ─► BUSY  push, wake, stop, or the time that housekeep returned has passed
+//   BUSY ─► PAUSED    write() set retry in a commit, and stop was not called
+//   PAUSED ─► BUSY    COMMIT_RETRY_MS have passed, or wake, or stop; a push does not end the pause
+//   BUSY ─► ENDED     stop was called, nothing is waiting, and nothing is to be retried; housekeep was the last call
 //
-// A commit, and who has it: the pusher ──push──► waiting (guarded by the mutex) ──taken──► the writer's chain, in the
-// order of the pushes ──batch──► write(), which finishes it or holds it. Held: back to the front of the writer's chain,
-// so that it is in the next batch again. Finished: done(), and it is the receiver's. Each commit comes to done()
-// exactly once.
+// Stages of a commit, and who may touch it:
 //
-// push is allowed on any thread, from inside done() too, until stop is called; stop once. After stop was called write()
-// must hold nothing for ever.
+//   AT_CALLER ─► WAITING   push: from here on the queue owns the commit, in the list `waiting` (guarded by the mutex)
+//                          and later in the writer thread's list `taken`, both in the order of the pushes
+//   WAITING ─► IN_BATCH    the writer thread cuts the batch off the front of `taken`
+//   IN_BATCH ─► WAITING    write() set retry: back to the front of `taken`, in order, and into the next batch
+//   IN_BATCH ─► AT_CALLER  otherwise: done() returns the commit to its owner
+//
+// Each commit goes to done() exactly once for each push. After stop was called, write() must set retry in no commit for
+// ever.
 #pragma once
 
 #include <pthread.h>
@@ -25,57 +32,69 @@
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
-#include "imcallbackd/store/store.h"
+#include "imcallbackd/store/commit.h"
 
-// A batch ends at whichever comes first, so that nobody waits for an endless transaction: with 8 MiB of bodies, some
-// 150,000 members, it takes about a tenth of a second. One commit alone may be larger.
+// A batch ends at whichever limit comes first, which bounds the duration of a transaction: 8 MiB of bodies, some
+// 150,000 members, take about a tenth of a second. A single commit may exceed the limit of bytes.
 #define COMMIT_BATCH_MAX_COMMITS 1024
 #define COMMIT_BATCH_MAX_BYTES   ((size_t)8 * 1024 * 1024)
 
-// How long the writer pauses before it tries again what was held.
+// The pause of the writer thread before it retries commits.
 #define COMMIT_RETRY_MS 100
 
-// All are called on the writer's thread, without any lock held.
+// The writer thread calls these without holding a lock.
 struct commit_queue_functions {
-    // Sets the result of each, or holds it: it wants it again. Must not relink them.
+    // Sets result and retry of each commit. Must not change the list.
     void (*write)(void *context, struct commit *batch);
-    // Those that are not held; they are the receiver's now.
+    // Returns the finished commits to their owners. May push.
     void (*done)(void *context, struct commit *finished);
-    // After each batch; idle: nothing waits at the moment. Returns after how many ms it is to be called again although
-    // nothing came; -1: never.
-    int64_t (*between)(void *context, bool idle);
+    // Called after each batch and each wake-up; idle: no commit is waiting or to be retried. Returns after how many ms
+    // the next call is due if nothing else wakes the writer thread; -1: never.
+    int64_t (*housekeep)(void *context, bool idle);
     void *context;
 };
 
-struct commit_chain {
+enum writer_state {
+    WRITER_BUSY,
+    WRITER_SLEEPING,
+    WRITER_PAUSED,
+    WRITER_ENDED,
+};
+
+struct commit_list {
     struct commit *first;
-    struct commit **end; // where the next one is hooked in
+    struct commit **end; // the pointer that the next appended commit goes into
 };
 
 struct commit_queue {
     struct commit_queue_functions functions;
     pthread_t writer;
     atomic_int_fast64_t busy_since_ms;
-    pthread_mutex_t mutex; // guards what follows
+    pthread_mutex_t mutex; // guards all fields below
     pthread_cond_t wake;
-    struct commit_chain waiting;
-    bool sleeping;
-    bool woken;
+    enum writer_state state;
+    struct commit_list waiting;
+    bool woken; // push or wake was called since the writer thread last took the waiting commits
     bool stopping;
 };
 
-// Starts the thread. The queue must not move in memory from now on.
+// Starts the writer thread. The queue must not move in memory until commit_queue_stop returns.
 int commit_queue_start(struct commit_queue *queue, const struct commit_queue_functions *functions,
                        struct error *error) MUST_CHECK;
 
+// Any thread may call this, including the writer thread in done(), until commit_queue_stop starts.
 void commit_queue_push(struct commit_queue *queue, struct commit *commit);
 
-// Has between() called soon. Any thread.
+// Makes the writer thread call housekeep() soon. Any thread may call this.
 void commit_queue_wake(struct commit_queue *queue);
 
-// When the writer began the step that it is at, write(), done() or between(), by the monotonic clock; 0 while it sleeps
-// or pauses. Any thread may call.
+// Returns true on the writer thread of this queue.
+bool commit_queue_is_writer(const struct commit_queue *queue);
+
+// Returns when the writer thread started its current step (write, done or housekeep) on the monotonic clock, or 0 while
+// it sleeps or pauses. Any thread may call this.
 int64_t commit_queue_busy_since_ms(const struct commit_queue *queue);
 
-// Returns when all that was pushed was given to done() and the thread has ended.
+// Returns after done() has received every pushed commit and the writer thread has ended. To be called once, and not on
+// the writer thread.
 void commit_queue_stop(struct commit_queue *queue);

@@ -1,72 +1,57 @@
-// The database file and the one connection that writes to it: opening, refusing, checkpoints. Used by one thread at a
-// time.
+// The database file and the one connection that writes to it: opening, refusing foreign files, checkpoints. Used by one
+// thread at a time.
 #pragma once
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 #include "imcallbackd/base/error.h"
+#include "side_file.h"
+#include "sqlite_error.h"
 
 #include <sqlite3.h>
-
-// As it was when the database was opened.
-struct database_side_file {
-    char *path;
-    ino_t inode;
-};
 
 struct database {
     sqlite3 *connection;
     char *path;
     int lock_fd; // holds the lock that keeps a second daemon out
-    struct database_side_file log, index;
-    bool log_held; // the last checkpoint could not write all of it back
-    bool settled;  // what was in the log at the start is on disk for sure
+    struct side_file log, index;
+    bool checkpoint_blocked; // the last checkpoint could not copy all frames of the write-ahead log
+    bool wal_recovered;
 };
 
-// What a code of SQLite means for the one who wanted to write.
-enum database_failure {
-    DATABASE_FAILURE_PASSES,    // no room, somebody's lock, no memory: worth trying again, and nothing was committed
-    DATABASE_FAILURE_FINAL,     // the disk or the file cannot be trusted any more, and what a commit left is unknown
-    DATABASE_FAILURE_OF_VALUES, // lies in what was to be written; cannot happen with what comes over the network
-};
-
-// Takes the file for this process, opens or creates it and brings the schema up. A file that is not ours stays as it
-// is. database_settle has to follow.
+// Locks the file for this process, opens or creates it, and upgrades its schema. Leaves a file alone that belongs to
+// another program. database_recover_wal has to succeed before the first write. The error names the path.
 int database_open(struct database *database, const char *path, struct error *error) MUST_CHECK;
 
-// Makes sure of what is in the write-ahead log: writes its bytes once more, syncs, and writes it back (TRUNCATE) if
-// nobody is in the way. Until it has succeeded once, nothing may be written; then it does nothing. Returns SQLite's
-// code with the error in words.
-int database_settle(struct database *database, struct error *error) MUST_CHECK;
+// Recovers the write-ahead log (wal_recovery.h); does nothing after the first success.
+enum store_failure database_recover_wal(struct database *database, struct error *error) MUST_CHECK;
 
-// Could database_open do its work? Changes nothing and needs no lock: goes beside a running daemon.
+// Checks that database_open could succeed, without its lock, so also while a daemon runs. Changes nothing. The error
+// names the path.
 int database_check(const char *path, struct error *error) MUST_CHECK;
 
-// A connection for reading beside the daemon's; parameters: of SQLite's file: URI. The caller closes *ret_connection in
-// every case. The error does not name the path.
+// Opens another connection, which only reads; parameters: of SQLite's file: URI. The caller closes *ret_connection in
+// any case. The error does not name the path.
 int database_open_readonly(const char *file, const char *parameters, sqlite3 **ret_connection,
                            struct error *error) MUST_CHECK;
 
-// Are the database and its side files still what one finds at their paths? SQLite does not look again; what goes into
-// files that were deleted or replaced is lost, and without the index, which has the locks, others do not see us.
-bool database_in_place(const struct database *database);
+// Checks that the paths of the database and its side files still lead to the open files. SQLite does not notice when
+// they do not. What it writes into deleted or replaced files is lost, and without a common index, which holds the
+// locks, this and other processes do not see each other. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
+enum store_failure database_check_in_place(const struct database *database, struct error *error) MUST_CHECK;
 
-// Have so many frames gone into the write-ahead log since the last checkpoint was tried?
+// Returns true if this connection has written at least this number of frames since the last attempt to checkpoint.
 bool database_checkpoint_due(const struct database *database, int frames);
 
-// mode: SQLITE_CHECKPOINT_PASSIVE or _TRUNCATE. Returns SQLite's code.
-int database_checkpoint(struct database *database, int mode);
+// mode: SQLITE_CHECKPOINT_PASSIVE or SQLITE_CHECKPOINT_TRUNCATE. Being blocked by another process is not a failure.
+enum store_failure database_checkpoint(struct database *database, int mode, struct error *error) MUST_CHECK;
 
-// Did a reader keep the last checkpoint from writing all of the log back, so that the log can only become longer?
-bool database_log_is_held(const struct database *database);
+// Returns true if a reader kept the last checkpoint from copying all frames, so that the log can only grow.
+bool database_checkpoint_is_blocked(const struct database *database);
 
-// Writes nothing: who wants the log written back does a checkpoint before. Both side files stay, empty or not, because
-// readers without the right to create them cannot read a database in WAL mode otherwise.
+// Runs a last checkpoint, for which it waits a moment. What a reader keeps it from copying stays safe in the log.
+enum store_failure database_checkpoint_last(struct database *database, struct error *error) MUST_CHECK;
+
+// Closes without a checkpoint. Both side files stay, even if they are empty, because without them readers that may not
+// create files cannot open a database in WAL mode.
 void database_close(struct database *database);
-
-// To be asked before anything else is done with the connection.
-enum database_failure database_failure(sqlite3 *connection, int code);
-
-// The connection's last error in words with the remedy. Returns the -errno that comes nearest.
-int database_error(sqlite3 *connection, struct error *error);

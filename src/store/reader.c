@@ -1,5 +1,9 @@
+// One prepared statement for each stream, whose rows are copied into an arena, and the wait for new rows. Before a
+// read, the reader checks the files: it reconnects if only a side file was replaced, and reads a database that was
+// moved away to its end.
 #include "imcallbackd/store/reader.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -10,7 +14,7 @@
 #include "binding.h"
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/buffer.h"
-#include "observer.h"
+#include "read_connection.h"
 #include "side_file.h"
 
 #define BATCH_MAX_ROWS  1000
@@ -41,7 +45,7 @@ static const enum reader_statement statement_of[STREAM_COUNT] = {
 };
 
 struct store_reader {
-    struct observer observer;
+    struct read_connection connection;
     sqlite3_stmt *statements[READER_STATEMENT_COUNT];
     struct arena arena;  // text, bodies and member lists of the batch
     struct buffer rows;  // struct recorded_row of the batch
@@ -52,38 +56,40 @@ struct store_reader {
 
 // Opening
 
+// Without inotify, store_reader_wait works all the same, but notices new rows later.
 static void watch_log(struct store_reader *reader)
 {
     struct buffer name = {0};
 
+    assert(reader->log_watch < 0);
     reader->log_watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (reader->log_watch >= 0 && buffer_print(&name, "%s" SIDE_FILE_LOG, reader->observer.path) == 0)
+    if (reader->log_watch >= 0 && buffer_print(&name, "%s" SIDE_FILE_LOG, reader->connection.path) == 0)
         (void)inotify_add_watch(reader->log_watch, name.data, IN_MODIFY);
     buffer_finish(&name);
 }
 
-static void reader_forget_connection(struct store_reader *reader)
+static void disconnect(struct store_reader *reader)
 {
     statements_finalize(reader->statements, READER_STATEMENT_COUNT);
-    observer_close(&reader->observer);
+    read_connection_close(&reader->connection);
     if (reader->log_watch >= 0)
         close(reader->log_watch);
     reader->log_watch = -1;
 }
 
-static int reader_connect(struct store_reader *reader, const char *path, struct error *error)
+static int connect_to(struct store_reader *reader, const char *path, struct error *error)
 {
-    struct observer *observer = &reader->observer;
-    int r = observer_open(observer, path, error);
+    struct read_connection *connection = &reader->connection;
+    int r = read_connection_open(connection, path, error);
 
     if (r < 0)
         return r;
     watch_log(reader);
-    r = observer_begin(observer, error); // so that the schema is there for sure
+    r = read_connection_begin(connection, error); // refuses a database without our tables
     if (r == 0 &&
-        statements_prepare(observer->connection, reader_sql, reader->statements, READER_STATEMENT_COUNT) != SQLITE_OK)
-        r = observer_failed(observer, error);
-    observer_end(observer);
+        statements_prepare(connection->sqlite, reader_sql, reader->statements, READER_STATEMENT_COUNT) != SQLITE_OK)
+        r = read_connection_failed(connection, error);
+    read_connection_end(connection);
     return r;
 }
 
@@ -97,7 +103,7 @@ int store_reader_open(const char *path, struct store_reader **ret_reader, struct
     reader->log_watch = -1;
     reader->wait_ms = WAIT_MIN_MS;
     arena_init(&reader->arena, SIZE_MAX);
-    r = reader_connect(reader, path, error);
+    r = connect_to(reader, path, error);
     if (r < 0)
         store_reader_close(reader);
     else
@@ -109,7 +115,7 @@ void store_reader_close(struct store_reader *reader)
 {
     if (!reader)
         return;
-    reader_forget_connection(reader);
+    disconnect(reader);
     arena_finish(&reader->arena);
     buffer_finish(&reader->rows);
     buffer_finish(&reader->names);
@@ -195,8 +201,8 @@ static int append_row(struct store_reader *reader, enum stream stream, sqlite3_s
 
 static int failed(struct store_reader *reader, int code, struct error *error)
 {
-    return code == SQLITE_NOMEM ? error_set(error, ENOMEM, "%s: out of memory", reader->observer.path)
-                                : observer_failed(&reader->observer, error);
+    return code == SQLITE_NOMEM ? error_set(error, ENOMEM, "%s: out of memory", reader->connection.path)
+                                : read_connection_failed(&reader->connection, error);
 }
 
 static int read_newest(struct store_reader *reader, enum stream stream, int64_t *ret_id, struct error *error)
@@ -204,6 +210,7 @@ static int read_newest(struct store_reader *reader, enum stream stream, int64_t 
     sqlite3_stmt *statement = reader->statements[READER_NEWEST_ID];
     int code, r = 0;
 
+    assert(!sqlite3_get_autocommit(reader->connection.sqlite));
     (void)sqlite3_bind_text(statement, 1, stream_tables[stream].name, -1, SQLITE_STATIC);
     code = sqlite3_step(statement);
     *ret_id = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
@@ -213,7 +220,7 @@ static int read_newest(struct store_reader *reader, enum stream stream, int64_t 
     return r;
 }
 
-// Is the id one of those that this database has given?
+// Fails if this database has never assigned the id.
 static int check_after_id(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
     int64_t newest;
@@ -222,9 +229,9 @@ static int check_after_id(struct store_reader *reader, enum stream stream, int64
     if (r == 0 && after_id > newest)
         r = error_set(
             error, ESTALE,
-            "%s: the newest id that was ever given in it is %lld, so %lld is of another database, or this one was "
-            "put back from a backup; read on behind an id whose event is in it",
-            reader->observer.path, (long long)newest, (long long)after_id);
+            "%s: the newest id is %lld, so id %lld is from another database, or this database was restored from a "
+            "backup; continue after the id of an event that is in this database",
+            reader->connection.path, (long long)newest, (long long)after_id);
     return r;
 }
 
@@ -233,6 +240,7 @@ static int read_rows(struct store_reader *reader, enum stream stream, int64_t af
     sqlite3_stmt *statement = reader->statements[statement_of[stream]];
     int code, r = 0;
 
+    assert(!sqlite3_get_autocommit(reader->connection.sqlite));
     (void)sqlite3_bind_int64(statement, 1, after_id);
     (void)sqlite3_bind_int64(statement, 2, BATCH_MAX_ROWS);
     while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
@@ -248,38 +256,41 @@ static int read_rows(struct store_reader *reader, enum stream stream, int64_t af
 
 static int read_once(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
-    int r = observer_begin(&reader->observer, error);
+    int r;
 
+    assert(reader->connection.sqlite); // the caller does not use a reader after an error
+    r = read_connection_begin(&reader->connection, error);
     if (r < 0)
         return r;
     r = check_after_id(reader, stream, after_id, error);
     if (r == 0)
         r = read_rows(reader, stream, after_id, error);
-    observer_end(&reader->observer);
+    read_connection_end(&reader->connection);
     return r;
 }
 
 static int reconnect(struct store_reader *reader, struct error *error)
 {
-    char *path = strdup(reader->observer.path);
+    char *path = strdup(reader->connection.path);
     int r;
 
     if (!path)
-        return error_set(error, ENOMEM, "%s: out of memory", reader->observer.path);
-    reader_forget_connection(reader);
-    r = reader_connect(reader, path, error);
+        return error_set(error, ENOMEM, "%s: out of memory", reader->connection.path);
+    disconnect(reader);
+    r = connect_to(reader, path, error);
     free(path);
     return r;
 }
 
-// Where the files are is looked at before they are read. So when they were moved away and hold nothing more then, that
-// is all: the daemon acknowledges nothing that it commits to files that are out of place.
+// The files are checked before they are read. If they were moved away by then and hold no more rows, the reader has
+// seen all acknowledged events: the daemon acknowledges nothing that it commits to files that are out of place.
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
 {
-    enum observer_place place = observer_place(&reader->observer);
-    int r = place == OBSERVER_SIDE_FILE_CHANGED ? reconnect(reader, error) : 0;
+    enum read_connection_state state = read_connection_check_files(&reader->connection);
+    int r = state == READ_CONNECTION_OUTDATED ? reconnect(reader, error) : 0;
 
+    assert(stream < STREAM_COUNT);
     arena_finish(&reader->arena);
     reader->rows.length = 0;
     if (r == 0)
@@ -288,40 +299,43 @@ int store_reader_read(struct store_reader *reader, enum stream stream, int64_t a
         return r;
     *ret_rows = (const struct recorded_row *)(const void *)reader->rows.data;
     *ret_count = reader->rows.length / sizeof(struct recorded_row);
+    assert(*ret_count <= BATCH_MAX_ROWS);
     if (*ret_count > 0)
         reader->wait_ms = WAIT_MIN_MS;
-    else if (place == OBSERVER_REPLACED)
-        return error_set(error, ESTALE,
-                         "%s: the database was moved away or replaced; all that was recorded in it up to id %lld has "
-                         "been read, and what is there now begins with ids of its own",
-                         reader->observer.path, (long long)after_id);
+    else if (state == READ_CONNECTION_REPLACED)
+        return error_set(
+            error, ESTALE,
+            "%s: the database was moved away or replaced: all of its rows up to id %lld have been read; open "
+            "the database that is there now and read it from id 0",
+            reader->connection.path, (long long)after_id);
     return 0;
 }
 
 int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT], struct error *error)
 {
-    int r = observer_begin(&reader->observer, error);
+    int r = read_connection_begin(&reader->connection, error);
 
     if (r < 0)
         return r;
     for (enum stream stream = 0; stream < STREAM_COUNT && r == 0; stream++)
         r = read_newest(reader, stream, &ret_ids[stream], error);
-    observer_end(&reader->observer);
+    read_connection_end(&reader->connection);
     return r;
 }
 
 bool store_reader_is_in_place(const struct store_reader *reader)
 {
-    return reader->observer.path && observer_place(&reader->observer) != OBSERVER_REPLACED;
+    return reader->connection.path && read_connection_check_files(&reader->connection) != READ_CONNECTION_REPLACED;
 }
 
-// A change of the log is told when the daemon writes to it, and a commit can be seen only once it is synced. So after
-// each change one looks soon, and then ever less often.
+// inotify reports when the daemon writes to the log, but a commit becomes visible only after the sync that follows. So
+// the reader looks again soon after each write, and then at growing intervals.
 void store_reader_wait(struct store_reader *reader)
 {
     struct pollfd log = {.fd = reader->log_watch, .events = POLLIN};
     char events[4096];
 
+    assert(reader->wait_ms >= WAIT_MIN_MS && reader->wait_ms < 2 * WAIT_MAX_MS);
     if (poll(&log, 1, reader->wait_ms) != 0) {
         (void)!read(reader->log_watch, events, sizeof events);
         reader->wait_ms = WAIT_MIN_MS;

@@ -1,34 +1,36 @@
+// Statements and their order decide what is a repeat and what is a conflict. Functions that return int return SQLite's
+// extended result code; the public ones judge it.
 #include "recorder.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "binding.h"
+#include "imcallbackd/store/columns.h"
 #include "schema.h"
 
-// Parameters are bound in their order, so each SQL text has them numbered in the order of use.
+// Parameters are bound in their order, so each text numbers them in the order of their first use.
 static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
     [RECORDER_BEGIN] = "BEGIN IMMEDIATE",
     [RECORDER_COMMIT] = "COMMIT",
     [RECORDER_ROLLBACK] = "ROLLBACK",
-    [RECORDER_PROBE] = "PRAGMA user_version = " SQL_NUMBER(SCHEMA_VERSION),
-    [RECORDER_FIND_UNTIMED] = "SELECT 1 FROM destroyed_group WHERE sdk_appid = ?1 AND event_time_ms IS NULL"
-                              " AND group_id = ?2 AND received_at_ms BETWEEN ?3 AND ?4 AND body = ?5",
-    [RECORDER_INSERT_GROUP] = "INSERT INTO destroyed_group (sdk_appid, group_id, event_time_ms, type, owner_account,"
-                              " operator_account, name, member_count, opt_platform, client_ip, remote_address,"
-                              " received_at_ms, body)"
-                              " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO NOTHING",
+    [RECORDER_TEST_WRITE] = "PRAGMA user_version = " SQL_NUMBER(SCHEMA_VERSION),
+    [RECORDER_FIND_SAME_BODY] = "SELECT 1 FROM destroyed_group WHERE sdk_appid = ?1 AND event_time_ms IS NULL"
+                                " AND group_id = ?2 AND received_at_ms BETWEEN ?3 AND ?4 AND body = ?5",
+    [RECORDER_INSERT_GROUP] = "INSERT INTO destroyed_group (id" DESTROYED_GROUP_NAMES
+                              ") VALUES (NULL" DESTROYED_GROUP_PLACEHOLDERS ") ON CONFLICT DO NOTHING",
     [RECORDER_INSERT_MEMBER] = "INSERT INTO destroyed_group_member VALUES (?1, ?2, ?3)",
     [RECORDER_INSERT_TEN_MEMBERS] = "INSERT INTO destroyed_group_member VALUES (?1, ?2, ?3), (?1, ?2 + 1, ?4),"
                                     " (?1, ?2 + 2, ?5), (?1, ?2 + 3, ?6), (?1, ?2 + 4, ?7), (?1, ?2 + 5, ?8),"
                                     " (?1, ?2 + 6, ?9), (?1, ?2 + 7, ?10), (?1, ?2 + 8, ?11), (?1, ?2 + 9, ?12)",
-    [RECORDER_FIND_TWIN] = "SELECT id, type, owner_account, operator_account, name, member_count FROM destroyed_group"
-                           " WHERE sdk_appid = ?1 AND group_id = ?2 AND event_time_ms = ?3",
+    [RECORDER_FIND_SAME_IDENTITY] = "SELECT id" DESTROYED_GROUP_NAMES " FROM destroyed_group"
+                                    " WHERE sdk_appid = ?1 AND group_id = ?2 AND event_time_ms = ?3",
     [RECORDER_LIST_MEMBERS] = "SELECT member_account FROM destroyed_group_member WHERE destroyed_group_id = ?1"
                               " ORDER BY position",
-    [RECORDER_INSERT_REJECTED] = "INSERT INTO rejected_callback (received_at_ms, remote_address, sdk_appid,"
-                                 " callback_command, reason, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    [RECORDER_INSERT_REJECTED] =
+        "INSERT INTO rejected_callback (id" REJECTED_CALLBACK_NAMES ") VALUES (NULL" REJECTED_CALLBACK_PLACEHOLDERS ")",
     [RECORDER_DROP_OLDEST_REJECTED] = "DELETE FROM rejected_callback WHERE id ="
                                       " (SELECT id FROM rejected_callback ORDER BY id LIMIT 1) RETURNING length(body)",
 };
@@ -60,13 +62,15 @@ static int sum_rejected(struct recorder *recorder)
     return sqlite3_finalize(statement);
 }
 
-int recorder_init(struct recorder *recorder, sqlite3 *connection)
+int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *error)
 {
     int code;
 
     *recorder = (struct recorder){.connection = connection};
     code = statements_prepare(connection, recorder_sql, recorder->statements, RECORDER_STATEMENT_COUNT);
-    return code == SQLITE_OK ? sum_rejected(recorder) : code;
+    if (code == SQLITE_OK)
+        code = sum_rejected(recorder);
+    return code == SQLITE_OK ? 0 : sqlite_error(connection, error);
 }
 
 void recorder_finish(struct recorder *recorder)
@@ -75,36 +79,64 @@ void recorder_finish(struct recorder *recorder)
     *recorder = (struct recorder){0};
 }
 
-int recorder_begin(struct recorder *recorder)
+enum store_failure recorder_begin(struct recorder *recorder, struct error *error)
 {
+    assert(!recorder->in_transaction);
+    recorder->in_transaction = true;
     recorder->rejected_bytes_pending = recorder->rejected_bytes;
-    return run(recorder, RECORDER_BEGIN);
+    return sqlite_failure(recorder->connection, run(recorder, RECORDER_BEGIN), error);
 }
 
-int recorder_commit(struct recorder *recorder)
+enum store_failure recorder_commit(struct recorder *recorder, struct error *error)
 {
-    int code = run(recorder, RECORDER_COMMIT);
+    enum store_failure failure;
 
-    if (code == SQLITE_OK)
+    assert(recorder->in_transaction);
+    failure = sqlite_failure(recorder->connection, run(recorder, RECORDER_COMMIT), error);
+    if (failure == STORE_FAILURE_NONE) {
+        assert(sqlite3_get_autocommit(recorder->connection));
+        recorder->in_transaction = false;
         recorder->rejected_bytes = recorder->rejected_bytes_pending;
-    return code;
+    }
+    return failure;
 }
 
 void recorder_rollback(struct recorder *recorder)
 {
-    // Some errors have rolled back already.
+    // SQLite rolls back by itself after some errors.
     if (!sqlite3_get_autocommit(recorder->connection))
         (void)run(recorder, RECORDER_ROLLBACK);
+    recorder->in_transaction = false;
 }
 
-int recorder_probe(struct recorder *recorder)
+enum store_failure recorder_test_write(struct recorder *recorder, struct error *error)
 {
-    return run(recorder, RECORDER_PROBE);
+    assert(!recorder->in_transaction);
+    return sqlite_failure(recorder->connection, run(recorder, RECORDER_TEST_WRITE), error);
 }
 
-void recorder_forget_rejected(struct recorder *recorder, int64_t body_bytes)
+void recorder_subtract_rejected(struct recorder *recorder, int64_t body_bytes)
 {
+    assert(recorder->in_transaction && body_bytes >= 0);
     recorder->rejected_bytes_pending -= REJECTED_ROW_BYTES + body_bytes;
+}
+
+static void bind_columns(struct binding *binding, enum stream stream, const void *event)
+{
+    const struct stream_table *table = &stream_tables[stream];
+
+    for (size_t i = 0; i < table->column_count; i++) {
+        struct column_value value = column_get(&table->columns[i], event);
+
+        if (value.is_null)
+            bind_null(binding);
+        else if (table->columns[i].type == COLUMN_INTEGER)
+            bind_int(binding, value.integer);
+        else if (table->columns[i].type == COLUMN_TEXT)
+            bind_text(binding, value.data);
+        else
+            bind_bytes(binding, value.data, value.length);
+    }
 }
 
 static int drop_oldest_rejected(struct recorder *recorder)
@@ -112,9 +144,9 @@ static int drop_oldest_rejected(struct recorder *recorder)
     struct binding binding = begin(recorder, RECORDER_DROP_OLDEST_REJECTED);
 
     if (bind_step(&binding) == SQLITE_ROW)
-        recorder_forget_rejected(recorder, sqlite3_column_int64(binding.statement, 0));
+        recorder_subtract_rejected(recorder, sqlite3_column_int64(binding.statement, 0));
     else
-        recorder->rejected_bytes_pending = 0; // nothing is left, or a failure ends the transaction
+        recorder->rejected_bytes_pending = 0; // the table is empty, or a failure ends the transaction
     return bind_end(&binding);
 }
 
@@ -123,12 +155,7 @@ static int record_rejected(struct recorder *recorder, const struct rejected_call
     struct binding binding = begin(recorder, RECORDER_INSERT_REJECTED);
     int code;
 
-    bind_int(&binding, rejected->received_at_ms);
-    bind_text(&binding, rejected->remote_address);
-    bind_int(&binding, rejected->sdk_appid);
-    bind_text(&binding, rejected->callback_command);
-    bind_text(&binding, rejected->reason);
-    bind_bytes(&binding, rejected->body, rejected->body_length);
+    bind_columns(&binding, STREAM_REJECTIONS, rejected);
     code = bind_run(&binding);
     recorder->rejected_bytes_pending += REJECTED_ROW_BYTES + (int64_t)rejected->body_length;
     while (code == SQLITE_OK && recorder->rejected_bytes_pending > REJECTED_MAX_BYTES)
@@ -136,16 +163,16 @@ static int record_rejected(struct recorder *recorder, const struct rejected_call
     return code;
 }
 
-// Was an event without a time recorded lately with the same body?
-static int find_untimed(struct recorder *recorder, const struct destroyed_group *group, bool *ret_found)
+// Searches the repeat window for an event without a time that has the same body.
+static int find_same_body(struct recorder *recorder, const struct destroyed_group *group, bool *ret_found)
 {
-    struct binding binding = begin(recorder, RECORDER_FIND_UNTIMED);
+    struct binding binding = begin(recorder, RECORDER_FIND_SAME_BODY);
 
-    assert(group->keep_body);
+    assert(!group->has_event_time && group->keep_body);
     bind_int(&binding, group->sdk_appid);
     bind_text(&binding, group->group_id);
     bind_int(&binding, group->received_at_ms - REPEAT_WINDOW_MS);
-    bind_int(&binding, group->received_at_ms + REPEAT_WINDOW_MS); // the clock may have gone back meanwhile
+    bind_int(&binding, group->received_at_ms + REPEAT_WINDOW_MS); // the clock may have been set back since
     bind_bytes(&binding, group->body, group->body_length);
     *ret_found = bind_step(&binding) == SQLITE_ROW;
     return bind_end(&binding);
@@ -156,34 +183,13 @@ static int insert_group(struct recorder *recorder, const struct destroyed_group 
     struct binding binding = begin(recorder, RECORDER_INSERT_GROUP);
     int code;
 
-    bind_int(&binding, group->sdk_appid);
-    bind_text(&binding, group->group_id);
-    if (group->has_event_time)
-        bind_int(&binding, group->event_time_ms);
-    else
-        bind_null(&binding);
-    bind_text(&binding, group->type);
-    bind_text(&binding, group->owner_account);
-    bind_text(&binding, group->operator_account);
-    bind_text(&binding, group->name);
-    if (group->has_member_list)
-        bind_int(&binding, (int64_t)group->member_count);
-    else
-        bind_null(&binding);
-    bind_text(&binding, group->opt_platform);
-    bind_text(&binding, group->client_ip);
-    bind_text(&binding, group->remote_address);
-    bind_int(&binding, group->received_at_ms);
-    if (group->keep_body)
-        bind_bytes(&binding, group->body, group->body_length);
-    else
-        bind_null(&binding);
+    bind_columns(&binding, STREAM_GROUPS, group);
     code = bind_run(&binding);
     *ret_inserted = code == SQLITE_OK && sqlite3_changes(recorder->connection) == 1;
     return code;
 }
 
-// Ten rows a statement as long as it goes, because a statement costs more than a row.
+// Inserts ten rows with one statement where possible, because a statement costs more than a row.
 static int insert_members(struct recorder *recorder, const struct destroyed_group *group, int64_t id)
 {
     size_t position = 0;
@@ -201,13 +207,14 @@ static int insert_members(struct recorder *recorder, const struct destroyed_grou
         if (code != SQLITE_OK)
             return code;
     }
+    assert(position == group->member_count);
     return SQLITE_OK;
 }
 
-// Without memory for the column it is not the same, and the statement's end tells the failure.
-static bool same_text(sqlite3_stmt *statement, int column, const char *text)
+// If SQLite runs out of memory for the text, this returns false, and bind_end returns the failure.
+static bool same_text(sqlite3_stmt *row, int index, const char *text)
 {
-    const char *recorded = (const char *)sqlite3_column_text(statement, column);
+    const char *recorded = (const char *)sqlite3_column_text(row, index);
 
     return recorded && strcmp(recorded, text) == 0;
 }
@@ -227,36 +234,50 @@ static int compare_members(struct recorder *recorder, const struct destroyed_gro
     return bind_end(&binding);
 }
 
-// The column, from RECORDER_FIND_TWIN's first row, in which the group differs from what is recorded; NULL for none.
-static const char *differing_column(sqlite3_stmt *twin, const struct destroyed_group *group)
+static bool same_value(sqlite3_stmt *row, int index, enum column_type type, const struct column_value *value)
 {
-    const char *const texts[] = {group->type, group->owner_account, group->operator_account, group->name};
-    const int first = 1, member_count = 5;
+    assert(type != COLUMN_BYTES);
+    if (value->is_null || sqlite3_column_type(row, index) == SQLITE_NULL)
+        return value->is_null && sqlite3_column_type(row, index) == SQLITE_NULL;
+    return type == COLUMN_INTEGER ? sqlite3_column_int64(row, index) == value->integer
+                                  : same_text(row, index, value->data);
+}
 
-    for (int i = 0; i < member_count - first; i++) {
-        if (!same_text(twin, first + i, texts[i]))
-            return sqlite3_column_name(twin, first + i);
+// Returns the first column about the content of the event in which the row of RECORDER_FIND_SAME_IDENTITY differs from
+// the group; NULL: none.
+static const char *differing_column(sqlite3_stmt *row, const struct destroyed_group *group)
+{
+    const struct stream_table *table = &stream_tables[STREAM_GROUPS];
+
+    for (size_t i = 0; i < table->column_count; i++) {
+        const struct column *column = &table->columns[i];
+        struct column_value value;
+
+        if (column->part != COLUMN_CONTENT)
+            continue;
+        value = column_get(column, group);
+        if (!same_value(row, (int)i + 1, column->type, &value)) // the id comes first
+            return column->name;
     }
-    if ((sqlite3_column_type(twin, member_count) != SQLITE_NULL) != group->has_member_list ||
-        sqlite3_column_int64(twin, member_count) != (int64_t)group->member_count)
-        return sqlite3_column_name(twin, member_count);
     return NULL;
 }
 
-// The event's identity is recorded already, as *ret_id. *ret_difference: in what the two differ, NULL for nothing.
-static int compare_with_twin(struct recorder *recorder, const struct destroyed_group *group, int64_t *ret_id,
-                             const char **ret_difference)
+// Compares the group with the recorded event of the same identity, *ret_id. *ret_difference says in what the two
+// differ; NULL: in nothing.
+static int compare_with_recorded(struct recorder *recorder, const struct destroyed_group *group, int64_t *ret_id,
+                                 const char **ret_difference)
 {
-    struct binding binding = begin(recorder, RECORDER_FIND_TWIN);
+    struct binding binding = begin(recorder, RECORDER_FIND_SAME_IDENTITY);
     bool same_members;
     int code;
 
+    assert(group->has_event_time);
     bind_int(&binding, group->sdk_appid);
     bind_text(&binding, group->group_id);
     bind_int(&binding, group->event_time_ms);
     if (bind_step(&binding) != SQLITE_ROW) {
         code = bind_end(&binding);
-        return code != SQLITE_OK ? code : SQLITE_CORRUPT_INDEX; // the index just said that it is there
+        return code != SQLITE_OK ? code : SQLITE_CORRUPT_INDEX; // the insertion has just met this identity
     }
     *ret_id = sqlite3_column_int64(binding.statement, 0);
     *ret_difference = differing_column(binding.statement, group);
@@ -269,20 +290,20 @@ static int compare_with_twin(struct recorder *recorder, const struct destroyed_g
     return code;
 }
 
-static int record_twin(struct recorder *recorder, struct commit *commit)
+static int record_repeat_or_conflict(struct recorder *recorder, struct commit *commit)
 {
     const struct destroyed_group *group = commit->group;
     const char *difference;
     char reason[128];
     int64_t id;
-    int code = compare_with_twin(recorder, group, &id, &difference);
+    int code = compare_with_recorded(recorder, group, &id, &difference);
 
     if (code != SQLITE_OK)
         return code;
     commit->result = difference ? COMMIT_CONFLICT : COMMIT_REPEATED;
     if (!difference)
         return SQLITE_OK;
-    (void)snprintf(reason, sizeof reason, "conflict: recorded as destroyed_group %lld with another %s", (long long)id,
+    (void)snprintf(reason, sizeof reason, "conflict: recorded as destroyed_group %" PRId64 " with another %s", id,
                    difference);
     return record_rejected(recorder, &(struct rejected_callback){
                                          .received_at_ms = group->received_at_ms,
@@ -302,7 +323,7 @@ static int record_group(struct recorder *recorder, struct commit *commit)
     int code = SQLITE_OK;
 
     if (!group->has_event_time)
-        code = find_untimed(recorder, group, &repeated);
+        code = find_same_body(recorder, group, &repeated);
     if (code != SQLITE_OK || repeated) {
         commit->result = COMMIT_REPEATED;
         return code;
@@ -311,15 +332,17 @@ static int record_group(struct recorder *recorder, struct commit *commit)
     if (code != SQLITE_OK)
         return code;
     if (!inserted)
-        return record_twin(recorder, commit);
+        return record_repeat_or_conflict(recorder, commit);
     commit->result = COMMIT_RECORDED;
     return insert_members(recorder, group, sqlite3_last_insert_rowid(recorder->connection));
 }
 
-int recorder_record(struct recorder *recorder, struct commit *commit)
+enum store_failure recorder_record(struct recorder *recorder, struct commit *commit, struct error *error)
 {
-    if (commit->group)
-        return record_group(recorder, commit);
+    int code;
+
+    assert(recorder->in_transaction && !commit->group != !commit->rejected);
     commit->result = COMMIT_RECORDED;
-    return record_rejected(recorder, commit->rejected);
+    code = commit->group ? record_group(recorder, commit) : record_rejected(recorder, commit->rejected);
+    return sqlite_failure(recorder->connection, code, error);
 }

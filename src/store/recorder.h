@@ -1,32 +1,34 @@
-// Records commits, inside of transactions that its caller begins and ends:
-//   begin ─► record any number of times ─► commit, or rollback after any failure
-// Functions that return int give SQLite's extended code. Used by one thread at a time.
+// Records commits inside transactions that the caller starts and ends:
+//   begin ─► record, any number of times ─► commit, or rollback after any failure
+// Used by one thread at a time. Errors do not name the path.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "imcallbackd/store/store.h"
+#include "imcallbackd/store/commit.h"
+#include "sqlite_error.h"
 
 #include <sqlite3.h>
 
-// rejected_callback is bounded, because anybody whose callbacks we take can fill it. A row counts as its body and, for
-// all else in it, a lump sum.
+// The limit of rejected_callback, which anyone whose callbacks are accepted could fill otherwise. A row counts with the
+// length of its body plus a fixed amount for all other columns.
 #define REJECTED_MAX_BYTES ((int64_t)64 * 1024 * 1024)
 #define REJECTED_ROW_BYTES 512
 
-// Without EventTime a byte-identical body within this time is the same event.
+// An event without EventTime is a repeat if its body is identical to one received within this time.
 #define REPEAT_WINDOW_MS ((int64_t)5 * 60 * 1000)
 
 enum recorder_statement {
     RECORDER_BEGIN,
     RECORDER_COMMIT,
     RECORDER_ROLLBACK,
-    RECORDER_PROBE,
-    RECORDER_FIND_UNTIMED,
+    RECORDER_TEST_WRITE,
+    RECORDER_FIND_SAME_BODY,
     RECORDER_INSERT_GROUP,
     RECORDER_INSERT_MEMBER,
     RECORDER_INSERT_TEN_MEMBERS,
-    RECORDER_FIND_TWIN,
+    RECORDER_FIND_SAME_IDENTITY,
     RECORDER_LIST_MEMBERS,
     RECORDER_INSERT_REJECTED,
     RECORDER_DROP_OLDEST_REJECTED,
@@ -36,25 +38,26 @@ enum recorder_statement {
 struct recorder {
     sqlite3 *connection;
     sqlite3_stmt *statements[RECORDER_STATEMENT_COUNT];
-    int64_t rejected_bytes;         // in rejected_callback, as it is on disk
-    int64_t rejected_bytes_pending; // and as the open transaction sees it
+    bool in_transaction;            // between begin and commit or rollback
+    int64_t rejected_bytes;         // size of rejected_callback as of the last COMMIT
+    int64_t rejected_bytes_pending; // the same as the open transaction sees it
 };
 
-int recorder_init(struct recorder *recorder, sqlite3 *connection);
+// Returns -errno. recorder_finish is allowed in any case.
+int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *error) MUST_CHECK;
 
-int recorder_begin(struct recorder *recorder);
-int recorder_commit(struct recorder *recorder);
+enum store_failure recorder_begin(struct recorder *recorder, struct error *error) MUST_CHECK;
+enum store_failure recorder_commit(struct recorder *recorder, struct error *error) MUST_CHECK;
 void recorder_rollback(struct recorder *recorder);
 
-// A transaction of its own that changes nothing, but writes a page: fails when a callback could not be recorded.
-// Rollback after a failure.
-int recorder_probe(struct recorder *recorder);
+// Sets the result of the commit. After a failure the transaction may hold parts of the commit.
+enum store_failure recorder_record(struct recorder *recorder, struct commit *commit, struct error *error) MUST_CHECK;
 
-// Somebody else deleted a row of rejected_callback inside the transaction, with a body of so many bytes.
-void recorder_forget_rejected(struct recorder *recorder, int64_t body_bytes);
+// Writes one page without changing its content, in a transaction of its own, to learn whether a commit could be
+// recorded. After a failure the caller calls recorder_rollback.
+enum store_failure recorder_test_write(struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// Sets the commit's result. After a failure parts of the commit may be in the transaction.
-int recorder_record(struct recorder *recorder, struct commit *commit);
+// For rows of rejected_callback that others delete inside the transaction: subtracts the row from its size.
+void recorder_subtract_rejected(struct recorder *recorder, int64_t body_bytes);
 
-// Of something that recorder_init failed on, too.
-void recorder_finish(struct recorder *recorder);
+void recorder_finish(struct recorder *recorder); // a zeroed one is allowed

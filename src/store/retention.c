@@ -1,21 +1,24 @@
+// A step must stay short, because commits wait for its transaction. Functions that return int return SQLite's extended
+// result code.
 #include "retention.h"
 
+#include <assert.h>
 #include <stddef.h>
 
 #include "binding.h"
 
-// How much one transaction does: a few milliseconds' worth. One event is deleted whole, however many members it has.
+// The limits of one step, which takes a few milliseconds. An event is deleted whole, however many members it has.
 #define STEP_EVENTS 256
 #define STEP_ROWS   2000
 #define STEP_PAGES  64
 
-// So many free pages (of 4 KiB) stay for what comes next.
+// This number of free pages (of 4 KiB) stays in the file for new rows.
 #define SPARE_PAGES 1024
 
 #define DAY_MS INT64_C(86400000)
 
-// Only the oldest ids are looked at, because there is no index on the time and none is needed: ids and times grow
-// together, but for a clock that was put right.
+// Looks at the oldest ids only. There is no index on the time and none is needed: unless the clock was corrected, ids
+// and times grow together.
 #define OLD_IDS(table)                                                                                                 \
     "SELECT id FROM (SELECT id, received_at_ms FROM " table                                                            \
     " ORDER BY id LIMIT " SQL_NUMBER(STEP_EVENTS) ") WHERE received_at_ms < ?1 AND id <= ?2"
@@ -29,7 +32,7 @@ static const char *const retention_sql[RETENTION_STATEMENT_COUNT] = {
         "DELETE FROM rejected_callback WHERE id IN (" OLD_IDS("rejected_callback") ") RETURNING length(body)",
     [RETENTION_COUNT_FREE_PAGES] = "SELECT freelist_count FROM pragma_freelist_count, pragma_auto_vacuum"
                                    " WHERE auto_vacuum = 2",
-    [RETENTION_GIVE_PAGES_BACK] = "PRAGMA incremental_vacuum(" SQL_NUMBER(STEP_PAGES) ")",
+    [RETENTION_RELEASE_PAGES] = "PRAGMA incremental_vacuum(" SQL_NUMBER(STEP_PAGES) ")",
 };
 
 static struct binding begin(const struct retention *retention, enum retention_statement which)
@@ -37,10 +40,13 @@ static struct binding begin(const struct retention *retention, enum retention_st
     return bind_begin(retention->statements[which]);
 }
 
-int retention_init(struct retention *retention, struct recorder *recorder)
+int retention_init(struct retention *retention, struct recorder *recorder, struct error *error)
 {
+    int code;
+
     *retention = (struct retention){.recorder = recorder};
-    return statements_prepare(recorder->connection, retention_sql, retention->statements, RETENTION_STATEMENT_COUNT);
+    code = statements_prepare(recorder->connection, retention_sql, retention->statements, RETENTION_STATEMENT_COUNT);
+    return code == SQLITE_OK ? 0 : sqlite_error(recorder->connection, error);
 }
 
 void retention_finish(struct retention *retention)
@@ -57,7 +63,7 @@ static int run_with(const struct retention *retention, enum retention_statement 
     return bind_run(&binding);
 }
 
-// Adds how many rows went to *deleted.
+// Adds the number of deleted rows to *deleted.
 static int delete_event(const struct retention *retention, int64_t id, int *deleted)
 {
     int code = run_with(retention, RETENTION_DELETE_MEMBERS, id);
@@ -68,7 +74,7 @@ static int delete_event(const struct retention *retention, int64_t id, int *dele
     return run_with(retention, RETENTION_DELETE_GROUP, id);
 }
 
-// Now, unless the clock must be wrong.
+// Returns the clock's time, or one day after the newest event if that is earlier.
 static int find_now(const struct retention *retention, int64_t clock_ms, int64_t *ret_now_ms)
 {
     struct binding binding = begin(retention, RETENTION_FIND_NEWEST);
@@ -106,13 +112,13 @@ static int delete_rejected(const struct retention *retention, int64_t before_ms,
     bind_int(&binding, before_ms);
     bind_int(&binding, last_id);
     while (bind_step(&binding) == SQLITE_ROW) {
-        recorder_forget_rejected(retention->recorder, sqlite3_column_int64(binding.statement, 0));
+        recorder_subtract_rejected(retention->recorder, sqlite3_column_int64(binding.statement, 0));
         (*deleted)++;
     }
     return bind_end(&binding);
 }
 
-// 0 also for a database that was made without the means to give pages back.
+// Returns 0 for a database without incremental vacuum, as the first release created it.
 static int count_free_pages(const struct retention *retention, int64_t *ret_pages)
 {
     struct binding binding = begin(retention, RETENTION_COUNT_FREE_PAGES);
@@ -121,9 +127,9 @@ static int count_free_pages(const struct retention *retention, int64_t *ret_page
     return bind_end(&binding);
 }
 
-static int give_pages_back(const struct retention *retention, bool *ret_more)
+static int release_pages(const struct retention *retention, bool *ret_more)
 {
-    struct binding binding = begin(retention, RETENTION_GIVE_PAGES_BACK);
+    struct binding binding = begin(retention, RETENTION_RELEASE_PAGES);
     int64_t free_pages;
     int code = count_free_pages(retention, &free_pages);
 
@@ -135,20 +141,38 @@ static int give_pages_back(const struct retention *retention, bool *ret_more)
     return bind_end(&binding);
 }
 
-int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms, const struct shipped *last,
-                   bool *ret_more)
+static int delete_or_release(struct retention *retention, int64_t clock_ms, int64_t keep_ms, const struct shipped *last,
+                             bool *ret_more)
 {
-    struct recorder *recorder = retention->recorder;
-    int deleted = 0, code = recorder_begin(recorder);
+    int deleted = 0, code;
+    int64_t now_ms;
 
-    if (code == SQLITE_OK)
-        code = find_now(retention, now_ms, &now_ms);
+    code = find_now(retention, clock_ms, &now_ms);
     if (code == SQLITE_OK)
         code = delete_events(retention, now_ms - keep_ms, last->group_id, &deleted);
     if (code == SQLITE_OK)
         code = delete_rejected(retention, now_ms - keep_ms, last->rejection_id, &deleted);
     *ret_more = deleted > 0;
     if (code == SQLITE_OK && deleted == 0)
-        code = give_pages_back(retention, ret_more);
-    return code == SQLITE_OK ? recorder_commit(recorder) : code;
+        code = release_pages(retention, ret_more);
+    return code;
+}
+
+enum store_failure retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms,
+                                  const struct shipped *last, bool *ret_more, struct error *error)
+{
+    struct recorder *recorder = retention->recorder;
+    enum store_failure failure = recorder_begin(recorder, error);
+    int64_t deleted_before = retention->deleted_events;
+
+    assert(keep_ms > 0);
+    *ret_more = false;
+    if (failure == STORE_FAILURE_NONE)
+        failure =
+            sqlite_failure(recorder->connection, delete_or_release(retention, now_ms, keep_ms, last, ret_more), error);
+    if (failure == STORE_FAILURE_NONE)
+        failure = recorder_commit(recorder, error);
+    if (failure != STORE_FAILURE_NONE)
+        retention->deleted_events = deleted_before;
+    return failure;
 }

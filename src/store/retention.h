@@ -1,5 +1,5 @@
-// Deletes what has been kept for long enough, and gives its room on the disk back, in small steps between the batches.
-// Used by one thread at a time, outside of the recorder's transactions.
+// Deletes what is older than the retention and returns its space to the file system, in small steps between the
+// batches. Used by one thread at a time, and never inside a transaction of the recorder.
 #pragma once
 
 #include <stdbool.h>
@@ -17,27 +17,26 @@ enum retention_statement {
     RETENTION_DELETE_GROUP,
     RETENTION_DELETE_REJECTED,
     RETENTION_COUNT_FREE_PAGES,
-    RETENTION_GIVE_PAGES_BACK,
+    RETENTION_RELEASE_PAGES,
     RETENTION_STATEMENT_COUNT,
 };
 
 struct retention {
     struct recorder *recorder;
     sqlite3_stmt *statements[RETENTION_STATEMENT_COUNT];
-    int64_t deleted_events; // counts up; the owner may set it back
+    int64_t deleted_events; // counts up; the owner may reset it
 };
 
-// These return SQLite's code.
-int retention_init(struct retention *retention, struct recorder *recorder);
+// Returns -errno. retention_finish is allowed in any case.
+int retention_init(struct retention *retention, struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// One short transaction: deletes some of what was received more than keep_ms ago and whose id is none after the last
-// ones, members with their event; when there is nothing of that any more, gives some pages back to the file system.
-// *ret_more: there is more to do.
+// Runs one short transaction. It deletes rows that were received more than keep_ms before now and whose id is not
+// larger than the one in `last`, members together with their event. If there are none left, it returns some free pages
+// to the file system. *ret_more: another step has work to do. After a failure the caller calls recorder_rollback.
 //
-// Now is no later than a day after the newest event was received, so that a clock that runs far ahead does not delete
-// everything; a store to which nothing comes keeps its last events.
-int retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms, const struct shipped *last,
-                   bool *ret_more);
+// "Now" is now_ms or one day after the newest event was received, whichever is earlier, so that a clock that runs far
+// ahead does not delete everything. A store that receives nothing keeps its last events.
+enum store_failure retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms,
+                                  const struct shipped *last, bool *ret_more, struct error *error) MUST_CHECK;
 
-// Of something that retention_init failed on, too.
-void retention_finish(struct retention *retention);
+void retention_finish(struct retention *retention); // a zeroed one is allowed

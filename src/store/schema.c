@@ -1,49 +1,53 @@
+// A step between two versions never changes the tables once it is released.
 #include "schema.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 
-#include "database.h"
+#include "sqlite_error.h"
 
-// SQLite keeps the text of each CREATE as it stands here, so the comments inside are for who reads `.schema`.
+// SQLite keeps the text of each CREATE statement, so the comments inside it are for readers of `.schema`.
 //
-// The identity starts with the time so that new entries go to its end; it tells nothing about events without a time,
-// as NULL equals nothing. There is deliberately no index on member_account: it would make recording ten times slower.
+// The index of the identity starts with the time, so that new entries go to its end. It does not make events without a
+// time unique, because NULL equals nothing. member_account deliberately has no index, which would make recording ten
+// times slower.
 static const char first_sql[] =
     "CREATE TABLE destroyed_group (\n"
-    "    -- One row for each event Group.CallbackAfterGroupDestroyed. Text that did not come is ''.\n"
+    "    -- One row for each event Group.CallbackAfterGroupDestroyed. Text that was absent is ''.\n"
     "    -- Times are milliseconds since 1970 in UTC; the view destroyed_group_log shows them as text.\n"
-    "    id INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of recording, never used again\n"
+    "    id INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of recording, never reused\n"
     "    sdk_appid INTEGER NOT NULL,\n"
-    "    group_id TEXT NOT NULL, -- used anew by the service once the group is gone\n"
-    "    event_time_ms INTEGER, -- NULL: did not come\n"
+    "    group_id TEXT NOT NULL, -- the service may reuse it after the group is destroyed\n"
+    "    event_time_ms INTEGER, -- NULL: absent\n"
     "    type TEXT NOT NULL,\n"
     "    owner_account TEXT NOT NULL,\n"
     "    operator_account TEXT NOT NULL,\n"
     "    name TEXT NOT NULL,\n"
-    "    member_count INTEGER, -- NULL: no list came, as for communities; 0: an empty one\n"
+    "    member_count INTEGER, -- NULL: no list, as for communities; 0: an empty list\n"
     "    opt_platform TEXT NOT NULL,\n"
-    "    client_ip TEXT NOT NULL, -- as the caller says\n"
-    "    remote_address TEXT NOT NULL, -- as we saw it\n"
+    "    client_ip TEXT NOT NULL, -- as the caller claims\n"
+    "    remote_address TEXT NOT NULL, -- as the daemon saw it\n"
     "    received_at_ms INTEGER NOT NULL,\n"
-    "    body BLOB -- the bytes as they came; NULL: not kept\n"
+    "    body BLOB -- the received bytes; NULL: not kept\n"
     ") STRICT;\n"
     "CREATE UNIQUE INDEX destroyed_group_identity ON destroyed_group (sdk_appid, event_time_ms, group_id);\n"
     "CREATE TABLE destroyed_group_member (\n"
     "    destroyed_group_id INTEGER NOT NULL, -- destroyed_group.id\n"
-    "    position INTEGER NOT NULL, -- in MemberList, from 0\n"
+    "    position INTEGER NOT NULL, -- in MemberList, counted from 0\n"
     "    member_account TEXT NOT NULL,\n"
     "    PRIMARY KEY (destroyed_group_id, position)\n"
     ") STRICT, WITHOUT ROWID;\n"
     "CREATE TABLE rejected_callback (\n"
-    "    -- Genuine callbacks that were not understood or contradict a recorded event. Bounded: the oldest go first.\n"
+    "    -- Genuine callbacks that could not be parsed or that contradict a recorded event. Bounded: the oldest are "
+    "dropped.\n"
     "    id INTEGER PRIMARY KEY AUTOINCREMENT,\n"
     "    received_at_ms INTEGER NOT NULL,\n"
     "    remote_address TEXT NOT NULL,\n"
     "    sdk_appid INTEGER NOT NULL,\n"
     "    callback_command TEXT NOT NULL,\n"
     "    reason TEXT NOT NULL,\n"
-    "    body BLOB NOT NULL -- the bytes as they came\n"
+    "    body BLOB NOT NULL -- the received bytes\n"
     ") STRICT;\n"
     "CREATE VIEW destroyed_group_log AS SELECT\n"
     "    id, sdk_appid, group_id,\n"
@@ -54,7 +58,7 @@ static const char first_sql[] =
     "FROM destroyed_group;\n"
     "PRAGMA user_version = 1;\n";
 
-// What makes version N + 1 of version N, and says so in user_version. A step that was released never changes.
+// steps[N] upgrades version N to version N + 1 and sets user_version.
 static const char *const steps[SCHEMA_VERSION] = {first_sql};
 
 static const char inspect_sql[] =
@@ -70,10 +74,10 @@ int schema_inspect(sqlite3 *connection, int *ret_version, struct error *error)
     sqlite3_stmt *statement;
 
     if (sqlite3_prepare_v2(connection, inspect_sql, -1, &statement, NULL) != SQLITE_OK)
-        return database_error(connection, error);
+        return sqlite_error(connection, error);
     if (sqlite3_step(statement) != SQLITE_ROW) {
         (void)sqlite3_finalize(statement);
-        return database_error(connection, error);
+        return sqlite_error(connection, error);
     }
     version = sqlite3_column_int(statement, 0);
     objects = sqlite3_column_int(statement, 1);
@@ -83,14 +87,14 @@ int schema_inspect(sqlite3 *connection, int *ret_version, struct error *error)
     if ((version == 0 && objects == 0) || (version == SCHEMA_VERSION && ours == our_object_count))
         return 0;
     if (version > SCHEMA_VERSION)
-        return error_set(
-            error, EINVAL,
-            "its user_version is %d and this imcallbackd knows %d: install the newer imcallbackd that wrote "
-            "it, or set another path. Nothing was changed",
-            version, SCHEMA_VERSION);
+        return error_set(error, EINVAL,
+                         "its user_version %d is newer than %d, the latest that this imcallbackd knows; install the "
+                         "newer imcallbackd "
+                         "or set another path (nothing was changed)",
+                         version, SCHEMA_VERSION);
     return error_set(error, EINVAL,
-                     "this is the database of another program (user_version %d, %d of %d tables, indexes and views are "
-                     "ours): set another path. Nothing was changed",
+                     "it belongs to another program (user_version %d; %d of %d tables, indexes and views are those of "
+                     "imcallbackd); set another path (nothing was changed)",
                      version, ours, objects);
 }
 
@@ -98,6 +102,7 @@ int schema_upgrade(sqlite3 *connection, int version, struct error *error)
 {
     int code, r;
 
+    assert(version >= 0 && version <= SCHEMA_VERSION);
     if (version == SCHEMA_VERSION)
         return 0;
     code = sqlite3_exec(connection, "BEGIN IMMEDIATE", NULL, NULL, NULL);
@@ -107,7 +112,7 @@ int schema_upgrade(sqlite3 *connection, int version, struct error *error)
         code = sqlite3_exec(connection, "COMMIT", NULL, NULL, NULL);
     if (code == SQLITE_OK)
         return 0;
-    r = database_error(connection, error);
+    r = sqlite_error(connection, error);
     (void)sqlite3_exec(connection, "ROLLBACK", NULL, NULL, NULL);
     return r;
 }

@@ -1,4 +1,5 @@
-// The tables, and what tells our database from others. The SQL is in schema.c; operators see it with `.schema`.
+// Creates the tables and recognizes a database of imcallbackd. The SQL is in schema.c; operators see it with `.schema`.
+// Errors do not name the path.
 #pragma once
 
 #include "imcallbackd/base/error.h"
@@ -7,9 +8,10 @@
 
 #define SCHEMA_VERSION 1 // PRAGMA user_version
 
-// Only reads. *ret_version: what schema_upgrade has to begin with; 0: there is nothing in it yet. A database of another
-// program or of a newer version is an error. Errors of both functions do not name the path.
+// Only reads. *ret_version: the version that schema_upgrade has to start from; 0: the database is empty. A database of
+// another program or of a newer version is an error.
 int schema_inspect(sqlite3 *connection, int *ret_version, struct error *error) MUST_CHECK;
 
-// From the version to SCHEMA_VERSION, in one transaction, all or nothing. Does nothing when it is there already.
+// Upgrades from the version to SCHEMA_VERSION in one transaction, or changes nothing. Does nothing if the version is
+// current.
 int schema_upgrade(sqlite3 *connection, int version, struct error *error) MUST_CHECK;

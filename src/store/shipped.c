@@ -1,5 +1,7 @@
+// One line of text: "inode N born S.NS groups ID rejected ID". It is replaced by rename, so a reader sees all of it.
 #include "imcallbackd/store/shipped.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,7 +15,7 @@
 
 #define MAX_BYTES 256
 
-// What stands in front of the ids.
+// The part of the line before the ids.
 static int print_identity(const char *database, struct buffer *text, struct error *error)
 {
     struct statx found;
@@ -26,7 +28,7 @@ static int print_identity(const char *database, struct buffer *text, struct erro
     return 0;
 }
 
-// Members of the group may read it, as they may the database.
+// The group may read the note, as it may read the database.
 static int replace(const char *path, const char *new_path, const struct buffer *text, struct error *error)
 {
     int fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
@@ -34,10 +36,10 @@ static int replace(const char *path, const char *new_path, const struct buffer *
 
     if (fd < 0)
         return error_set(error, errno, "%s: %s", new_path, strerror(errno));
-    errno = ENOSPC; // what a write that is cut short does not say
+    errno = ENOSPC; // a partial write does not set errno
     written = fchmod(fd, 0640) == 0 && write(fd, text->data, text->length) == (ssize_t)text->length;
     if (close(fd) < 0 || !written || rename(new_path, path) < 0)
-        return error_set(error, errno, "%s cannot be written: %s", path, strerror(errno));
+        return error_set(error, errno, "%s: cannot be written: %s", path, strerror(errno));
     return 0;
 }
 
@@ -50,6 +52,7 @@ int shipped_write(const char *path, const char *database, const struct shipped *
                                 shipped->rejection_id) < 0 ||
                    buffer_print(&new_path, "%s.new", path) < 0))
         r = error_set(error, ENOMEM, "out of memory");
+    assert(text.length <= MAX_BYTES);
     if (r == 0)
         r = replace(path, buffer_text(&new_path), &text, error);
     buffer_finish(&new_path);
@@ -65,11 +68,11 @@ int shipped_read(const char *path, const char *database, struct shipped *ret_shi
     if (r == 0)
         r = print_identity(database, &identity, error);
     if (r == 0 && strncmp(buffer_text(&text), buffer_text(&identity), identity.length) != 0)
-        r = error_set(error, ESTALE, "%s is not on the database %s that is there now", path, database);
+        r = error_set(error, ESTALE, "%s: the note is about another database than %s", path, database);
     if (r == 0 && (sscanf(text.data + identity.length, "groups %" SCNd64 " rejected %" SCNd64 "%n",
                           &ret_shipped->group_id, &ret_shipped->rejection_id, &end) != 2 ||
                    strcmp(text.data + identity.length + end, "\n") != 0))
-        r = error_set(error, ESTALE, "%s cannot be understood", path);
+        r = error_set(error, ESTALE, "%s: the note is damaged", path);
     buffer_finish(&identity);
     buffer_finish(&text);
     return r;

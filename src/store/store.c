@@ -1,3 +1,5 @@
+// The writer thread's policy: when to retry, when to stop, when to checkpoint and when to delete. The lower files do
+// the work and judge their failures (enum store_failure); only this file acts on them.
 #include "imcallbackd/store/store.h"
 
 #include <assert.h>
@@ -15,24 +17,21 @@
 #include "recorder.h"
 #include "retention.h"
 
-// The log is written back when nobody waits for it, and under load only once it is long: a checkpoint costs those who
-// wait a few milliseconds for 1,000 frames (4 MB), and the more it has to carry the longer.
+// The store checkpoints when no commit is waiting, and under load only when the write-ahead log is long: a checkpoint
+// delays waiting commits by a few milliseconds for each 1,000 frames (4 MB).
 #define CHECKPOINT_FRAMES_IDLE   1000
 #define CHECKPOINT_FRAMES_LOADED 4000
 
-// At the end a reader that is in the way is not waited for any longer: the next start writes the log back.
-#define CLOSE_BUSY_TIMEOUT_MS 1000
-
-// Between two steps of deleting, and how soon one may go in between when callbacks keep coming.
+// The pause between two steps of the deletion, without and with commits waiting.
 #define RETENTION_PAUSE_MS        10
 #define RETENTION_PAUSE_LOADED_MS 100
-// How soon to look again when a reader keeps the log from being written back.
-#define RETENTION_HELD_MS 100
-// How often it is looked whether something has become old enough.
-#define RETENTION_LOOK_MS 60000
+// The pause before the next try when a reader blocks the checkpoint.
+#define RETENTION_BLOCKED_MS 100
+// How often the writer thread checks whether something has become older than the retention.
+#define RETENTION_CHECK_MS 60000
 
-// How often it is tried whether a shortage is over when no callback comes to find out.
-#define PROBE_MS 1000
+// How often an idle writer thread checks whether a shortage is over.
+#define SHORTAGE_CHECK_MS 1000
 
 static const struct metric batch_callbacks = {METRIC_HISTOGRAM("imcallbackd_commit_batch_callbacks",
                                                                "Callbacks that share one commit.", 0, 1, 2, 4, 8, 16,
@@ -45,19 +44,19 @@ const struct metric *const store_metrics[] = {&batch_callbacks, &commit_seconds,
 
 struct store {
     struct store_callbacks callbacks;
-    struct database database; // from here on the writer's alone, while it lives
+    struct database database; // this and the next six fields: used by the writer thread alone while it runs
     struct recorder recorder;
     struct retention retention;
-    int64_t retention_due_ms; // by the monotonic clock
-    int64_t kept_ms;          // the keep_ms of the last look
+    int64_t retention_due_ms;     // time of the next step, on the monotonic clock
+    int64_t retention_due_for_ms; // the keep_ms that retention_due_ms was set for
     bool broken;
     struct log_rate_limit shortages;
-    atomic_bool hurry;
-    atomic_int_fast64_t keep_ms; // 0: for ever
-    pthread_mutex_t lock;        // guards what follows
+    atomic_bool stop_retrying;
+    atomic_int_fast64_t keep_ms; // 0: everything is kept
+    pthread_mutex_t lock;        // guards the next three fields
     bool ready;
-    char *shipped_path; // NULL: nothing is shipped
     struct error why_not_ready;
+    char *shipped_path; // NULL: the age alone decides
     struct commit_queue queue;
 };
 
@@ -65,6 +64,7 @@ static void store_set_ready(struct store *store, const struct error *why_not)
 {
     bool was_ready;
 
+    assert(!store->broken || why_not);
     pthread_mutex_lock(&store->lock);
     was_ready = store->ready;
     store->ready = !why_not;
@@ -87,155 +87,124 @@ bool store_ready(struct store *store, struct error *ret_why)
     return ready;
 }
 
-static void store_break(struct store *store, const struct error *error)
+// Logs a failure, after adding what failed to the error, and stops the store if the failure is fatal.
+static void store_report(struct store *store, enum store_failure failure, const char *what, struct error *error)
 {
-    store->broken = true;
-    store_set_ready(store, error);
-    store->callbacks.broken(store->callbacks.context, error);
-}
+    unsigned int suppressed;
 
-// What failed, in error; the rest of the sentence is put around it.
-static void store_failed(struct store *store, enum database_failure failure, const char *what, struct error *error)
-{
-    unsigned int left_out;
-
+    assert(failure != STORE_FAILURE_NONE && !store->broken);
     error_wrap(error, "%s: %s", store->database.path, what);
-    if (failure == DATABASE_FAILURE_FINAL)
-        store_break(store, error);
-    else if (log_rate_limit_allows(&store->shortages, &left_out))
-        log_error("%s (%u others since this was last told)", error->text, left_out);
+    if (failure == STORE_FAILURE_FATAL) {
+        store->broken = true;
+        store_set_ready(store, error);
+        store->callbacks.broken(store->callbacks.context, error);
+    } else if (log_rate_limit_allows(&store->shortages, &suppressed)) {
+        log_error("%s (and %u more since the last such line)", error->text, suppressed);
+    }
 }
 
-// To be called before anything else is done with the connection, as it has the words for the failure.
-static enum database_failure store_sqlite_failed(struct store *store, int code, const char *what, struct error *error)
+// Runs one transaction for all commits of the batch that have not failed by themselves. Returns STORE_FAILURE_VALUE
+// after such a commit, which now is COMMIT_FAILED: the batch is worth another attempt without it.
+static enum store_failure store_transact(struct store *store, struct commit *batch)
 {
-    enum database_failure failure = database_failure(store->database.connection, code);
+    struct error error;
+    enum store_failure failure = recorder_begin(&store->recorder, &error);
+    struct commit *culprit = NULL;
 
-    (void)database_error(store->database.connection, error);
-    store_failed(store, failure, what, error);
+    for (struct commit *commit = batch; commit && failure == STORE_FAILURE_NONE; commit = commit->next) {
+        if (commit->result == COMMIT_FAILED)
+            continue;
+        failure = recorder_record(&store->recorder, commit, &error);
+        culprit = failure == STORE_FAILURE_VALUE ? commit : NULL;
+    }
+    if (failure == STORE_FAILURE_NONE)
+        failure = recorder_commit(&store->recorder, &error);
+    // A commit into files that no path leads to is lost.
+    if (failure == STORE_FAILURE_NONE)
+        failure = database_check_in_place(&store->database, &error);
+    if (failure == STORE_FAILURE_NONE)
+        return failure;
+    store_report(store, failure, "callbacks cannot be recorded", &error);
+    if (failure == STORE_FAILURE_FATAL)
+        return failure;
+    recorder_rollback(&store->recorder);
+    if (failure == STORE_FAILURE_RETRY) {
+        store_set_ready(store, &error);
+    } else {
+        assert(culprit); // neither BEGIN nor COMMIT has values
+        culprit->result = COMMIT_FAILED;
+    }
     return failure;
 }
 
-// What was just committed may have gone into files that nobody will find again.
-static bool store_lost_its_files(struct store *store)
+static enum store_failure store_recover_wal(struct store *store)
 {
     struct error error;
+    enum store_failure failure = database_recover_wal(&store->database, &error);
 
-    if (database_in_place(&store->database))
-        return false;
-    (void)error_set(
-        &error, EIO,
-        "%s: the database or a file beside it (-wal, -shm) was deleted, moved or replaced while it was in use; put it "
-        "back (-shm comes back by itself), and stop the daemon before the next time",
-        store->database.path);
-    store_break(store, &error);
-    return true;
-}
-
-enum attempt {
-    ATTEMPT_DONE,
-    ATTEMPT_HAS_A_CULPRIT, // a commit that failed by itself, now COMMIT_FAILED: worth trying without it
-    ATTEMPT_MAY_PASS_LATER,
-    ATTEMPT_BROKE,
-};
-
-// One transaction for the batch without those that are COMMIT_FAILED already.
-static enum attempt store_transact(struct store *store, struct commit *batch)
-{
-    int code = recorder_begin(&store->recorder);
-    struct commit *at = NULL;
-    struct error error;
-
-    for (struct commit *commit = batch; commit && code == SQLITE_OK; commit = commit->next) {
-        at = commit;
-        if (commit->result != COMMIT_FAILED)
-            code = recorder_record(&store->recorder, commit);
-    }
-    if (code == SQLITE_OK) {
-        at = NULL;
-        code = recorder_commit(&store->recorder);
-    }
-    if (code == SQLITE_OK)
-        return store_lost_its_files(store) ? ATTEMPT_BROKE : ATTEMPT_DONE;
-    switch (store_sqlite_failed(store, code, "callbacks cannot be recorded", &error)) {
-    case DATABASE_FAILURE_FINAL:
-        return ATTEMPT_BROKE;
-    case DATABASE_FAILURE_OF_VALUES:
-        recorder_rollback(&store->recorder);
-        assert(at); // neither BEGIN nor COMMIT has values
-        at->result = COMMIT_FAILED;
-        return ATTEMPT_HAS_A_CULPRIT;
-    case DATABASE_FAILURE_PASSES:
-        break;
-    }
-    recorder_rollback(&store->recorder);
-    store_set_ready(store, &error);
-    return ATTEMPT_MAY_PASS_LATER;
-}
-
-static enum attempt store_settle(struct store *store)
-{
-    struct error error;
-    int code = database_settle(&store->database, &error);
-    enum database_failure failure;
-
-    if (code == SQLITE_OK)
-        return ATTEMPT_DONE;
-    failure = database_failure(store->database.connection, code);
-    store_failed(store, failure, "what is in the write-ahead log cannot be made sure of", &error);
-    if (failure == DATABASE_FAILURE_FINAL)
-        return ATTEMPT_BROKE;
-    store_set_ready(store, &error);
-    return ATTEMPT_MAY_PASS_LATER;
+    if (failure == STORE_FAILURE_NONE)
+        return failure;
+    store_report(store, failure, "the write-ahead log cannot be recovered", &error);
+    if (failure == STORE_FAILURE_RETRY)
+        store_set_ready(store, &error);
+    return failure;
 }
 
 static void store_checkpoint(struct store *store)
 {
     struct error error;
-    int code = database_checkpoint(&store->database, SQLITE_CHECKPOINT_PASSIVE);
+    enum store_failure failure = database_checkpoint(&store->database, SQLITE_CHECKPOINT_PASSIVE, &error);
 
-    if (code != SQLITE_OK && code != SQLITE_BUSY)
-        (void)store_sqlite_failed(store, code, "the write-ahead log cannot be written back", &error);
+    if (failure != STORE_FAILURE_NONE)
+        store_report(store, failure, "the checkpoint of the write-ahead log failed", &error);
 }
 
-static enum attempt store_try(struct store *store, struct commit *batch)
+static enum store_failure store_try(struct store *store, struct commit *batch)
 {
-    enum attempt attempt = store_settle(store);
+    enum store_failure failure = store_recover_wal(store);
 
-    // A log that is not made sure of must not get into the database: what is read from it may never reach the disk.
-    if (attempt != ATTEMPT_DONE)
-        return attempt;
+    // Frames that may not be on disk must not get into the database, nor be followed by new ones.
+    if (failure != STORE_FAILURE_NONE)
+        return failure;
     do {
-        attempt = store_transact(store, batch);
-    } while (attempt == ATTEMPT_HAS_A_CULPRIT);
-    // A log that is written back begins anew in the room that it has.
-    if (attempt == ATTEMPT_MAY_PASS_LATER)
+        failure = store_transact(store, batch);
+    } while (failure == STORE_FAILURE_VALUE);
+    // After a checkpoint the log starts over in the space that it already has.
+    if (failure == STORE_FAILURE_RETRY)
         store_checkpoint(store);
-    return attempt;
+    return failure;
+}
+
+// A broken store may have an open transaction, which it never uses again.
+static void assert_between_transactions(const struct store *store)
+{
+    assert(commit_queue_is_writer(&store->queue));
+    assert(store->broken || !store->recorder.in_transaction);
 }
 
 static void store_write(void *context, struct commit *batch)
 {
     struct store *store = context;
-    int64_t begin_us = clock_monotonic_us(), now_ms, callbacks = 0;
-    enum attempt attempt;
+    int64_t start_us = clock_monotonic_us(), now_ms, callbacks = 0;
 
+    assert_between_transactions(store);
+    assert(batch);
     for (struct commit *commit = batch; commit; commit = commit->next) {
         commit->result = COMMIT_RECORDED;
-        commit->held = false;
+        commit->retry = false;
         callbacks++;
     }
-    attempt = store->broken ? ATTEMPT_BROKE : store_try(store, batch);
-    if (attempt == ATTEMPT_DONE) {
-        metric_observe(&commit_seconds, clock_monotonic_us() - begin_us);
+    assert(callbacks <= COMMIT_BATCH_MAX_COMMITS);
+    if (!store->broken && store_try(store, batch) == STORE_FAILURE_NONE) {
+        metric_observe(&commit_seconds, clock_monotonic_us() - start_us);
         metric_observe(&batch_callbacks, callbacks);
         store_set_ready(store, NULL);
         return;
     }
     now_ms = clock_monotonic_ms();
     for (struct commit *commit = batch; commit; commit = commit->next) {
-        commit->held =
-            commit->result != COMMIT_FAILED && !store->broken && !store->hurry && now_ms < commit->give_up_at_ms;
+        commit->retry = commit->result != COMMIT_FAILED && !store->broken && !store->stop_retrying &&
+                        now_ms < commit->give_up_at_ms;
         commit->result = COMMIT_FAILED;
     }
 }
@@ -244,29 +213,31 @@ static void store_done(void *context, struct commit *finished)
 {
     struct store *store = context;
 
+    assert_between_transactions(store);
     store->callbacks.done(store->callbacks.context, finished);
 }
 
-// Writes a page as it is.
-static void store_probe(struct store *store)
+// Finds out whether a shortage is over although no callback comes.
+static void store_test_write(struct store *store)
 {
     struct error error;
-    int code;
+    enum store_failure failure;
 
-    if (store_settle(store) != ATTEMPT_DONE)
+    if (store_recover_wal(store) != STORE_FAILURE_NONE)
         return;
-    code = recorder_probe(&store->recorder);
-    if (code == SQLITE_OK) {
+    failure = recorder_test_write(&store->recorder, &error);
+    if (failure == STORE_FAILURE_NONE) {
         store_set_ready(store, NULL);
         return;
     }
-    if (store_sqlite_failed(store, code, "callbacks cannot be recorded", &error) != DATABASE_FAILURE_FINAL)
+    store_report(store, failure, "callbacks cannot be recorded", &error);
+    if (failure != STORE_FAILURE_FATAL)
         store_set_ready(store, &error);
     recorder_rollback(&store->recorder);
 }
 
-// Up to where rows may be deleted.
-static struct shipped store_shipped(struct store *store)
+// Returns the last ids that may be deleted. An invalid note permits nothing.
+static struct shipped store_deletable_ids(struct store *store)
 {
     struct shipped last = {INT64_MAX, INT64_MAX};
     struct error error;
@@ -278,91 +249,98 @@ static struct shipped store_shipped(struct store *store)
     return last;
 }
 
-// Returns after how many ms there is something to do again; -1: never.
-static int64_t store_retain(struct store *store, bool idle)
+// Deletions make the log longer. While a reader blocks the checkpoint, the log would take the space that callbacks
+// need.
+static bool store_retention_is_blocked(struct store *store)
 {
-    int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms = RETENTION_LOOK_MS;
-    struct retention *retention = &store->retention;
-    struct shipped last;
-    bool more = false;
-    struct error error;
-    int code;
-
-    if (keep_ms == 0)
-        return -1;
-    if (keep_ms == store->kept_ms && now_ms < store->retention_due_ms)
-        return store->retention_due_ms - now_ms;
-    // Deleting makes the log longer, which may take the room that callbacks need.
-    if (database_log_is_held(&store->database)) {
+    if (database_checkpoint_is_blocked(&store->database))
         store_checkpoint(store);
-        if (store->broken || database_log_is_held(&store->database)) {
-            store->kept_ms = keep_ms;
-            store->retention_due_ms = now_ms + RETENTION_HELD_MS;
-            return RETENTION_HELD_MS;
-        }
-    }
-    last = store_shipped(store);
-    code = retention_step(retention, clock_realtime_ms(), keep_ms, &last, &more);
-    if (code != SQLITE_OK) {
-        (void)store_sqlite_failed(store, code, "what is older than the retention cannot be deleted", &error);
+    return store->broken || database_checkpoint_is_blocked(&store->database);
+}
+
+// Runs one step of the deletion. Returns after how many ms the next one is due.
+static int64_t store_delete_some(struct store *store, int64_t keep_ms, bool idle)
+{
+    struct retention *retention = &store->retention;
+    struct shipped last = store_deletable_ids(store);
+    struct error error;
+    bool more;
+    enum store_failure failure = retention_step(retention, clock_realtime_ms(), keep_ms, &last, &more, &error);
+
+    if (failure != STORE_FAILURE_NONE) {
+        store_report(store, failure, "events older than the retention cannot be deleted", &error);
         recorder_rollback(&store->recorder);
-    } else if (more) {
-        wait_ms = idle ? RETENTION_PAUSE_MS : RETENTION_PAUSE_LOADED_MS;
+        more = false;
     }
     if (!more && retention->deleted_events > 0) {
-        log_info("%s: %" PRId64 " events were older than the retention and are deleted", store->database.path,
+        log_info("%s: deleted %" PRId64 " events that were older than the retention", store->database.path,
                  retention->deleted_events);
         retention->deleted_events = 0;
     }
-    store->kept_ms = keep_ms;
+    return !more ? RETENTION_CHECK_MS : idle ? RETENTION_PAUSE_MS : RETENTION_PAUSE_LOADED_MS;
+}
+
+// Deletes what is older than the retention, if that is due. Returns after how many ms it is due again; -1: never.
+static int64_t store_apply_retention(struct store *store, bool idle)
+{
+    int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms;
+
+    if (keep_ms == 0)
+        return -1;
+    if (keep_ms == store->retention_due_for_ms && now_ms < store->retention_due_ms)
+        return store->retention_due_ms - now_ms;
+    wait_ms = store_retention_is_blocked(store) ? RETENTION_BLOCKED_MS : store_delete_some(store, keep_ms, idle);
+    store->retention_due_for_ms = keep_ms;
     store->retention_due_ms = now_ms + wait_ms;
     return wait_ms;
 }
 
-static int64_t store_between(void *context, bool idle)
+static int64_t store_housekeep(void *context, bool idle)
 {
     struct store *store = context;
 
-    if (!store->broken && store->database.settled &&
+    assert_between_transactions(store);
+    if (!store->broken && store->database.wal_recovered &&
         database_checkpoint_due(&store->database, idle ? CHECKPOINT_FRAMES_IDLE : CHECKPOINT_FRAMES_LOADED))
         store_checkpoint(store);
     if (!store->broken && !store->ready && idle)
-        store_probe(store);
+        store_test_write(store);
     if (store->broken)
         return -1;
-    return store->ready ? store_retain(store, idle) : PROBE_MS;
+    return store->ready ? store_apply_retention(store, idle) : SHORTAGE_CHECK_MS;
 }
 
-static int store_begin(struct store *store, struct error *error)
+// Prepares the statements and recovers the write-ahead log; a shortage leaves the recovery to the writer thread.
+static int store_prepare(struct store *store, struct error *error)
 {
-    int code = recorder_init(&store->recorder, store->database.connection), r;
+    enum store_failure failure;
+    int r = recorder_init(&store->recorder, store->database.connection, error);
 
-    if (code == SQLITE_OK)
-        code = retention_init(&store->retention, &store->recorder);
-    if (code != SQLITE_OK) {
-        r = database_error(store->database.connection, error);
+    if (r == 0)
+        r = retention_init(&store->retention, &store->recorder, error);
+    if (r < 0) {
         error_wrap(error, "%s", store->database.path);
         return r;
     }
-    code = database_settle(&store->database, error);
-    if (code == SQLITE_OK)
+    failure = database_recover_wal(&store->database, error);
+    if (failure == STORE_FAILURE_NONE)
         return 0;
-    error_wrap(error, "%s", store->database.path);
-    if (database_failure(store->database.connection, code) == DATABASE_FAILURE_FINAL)
+    error_wrap(error, "%s: the write-ahead log cannot be recovered", store->database.path);
+    if (failure == STORE_FAILURE_FATAL)
         return -EIO;
     log_warning("%s", error->text);
-    store->ready = false;
-    store->why_not_ready = *error;
+    store_set_ready(store, error);
     return 0;
 }
 
 int store_open(const char *path, const struct store_callbacks *callbacks, struct store **ret_store, struct error *error)
 {
     struct store *store = calloc(1, sizeof *store);
-    struct commit_queue_functions functions = {store_write, store_done, store_between, store};
+    struct commit_queue_functions functions = {store_write, store_done, store_housekeep, store};
     bool was_ready;
     int r;
 
+    assert(callbacks->done && callbacks->broken);
     if (!store)
         return error_set(error, ENOMEM, "%s: out of memory", path);
     store->callbacks = *callbacks;
@@ -370,24 +348,24 @@ int store_open(const char *path, const struct store_callbacks *callbacks, struct
     pthread_mutex_init(&store->lock, NULL);
     r = database_open(&store->database, path, error);
     if (r < 0)
-        goto fail;
-    r = store_begin(store, error);
+        goto fail_database;
+    r = store_prepare(store, error);
     if (r < 0)
-        goto fail_begin;
+        goto fail;
     was_ready = store->ready;
     r = commit_queue_start(&store->queue, &functions, error);
     if (r < 0)
-        goto fail_begin;
+        goto fail;
     if (!was_ready)
-        commit_queue_wake(&store->queue); // to find out when it is
+        commit_queue_wake(&store->queue); // housekeeping retries the recovery
     *ret_store = store;
     return 0;
 
-fail_begin:
+fail:
     retention_finish(&store->retention);
     recorder_finish(&store->recorder);
     database_close(&store->database);
-fail:
+fail_database:
     pthread_mutex_destroy(&store->lock);
     free(store);
     return r;
@@ -400,11 +378,12 @@ int64_t store_busy_since_ms(const struct store *store)
 
 void store_stop_retrying(struct store *store)
 {
-    store->hurry = true;
+    store->stop_retrying = true;
 }
 
 void store_set_retention(struct store *store, int64_t keep_ms)
 {
+    assert(keep_ms >= 0);
     store->keep_ms = keep_ms;
     commit_queue_wake(&store->queue);
 }
@@ -428,16 +407,14 @@ void store_submit(struct store *store, struct commit *commit)
     commit_queue_push(&store->queue, commit);
 }
 
-// What could not be written back stays safe in the log for the next start.
-static void store_write_back(struct store *store)
+// A log that cannot be checkpointed is left for the next start, and is safe.
+static void store_checkpoint_last(struct store *store)
 {
     struct error error;
-    int code;
+    enum store_failure failure = database_checkpoint_last(&store->database, &error);
 
-    sqlite3_busy_timeout(store->database.connection, CLOSE_BUSY_TIMEOUT_MS);
-    code = database_checkpoint(&store->database, SQLITE_CHECKPOINT_TRUNCATE);
-    if (code != SQLITE_OK && code != SQLITE_BUSY)
-        (void)store_sqlite_failed(store, code, "the write-ahead log is left for the next start", &error);
+    if (failure != STORE_FAILURE_NONE)
+        store_report(store, failure, "the last checkpoint failed", &error);
 }
 
 void store_close(struct store *store)
@@ -448,8 +425,8 @@ void store_close(struct store *store)
     commit_queue_stop(&store->queue);
     retention_finish(&store->retention);
     recorder_finish(&store->recorder);
-    if (!store->broken && store->database.settled)
-        store_write_back(store);
+    if (!store->broken && store->database.wal_recovered)
+        store_checkpoint_last(store);
     database_close(&store->database);
     pthread_mutex_destroy(&store->lock);
     free(store->shipped_path);

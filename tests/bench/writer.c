@@ -1,6 +1,6 @@
-// The storage ceiling: the daemon's own schema and statements without sockets, HTTP, JSON and queue. Events of the load
-// generator's shape go straight into the database, so many a transaction, each made before the clock runs. What came of
-// it is one line of JSON on standard output.
+// Measures how fast the store can be at best: the daemon's schema and statements without sockets, HTTP, JSON and queue.
+// Events like those of the load generator go straight into the database, a fixed number in each transaction. The clock
+// does not run while they are made. The result is one line of JSON on standard output.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #include "store/recorder.h"
 
 #define TEXT_BYTES 32
-// As the store does it under load.
+// As in store.c under load.
 #define CHECKPOINT_FRAMES 4000
 
 struct event {
@@ -27,7 +27,7 @@ struct event {
 struct writer {
     struct database database;
     struct recorder recorder;
-    struct event *events; // of one batch
+    struct event *events; // the events of one batch
     uint64_t seed, total, members, batch;
     uint64_t recorded;
     int64_t *commits_us;
@@ -41,7 +41,13 @@ static _Noreturn void die(const char *what, const char *why)
     exit(1);
 }
 
-static void *taken(size_t count, size_t size)
+static void require(enum store_failure failure, const struct error *error)
+{
+    if (failure != STORE_FAILURE_NONE)
+        die("database", error->text);
+}
+
+static void *allocate(size_t count, size_t size)
 {
     void *memory = calloc(count > 0 ? count : 1, size);
 
@@ -75,32 +81,32 @@ static void fill(struct event *event, const struct writer *writer, uint64_t numb
     event->commit = (struct commit){.group = &event->group};
 }
 
-static int write_batch(struct writer *writer, uint64_t count)
+static void write_batch(struct writer *writer, uint64_t count)
 {
-    int code = recorder_begin(&writer->recorder);
+    struct error error;
 
-    for (uint64_t i = 0; i < count && code == SQLITE_OK; i++)
-        code = recorder_record(&writer->recorder, &writer->events[i].commit);
-    return code == SQLITE_OK ? recorder_commit(&writer->recorder) : code;
+    require(recorder_begin(&writer->recorder, &error), &error);
+    for (uint64_t i = 0; i < count; i++)
+        require(recorder_record(&writer->recorder, &writer->events[i].commit, &error), &error);
+    require(recorder_commit(&writer->recorder, &error), &error);
 }
 
 static void run(struct writer *writer)
 {
+    struct error error;
+
     while (writer->recorded < writer->total) {
         uint64_t left = writer->total - writer->recorded, count = left < writer->batch ? left : writer->batch;
-        int64_t begun_us;
-        int code;
+        int64_t start_us;
 
         for (uint64_t i = 0; i < count; i++)
             fill(&writer->events[i], writer, writer->recorded + i);
-        begun_us = clock_monotonic_us();
-        code = write_batch(writer, count);
-        writer->commits_us[writer->commit_count++] = clock_monotonic_us() - begun_us;
-        if (code == SQLITE_OK && database_checkpoint_due(&writer->database, CHECKPOINT_FRAMES))
-            code = database_checkpoint(&writer->database, SQLITE_CHECKPOINT_PASSIVE);
-        writer->spent_us += clock_monotonic_us() - begun_us;
-        if (code != SQLITE_OK)
-            die("SQLite", sqlite3_errmsg(writer->database.connection));
+        start_us = clock_monotonic_us();
+        write_batch(writer, count);
+        writer->commits_us[writer->commit_count++] = clock_monotonic_us() - start_us;
+        if (database_checkpoint_due(&writer->database, CHECKPOINT_FRAMES))
+            require(database_checkpoint(&writer->database, SQLITE_CHECKPOINT_PASSIVE, &error), &error);
+        writer->spent_us += clock_monotonic_us() - start_us;
         writer->recorded += count;
     }
 }
@@ -130,7 +136,7 @@ static uint64_t number(const char *text)
     uint64_t value;
 
     if (parse_decimal(text, strlen(text), 1000000000, &value) < 0)
-        die(text, "not a number, or too large");
+        die(text, "not a number up to 1000000000");
     return value;
 }
 
@@ -140,7 +146,7 @@ int main(int argc, char **argv)
     struct error error;
 
     if (argc != 6) {
-        fprintf(stderr, "usage: imcallbackd-bench-writer DATABASE SEED EVENTS MEMBERS EVENTS-A-COMMIT\n");
+        fprintf(stderr, "usage: imcallbackd-bench-writer DATABASE SEED EVENTS MEMBERS EVENTS-PER-COMMIT\n");
         return 2;
     }
     writer.seed = number(argv[2]);
@@ -148,24 +154,22 @@ int main(int argc, char **argv)
     writer.members = number(argv[4]);
     writer.batch = number(argv[5]);
     if (writer.total == 0 || writer.batch == 0)
-        die("arguments", "there is nothing to write");
-    writer.events = taken(writer.batch, sizeof *writer.events);
-    writer.commits_us = taken(writer.total / writer.batch + 1, sizeof *writer.commits_us);
+        die("arguments", "EVENTS and EVENTS-PER-COMMIT must not be 0");
+    writer.events = allocate(writer.batch, sizeof *writer.events);
+    writer.commits_us = allocate(writer.total / writer.batch + 1, sizeof *writer.commits_us);
     for (uint64_t i = 0; i < writer.batch; i++) {
-        writer.events[i].texts = taken(writer.members, TEXT_BYTES);
-        writer.events[i].members = taken(writer.members, sizeof *writer.events[i].members);
+        writer.events[i].texts = allocate(writer.members, TEXT_BYTES);
+        writer.events[i].members = allocate(writer.members, sizeof *writer.events[i].members);
     }
     if (database_open(&writer.database, argv[1], &error) < 0)
         die("database", error.text);
-    if (database_settle(&writer.database, &error) != SQLITE_OK)
+    require(database_recover_wal(&writer.database, &error), &error);
+    if (recorder_init(&writer.recorder, writer.database.connection, &error) < 0)
         die("database", error.text);
-    if (recorder_init(&writer.recorder, writer.database.connection) != SQLITE_OK)
-        die("SQLite", sqlite3_errmsg(writer.database.connection));
     run(&writer);
     print(&writer);
     recorder_finish(&writer.recorder);
-    if (database_checkpoint(&writer.database, SQLITE_CHECKPOINT_TRUNCATE) != SQLITE_OK)
-        die("SQLite", sqlite3_errmsg(writer.database.connection));
+    require(database_checkpoint(&writer.database, SQLITE_CHECKPOINT_TRUNCATE, &error), &error);
     database_close(&writer.database);
     for (uint64_t i = 0; i < writer.batch; i++) {
         free(writer.events[i].members);

@@ -1,5 +1,6 @@
-"""`forward` in the large: a standby that is promoted under load, a network that is far away, and a long store with kills
-on the way. Only with `ctest -C campaign -L campaign`; FORWARD_EVENTS is how long the store is."""
+"""`forward` with large stores, high latency, outages and the promotion of a standby.
+
+Only `ctest -C campaign -L campaign` runs these tests. FORWARD_EVENTS sets the number of events in the store."""
 
 import os
 import random
@@ -20,55 +21,55 @@ PROMOTIONS = int(os.environ.get("FORWARD_PROMOTIONS", "3"))
 
 
 def shipped(server):
-    """The cursor's id; 0 while there is none or the server does not answer."""
+    """Returns the id of the cursor; 0 if there is no cursor or the server does not answer."""
     done = server.psql("-At", "-c", "SELECT last_id FROM imcallbackd_cursor WHERE stream = 'destroyed_group'")
     return int(done.stdout or 0) if done.returncode == 0 else 0
 
 
 def fill(one, events):
-    for begin in range(0, events, 50_000):
-        status, report = one.load(connections=100, total=min(50_000, events - begin), timeout=60, seed=begin)
+    for start in range(0, events, 50_000):
+        status, report = one.load(connections=100, total=min(50_000, events - start), timeout=60, seed=start)
         assert status == 0, report
 
 
-def forget(server):
+def empty_tables(server):
     server.execute("TRUNCATE destroyed_group, destroyed_group_member, rejected_callback, imcallbackd_cursor")
     server.execute("CHECKPOINT")
 
 
 def ship_all(one, server, events):
-    """Returns the events a second."""
-    begin = time.monotonic()
+    """Returns the number of events per second."""
+    start = time.monotonic()
     forwarder = Forwarder(one).start()
     try:
-        daemon.eventually(lambda: shipped(server) == events, "all is shipped", 3600)
-        return events / (time.monotonic() - begin)
+        daemon.eventually(lambda: shipped(server) == events, "the last event", 3600)
+        return events / (time.monotonic() - start)
     finally:
         forwarder.stop()
 
 
 def copy_all(server, events):
-    """The same rows by COPY from files, in one transaction: events a second."""
+    """Loads the same rows by COPY from files, in one transaction. Returns the number of events per second."""
     tables = ("destroyed_group", "destroyed_group_member")
     for table in tables:
         server.execute(f"COPY {table} TO '{server.directory}/{table}'")
-    forget(server)
+    empty_tables(server)
     commands = [word for table in tables for word in ("-c", f"\\copy {table} FROM '{server.directory}/{table}'")]
-    begin = time.monotonic()
+    start = time.monotonic()
     done = server.psql("-1", *commands, timeout=3600)
     assert done.returncode == 0, done.stderr
-    return events / (time.monotonic() - begin)
+    return events / (time.monotonic() - start)
 
 
-def test_far_away_is_as_fast(make_daemon):
-    """At 5 ms at least half of what it is at 0.1 ms; and the ceiling."""
+def test_reaches_half_the_rate_at_5_ms_of_latency(make_daemon):
+    """The reference is the rate at 0.1 ms. The rate of COPY is printed as the upper limit."""
     one = make_daemon().start()
     fill(one, SPEED_EVENTS)
     one.stop()
     server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
     try:
         rates = {}
-        for delay_ms in (0, 0.1, 1, 5, 20, 5, 0.1):  # there and back, because machines have moods
+        for delay_ms in (0, 0.1, 1, 5, 20, 5, 0.1):  # 0.1 and 5 twice, because the speed of a machine varies
             proxy = postgres.Proxy(server.port, delay_ms)
             ship_to(one, server, port=proxy.port)
             rates.setdefault(delay_ms, []).append(round(ship_all(one, server, SPEED_EVENTS)))
@@ -76,14 +77,14 @@ def test_far_away_is_as_fast(make_daemon):
             assert verify(one).returncode == 0
             proxy.close()
             if len(rates) < 5 or delay_ms != 0.1:
-                forget(server)
+                empty_tables(server)
         print(f"COPY: {copy_all(server, SPEED_EVENTS):.0f} events/s")
         assert max(rates[5]) >= max(rates[0.1]) / 2
     finally:
         server.destroy()
 
 
-def test_a_long_store_with_kills_on_the_way(make_daemon):
+def test_ships_a_long_store_despite_kills(make_daemon):
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")
     one = make_daemon().start()
@@ -93,25 +94,26 @@ def test_a_long_store_with_kills_on_the_way(make_daemon):
     try:
         ship_to(one, server)
         stops = sorted(random.Random(seed).sample(range(EVENTS // 100, EVENTS), KILLS))
-        begin = time.monotonic()
+        start = time.monotonic()
         for stop in stops:
             forwarder = Forwarder(one).start()
             daemon.eventually(lambda: shipped(server) >= stop, f"id {stop}", 3600)
             forwarder.kill()
         ship_all(one, server, EVENTS)
-        seconds = time.monotonic() - begin
+        seconds = time.monotonic() - start
         print(f"{EVENTS} events in {seconds:.0f} s with {KILLS} kills: {EVENTS / seconds:.0f} events/s")
         done = verify(one)
         print(done.stdout)
-        assert done.returncode == 0 and f"events: {EVENTS} in the store, {EVENTS} of them in the destination" in done.stdout
+        assert done.returncode == 0
+        assert f"events: {EVENTS} in the store, {EVENTS} of them in the destination" in done.stdout
         assert server.value("SELECT count(*) FROM destroyed_group") == EVENTS
         assert server.value("SELECT count(*) FROM destroyed_group_member") == 3 * EVENTS
     finally:
         server.destroy()
 
 
-def test_catching_up_beside_callbacks(make_daemon):
-    """What callbacks wait while hours of an outage are shipped, beside the database on the same machine."""
+def test_receiver_answers_while_the_forwarder_catches_up(make_daemon):
+    """Measures how long callbacks wait while events of an outage are shipped. The database is on the same machine."""
     one = make_daemon().start()
     fill(one, EVENTS // 2)
     answers = Answers(one)
@@ -121,17 +123,17 @@ def test_catching_up_beside_callbacks(make_daemon):
         ship_to(one, server)
         forwarder = Forwarder(one).start()
         answers.while_true("catching up", lambda: shipped(server) < EVENTS // 2)
-        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "all is shipped", 3600)
+        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "the last event", 3600)
         answers.while_true("keeping up", lambda: False)
-        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "all is shipped", 3600)
+        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "the last event", 3600)
         forwarder.stop()
         assert verify(one).returncode == 0
     finally:
         server.destroy()
 
 
-def test_a_standby_is_promoted(make_daemon):
-    """Under load; the primary dies, and what it had told to be there is there."""
+def test_follows_the_promotion_of_a_standby(make_daemon):
+    """The primary is killed under load. The standby has every row that the primary has acknowledged."""
     one = make_daemon()
     primary = postgres.Postgres().create().start()
     servers = [primary]
@@ -144,8 +146,8 @@ def test_a_standby_is_promoted(make_daemon):
             standby.start()
             primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
             primary.execute("SELECT pg_reload_conf()")
-            daemon.eventually(lambda: primary.value("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"),
-                              "a synchronous standby", 60)
+            daemon.eventually(lambda: primary.value(
+                "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"), "a synchronous standby", 60)
             ship_to(one, primary, url=f"postgresql://owner@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
                                       "?target_session_attrs=read-write")
             acknowledged_before = one.value("SELECT count(*) AS n FROM destroyed_group")
@@ -165,11 +167,11 @@ def test_a_standby_is_promoted(make_daemon):
             standby.execute("ALTER SYSTEM RESET ALL")
             standby.execute("SELECT pg_reload_conf()")
             at = shipped(standby)
-            daemon.eventually(lambda: shipped(standby) > at + 1000, "the standby is shipped to", 120)
+            daemon.eventually(lambda: shipped(standby) > at + 1000, "rows in the standby", 120)
             over.set()
             sender.join()
             newest = one.value("SELECT max(id) AS id FROM destroyed_group")
-            daemon.eventually(lambda: shipped(standby) == newest, "all is there", 120)
+            daemon.eventually(lambda: shipped(standby) == newest, "the last event", 120)
             forwarder.stop()
             assert all(report["ok"] == report["requests"] == 500 for report in reports), reports
             done = verify(one)
@@ -184,8 +186,8 @@ def test_a_standby_is_promoted(make_daemon):
             server.destroy()
 
 
-def test_a_network_that_hangs(make_daemon):
-    """Nothing comes through, and nobody says so: it is given up after a while, and a new connection is made."""
+def test_reconnects_after_the_network_hangs(make_daemon):
+    """The connection stays open, but no byte passes. The forwarder times out and connects again."""
     one = make_daemon()
     server = postgres.Postgres().create().start()
     try:
@@ -194,20 +196,20 @@ def test_a_network_that_hangs(make_daemon):
         one.start()
         forwarder = Forwarder(one).start()
         assert one.load(connections=4, total=500)[0] == 0
-        daemon.eventually(lambda: shipped(server) == 500, "the first ones", 60)
+        daemon.eventually(lambda: shipped(server) == 500, "the first events", 60)
         proxy.stalled.set()
         assert one.load(connections=4, total=500)[0] == 0
         forwarder.wait_logged("has not answered for 30 s", 120)
         proxy.stalled.clear()
-        daemon.eventually(lambda: shipped(server) == 1000, "the others", 120)
+        daemon.eventually(lambda: shipped(server) == 1000, "the other events", 120)
         assert forwarder.end(signal.SIGTERM) == 0
         assert verify(one).returncode == 0
     finally:
         server.destroy()
 
 
-def test_a_statement_that_takes_long(make_daemon, server, forward):
-    """Longer than silence is borne at first, in a server that gives it up as soon as nobody waits for it."""
+def test_waits_longer_for_a_slow_statement_with_each_attempt(make_daemon, server, forward):
+    """The statement is slower than the first timeout, and the server aborts it when the forwarder disconnects."""
     one = make_daemon()
     ship_to(one, server, url=server.url(options=f"-csearch_path%3D{server.schema}"
                                                 "%20-cclient_connection_check_interval%3D1s"))

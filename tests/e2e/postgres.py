@@ -1,4 +1,4 @@
-"""A real PostgreSQL on loopback, in a directory of its own, as an unprivileged user; and a forwarder that ships there."""
+"""A PostgreSQL server in a temporary directory, a TCP proxy in front of it, and a forwarder that ships into it."""
 
 import contextlib
 import glob
@@ -23,13 +23,13 @@ PASSWORD = "p-4711-secret"
 
 
 def programs():
-    """The directory of the newest installed version's programs, or None."""
+    """Returns the directory with the programs of the newest installed version, or None."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[4]))
     return pathlib.Path(found[-1]) if found else None
 
 
 def unprivileged():
-    """Options for subprocess: PostgreSQL refuses to run as root."""
+    """Returns options for subprocess that select another user, because PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     names = [entry.pw_name for entry in pwd.getpwall()]
@@ -38,7 +38,7 @@ def unprivileged():
 
 
 def has_ended(pid):
-    """True also for what nobody has waited for yet."""
+    """Tells whether the process has ended. A zombie counts, although its parent has not waited for it yet."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -46,7 +46,7 @@ def has_ended(pid):
 
 
 class Postgres:
-    """One server. It is stopped at first."""
+    """A server, which is not started yet. settings: those of postgresql.conf."""
 
     def __init__(self, **settings):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-pg-"))
@@ -78,7 +78,7 @@ class Postgres:
         return self
 
     def create_standby(self, primary):
-        """A copy of the primary that follows it."""
+        """Creates the server as a streaming standby of the primary."""
         self.program("pg_basebackup", "-D", self.data, "-R", "-c", "fast", "-h", "127.0.0.1", "-p", primary.port, "-U",
                      "owner", "-d", f"application_name=standby password={PASSWORD}")
         return self
@@ -99,14 +99,14 @@ class Postgres:
         return daemon.run(programs() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", self.port).returncode == 0
 
     def stop(self, number=signal.SIGINT):
-        """SIGINT is PostgreSQL's fast shutdown."""
+        """SIGINT requests PostgreSQL's fast shutdown."""
         if self.process:
             self.process.send_signal(number)
             self.process.wait(60)
             self.process = None
 
     def kill(self):
-        """All of it at once, as when the machine dies. What is still there would keep it from starting again."""
+        """Kills all processes at once, like a power failure. A child that still runs would prevent the next start."""
         pid = self.process.pid
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for each in (pid, *map(int, children)):
@@ -129,7 +129,7 @@ class Postgres:
                           self.database, "-v", "ON_ERROR_STOP=1", *arguments, env=self.environment(), **options)
 
     def sql(self, query):
-        """Rows as dictionaries."""
+        """Returns the rows as dictionaries."""
         done = self.psql("-At", "-c", f"SELECT coalesce(json_agg(q), '[]') FROM ({query}) AS q")
         assert done.returncode == 0, (query, done.stderr)
         return json.loads(done.stdout)
@@ -150,14 +150,14 @@ class Postgres:
         return f"postgresql://owner@127.0.0.1:{port or self.port}/{self.database}?{query}"
 
     def use_new_schema(self, name):
-        """From now on everything is about this one, which is empty."""
+        """Creates an empty schema, which all later calls use."""
         self.execute(f"CREATE SCHEMA {name}")
         self.schema = name
         return self
 
 
 class Forwarder:
-    """`imcallbackd forward` beside a daemon, with the daemon's configuration."""
+    """The process `imcallbackd forward` with the configuration of a daemon."""
 
     def __init__(self, one):
         self.one = one
@@ -194,13 +194,22 @@ class Forwarder:
 
 
 def ship_to(one, server, receiver="a", port=None, settings=None, **keys):
-    """Gives a daemon the section [forward]. port: of a proxy in front of the server."""
+    """Writes a configuration with [forward]. port: of a proxy in front of the server; keys: those of [forward];
+    settings: those of other sections."""
     section = {"url": server.url(port), "receiver": receiver, "password_file": server.password_file, "admin_port": 0,
                "shipped_file": one.directory / "shipped"} | keys
     one.write_config((settings or {}) | {"forward": section})
 
 
+def shipping_daemon(make_daemon, server, *arguments, **keys):
+    """Starts a daemon whose configuration ships into the server. The arguments are those of ship_to."""
+    one = make_daemon()
+    ship_to(one, server, *arguments, **keys)
+    return one.start()
+
+
 def has_rows(server, count, table="destroyed_group", deadline=60):
+    """Waits until the table has this number of rows."""
     def counted():
         done = server.psql("-At", "-c", f"SELECT count(*) FROM {table}")
         return done.stdout.strip() == str(count)
@@ -212,7 +221,8 @@ def verify(one, *arguments):
 
 
 class Proxy:
-    """A TCP proxy in front of the server, which delays, stalls and cuts, or takes only so many bytes a second."""
+    """A TCP proxy in front of the server, which can delay, stall and cut connections. rate: bytes per second from the
+    client; None: unlimited."""
 
     def __init__(self, port, delay_ms=0, rate=None):
         self.target = port
@@ -220,10 +230,11 @@ class Proxy:
         self.rate = rate
         self.listener = socket.create_server(("127.0.0.1", 0))
         if rate:
-            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # the kernel must not take it all
+            # A small buffer keeps the kernel from accepting everything at once.
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         self.port = self.listener.getsockname()[1]
-        self.cut_at = None  # called with bytes from the client; returns how many of them still pass, or None for all
-        self.stalled = threading.Event()
+        self.cut_at = None  # called with bytes from the client; returns how many pass before a cut; None: no cut
+        self.stalled = threading.Event()  # no bytes pass while it is set
         self.pairs = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -244,7 +255,7 @@ class Proxy:
                 self._pass_on(pair, server, client, False)
 
     def _pass_on(self, pair, source, target, from_client):
-        """One thread reads and notes when it may go on, another sends then: a delay that is no limit of the rate."""
+        """One thread reads and another one sends, so that a delay does not limit the rate."""
         waiting = queue.Queue()
 
         def read():
@@ -284,6 +295,6 @@ class Proxy:
             self._close(pair)
 
     def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept()
         self.listener.close()
         self.cut()

@@ -1,4 +1,4 @@
-"""The answers of the daemon, cause by cause: HTTP status, ErrorCode, what stays of the request."""
+"""The answer to each kind of request: HTTP status, ErrorCode, and what the daemon keeps of the request."""
 
 import json
 import re
@@ -19,13 +19,13 @@ BODY_LIMIT = 16 * 1024
 
 @pytest.fixture(scope="module")
 def apps():
-    """One running daemon with three apps: one token, two tokens (while it is being changed), none."""
+    """A running daemon with three apps: one with a token, one with two tokens (during a rotation), one without."""
     with daemon.running({"limits": {"body": "16K"}, "listen": {"path": "/callback"}},
                         {APP: [TOKEN], OTHER_APP: [OLD_TOKEN, NEW_TOKEN], OPEN_APP: []}) as one:
         yield one
 
 
-# Refusals that the query decides. What is kept of them: nothing.
+# Requests that are refused because of their query. The daemon keeps nothing of them.
 
 SIGN = signature()["Sign"]
 REFUSED_QUERIES = {
@@ -66,7 +66,7 @@ REFUSED_QUERIES = {
 
 
 @pytest.mark.parametrize("case", REFUSED_QUERIES)
-def test_refused_by_query(refusing, case):
+def test_refuses_query_and_keeps_nothing(refusing, case):
     parameters, status, code = REFUSED_QUERIES[case]
     answer = refusing.post(**parameters)
     assert answer.status == status
@@ -75,39 +75,39 @@ def test_refused_by_query(refusing, case):
 
 
 @pytest.mark.parametrize("seconds", [-50, 50])
-def test_request_time_inside_the_window(shared, seconds):
+def test_accepts_request_time_inside_the_window(shared, seconds):
     assert shared.post(event(GroupId="window"), **signature(at=int(time.time()) + seconds)).status == 200
 
 
 @pytest.mark.parametrize("seconds, word", [(-70, "behind"), (70, "ahead")])
-def test_request_time_outside_the_window(make_daemon, seconds, word):
-    """A clock that is off refuses everything, so the answer and the log say how far."""
+def test_refuses_request_time_outside_the_window(make_daemon, seconds, word):
+    """With a wrong clock the daemon refuses every callback, so the answer and the log state the difference."""
     one = make_daemon().start()
     answer = one.post(**signature(at=int(time.time()) + seconds))
     assert (answer.status, answer.code) == (403, 120124)
-    how_far = rf"\b(69|70|71) s {word}"
-    assert re.search(how_far, answer.json["ErrorInfo"])
-    daemon.eventually(lambda: re.search(r"the clock is (69|70|71) s", one.log), "a line in the log")
+    difference = rf"\b(69|70|71) s {word}"
+    assert re.search(difference, answer.json["ErrorInfo"])
+    daemon.eventually(lambda: re.search(r"RequestTime is (69|70|71) s", one.log), "a line in the log")
 
 
-def test_request_time_window_is_configured(make_daemon):
+def test_request_time_window_is_configurable(make_daemon):
     one = make_daemon({f"app {APP}": {"request_time_window": "2h"}}).start()
     assert one.post(**signature(at=int(time.time()) - 7000)).status == 200
     assert one.post(**signature(at=int(time.time()) - 7400)).code == 120124
 
 
-def test_every_cause_has_its_own_sentence(refusing):
-    told = {}
+def test_each_cause_has_its_own_sentence(refusing):
+    sentences_of = {}
     for parameters, _, _ in REFUSED_QUERIES.values():
         answer = refusing.post(**parameters)
-        told.setdefault(answer.code, set()).add(answer.json["ErrorInfo"].split(":")[0])
-    sentences = [min(each) for each in told.values()]
-    assert len(set(sentences)) == len(told), told
+        sentences_of.setdefault(answer.code, set()).add(answer.json["ErrorInfo"].split(":")[0])
+    sentences = [min(each) for each in sentences_of.values()]
+    assert len(set(sentences)) == len(sentences_of), sentences_of
 
 
-# Who may call
+# Apps and tokens
 
-def test_apps_have_their_own_tokens(apps):
+def test_accepts_only_the_tokens_of_the_app(apps):
     def post(app, token):
         return apps.post(event(GroupId=f"{app}-{token}"), path="/callback", SdkAppid=app, token=token)
 
@@ -123,13 +123,13 @@ def test_apps_have_their_own_tokens(apps):
         f"{APP}-{TOKEN}", f"{OTHER_APP}-{OLD_TOKEN}", f"{OTHER_APP}-{NEW_TOKEN}", f"{OPEN_APP}-None"]
 
 
-def test_same_group_of_two_apps_is_two_events(apps):
+def test_records_the_same_group_of_two_apps_twice(apps):
     for app, token in ((APP, TOKEN), (OTHER_APP, NEW_TOKEN)):
         assert apps.post(event(GroupId="both"), path="/callback", SdkAppid=app, token=token).status == 200
     assert [row["sdk_appid"] for row in apps.groups("both")] == [APP, OTHER_APP]
 
 
-# Queries that look strange and are good
+# Unusual queries that are valid
 
 GOOD_QUERIES = {
     "names in lower case": lambda: query_string().lower().replace(COMMAND.lower(), COMMAND),
@@ -147,7 +147,7 @@ GOOD_QUERIES = {
 
 
 @pytest.mark.parametrize("case", GOOD_QUERIES)
-def test_accepted_query(shared, case):
+def test_accepts_query(shared, case):
     group_id = f"query {case}"
     assert shared.post(event(GroupId=group_id), query=GOOD_QUERIES[case]()).status == 200
     (row,) = shared.groups(group_id)
@@ -160,7 +160,7 @@ def test_accepted_query(shared, case):
 
 # Other commands
 
-def test_other_commands_acknowledged(make_daemon):
+def test_acknowledges_other_commands_if_configured(make_daemon):
     one = make_daemon({"callback": {"other_commands": "acknowledge"}}).start()
     for command in ("Group.CallbackBeforeSendMsg", "Group.CallbackAfterTopicDestroyed", "C2C.CallbackAfterSendMsg"):
         answer = one.post(b'{"CallbackCommand":"%s"}' % command.encode(), CallbackCommand=command)
@@ -172,7 +172,7 @@ def test_other_commands_acknowledged(make_daemon):
     assert len(one.groups()) == 1
 
 
-def test_command_of_the_body_differs(refusing):
+def test_refuses_a_body_of_another_command(refusing):
     answer = refusing.post(event(CallbackCommand="Group.CallbackAfterNewMemberJoin"))
     assert (answer.status, answer.code) == (400, 120134)
     assert refusing.groups() == [] and refusing.rejected() == []
@@ -181,12 +181,12 @@ def test_command_of_the_body_differs(refusing):
 # HTTP
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "post", "FOO"])
-def test_other_methods(shared, method):
+def test_refuses_other_methods(shared, method):
     answer = shared.post(method=method, body=b"" if method in ("GET", "OPTIONS") else None)
     assert (answer.status, answer.code, answer.headers["allow"]) == (405, 120003, "POST")
 
 
-def test_head_has_no_body(shared):
+def test_answer_to_head_has_no_body(shared):
     with shared.connect() as connection:
         connection.send(f"HEAD /?{query_string()} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         head = connection.read_head().lower()
@@ -195,21 +195,21 @@ def test_head_has_no_body(shared):
 
 
 @pytest.mark.parametrize("path", ["/other", "//", "/index.html", "/%2e", "/./"])
-def test_other_paths(shared, path):
+def test_refuses_other_paths(shared, path):
     answer = shared.post(path=path)
     assert (answer.status, answer.code) == (404, 120002)
 
 
 @pytest.mark.parametrize("path, status", [("/callback", 200), ("/", 404), ("/callback/", 404), ("/callbacks", 404),
                                           ("/Callback", 404), ("/call%62ack", 404)])
-def test_configured_path(apps, path, status):
+def test_accepts_only_the_configured_path(apps, path, status):
     assert apps.post(event(GroupId="path"), path=path).status == status
 
 
 @pytest.mark.parametrize("length, status", [(BODY_LIMIT - 1, 200), (BODY_LIMIT, 200), (BODY_LIMIT + 1, 413),
                                             (BODY_LIMIT * 4, 413), (BODY_LIMIT * 100, 413)])
 @pytest.mark.parametrize("header", ["Expect:", "Transfer-Encoding: chunked", "Expect: 100-continue"])
-def test_body_limit(apps, length, status, header):
+def test_enforces_the_body_limit(apps, length, status, header):
     group_id = f"{header} {length}"
     answer = apps.post(padded(event(GroupId=group_id), length), path="/callback", headers=[header])
     assert answer.status == status
@@ -218,23 +218,23 @@ def test_body_limit(apps, length, status, header):
 
 
 @pytest.mark.parametrize("encoding, status", [("gzip", 415), ("br", 415), ("deflate, gzip", 415), ("identity", 200)])
-def test_content_encoding(shared, encoding, status):
+def test_refuses_content_encoding(shared, encoding, status):
     answer = shared.post(event(GroupId="encoded"), headers=[f"Content-Encoding: {encoding}"])
     assert (answer.status, answer.code) == (status, 0 if status == 200 else 120005)
 
 
 @pytest.mark.parametrize("content_type", ["Content-Type: text/plain", "Content-Type:", "Content-Type: x"])
-def test_content_type_does_not_matter(shared, content_type):
+def test_ignores_the_content_type(shared, content_type):
     assert shared.post(event(GroupId="typed"), headers=[content_type]).status == 200
 
 
-def test_http_1_0(shared):
+def test_accepts_http_1_0(shared):
     answer = shared.post(event(GroupId="1.0"), curl=["--http1.0"])
     assert answer.status == 200
     assert len(shared.groups("1.0")) == 1
 
 
-def test_expect_continue(shared):
+def test_answers_expect_continue(shared):
     body = event(GroupId="continued")
     with shared.connect() as connection:
         connection.send(request(body, headers=["Expect: 100-continue"])[:-len(body)])
@@ -243,7 +243,7 @@ def test_expect_continue(shared):
         assert connection.read_answer().status == 200
 
 
-def test_refusal_comes_instead_of_continue(shared):
+def test_refuses_instead_of_100_continue(shared):
     body = event()
     with shared.connect() as connection:
         query = query_string(Sign="0" * 64)
@@ -252,8 +252,8 @@ def test_refusal_comes_instead_of_continue(shared):
         assert connection.is_closed()
 
 
-def test_chunks_and_pieces(shared):
-    """A body in many chunks, and a request that comes byte by byte."""
+def test_accepts_chunks_and_single_bytes(shared):
+    """A body in chunks of one byte, and a request sent byte by byte."""
     body = event(GroupId="chunked")
     chunks = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in body) + b"0\r\nTrailer: 1\r\n\r\n"
     head = f"POST /?{query_string()} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -266,22 +266,22 @@ def test_chunks_and_pieces(shared):
     assert shared.members("chunked") == shared.members("pieces") == ["leckie"]
 
 
-def test_pipelined(shared):
+def test_answers_pipelined_requests_in_order(shared):
     with shared.connect() as connection:
         connection.send(b"".join(request(event(GroupId=f"pipelined-{i}")) for i in range(20)))
         assert [connection.read_answer().status for _ in range(20)] == [200] * 20
     assert shared.group_ids("pipelined") == [f"pipelined-{i}" for i in range(20)]
 
 
-def test_nothing_is_read_behind_a_refusal(shared):
+def test_reads_nothing_after_a_refusal(shared):
     with shared.connect() as connection:
-        connection.send(request(event(), query_string(Sign="0" * 64)) + request(event(GroupId="behind")))
+        connection.send(request(event(), query_string(Sign="0" * 64)) + request(event(GroupId="after")))
         assert connection.read_answer().status == 403
         assert connection.is_closed()
-    assert shared.groups("behind") == []
+    assert shared.groups("after") == []
 
 
-def test_connection_is_kept(shared):
+def test_keeps_the_connection_open(shared):
     with shared.connect() as connection:
         for i in range(5):
             connection.send(request(event(GroupId=f"kept-{i}")))
@@ -293,38 +293,38 @@ def test_connection_is_kept(shared):
     assert len(shared.group_ids("kept")) == 6
 
 
-def test_idle_connection_is_ended(make_daemon):
+def test_closes_an_idle_connection(make_daemon):
     one = make_daemon({"limits": {"idle_timeout": "1s"}}).start()
-    begin = time.monotonic()
+    start = time.monotonic()
     with one.connect() as connection:
         connection.send(request(event()))
         assert connection.read_answer().status == 200
         assert connection.is_closed()
-    assert 0.5 < time.monotonic() - begin < 10
+    assert 0.5 < time.monotonic() - start < 10
 
 
-def test_plain_http_gets_no_answer(shared):
+def test_does_not_answer_plain_http(shared):
     with socket.create_connection(("127.0.0.1", shared.port), timeout=20) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert not plain.recv(4096).startswith(b"HTTP/")
     assert shared.post(event(GroupId="after plain")).status == 200
 
 
-def test_client_that_leaves(shared):
-    """Neither half a request nor an answer that nobody reads disturbs the others."""
+def test_a_client_that_disconnects_disturbs_no_other(shared):
+    """The client disconnects within its request, or before it reads the answer."""
     whole = request(event(GroupId="left"))
     for length in (0, 1, 20, len(whole) - 1):
         with shared.connect() as connection:
             connection.send(whole[:length])
     with shared.connect() as connection:
         connection.send(whole)
-        daemon.eventually(lambda: shared.groups("left"), "the event of a client that reads no answer")
+        daemon.eventually(lambda: shared.groups("left"), "the event of the client that did not read the answer")
     assert shared.post(event(GroupId="after left")).status == 200
 
 
-# What is not understood is kept
+# Callbacks that are kept although they are refused
 
-def test_rejected_callback(make_daemon):
+def test_keeps_a_rejected_callback(make_daemon):
     one = make_daemon().start()
     body = b'{"CallbackCommand":"' + COMMAND.encode() + b'","GroupId":7}'
     before = time.time() * 1000
@@ -339,13 +339,12 @@ def test_rejected_callback(make_daemon):
 
 
 def test_answers_are_compact_json(shared):
-    """The service parses them; so does everything else."""
     for answer in (shared.post(event(GroupId="form")), shared.post(Sign="0" * 64)):
         assert list(json.loads(answer.text)) == ["ActionStatus", "ErrorInfo", "ErrorCode"]
         assert int(answer.headers["content-length"]) == len(answer.text.encode())
 
 
-def test_trusted_name(shared):
-    """The certificate is for the names that it was made for, as curl sees it above; a wrong one is noticed."""
+def test_certificate_is_not_trusted_by_default(shared):
+    """The other tests verify the certificate, so this test checks that verification can fail."""
     with pytest.raises(ssl.SSLCertVerificationError):
         shared.connect(ssl.create_default_context())

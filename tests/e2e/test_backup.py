@@ -1,4 +1,4 @@
-"""`backup`: a whole copy of one instant while the daemon records, or none at all and the reason in words."""
+"""`backup` makes a complete copy of one instant while the daemon records, or makes none and says why."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ import pytest
 import daemon
 from daemon import BINARY, event
 
-# A copy of this size is made in several steps.
+# Four names of this length make a database that is copied in several steps.
 LARGE = "x" * 3_500_000
-OWNER = 54323  # of a store, who is not root
+OWNER = 54323  # the unprivileged user who owns a store
 
 
 def backup(one, *arguments, **options):
@@ -23,7 +23,7 @@ def backup(one, *arguments, **options):
 
 
 def refused(done, *words, status=1):
-    """One line that has all these words."""
+    """Asserts a failure that is reported in one line with all these words."""
     assert (done.returncode, done.stdout) == (status, ""), done
     assert done.stderr.startswith("imcallbackd backup: ") and done.stderr.count("\n") == 1, done
     for word in words:
@@ -35,7 +35,7 @@ def names(one):
 
 
 def rows(database, newest):
-    """All of the first events, by the sqlite3 shell."""
+    """The events up to an id with their members, and the schema, as the sqlite3 shell prints them."""
     return [daemon.run("sqlite3", "-readonly", "-cmd", ".timeout 5000", database, query).stdout for query in (
         f"SELECT * FROM destroyed_group WHERE id <= {newest} ORDER BY id",
         f"SELECT * FROM destroyed_group_member WHERE destroyed_group_id <= {newest} ORDER BY 1, 2",
@@ -52,15 +52,15 @@ def make_large(one):
 
 
 def slow(one, *arguments, **options):
-    """A backup that needs two seconds for each step. -D: it stays the child of the test."""
+    """Starts a backup whose steps take two seconds each. With -D, the backup stays the child of the test."""
     return subprocess.Popen(
         ["strace", "-D", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=2000000",
          BINARY, "backup", "-c", str(one.config), *map(str, arguments)],
         env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}, **options)
 
 
-def test_under_load(make_daemon):
-    """Copies while events pour in: each is the beginning of what the daemon recorded, up to some event and whole."""
+def test_copies_are_complete_under_load(make_daemon):
+    """Each copy holds all events up to one id, exactly as the daemon recorded them."""
     one = make_daemon().start()
     load = one.start_load(connections=50, total=10_000)
     before, copies = 0, 0
@@ -78,10 +78,10 @@ def test_under_load(make_daemon):
         load.kill()
         load.communicate()
     print(f"{copies} copies, the last of {before} events")
-    assert len(names(one)) == copies  # and nothing beside them
+    assert len(names(one)) == copies  # no other file was left
 
 
-def test_beside_a_daemon_that_is_stopped_or_was_killed(make_daemon):
+def test_copies_the_database_of_a_stopped_or_killed_daemon(make_daemon):
     one = make_daemon().start()
     assert one.post().status == 200
     one.kill()
@@ -97,7 +97,7 @@ def test_beside_a_daemon_that_is_stopped_or_was_killed(make_daemon):
     assert names(one) == ["copy-killed.db", "copy-stopped.db"]
 
 
-def test_goes_on_from_a_copy(make_daemon):
+def test_the_daemon_continues_with_a_copy(make_daemon):
     one = make_daemon().start()
     assert one.post(event(GroupId="before")).status == 200
     assert backup(one, "copy.db", cwd=one.directory).returncode == 0
@@ -117,12 +117,12 @@ def test_goes_on_from_a_copy(make_daemon):
     ([], "TARGET"), ([""], "TARGET"), (["a", "b"], "unexpected argument 'b'"),
     (["-c", "x", "y"], "is given too many times"), (["--to", "x"], "unknown option '--to'"),
 ])
-def test_wrong_usage(shared, arguments, words):
+def test_rejects_wrong_usage(shared, arguments, words):
     refused(backup(shared, *arguments), words, "--help", status=2)
 
 
 def test_needs_a_configuration():
-    refused(daemon.run(BINARY, "backup", "copy.db"), "-c FILE is needed", "--help", status=2)
+    refused(daemon.run(BINARY, "backup", "copy.db"), "-c FILE is required", "--help", status=2)
 
 
 def test_overwrites_nothing(make_daemon):
@@ -132,12 +132,12 @@ def test_overwrites_nothing(make_daemon):
     (one.directory / "copy-link").symlink_to("nowhere")
     before = names(one)
     for name in [*before, "callbacks.db"]:
-        refused(backup(one, one.directory / name), one.directory / name, "already", "name another")
+        refused(backup(one, one.directory / name), one.directory / name, "exists already", "another name")
     assert names(one) == before and (one.directory / "copy-file").read_text() == "mine"
     assert one.post().status == 200
 
 
-def test_says_what_is_wrong(make_daemon):
+def test_reports_what_is_wrong(make_daemon):
     one = make_daemon()
     refused(backup(one, one.directory / "copy.db"), one.database, "first start")
     refused(daemon.run(BINARY, "backup", "-c", one.directory / "missing", "copy.db"), "missing: No such file")
@@ -148,8 +148,8 @@ def test_says_what_is_wrong(make_daemon):
     assert names(one) == []
 
 
-def test_damage_is_found(make_daemon):
-    """A page of members that was overwritten goes unnoticed by who only copies."""
+def test_finds_damage(make_daemon):
+    """Copying alone does not notice an overwritten page of members; the check does."""
     one = make_daemon().start()
     assert one.load(connections=10, total=2_000, members=10)[0] == 0
     one.stop()
@@ -163,7 +163,7 @@ def test_damage_is_found(make_daemon):
 
 @contextlib.contextmanager
 def small_disk(one):
-    """A file system of 8 MiB."""
+    """Mounts a file system of 8 MiB."""
     place = one.directory / "small"
     place.mkdir()
     if os.geteuid() != 0 or daemon.run("mount", "-t", "tmpfs", "-o", "size=8m", "none", place).returncode != 0:
@@ -174,41 +174,41 @@ def small_disk(one):
         daemon.run("umount", place)
 
 
-def test_full_disk_is_seen_before(make_daemon):
+def test_checks_the_free_space_first(make_daemon):
     one = make_daemon().start()
     make_large(one)
     with small_disk(one) as place:
-        refused(backup(one, place / "copy.db"), place / "copy.db", "MiB are needed", "make room")
+        refused(backup(one, place / "copy.db"), place / "copy.db", "the copy needs", "free some space")
         assert list(place.iterdir()) == []
 
 
-def test_the_daemons_disk_keeps_room(make_daemon):
+def test_leaves_free_space_on_the_file_system_of_the_daemon(make_daemon):
     one = make_daemon()
     with small_disk(one) as place:
         one.write_config({"store": {"database": place / "callbacks.db"}})
         one.start()
-        refused(backup(one, place / "copy.db"), place / "copy.db", "65 MiB are needed and ", "another disk")
+        refused(backup(one, place / "copy.db"), place / "copy.db", "the copy needs 65 MiB", "another file system")
         assert not (place / "copy.db").exists()
         assert backup(one, one.directory / "copy.db").returncode == 0
         one.stop()
         one.process = None
 
 
-def limited():
+def limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
 
 
-def test_full_disk_in_the_middle(make_daemon):
+def test_a_failed_write_leaves_no_file(make_daemon):
     one = make_daemon().start()
     make_large(one)
-    refused(backup(one, one.directory / "copy.db", preexec_fn=limited), "copy.db", "File too large")
+    refused(backup(one, one.directory / "copy.db", preexec_fn=limit_file_size), "copy.db", "File too large")
     assert names(one) == []
 
 
 @pytest.mark.without_coverage
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_name_that_cannot_be_made_durable(make_daemon):
-    """A directory that cannot be read cannot be synced; who relied on the copy would have it until the power fails."""
+def test_fails_if_the_directory_cannot_be_synced(make_daemon):
+    """An unreadable directory cannot be synced, so the copy could vanish in a power failure."""
     one = make_daemon().start()
     assert one.post().status == 200
     one.stop()
@@ -224,21 +224,21 @@ def test_a_name_that_cannot_be_made_durable(make_daemon):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_leaves_nothing(make_daemon, number):
+def test_a_signal_leaves_no_file(make_daemon, number):
     one = make_daemon().start()
     make_large(one)
     with slow(one, one.directory / "copy.db", stderr=subprocess.PIPE, text=True) as process:
-        daemon.eventually(lambda: names(one), "the copy begins")
+        daemon.eventually(lambda: names(one), "a partial copy")
         assert names(one) == [f"copy.db.partial-{process.pid}"]
         process.send_signal(number)
         assert process.wait(60) == 1
-        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: given up\n"
+        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: the backup was cancelled; no copy was made\n"
     assert names(one) == []
 
 
 @pytest.mark.parametrize("slow_file", ["callbacks.db", "copy.db.partial-$$"], ids=["source", "copy"])
-def test_signal_ends_a_long_look(make_daemon, slow_file):
-    """Counting the rows of the source and checking the copy take minutes here, in one instruction of SQLite each."""
+def test_a_signal_interrupts_a_long_statement(make_daemon, slow_file):
+    """Counting the rows of the source and checking the copy take minutes here, each in one instruction of SQLite."""
     one = make_daemon().start()
     one.stop()
     made = daemon.run("sqlite3", one.database, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT "
@@ -246,27 +246,27 @@ def test_signal_ends_a_long_look(make_daemon, slow_file):
                       "'', '', i, NULL FROM n; PRAGMA wal_checkpoint(TRUNCATE)")
     assert made.returncode == 0, made.stderr
     trace = one.directory / "trace"
-    # The shell's own number is that of the backup.
+    # The backup keeps the PID of the shell, $$.
     command = (f"exec strace -D -o {trace} -P {one.directory}/{slow_file} -e trace=pread64 "
                f"-e inject=pread64:delay_enter=100000 {BINARY} backup -c {one.config} {one.directory}/copy.db")
     with subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True,
                           env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}) as process:
-        daemon.eventually(lambda: trace.exists() and trace.read_text().count("pread64") > 20, "it reads", 60)
+        daemon.eventually(lambda: trace.exists() and trace.read_text().count("pread64") > 20, "reads by the backup", 60)
         process.terminate()
         try:
             assert process.wait(60) == 1
         finally:
             process.kill()
-        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: given up\n"
+        assert process.stderr.read() == f"imcallbackd backup: {one.directory}/copy.db: the backup was cancelled; no copy was made\n"
     assert names(one) == []
 
 
-def test_the_daemon_records_meanwhile(make_daemon):
-    """What is recorded while the copy is made is answered, and not in the copy."""
+def test_excludes_events_that_are_recorded_meanwhile(make_daemon):
+    """The daemon records and answers while the copy is made. The copy does not contain these events."""
     one = make_daemon().start()
     make_large(one)
     with slow(one, one.directory / "copy.db") as process:
-        daemon.eventually(lambda: names(one), "the copy begins")
+        daemon.eventually(lambda: names(one), "a partial copy")
         for number in range(20):
             assert one.post(event(GroupId=f"meanwhile{number}")).status == 200
         assert names(one) != ["copy.db"]
@@ -276,14 +276,14 @@ def test_the_daemon_records_meanwhile(make_daemon):
     assert one.value("SELECT count(*) FROM destroyed_group") == 24
 
 
-def test_progress_on_a_terminal(make_daemon):
+def test_shows_progress_on_a_terminal(make_daemon):
     one = make_daemon().start()
     make_large(one)
     ours, theirs = pty.openpty()
     with slow(one, one.directory / "copy.db", stderr=theirs) as process:
         os.close(theirs)
         shown = b""
-        with contextlib.suppress(OSError):  # how a terminal ends
+        with contextlib.suppress(OSError):  # reading the terminal fails when the backup has closed it
             while piece := os.read(ours, 4096):
                 shown += piece
         assert process.wait(60) == 0

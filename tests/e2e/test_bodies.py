@@ -1,4 +1,4 @@
-"""Bodies: what is understood and recorded, what is refused and kept, and which two are the same event."""
+"""Bodies: which ones are recorded, which ones are refused and kept, and when two of them are the same event."""
 
 import concurrent.futures
 import json
@@ -16,7 +16,7 @@ from daemon import APP, COMMAND, event
     (b"null", None),
     (b"9007199254740991", 2**53 - 1), (b'"9007199254740991"', 2**53 - 1), (b"1.67e12", 1670000000000),
 ])
-def test_event_time(shared, written, recorded):
+def test_records_event_time(shared, written, recorded):
     group_id = f"time {written.decode()}".replace('"', "'")
     body = event(GroupId=group_id, EventTime=7).replace(b'"EventTime":7', b'"EventTime":' + written)
     assert shared.post(body).status == 200
@@ -25,7 +25,7 @@ def test_event_time(shared, written, recorded):
     assert row["body"] == (b"" if recorded is not None else body)
 
 
-def test_no_event_time(shared):
+def test_records_null_without_event_time(shared):
     assert shared.post(event(GroupId="no time", EventTime=None)).status == 200
     (row,) = shared.groups("no time")
     assert row["event_time_ms"] is None
@@ -36,7 +36,7 @@ def test_no_event_time(shared):
     ("more than the account", b'[{"Member_Account":"a","Role":"Owner","x":[{}]},{"y":1,"Member_Account":"b"}]', 2),
     ("the same twice", b'[{"Member_Account":"a"},{"Member_Account":"a"}]', 2),
 ])
-def test_member_list(shared, name, members, count):
+def test_records_the_member_list(shared, name, members, count):
     group_id = f"members {name}"
     body = event(GroupId=group_id, MemberList=None)
     if members is not None:
@@ -47,7 +47,7 @@ def test_member_list(shared, name, members, count):
     assert shared.members(group_id) == [entry["Member_Account"] for entry in json.loads(members or b"[]") or []]
 
 
-def test_ten_thousand_members(shared):
+def test_records_ten_thousand_members(shared):
     accounts = [f"member-{i:025}" for i in range(10_000)]
     body = event(GroupId="ten thousand", MemberList=[{"Member_Account": account} for account in accounts])
     assert len(body) > 500_000
@@ -57,7 +57,7 @@ def test_ten_thousand_members(shared):
     assert shared.members("ten thousand") == accounts
 
 
-def test_ten_thousand_members_with_every_character_escaped(shared):
+def test_records_ten_thousand_members_with_every_character_escaped(shared):
     accounts = [f"member-{i:025}" for i in range(10_000)]
     escaped = ["".join(f"\\u{ord(character):04x}" for character in account) for account in accounts]
     members = ",".join('{"Member_Account":"%s"}' % account for account in escaped)
@@ -67,7 +67,7 @@ def test_ten_thousand_members_with_every_character_escaped(shared):
     assert shared.members("escaped") == accounts
 
 
-def test_what_may_be_absent(shared):
+def test_records_empty_text_for_absent_fields(shared):
     body = json.dumps({"CallbackCommand": COMMAND, "GroupId": "bare"}).encode()
     assert shared.post(body).status == 200
     (row,) = shared.groups("bare")
@@ -84,7 +84,7 @@ IDS = ["it's", 'say "hi"', "../../etc/passwd", "%00", "a%00b", "a;DROP TABLE des
 
 
 @pytest.mark.parametrize("identifier", IDS)
-def test_ids_are_kept_as_they_are(shared, identifier):
+def test_keeps_ids_unchanged(shared, identifier):
     body = event(GroupId=identifier, Owner_Account=identifier, Name=identifier,
                  MemberList=[{"Member_Account": identifier}])
     assert shared.post(body).status == 200
@@ -93,13 +93,13 @@ def test_ids_are_kept_as_they_are(shared, identifier):
     assert shared.members(identifier) == [identifier]
 
 
-def test_escapes_are_decoded(shared):
+def test_decodes_escapes(shared):
     body = event(GroupId="X").replace(b'"X"', rb'"\u0061\"\\\/\b\f\n\r\t\ud83d\ude00\u00e9"')
     assert shared.post(body).status == 200
     assert shared.groups()[-1]["group_id"] == 'a"\\/\b\f\n\r\t\U0001f600\u00e9'
 
 
-def test_name_cut_inside_a_character(shared):
+def test_replaces_a_truncated_character_and_keeps_the_body(shared):
     body = event(GroupId="cut", Name="X").replace(b'"X"', b'"' + "社区".encode()[:-1] + b'"')
     assert shared.post(body).status == 200
     (row,) = shared.groups("cut")
@@ -107,54 +107,54 @@ def test_name_cut_inside_a_character(shared):
     assert row["body"] == body
 
 
-def test_half_a_surrogate_pair(shared):
+def test_replaces_half_a_surrogate_pair_and_keeps_the_body(shared):
     body = event(GroupId="X", Name="half").replace(b'"X"', rb'"half \ud83d"')
     assert shared.post(body).status == 200
     (row,) = shared.groups("half \ufffd")
     assert row["body"] == body
 
 
-def test_unknown_fields_and_white_space(shared):
+def test_accepts_unknown_fields_and_white_space(shared):
     fields = json.loads(event(GroupId="grown")) | {"New": {"a": [1, 2.5e3, None, True, {}]}, "groupid": "other"}
     assert shared.post(b"\r\n\t " + json.dumps(fields, indent=4).encode() + b" \n").status == 200
     assert len(shared.groups("grown")) == 1
 
 
-def test_comments_as_the_reference_page_has_them(shared):
+def test_accepts_the_comments_of_the_reference_page(shared):
     body = b"// one\n" + event(GroupId="http://x", Name="/* no comment */")[:-1] + b"// two }\n/* three */}"
     assert shared.post(body).status == 200
     (row,) = shared.groups("http://x")
     assert row["name"] == "/* no comment */"
 
 
-def test_keep_body(make_daemon):
+def test_keeps_each_body_if_configured(make_daemon):
     one = make_daemon({"store": {"keep_body": "yes"}}).start()
     assert one.post(event()).status == 200
     (row,) = one.groups()
     assert row["body"] == event()
 
 
-# Not understood: 400, with the field or the position, and kept
+# Refused with 400 and the field or the position, and kept
 
 def with_field(name, value):
-    """The usual body with one field's value replaced by these bytes."""
+    """Returns the usual body, with these bytes as the value of one field."""
     fields = {"CallbackCommand": COMMAND, "GroupId": "g", "EventTime": 1, "Type": "t", "Owner_Account": "o",
               "Name": "n", "Operator_Account": "p", "MemberList": []}
     return b"{" + b",".join(b'"%s":%s' % (key.encode(), value if key == name else json.dumps(old).encode())
                             for key, old in fields.items()) + b"}"
 
 
-# body, ErrorCode, what ErrorInfo names
-NOT_UNDERSTOOD = {
+# body, ErrorCode (None: any of a body), what ErrorInfo names
+REFUSED_BODIES = {
     "empty": (b"", 120201, ""),
     "white space": (b" \n", 120201, ""),
     "no JSON": (b"CallbackCommand=x", 120201, ""),
     "cut": (event()[:-1], 120201, ""),
-    "text behind": (event() + b"x", 120201, ""),
+    "text after it": (event() + b"x", 120201, ""),
     "two bodies": (event() + event(), 120201, ""),
     "comma at the end": (event()[:-1] + b",}", 120201, ""),
     "NUL byte in white space": (event()[:-1] + b"\0}", None, ""),
-    "NUL byte behind": (event() + b"\0", None, ""),
+    "NUL byte after it": (event() + b"\0", None, ""),
     "control character": (event(Name="X").replace(b"X", b"\x01"), 120201, ""),
     "list": (b"[" + event() + b"]", None, ""),
     "text": (b'"x"', None, ""),
@@ -193,9 +193,9 @@ NOT_UNDERSTOOD = {
 }
 
 
-@pytest.mark.parametrize("case", NOT_UNDERSTOOD)
-def test_not_understood(refusing, case):
-    body, code, named = NOT_UNDERSTOOD[case]
+@pytest.mark.parametrize("case", REFUSED_BODIES)
+def test_refuses_and_keeps_body(refusing, case):
+    body, code, named = REFUSED_BODIES[case]
     answer = refusing.post(body)
     assert answer.status == 400 and 120200 < answer.code < 120300, answer
     assert code is None or answer.code == code, answer
@@ -207,19 +207,19 @@ def test_not_understood(refusing, case):
 
 # The same event
 
-def test_repeat_is_one_event(make_daemon):
+def test_records_a_repeat_once(make_daemon):
     one = make_daemon().start()
     for _ in range(3):
         assert one.post(event()).status == 200
     assert len(one.groups()) == 1
     assert one.members("@TGS#1") == ["leckie"]
-    # The content counts, not how it is written.
+    # A repeat has the same content, but may be formatted differently.
     fields = json.loads(event(EventTime="1670574414123", Owner_Account="leckie"))
     assert one.post(json.dumps(fields, indent=1, sort_keys=True).encode()).status == 200
     assert len(one.groups()) == 1 and one.rejected() == []
 
 
-def test_repeat_after_a_restart(make_daemon):
+def test_recognizes_a_repeat_after_a_restart(make_daemon):
     one = make_daemon().start()
     without_time = event(GroupId="timeless", EventTime=None)
     assert one.post(event()).status == one.post(without_time).status == 200
@@ -229,7 +229,7 @@ def test_repeat_after_a_restart(make_daemon):
     assert one.group_ids() == ["@TGS#1", "timeless"] and one.rejected() == []
 
 
-def test_fifty_repeats_at_once(make_daemon):
+def test_records_simultaneous_repeats_once(make_daemon):
     one = make_daemon({"listen": {"threads": 2}}).start()
     context = one.tls_context()
     for body in (event(), event(EventTime=None)):
@@ -246,7 +246,7 @@ def test_fifty_repeats_at_once(make_daemon):
     assert one.rejected() == []
 
 
-def test_two_contents_of_one_identity_at_once(make_daemon):
+def test_sets_the_loser_of_two_simultaneous_contents_aside(make_daemon):
     one = make_daemon().start()
     bodies = [event(Name=f"name-{i % 2}") for i in range(20)]
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
@@ -261,7 +261,7 @@ def test_two_contents_of_one_identity_at_once(make_daemon):
     dict(MemberList=[]), dict(MemberList=None), dict(MemberList=[{"Member_Account": "peter"}]),
     dict(MemberList=[{"Member_Account": "leckie"}, {"Member_Account": "peter"}]),
 ])
-def test_other_content_is_set_aside(shared, difference):
+def test_sets_other_content_aside(shared, difference):
     group_id = f"conflict {sorted(difference.items())}".replace("'", "")
     first, second = event(GroupId=group_id), event(GroupId=group_id, **difference)
     kept_before = len(shared.rejected())
@@ -276,13 +276,13 @@ def test_other_content_is_set_aside(shared, difference):
 
 
 @pytest.mark.parametrize("difference", [dict(GroupId="other id"), dict(EventTime=1670574414124)])
-def test_other_identity_is_another_event(make_daemon, difference):
+def test_records_another_identity_as_another_event(make_daemon, difference):
     one = make_daemon().start()
     assert one.post(event()).status == one.post(event(**difference)).status == 200
     assert len(one.groups()) == 2 and one.rejected() == []
 
 
-def test_without_time_the_body_is_the_identity(make_daemon):
+def test_identifies_an_event_without_time_by_its_body(make_daemon):
     one = make_daemon().start()
     first = event(EventTime=None)
     for body in (first, first, event(EventTime=None, Name="other"), first + b" "):

@@ -1,4 +1,4 @@
-"""The commands beside `serve`: what `check` refuses and how it says so, `sign`, `certificate`, wrong usage."""
+"""The commands other than `serve`: what `check` refuses and how it reports it, `sign`, `certificate`, wrong usage."""
 
 import hashlib
 import os
@@ -20,26 +20,26 @@ def check(one, *arguments):
 
 
 def refused(one, place, *words):
-    """check exits 1 with one line that has the place (a pattern) and the words; serve says the same, at level error."""
+    """`check` exits with 1 and prints one line with the place (a pattern) and the words, and `serve` logs it."""
     done = check(one)
     assert (done.returncode, done.stdout) == (1, ""), done
     served = daemon.run(BINARY, "serve", "-c", one.config)
     assert served.returncode == 1, served
-    (said,) = done.stderr.splitlines()
+    (printed,) = done.stderr.splitlines()
     (logged,) = [line for line in served.stderr.splitlines() if line.startswith("<3>")]
-    for line in (said, logged):
+    for line in (printed, logged):
         assert re.search(f"{re.escape(str(one.config))}:?{place}", line), line
         for word in words:
             assert word in line, line
 
 
 def line_of(one, text):
-    """The number of the first line of the configuration that begins with the text."""
+    """Returns the number of the first line of the configuration that starts with the text."""
     lines = one.config.read_text().splitlines()
     return next(number for number, line in enumerate(lines, 1) if line.startswith(text))
 
 
-def test_accepts_and_prints(make_daemon):
+def test_prints_the_effective_configuration(make_daemon):
     one = make_daemon({"listen": {"threads": 2}, "limits": {"body": "1M"}}, {APP: [TOKEN], 1400000002: []})
     done = check(one)
     assert done.returncode == 0, done.stderr
@@ -48,11 +48,11 @@ def test_accepts_and_prints(make_daemon):
                  "other_commands = reject", "keep_body = no", f"database = {one.database}", f"[app {APP}]",
                  "request_time_window = 60s", "[app 1400000002]", "level = info", "format = text"):
         assert line in shown, done.stdout
-    assert "1400000002" in done.stderr or "token_file" in done.stderr  # who may call without a signature is told
-    assert not one.database.exists()  # nothing is changed by a check
+    assert "1400000002" in done.stderr or "token_file" in done.stderr  # a warning that this app needs no signature
+    assert not one.database.exists()  # `check` creates nothing
 
 
-def test_what_it_prints_is_a_configuration(make_daemon):
+def test_prints_a_valid_configuration(make_daemon):
     one = make_daemon()
     printed = check(one).stdout
     one.write_text(printed)
@@ -61,12 +61,12 @@ def test_what_it_prints_is_a_configuration(make_daemon):
     assert one.post().status == 200
 
 
-def test_check_while_the_daemon_runs(shared):
+def test_check_works_while_the_daemon_runs(shared):
     assert check(shared).returncode == 0
     assert shared.post().status == 200
 
 
-# section, key, value, words of the refusal
+# section, key, value, word that the error contains; None: the value is accepted
 BAD_VALUES = [
     ("listen", "port", "65536", "65535"), ("listen", "port", "-1", ""), ("listen", "port", "https", ""),
     ("listen", "port", "80 ", None), ("listen", "port", "8443x", ""), ("listen", "port", "", ""),
@@ -87,9 +87,9 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize("section, key, value, word", BAD_VALUES)
-def test_refuses_value(make_daemon, section, key, value, word):
+def test_refuses_a_bad_value(make_daemon, section, key, value, word):
     one = make_daemon({section: {key: value}})
-    if word is None:  # space around a value is none of it
+    if word is None:  # space around a value is ignored
         assert check(one).returncode == 0
         return
     refused(one, f"{line_of(one, key + ' =')}: ", key, section if word != "" else "", word)
@@ -98,24 +98,24 @@ def test_refuses_value(make_daemon, section, key, value, word):
 @pytest.mark.parametrize("section, key", [("metrics", "port"), ("forward", "url"), ("", "x"), ("Listen", "port"),
                                           ("app", "token_file"), ("app 0", "token_file"), ("app x", "token_file"),
                                           (f"app {2**64}", "token_file"), (f"app  {APP}", "token_file")])
-def test_refuses_section(make_daemon, section, key):
+def test_refuses_an_unknown_section(make_daemon, section, key):
     one = make_daemon({section: {key: 1}})
     refused(one, f"({line_of(one, f'[{section}]')}|{line_of(one, f'[{section}]') + 1}): ", section)
 
 
-def test_refuses_section_without_keys(make_daemon):
+def test_refuses_an_unknown_section_without_keys(make_daemon):
     one = make_daemon({"nonsense": {}})
     refused(one, f"{line_of(one, '[nonsense]')}: ", "nonsense")
 
 
-def test_refuses_key_twice(make_daemon):
+def test_refuses_a_repeated_key(make_daemon):
     one = make_daemon()
     lines = one.config.read_text().splitlines()
     one.write_text("\n".join(lines + ["[listen]", "port = 1"]))
     refused(one, f"{len(lines) + 2}: ", "port", "twice")
 
 
-def test_refuses_app_twice(make_daemon):
+def test_refuses_a_repeated_app(make_daemon):
     one = make_daemon()
     lines = one.config.read_text().splitlines()
     one.write_text("\n".join(lines + [f"[app {APP}]"]))
@@ -123,55 +123,55 @@ def test_refuses_app_twice(make_daemon):
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[listen", "= 1", "x" * 5000 + " = 1"])
-def test_refuses_line(make_daemon, line):
+def test_refuses_a_malformed_line(make_daemon, line):
     one = make_daemon()
     lines = one.config.read_text().splitlines()
     one.write_text("\n".join(lines + [line, ""]))
     refused(one, f"{len(lines) + 1}: ")
 
 
-def test_key_before_the_first_section(make_daemon):
+def test_refuses_a_key_before_the_first_section(make_daemon):
     one = make_daemon()
     one.write_text("port = 1\n" + one.config.read_text())
     refused(one, "1: ", "port")
 
 
-def test_comments_and_space_are_fine(make_daemon):
+def test_accepts_comments_and_indentation(make_daemon):
     one = make_daemon()
     one.write_text("# comment\n; comment\n\n  " + one.config.read_text().replace("port = 0", "\tport=0\r"))
     assert check(one).returncode == 0
 
 
-def test_no_app(make_daemon):
+def test_refuses_a_configuration_without_apps(make_daemon):
     one = make_daemon()
     one.write_text(one.config.read_text().replace(f"[app {APP}]\n", "# ").replace("token_file", "# token_file"))
     refused(one, "", "[app")
 
 
 @pytest.mark.parametrize("key", ["certificate", "private_key"])
-def test_required_keys(make_daemon, key):
+def test_refuses_a_missing_required_key(make_daemon, key):
     one = make_daemon()
     one.write_text(re.sub(f"(?m)^{key} = .*$", "", one.config.read_text()))
     refused(one, "", "[tls]", key)
 
 
-def test_no_such_file():
+def test_names_a_configuration_that_does_not_exist():
     done = daemon.run(BINARY, "check", "-c", "/not/there.conf")
     assert done.returncode == 1 and "/not/there.conf: No such file" in done.stderr
 
 
-# The files that it names
+# The files that the configuration names
 
-def test_mismatched_key(make_daemon):
+def test_refuses_a_key_of_another_certificate(make_daemon):
     one = make_daemon()
-    daemon.make_certificate(one.directory, *["-newkey", "rsa:2048"], name="other.pem")  # writes key.pem anew
+    daemon.make_certificate(one.directory, *["-newkey", "rsa:2048"], name="other.pem")  # overwrites key.pem
     refused(one, f"{line_of(one, 'private_key')}: ", "[tls] private_key")
 
 
 @pytest.mark.parametrize("name, key", [("certificate.pem", "certificate"), ("key.pem", "private_key")])
 @pytest.mark.parametrize("content", ["", "nonsense\n",
                                      "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_file_that_is_no_pem(make_daemon, name, key, content):
+def test_refuses_a_file_that_is_not_pem(make_daemon, name, key, content):
     one = make_daemon()
     (one.directory / name).write_text(content)
     refused(one, f"{line_of(one, key)}: ", f"[tls] {key}")
@@ -180,15 +180,15 @@ def test_file_that_is_no_pem(make_daemon, name, key, content):
 DAY = 24 * 3600
 
 
-@pytest.mark.parametrize("begin_s, end_s, words", [
+@pytest.mark.parametrize("start_s, end_s, words", [
     (-9 * DAY, -DAY, "expired on {end}, so callers reject it"),
     (-DAY, 9 * DAY, "expires on {end}; renew it"),
     (DAY, 900 * DAY, "not valid yet"),
 ])
-def test_certificate_that_is_not_valid_for_long_is_a_warning(make_daemon, begin_s, end_s, words):
+def test_warns_of_a_certificate_outside_of_its_validity(make_daemon, start_s, end_s, words):
     one = make_daemon()
-    begin, end = (time.gmtime(time.time() + seconds) for seconds in (begin_s, end_s))
-    make_dated_certificate(one.directory, *(time.strftime("%Y%m%d%H%M%SZ", at) for at in (begin, end)))
+    start, end = (time.gmtime(time.time() + seconds) for seconds in (start_s, end_s))
+    make_dated_certificate(one.directory, *(time.strftime("%Y%m%d%H%M%SZ", at) for at in (start, end)))
     words = words.format(end=time.strftime("%Y-%m-%d", end))
     done = check(one)
     assert done.returncode == 0 and words in done.stderr, done
@@ -198,8 +198,8 @@ def test_certificate_that_is_not_valid_for_long_is_a_warning(make_daemon, begin_
     assert one.post(curl=["--insecure"]).status == 200
 
 
-def make_dated_certificate(directory, begin, end):
-    """`openssl ca` is the only one that takes dates in the past or in the future."""
+def make_dated_certificate(directory, start, end):
+    """Uses `openssl ca`, the only subcommand that accepts a start date."""
     (directory / "index").touch()
     (directory / "ca.conf").write_text(
         f"[ca]\ndefault_ca=a\n[a]\ndatabase={directory}/index\nnew_certs_dir={directory}\nrand_serial=yes\n"
@@ -207,7 +207,7 @@ def make_dated_certificate(directory, begin, end):
     for command in (
             ["req", "-new", "-key", directory / "key.pem", "-subj", "/CN=localhost", "-out", directory / "request"],
             ["ca", "-batch", "-selfsign", "-notext", "-config", directory / "ca.conf", "-in", directory / "request",
-             "-keyfile", directory / "key.pem", "-startdate", begin, "-enddate", end,
+             "-keyfile", directory / "key.pem", "-startdate", start, "-enddate", end,
              "-out", directory / "certificate.pem"]):
         done = daemon.run("openssl", *command)
         assert done.returncode == 0, done.stderr
@@ -218,21 +218,21 @@ def make_dated_certificate(directory, begin, end):
     ("with space\n", "line 1"), ("one\nzw\u00f6lf\n", "line 2"), ("nul\0byte\n", ""), ("x" * 5000, ""),
     ("delete\x7f\n", "line 1"), ("one\rtwo\rthree", "two"),
 ])
-def test_bad_token(make_daemon, content, word):
+def test_refuses_a_bad_token_file(make_daemon, content, word):
     one = make_daemon()
     (one.directory / f"token-{APP}").write_text(content)
     refused(one, f"{line_of(one, 'token_file')}: ", f"[app {APP}] token_file", word)
 
 
 @pytest.mark.parametrize("content", [TOKEN, TOKEN + "\n", TOKEN + "\r\n", f"old\r\n{TOKEN}", f"old\n{TOKEN}\n"])
-def test_good_token(make_daemon, content):
+def test_accepts_a_token_file(make_daemon, content):
     one = make_daemon()
     (one.directory / f"token-{APP}").write_bytes(content.encode())
     one.start()
     assert one.post().status == 200
 
 
-def test_token_that_all_can_read_is_a_warning(make_daemon):
+def test_warns_of_a_token_file_that_every_user_can_read(make_daemon):
     one = make_daemon()
     assert "chmod" not in check(one).stderr
     (one.directory / f"token-{APP}").chmod(0o644)
@@ -240,7 +240,7 @@ def test_token_that_all_can_read_is_a_warning(make_daemon):
     assert done.returncode == 0 and "chmod" in done.stderr
 
 
-def test_credentials_directory(make_daemon):
+def test_expands_the_credentials_directory(make_daemon):
     one = make_daemon({f"app {APP}": {"token_file": "$CREDENTIALS_DIRECTORY/token"},
                        "tls": {"private_key": "${CREDENTIALS_DIRECTORY}/secret"}})
     credentials = one.directory / "credentials"
@@ -254,35 +254,36 @@ def test_credentials_directory(make_daemon):
 
 # The store
 
-def in_store(one, path):
+def move_database(one, path):
+    """Sets [store] database. Returns the pattern of the place in an error."""
     one.write_text(one.config.read_text().replace(str(one.database), str(path)))
     return f"{line_of(one, 'database')}: "
 
 
-def test_no_directory_for_the_store(make_daemon):
+def test_refuses_a_database_in_a_missing_directory(make_daemon):
     one = make_daemon()
     path = one.directory / "missing" / "callbacks.db"
-    refused(one, in_store(one, path), "[store] database", str(path.parent))
+    refused(one, move_database(one, path), "[store] database", str(path.parent))
 
 
-def test_file_in_place_of_the_directory(make_daemon):
+def test_refuses_a_database_below_a_file(make_daemon):
     one = make_daemon()
-    refused(one, in_store(one, one.config / "callbacks.db"), "[store] database")
+    refused(one, move_database(one, one.config / "callbacks.db"), "[store] database")
 
 
-def test_directory_in_place_of_the_file(make_daemon):
+def test_refuses_a_directory_as_the_database(make_daemon):
     one = make_daemon()
-    refused(one, in_store(one, one.directory), "[store] database")
+    refused(one, move_database(one, one.directory), "[store] database")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write everywhere")
-def test_directory_without_permission(make_daemon):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write to every directory")
+def test_refuses_a_directory_that_is_not_writable(make_daemon):
     one = make_daemon()
     (one.directory / "closed").mkdir(mode=0o500)
-    refused(one, in_store(one, one.directory / "closed" / "callbacks.db"), "[store] database")
+    refused(one, move_database(one, one.directory / "closed" / "callbacks.db"), "[store] database")
 
 
-def test_newer_database(make_daemon):
+def test_refuses_a_newer_database_and_leaves_it_unchanged(make_daemon):
     one = make_daemon().start()
     assert one.post().status == 200
     one.stop()
@@ -294,7 +295,7 @@ def test_newer_database(make_daemon):
     assert one.database.read_bytes() == before
 
 
-def test_database_of_another_program(make_daemon):
+def test_refuses_a_database_of_another_program(make_daemon):
     one = make_daemon()
     with sqlite3.connect(one.database) as database:
         database.execute("CREATE TABLE other (x)")
@@ -304,7 +305,7 @@ def test_database_of_another_program(make_daemon):
     assert one.database.read_bytes() == before
 
 
-def test_file_that_is_no_database(make_daemon):
+def test_refuses_a_file_that_is_not_a_database(make_daemon):
     one = make_daemon()
     one.database.write_text("Dear diary, " * 100)
     refused(one, f"{line_of(one, 'database')}: ", "[store] database")
@@ -313,7 +314,7 @@ def test_file_that_is_no_database(make_daemon):
 
 # sign
 
-def test_sign(make_daemon):
+def test_sign_prints_the_query_parameters(make_daemon):
     one = make_daemon()
     done = daemon.run(BINARY, "sign", "-c", one.config, "--time", "1669872112")
     assert done.stdout == ("Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061"
@@ -325,7 +326,7 @@ def test_sign(make_daemon):
     assert sign == hashlib.sha256((TOKEN + at).encode()).hexdigest()
 
 
-def test_sign_of_several_apps(make_daemon):
+def test_sign_uses_the_last_token_of_the_chosen_app(make_daemon):
     one = make_daemon(apps={APP: [TOKEN], 1400000002: ["old", "new"], 1400000003: []})
     done = daemon.run(BINARY, "sign", "-c", one.config, "--app", 1400000002, "--time", "7")
     assert done.stdout == f"Sign={hashlib.sha256(b'new7').hexdigest()}&RequestTime=7\n"
@@ -336,7 +337,7 @@ def test_sign_of_several_apps(make_daemon):
 
 # certificate
 
-def test_certificate(tmp_path):
+def test_certificate_covers_all_hosts_and_overwrites_nothing(tmp_path):
     out = tmp_path / "new"
     arguments = ["certificate", "--host", "example.org", "--host", "*.example.org", "192.0.2.7", "::1", "--out", out]
     done = daemon.run(BINARY, *arguments)
@@ -356,7 +357,7 @@ def test_certificate(tmp_path):
 
 
 @pytest.mark.parametrize("host", ["a,DNS:evil.org", "a b", "", "a/b"])
-def test_certificate_for_no_host(tmp_path, host):
+def test_certificate_refuses_an_invalid_host(tmp_path, host):
     done = daemon.run(BINARY, "certificate", "--host", host, "--out", tmp_path / "new")
     assert done.returncode in (1, 2) and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -370,13 +371,13 @@ def test_certificate_for_no_host(tmp_path, host):
     ["certificate", "--out", "a"], ["sign", "-c", "a", "--time", "now"], ["sign", "-c", "a", "--time", "-1"],
     ["sign", "-c", "a", "--time", "123456789012"], ["export"],
 ])
-def test_wrong_usage(arguments):
+def test_wrong_usage_exits_with_2_and_one_line(arguments):
     done = daemon.run(BINARY, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"imcallbackd[^\n]*--help\n", done.stderr), done.stderr
 
 
-def test_help_and_version():
+def test_prints_help_and_version():
     overview = daemon.run(BINARY, "--help")
     assert overview.returncode == 0 and overview.stderr == ""
     for command, option in (("serve", "-c"), ("check", "-c"), ("sign", "--time"), ("certificate", "--host")):
@@ -387,7 +388,7 @@ def test_help_and_version():
 
 
 @pytest.mark.parametrize("line", ["keep_body ; = yes", "bogus ;key = 1", "[store] keep_body = yes", "keep_body"])
-def test_a_line_is_never_dropped(make_daemon, line):
+def test_refuses_a_line_that_inih_would_skip(make_daemon, line):
     one = make_daemon()
     one.write_text(one.config.read_text() + f"[store]\n{line}\n" if "store" not in one.config.read_text()
                    else one.config.read_text().replace("[store]\n", f"[store]\n{line}\n"))

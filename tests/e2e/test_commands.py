@@ -1,6 +1,6 @@
-"""What the machine around the commands can do to them: too few files, a full disk, sockets that cannot be used.
+"""Commands on a machine that lacks something: open files, threads, disk space, usable sockets.
 
-And what of a configuration is read to its limits: lists, lines, apps.
+The second half tests the limits of the configuration: lists, lines, apps.
 """
 
 import contextlib
@@ -15,33 +15,33 @@ import pytest
 import daemon
 from daemon import APP, BINARY
 
-OLD = 300  # events: more than the store deletes in a step
-COUNTED = 54324  # a user who has no other threads
-NO_LEAK_CHECK = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}  # which starts a thread
+OLD = 300  # events; more than the store deletes in one step
+COUNTED = 54324  # a user id without any other thread
+NO_LEAK_CHECK = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}  # the leak check would start a thread
 
 
 def serve(one, shell, **options):
-    """Runs serve to its end behind a line of bash, which ends with the daemon's command line as "$@"."""
+    """Runs `serve` until it exits. The shell command gets the daemon's command line as "$@"."""
     return daemon.run("bash", "-c", shell, "bash", BINARY, "serve", "-c", one.config, **options)
 
 
 # Limits of open files
 
 def open_files(one):
-    """The soft and the hard limit of the daemon's process."""
+    """Returns the soft and the hard limit of the daemon's process."""
     with open(f"/proc/{one.process.pid}/limits") as limits:
         return re.search(r"Max open files +(\d+) +(\d+)", limits.read()).groups()
 
 
-def test_the_soft_limit_of_open_files_is_raised(make_daemon):
+def test_raises_the_soft_limit_on_open_files(make_daemon):
     one = make_daemon({"limits": {"connections": 100}})
     one.start(["bash", "-c", 'ulimit -S -n 64; ulimit -H -n 400; exec "$@"', "bash"])
     assert open_files(one) == ("400", "400")
     assert "open files" not in one.log and " may be open" not in one.log
 
 
-def test_closed_standard_descriptors(make_daemon):
-    """The database must not get the number of one of them, because the log would be written into it."""
+def test_the_database_gets_no_standard_descriptor(make_daemon):
+    """If the database became descriptor 2, the log would be written into it."""
     port = daemon.free_port()
     one = make_daemon({"listen": {"port": port}})
     with subprocess.Popen(["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", BINARY, "serve", "-c", one.config]) as process:
@@ -50,9 +50,9 @@ def test_closed_standard_descriptors(make_daemon):
                 return True
             return False
 
-        daemon.eventually(listens, "a daemon that listens")
+        daemon.eventually(listens, "a listening daemon")
         one.port = port
-        assert one.post(SdkAppid=7).status == 403  # has a line in the log
+        assert one.post(SdkAppid=7).status == 403  # writes a line to the log
         assert one.post(daemon.event(GroupId="@TGS#1")).status == 200
         process.terminate()
         assert process.wait(daemon.STOP_DEADLINE) == 0
@@ -64,7 +64,7 @@ def test_closed_standard_descriptors(make_daemon):
     (1, 299, 100, False), (1, 299, 299, False), (1, 299, 300, True), (1, 299, 4096, True), (20, 245, 245, False),
     (20, 245, 246, True),
 ])
-def test_more_connections_than_open_files_is_a_warning(make_daemon, loops, taken, connections, warns):
+def test_warns_of_more_connections_than_open_files(make_daemon, loops, taken, connections, warns):
     one = make_daemon({"listen": {"threads": loops},
                        "limits": {"connections": connections, "connections_per_address": 100}})
     one.start(["bash", "-c", 'ulimit -n 400; exec "$@"', "bash"])
@@ -72,11 +72,11 @@ def test_more_connections_than_open_files_is_a_warning(make_daemon, loops, taken
     assert len(warnings) == warns and all(line.startswith("<4>") for line in warnings), one.log
     assert one.post().status == 200
     one.reload()
-    daemon.eventually(lambda: one.log.count("with the 400 files") == 2 * warns, "the warning of the reload")
+    daemon.eventually(lambda: one.log.count("with the 400 files") == 2 * warns, "the warning after the reload")
 
 
-def test_retention(make_daemon):
-    """What is old goes, in several steps, of which the log tells once."""
+def test_retention_deletes_old_events_and_logs_one_line(make_daemon):
+    """The store deletes the old events in several steps, but logs one line."""
     one = make_daemon().start()
     assert one.load(connections=8, total=OLD)[1]["ok"] == OLD
     assert one.post(daemon.event(GroupId="new")).status == 200
@@ -88,12 +88,12 @@ def test_retention(make_daemon):
     one.write_config({"store": {"retention": "1d"}})
     one.reload()
     daemon.eventually(lambda: one.group_ids() == ["new"], "the old events deleted")
-    daemon.eventually(lambda: f": {OLD} events were older than the retention" in one.log, "how many were deleted")
+    daemon.eventually(lambda: f": deleted {OLD} events that were older than the retention" in one.log, "how many were deleted")
     one.stop()
     assert one.log.count("older than the retention") == 1
 
 
-def test_one_connection_is_always_taken(make_daemon):
+def test_accepts_at_least_one_connection(make_daemon):
     one = make_daemon().start(["bash", "-c", 'ulimit -n 60; exec "$@"', "bash"])
     assert "reduced to 1: the process may open only 60 files" in one.log
     assert one.post().status == 200
@@ -106,7 +106,7 @@ def test_one_connection_is_always_taken(make_daemon):
 @pytest.mark.parametrize("threads, missing", enumerate([
     "the writer's thread", "the event loop thread", "the event loop thread",
     "the acceptor thread"], 1))
-def test_a_thread_that_cannot_be_started_is_told(make_daemon, threads, missing):
+def test_names_the_thread_that_cannot_be_started(make_daemon, threads, missing):
     one = make_daemon({"listen": {"threads": 2}})
     for path in (one.directory, *one.directory.iterdir()):
         os.chown(path, COUNTED, COUNTED)
@@ -116,19 +116,19 @@ def test_a_thread_that_cannot_be_started_is_told(make_daemon, threads, missing):
     assert done.returncode == 1 and f"{missing} cannot be started: Resource temporarily unavailable" in fault, done
 
 
-# Sockets that are passed
+# Passed sockets
 
-def test_passed_sockets_whose_number_is_none(make_daemon):
+def test_refuses_passed_sockets_without_a_number(make_daemon):
     done = serve(make_daemon(), 'LISTEN_FDS=many LISTEN_PID=$$ exec "$@"')
     assert done.returncode == 1 and "cannot use the sockets that systemd passed: Invalid argument" in done.stderr
 
 
-def test_passed_sockets_that_are_not_there(make_daemon):
+def test_refuses_passed_sockets_that_are_closed(make_daemon):
     done = serve(make_daemon(), 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&-')
     assert done.returncode == 1 and "cannot use the sockets that systemd passed: Bad file desc" in done.stderr
 
 
-def test_passed_file_that_is_no_socket(make_daemon):
+def test_refuses_a_passed_file_that_is_not_a_socket(make_daemon):
     done = serve(make_daemon(), 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</dev/null')
     assert done.returncode == 1 and done.stderr.count("<3>") == 1, done.stderr
 
@@ -137,7 +137,7 @@ def test_passed_file_that_is_no_socket(make_daemon):
     (socket.AF_INET, socket.SOCK_DGRAM, False), (socket.AF_INET, socket.SOCK_STREAM, False),
     (socket.AF_INET6, socket.SOCK_STREAM, False), (socket.AF_UNIX, socket.SOCK_STREAM, True),
 ])
-def test_passed_socket_on_which_nobody_can_call(make_daemon, tmp_path, family, kind, listens):
+def test_refuses_a_passed_socket_that_cannot_accept_callbacks(make_daemon, tmp_path, family, kind, listens):
     with socket.socket(family, kind) as passed:
         if listens:
             passed.bind(str(tmp_path / "socket"))
@@ -148,11 +148,11 @@ def test_passed_socket_on_which_nobody_can_call(make_daemon, tmp_path, family, k
 
 
 @pytest.mark.parametrize("count, fits", [(16, True), (17, False)])
-def test_passed_sockets_are_limited(make_daemon, count, fits):
+def test_limits_the_passed_sockets(make_daemon, count, fits):
     one = make_daemon()
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
-        # Two steps, since a descriptor that is to be passed may stand where another one is to go.
+        # Two steps, because the number of one listener may be the target number of another one.
         moves = [f"{50 + i}<&{listener.fileno()}" for i, listener in enumerate(listeners)]
         moves += [f"{3 + i}<&{50 + i}" for i in range(count)]
         shell = f'exec {" ".join(moves)}; LISTEN_FDS={count} LISTEN_PID=$$ exec "$@"'
@@ -172,13 +172,13 @@ def test_passed_sockets_are_limited(make_daemon, count, fits):
 
 # The configuration
 
-def test_an_address_that_is_not_here_is_named(make_daemon):
+def test_names_an_address_that_this_machine_does_not_have(make_daemon):
     one = make_daemon({"listen": {"address": "192.0.2.1"}})
     done = daemon.run(BINARY, "serve", "-c", one.config)
     assert done.returncode == 1 and f"<3>{one.config}:2: [listen] address: " in done.stderr, done
 
 
-def test_a_second_daemon_on_the_same_database_is_refused(make_daemon):
+def test_refuses_a_second_daemon_on_the_same_database(make_daemon):
     one = make_daemon().start()
     other = make_daemon({"store": {"database": one.database}})
     done = daemon.run(BINARY, "serve", "-c", other.config)
@@ -190,7 +190,7 @@ def test_a_second_daemon_on_the_same_database_is_refused(make_daemon):
     ("", "fcntl.flock(file, fcntl.LOCK_SH)"),
     ("-shm", "fcntl.lockf(file, fcntl.LOCK_SH, 1, 120)"),  # the byte that SQLite's writer locks
 ], ids=["database", "log"])
-def test_a_reader_that_locks_is_named(make_daemon, suffix, lock):
+def test_refuses_to_start_while_a_reader_holds_a_lock(make_daemon, suffix, lock):
     one = make_daemon().start()
     one.stop()
     script = f"import fcntl, sys\nfile = open(sys.argv[1])\n{lock}\nprint('locked', flush=True)\ninput()"
@@ -204,7 +204,7 @@ def test_a_reader_that_locks_is_named(make_daemon, suffix, lock):
     assert one.post().status == 200
 
 
-def test_a_default_that_does_not_work_is_named_without_a_line(make_daemon):
+def test_names_a_default_value_without_a_line_number(make_daemon):
     one = make_daemon({"listen": {"address": "127.0.0.2"}})
     one.write_text(re.sub(r"(?m)^port = .*\n", "", one.config.read_text()))
     with socket.create_server(("127.0.0.2", 8443)):
@@ -213,14 +213,14 @@ def test_a_default_that_does_not_work_is_named_without_a_line(make_daemon):
 
 
 @pytest.mark.parametrize("command", ["check", "sign", "serve"])
-def test_a_directory_in_place_of_the_configuration(tmp_path, command):
+def test_refuses_a_directory_as_the_configuration(tmp_path, command):
     done = daemon.run(BINARY, command, "-c", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{tmp_path}: cannot read the file: Is a directory" in done.stderr
 
 
 @pytest.mark.parametrize("count, fits", [(1000, True), (1001, False)])
-def test_apps_are_limited(make_daemon, count, fits):
+def test_limits_the_number_of_apps(make_daemon, count, fits):
     one = make_daemon(apps={1400000001 + i: [] for i in range(count)})
     done = daemon.run(BINARY, "check", "-c", one.config)
     if fits:
@@ -232,7 +232,7 @@ def test_apps_are_limited(make_daemon, count, fits):
 BLOCKS = [f"192.0.2.{i}/32" for i in range(100)]
 
 
-def test_a_list_goes_on_with_a_further_line(make_daemon):
+def test_a_further_line_extends_a_list(make_daemon):
     one = make_daemon({"callback": {"allow_from": ", ".join(BLOCKS[:3])}})
     text = one.config.read_text()
     line = text.count("\n")
@@ -247,14 +247,14 @@ def test_a_list_goes_on_with_a_further_line(make_daemon):
     assert f"{one.config}:{line + 2}: [callback] allow_from: '192.0.2.300'" in done.stderr, done
 
 
-def test_a_list_of_nothing_is_refused(make_daemon):
+def test_refuses_an_empty_list(make_daemon):
     one = make_daemon({"callback": {"allow_from": ", ,"}})
     done = daemon.run(BINARY, "check", "-c", one.config)
     assert done.returncode == 1 and "[callback] allow_from: ', ,' contains no address" in done.stderr, done
 
 
 @pytest.mark.parametrize("length, fits", [(197, True), (198, True), (199, False), (250, False)])
-def test_lines_are_limited(make_daemon, length, fits):
+def test_limits_the_length_of_a_line(make_daemon, length, fits):
     one = make_daemon()
     one.write_text(f"[listen]\n{'address = 127.0.0.1 ;'.ljust(length, 'x')}\n" +
                    re.sub(r"(?m)^\[listen\]\naddress = .*\n", "", one.config.read_text()))
@@ -266,18 +266,19 @@ def test_lines_are_limited(make_daemon, length, fits):
 # sign, certificate, the command line
 
 @pytest.mark.parametrize("app", ["nonsense", "-1", f"{APP} ", f"0x{APP:x}", "99999999999999999999", ""])
-def test_sign_for_what_is_no_app(make_daemon, app):
+def test_sign_refuses_an_invalid_app(make_daemon, app):
     done = daemon.run(BINARY, "sign", "-c", make_daemon().config, "--app", app)
     assert done.returncode in (1, 2) and done.stdout == "" and done.stderr.count("\n") == 1, done
 
 
-def test_certificate_where_no_directory_can_be(tmp_path):
+def test_certificate_refuses_a_directory_that_cannot_be_created(tmp_path):
     for out, why in ((tmp_path / "not" / "there", "No such file"), ("/dev/null/x", "Not a directory")):
         done = daemon.run(BINARY, "certificate", "--host", "localhost", "--out", out)
-        assert (done.returncode, done.stdout) == (1, "") and f"{out}: cannot create the directory: {why}" in done.stderr, done
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert f"{out}: cannot create the directory: {why}" in done.stderr
 
 
-def test_certificate_on_a_full_disk(tmp_path):
+def test_certificate_leaves_no_file_on_a_full_disk(tmp_path):
     done = daemon.run("bash", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "bash", BINARY, "certificate", "--host",
                       "localhost", "--out", tmp_path)
     assert (done.returncode, done.stdout) == (1, ""), done
@@ -285,7 +286,7 @@ def test_certificate_on_a_full_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_certificate_for_a_name_that_is_too_long_for_its_subject(tmp_path):
+def test_certificate_covers_a_name_that_is_too_long_for_the_subject(tmp_path):
     host = "a" * 63 + ".example.org"
     assert daemon.run(BINARY, "certificate", "--host", host, "--out", tmp_path).returncode == 0
     shown = daemon.run("openssl", "x509", "-in", tmp_path / "certificate.pem", "-noout", "-checkhost", host).stdout
@@ -293,14 +294,14 @@ def test_certificate_for_a_name_that_is_too_long_for_its_subject(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["certificate", "--nonsense"], ["check", "-c", "-c", "x"], ["sign", "--app"]])
-def test_wrong_options(arguments):
+def test_wrong_options_exit_with_2_and_one_line(arguments):
     done = daemon.run(BINARY, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"imcallbackd[^\n]*--help\n", done.stderr), done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["check"], ["sign", "-c", "x"]])
-def test_help_in_short(arguments):
+def test_short_and_long_help_are_the_same(arguments):
     done = daemon.run(BINARY, *arguments, "-h")
     assert (done.returncode, done.stderr) == (0, "") and "Usage:" in done.stdout
     assert done.stdout == daemon.run(BINARY, *arguments, "--help").stdout

@@ -1,4 +1,4 @@
-"""`export`: what was recorded as JSON Lines, in order, nothing missed, nothing repeated, whatever ends in between."""
+"""`export` prints recorded events as JSON Lines, in order. It misses and repeats none, even if a process ends meanwhile."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ import pytest
 import daemon
 from daemon import BINARY, COLUMNS, event, load_report
 
-# A user of another name in the group of the directory.
+# A user who does not own the directory but belongs to its group.
 MEMBER, GROUP = 54322, 54321
 FOLLOWED = int(os.environ.get("FOLLOWED", "5000"))
 
@@ -25,19 +25,16 @@ def export(one, *arguments, wrapper=(), **options):
 
 
 def exported(one, *arguments, wrapper=()):
-    """The objects, of an export that went well."""
+    """Runs an export that must succeed and returns its objects."""
     done = export(one, *arguments, wrapper=wrapper, text=False)
     assert (done.returncode, done.stderr) == (0, b""), done.stderr
-    lines = done.stdout.decode().split("\n")  # strictly, for who writes no UTF-8
+    lines = done.stdout.decode().split("\n")  # fails if the output is not UTF-8
     assert lines.pop() == ""
     return [json.loads(line) for line in lines]
 
 
-FOLLOWED = int(os.environ.get("FOLLOWED", "5000"))
-
-
 class Follower:
-    """`export --follow` into a file."""
+    """A running `export --follow` that writes to a file."""
 
     def __init__(self, one, since=0):
         self.path = one.directory / f"followed-{since}"
@@ -50,7 +47,7 @@ class Follower:
         return self.path.read_bytes()
 
     def ids(self):
-        """Of the whole lines."""
+        """The ids of the complete lines."""
         return [json.loads(line)["id"] for line in self.text().split(b"\n")[:-1]]
 
     def wait_for(self, count):
@@ -67,7 +64,7 @@ class Follower:
 
 @contextlib.contextmanager
 def loaded(one, total=1_000_000):
-    """The load generator at work, for as long as the daemon lives."""
+    """Runs the load generator during the with block, or until the daemon ends."""
     process = one.start_load(connections=20, total=total, timeout=10)
     try:
         yield process
@@ -76,9 +73,9 @@ def loaded(one, total=1_000_000):
         process.communicate()
 
 
-# What is written
+# Lines
 
-def test_every_column_and_member(make_daemon):
+def test_prints_every_column_and_member(make_daemon):
     one = make_daemon({"store": {"keep_body": "yes"}}).start()
     hard = "\" \\ / \u0001 \n \t \x7f \u0085 \u2028 é 张三 😀"
     for body in (event(), event(GroupId="community", Type="Community", MemberList=None),
@@ -95,7 +92,7 @@ def test_every_column_and_member(make_daemon):
     assert objects[3]["event_time_ms"] is None
 
 
-def test_what_was_not_kept_is_null(make_daemon):
+def test_a_body_that_was_not_kept_is_null(make_daemon):
     one = make_daemon().start()
     assert exported(one) == []
     assert one.post().status == 200
@@ -103,8 +100,8 @@ def test_what_was_not_kept_is_null(make_daemon):
     assert only["body"] is None and only["members"] == ["leckie"]
 
 
-def test_text_that_is_not_utf8(make_daemon):
-    """Whatever the daemon or somebody else left in the database, the lines are UTF-8."""
+def test_replaces_text_that_is_not_utf8(make_daemon):
+    """The lines are UTF-8 even if the daemon or another program stored other bytes in the database."""
     one = make_daemon().start()
     assert one.post(event(Name="cut: @").replace(b"@", b"\xe5\xbc")).status == 200
     one.stop()
@@ -114,7 +111,7 @@ def test_text_that_is_not_utf8(make_daemon):
     assert "cut: \ufffd" in only["body"]
 
 
-def test_ten_thousand_members(make_daemon):
+def test_prints_ten_thousand_members(make_daemon):
     one = make_daemon().start()
     members = [f"member-{number}-{'x' * 20}" for number in range(10_000)]
     assert one.post(event(MemberList=[{"Member_Account": member} for member in members])).status == 200
@@ -123,7 +120,7 @@ def test_ten_thousand_members(make_daemon):
     assert large["members"] == members and after["group_id"] == "after"
 
 
-def test_since(make_daemon):
+def test_since_skips_earlier_events(make_daemon):
     one = make_daemon().start()
     for number in range(5):
         assert one.post(event(GroupId=f"g{number}")).status == 200
@@ -131,16 +128,16 @@ def test_since(make_daemon):
         assert [each["id"] for each in exported(one, "--since", since)] == expected
     beyond = export(one, "--since", 6)
     assert (beyond.returncode, beyond.stdout) == (1, "")
-    assert "6 is of another database" in beyond.stderr and beyond.stderr.count("\n") == 1
+    assert "id 6 is from another database" in beyond.stderr and beyond.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--since", "x"], "--since takes"), (["--since", "-1"], "unknown option '-1'"), (["--since", "1.5"], "--since takes"),
-    (["--since", str(2 ** 63)], "--since takes"), (["--since"], "requires a value"),
+    (["--since", "x"], "--since requires"), (["--since", "-1"], "unknown option '-1'"), (["--since", "1.5"], "--since requires"),
+    (["--since", str(2 ** 63)], "--since requires"), (["--since"], "requires a value"),
     (["--follow", "x"], "unexpected argument 'x'"), (["--folow"], "unknown option"),
     (["--follow", "--follow"], "'--follow' is given too many times"), (["x"], "unexpected argument 'x'"),
 ])
-def test_wrong_usage(shared, arguments, words):
+def test_rejects_wrong_usage(shared, arguments, words):
     done = export(shared, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr and done.stderr.count("\n") == 1 and "--help" in done.stderr
@@ -148,7 +145,7 @@ def test_wrong_usage(shared, arguments, words):
 
 def test_needs_a_configuration_and_a_database(make_daemon):
     bare = daemon.run(BINARY, "export")
-    assert bare.returncode == 2 and "-c FILE is needed" in bare.stderr
+    assert bare.returncode == 2 and "-c FILE is required" in bare.stderr
     one = make_daemon()
     for text, words in ((None, "first start"), ("no database at all, but text that is long enough", "not a database")):
         if text:
@@ -161,17 +158,17 @@ def test_needs_a_configuration_and_a_database(make_daemon):
 # Following
 
 def test_follow_misses_nothing_and_repeats_nothing(make_daemon):
-    """Under load, over ends of either side of either kind, gone on from the last whole line."""
+    """Under load, each side stops or is killed in turn; each follower continues after the last complete line."""
     one = make_daemon().start()
     followed = []
     for daemons_end, followers_end in (("stop", signal.SIGKILL), ("kill", signal.SIGTERM), ("kill", signal.SIGKILL)):
         with loaded(one):
             follower = Follower(one, len(followed))
             follower.wait_for(300)
-            followed += follower.end(followers_end)  # the follower ends first, in the middle of things
+            followed += follower.end(followers_end)  # the follower ends first, while the daemon records
             follower = Follower(one, len(followed))
             follower.wait_for(300)
-            getattr(one, daemons_end)()  # and then the daemon, while it is followed
+            getattr(one, daemons_end)()  # then the daemon ends, while a follower reads
         one.start()
         with loaded(one, 500) as load:
             assert load.wait(60) == 0
@@ -184,7 +181,7 @@ def test_follow_misses_nothing_and_repeats_nothing(make_daemon):
 
 
 def test_follow_at_full_load(make_daemon):
-    """FOLLOWED=1000000 for a campaign, which prints how far behind it is."""
+    """FOLLOWED=1000000 makes a campaign of the test, which prints the delay of the follower."""
     one = make_daemon().start()
     follower = Follower(one)
     begin = time.monotonic()
@@ -193,7 +190,7 @@ def test_follow_at_full_load(make_daemon):
     assert report["ok"] == FOLLOWED, report
     follower.wait_for(FOLLOWED)
     print(f"{FOLLOWED} callbacks at {report['ok'] / seconds:.0f} a second, p99 {report['p99_us']} us; "
-          f"{FOLLOWED - written} lines behind at the end, all there {time.monotonic() - begin - seconds:.2f} s later")
+          f"{FOLLOWED - written} lines missing at the end of the load, complete {time.monotonic() - begin - seconds:.2f} s later")
     assert follower.end() == list(range(1, FOLLOWED + 1))
 
 
@@ -215,8 +212,8 @@ def test_follow_ends_at_a_replaced_database(make_daemon):
     assert follower.ids() == [1]
 
 
-def test_a_slow_reader_keeps_no_log(make_daemon):
-    """Nobody takes the lines; the daemon writes its whole log back all the same, and in the end they are all there."""
+def test_a_slow_reader_does_not_hold_the_log(make_daemon):
+    """While no lines are read from the pipe, the daemon still writes its whole log back. No line is lost."""
     one = make_daemon().start()
     assert one.load(connections=50, total=5_000)[0] == 0
     with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=subprocess.PIPE) as process:
@@ -231,7 +228,7 @@ def test_a_slow_reader_keeps_no_log(make_daemon):
 
 # The output
 
-def test_closed_pipe(make_daemon):
+def test_a_closed_pipe_ends_the_export(make_daemon):
     one = make_daemon().start()
     assert one.load(connections=50, total=5_000)[0] == 0
     for arguments in ([], ["--follow"]):
@@ -242,7 +239,7 @@ def test_closed_pipe(make_daemon):
             assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
-def test_closed_pipe_while_nothing_happens(make_daemon):
+def test_a_closed_pipe_ends_an_idle_follower(make_daemon):
     one = make_daemon().start()
     with subprocess.Popen([BINARY, "export", "-c", str(one.config), "--follow"], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:
@@ -250,8 +247,8 @@ def test_closed_pipe_while_nothing_happens(make_daemon):
         assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
-def test_a_full_pipe_that_does_not_block(make_daemon):
-    """Whoever reads slowly gets all of it all the same."""
+def test_waits_for_a_full_pipe_that_is_non_blocking(make_daemon):
+    """A slow reader still receives all lines."""
     one = make_daemon().start()
     assert one.load(connections=20, total=1000)[0] == 0
     reading, writing = os.pipe()
@@ -272,20 +269,20 @@ def limited():
 @pytest.mark.parametrize("path, preexec, words", [
     ("/dev/full", None, "No space left"), pytest.param(None, limited, "File too large", marks=pytest.mark.without_coverage),
 ])
-def test_full_disk(make_daemon, path, preexec, words):
+def test_reports_a_failed_write(make_daemon, path, preexec, words):
     one = make_daemon().start()
     assert one.load(connections=10, total=100)[0] == 0
     with open(path or one.directory / "limited", "wb") as file:
         done = daemon.run(BINARY, "export", "-c", one.config, stdout=file, stderr=subprocess.PIPE, capture_output=False,
                           preexec_fn=preexec)
     assert done.returncode == 1
-    assert "standard output cannot be written" in done.stderr and words in done.stderr and done.stderr.count("\n") == 1
+    assert "standard output: cannot be written" in done.stderr and words in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments, status", [([], 1), (["--follow"], 0)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_while_lines_wait(make_daemon, arguments, status, number):
-    """The lines that were begun come whole; what an export without --follow left out is told."""
+def test_a_signal_ends_the_export_after_a_line(make_daemon, arguments, status, number):
+    """The last line is complete. An export without --follow reports the last id."""
     one = make_daemon().start()
     assert one.load(connections=50, total=5_000)[0] == 0
     with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
@@ -297,13 +294,13 @@ def test_signal_while_lines_wait(make_daemon, arguments, status, number):
         assert process.wait(60) == status
     ids = [json.loads(line)["id"] for line in text.decode().split("\n")[:-1]]
     assert text.endswith(b"\n") and ids == list(range(1, len(ids) + 1)) and len(ids) < 5_000
-    assert said == ("" if status == 0 else f"imcallbackd export: ended by a signal behind id {len(ids)}\n")
+    assert said == ("" if status == 0 else f"imcallbackd export: stopped by a signal after id {len(ids)}; continue with --since {len(ids)}\n")
 
 
 # Rights
 
 def member_reads(one, expected):
-    """A member of the group, who may change nothing, reads with the sqlite3 shell and with export."""
+    """A member of the group, without write permission, reads with the sqlite3 shell and with export."""
     become = ("setpriv", f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups")
     shell = daemon.run(*become, "sqlite3", "-readonly", "-cmd", ".timeout 5000", one.database,
                        "SELECT count(*) FROM destroyed_group")
@@ -315,7 +312,7 @@ def member_reads(one, expected):
 
 @pytest.mark.without_coverage
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_group_member_reads_at_any_time(make_daemon):
+def test_a_group_member_reads_at_any_time(make_daemon):
     one = make_daemon()
     os.chown(one.directory, 0, GROUP)
     one.directory.chmod(0o2750)
@@ -326,7 +323,7 @@ def test_group_member_reads_at_any_time(make_daemon):
         one.kill()
     count = one.value("SELECT count(*) FROM destroyed_group")
     assert (one.directory / "callbacks.db-wal").stat().st_size > 0
-    member_reads(one, count)  # what a killed daemon left
+    member_reads(one, count)  # the daemon was killed
     one.start()
     member_reads(one, count)
     assert one.post().status == 200
@@ -340,7 +337,7 @@ def test_group_member_reads_at_any_time(make_daemon):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_others_are_told_why_not(make_daemon):
+def test_reports_missing_rights(make_daemon):
     one = make_daemon()
     one.directory.chmod(0o755)
     one.start()
@@ -349,8 +346,8 @@ def test_others_are_told_why_not(make_daemon):
     assert "Permission denied; become a member of the group" in done.stderr
 
 
-def test_starts_and_ends_of_the_daemon_disturb_no_reader(make_daemon):
-    """Exports without a break while the daemon comes and goes: none of them fails."""
+def test_restarts_of_the_daemon_fail_no_export(make_daemon):
+    """Two threads export all the time while the daemon stops, is killed and starts: no export fails."""
     one = make_daemon().start()
     assert one.load(connections=20, total=500)[0] == 0
     over, wrong = threading.Event(), []

@@ -1,6 +1,6 @@
-"""`forward`: what was recorded is in PostgreSQL, row by row and once; what is refused, told, and warned of."""
+"""`forward` ships every recorded row into PostgreSQL exactly once, and --verify finds what differs from the store."""
 
-import re
+import hashlib
 import shutil
 import signal
 import socket
@@ -13,43 +13,57 @@ import daemon
 import postgres
 from daemon import BINARY, COLUMNS, event
 from monitoring import ask, metrics
-from postgres import has_rows, ship_to, verify
+from postgres import has_rows, ship_to, shipping_daemon, verify
 from test_readme import block
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
 
 
-def rows_there(server):
-    """As daemon.groups() has them, by id."""
+def shipped_groups(server):
+    """The rows of destroyed_group in the destination, in the form of daemon.groups()."""
     rows = server.sql(f"SELECT {', '.join(COLUMNS)}, encode(body, 'hex') AS body FROM destroyed_group ORDER BY id")
     return [row | {"body": bytes.fromhex(row["body"] or "")} for row in rows]
 
 
-def members_there(server, group_id):
+def shipped_members(server, group_id):
     return [row["member_account"] for row in server.sql(
         f"SELECT member_account FROM destroyed_group JOIN destroyed_group_member USING (event_uid) "
         f"WHERE group_id = '{group_id}' ORDER BY position")]
 
 
-# What arrives
+def member_list(*names):
+    return [{"Member_Account": name} for name in names]
 
-def test_every_column_and_member(make_daemon, server, forward):
-    one = make_daemon()
-    ship_to(one, server, settings={"store": {"keep_body": "yes"}})
-    one.start()
+
+def post_groups(one, *group_ids, **fields):
+    for group_id in group_ids:
+        assert one.post(event(GroupId=group_id, **fields)).status == 200
+
+
+def wait_for_note(one, end):
+    """Waits until the note for retention ends with these ids."""
+    note = one.directory / "shipped"
+    daemon.eventually(lambda: note.exists() and note.read_text().endswith(f"{end}\n"), "the note")
+    return note
+
+
+# Rows
+
+def test_ships_every_column_and_member(make_daemon, server, forward):
+    one = shipping_daemon(make_daemon, server, settings={"store": {"keep_body": "yes"}})
     forwarder = forward(one)
     hard = "\" \\ / \u0001 \n \t \x7f \u0085 \u2028 é 张三 😀 {}','"
     for body in (event(), event(GroupId="community", Type="Community", MemberList=None),
                  event(GroupId="empty", MemberList=[]), event(GroupId="untimed", EventTime=None),
                  event(GroupId="cut", Name="cut: @").replace(b"@", b"\xe5\xbc"),
-                 event(GroupId="hard", Name=hard, MemberList=[{"Member_Account": name} for name in (hard, "b", "a")])):
+                 event(GroupId="hard", Name=hard, MemberList=member_list(hard, "b", "a"))):
         assert one.post(body).status == 200
     assert one.post(b"{\xff").status == 400
     has_rows(server, 6)
     has_rows(server, 1, "rejected_callback")
-    assert rows_there(server) == one.groups()
-    assert members_there(server, "hard") == one.members("hard") == [hard, "b", "a"]
-    assert members_there(server, "empty") == members_there(server, "community") == []
+    assert shipped_groups(server) == one.groups()
+    assert shipped_members(server, "hard") == one.members("hard") == [hard, "b", "a"]
+    assert shipped_members(server, "empty") == shipped_members(server, "community") == []
     (rejected,) = server.sql("SELECT id, received_at_ms, remote_address, sdk_appid, callback_command, "
                              "reason, encode(body, 'hex') AS body FROM rejected_callback")
     assert [rejected | {"body": bytes.fromhex(rejected["body"])}] == one.rejected()
@@ -59,25 +73,19 @@ def test_every_column_and_member(make_daemon, server, forward):
     assert done.returncode == 0 and "events: 6 in the store, 6 of them in the destination" in done.stdout, done
 
 
-def test_large_groups_and_bodies(make_daemon, server, forward):
-    one = make_daemon()
-    ship_to(one, server, settings={"store": {"keep_body": "yes"}})
-    one.start()
+def test_ships_large_groups_and_bodies(make_daemon, server, forward):
+    one = shipping_daemon(make_daemon, server, settings={"store": {"keep_body": "yes"}})
     members = [f"member-{number}-{'x' * 20}" for number in range(10_000)]
-    for number in range(5):
-        assert one.post(event(GroupId=f"g{number}", MemberList=[{"Member_Account": member} for member in members])
-                        ).status == 200
+    post_groups(one, *(f"g{number}" for number in range(5)), MemberList=member_list(*members))
     forward(one)
     has_rows(server, 50_000, "destroyed_group_member")
-    assert members_there(server, "g4") == members
+    assert shipped_members(server, "g4") == members
     assert verify(one).returncode == 0
 
 
-def test_query_of_the_readme(make_daemon, server, forward):
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
-    assert one.post(event(GroupId="peters", MemberList=[{"Member_Account": "peter"}])).status == 200
+def test_query_of_the_readme_finds_the_event(make_daemon, server, forward):
+    one = shipping_daemon(make_daemon, server)
+    post_groups(one, "peters", MemberList=member_list("peter"))
     forward(one)
     has_rows(server, 1)
     text = block("USING (event_uid)")
@@ -87,36 +95,34 @@ def test_query_of_the_readme(make_daemon, server, forward):
     assert done.returncode == 0 and " peters " in done.stdout and "(1 row)" in done.stdout, done
 
 
-def test_same_event_through_two_receivers(make_daemon, server, forward):
-    """One row and the members of one, even when the other has more of them; without a time there are two rows."""
-    both = [make_daemon(), make_daemon()]
-    for receiver, one in zip("ab", both):
-        ship_to(one, server, receiver)
-        one.start()
-        names = ["first"] if receiver == "a" else ["second", "third"]
-        assert one.post(event(MemberList=[{"Member_Account": name} for name in names])).status == 200
-        assert one.post(event(GroupId="untimed", EventTime=None)).status == 200
-        assert one.post(event(GroupId=f"only-{receiver}")).status == 200
+def test_stores_an_event_of_two_receivers_once(make_daemon, server, forward):
+    """The members are those of the first receiver, even if the second one has more. An event without a time is stored
+    twice."""
+    both = {name: shipping_daemon(make_daemon, server, name) for name in "ab"}
+    for (name, one), names, rows in zip(both.items(), (["first"], ["second", "third"]), (3, 5)):
+        assert one.post(event(MemberList=member_list(*names))).status == 200
+        post_groups(one, "untimed", EventTime=None)
+        post_groups(one, f"only-{name}")
         forward(one)
-        has_rows(server, 3 if receiver == "a" else 5)
-    assert members_there(server, "@TGS#1") == ["first"]
+        has_rows(server, rows)
+    assert shipped_members(server, "@TGS#1") == ["first"]
     assert [row["receiver"] for row in server.sql(
         "SELECT receiver FROM destroyed_group WHERE group_id = 'untimed' ORDER BY 1")] == ["a", "b"]
-    assert verify(both[0]).returncode == 0
-    done = verify(both[1])
+    assert verify(both["a"]).returncode == 0
+    done = verify(both["b"])
     assert done.returncode == 1 and "event with id 1 differs in the destination" in done.stdout, done
-    uid = daemon.hashlib.sha256(f"{daemon.COMMAND}\n{daemon.APP}\n1670574414123\n@TGS#1".encode()).hexdigest()
+    uid = hashlib.sha256(f"{daemon.COMMAND}\n{daemon.APP}\n1670574414123\n@TGS#1".encode()).hexdigest()
     assert server.value("SELECT encode(event_uid, 'hex') AS u FROM destroyed_group WHERE group_id = '@TGS#1'") == uid
 
 
-def test_existing_store_from_its_first_row(make_daemon, server, forward):
-    """Nobody records any more; an end in between and a new name change nothing that is there."""
+def test_ships_an_existing_store_from_its_first_row(make_daemon, server, forward):
+    """The daemon is stopped. Neither a killed forwarder nor another receiver name changes rows in the destination."""
     one = make_daemon().start()
     assert one.load(connections=50, total=5_000)[0] == 0
     one.stop()
     ship_to(one, server)
     forwarder = forward(one)
-    daemon.eventually(lambda: server.psql("-c", "SELECT 1/count(*) FROM destroyed_group").returncode == 0, "some", 60)
+    daemon.eventually(lambda: server.psql("-c", "SELECT 1/count(*) FROM destroyed_group").returncode == 0, "a row", 60)
     forwarder.kill()
     forward(one)
     has_rows(server, 5_000)
@@ -130,21 +136,19 @@ def test_existing_store_from_its_first_row(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
-def test_verify_tells_what_differs(make_daemon, server, forward):
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
-    for number in range(6):
-        assert one.post(event(GroupId=f"g{number}", MemberList=[{"Member_Account": "a"}, {"Member_Account": "b"}])
-                        ).status == 200
+# --verify
+
+def test_verify_reports_each_difference(make_daemon, server, forward):
+    one = shipping_daemon(make_daemon, server)
+    post_groups(one, *(f"g{number}" for number in range(6)), MemberList=member_list("a", "b"))
     assert one.post(b"{").status == 400
     forwarder = forward(one)
     has_rows(server, 6)
     has_rows(server, 1, "rejected_callback")
     forwarder.stop()
-    assert one.post(event(GroupId="later")).status == 200
-    whole = verify(one)
-    assert whole.returncode == 0 and "1 not shipped yet" in whole.stdout, whole
+    post_groups(one, "later")
+    done = verify(one)
+    assert done.returncode == 0 and "1 not shipped yet" in done.stdout, done
     uid = "(SELECT event_uid FROM destroyed_group WHERE group_id = 'g{}')"
     for statement in ("UPDATE destroyed_group SET name = 'other' WHERE group_id = 'g0'",
                       f"DELETE FROM destroyed_group_member WHERE event_uid = {uid.format(1)} AND position = 1",
@@ -155,21 +159,20 @@ def test_verify_tells_what_differs(make_daemon, server, forward):
         server.execute(statement)
     done = verify(one)
     assert done.returncode == 1
-    told = done.stdout.splitlines()
-    assert sorted(line for line in told if "differs" in line) == [
+    lines = done.stdout.splitlines()
+    assert sorted(line for line in lines if "differs" in line) == [
         f"event with id {number} differs in the destination" for number in (1, 2, 3, 4)]
-    assert "event with id 6 is missing in the destination" in told
-    assert "rejected callback with id 1 is missing in the destination" in told
-    assert "events: 6 in the store, 5 of them in the destination, 1 missing, 4 different; 1 not shipped yet" in told
+    assert "event with id 6 is missing in the destination" in lines
+    assert "rejected callback with id 1 is missing in the destination" in lines
+    assert "events: 6 in the store, 5 of them in the destination, 1 missing, 4 different; 1 not shipped yet" in lines
     now = int(time.time())
     assert verify(one, "--since", now + 100).returncode == 0
     assert verify(one, "--until", now - 1000).returncode == 0
     assert verify(one, "--since", now - 1000, "--until", now + 1000).returncode == 1
 
 
-def test_verify_tells_twenty_of_many(make_daemon, server, forward):
-    one = make_daemon().start()
-    ship_to(one, server)
+def test_verify_reports_twenty_differences_at_most(make_daemon, server, forward):
+    one = shipping_daemon(make_daemon, server)
     assert one.load(connections=10, total=150)[0] == 0
     forward(one)
     has_rows(server, 150)
@@ -179,8 +182,8 @@ def test_verify_tells_twenty_of_many(make_daemon, server, forward):
     assert "events: 150 in the store, 0 of them in the destination, 150 missing" in done.stdout, done
 
 
-def test_verify_that_is_broken_off(make_daemon, server):
-    """It has found nothing, which is not the same as that nothing differs."""
+def test_interrupted_verify_fails(make_daemon, server):
+    """An interrupted comparison has not compared every row, so it must not look like a successful one."""
     one = make_daemon().start()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         ship_to(one, server, port=mute.getsockname()[1])
@@ -191,18 +194,18 @@ def test_verify_that_is_broken_off(make_daemon, server):
         connection.close()
 
 
-# Beginning
+# Tables, privileges and cursors
 
-def test_ten_forwarders_begin_at_once(make_daemon, server, forward):
+def test_ten_forwarders_create_the_tables_at_once(make_daemon, server, forward):
     first = make_daemon().start()
     assert first.load(connections=20, total=200)[0] == 0
     first.stop()
-    all_of_them = [first] + [make_daemon() for _ in range(9)]
-    for number, one in enumerate(all_of_them):
+    daemons = [first] + [make_daemon() for _ in range(9)]
+    for number, one in enumerate(daemons):
         if one is not first:
             shutil.copy(first.database, one.database)
         ship_to(one, server, f"r{number}")
-    forwarders = [forward(one) for one in all_of_them]
+    forwarders = [forward(one) for one in daemons]
     daemon.eventually(lambda: "(10," in str(server.psql("-At", "-c", "SELECT (count(*), 0) FROM imcallbackd_cursor "
                                                         "WHERE last_id = 200").stdout), "ten cursors", 60)
     has_rows(server, 200)
@@ -212,106 +215,93 @@ def test_ten_forwarders_begin_at_once(make_daemon, server, forward):
         assert "cannot be created" not in forwarder.log, forwarder.log
 
 
-def test_newer_tables_are_left_alone(make_daemon, server, forward):
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
+def test_refuses_newer_tables_and_leaves_them_unchanged(make_daemon, server, forward):
+    one = shipping_daemon(make_daemon, server)
     assert one.post().status == 200
     server.execute("CREATE TABLE imcallbackd_schema (version bigint); INSERT INTO imcallbackd_schema VALUES (2)")
     forwarder = forward(one)
     forwarder.wait_logged("the tables in the destination have version 2, but this imcallbackd supports only version 1")
     assert server.value("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()") == 1
-    server.execute("DROP TABLE imcallbackd_schema")  # somebody has mended it
+    server.execute("DROP TABLE imcallbackd_schema")
     has_rows(server, 1)
 
 
-def test_no_more_rights_than_needed(make_daemon, server, forward):
-    """With the tables made, a user who may neither make nor delete anything will do."""
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
-    assert one.post(event(GroupId="by the owner")).status == 200
+def test_needs_only_the_documented_privileges(make_daemon, server, forward):
+    """Once the tables exist, the user needs no privilege to create or delete anything."""
+    one = shipping_daemon(make_daemon, server)
+    post_groups(one, "by the owner")
     forwarder = forward(one)
     has_rows(server, 1)
     forwarder.stop()
     server.execute(f"CREATE ROLE shipper LOGIN PASSWORD '{postgres.PASSWORD}';"
                    f"GRANT USAGE ON SCHEMA {server.schema} TO shipper;"
-               "GRANT SELECT, INSERT ON destroyed_group, destroyed_group_member, rejected_callback TO shipper;"
-                   "GRANT SELECT, INSERT, UPDATE ON imcallbackd_cursor TO shipper; GRANT SELECT ON imcallbackd_schema TO"
-                   " shipper")
+                   "GRANT SELECT, INSERT ON destroyed_group, destroyed_group_member, rejected_callback TO shipper;"
+                   "GRANT SELECT, INSERT, UPDATE ON imcallbackd_cursor TO shipper;"
+                   "GRANT SELECT ON imcallbackd_schema TO shipper")
     ship_to(one, server, url=server.url().replace("owner@", "shipper@"))
-    assert one.post(event(GroupId="by the shipper")).status == 200
+    post_groups(one, "by the shipper")
     forward(one)
     has_rows(server, 2)
     server.execute("DROP OWNED BY shipper; DROP ROLE shipper")
 
 
-@pytest.mark.parametrize("options", ["ENCODING 'SQL_ASCII' TEMPLATE template0", "ENCODING 'LATIN1' TEMPLATE template0"])
-def test_other_encodings_are_refused(make_daemon, server, forward, options):
-    server.execute(f"CREATE DATABASE other {options}")
-    one = make_daemon()
-    ship_to(one, server, url=server.url().replace("/postgres", "/other"))
-    one.start()
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_refuses_other_encodings(make_daemon, server, forward, encoding):
+    server.execute(f"CREATE DATABASE other ENCODING '{encoding}' TEMPLATE template0")
+    one = shipping_daemon(make_daemon, server, url=server.url().replace("/postgres", "/other"))
     forwarder = forward(one)
     forwarder.wait_logged("CREATE DATABASE ... ENCODING 'UTF8'")
     forwarder.stop()
     server.execute("DROP DATABASE other WITH (FORCE)")
 
 
-def test_a_replaced_store_is_not_shipped(make_daemon, server, forward):
-    """Its ids begin anew: with fewer rows than were shipped, and with as many."""
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
-    for number in range(3):
-        assert one.post(event(GroupId=f"old{number}")).status == 200
+def test_refuses_a_replaced_store(make_daemon, server, forward):
+    """The new database reuses ids: at first it has fewer rows than were shipped, and later as many."""
+    one = shipping_daemon(make_daemon, server)
+    post_groups(one, "old0", "old1", "old2")
     forwarder = forward(one)
     has_rows(server, 3)
-    note = one.directory / "shipped"
-    daemon.eventually(lambda: note.exists() and " groups 3 " in note.read_text(), "the note")
+    note = wait_for_note(one, " groups 3 rejected 0")
     one.stop()
     for path in one.directory.glob("callbacks.db*"):
         path.unlink()
     one.start()
-    assert one.post(event(GroupId="new0")).status == 200
+    post_groups(one, "new0")
     forwarder.wait_logged("the database was replaced or restored from a backup")
-    assert not note.exists()  # retention deletes nothing
+    assert not note.exists()  # so that retention deletes nothing
     forwarder.stop()
-    for number in range(1, 5):
-        assert one.post(event(GroupId=f"new{number}")).status == 200
+    post_groups(one, *(f"new{number}" for number in range(1, 5)))
     forwarder = forward(one)
     forwarder.wait_logged("the database was replaced or restored from a backup")
     has_rows(server, 3)
-    server.execute("DELETE FROM imcallbackd_cursor WHERE receiver = 'a'")  # as it is told to do
+    server.execute("DELETE FROM imcallbackd_cursor WHERE receiver = 'a'")  # the remedy in the message
     has_rows(server, 8)
     assert verify(one).returncode == 0
 
 
-def test_two_forwarders_of_one_name(make_daemon, server, forward):
+def test_reports_a_second_forwarder_with_the_same_receiver(make_daemon, server, forward):
     one = make_daemon().start()
     assert one.load(connections=50, total=8_000)[0] == 0
     ship_to(one, server)
     both = [forward(one), forward(one)]
     posted = iter(range(100_000))
 
-    def noticed():
-        """Each event that comes is there for both of them."""
-        assert one.post(event(GroupId=f"posted-{next(posted)}")).status == 200
+    def is_reported():
+        """Posts one more event, which both forwarders try to ship."""
+        post_groups(one, f"posted-{next(posted)}")
         return any("another forwarder uses this receiver name" in each.log for each in both)
 
-    daemon.eventually(noticed, "the words", 60)
+    daemon.eventually(is_reported, "the message", 60)
     has_rows(server, 8_000 + next(posted))
     assert verify(one).returncode == 0
 
 
-# Being watched
+# Metrics and the note for retention
 
-def test_lag_is_told(make_daemon, server, forward):
-    one = make_daemon()
+def test_metrics_show_the_lag_while_the_server_is_away(make_daemon, server, forward):
     port = daemon.free_port()
     proxy = postgres.Proxy(server.port)
-    ship_to(one, server, port=proxy.port, admin_port=port)
-    one.start()
+    one = shipping_daemon(make_daemon, server, port=proxy.port, admin_port=port)
     assert one.post().status == 200
     forwarder = forward(one)
     has_rows(server, 1)
@@ -320,9 +310,8 @@ def test_lag_is_told(make_daemon, server, forward):
     assert now['imcallbackd_forward_shipped_total{kind="event"}'] == 1
     assert now['imcallbackd_forward_shipped_total{kind="member"}'] == 1
     assert (now["imcallbackd_forward_connected"], now["imcallbackd_forward_lag_events"]) == (1, 0)
-    proxy.close()  # the server is away
-    for number in range(3):
-        assert one.post(event(GroupId=f"g{number}")).status == 200
+    proxy.close()
+    post_groups(one, "g0", "g1", "g2")
     daemon.eventually(lambda: metrics(port)["imcallbackd_forward_lag_events"] == 3, "the lag", 60)
     daemon.eventually(lambda: metrics(port)["imcallbackd_forward_lag_seconds"] > 0.5, "its age", 60)
     now = metrics(port)
@@ -332,17 +321,13 @@ def test_lag_is_told(make_daemon, server, forward):
     forwarder.wait_logged("shipping failed: ")
 
 
-def test_the_note_for_retention(make_daemon, server, forward):
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
-    for number in range(3):
-        assert one.post(event(GroupId=f"g{number}", MemberList=None)).status == 200  # a batch without any member
+def test_note_names_the_database_and_the_shipped_ids(make_daemon, server, forward):
+    one = shipping_daemon(make_daemon, server)
+    post_groups(one, "g0", "g1", "g2", MemberList=None)  # the batch has no member at all
     forward(one)
-    note = one.directory / "shipped"
-    daemon.eventually(lambda: note.exists() and note.read_text().endswith(" groups 3 rejected 0\n"), "the note")
-    assert note.stat().st_ino and f"inode {one.database.stat().st_ino} " in note.read_text()
+    note = wait_for_note(one, " groups 3 rejected 0")
+    assert f"inode {one.database.stat().st_ino} " in note.read_text()
 
 
-def test_the_version_says_so():
+def test_version_tells_that_forward_is_built():
     assert daemon.run(BINARY, "--version").stdout.split("\n")[1] == "forward: yes"

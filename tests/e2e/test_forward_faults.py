@@ -1,10 +1,10 @@
-"""`forward` while everything fails in turn, under load: two receivers, two forwarders, one PostgreSQL. Callbacks are
-answered as long as their receiver lives, and in the end each acknowledged event is there once, with its members.
-FORWARD_ROUNDS=50 for a campaign; SEED repeats a run."""
+"""`forward` under load while each part fails in turn: two receivers, two forwarders, one PostgreSQL server. A receiver
+answers callbacks as long as it runs. At the end, each acknowledged event is in the destination once, with its members.
+
+FORWARD_ROUNDS=50 makes a campaign; SEED repeats the order of a run."""
 
 import json
 import os
-import pathlib
 import random
 import subprocess
 import threading
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is n
 ROUNDS = int(os.environ.get("FORWARD_ROUNDS", "1"))
 SEED = int(os.environ.get("SEED", random.randrange(1_000_000)))
 MEMBERS = 3
-EVENTS = 150  # of one sending
+EVENTS = 150  # per run of the load generator
 
 
 class Site:
-    """A receiver under load with its forwarder, which reaches the server through a proxy."""
+    """A receiver under load, and its forwarder, which connects to the server through a proxy."""
 
     def __init__(self, name, server, seed):
         self.name, self.server = name, server
@@ -34,13 +34,13 @@ class Site:
         self.one.start()
         self.forwarder = postgres.Forwarder(self.one).start()
         self.acknowledged, self.reports = set(), []
-        self.killed = False  # the receiver was, since this was last asked
+        self.killed = False  # whether the receiver was killed, so that some requests failed
         self.over = threading.Event()
         self.sender = threading.Thread(target=self._send)
         self.sender.start()
 
     def _send(self):
-        """Every fourth time the events are those of the other site, as when the service sends one again."""
+        """Every fourth run sends the same events as the other site, as the service does when it repeats callbacks."""
         path = self.one.directory / "acknowledged"
         while not self.over.is_set():
             count = len(self.reports)
@@ -65,17 +65,17 @@ class Site:
         self.one.start()
 
     def cut(self, length):
-        """Once, in what goes to the server and has a COMMIT in it: so many bytes of it pass."""
-        happened = threading.Event()
+        """Cuts the connection once, in data for the server that contains COMMIT. length returns how many bytes pass."""
+        done = threading.Event()
 
         def cut_at(data):
-            if b"COMMIT" not in data or happened.is_set():
+            if b"COMMIT" not in data or done.is_set():
                 return None
-            happened.set()
+            done.set()
             return length(data)
 
         self.proxy.cut_at = cut_at
-        daemon.eventually(happened.is_set, "a COMMIT", 120)
+        daemon.eventually(done.is_set, "a COMMIT", 120)
         self.proxy.cut_at = None
 
     def end_sending(self):
@@ -91,11 +91,15 @@ class Site:
         self.one.destroy()
 
 
-def away(server, sites):
-    """The server is gone for a while, and callbacks are answered as ever."""
-    server.stop()
+def await_load(sites, runs):
+    """Waits until the load generator of each site has completed more than this number of runs."""
     before = [len(site.reports) for site in sites]
-    daemon.eventually(lambda: all(len(site.reports) > count + 2 for site, count in zip(sites, before)), "load", 120)
+    daemon.eventually(lambda: all(len(site.reports) > count + runs for site, count in zip(sites, before)), "load", 120)
+
+
+def away(server, sites):
+    server.stop()
+    await_load(sites, 2)
     server.start()
 
 
@@ -110,11 +114,9 @@ def kill(server, _):
 
 
 def stall(_, sites):
-    """Nothing comes through for a moment, in the middle of whatever was said."""
     for site in sites:
         site.proxy.stalled.set()
-    before = [len(site.reports) for site in sites]
-    daemon.eventually(lambda: all(len(site.reports) > count for site, count in zip(sites, before)), "load", 120)
+    await_load(sites, 0)
     for site in sites:
         site.proxy.stalled.clear()
 
@@ -123,63 +125,64 @@ FAULTS = {
     "the server restarts": restart,
     "the server is killed": kill,
     "the server is away": away,
-    "a forwarder is killed": lambda _, sites: sites[0].restart_forwarder(),
-    "the other forwarder is killed": lambda _, sites: sites[1].restart_forwarder(),
-    "a receiver is killed": lambda _, sites: sites[1].restart_receiver(),
-    "cut before COMMIT": lambda _, sites: [site.cut(lambda data: data.rindex(b"COMMIT")) for site in sites],
-    "cut before a batch": lambda _, sites: sites[0].cut(lambda data: 0),
-    "cut in a batch": lambda _, sites: sites[1].cut(lambda data: random.randrange(len(data))),
-    "cut after COMMIT": lambda _, sites: [site.cut(len) for site in sites],
-    "cut anywhere": lambda _, sites: [site.proxy.cut() for site in sites],
-    "stalled": stall,
+    "the first forwarder is killed": lambda _, sites: sites[0].restart_forwarder(),
+    "the second forwarder is killed": lambda _, sites: sites[1].restart_forwarder(),
+    "the second receiver is killed": lambda _, sites: sites[1].restart_receiver(),
+    "the connections are cut before COMMIT":
+        lambda _, sites: [site.cut(lambda data: data.rindex(b"COMMIT")) for site in sites],
+    "a connection is cut before a batch": lambda _, sites: sites[0].cut(lambda data: 0),
+    "a connection is cut in a batch": lambda _, sites: sites[1].cut(lambda data: random.randrange(len(data))),
+    "the connections are cut after COMMIT": lambda _, sites: [site.cut(len) for site in sites],
+    "the connections are cut anywhere": lambda _, sites: [site.proxy.cut() for site in sites],
+    "the network stalls": stall,
 }
 
 
-def moved_on(sites):
-    """Both forwarders ship again."""
+def await_progress(sites):
     before = [site.shipped() for site in sites]
-    daemon.eventually(lambda: all(site.shipped() > count for site, count in zip(sites, before)), "both ship again", 120)
+    daemon.eventually(lambda: all(site.shipped() > count for site, count in zip(sites, before)), "progress", 120)
 
 
 def check(server, sites):
+    """Compares the destination with what the receivers have acknowledged and recorded."""
     acknowledged = sites[0].acknowledged | sites[1].acknowledged
     rows = server.sql(f"""SELECT group_id, count(DISTINCT event_uid) AS events, count(*) AS members,
-        bool_and(member_account = 'member-' || split_part(group_id, '-', 3) || '-' || position) AS right_ones,
+        bool_and(member_account = 'member-' || split_part(group_id, '-', 3) || '-' || position) AS is_in_order,
         count(DISTINCT position) AS positions
         FROM destroyed_group JOIN destroyed_group_member USING (event_uid) GROUP BY group_id""")
     for row in rows:
-        assert (row["events"], row["members"], row["positions"], row["right_ones"]) == (1, MEMBERS, MEMBERS, True), row
-    there = {row["group_id"] for row in rows}
-    assert not acknowledged - there
-    assert server.value("SELECT count(*) FROM destroyed_group") == len(there)
+        assert (row["events"], row["members"], row["positions"], row["is_in_order"]) == (1, MEMBERS, MEMBERS, True), row
+    shipped = {row["group_id"] for row in rows}
+    assert not acknowledged - shipped
+    assert server.value("SELECT count(*) FROM destroyed_group") == len(shipped)
     recorded = {group_id for site in sites for group_id in site.one.group_ids()}
-    assert there == recorded
+    assert shipped == recorded
     for site in sites:
         done = postgres.verify(site.one)
         assert done.returncode == 0 and "0 not shipped yet" in done.stdout, done
 
 
-def test_whatever_fails():
+def test_ships_each_acknowledged_event_once_despite_faults():
     print(f"SEED={SEED}")
     server = postgres.Postgres().create().start()
     sites = []
     try:
         sites = [Site(name, server, 400_000_000 * number) for number, name in enumerate("ab")]
-        moved_on(sites)
+        await_progress(sites)
         order = random.Random(SEED)
         for _ in range(ROUNDS):
             for fault in order.sample(sorted(FAULTS), len(FAULTS)):
                 print(fault, flush=True)
                 FAULTS[fault](server, sites)
-                moved_on(sites)
+                await_progress(sites)
         for site in sites:
             site.end_sending()
             newest = site.one.value("SELECT max(id) AS id FROM destroyed_group")
-            daemon.eventually(lambda: site.shipped() == newest, "all is shipped", 120)
+            daemon.eventually(lambda: site.shipped() == newest, "the last row", 120)
             for report in site.reports:
                 assert site.killed or report["ok"] == report["requests"] == EVENTS, report
         check(server, sites)
-        print(f"{sum(len(site.reports) for site in sites)} sendings, "
+        print(f"{sum(len(site.reports) for site in sites)} runs of the load generator, "
               f"{server.value('SELECT count(*) FROM destroyed_group')} events")
         for site in sites:
             site.forwarder.stop()

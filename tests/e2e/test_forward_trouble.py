@@ -1,4 +1,4 @@
-"""`forward` when the line is slow, the store is replaced, an event is refused or nothing answers: what is told of it."""
+"""`forward` on a slow or stalled network, with a rejected event, a replaced store, or a note that cannot be written."""
 
 import threading
 
@@ -8,17 +8,31 @@ import daemon
 import postgres
 from daemon import event
 from monitoring import metrics
-from postgres import has_rows, ship_to, verify
+from postgres import has_rows, ship_to, shipping_daemon, verify
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
 
 
-def test_a_large_event_on_a_slow_line(make_daemon, server, forward):
-    """It takes longer than the server may be silent, and gets there at the first try."""
-    one = make_daemon()
+@pytest.fixture
+def proxy(server):
+    made = postgres.Proxy(server.port)
+    yield made
+    made.close()
+
+
+def start_with_one_event(make_daemon, server, forward, **keys):
+    """Returns a daemon and its forwarder after the first event has been shipped."""
+    one = shipping_daemon(make_daemon, server, **keys)
+    assert one.post().status == 200
+    forwarder = forward(one)
+    has_rows(server, 1)
+    return one, forwarder
+
+
+def test_ships_a_large_event_over_a_slow_network_at_the_first_attempt(make_daemon, server, forward):
+    """Sending takes longer than the timeout, which restarts whenever bytes move."""
     proxy = postgres.Proxy(server.port, rate=100_000)
-    ship_to(one, server, port=proxy.port)
-    one.start()
+    one = shipping_daemon(make_daemon, server, port=proxy.port)
     members = [{"Member_Account": f"{number}-{'x' * 780}"} for number in range(5_000)]
     assert one.post(event(MemberList=members)).status == 200
     forwarder = forward(one)
@@ -28,20 +42,15 @@ def test_a_large_event_on_a_slow_line(make_daemon, server, forward):
     proxy.close()
 
 
-def test_the_note_is_not_on_a_store_that_was_replaced(make_daemon, server, forward):
-    """What was shipped from the one before must not let the daemon delete from the one that is there now."""
-    one = make_daemon()
-    proxy = postgres.Proxy(server.port)
-    ship_to(one, server, port=proxy.port)
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
+def test_writes_no_note_about_a_replaced_store(make_daemon, server, forward, proxy):
+    """Ids that were shipped from the old database must not let the daemon delete rows of the new one."""
+    one, forwarder = start_with_one_event(make_daemon, server, forward, port=proxy.port)
     note = one.directory / "shipped"
     daemon.eventually(lambda: note.exists() and " groups 1 " in note.read_text(), "the note")
     sending = threading.Event()
     proxy.cut_at = lambda data: sending.set() if b"COMMIT" in data else None
     proxy.stalled.set()
-    assert one.post(event(GroupId="under way")).status == 200
+    assert one.post(event(GroupId="in flight")).status == 200
     one.stop()
     old = one.directory / "old"
     old.mkdir()
@@ -53,36 +62,24 @@ def test_the_note_is_not_on_a_store_that_was_replaced(make_daemon, server, forwa
     has_rows(server, 2)
     forwarder.wait_logged("moved away or replaced")
     assert not note.exists() or f"inode {one.database.stat().st_ino} " not in note.read_text()
-    proxy.close()
 
 
-def test_what_the_destination_does_not_take(make_daemon, server, forward):
-    """It is told which event that is, nothing is left out, and all goes on once it is mended."""
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
-    has_rows(server, 1)
+def test_a_rejected_event_blocks_events_but_no_rejected_callbacks(make_daemon, server, forward):
+    """The log names the event, no event is skipped, and shipping continues once the destination accepts the event."""
+    one, forwarder = start_with_one_event(make_daemon, server, forward)
     server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'odd')")
     assert one.post(event(GroupId="odd")).status == 200
     forwarder.wait_logged("shipping failed: events with ids 2 to 2: the destination reports SQLSTATE 23514")
     assert one.post(event(GroupId="next")).status == 200
     assert one.post(b"{").status == 400
-    has_rows(server, 1, "rejected_callback")  # it does not wait for the events
+    has_rows(server, 1, "rejected_callback")
     server.execute("ALTER TABLE destroyed_group DROP CONSTRAINT strict")
     has_rows(server, 3)
     assert verify(one).returncode == 0
 
 
-def test_a_rejected_callback_that_is_not_taken(make_daemon, server, forward):
-    """It is told which one that is, and events go on."""
-    one = make_daemon()
-    ship_to(one, server)
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
-    has_rows(server, 1)
+def test_a_rejected_callback_that_the_destination_rejects_blocks_no_events(make_daemon, server, forward):
+    one, forwarder = start_with_one_event(make_daemon, server, forward)
     server.execute("ALTER TABLE rejected_callback ADD CONSTRAINT strict CHECK (body <> '{')")
     assert one.post(b"{").status == 400
     forwarder.wait_logged("shipping failed: rejected callbacks with ids 1 to 1: the destination reports SQLSTATE 23514")
@@ -93,15 +90,10 @@ def test_a_rejected_callback_that_is_not_taken(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
-def test_lag_while_nothing_is_taken(make_daemon, server, forward):
-    """The next try begins with the rejected callbacks, and what is behind it is late all the same."""
-    one = make_daemon()
+def test_lag_counts_events_behind_a_rejected_batch(make_daemon, server, forward):
+    """After a rejected event, the next attempt starts with the rejected callbacks. The event still counts as lag."""
     port = daemon.free_port()
-    ship_to(one, server, admin_port=port)
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
-    has_rows(server, 1)
+    one, forwarder = start_with_one_event(make_daemon, server, forward, admin_port=port)
     server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'next')")
     server.execute("ALTER TABLE rejected_callback ADD CONSTRAINT strict CHECK (body <> '{')")
     assert one.post(event(GroupId="next")).status == 200
@@ -111,8 +103,8 @@ def test_lag_while_nothing_is_taken(make_daemon, server, forward):
     assert metrics(port)["imcallbackd_forward_lag_events"] == 1
 
 
-def test_each_host_is_told_of(make_daemon, server, forward):
-    """The one that has to be mended may come behind one that is merely away."""
+def test_reports_the_failure_of_each_host(make_daemon, server, forward):
+    """The first host may only be down for a while, and the second one may need an operator."""
     one = make_daemon()
     wrong = one.directory / "password"
     wrong.write_text("wrong-" + postgres.PASSWORD)
@@ -124,31 +116,25 @@ def test_each_host_is_told_of(make_daemon, server, forward):
                              f"{server.port} failed: FATAL:  password authentication failed")
 
 
-def test_lag_of_what_is_under_way(make_daemon, server, forward):
-    """A batch that was sent is not there yet, though nothing has failed."""
-    one = make_daemon()
+def test_lag_includes_a_batch_in_flight(make_daemon, server, forward, proxy):
     port = daemon.free_port()
-    proxy = postgres.Proxy(server.port)
-    ship_to(one, server, port=proxy.port, admin_port=port)
-    one.start()
-    assert one.post().status == 200
-    forward(one)
-    has_rows(server, 1)
-    daemon.eventually(lambda: metrics(port)["imcallbackd_forward_shipped_id"] == 1, "all is there")
+    one, _ = start_with_one_event(make_daemon, server, forward, port=proxy.port, admin_port=port)
+    daemon.eventually(lambda: metrics(port)["imcallbackd_forward_shipped_id"] == 1, "the commit")
     proxy.stalled.set()
     assert one.post(event(GroupId="stalled")).status == 200
 
-    def lag():
+    def lags_without_failure():
         now = metrics(port)
         assert now["imcallbackd_forward_retries_total"] == 0
         return now["imcallbackd_forward_lag_seconds"] > 0
-    daemon.eventually(lag, "the lag", 60)
+
+    daemon.eventually(lags_without_failure, "the lag", 60)
     proxy.stalled.clear()
     has_rows(server, 2)
     daemon.eventually(lambda: metrics(port)["imcallbackd_forward_lag_seconds"] == 0, "no lag")
 
 
-def test_a_note_that_cannot_be_written(make_daemon, server, forward):
+def test_ships_although_the_note_cannot_be_written(make_daemon, server, forward):
     one = make_daemon()
     place = one.directory / "absent"
     ship_to(one, server, shipped_file=place / "shipped")
@@ -156,6 +142,6 @@ def test_a_note_that_cannot_be_written(make_daemon, server, forward):
     assert one.post().status == 200
     forwarder = forward(one)
     forwarder.wait_logged("retention deletes no further rows until this file can be written")
-    has_rows(server, 1)  # shipping goes on
+    has_rows(server, 1)
     place.mkdir()
     daemon.eventually(lambda: (place / "shipped").exists(), "the note")

@@ -1,4 +1,4 @@
-"""Callers that do not wait for their answer: their events are recorded all the same, and nothing is left of them."""
+"""Clients that disconnect before their answer: the events are recorded, and the daemon releases all resources."""
 
 import contextlib
 import os
@@ -23,14 +23,15 @@ def close(connection):
 
 
 def close_half(connection):
-    """Still reads, and gets the answer or the end; without TLS's own word for it, the end may be an attacker's."""
-    with socket.socket(fileno=os.dup(connection.tls.fileno())) as below:  # Python's TLS would be at its end, too
-        below.shutdown(socket.SHUT_WR)
+    """Stops sending without a TLS close_notify, but still reads. The server may answer or close the connection."""
+    # shutdown() of Python's TLS socket would also end reading.
+    with socket.socket(fileno=os.dup(connection.tls.fileno())) as tcp:
+        tcp.shutdown(socket.SHUT_WR)
 
 
-@pytest.mark.parametrize("stopping", [False, True], ids=["goes on", "stopping"])
+@pytest.mark.parametrize("stopping", [False, True], ids=["running", "stopping"])
 @pytest.mark.parametrize("leave", [reset, close, close_half], ids=lambda leave: leave.__name__)
-def test_callers_that_leave_while_their_event_waits(make_daemon, leave, stopping):
+def test_records_events_of_clients_that_disconnect(make_daemon, leave, stopping):
     port = free_port()
     one = make_daemon({"admin": {"port": port}, "limits": {"store_wait": "60s"}}).start()
     names = [f"gone-{i}" for i in range(CALLERS)]
@@ -39,7 +40,7 @@ def test_callers_that_leave_while_their_event_waits(make_daemon, leave, stopping
         with one.locked():
             for name, caller in zip(names, callers):
                 caller.send(request(event(GroupId=name)))
-            eventually(lambda: metrics(port)["imcallbackd_waiting_requests"] == CALLERS, "all of them wait")
+            eventually(lambda: metrics(port)["imcallbackd_waiting_requests"] == CALLERS, "all requests to be pending")
             for caller in callers:
                 leave(caller)
             if stopping:
@@ -49,7 +50,7 @@ def test_callers_that_leave_while_their_event_waits(make_daemon, leave, stopping
             for caller in callers:
                 caller.read_rest()
         if not stopping:
-            eventually(lambda: metrics(port)["imcallbackd_connections"] == 0, "nothing is left of them")
+            eventually(lambda: metrics(port)["imcallbackd_connections"] == 0, "no open connection")
             assert metrics(port)["imcallbackd_waiting_requests"] == 0
             assert one.post(event(GroupId="stayed")).status == 200
             one.process.terminate()

@@ -1,5 +1,5 @@
-"""Sudden death at any moment, again and again on one store: nothing that was acknowledged is lost, nothing is there by
-half or twice. KILLS=10000 for a campaign; SEED repeats a run."""
+"""The daemon is killed at random moments, again and again on one store: no acknowledged event is lost, and no event is
+incomplete or duplicated. KILLS=10000 makes a campaign; SEED repeats a run."""
 
 import contextlib
 import os
@@ -14,12 +14,12 @@ from ledger import Ledger
 
 KILLS = int(os.environ.get("KILLS", "100"))
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000_000))
-ENDS = (OSError, ssl.SSLError)  # of a connection whose daemon was killed
+ENDS = (OSError, ssl.SSLError)  # how a connection to a killed daemon fails
 
 
-class OddCaller(threading.Thread):
-    """Sends what the load generator does not: events without a time, bodies that are set aside, and once more whatever
-    was left without an answer, as a careful caller would."""
+class UnusualClient(threading.Thread):
+    """Sends what the load generator does not: events without a time, bodies that are rejected, and again the event that
+    was left without an answer, as a careful client does."""
 
     def __init__(self, one, number, unanswered):
         super().__init__()
@@ -58,7 +58,7 @@ class OddCaller(threading.Thread):
         self.unanswered = [sent] if sent and sent[0] and sent[0] not in self.acknowledged else []
 
 
-def test_kill_again_and_again(make_daemon):
+def test_kills_lose_no_acknowledged_event(make_daemon):
     print(f"SEED={SEED}")
     chance = random.Random(SEED)
     one = make_daemon()
@@ -66,25 +66,25 @@ def test_kill_again_and_again(make_daemon):
     for number in range(KILLS):
         one.start()
         if number:
-            ledger.check(acknowledged)  # by what the next life has recovered
+            ledger.check(acknowledged)  # in what the next daemon has recovered
             if number % 25 == 0:
                 ledger.check_file()
         members = chance.choice([0, 1, 3, 10, 200])
         seed = SEED % 1_000_000 * 100_000 + number
         file = one.directory / "acknowledged"
-        odd = OddCaller(one, number, unanswered)
+        unusual = UnusualClient(one, number, unanswered)
         with one.start_load(connections=chance.choice([1, 8, 32]), total=1_000_000, timeout=20, members=members,
                             seed=seed, acknowledged=file) as load:
-            odd.start()
+            unusual.start()
             time.sleep(chance.uniform(0.02, 0.5))  # the moment of the kill
             one.kill()
             report = load_report(load, 60)
-        odd.join()
-        assert not odd.surprise
+        unusual.join()
+        assert not unusual.surprise
         acknowledged = {name: members for name in file.read_text().split()} if file.exists() else {}
         assert len(acknowledged) == report.get("ok", 0)
-        acknowledged |= odd.acknowledged
-        unanswered = odd.unanswered
+        acknowledged |= unusual.acknowledged
+        unanswered = unusual.unanswered
     one.start()
     ledger.check(acknowledged)
     ledger.check_file()

@@ -1,6 +1,6 @@
-"""The daemon is killed exactly inside of its steps: the n-th system call of a kind takes it down, for n = 1, 2, 3 … until
-a scenario ends unharmed. What was acknowledged is there after the next start. Each run takes a sample;
-KILL_POINTS=all ctest -R kill_points takes every one."""
+"""The daemon is killed at its n-th system call of a kind, for n = 1, 2, 3 … until a scenario ends without a kill. After
+the next start, all acknowledged events are there. Each run takes a sample of the points;
+KILL_POINTS=all ctest -R kill_points takes all of them."""
 
 import os
 import signal
@@ -13,11 +13,11 @@ from daemon import event, padded, request
 from ledger import Ledger
 
 ALL = os.environ.get("KILL_POINTS") == "all"
-LARGE = 1024 * 1024  # four of these, kept, make a checkpoint due
+LARGE = 1024 * 1024  # four recorded bodies of this size make a checkpoint due
 
 
 class Scene:
-    """A daemon under strace, and what it acknowledged until it died."""
+    """A daemon under strace, and what it acknowledged before it was killed."""
 
     def __init__(self, one):
         self.one = one
@@ -68,20 +68,20 @@ def stop(scene):
     assert scene.one.process.wait(daemon.STOP_DEADLINE) == 0
 
 
-# scenario: whether it begins with a database, and what a life before left in the log
+# Scenario: the number of large events that an earlier daemon left in the log; None: the database does not exist yet.
 SCENES = {first_start: None, commits: 0, checkpoint: 0, reload: 0, stop: 1, "recovery": 3}
-CALLS = {"pwrite64": 1, "fdatasync": 1, "ftruncate": 1, "openat": 60, "unlink": 1, "mmap": 60}  # and where to begin
+CALLS = {"pwrite64": 1, "fdatasync": 1, "ftruncate": 1, "openat": 60, "unlink": 1, "mmap": 60}  # the first n
 
 
 def prepare(scene, large):
-    """A life before, that was killed: so many large events are in the log."""
+    """Runs and kills an earlier daemon, so that this number of large events is in the log."""
     scene.one.start()
     scene.post("old", *[f"old-{i}" for i in range(large)], size=LARGE)
     scene.one.kill()
 
 
 def run_killed(scene, name, call, number):
-    """False when the scenario ended unharmed."""
+    """Returns False if the scenario ended without a kill."""
     try:
         scene.start(call, number)
         if callable(name):
@@ -98,7 +98,7 @@ def run_killed(scene, name, call, number):
 
 @pytest.mark.parametrize("call", CALLS if ALL else ["pwrite64", "fdatasync", "ftruncate"])
 @pytest.mark.parametrize("name", SCENES, ids=lambda name: getattr(name, "__name__", name))
-def test_kill_points(make_daemon, name, call):
+def test_kills_at_system_calls_lose_nothing(make_daemon, name, call):
     number, kills = CALLS[call], 0
     while True:
         one = make_daemon({"store": {"keep_body": "yes"}})

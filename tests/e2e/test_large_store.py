@@ -1,6 +1,6 @@
-"""A store that grew for years: it starts, answers, is copied, read out and thinned while callbacks arrive.
+"""A large store under load: the daemon starts and answers, a backup and an export run, and the retention applies.
 
-EVENTS=1000000 with 20 members each for a campaign, which prints its times."""
+EVENTS=1000000 makes a campaign of the test, which prints its times. Each event has 20 members."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ REQUESTS = 2000
 
 
 def fill(one):
-    """The older half of EVENTS was received ten days ago."""
+    """Inserts EVENTS events. The older half was received ten days ago."""
     with contextlib.closing(sqlite3.connect(one.database)) as db, db:
         db.execute("PRAGMA synchronous = OFF")
         now_ms = time.time_ns() // 1_000_000
@@ -35,8 +35,8 @@ def fill(one):
             (MEMBERS,))
 
 
-class Answers:
-    """Callbacks on 8 connections, and what they waited."""
+class Load:
+    """Callbacks on 8 connections, and the times until they are answered."""
 
     def __init__(self, one):
         self.one = one
@@ -56,7 +56,7 @@ class Answers:
               f"worst p99 {max(report['p99_us'] for report in reports)} us; "
               f"{round(REQUESTS * len(reports) / sum(report['seconds'] for report in reports))} a second")
 
-    def beside(self, what, *arguments, **options):
+    def during(self, what, *arguments, **options):
         begin = time.monotonic()
         process = subprocess.Popen([BINARY, *arguments, "-c", str(self.one.config)], **options)
         self.while_true(what, lambda: process.poll() is None)
@@ -72,13 +72,13 @@ def rows(path, query):
 def test_large_store(make_daemon):
     port = daemon.free_port()
     one = make_daemon({"admin": {"port": port}}).start()
-    answers = Answers(one)
-    answers.while_true("empty", lambda: False)
+    load = Load(one)
+    load.while_true("empty", lambda: False)
     one.stop()
     with contextlib.closing(sqlite3.connect(one.database)) as db, db:
         db.execute("DELETE FROM destroyed_group_member")
         db.execute("DELETE FROM destroyed_group")
-    answers.recorded = 0
+    load.recorded = 0
     fill(one)
     size = one.database.stat().st_size
 
@@ -88,16 +88,16 @@ def test_large_store(make_daemon):
     begin = time.monotonic()
     assert ask(port, "/readyz")[2] == "ready\n"
     print(f"/readyz: {1000 * (time.monotonic() - begin):.1f} ms")
-    answers.while_true("large", lambda: False)
+    load.while_true("large", lambda: False)
 
     copy = one.directory / "copy.db"
-    answers.beside("backup", "backup", str(copy), stderr=subprocess.DEVNULL)
+    load.during("backup", "backup", str(copy), stderr=subprocess.DEVNULL)
     assert rows(copy, "SELECT count(*) FROM destroyed_group") >= EVENTS
     copy.unlink()
 
     lines = one.directory / "lines"
     with lines.open("wb") as file:
-        answers.beside("export", "export", stdout=file)
+        load.during("export", "export", stdout=file)
     assert sum(1 for _ in lines.open("rb")) >= EVENTS
     lines.unlink()
 
@@ -106,7 +106,7 @@ def test_large_store(make_daemon):
     begin = time.monotonic()
     one.start()
     print(f"ready after {time.monotonic() - begin:.2f} s")
-    answers.while_true("retention", lambda: time.monotonic() - begin < min(DEADLINE / 4, EVENTS / 5000))
+    load.while_true("retention", lambda: time.monotonic() - begin < min(DEADLINE / 4, EVENTS / 5000))
 
     def oldest():
         with contextlib.closing(sqlite3.connect(one.database)) as db:
@@ -115,9 +115,9 @@ def test_large_store(make_daemon):
     print(f"retention: {oldest() - 1} of {EVENTS // 2} deleted under load")
     daemon.eventually(lambda: oldest() > EVENTS // 2, "the older half deleted", DEADLINE)
     print(f"retention: done after {time.monotonic() - begin:.1f} s")
-    daemon.eventually(lambda: one.database.stat().st_size < size * 3 / 4 + (answers.recorded << 9),
-                      "room given back", DEADLINE)
-    print(f"retention: room given back after {time.monotonic() - begin:.1f} s, {one.database.stat().st_size >> 20} MiB")
-    assert one.value("SELECT count(*) FROM destroyed_group") == EVENTS - EVENTS // 2 + answers.recorded
+    daemon.eventually(lambda: one.database.stat().st_size < size * 3 / 4 + (load.recorded << 9),
+                      "a smaller file", DEADLINE)
+    print(f"retention: file shrunk after {time.monotonic() - begin:.1f} s, {one.database.stat().st_size >> 20} MiB")
+    assert one.value("SELECT count(*) FROM destroyed_group") == EVENTS - EVENTS // 2 + load.recorded
     assert one.value("SELECT count(*) FROM destroyed_group_member") == (
-        (EVENTS - EVENTS // 2) * MEMBERS + answers.recorded * 3)
+        (EVENTS - EVENTS // 2) * MEMBERS + load.recorded * 3)

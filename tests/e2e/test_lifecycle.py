@@ -1,4 +1,4 @@
-"""Start, stop and sudden death; what the service manager and the log get to see; TLS as clients meet it."""
+"""Start, stop and kill; notifications and log lines; TLS versions, ciphers and keys."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from daemon import event, query_string, request
 
 
 class Load:
-    """The load generator beside the test, on a daemon that is about to be stopped."""
+    """Runs the load generator in the background on a daemon that the test is about to stop."""
 
     CONNECTIONS = 128
 
@@ -27,7 +27,7 @@ class Load:
         self.file = one.directory / "acknowledged"
         self.process = one.start_load(connections=self.CONNECTIONS, total=1_000_000, acknowledged=self.file, timeout=10,
                                       **options)
-        daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > 200, "200 events under way")
+        daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > 200, "200 recorded events")
 
     def finish(self):
         """Waits until every connection has failed. Returns the report and the acknowledged ids."""
@@ -38,15 +38,16 @@ class Load:
 
 
 def missing(one, acknowledged):
-    there = {row["group_id"] for row in one.sql("SELECT group_id FROM destroyed_group")}
-    assert len(there) == one.value("SELECT count(*) FROM destroyed_group")
-    return set(acknowledged) - there
+    """Returns the acknowledged ids that are not in the database."""
+    recorded = {row["group_id"] for row in one.sql("SELECT group_id FROM destroyed_group")}
+    assert len(recorded) == one.value("SELECT count(*) FROM destroyed_group")
+    return set(acknowledged) - recorded
 
 
-# Stop and go on
+# Stop and restart
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_stop_under_load(make_daemon, threads):
+def test_stop_under_load_loses_no_request(make_daemon, threads):
     one = make_daemon({"listen": {"threads": threads}}).start()
     load = Load(one)
     one.stop()  # in time, with exit status 0
@@ -57,7 +58,7 @@ def test_stop_under_load(make_daemon, threads):
     assert missing(one, acknowledged) == set()
 
 
-def test_stop_under_load_of_new_connections(make_daemon):
+def test_stop_under_load_of_new_connections_loses_no_request(make_daemon):
     one = make_daemon().start()
     load = Load(one, new_connection=True)
     one.stop()
@@ -66,8 +67,8 @@ def test_stop_under_load_of_new_connections(make_daemon):
     assert missing(one, acknowledged) == set()
 
 
-def test_stop_answers_what_was_sent(make_daemon):
-    """A request of which the daemon has only the head when it is told to stop."""
+def test_stop_answers_a_request_in_progress(make_daemon):
+    """The daemon has received only the head of the request when it gets the signal."""
     one = make_daemon().start()
     whole = request(event(GroupId="last"))
     with one.connect() as connection, one.connect() as idle:
@@ -84,9 +85,9 @@ def test_stop_answers_what_was_sent(make_daemon):
     assert one.group_ids() == ["idle", "last"]
 
 
-@pytest.mark.skipif("IMCALLBACKD_WRAPPER" in os.environ, reason="there the sockets are passed, and outlive the daemon")
-def test_stop_turns_new_callers_away(make_daemon):
-    """At once, so that they can go elsewhere, and not when the daemon has ended. Who waits to be accepted is taken."""
+@pytest.mark.skipif("IMCALLBACKD_WRAPPER" in os.environ, reason="the wrapper passes sockets, which outlive the daemon")
+def test_stop_refuses_new_connections_at_once(make_daemon):
+    """Refused clients can use another server while this one still stops. Clients in the backlog are accepted."""
     one = make_daemon({"listen": {"threads": 1}}).start()
     whole = request(event(GroupId="last"))
     with one.connect() as connection:
@@ -94,24 +95,24 @@ def test_stop_turns_new_callers_away(make_daemon):
         one.process.terminate()
         one.wait_notified("STOPPING=1")
 
-        def turned_away():
+        def is_refused():
             try:
                 socket.create_connection(("127.0.0.1", one.port)).close()
             except ConnectionResetError:
-                return False  # it came in the very instant of the closing
+                return False  # it was in the backlog when the daemon closed the socket
             except ConnectionRefusedError:
                 return True
             return False
 
-        daemon.eventually(turned_away, "a connect that is refused")
+        daemon.eventually(is_refused, "a refused connection")
         assert one.process.poll() is None
         connection.send(whole[-1:])
         assert connection.read_answer().status == 200
         assert one.wait_exit() == 0
 
 
-def test_stop_does_not_wait_for_ever(make_daemon):
-    """Clients that stay in the middle of something: a handshake, a head, a body."""
+def test_stop_does_not_wait_for_stalled_clients(make_daemon):
+    """The clients stall in the handshake, in the head and in the body."""
     one = make_daemon().start()
     whole = request(event())
     with one.connect() as head, one.connect() as body, socket.create_connection(("127.0.0.1", one.port)):
@@ -122,23 +123,23 @@ def test_stop_does_not_wait_for_ever(make_daemon):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_stop_when_idle(make_daemon, name):
+def test_stops_when_idle(make_daemon, name):
     one = make_daemon().start()
     one.process.send_signal(getattr(signal, name))
     assert one.wait_exit() == 0
 
 
-def test_restart_goes_on(make_daemon):
+def test_restart_keeps_the_events(make_daemon):
     one = make_daemon().start()
     assert one.post(event(GroupId="before")).status == 200
     one.stop()
-    assert one.group_ids() == ["before"]  # read while the daemon is stopped
+    assert one.group_ids() == ["before"]  # the daemon is stopped while the test reads
     one.start()
     assert one.post(event(GroupId="after")).status == 200
     assert one.group_ids() == ["before", "after"]
 
 
-def test_kill_loses_nothing_that_was_acknowledged(make_daemon):
+def test_kill_loses_no_acknowledged_event(make_daemon):
     one = make_daemon().start()
     load = Load(one)
     one.kill()
@@ -150,7 +151,7 @@ def test_kill_loses_nothing_that_was_acknowledged(make_daemon):
     assert one.value("PRAGMA integrity_check") == "ok"
 
 
-def test_second_daemon_on_the_same_address_is_refused(make_daemon):
+def test_refuses_an_address_in_use(make_daemon):
     one = make_daemon().start()
     other = make_daemon({"listen": {"port": one.port}})
     refused = daemon.run(daemon.BINARY, "serve", "-c", other.config)
@@ -160,7 +161,7 @@ def test_second_daemon_on_the_same_address_is_refused(make_daemon):
 
 # The service manager
 
-def test_notifications(make_daemon):
+def test_notifies_ready_and_stopping(make_daemon):
     one = make_daemon().start()  # waits for READY=1
     assert one.post().status == 200
     one.process.terminate()
@@ -168,8 +169,8 @@ def test_notifications(make_daemon):
     assert one.wait_exit() == 0
 
 
-def test_passed_socket(make_daemon):
-    """As systemd passes it. The address in the file, which cannot be bound, is not used."""
+def test_uses_a_passed_socket(make_daemon):
+    """systemd passes a socket like this. The daemon ignores the configured address, which cannot be bound."""
     one = make_daemon({"listen": {"address": "192.0.2.1", "port": 1}})
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for i in range(2):
@@ -177,13 +178,13 @@ def test_passed_socket(make_daemon):
             assert one.port == listener.getsockname()[1]
             assert one.post(event(GroupId=f"passed-{i}")).status == 200
             one.stop()
-        # The socket outlives the daemon: a client can connect, and waits for the next one.
+        # The socket outlives the daemon: a client can connect, and waits for the next daemon.
         waiting = socket.create_connection(listener.getsockname(), timeout=5)
         waiting.close()
     assert len(one.groups()) == 2
 
 
-def test_a_passed_socket_without_one_for_monitoring(make_daemon):
+def test_warns_that_no_admin_socket_was_passed(make_daemon):
     one = make_daemon({"admin": {"port": daemon.free_port()}})
     with socket.create_server(("127.0.0.1", 0)) as listener:
         one.start(sockets=[listener])
@@ -191,8 +192,8 @@ def test_a_passed_socket_without_one_for_monitoring(make_daemon):
         one.stop()
 
 
-def test_closed_standard_descriptors(make_daemon):
-    """What is opened next must not get their numbers."""
+def test_opens_dev_null_for_closed_standard_descriptors(make_daemon):
+    """The next files to be opened must not get these numbers."""
     one = make_daemon().start(["sh", "-c", 'exec "$@" <&- >&-', "sh"])
     for number in (0, 1):
         assert os.readlink(f"/proc/{one.process.pid}/fd/{number}") == "/dev/null"
@@ -207,11 +208,11 @@ def test_log_lines_have_priorities(make_daemon):
     one.post(event(Name="other"))
     one.post(Sign="0" * 64)
     one.stop()
-    assert one.lines and all(re.match("<[4-7]>.", line) for line in one.lines), one.log  # nothing went wrong here
+    assert one.lines and all(re.match("<[4-7]>.", line) for line in one.lines), one.log  # no error occurred
     assert {line[:3] for line in one.lines} >= {"<4>", "<6>"}
 
 
-def test_log_as_json(make_daemon):
+def test_json_lines_are_valid(make_daemon):
     one = make_daemon({"log": {"format": "json", "level": "debug"}}).start()
     one.post(b'{"a":"\x01\xff\\')
     one.post(CallbackCommand='a"\\\n\x1b')
@@ -224,7 +225,7 @@ def test_log_as_json(make_daemon):
     assert any("sign" in line or "command" in line for line in one.lines)
 
 
-def test_log_level(make_daemon):
+def test_log_level_suppresses_other_lines(make_daemon):
     quiet = make_daemon({"log": {"level": "error"}})
     process = subprocess.Popen([daemon.BINARY, "serve", "-c", quiet.config], stderr=subprocess.PIPE, text=True)
     daemon.eventually(quiet.database.exists, "the database")
@@ -234,22 +235,22 @@ def test_log_level(make_daemon):
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
-def test_untrusted_bytes_are_escaped(make_daemon, format):
+def test_log_escapes_untrusted_bytes(make_daemon, format):
     one = make_daemon({"log": {"format": format}}).start()
-    begun = len(one.lines)
+    first = len(one.lines)
     refused = one.post(CallbackCommand="Evil\n<0>forged\x1b[31m\x9b\x7f\r\tend")
     assert refused.status == 400
     one.post(event(GroupId="group\n<0>forged\x1b[31m"))
     one.post(event(GroupId="group\n<0>forged\x1b[31m", Name="conflict"))
     one.stop()
-    told = one.lines[begun:]
-    assert all(any(re.search(rf"{word}.*forged", line) for line in told) for word in ("Evil", "group")), told
-    assert not any(line.startswith("<0>") for line in told)
-    assert all(unicodedata.category(character) != "Cc" for line in told for character in line), told
+    lines = one.lines[first:]
+    assert all(any(re.search(rf"{word}.*forged", line) for line in lines) for word in ("Evil", "group")), lines
+    assert not any(line.startswith("<0>") for line in lines)
+    assert all(unicodedata.category(character) != "Cc" for line in lines for character in line), lines
 
 
-def test_log_holds_no_secret(make_daemon):
-    """Daemon.check_log looks into the log of every test; here is a hard try."""
+def test_log_contains_no_secret(make_daemon):
+    """Daemon.check_log searches the log of every test. This test sends requests that provoke log lines."""
     one = make_daemon({"log": {"level": "debug"}}).start()
     good = query_string()
     for query in (good, good + "&Sign=1", good.replace("Sign=", "Sign=%00"), "%zz&" + good, good.replace("&", "&&\n"),
@@ -272,7 +273,7 @@ KEYS = {"RSA": ["-newkey", "rsa:2048"], "ECDSA": ["-newkey", "ec", "-pkeyopt", "
         "ECDSA with P-521": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"], "Ed25519": ["-newkey", "ed25519"]}
 
 
-# What the server does to a handshake that it does not like: an alert, or the end. Whatever else fails, fails here.
+# The server refuses a handshake with an alert or by closing the connection. Any other exception fails the test.
 REFUSED = (ssl.SSLError, ConnectionResetError)
 REFUSAL = "ALERT_PROTOCOL_VERSION|ALERT_HANDSHAKE_FAILURE|EOF|reset by peer"
 
@@ -290,7 +291,7 @@ def with_key(request):
 
 
 def shake_hands(one, low, high, ciphers=None):
-    """Connects with these versions and ciphers alone. Returns the version and the cipher that were agreed on."""
+    """Connects with only these versions and ciphers. Returns the negotiated version and cipher."""
     context = one.tls_context()
     context.minimum_version, context.maximum_version = low, high
     if ciphers:
@@ -302,22 +303,22 @@ def shake_hands(one, low, high, ciphers=None):
 
 
 @pytest.mark.parametrize("version, name", [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")])
-def test_tls_versions_accepted(with_key, version, name):
+def test_accepts_tls_version(with_key, version, name):
     assert shake_hands(with_key, version, version)[0] == name
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-def test_tls_versions_refused(with_key, version):
+def test_refuses_tls_version(with_key, version):
     with pytest.raises(REFUSED, match=REFUSAL):
         shake_hands(with_key, version, version, "ALL")
 
 
 @pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"])
-def test_aead_ciphers_accepted(with_key, cipher):
+def test_accepts_aead_cipher(with_key, cipher):
     names = f"ECDHE-ECDSA-{cipher}:ECDHE-RSA-{cipher}"
-    _, agreed = shake_hands(with_key, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, names)
-    assert agreed == f"ECDHE-{'RSA' if with_key.kind == 'RSA' else 'ECDSA'}-{cipher}"
+    _, negotiated = shake_hands(with_key, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, names)
+    assert negotiated == f"ECDHE-{'RSA' if with_key.kind == 'RSA' else 'ECDSA'}-{cipher}"
 
 
 @pytest.mark.parametrize("ciphers", [
@@ -327,26 +328,27 @@ def test_aead_ciphers_accepted(with_key, cipher):
     "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-CHACHA20-POLY1305",  # no elliptic curves
     "ADH-AES128-GCM-SHA256:AECDH-AES128-SHA",  # no certificate
 ])
-def test_other_ciphers_refused(with_key, ciphers):
+def test_refuses_other_ciphers(with_key, ciphers):
     with pytest.raises(REFUSED, match=REFUSAL):
         shake_hands(with_key, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, ciphers)
 
 
-def test_openssl_sees_the_certificate(with_key):
+def test_openssl_verifies_the_certificate(with_key):
     seen = daemon.run("openssl", "s_client", "-connect", f"127.0.0.1:{with_key.port}", "-CAfile",
                       with_key.directory / "certificate.pem", "-verify_return_error", input="")
     assert "Verify return code: 0 (ok)" in seen.stdout, seen
 
 
 def replace(path):
+    """Replaces the file with a copy of itself."""
     shutil.copyfile(path, f"{path}.new")
     os.replace(f"{path}.new", path)
 
 
 @pytest.mark.parametrize("remove", [os.unlink, replace])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-def test_a_deleted_database_is_noticed(make_daemon, suffix, remove):
-    """What goes into a deleted file is gone, so it must not be acknowledged."""
+def test_a_deleted_database_stops_the_daemon(make_daemon, suffix, remove):
+    """Events in a deleted file are lost, so the daemon must not acknowledge them."""
     one = make_daemon().start()
     assert one.post(daemon.event(GroupId="before")).status == 200
     remove(f"{one.database}{suffix}")

@@ -1,4 +1,4 @@
-"""A log that nobody reads, or that is read slowly: whoever reads it hangs, and the daemon must not."""
+"""A log that is not read, or read slowly: the reader may hang, but the daemon must not."""
 
 import contextlib
 import os
@@ -13,14 +13,14 @@ from daemon import event
 
 
 class UnreadLog(daemon.Daemon):
-    """A daemon whose log is not read from fill_log() to read_log()."""
+    """A daemon whose log is not read between fill_log() and read_log()."""
 
     unread = False
 
     def fill_log(self):
-        """Nobody reads from now on, and no byte fits in any more."""
+        """Stops reading the log and fills its pipe."""
         self.unread = self.reader.reading.acquire()
-        # Opened anew, so that this end alone does not block.
+        # A new open file description, so that only this end becomes non-blocking.
         end = os.open(f"/proc/{self.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
         try:
             while True:
@@ -45,7 +45,7 @@ def unread(request):
 
 
 def refusals(one, count):
-    """Refusals for causes of their own, each of which has a line in the log."""
+    """Sends this many requests that are refused for different causes. Each refusal writes a line to the log."""
     causes = [{"SdkAppid": None}, {"SdkAppid": 7}, {"Sign": None}, {"Sign": "x"}, {"RequestTime": None},
               {"RequestTime": "x"}, {"CallbackCommand": None}]
     assert count <= len(causes)
@@ -53,19 +53,19 @@ def refusals(one, count):
         assert one.post(**cause).status in (400, 403)
 
 
-def test_callbacks_are_answered(unread):
+def test_answers_callbacks_and_counts_the_lost_lines(unread):
     unread.fill_log()
     refusals(unread, 5)
     assert [unread.post(event(GroupId=name)).status for name in "abc"] == [200] * 3
     assert unread.group_ids() == ["a", "b", "c"]
     unread.read_log()
-    refusals(unread, 7)  # whose last two lines are new
-    daemon.eventually(lambda: "did not accept them: 5" in unread.log, "how many lines are lost")
+    refusals(unread, 7)  # the last two lines are not rate-limited
+    daemon.eventually(lambda: "did not accept them: 5" in unread.log, "the number of lost lines")
     unread.stop()
 
 
-def test_stop(unread):
-    """The drain tells of connections that do not end, and the end of what was received; nobody gets to read it."""
+def test_stops_in_time(unread):
+    """The drain logs the connections that stay open, and the totals follow. No line can be written."""
     unread.fill_log()
     with unread.connect() as slow:
         slow.send(daemon.request(event())[:-1])
@@ -75,8 +75,8 @@ def test_stop(unread):
     assert unread.wait_exit() == 0
 
 
-def test_event_that_cannot_be_recorded(unread):
-    """The line with its body is lost too, as the log is what it is, and the answer is as ever."""
+def test_refuses_an_event_that_can_neither_be_recorded_nor_logged(unread):
+    """The line with the event is lost, but the answer is the usual one."""
     body = event(GroupId="large", Name="x" * 500000)
     with unread.locked():
         answers = []
@@ -88,7 +88,7 @@ def test_event_that_cannot_be_recorded(unread):
     unread.read_log()
     assert unread.post(event(GroupId="after")).status == 200
     refusals(unread, 1)
-    daemon.eventually(lambda: "did not accept them" in unread.log, "how many lines are lost")
+    daemon.eventually(lambda: "did not accept them" in unread.log, "the number of lost lines")
     unread.stop()
 
 
@@ -97,12 +97,12 @@ EVENTS, EVENT_BYTES = 100, 100000
 
 @contextlib.contextmanager
 def slowly_read(one, bytes_per_second):
-    """Meanwhile the log is read at this pace."""
-    over = threading.Event()
+    """Reads the log at this rate while the block runs."""
+    done = threading.Event()
 
     def read():
         with one.reader.reading:
-            while not over.wait(65536 / bytes_per_second):
+            while not done.wait(65536 / bytes_per_second):
                 if one.reader._is_readable(0):
                     one.reader.text += os.read(one.reader.pipe.fileno(), 65536)
 
@@ -111,13 +111,13 @@ def slowly_read(one, bytes_per_second):
     try:
         yield
     finally:
-        over.set()
+        done.set()
         thread.join()
 
 
 @contextlib.contextmanager
 def refused_events(one):
-    """Connections on each of which an event was sent that cannot be recorded."""
+    """Yields connections, each with a pending event that cannot be recorded."""
     with one.locked(), contextlib.ExitStack() as stack:
         connections = [stack.enter_context(one.connect()) for _ in range(EVENTS)]
         for number, connection in enumerate(connections):
@@ -127,6 +127,7 @@ def refused_events(one):
 
 
 def whole_events(one):
+    """Returns the numbers of the events whose whole body is in the log."""
     lines = [line for line in one.lines if "not recorded" in line and len(line) > EVENT_BYTES and line.endswith("}")]
     return {int(re.search('"@([0-9]+)@"', line)[1]) for line in lines}
 
@@ -140,16 +141,15 @@ def slow():
         one.destroy()
 
 
-def test_events_of_a_slow_log(slow):
-    """Each refused event is in it, although it takes far longer than the daemon waits for other lines."""
+def test_logs_every_refused_event_to_a_slow_log(slow):
+    """Every refused event is logged, although that takes far longer than the daemon waits for other lines."""
     with slowly_read(slow, 5e6), refused_events(slow) as connections:
         assert [connection.read_answer().status for connection in connections] == [503] * EVENTS
     assert whole_events(slow) == set(range(EVENTS))
     slow.stop()
 
 
-def test_stop_with_a_slow_log(slow):
-    """The end comes in time, and the log says how much of it is missing."""
+def test_stops_in_time_and_counts_the_lost_lines_of_a_slow_log(slow):
     with slowly_read(slow, 6e5), refused_events(slow):
         daemon.eventually(lambda: b"not recorded" in slow.reader.text, "the first event in the log")
         slow.process.terminate()

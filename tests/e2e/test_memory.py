@@ -1,4 +1,4 @@
-"""Too little memory, and too few files: callbacks are refused, the daemon stays, and what it acknowledged is there."""
+"""Out of memory or descriptors: the daemon refuses callbacks, keeps running, and loses no acknowledged event."""
 
 import concurrent.futures
 import contextlib
@@ -21,7 +21,7 @@ def large(name):
 
 
 def status_of(connection, data):
-    """Of the answer to what ends with this data; None when the connection ends without one."""
+    """Sends the end of a request. Returns the status of the answer, or None if there is no answer."""
     with contextlib.suppress(OSError, AssertionError):
         connection.send(data)
         return connection.read_answer().status
@@ -29,7 +29,7 @@ def status_of(connection, data):
 
 
 def recorded(one):
-    """The recorded groups, by id, with how many members there are of each."""
+    """Returns the ids of the recorded groups, after a check that all members are there."""
     rows = one.sql("SELECT group_id, member_count, (SELECT count(*) FROM destroyed_group_member"
                    " WHERE destroyed_group_id = id) AS members FROM destroyed_group")
     assert all(row["member_count"] == row["members"] for row in rows)
@@ -37,32 +37,32 @@ def recorded(one):
 
 
 @pytest.mark.parametrize("loops", [1, 2])
-def test_address_space(make_daemon, loops):
-    """Many large bodies that wait for the disk at once, in an address space that has room for few of them."""
+def test_survives_exhausted_address_space(make_daemon, loops):
+    """Many large bodies wait for the disk at once, but the address space has room for few of them."""
     one = make_daemon({"listen": {"threads": loops}, "limits": {"store_wait": "60s"}})
-    # For each other arena malloc keeps an address space of 64 MiB, in which all of them would find room.
+    # malloc reserves 64 MiB of address space per additional arena, in which all bodies would fit.
     one.start(environment={"MALLOC_ARENA_MAX": "1"})
     names = [f"large {i}" for i in range(SENDERS)]
     if memory_bytes(one.process.pid, "VmSize") > 1 << 40:
-        pytest.skip("a sanitizer has an address space of its own")
+        pytest.skip("a sanitizer reserves address space")
     assert one.post(large("before")).status == 200
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(one.connect()) for _ in names]
         limit = memory_bytes(one.process.pid, "VmSize") + HEADROOM
         resource.prlimit(one.process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-        all_are_there = threading.Barrier(SENDERS)
+        all_are_sent = threading.Barrier(SENDERS)
 
         def send(connection, name):
             whole = daemon.request(large(name))
             with contextlib.suppress(OSError):
                 connection.send(whole[:-1])
-            all_are_there.wait(60)
+            all_are_sent.wait(60)
             return status_of(connection, whole[-1:])
 
         with concurrent.futures.ThreadPoolExecutor(SENDERS) as pool:
             with one.locked():
                 answers = [pool.submit(send, *each) for each in zip(connections, names)]
-                daemon.eventually(lambda: any(answer.done() for answer in answers), "one that finds no room", 60)
+                daemon.eventually(lambda: any(answer.done() for answer in answers), "a refused body", 60)
             statuses = [answer.result() for answer in answers]
     print(statuses)
     assert one.process.poll() is None, one.log
@@ -77,8 +77,8 @@ def test_address_space(make_daemon, loops):
 
 
 @pytest.mark.parametrize("files, loops", [(96, 2), (240, 40)])
-def test_files(make_daemon, files, loops):
-    """Far more connections than files that may be open: those that idle make room for the next."""
+def test_idle_connections_are_closed_when_descriptors_run_out(make_daemon, files, loops):
+    """There are far more connections than descriptors, so idle connections are closed for new ones."""
     one = make_daemon({"listen": {"threads": loops}}).start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
     with contextlib.ExitStack() as stack:
         for i in range(2 * files):

@@ -1,4 +1,4 @@
-"""What operators feed with the metrics: alert rules, the dashboard. promtool has the last word where it is there."""
+"""The metrics, the alert rules and the dashboard fit together. promtool checks them where it is installed."""
 
 import json
 import pathlib
@@ -13,11 +13,11 @@ import monitoring
 TOP = pathlib.Path(__file__).resolve().parents[2]
 RULES = TOP / "conf" / "prometheus-alerts.yml"
 DASHBOARD = TOP / "conf" / "grafana-dashboard.json"
-FETCHED = TOP / "build" / "promtool" / "promtool"  # by run.sh
+FETCHED = TOP / "build" / "promtool" / "promtool"  # downloaded by run.sh
 PROMTOOL = str(FETCHED) if FETCHED.exists() else shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(not PROMTOOL, reason="promtool is not there")
+needs_promtool = pytest.mark.skipif(not PROMTOOL, reason="promtool is not installed")
 
-# What the alerts are about, when nothing is wrong, for an hour.
+# The series that the alerts use, for one hour without any problem.
 GOOD = {
     'up{job="imcallbackd"}': "1x60",
     "imcallbackd_ready": "1x60",
@@ -31,7 +31,7 @@ GOOD = {
     "imcallbackd_store_disk_size_bytes": "100x60",
     "imcallbackd_forward_lag_seconds": "0x30 300x30",
 }
-# What fires after that hour when one of these is wrong; the name without "Imcallbackd".
+# A problem in one series, and the alert that fires after that hour; the name without "Imcallbackd".
 WRONG = [
     ('up{job="imcallbackd"}', "1x59 0", None),  # a restart
     ('up{job="imcallbackd"}', "1x50 0x9", "Down"),
@@ -40,19 +40,19 @@ WRONG = [
     ('imcallbackd_callbacks_total{result="failed"}', "3x58 4x1", "NotRecorded"),
     ('imcallbackd_rejected_total{cause="sign_wrong"}', "0+5x30 150+60x30", "Rejects"),
     ('imcallbackd_answer_seconds_bucket{le="1"}', "0+599x60", "Slow"),
-    ("imcallbackd_clock_skew_seconds", "0x58 1000x1", None),  # an old call sent again
+    ("imcallbackd_clock_skew_seconds", "0x58 1000x1", None),  # a replayed call
     ("imcallbackd_clock_skew_seconds", "0x30 21x30", "ClockSkew"),
     ("imcallbackd_clock_skew_seconds", "0x30 -21x30", "ClockSkew"),
     ("imcallbackd_certificate_expiry_timestamp_seconds", str(14 * 86400) + "x60", "CertificateExpires"),
     ("imcallbackd_store_disk_free_bytes", "10x30 9x30", "DiskAlmostFull"),
-    ("imcallbackd_forward_lag_seconds", "0x55 301x5", None),  # not for long yet
+    ("imcallbackd_forward_lag_seconds", "0x55 301x5", None),  # not long enough
     ("imcallbackd_forward_lag_seconds", "0x30 301x30", "ForwardLags"),
 ]
 
 
 @pytest.fixture(scope="module")
 def metrics():
-    """The text of /metrics after some callbacks."""
+    """Returns the text of /metrics after some callbacks."""
     port = daemon.free_port()
     with daemon.running({"admin": {"port": port}}) as one:
         assert [one.post(body).status for body in (None, None, b"{")] == [200, 200, 400]
@@ -60,21 +60,21 @@ def metrics():
 
 
 def names(metrics):
-    """Each metric by its type; what histograms have behind the name is left off."""
+    """Returns {metric: type}, without the suffixes of histograms."""
     found = dict(re.findall(r"(?m)^# TYPE (\S+) (\w+)$", metrics))
     assert len(found) > 15
     return found
 
 
 def names_in(text, metrics):
-    """The metrics that a query names."""
+    """Returns the metrics that occur in the query."""
     known = names(metrics)
     found = set(re.findall(r"\b(?:imcallbackd|process)_\w+", text))
     bare = {name: re.sub("_(bucket|sum|count)$", "", name) for name in found}
     return {bare[name] if known.get(bare[name]) == "histogram" else name for name in found}
 
 
-def test_names_and_help(metrics):
+def test_metrics_have_valid_names_and_help(metrics):
     for name, kind in names(metrics).items():
         assert name.startswith(("imcallbackd_", "process_"))
         assert name.endswith("_total") == (kind == "counter")
@@ -93,9 +93,10 @@ def test_dashboard_names_metrics_that_exist(metrics):
     queries += [variable["query"] for variable in dashboard["templating"]["list"]]
     named = names_in("\n".join(queries), metrics)
     assert named <= set(names(metrics))
-    assert {name for name in names(metrics) if name.startswith("imcallbackd_")} <= named  # and none is left out
-    places = [panel["id"] for panel in dashboard["panels"]]
-    assert len(set(places)) == len(places)
+    # The dashboard uses every metric of the daemon.
+    assert {name for name in names(metrics) if name.startswith("imcallbackd_")} <= named
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(ids)) == len(ids)
 
 
 @needs_promtool
@@ -111,7 +112,7 @@ def test_promtool_reads_the_alerts():
 
 
 @needs_promtool
-def test_alerts_fire(tmp_path):
+def test_each_alert_fires_for_its_problem_alone(tmp_path):
     cases = [({}, None)] + [({series: values}, alert) for series, values, alert in WRONG]
     assert {f"Imcallbackd{alert}" for _, alert in cases if alert} == set(
         re.findall(r"(?m)- alert: (\w+)$", RULES.read_text()))

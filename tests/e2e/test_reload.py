@@ -1,5 +1,5 @@
-"""SIGHUP: everything is prepared before anything is switched, nobody under way notices, and what is broken changes
-nothing."""
+"""SIGHUP: the daemon prepares everything before it switches, requests in progress are not disturbed, and a broken
+configuration changes nothing."""
 
 import contextlib
 import re
@@ -17,7 +17,7 @@ from certificates import make_signed
 RELOADS = 100
 NEW_TOKEN = "zzzzwwww"
 KEPT = "reload failed, the running configuration stays in effect: "
-LEAVES = 8  # certificates that take turns
+LEAVES = 8  # certificates that replace each other
 
 
 def install(one, certificate, key=None):
@@ -39,8 +39,8 @@ def set_tokens(one, *tokens):
     path.write_text("".join(token + "\n" for token in tokens))
 
 
-def is_taken(one, context, token):
-    """Whether a callback that is signed with the token is taken; it has to be refused for its Sign otherwise."""
+def is_accepted(one, context, token):
+    """Returns whether a callback signed with the token is accepted. If not, it must be refused for its Sign."""
     with one.connect(context) as connection:
         connection.send(daemon.request(daemon.event(), daemon.query_string(token)))
         status = connection.read_answer().status
@@ -50,11 +50,11 @@ def is_taken(one, context, token):
 
 @contextlib.contextmanager
 def load(one, **options):
-    """The load generator, one run after another for as long as the block lasts; yields the reports."""
-    reports, over = [], threading.Event()
+    """Runs the load generator again and again while the block runs. Yields the reports."""
+    reports, done = [], threading.Event()
 
     def run():
-        while not over.is_set():
+        while not done.is_set():
             reports.append(one.load(ca=one.directory / "ca.pem", **options))
 
     thread = threading.Thread(target=run)
@@ -62,18 +62,18 @@ def load(one, **options):
     try:
         yield reports
     finally:
-        over.set()
+        done.set()
         thread.join()
 
 
-def check_nothing_failed(reports):
+def assert_nothing_failed(reports):
     for status, report in reports:
         assert status == 0 and report["by_status"] == {"200": report["requests"]}, report
         assert report["failed_connections"] == report["unanswered"] == 0, report
 
 
-class Turns:
-    """What a reload brings, in turn: another certificate, other tokens, a broken file."""
+class Reloads:
+    """Reloads in turn with another certificate, with other tokens, and with a broken file."""
 
     def __init__(self, one, context):
         self.one, self.context, self.number, self.installed = one, context, 0, "leaf-0"
@@ -83,53 +83,53 @@ class Turns:
                        lambda: one.config.write_text(one.config.read_text() + "[limits]\nbody = none\n"),
                        lambda: set_tokens(one)]
 
-    def swap(self):
+    def swap_certificate(self):
         self.installed = f"leaf-{self.number % LEAVES}"
         install(self.one, self.installed)
         self.one.reload()
 
-    def rotate(self):
+    def rotate_token(self):
         both, old_first = self.number % 2 == 0, self.number % 4 < 2
         tokens = [daemon.TOKEN, NEW_TOKEN] if old_first else [NEW_TOKEN, daemon.TOKEN]
         set_tokens(self.one, *(tokens if both else [daemon.TOKEN]))
         self.one.reload()
-        assert is_taken(self.one, self.context, NEW_TOKEN) == both
-        assert is_taken(self.one, self.context, daemon.TOKEN)
+        assert is_accepted(self.one, self.context, NEW_TOKEN) == both
+        assert is_accepted(self.one, self.context, daemon.TOKEN)
 
-    def fail(self):
+    def reload_broken(self):
         config, kept = self.one.config.read_text(), self.one.log.count(KEPT)
         self.broken[self.number % len(self.broken)]()
         self.one.reload()
-        daemon.eventually(lambda: self.one.log.count(KEPT) == kept + 1, "the line that says why")
+        daemon.eventually(lambda: self.one.log.count(KEPT) == kept + 1, "the line with the reason")
         self.one.config.write_text(config)
         set_tokens(self.one, daemon.TOKEN)
         install(self.one, self.installed)
 
-    def take(self):
-        (self.swap, self.rotate, self.fail)[self.number % 3]()
+    def next(self):
+        (self.swap_certificate, self.rotate_token, self.reload_broken)[self.number % 3]()
         self.number += 1
         assert certificate_seen(self.one, self.context) == certificate_in(self.one.directory / f"{self.installed}.pem")
 
 
-def test_a_hundred_reloads_under_load(make_daemon):
+def test_a_hundred_reloads_under_load_disturb_no_request(make_daemon):
     one = make_daemon()
     for name in ("ca", *(f"leaf-{i}" for i in range(LEAVES))):
         make_signed(one.directory, name, None if name == "ca" else "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1")
     install(one, "leaf-0")
     one.start()
     context = ssl.create_default_context(cafile=one.directory / "ca.pem")
-    turns = Turns(one, context)
+    reloads = Reloads(one, context)
     with one.connect(context) as connection:
         before = one.open_files()
         with load(one, connections=8, total=2000) as reports, \
                 load(one, connections=4, total=200, new_connection=True) as reports_of_new:
             for i in range(RELOADS):
-                turns.take()
+                reloads.next()
                 connection.send(daemon.request(daemon.event(GroupId=f"kept-{i}")))
                 assert connection.read_answer().status == 200
-        daemon.eventually(lambda: one.open_files() <= before, "the descriptors that were there before")
+        daemon.eventually(lambda: one.open_files() <= before, "the same number of descriptors as before")
     for reports in (reports, reports_of_new):
-        check_nothing_failed(reports)
+        assert_nothing_failed(reports)
         print(f"{sum(report['requests'] for _, report in reports)} requests in {len(reports)} runs, 0 failed; slowest "
               f"{max(report['max_us'] for _, report in reports) / 1000:.1f} ms")
     assert one.log.count("configuration reloaded") == RELOADS - RELOADS // 3
@@ -138,19 +138,19 @@ def test_a_hundred_reloads_under_load(make_daemon):
 
 
 def drop_notifications(one):
-    """Nobody waits for them here, and a full socket would hold the daemon up."""
+    """Empties the notification socket, because the daemon would block on a full one."""
     one.notify.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
             one.notify.recv(4096)
 
 
-def test_a_storm_of_signals(make_daemon):
-    """Signals that nobody waits for melt together; the last one counts."""
+def test_a_storm_of_signals_applies_the_last_configuration(make_daemon):
+    """Pending signals are merged, so the configuration at the time of the last signal counts."""
     one = make_daemon().start()
     config = one.config.read_text()
     for i in range(200):
-        # As an editor does it: the file is the old one or the new one, whenever it is read.
+        # Replaced atomically, as editors do it, so that the daemon reads either the old or the new file.
         (one.directory / "new.conf").write_text(config.replace("[tls]", f"[limits]\nbody = {4096 + i}\n[tls]"))
         (one.directory / "new.conf").rename(one.config)
         one.process.send_signal(signal.SIGHUP)
@@ -164,26 +164,26 @@ def test_a_storm_of_signals(make_daemon):
     assert KEPT not in one.log
 
 
-def test_service_manager_is_told(make_daemon):
-    """As Type=notify wants it: the time of the reload belongs to the message that begins it."""
+def test_notifies_the_service_manager(make_daemon):
+    """Type=notify requires the time of the reload in the message that starts it."""
     one = make_daemon().start()
-    begun = time.monotonic_ns() // 1000
+    started = time.monotonic_ns() // 1000
     one.process.send_signal(signal.SIGHUP)
     one.notify.settimeout(daemon.START_DEADLINE)
     messages = [one.notify.recv(4096).decode() for _ in range(2)]
     found = re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=(\d+)\n?", messages[0])
-    assert found and begun - 1000 <= int(found[1]) <= time.monotonic_ns() // 1000, messages
+    assert found and started - 1000 <= int(found[1]) <= time.monotonic_ns() // 1000, messages
     assert messages[1].strip() == "READY=1"
     (one.directory / "certificate.pem").write_text("broken")
     one.process.send_signal(signal.SIGHUP)
     assert [one.notify.recv(4096).decode().split("\n")[0] for _ in range(2)] == ["RELOADING=1", "READY=1"]
 
 
-# What is broken
+# Broken configurations
 
-def line_of(one, begin):
-    """The number of the line that begins so."""
-    (number,) = [i for i, line in enumerate(one.config.read_text().split("\n"), 1) if line.startswith(begin)]
+def line_of(one, start):
+    """Returns the number of the only line that starts with this text."""
+    (number,) = [i for i, line in enumerate(one.config.read_text().split("\n"), 1) if line.startswith(start)]
     return number
 
 
@@ -218,41 +218,41 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken(make_daemon, name):
-    """The old configuration stays, and one line says where the fault is."""
+def test_broken_configuration_is_not_applied(make_daemon, name):
+    """The old configuration stays in effect, and one line names the place of the fault."""
     one = make_daemon().start()
     context, old = one.tls_context(), certificate_in(one.directory / "certificate.pem")
-    breaks, line = BROKEN[name]
+    breaks, start = BROKEN[name]
     breaks(one)
     one.reload()
-    (told,) = daemon.eventually(lambda: [told for told in one.lines if KEPT in told], "the line that says why")
-    # Of a key that stands there twice, the second place is the one to look at.
-    number = line_of(one, line) - (name == "key twice")
-    assert re.search(re.escape(f"{KEPT}{one.config}:{number}: ") + r"\S", told), told
-    assert told.startswith("<3>")
+    (line,) = daemon.eventually(lambda: [line for line in one.lines if KEPT in line], "the line with the reason")
+    # The error names the second occurrence of a repeated key.
+    number = line_of(one, start) - (name == "key twice")
+    assert re.search(re.escape(f"{KEPT}{one.config}:{number}: ") + r"\S", line), line
+    assert line.startswith("<3>")
     assert certificate_seen(one, context) == old
-    assert is_taken(one, context, daemon.TOKEN)
+    assert is_accepted(one, context, daemon.TOKEN)
 
 
-def test_broken_configuration_that_is_not_there(make_daemon):
+def test_missing_configuration_is_not_applied(make_daemon):
     one = make_daemon().start()
     context = one.tls_context()
     one.config.rename(one.directory / "elsewhere")
     one.reload()
-    (told,) = daemon.eventually(lambda: [told for told in one.lines if KEPT in told], "the line that says why")
-    assert str(one.config) in told
-    assert is_taken(one, context, daemon.TOKEN)
+    (line,) = daemon.eventually(lambda: [line for line in one.lines if KEPT in line], "the line with the reason")
+    assert str(one.config) in line
+    assert is_accepted(one, context, daemon.TOKEN)
 
 
-def test_half_of_what_is_new_is_not_taken(make_daemon):
-    """A good certificate beside a bad token file: neither."""
+def test_applies_nothing_if_one_file_is_broken(make_daemon):
+    """The certificate is valid but the token file is not, so neither is applied."""
     one = make_daemon().start()
     context, old = one.tls_context(), certificate_in(one.directory / "certificate.pem")
     daemon.make_certificate(one.directory, "-newkey", "ed25519")
     set_tokens(one, "no token")
     one.reload()
     assert certificate_seen(one, context) == old
-    assert is_taken(one, context, daemon.TOKEN)
+    assert is_accepted(one, context, daemon.TOKEN)
 
 
 PROTECTIONS = {
@@ -264,36 +264,36 @@ PROTECTIONS = {
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
-def test_protection_is_not_lost(make_daemon, name):
-    """A file that was torn must not let more callers in; a restart takes it at its word."""
+def test_reload_keeps_protections_until_a_restart(make_daemon, name):
+    """A truncated file must not admit more callers. A restart accepts the same file."""
     one = make_daemon()
-    with_it, without = PROTECTIONS[name]
-    for keys in with_it.values():
+    protected, unprotected = PROTECTIONS[name]
+    for keys in protected.values():
         keys |= {key: one.directory / value for key, value in keys.items() if value.endswith(".pem")}
-    one.write_config(with_it)
+    one.write_config(protected)
     one.start()
-    one.write_config(**without)
+    one.write_config(**unprotected)
     one.reload()
-    (told,) = daemon.eventually(lambda: [told for told in one.lines if KEPT in told], "the line that says why")
-    assert name.split()[0] in told and "restart" in told, told
-    assert name != "token_file of another" or "[app 1400000009] token_file" in told, told
+    (line,) = daemon.eventually(lambda: [line for line in one.lines if KEPT in line], "the line with the reason")
+    assert name.split()[0] in line and "restart" in line, line
+    assert name != "token_file of another" or "[app 1400000009] token_file" in line, line
     one.stop()
     one.start()
     assert one.post(token=None if name == "token_file" else daemon.TOKEN).status == 200
 
 
-# What changes by a reload, and what does not
+# What a reload changes, and what it does not change
 
-def test_tokens_rotate(make_daemon):
+def test_applies_rotated_tokens(make_daemon):
     one = make_daemon().start()
     context = one.tls_context()
     for tokens in ([daemon.TOKEN, NEW_TOKEN], [NEW_TOKEN], [daemon.TOKEN]):
         set_tokens(one, *tokens)
         one.reload()
-        assert [token for token in (daemon.TOKEN, NEW_TOKEN) if is_taken(one, context, token)] == tokens
+        assert [token for token in (daemon.TOKEN, NEW_TOKEN) if is_accepted(one, context, token)] == tokens
 
 
-def test_connection_under_way_uses_the_new_tokens(make_daemon):
+def test_an_open_connection_uses_the_new_tokens(make_daemon):
     one = make_daemon().start()
     with one.connect() as connection:
         for token, status in ((daemon.TOKEN, 200), (NEW_TOKEN, 200), (daemon.TOKEN, 403)):
@@ -303,7 +303,7 @@ def test_connection_under_way_uses_the_new_tokens(make_daemon):
             one.reload()
 
 
-def test_apps_come_and_go(make_daemon):
+def test_applies_added_and_removed_apps(make_daemon):
     other = 1400000002
     one = make_daemon().start()
     for apps in ({daemon.APP: [daemon.TOKEN], other: ["another"]}, {other: ["another"]}, {daemon.APP: [daemon.TOKEN]}):
@@ -313,7 +313,7 @@ def test_apps_come_and_go(make_daemon):
             assert one.post(token=token, SdkAppid=app).status == (200 if app in apps else 403)
 
 
-def test_limits_change(make_daemon):
+def test_applies_limits(make_daemon):
     one = make_daemon().start()
     body = daemon.padded(daemon.event(), 5000)
     for limit, status in (("4K", 413), ("5K", 200)):
@@ -323,13 +323,13 @@ def test_limits_change(make_daemon):
     one.write_config({"limits": {"request_timeout": "1s"}})
     one.reload()
     with socket.create_connection(("127.0.0.1", one.port)) as silent:
-        begun = time.monotonic()
+        started = time.monotonic()
         silent.settimeout(daemon.START_DEADLINE)
         assert silent.recv(1) == b""
-        assert 0.9 < time.monotonic() - begun < 2
+        assert 0.9 < time.monotonic() - started < 2
 
 
-def test_allowed_addresses_change(make_daemon):
+def test_applies_allowed_addresses(make_daemon):
     one = make_daemon().start()
     for allow_from, allowed in (("127.0.0.1", ["127.0.0.1"]), ("127.0.0.2", ["127.0.0.2"]),
                                 ("127.0.0.0/8", ["127.0.0.1", "127.0.0.2"])):
@@ -345,7 +345,7 @@ def test_allowed_addresses_change(make_daemon):
             assert source not in allowed
 
 
-def test_other_commands_change(make_daemon):
+def test_applies_other_commands(make_daemon):
     one = make_daemon().start()
     for value, status in (("acknowledge", 200), ("reject", 400)):
         one.write_config({"callback": {"other_commands": value}})
@@ -353,8 +353,8 @@ def test_other_commands_change(make_daemon):
         assert one.post(body=b"{}", CallbackCommand="Group.CallbackAfterSendMsg").status == status
 
 
-def test_fixed_keys_warn(make_daemon):
-    """They wait for the next start, and one line each says so; what else has changed is taken."""
+def test_warns_of_keys_that_need_a_restart(make_daemon):
+    """One line per key says that a restart is required. The other changes are applied."""
     one = make_daemon().start()
     one.write_config({"listen": {"address": "127.0.0.2", "port": 1, "path": "/other", "threads": 7},
                       "store": {"database": one.directory / "other.db"}, "limits": {"body": "4K"},
@@ -362,16 +362,16 @@ def test_fixed_keys_warn(make_daemon):
     one.reload()
     assert one.post().status == 200
     assert one.post(body=b" " * 5000).status == 413
-    told = [line for line in one.lines if "restart the daemon to apply" in line]
-    assert len(told) == 7, told
-    for key, begin in (("[listen] address", "address = 127"), ("[listen] port", "port = 1"),
+    lines = [line for line in one.lines if "restart the daemon to apply" in line]
+    assert len(lines) == 7, lines
+    for key, start in (("[listen] address", "address = 127"), ("[listen] port", "port = 1"),
                        ("[listen] path", "path ="), ("[listen] threads", "threads ="),
                        ("[store] database", "database ="), ("[admin] address", "address = ::"),
                        ("[admin] port", "port = 2")):
-        (line,) = [line for line in told if f" {key}: " in line]
-        assert line.startswith("<4>") and f"{one.config}:{line_of(one, begin)}: " in line, line
+        (line,) = [line for line in lines if f" {key}: " in line]
+        assert line.startswith("<4>") and f"{one.config}:{line_of(one, start)}: " in line, line
     assert not (one.directory / "other.db").exists()
-    # What they are compared with is what runs, not what was last read.
+    # The comparison is with the running values, not with those that were read last.
     one.reload()
     daemon.eventually(lambda: one.log.count("restart the daemon to apply") == 14, "the same lines again")
     one.write_config()
@@ -379,9 +379,9 @@ def test_fixed_keys_warn(make_daemon):
     assert one.log.count("restart the daemon to apply") == 14
 
 
-def test_an_app_that_never_had_a_token_stays_without(make_daemon):
+def test_accepts_an_app_that_never_had_a_token(make_daemon):
     one = make_daemon(apps={daemon.APP: []}).start()
     one.write_config({"store": {"keep_body": "yes"}}, {daemon.APP: []})
     one.reload()
     assert one.post(token=None).status == 200
-    assert one.groups()[0]["body"]  # the reload was taken
+    assert one.groups()[0]["body"]  # the reload was applied

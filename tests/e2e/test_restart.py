@@ -1,4 +1,4 @@
-"""Restarts under load, with the socket held by the service manager: nobody is refused and nobody is left alone."""
+"""Restarts under load while the service manager holds the socket: every connection is accepted and answered."""
 
 import os
 import socket
@@ -8,12 +8,12 @@ import pytest
 
 import daemon
 
-RESTARTS = int(os.environ.get("RESTARTS", "5"))  # such as RESTARTS=20 ctest -R e2e-restart
+RESTARTS = int(os.environ.get("RESTARTS", "5"))  # more with RESTARTS=20 ctest -R e2e-restart
 
 
 @pytest.mark.parametrize("connections", [1, 16])
-def test_restarts_refuse_nobody(make_daemon, connections):
-    """Each event comes over a new connection and is sent once."""
+def test_restarts_refuse_no_connection(make_daemon, connections):
+    """Each event is sent once, over a new connection."""
     one = make_daemon()
     reports, over = [], threading.Event()
 

@@ -1,4 +1,4 @@
-"""Every file of tests/samples, sent as an operator would send it: curl, with the signature that `sign` prints."""
+"""Sends every file of tests/samples as an operator would: with curl and the output of `sign`."""
 
 import datetime
 import subprocess
@@ -11,7 +11,7 @@ import daemon
 
 @pytest.fixture(scope="module")
 def recorded(shared):
-    """Sends all samples once. The answers by file name."""
+    """Sends all samples once. Returns the answers by file name."""
     return {sample.name: send(shared, sample) for sample in sorted(daemon.SAMPLES.iterdir())}
 
 
@@ -25,7 +25,7 @@ def send(shared, sample):
 
 # group_id, event_time_ms, type, owner, operator, name, member_count, members
 EXPECTED = {
-    # The next one is the same event: the same time and the same content.
+    # The next sample is the same event: it has the same time and the same content.
     "documented.json": ("@TGS#2J4SZEAEL", 1670574414123, "Public", "leckie", "", "MyFirstGroup", 3,
                         ["leckie", "peter", "bob"]),
     "as-documented.txt": ("@TGS#2J4SZEAEL", 1670574414123, "Public", "leckie", "", "MyFirstGroup", 3,
@@ -38,12 +38,12 @@ EXPECTED = {
 }
 
 
-def test_every_sample_is_known(recorded):
+def test_covers_every_sample(recorded):
     assert set(recorded) == set(EXPECTED) | {"topic-destroyed.json"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_recorded(shared, recorded, name):
+def test_records_sample(shared, recorded, name):
     group_id, event_time_ms, kind, owner, operator, group_name, member_count, members = EXPECTED[name]
     assert recorded[name].status == 200
     assert recorded[name].text.replace(" ", "") == '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'
@@ -51,7 +51,7 @@ def test_recorded(shared, recorded, name):
     received_at_ms = row.pop("received_at_ms")
     assert time.time() * 1000 - 300_000 < received_at_ms <= time.time() * 1000
     assert row.pop("id") > 0
-    # Without a time the body is the identity, and is kept for that.
+    # Without an event time the body identifies the event, so the body is kept.
     assert row.pop("body") == (b"" if event_time_ms else (daemon.SAMPLES / name).read_bytes())
     assert row == {
         "sdk_appid": daemon.APP, "group_id": group_id, "event_time_ms": event_time_ms, "type": kind,
@@ -61,7 +61,7 @@ def test_recorded(shared, recorded, name):
     assert shared.members(group_id) == members
 
 
-def test_positions_begin_at_zero(shared, recorded):
+def test_positions_start_at_zero(shared, recorded):
     rows = shared.sql("SELECT position FROM destroyed_group_member JOIN destroyed_group ON id = destroyed_group_id "
                       "WHERE group_id = '@TGS#2J4SZEAEL' ORDER BY 1")
     assert [row["position"] for row in rows] == [0, 1, 2]
@@ -73,21 +73,21 @@ def test_both_spellings_of_the_documented_sample_are_one_event(shared, recorded)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_recorded_when_alone(make_daemon, name):
+def test_records_sample_in_an_empty_database(make_daemon, name):
     one = make_daemon().start()
     assert send(one, daemon.SAMPLES / name).status == 200
     assert [row["group_id"] for row in one.groups()] == [EXPECTED[name][0]]
     assert one.members(EXPECTED[name][0]) == EXPECTED[name][7]
 
 
-def test_destroyed_topic_is_no_destroyed_group(make_daemon):
+def test_refuses_a_destroyed_topic(make_daemon):
     one = make_daemon().start()
     sample = daemon.SAMPLES / "topic-destroyed.json"
-    # As the service sends it, with its own command in the query, and with ours.
-    told = one.post(sample.read_bytes(), CallbackCommand="Group.CallbackAfterTopicDestroyed")
-    assert (told.status, told.code) == (400, 120133)
-    told = one.post(sample.read_bytes())
-    assert (told.status, told.code) == (400, 120134)
+    # First as the service sends it, with its own command in the query, then with the command of a destroyed group.
+    answer = one.post(sample.read_bytes(), CallbackCommand="Group.CallbackAfterTopicDestroyed")
+    assert (answer.status, answer.code) == (400, 120133)
+    answer = one.post(sample.read_bytes())
+    assert (answer.status, answer.code) == (400, 120134)
     assert one.groups() == [] and one.rejected() == []
 
 
@@ -104,8 +104,7 @@ def test_log_view_shows_times_as_text(shared, recorded):
         assert abs(datetime.datetime.now(datetime.timezone.utc) - received) < datetime.timedelta(minutes=5)
 
 
-def test_schema(shared):
-    """What operators' own queries rest on."""
+def test_schema_is_what_operators_query(shared):
     assert shared.value("PRAGMA user_version") == 1
     tables = {row["name"]: row for row in shared.sql("PRAGMA table_list")}
     for name in ("destroyed_group", "destroyed_group_member", "rejected_callback"):
@@ -124,8 +123,8 @@ def test_schema(shared):
         "id", "received_at_ms", "remote_address", "sdk_appid", "callback_command", "reason", "body"]
 
 
-def test_plain_shell_reads_while_the_daemon_runs(shared, recorded):
-    """The line of the README, in the shell's own output format."""
+def test_sqlite3_shell_reads_while_the_daemon_runs(shared, recorded):
+    """Runs the query of the README in the default output format of the shell."""
     shown = subprocess.run(
         ["sqlite3", "-readonly", shared.database,
          "SELECT group_id, name, member_count FROM destroyed_group_log WHERE name = 'MyFirstGroup'"],

@@ -1,4 +1,4 @@
-"""The service manager's watchdog is fed while events get on disk, however slowly, and not while the disk hangs."""
+"""The daemon notifies the watchdog while the writer makes progress, however slowly, but not while the disk hangs."""
 
 import threading
 
@@ -10,7 +10,7 @@ HANGS = "the watchdog is not notified"
 
 
 def received(one):
-    """What has come for the service manager since somebody looked."""
+    """Returns the notifications since the previous call."""
     messages = []
     one.notify.settimeout(0)
     try:
@@ -20,26 +20,26 @@ def received(one):
         return messages
 
 
-def test_an_idle_daemon_feeds_it(make_daemon):
+def test_an_idle_daemon_notifies_the_watchdog(make_daemon):
     one = make_daemon().start(environment=WATCHDOG)
     for _ in range(3):
         one.wait_notified("WATCHDOG=1")
 
 
-def test_without_a_watchdog_nothing_is_said(make_daemon):
+def test_sends_no_notification_without_a_watchdog(make_daemon):
     one = make_daemon().start()
     assert one.post().status == 200
     one.reload()
     assert received(one) == []
 
 
-def test_waiting_for_a_lock_is_progress(make_daemon):
+def test_waiting_for_a_lock_counts_as_progress(make_daemon):
     one = make_daemon({"limits": {"store_wait": "60s"}}).start(environment=WATCHDOG)
     answers = []
     waiting = threading.Thread(target=lambda: answers.append(one.post()))
     with one.locked():
         waiting.start()
-        daemon.eventually(lambda: "cannot be recorded" in one.log, "the shortage")
+        daemon.eventually(lambda: "cannot be recorded" in one.log, "a failed commit")
         received(one)
         for _ in range(4):
             one.wait_notified("WATCHDOG=1")
@@ -48,19 +48,19 @@ def test_waiting_for_a_lock_is_progress(make_daemon):
     assert answers[0].status == 200 and HANGS not in one.log
 
 
-def test_a_disk_that_hangs_starves_it(make_daemon):
+def test_stops_notifying_while_the_disk_hangs(make_daemon):
     one = make_daemon()
-    # One sync, which comes after the start, takes long.
+    # One fdatasync after the start takes 12 s.
     one.start(["strace", "-D", "-f", "-q", "-o", one.directory / "trace", "-e", "trace=fdatasync", "-e",
                "inject=fdatasync:delay_enter=12000000:when=20"], WATCHDOG | {"ASAN_OPTIONS": "detect_leaks=0"})
     one.wait_notified("WATCHDOG=1")
     answers = []
     sending = threading.Thread(target=lambda: answers.extend(one.post(event(GroupId=f"@TGS#{i}")) for i in range(20)))
     sending.start()
-    daemon.eventually(lambda: HANGS in one.log, "the line that says so")
-    told = one.log.count(HANGS)
+    daemon.eventually(lambda: HANGS in one.log, "the line about the disk")
+    lines = one.log.count(HANGS)
     received(one)
-    daemon.eventually(lambda: one.log.count(HANGS) >= told + 3, "more looks at the writer")
+    daemon.eventually(lambda: one.log.count(HANGS) >= lines + 3, "three more lines")
     assert received(one) == []
     sending.join()
     assert [answer.status for answer in answers] == [200] * 20

@@ -1,3 +1,4 @@
+// Failures abort the test program.
 #include "directory.h"
 
 #include <assert.h>

@@ -1,13 +1,14 @@
-// Directories for a test alone; in memory where that is possible, as nobody here loses power.
+// Temporary directories. They are in memory if possible, because the tests only simulate a loss of power.
 #pragma once
 
-// Made once; removed with directory_remove. The caller frees it.
+// Creates a directory. directory_remove removes it and frees its path.
 char *directory_create(void);
 
-// Removes the files in it.
+// Removes all files in the directory.
 void directory_empty(const char *directory);
 
-// Empties the target, and copies the files but for the index of the log, which no end of a process leaves in order.
+// Replaces the files of the target by copies of the source's, except for the index of the write-ahead log, which is not
+// consistent after the end of a process.
 void directory_copy(const char *source, const char *target);
 
 void directory_remove(char *directory);

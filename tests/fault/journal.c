@@ -1,3 +1,4 @@
+// An image replays the entries up to the cut; what is not safe is drawn at random.
 #include "journal.h"
 
 #include <assert.h>
@@ -8,16 +9,16 @@
 
 #define ENTRIES_MAX 32768
 #define FILES_MAX   64
-#define DATA_MAX    ((size_t)512 * 1024 * 1024) // as far as it is used
+#define DATA_MAX    ((size_t)512 * 1024 * 1024) // address space; only used pages take memory
 #define SECTOR      ((size_t)512)
 
 enum entry_kind { CREATE, DELETE, WRITE, TRUNCATE, SYNC, SYNC_FAILED, SYNC_DIRECTORY, MARK };
 
 struct entry {
     enum entry_kind kind;
-    int file; // MARK: the number
+    int file; // for MARK: the number
     int64_t offset;
-    size_t length, data; // where in the journal's data
+    size_t length, data; // data: offset in the data of the journal
 };
 
 struct file {
@@ -160,18 +161,18 @@ int journal_mark_at(const struct journal *journal, size_t place)
     return journal->entries[place].kind == MARK ? journal->entries[place].file : -1;
 }
 
-// A file as it comes out of an image.
+// A file of an image.
 struct content {
     unsigned char *bytes;
-    size_t size, room;
+    size_t size, capacity;
     bool at_name;
 };
 
-// An image while it is built. What is random of it is decided anew for each.
+// An image under construction. Each image has its own random decisions.
 struct image {
     const struct journal *journal;
     uint64_t *random;
-    unsigned keep_percent; // of what is not safe
+    unsigned keep_percent; // share of the entries that reach the disk whole although they are not safe
     bool safe[ENTRIES_MAX];
     struct content contents[FILES_MAX];
 };
@@ -181,7 +182,7 @@ static bool chance(struct image *image, unsigned percent)
     return random_below(image->random, 100) < percent;
 }
 
-// From the end to the beginning, so that of a file's syncs the one that follows next is known.
+// Goes backwards through the entries, so that at each write the next sync of its file is known.
 static void find_safe(struct image *image, size_t cut)
 {
     bool file_safe[FILES_MAX] = {false}, directory_safe = false;
@@ -203,9 +204,9 @@ static void find_safe(struct image *image, size_t cut)
 
 static void resize(struct content *content, size_t size)
 {
-    if (size > content->room) {
-        content->room = 2 * size;
-        content->bytes = realloc(content->bytes, content->room);
+    if (size > content->capacity) {
+        content->capacity = 2 * size;
+        content->bytes = realloc(content->bytes, content->capacity);
         assert(content->bytes);
     }
     if (size > content->size)
@@ -220,9 +221,9 @@ static void put(struct content *content, size_t offset, const void *data, size_t
     memcpy(content->bytes + offset, data, length);
 }
 
-// A sector in which the power failed: written from its beginning or its end on, or garbage where the file was made
-// longer and nothing had been before.
-static void put_broken(struct image *image, struct content *content, size_t offset, const void *data, size_t length)
+// Writes a sector in which the power failed: torn, or garbage if nothing was there before.
+static void put_torn_sector(struct image *image, struct content *content, size_t offset, const void *data,
+                            size_t length)
 {
     unsigned char garbage[SECTOR];
     size_t written = random_below(image->random, length + 1);
@@ -253,7 +254,7 @@ static void put_torn(struct image *image, const struct entry *entry)
         if (chance(image, 50))
             put(content, offset, data + at, length);
         else if (chance(image, 10))
-            put_broken(image, content, offset, data + at, length);
+            put_torn_sector(image, content, offset, data + at, length);
     }
 }
 
@@ -293,10 +294,10 @@ static FILE *open_file(const struct image *image, size_t file, const char *direc
     return fopen(path, mode);
 }
 
-// Large, and its buffers serve again.
+// Static, because it is large, and its buffers are reused.
 static struct image image;
 
-// Two files may want the same name when the end of the first was lost: the later one has it.
+// If the deletion of a file was lost, a later file of the same name replaces it.
 void journal_build(const struct journal *journal, size_t cut, uint64_t *random, const char *directory)
 {
     static const unsigned keep_percent[] = {0, 10, 50, 90, 100};

@@ -1,3 +1,4 @@
+// Each run is a child process; only struct scenario and the journal are shared with the parent.
 #include "scenario.h"
 
 #include <assert.h>
@@ -14,30 +15,30 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "event.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/backup.h"
 #include "imcallbackd/store/store.h"
-#include "onlooker.h"
-#include "verify.h"
+#include "reader_process.h"
+#include "script_events.h"
+#include "verify_database.h"
 
 #include <sqlite3.h>
 
-#define PATIENCE_S             120
-#define CHECKPOINT_PATIENCE_MS 5000
+#define RUN_TIMEOUT_S   120
+#define WAIT_TIMEOUT_MS 5000
 
-// One life of the store. Its first batch comes from the main thread; each that follows is submitted in done(), while
-// the writer takes nothing, so that it stays together.
-struct life {
+// One run of the store. The main thread submits the first batch. done() submits the following ones, when the writer
+// thread is not taking commits, so that a batch stays together.
+struct run {
     struct scenario *scenario;
     struct store *store;
     struct commit commits[SCRIPT_MAX]; // by place in the script
     pthread_mutex_t mutex;             // guards what follows
     pthread_cond_t changed;
-    size_t place;         // in the script: what comes next
-    size_t pending;       // commits
-    unsigned checkpoints; // when the last batch was submitted
+    size_t place;         // of the next sign in the script
+    size_t pending;       // number of commits that are not done
+    unsigned checkpoints; // vfs_checkpoints() when the last batch was submitted
     bool broken;
 };
 
@@ -46,7 +47,7 @@ struct scenario *scenario_create(void)
     struct scenario *scenario = mmap(NULL, sizeof *scenario, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     assert(scenario != MAP_FAILED);
-    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT); // the store's complaints are what is wanted here
+    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT); // the tests provoke what the store logs as errors
     return scenario;
 }
 
@@ -56,15 +57,15 @@ void scenario_destroy(struct scenario *scenario)
         (void)munmap(scenario, sizeof *scenario);
 }
 
-bool scenario_complain(struct scenario *scenario, const char *format, ...)
+bool scenario_report(struct scenario *scenario, const char *format, ...)
 {
     va_list arguments;
 
-    if (scenario->complaint[0])
+    if (scenario->problem[0])
         return false;
     va_start(arguments, format);
     // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): clang-tidy 14 does not see the va_start behind a branch
-    (void)vsnprintf(scenario->complaint, sizeof scenario->complaint, format, arguments);
+    (void)vsnprintf(scenario->problem, sizeof scenario->problem, format, arguments);
     va_end(arguments);
     return false;
 }
@@ -77,7 +78,7 @@ const char *scenario_database(const struct scenario *scenario)
     return path;
 }
 
-size_t scenario_count_lives(const char *script)
+size_t scenario_count_runs(const char *script)
 {
     size_t count = 1;
 
@@ -105,82 +106,82 @@ static enum answer answer_of(enum commit_result result)
     }
 }
 
-// Under the mutex. Submits the letters up to the next sign that is none.
-static void submit_batch(struct life *life)
+// With the mutex held, submits the letters and digits up to the next other sign.
+static void submit_batch(struct run *run)
 {
-    const char *script = life->scenario->script;
-    size_t first = life->place, end = first;
+    const char *script = run->scenario->script;
+    size_t first = run->place, end = first;
 
     while (isalnum((unsigned char)script[end])) {
-        life->commits[end] = (struct commit){0};
+        run->commits[end] = (struct commit){0};
         if (isdigit((unsigned char)script[end]))
-            life->commits[end].rejected = event_rejected(script[end]);
+            run->commits[end].rejected = event_rejected(script[end]);
         else
-            life->commits[end].group = event_group(script[end]);
-        life->commits[end].give_up_at_ms = clock_monotonic_ms() + life->scenario->patience_ms;
+            run->commits[end].group = event_group(script[end]);
+        run->commits[end].give_up_at_ms = clock_monotonic_ms() + run->scenario->retry_ms;
         end++;
     }
-    life->place = end;
-    life->pending = end - first;
-    life->checkpoints = vfs_checkpoints();
+    run->place = end;
+    run->pending = end - first;
+    run->checkpoints = vfs_checkpoints();
     for (size_t i = first; i < end; i++) {
-        life->scenario->submitted[i]++;
-        store_submit(life->store, &life->commits[i]);
+        run->scenario->submitted[i]++;
+        store_submit(run->store, &run->commits[i]);
     }
 }
 
-static void finish_commit(struct life *life, const struct commit *commit)
+static void finish_commit(struct run *run, const struct commit *commit)
 {
-    size_t place = (size_t)(commit - life->commits);
+    size_t place = (size_t)(commit - run->commits);
     enum answer answer = answer_of(commit->result);
 
-    if (life->broken && answer != ANSWER_FAILED)
-        (void)scenario_complain(life->scenario, "place %zu is acknowledged by a broken store", place);
-    scenario_count_mark(life->scenario, (int)place * ANSWER_COUNT + (int)answer);
+    if (run->broken && answer != ANSWER_FAILED)
+        (void)scenario_report(run->scenario, "a broken store acknowledges place %zu", place);
+    scenario_count_mark(run->scenario, (int)place * ANSWER_COUNT + (int)answer);
     if (answer != ANSWER_FAILED)
-        journal_mark(life->scenario->journal, (int)place * ANSWER_COUNT + (int)answer);
-    life->pending--;
+        journal_mark(run->scenario->journal, (int)place * ANSWER_COUNT + (int)answer);
+    run->pending--;
 }
 
 static void on_done(void *context, struct commit *finished)
 {
-    struct life *life = context;
+    struct run *run = context;
 
-    pthread_mutex_lock(&life->mutex);
+    pthread_mutex_lock(&run->mutex);
     for (struct commit *next; finished; finished = next) {
         next = finished->next;
-        finish_commit(life, finished);
+        finish_commit(run, finished);
     }
-    while (life->pending == 0 && life->scenario->script[life->place] == ' ')
-        life->place++;
-    if (life->pending == 0 && isalnum((unsigned char)life->scenario->script[life->place]))
-        submit_batch(life);
-    pthread_cond_signal(&life->changed);
-    pthread_mutex_unlock(&life->mutex);
+    while (run->pending == 0 && run->scenario->script[run->place] == ' ')
+        run->place++;
+    if (run->pending == 0 && isalnum((unsigned char)run->scenario->script[run->place]))
+        submit_batch(run);
+    pthread_cond_signal(&run->changed);
+    pthread_mutex_unlock(&run->mutex);
 }
 
 static void on_broken(void *context, const struct error *error)
 {
-    struct life *life = context;
+    struct run *run = context;
 
     (void)error;
-    pthread_mutex_lock(&life->mutex);
-    if (life->broken)
-        (void)scenario_complain(life->scenario, "the store breaks twice");
-    life->broken = true;
-    pthread_mutex_unlock(&life->mutex);
+    pthread_mutex_lock(&run->mutex);
+    if (run->broken)
+        (void)scenario_report(run->scenario, "the store calls broken() twice");
+    run->broken = true;
+    pthread_mutex_unlock(&run->mutex);
 }
 
-static void await_checkpoint(const struct life *life)
+static void await_checkpoint(const struct run *run)
 {
-    int64_t deadline_ms = clock_monotonic_ms() + CHECKPOINT_PATIENCE_MS;
+    int64_t deadline_ms = clock_monotonic_ms() + WAIT_TIMEOUT_MS;
 
-    while (vfs_checkpoints() == life->checkpoints && clock_monotonic_ms() < deadline_ms)
+    while (vfs_checkpoints() == run->checkpoints && clock_monotonic_ms() < deadline_ms)
         (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
-// Past the shim, so that no fault strikes here. The number that the SQL gives; -1: none.
-static int64_t look(const char *path, const char *sql)
+// Bypasses the shim, so that no fault strikes here. Returns the number that the SQL selects; -1: none.
+static int64_t query_number(const char *path, const char *sql)
 {
     sqlite3 *connection;
     sqlite3_stmt *statement = NULL;
@@ -194,160 +195,151 @@ static int64_t look(const char *path, const char *sql)
     return number;
 }
 
-static void delete_old(const struct life *life)
+static void delete_old(const struct run *run)
 {
-    int64_t deadline_ms = clock_monotonic_ms() + CHECKPOINT_PATIENCE_MS;
+    int64_t deadline_ms = clock_monotonic_ms() + WAIT_TIMEOUT_MS;
     char sql[128];
 
     (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM destroyed_group WHERE received_at_ms < %lld",
                    (long long)event_old_before_ms);
-    store_set_retention(life->store, EVENT_KEEP_MS);
-    while (!vfs_fault_fired() && look(scenario_database(life->scenario), sql) != 0 &&
+    store_set_retention(run->store, EVENT_KEEP_MS);
+    while (!vfs_fault_fired() && query_number(scenario_database(run->scenario), sql) != 0 &&
            clock_monotonic_ms() < deadline_ms)
-        (void)nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); // a look holds the log for a moment
+        (void)nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); // a query blocks the checkpoint for a moment
 }
 
-static bool go_on(void *context, uint64_t done_bytes, uint64_t total_bytes)
-{
-    (void)context;
-    (void)done_bytes;
-    (void)total_bytes;
-    return true;
-}
-
-// A backup is the whole of what is there, or it is not there.
-static void make_backup(const struct life *life)
+// Checks that a backup is complete, or that there is none.
+static void make_backup(const struct run *run)
 {
     static const char count_sql[] = "SELECT count(*) FROM destroyed_group_member";
-    struct scenario *scenario = life->scenario;
-    struct backup_callbacks callbacks = {.go_on = go_on};
+    struct scenario *scenario = run->scenario;
     char target[sizeof "/copy.db" + 256];
     struct error error;
 
     (void)snprintf(target, sizeof target, "%s/copy.db", scenario->directory);
-    if (backup_make(scenario_database(scenario), target, &callbacks, &error) < 0) {
+    if (backup_make(scenario_database(scenario), target, NULL, &error) < 0) {
         if (access(target, F_OK) == 0)
-            (void)scenario_complain(scenario, "a backup that failed is there all the same");
-    } else if (look(target, count_sql) != look(scenario_database(scenario), count_sql) ||
-               look(target, "SELECT integrity_check = 'ok' FROM pragma_integrity_check") != 1) {
-        (void)scenario_complain(scenario, "the backup is not what was there");
+            (void)scenario_report(scenario, "a backup failed and left its target");
+    } else if (query_number(target, count_sql) != query_number(scenario_database(scenario), count_sql) ||
+               query_number(target, "SELECT integrity_check = 'ok' FROM pragma_integrity_check") != 1) {
+        (void)scenario_report(scenario, "the backup differs from the database");
     }
     (void)unlink(target);
 }
 
-static void do_beside(const struct life *life, char sign)
+static void do_action(const struct run *run, char sign)
 {
-    struct scenario *scenario = life->scenario;
+    struct scenario *scenario = run->scenario;
 
     if (sign == '-')
-        delete_old(life);
+        delete_old(run);
     else if (sign == '>')
-        make_backup(life);
-    else if (!onlooker_tell(scenario->onlooker, sign))
-        (void)scenario_complain(scenario, "the onlooker cannot %s reading", sign == '(' ? "begin" : "end");
+        make_backup(run);
+    else if (!reader_process_send(scenario->reader_fd, sign))
+        (void)scenario_report(scenario, "the reader process cannot %s its transaction", sign == '(' ? "start" : "end");
 }
 
-// Submits batches up to the sign that ends the life.
-static void go_through(struct life *life)
+// Submits batches and does actions up to the sign that ends the run.
+static void submit_batches(struct run *run)
 {
-    const struct scenario *scenario = life->scenario;
+    const struct scenario *scenario = run->scenario;
     bool recorded;
 
-    pthread_mutex_lock(&life->mutex);
-    while (scenario->script[life->place] && !strchr(";!", scenario->script[life->place])) {
-        if (scenario->script[life->place] == '~') {
-            recorded = scenario->answers[life->place - 2][ANSWER_RECORDED];
-            life->place++;
-            pthread_mutex_unlock(&life->mutex);
+    pthread_mutex_lock(&run->mutex);
+    while (scenario->script[run->place] && !strchr(";!", scenario->script[run->place])) {
+        if (scenario->script[run->place] == '~') {
+            recorded = scenario->answers[run->place - 2][ANSWER_RECORDED];
+            run->place++;
+            pthread_mutex_unlock(&run->mutex);
             if (recorded)
-                await_checkpoint(life);
-            pthread_mutex_lock(&life->mutex);
-        } else if (strchr("->()", scenario->script[life->place])) {
-            pthread_mutex_unlock(&life->mutex);
-            do_beside(life, scenario->script[life->place]);
-            pthread_mutex_lock(&life->mutex);
-            life->place++;
-        } else if (scenario->script[life->place] == ' ') {
-            life->place++;
+                await_checkpoint(run);
+            pthread_mutex_lock(&run->mutex);
+        } else if (strchr("->()", scenario->script[run->place])) {
+            pthread_mutex_unlock(&run->mutex);
+            do_action(run, scenario->script[run->place]);
+            pthread_mutex_lock(&run->mutex);
+            run->place++;
+        } else if (scenario->script[run->place] == ' ') {
+            run->place++;
         } else {
-            submit_batch(life);
+            submit_batch(run);
         }
-        while (life->pending > 0)
-            pthread_cond_wait(&life->changed, &life->mutex);
+        while (run->pending > 0)
+            pthread_cond_wait(&run->changed, &run->mutex);
     }
-    pthread_mutex_unlock(&life->mutex);
+    pthread_mutex_unlock(&run->mutex);
 }
 
-static int open_store(struct life *life, struct error *error)
+static int open_store(struct run *run, struct error *error)
 {
-    struct store_callbacks callbacks = {on_done, on_broken, life};
+    struct store_callbacks callbacks = {on_done, on_broken, run};
 
-    pthread_mutex_init(&life->mutex, NULL);
-    pthread_cond_init(&life->changed, NULL);
-    return store_open(scenario_database(life->scenario), &callbacks, &life->store, error);
+    pthread_mutex_init(&run->mutex, NULL);
+    pthread_cond_init(&run->changed, NULL);
+    return store_open(scenario_database(run->scenario), &callbacks, &run->store, error);
 }
 
 struct task {
     struct scenario *scenario;
-    size_t life;
+    size_t run;
     const struct vfs_fault *fault;
 };
 
-// A disk that has failed while the log was made sure of may have lost any of it.
+// A disk that fails while the recovery rewrites the log may have lost any part of the log.
 static bool must_not_open(const struct vfs_fault *fault)
 {
     return fault && (fault->call == VFS_OWN_WRITE || fault->call == VFS_OWN_SYNC) && fault->cause == EIO &&
            vfs_fault_fired();
 }
 
-static void live(const struct task *task)
+static void run_script(const struct task *task)
 {
     struct scenario *scenario = task->scenario;
-    struct life life = {.scenario = scenario};
+    struct run run = {.scenario = scenario};
     bool killed;
     struct error error;
 
-    for (size_t lives = task->life; lives > 0; life.place++)
-        lives -= strchr(";!", scenario->script[life.place]) != NULL;
+    for (size_t skip = task->run; skip > 0; run.place++)
+        skip -= strchr(";!", scenario->script[run.place]) != NULL;
     vfs_install(scenario->journal);
     vfs_set_fault(task->fault);
-    if (open_store(&life, &error) == 0) {
+    if (open_store(&run, &error) == 0) {
         if (must_not_open(task->fault))
-            (void)scenario_complain(scenario, "the store opens on a disk that has failed");
-        go_through(&life);
-        killed = scenario->script[life.place] == '!';
+            (void)scenario_report(scenario, "the store opens on a failed disk");
+        submit_batches(&run);
+        killed = scenario->script[run.place] == '!';
         if (killed) {
             scenario->fired = vfs_fault_fired();
             _exit(0);
         }
-        store_close(life.store);
-        if (task->fault && task->fault->call == VFS_SYNC && vfs_fault_fired() && !life.broken)
-            (void)scenario_complain(scenario, "a sync has failed, and the store is not broken");
+        store_close(run.store);
+        if (task->fault && task->fault->call == VFS_SYNC && vfs_fault_fired() && !run.broken)
+            (void)scenario_report(scenario, "a sync failed, and the store is not broken");
     }
     scenario->fired = vfs_fault_fired();
 }
 
-// Each event by itself: none can make another one fail.
-static bool submit_again(struct life *life)
+// Submits each event in a batch of its own, so that no event can make another one fail.
+static bool submit_again(struct run *run)
 {
-    struct scenario *scenario = life->scenario;
+    struct scenario *scenario = run->scenario;
 
     for (size_t i = 0; scenario->script[i]; i++) {
         unsigned failed = scenario->answers[i][ANSWER_FAILED];
 
         if (!isalpha((unsigned char)scenario->script[i]))
             continue;
-        pthread_mutex_lock(&life->mutex);
-        life->commits[i] = (struct commit){.group = event_group(scenario->script[i])};
+        pthread_mutex_lock(&run->mutex);
+        run->commits[i] = (struct commit){.group = event_group(scenario->script[i])};
         scenario->submitted[i]++;
-        life->pending = 1;
-        life->place = strlen(scenario->script); // nothing comes next
-        store_submit(life->store, &life->commits[i]);
-        while (life->pending > 0)
-            pthread_cond_wait(&life->changed, &life->mutex);
-        pthread_mutex_unlock(&life->mutex);
+        run->pending = 1;
+        run->place = strlen(scenario->script); // submits no further batch
+        store_submit(run->store, &run->commits[i]);
+        while (run->pending > 0)
+            pthread_cond_wait(&run->changed, &run->mutex);
+        pthread_mutex_unlock(&run->mutex);
         if (scenario->answers[i][ANSWER_FAILED] > failed)
-            return scenario_complain(scenario, "%c cannot be recorded afterwards", scenario->script[i]);
+            return scenario_report(scenario, "%c cannot be recorded afterwards", scenario->script[i]);
     }
     return true;
 }
@@ -355,20 +347,20 @@ static bool submit_again(struct life *life)
 static void verify(const struct task *task)
 {
     struct scenario *scenario = task->scenario;
-    struct life life = {.scenario = scenario};
+    struct run run = {.scenario = scenario};
     struct error error;
 
-    if (open_store(&life, &error) < 0) {
-        (void)scenario_complain(scenario, "the store cannot be opened afterwards: %s", error.text);
+    if (open_store(&run, &error) < 0) {
+        (void)scenario_report(scenario, "the store cannot be opened afterwards: %s", error.text);
         return;
     }
-    if (verify_database(scenario) && submit_again(&life))
+    if (verify_database(scenario) && submit_again(&run))
         (void)verify_database(scenario);
-    store_close(life.store);
+    store_close(run.store);
 }
 
-// In a process of its own.
-static bool run(void (*body)(const struct task *), const struct task *task)
+// Runs the body in a child process.
+static bool run_in_child(void (*body)(const struct task *), const struct task *task)
 {
     struct scenario *scenario = task->scenario;
     pid_t child;
@@ -378,26 +370,26 @@ static bool run(void (*body)(const struct task *), const struct task *task)
     child = fork();
     assert(child >= 0);
     if (child == 0) {
-        (void)alarm(PATIENCE_S);
+        (void)alarm(RUN_TIMEOUT_S);
         body(task);
         exit(0);
     }
     while (waitpid(child, &status, 0) < 0)
         ;
     if (WIFSIGNALED(status))
-        return scenario_complain(scenario, "%s",
-                                 WTERMSIG(status) == SIGALRM ? "it hangs" : strsignal(WTERMSIG(status)));
+        return scenario_report(scenario, "%s",
+                               WTERMSIG(status) == SIGALRM ? "the run hangs" : strsignal(WTERMSIG(status)));
     if (WEXITSTATUS(status) != 0)
-        return scenario_complain(scenario, "it exits with %d", WEXITSTATUS(status));
-    return !scenario->complaint[0];
+        return scenario_report(scenario, "the run exits with %d", WEXITSTATUS(status));
+    return !scenario->problem[0];
 }
 
-bool scenario_live(struct scenario *scenario, size_t life, const struct vfs_fault *fault)
+bool scenario_run(struct scenario *scenario, size_t run, const struct vfs_fault *fault)
 {
-    return run(live, &(struct task){scenario, life, fault});
+    return run_in_child(run_script, &(struct task){scenario, run, fault});
 }
 
 bool scenario_verify(struct scenario *scenario)
 {
-    return run(verify, &(struct task){scenario, 0, NULL});
+    return run_in_child(verify, &(struct task){scenario, 0, NULL});
 }

@@ -1,16 +1,18 @@
-// A script that the store is taken through, and what came of it. This is the one file that drives the store.
+// Drives the store through a script and collects what the store answered. No other file of the fault tests drives it.
 //
-//   a … z    an event is submitted (see event.h); again: a repeat
-//   A … Z    the same identity with other content
-//   0 … 9    a body that was not understood
-//   space    the next batch: what follows is submitted when all before it is done. The letters of one batch go into
-//            one transaction; the first batch of a life should be a single letter, as it may be taken in pieces.
-//   ~        as a batch: waits until the checkpoint that the batch before it called for is over
-//   -        as a batch: from now on what is old (see event.h) is deleted; waits until it is
-//   >        as a batch: a backup is made beside the database, and looked at
-//   ( )      as a batch: an onlooker begins to read, and ends; it stays connected over the lives that follow
-//   ;        the store is closed; what follows is another life of the daemon, in another process
-//   !        the same after a kill -9: nothing is closed
+//   a … z    submits an event (see script_events.h); again: a repeat
+//   A … Z    submits an event with the same identity and other content
+//   0 … 9    submits a rejected callback
+//   space    separates batches: what follows is submitted when everything before it is done. The letters of one batch
+//   go
+//            into one transaction. The first batch of a run should be a single letter, because the writer thread may
+//            take it in pieces.
+//   ~        in place of a batch: waits for the checkpoint that the batch before has made due
+//   -        in place of a batch: sets the retention and waits until the old events (see script_events.h) are deleted
+//   >        in place of a batch: makes a backup in the same directory and checks it
+//   ( )      in place of a batch: the reader process starts and ends a read transaction; it stays connected over all
+//   runs ;        closes the store; what follows is another run of the daemon, in another process !        kills the
+//   process; what follows is another run
 #pragma once
 
 #include <stdbool.h>
@@ -24,39 +26,39 @@
 
 enum answer { ANSWER_FAILED, ANSWER_RECORDED, ANSWER_REPEATED, ANSWER_CONFLICT, ANSWER_COUNT };
 
-// Lies in memory that the processes share.
+// In memory that all processes of a test share.
 struct scenario {
     const char *directory;
     const char *script;
-    int64_t patience_ms;                        // how long the store may try to record
-    int onlooker;                               // for scripts with one; see onlooker.h
-    struct journal *journal;                    // or NULL; gets a mark for each answer
-    unsigned submitted[SCRIPT_MAX];             // how often, by place in the script
-    unsigned answers[SCRIPT_MAX][ANSWER_COUNT]; // how often each
-    bool fired;                                 // in the last life: the fault has struck
-    char complaint[512];                        // the first; "": none
+    int64_t retry_ms;                           // how long the store may retry a commit
+    int reader_fd;                              // for scripts with ( and ); see reader_process.h
+    struct journal *journal;                    // NULL: nothing is recorded; otherwise gets a mark for each answer
+    unsigned submitted[SCRIPT_MAX];             // number of submissions, by place in the script
+    unsigned answers[SCRIPT_MAX][ANSWER_COUNT]; // number of answers of each kind, by place in the script
+    bool fired;                                 // the fault has struck in the last run
+    char problem[512];                          // the first problem that was reported; "": none
 };
 
 struct scenario *scenario_create(void);
 void scenario_destroy(struct scenario *scenario);
 
-size_t scenario_count_lives(const char *script);
+size_t scenario_count_runs(const char *script);
 
-// Counts the answer that a mark of the journal stands for.
+// Counts the answer that a mark in the journal stands for.
 void scenario_count_mark(struct scenario *scenario, int mark);
 
-// Both run in a process of their own, which is ended when it takes too long. False, with a complaint, when that process
-// crashed or was ended, or found something to complain of.
+// scenario_run and scenario_verify each work in a child process with a time limit. They return false, with a problem,
+// if the child crashed, hung or reported a problem.
 
-// The n-th life, from 0, with a fault from its first moment on; NULL: without.
-bool scenario_live(struct scenario *scenario, size_t life, const struct vfs_fault *fault);
+// Executes the run with this number, counted from 0, of the script. The fault is active from the start; NULL: none.
+bool scenario_run(struct scenario *scenario, size_t run, const struct vfs_fault *fault);
 
-// Opens the store on what is in the directory and looks whether all is true that was answered. Then each event that the
-// script names is submitted once more, and it looks again.
+// Opens the store on what is in the directory and checks that every answer is true. Then submits each event of the
+// script once more and checks again.
 bool scenario_verify(struct scenario *scenario);
 
-// Keeps the first complaint. Always false.
-bool scenario_complain(struct scenario *scenario, const char *format, ...) PRINTF_LIKE(2, 3);
+// Keeps the first problem. Always returns false.
+bool scenario_report(struct scenario *scenario, const char *format, ...) PRINTF_LIKE(2, 3);
 
-// Where the database is. Valid until the next call.
+// Returns the path of the database. Valid until the next call.
 const char *scenario_database(const struct scenario *scenario);

@@ -1,6 +1,6 @@
-// The power fails at any moment: whatever the disk then holds of what was not synced, all that was answered before is
-// in the database. The seed is printed; SEED=n repeats a run, IMAGES=n sets how many
-// images there are; with the argument `campaign` there are many.
+// Cuts the power at random moments: whatever the disk then holds of the unsynced writes, every event that was
+// acknowledged before is in the database. The test prints its seed. SEED=n repeats a run, IMAGES=n sets the number of
+// images, and the argument `campaign` tries many.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,15 +12,15 @@
 #include <time.h>
 
 #include "directory.h"
-#include "event.h"
-#include "onlooker.h"
+#include "reader_process.h"
 #include "scenario.h"
+#include "script_events.h"
 
 #include <cmocka.h>
 #include <sqlite3.h>
 
-#define LIVES_MAX 3
-// Half of the cuts are among these, where a script comes to its point.
+#define RUNS_MAX 3
+// Half of the cuts are within this number of entries from the end, where the interesting part of a script is.
 #define LAST_ENTRIES 32
 
 static const struct vfs_fault log_sync = {
@@ -39,7 +39,7 @@ static const struct vfs_fault database_full = {.call = VFS_WRITE,
                                                .cause = ENOSPC};
 static const struct vfs_fault database_sync = {
     .call = VFS_SYNC, .file = SQLITE_OPEN_MAIN_DB, .countdown = 1, .code = SQLITE_IOERR_FSYNC, .cause = EIO};
-static const struct vfs_fault database_sync_at_work = { // the first three are the start's
+static const struct vfs_fault database_sync_at_work = { // the first three syncs belong to the start
     .call = VFS_SYNC,
     .file = SQLITE_OPEN_MAIN_DB,
     .countdown = 4,
@@ -47,10 +47,10 @@ static const struct vfs_fault database_sync_at_work = { // the first three are t
     .cause = EIO};
 static const struct vfs_fault own_full = {.call = VFS_OWN_WRITE, .countdown = 1, .repeat = true, .cause = ENOSPC};
 
-// Each row is recorded with its first fault at the first call, the second … up to the n-th.
+// Each row is recorded up_to times, with the fault of its first run at the first call, at the second call, and so on.
 static const struct row {
     const char *name, *script;
-    const struct vfs_fault *faults[LIVES_MAX]; // by life
+    const struct vfs_fault *faults[RUNS_MAX]; // one for each run
     unsigned up_to;
 } rows[] = {
     {"first start", "a bc", {NULL}, 1},
@@ -60,31 +60,34 @@ static const struct row {
     {"the log cannot be synced", "a bcd ef!abcdef g aH", {&log_sync}, 6},
     {"the log cannot be written", "a bcd ef!abcdef g aH", {&log_write_half}, 6},
     {"the database cannot be synced", "a bcd ef;abcdef g aH", {&database_sync}, 2},
-    {"the log cannot be synced, then no room", "a bcd ef!abcdef g aH", {&log_sync, &database_full}, 6},
-    {"a part is written back and never synced", "a b c d y f g h l ( z ~ ) x ~;m", {&database_sync_at_work}, 1},
-    {"the same, and it is being read", "a b c d y f g h l ( z ~ ) x ~ (;m ) n;k", {&database_sync_at_work}, 1},
-    {"the log cannot be synced, nor be made sure of", "a bcd ef!abcdef g aH", {&log_sync, &own_full}, 6},
+    {"the log cannot be synced, then the disk is full", "a bcd ef!abcdef g aH", {&log_sync, &database_full}, 6},
+    {"a checkpoint is partly done and never synced", "a b c d y f g h l ( z ~ ) x ~;m", {&database_sync_at_work}, 1},
+    {"a checkpoint is partly done and never synced, with a reader",
+     "a b c d y f g h l ( z ~ ) x ~ (;m ) n;k",
+     {&database_sync_at_work},
+     1},
+    {"the log cannot be synced, nor rewritten at the next start", "a bcd ef!abcdef g aH", {&log_sync, &own_full}, 6},
 };
 
 static uint64_t seed;
-static size_t images_a_row;
+static size_t images_per_row;
 
-// Goes through all lives and leaves the journal of it.
+// Executes all runs of the row and records them in the journal.
 static void record(struct scenario *scenario, const struct row *row, unsigned countdown)
 {
     journal_clear(scenario->journal);
     directory_empty(scenario->directory);
-    scenario->onlooker = strchr(row->script, '(') ? onlooker_start(scenario_database(scenario)) : -1;
-    for (size_t life = 0; life < scenario_count_lives(row->script); life++) {
-        struct vfs_fault fault = row->faults[life] ? *row->faults[life] : (struct vfs_fault){0};
+    scenario->reader_fd = strchr(row->script, '(') ? reader_process_start(scenario_database(scenario)) : -1;
+    for (size_t run = 0; run < scenario_count_runs(row->script); run++) {
+        struct vfs_fault fault = row->faults[run] ? *row->faults[run] : (struct vfs_fault){0};
 
-        if (life == 0)
+        if (run == 0)
             fault.countdown *= countdown;
-        if (!scenario_live(scenario, life, &fault))
-            fail_msg("%s, fault %u: %s", row->name, countdown, scenario->complaint);
+        if (!scenario_run(scenario, run, &fault))
+            fail_msg("%s, fault %u: %s", row->name, countdown, scenario->problem);
     }
-    if (scenario->onlooker >= 0)
-        onlooker_stop(scenario->onlooker);
+    if (scenario->reader_fd >= 0)
+        reader_process_stop(scenario->reader_fd);
     assert_true(journal_agrees(scenario->journal, scenario->directory));
 }
 
@@ -106,7 +109,7 @@ static void test_row(void **state)
     const struct row *row = *state;
     struct scenario *recorded = scenario_create(), *after = scenario_create();
     char *work = directory_create(), *image = directory_create();
-    size_t images = 0, complaints = 0, length = 0;
+    size_t images = 0, problems = 0, length = 0;
 
     recorded->journal = journal_create();
     recorded->script = row->script;
@@ -115,31 +118,31 @@ static void test_row(void **state)
     for (unsigned countdown = 1; countdown <= row->up_to; countdown++) {
         record(recorded, row, countdown);
         length = journal_length(recorded->journal);
-        for (size_t i = 0; i < images_a_row / row->up_to; i++) {
+        for (size_t i = 0; i < images_per_row / row->up_to; i++) {
             uint64_t image_seed = seed + images++, random = image_seed;
             size_t cut = length - random_below(&random, i % 2 == 0 && length > LAST_ENTRIES ? LAST_ENTRIES : length);
 
             if (survives(recorded, after, cut, image_seed))
                 continue;
             print_error("%s, fault %u, cut after %zu of %zu, image seed %ju: %s\n", row->name, countdown, cut, length,
-                        (uintmax_t)image_seed, after->complaint);
-            complaints++;
+                        (uintmax_t)image_seed, after->problem);
+            problems++;
         }
     }
-    print_message("%s: %zu images of %zu entries, %zu complaints\n", row->name, images, length, complaints);
+    print_message("%s: %zu images of %zu entries, %zu problems\n", row->name, images, length, problems);
     directory_remove(image);
     directory_remove(work);
     journal_destroy(recorded->journal);
     scenario_destroy(after);
     scenario_destroy(recorded);
-    assert_int_equal(complaints, 0);
+    assert_int_equal(problems, 0);
 }
 
-static uint64_t number_from(const char *name, uint64_t otherwise)
+static uint64_t number_from_environment(const char *name, uint64_t fallback)
 {
     const char *text = getenv(name);
 
-    return text ? strtoull(text, NULL, 10) : otherwise;
+    return text ? strtoull(text, NULL, 10) : fallback;
 }
 
 int main(int count, char **arguments)
@@ -149,8 +152,8 @@ int main(int count, char **arguments)
     struct CMUnitTest tests[sizeof rows / sizeof rows[0]];
 
     event_create_all();
-    seed = number_from("SEED", (uint64_t)time(NULL) * 1000000);
-    images_a_row = number_from("IMAGES", campaign ? 100000 : 1100) / row_count;
+    seed = number_from_environment("SEED", (uint64_t)time(NULL) * 1000000);
+    images_per_row = number_from_environment("IMAGES", campaign ? 100000 : 1100) / row_count;
     print_message("SEED=%ju\n", (uintmax_t)seed);
     for (size_t i = 0; i < row_count; i++)
         tests[i] = (struct CMUnitTest){rows[i].name, test_row, NULL, NULL, (void *)&rows[i]};

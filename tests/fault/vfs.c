@@ -1,3 +1,4 @@
+// Each method asks whether its call is to fail, calls the VFS below, and records what that has done.
 #include "vfs.h"
 
 #include <assert.h>
@@ -11,16 +12,16 @@
 
 #include <sqlite3.h>
 
-// SQLite's lock of who does a checkpoint, among those of the index.
+// The offset of the checkpoint lock among the locks of the index.
 #define CHECKPOINT_LOCK 1
 
-// The layer below has its own file right behind.
+// The file of the VFS below follows it in memory.
 struct shim_file {
     sqlite3_file base;
     int type;             // SQLITE_OPEN_MAIN_DB, …
-    int journal_id;       // -1: not recorded
+    int journal_id;       // number in the journal; -1: not recorded
     int cause;            // errno of the last fault
-    bool syncs_directory; // with its next sync
+    bool syncs_directory; // the next sync of the file syncs the directory, too
 };
 
 static struct {
@@ -28,7 +29,7 @@ static struct {
     sqlite3_vfs *below;
     struct journal *journal;
     struct vfs_fault fault;
-    unsigned calls; // of the fault's kind
+    unsigned calls; // number of calls of the fault's kind
     bool fired;
     atomic_uint checkpoints;
 } shim;
@@ -218,7 +219,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     self->base.pMethods = &methods;
     if (type && name)
         self->journal_id = journal_open(shim.journal, name);
-    // So does the layer below.
+    // The VFS below does the same.
     self->syncs_directory = flags & SQLITE_OPEN_CREATE && type != SQLITE_OPEN_MAIN_DB;
     return SQLITE_OK;
 }

@@ -1,12 +1,12 @@
-// SQLite's file layer with faults: a shim over the default one of this system that becomes the default itself, so that
-// the store runs on it as it is. It counts the calls of each kind, makes one or all from the n-th on fail, and tells a
-// journal what was written and synced.
+// A faulty file layer for SQLite: a shim over the default VFS that becomes the default itself, so that the store runs
+// on it unchanged. It counts the calls of each kind, makes the n-th call or all calls from the n-th on fail, and
+// reports writes and syncs to a journal.
 //
-// SQLite's locks and its index in shared memory (-shm) go through as they are, whoever writes them. Waiting (xSleep)
-// takes no time. The store also writes to the log by itself, past SQLite: its pwrite and fdatasync are bent to the same
-// faults and the same journal when the program is linked with --wrap.
+// Locks and the index in shared memory (-shm) pass through unrecorded. Sleeping (xSleep) takes no time. The store also
+// writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the same faults and the same
+// journal apply to its pwrite and fdatasync.
 //
-// One shim a process, used by one thread at a time.
+// A process has one shim, which one thread at a time uses.
 #pragma once
 
 #include <stdbool.h>
@@ -25,28 +25,28 @@ enum vfs_call {
     VFS_SHM_LOCK,
     VFS_DELETE,
     VFS_ACCESS,
-    VFS_OWN_WRITE, // the store's own
-    VFS_OWN_SYNC,
+    VFS_OWN_WRITE, // pwrite in the store's own code
+    VFS_OWN_SYNC,  // fdatasync in the store's own code
 };
 
 struct vfs_fault {
     enum vfs_call call;
-    int file;           // SQLITE_OPEN_MAIN_DB, SQLITE_OPEN_WAL …: only calls for such a file; 0: for any
-    unsigned countdown; // the n-th call fails, counted from 1; 0: none
-    bool repeat;        // and all that follow
-    int code;           // SQLite's, extended
-    int cause;          // errno
-    bool partial;       // a write gets half of its bytes into the file before it fails
+    int file;           // SQLITE_OPEN_MAIN_DB, SQLITE_OPEN_WAL …: only calls on such a file; 0: on any file
+    unsigned countdown; // number of the call that fails, counted from 1; 0: none
+    bool repeat;        // all following calls fail, too
+    int code;           // the extended result code of the failing call
+    int cause;          // its errno
+    bool partial;       // a failing write still writes half of its bytes
 };
 
-// The journal may be NULL. What was opened before stays on the layer below.
+// journal: NULL is allowed. Files that are open already stay on the VFS below.
 void vfs_install(struct journal *journal);
 
-// Counts from here. NULL: nothing fails any more.
+// Starts counting. NULL: no call fails from now on.
 void vfs_set_fault(const struct vfs_fault *fault);
 
-// Has it failed at all?
+// Returns true if a call has failed since vfs_set_fault.
 bool vfs_fault_fired(void);
 
-// How many checkpoints were tried and are over. Any thread may call.
+// Returns the number of checkpoints that have ended, successfully or not. Any thread may call this.
 unsigned vfs_checkpoints(void);

@@ -1,3 +1,4 @@
+// The rules, times and helpers of all targets.
 #include "fuzz.h"
 
 #include <assert.h>
@@ -33,7 +34,6 @@ void fuzz_begin(struct callback *callback, struct arena *arena)
     *callback = (struct callback){.arena = arena, .remote_address = "192.0.2.1", .received_at_ms = FUZZ_NOW_MS};
 }
 
-// By code points, unlike base/utf8.c, which goes by a table of bytes.
 bool is_utf8(const char *text, size_t length)
 {
     const unsigned char *at = (const unsigned char *)text, *end = at + length;

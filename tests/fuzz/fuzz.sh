@@ -1,5 +1,6 @@
 #!/bin/sh
-# Fuzzes one target: sh fuzz.sh BINARY NAME, for FUZZ_SECONDS (60). A finding is left in the working directory.
+# Fuzzes one target for FUZZ_SECONDS (60): sh fuzz.sh BINARY NAME. libFuzzer writes an input that fails into the working
+# directory.
 set -eu
 binary=$1 name=$2
 here=$(dirname "$0")
@@ -8,7 +9,7 @@ body | request) max_len=65536 ;;
 *) max_len=16384 ;;
 esac
 
-# Memory that was given back counts as in use for as long as the sanitizer keeps it.
+# Freed memory counts towards the limit while it is in the quarantine of the sanitizer.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-quarantine_size_mb=32}"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

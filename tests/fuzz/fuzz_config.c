@@ -1,4 +1,4 @@
-// The input is a configuration file. What was read and printed again must read as the same.
+// The input is a configuration file. A configuration that is printed and read again must be the same.
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "fuzz.h"
 #include "imcallbackd/base/address.h"
 
-#define LINE_BYTES 198 // inih takes no longer ones
+#define LINE_BYTES 198 // inih reads no longer lines
 
 static int read_text(const void *text, size_t length, struct config *ret_config, struct error *error)
 {
@@ -44,7 +44,7 @@ static void check_values(const struct config *config)
     assert(config->app_count > 0);
 }
 
-// A list of callers that turns out empty would let everybody in.
+// An empty list would allow every client.
 static void check_allow_from(const struct config *config)
 {
     struct address_block *blocks;
@@ -58,26 +58,26 @@ static void check_allow_from(const struct config *config)
     free(blocks);
 }
 
-// No section of an app was passed over, and nothing that stands behind it on its line.
+// No section of an app was skipped, nor was text after it on the same line.
 static void check_apps(const struct config *config, const char *text)
 {
     size_t count = 0;
 
     for (const char *at = strstr(text, "[app "); at; at = strstr(at + 1, "[app ")) {
-        const char *before = at, *behind = strchr(at, ']');
+        const char *before = at, *end = strchr(at, ']');
 
         while (before > text && strchr(" \t\r", before[-1]))
             before--;
         if (before > text && before[-1] != '\n')
             continue;
-        assert(behind && strchr("\n;#", behind[1 + strspn(behind + 1, " \t\r")]));
+        assert(end && strchr("\n;#", end[1 + strspn(end + 1, " \t\r")]));
         count++;
     }
     assert(count == config->app_count);
 }
 
-// False for what the file's form cannot hold in the way in which it is printed: a list over several lines, which
-// becomes one, and a value that begins with ';', which is a comment behind a space.
+// Returns false if the printed text cannot be read again: a list over several lines is printed as one line, which may
+// be too long, and a value that starts with ';' is printed after a space, which makes it a comment.
 static bool is_printable(const char *text)
 {
     for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
@@ -87,10 +87,10 @@ static bool is_printable(const char *text)
     return !strstr(text, " = ;");
 }
 
-static void tell_difference(const char *sentence)
+static void abort_at_difference(const char *sentence)
 {
     (void)sentence;
-    abort(); // the same file holds none
+    abort();
 }
 
 static void check_round_trip(const struct config *config)
@@ -104,7 +104,7 @@ static void check_round_trip(const struct config *config)
         assert(read_text(text.data, text.length, &copy, &error) == 0);
         assert(config_print(&copy, &again) == 0);
         assert(strcmp(text.data, again.data) == 0);
-        config_report_unapplied(config, &copy, tell_difference);
+        config_report_unapplied(config, &copy, abort_at_difference);
         config_finish(&copy);
     }
     buffer_finish(&text);

@@ -1,8 +1,8 @@
-// The input is the head of a request, see head.h. The order of the headers must not matter.
+// The input is the head of a request; see request_head.h. The order of the headers must not matter.
 #include <assert.h>
 
 #include "fuzz.h"
-#include "head.h"
+#include "request_head.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

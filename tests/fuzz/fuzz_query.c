@@ -1,4 +1,4 @@
-// The input is what stands behind '?' in the target, up to the first NUL. It also goes into an answer, as it is.
+// The input is the query, up to the first NUL. The same text also serves as the detail of an answer.
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

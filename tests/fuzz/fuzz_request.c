@@ -1,9 +1,8 @@
-// The input is a whole request. It goes through the pure rooms as it goes through the daemon: guard, query, body,
-// answer.
+// The input is a complete request. It passes the same steps as in the daemon: framing, query, body and answer.
 #include <string.h>
 
 #include "fuzz.h"
-#include "head.h"
+#include "request_head.h"
 
 static void receive(const struct head *head)
 {

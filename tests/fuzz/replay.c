@@ -1,4 +1,4 @@
-// Stands in for libFuzzer: runs the target over each file of the directories that are named, and says which.
+// Replaces libFuzzer: runs the target over each file of the given directories and prints the name of each file.
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ static int replay(const char *directory, const char *name)
     if (r < 0) {
         (void)fprintf(stderr, "%s\n", error.text);
     } else {
-        char *exact = fuzz_copy(buffer_text(&input), input.length); // a read beyond the end is seen
+        char *exact = fuzz_copy(buffer_text(&input), input.length); // a sanitizer finds each read after the end
 
         LLVMFuzzerTestOneInput((const uint8_t *)exact, input.length);
         free(exact);
@@ -44,7 +44,7 @@ int main(int argc, char **argv)
         int count = scandir(argv[i], &entries, is_input, alphasort);
 
         if (count <= 0) {
-            (void)fprintf(stderr, "%s: no input there\n", argv[i]);
+            (void)fprintf(stderr, "%s: the directory holds no input\n", argv[i]);
             return 1;
         }
         for (int j = 0; j < count; j++) {

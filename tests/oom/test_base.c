@@ -1,4 +1,4 @@
-// Metrics that find no memory are told as such, and not printed in part.
+// metrics_print() reports a failed allocation, whichever it is.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fault.h"
+#include "heap_fault.h"
 #include "imcallbackd/base/metrics.h"
 
 #include <cmocka.h>
@@ -18,10 +18,10 @@ static const struct metric histogram = {METRIC_HISTOGRAM("seconds", "A text.", 6
 static const struct metric *const metrics[] = {&counter, &labelled, &histogram, NULL};
 
 struct page {
-    size_t room; // that the buffer has at first
+    size_t reserved; // capacity of the buffer before printing
     struct buffer text;
     int result;
-    char *whole; // without a fault
+    char *complete; // the text without a fault
 };
 
 static void reserve(void *context)
@@ -29,7 +29,7 @@ static void reserve(void *context)
     struct page *page = context;
 
     page->text = (struct buffer){0};
-    assert_int_equal(buffer_reserve(&page->text, page->room), 0);
+    assert_int_equal(buffer_reserve(&page->text, page->reserved), 0);
 }
 
 static void print(void *context)
@@ -46,18 +46,18 @@ static void judge(void *context, bool met, bool lasting)
     (void)lasting;
     if (page->result < 0)
         assert_true(met && page->result == -ENOMEM);
-    else if (page->whole)
-        assert_string_equal(page->text.data, page->whole);
+    else if (page->complete)
+        assert_string_equal(page->text.data, page->complete);
     else
-        page->whole = strdup(page->text.data);
+        page->complete = strdup(page->text.data);
     buffer_finish(&page->text);
 }
 
-// A buffer doubles, so with every room at the beginning it is another piece that finds none.
-static void printing_metrics(void **state)
+// The buffer doubles, so each initial capacity makes another append the failing one.
+static void printing_metrics_fails_cleanly(void **state)
 {
     const struct fault_scenario scenario = {"metrics", reserve, print, judge, false};
-    struct page page = {.whole = NULL};
+    struct page page = {.complete = NULL};
     size_t length;
 
     (void)state;
@@ -65,14 +65,14 @@ static void printing_metrics(void **state)
     print(&page);
     length = page.text.length;
     judge(&page, false, false);
-    for (page.room = 0; page.room < length; page.room++)
+    for (page.reserved = 0; page.reserved < length; page.reserved++)
         fault_run(&scenario, &page);
-    free(page.whole);
+    free(page.complete);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(printing_metrics)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(printing_metrics_fails_cleanly)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-// A callback that finds no memory is answered with 503, whatever it holds: not taken for wrongly signed or not
-// understood, and never recorded in part.
+// If an allocation fails, a callback is answered with 503, whatever it contains. It is never rejected as wrongly signed
+// or as not understood, and never recorded in part.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,14 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "fault.h"
+#include "heap_fault.h"
 #include "imcallbackd/base/file.h"
 #include "imcallbackd/callback/callback.h"
 
 #include <cmocka.h>
 #include <openssl/err.h>
 
-// The documentation's check value.
+// The example of the documentation.
 #define SIGNED "Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061&RequestTime=1669872112"
 #define NOW_MS (INT64_C(1669872112) * 1000)
 
@@ -29,10 +29,10 @@ struct call {
     struct arena arena;
     struct callback callback;
     enum callback_verdict verdict;
-    struct buffer outcome; // without a fault
+    struct buffer outcome; // the result without a fault
 };
 
-static void begin(void *context)
+static void start_call(void *context)
 {
     struct call *call = context;
 
@@ -82,12 +82,12 @@ static void judge(void *context, bool met, bool lasting)
     }
     buffer_finish(&outcome);
     arena_finish(&call->arena);
-    ERR_clear_error(); // the library keeps the last ones of a thread in memory
+    ERR_clear_error(); // libcrypto keeps the last errors of each thread in memory
 }
 
-static void read_it(const char *name, struct call *call, enum callback_verdict verdict)
+static void run_faults(const char *name, struct call *call, enum callback_verdict verdict)
 {
-    const struct fault_scenario scenario = {name, begin, read_call, judge, false};
+    const struct fault_scenario scenario = {name, start_call, read_call, judge, false};
 
     fault_run(&scenario, call);
     assert_int_equal(call->outcome.data[0] - '0', verdict);
@@ -95,7 +95,7 @@ static void read_it(const char *name, struct call *call, enum callback_verdict v
     buffer_finish(&call->body);
 }
 
-static void samples(void **state)
+static void samples_are_read_or_refused(void **state)
 {
     static const char *const names[] = {"as-documented.txt", "community-no-member-list.json", "documented.json",
                                         "old-edition-no-event-time.json", "sorted-integer-time.json"};
@@ -108,12 +108,12 @@ static void samples(void **state)
 
         (void)snprintf(path, sizeof path, SAMPLES "/%s", names[i]);
         assert_int_equal(file_read(path, 65536, &call.body, &error), 0);
-        read_it(names[i], &call, CALLBACK_RECORD);
+        run_faults(names[i], &call, CALLBACK_RECORD);
     }
 }
 
-// Enough of them for several blocks of the arena, and text that has to be mended.
-static void many_members(void **state)
+// The members need several blocks of the arena, and the name contains invalid UTF-8.
+static void many_members_are_read_or_refused(void **state)
 {
     struct call call = {0};
     int r = buffer_print(&call.body,
@@ -126,10 +126,10 @@ static void many_members(void **state)
         r |= buffer_print(&call.body, ",{\"Member_Account\":\"member %d\"}", i);
     r |= buffer_print(&call.body, "]}");
     assert_int_equal(r, 0);
-    read_it("many members", &call, CALLBACK_RECORD);
+    run_faults("many members", &call, CALLBACK_RECORD);
 }
 
-static void bodies_that_are_set_aside(void **state)
+static void invalid_bodies_are_rejected_or_refused(void **state)
 {
     static const char *const bodies[] = {"", "[", "{\"CallbackCommand\":\"" CALLBACK_COMMAND "\"}"};
 
@@ -138,7 +138,7 @@ static void bodies_that_are_set_aside(void **state)
         struct call call = {0};
 
         assert_int_equal(buffer_append(&call.body, bodies[i], strlen(bodies[i])), 0);
-        read_it("set aside", &call, CALLBACK_RECORD_REJECTION);
+        run_faults("rejected body", &call, CALLBACK_RECORD_REJECTION);
     }
 }
 
@@ -146,7 +146,7 @@ struct print {
     struct buffer text;
     enum answer_code code;
     int result;
-    char whole[1024]; // without a fault
+    char complete[1024]; // the body without a fault
 };
 
 static void print_answer(void *context)
@@ -154,7 +154,7 @@ static void print_answer(void *context)
     struct print *print = context;
 
     print->result = answer_print(&print->text, print->code,
-                                 "At \"byte\" 7, and so that there is more of it than fits in at first, "
+                                 "At \"byte\" 7, in a detail that does not fit into the first allocation: "
                                  "\"\xe7\xa4\xbe\xe7\xa4\xbe\xe7\xa4\xbe\xe7\xa4\xbe\".");
 }
 
@@ -164,30 +164,30 @@ static void judge_answer(void *context, bool met, bool lasting)
 
     (void)lasting;
     assert_true(print->result == 0 || (met && print->result < 0));
-    if (!*print->whole)
-        (void)snprintf(print->whole, sizeof print->whole, "%s", buffer_text(&print->text));
+    if (!*print->complete)
+        (void)snprintf(print->complete, sizeof print->complete, "%s", buffer_text(&print->text));
     if (print->result == 0)
-        assert_string_equal(buffer_text(&print->text), print->whole);
+        assert_string_equal(buffer_text(&print->text), print->complete);
     buffer_finish(&print->text);
 }
 
-static void answers(void **state)
+static void answers_are_printed_completely_or_fail(void **state)
 {
     const struct fault_scenario scenario = {"answer", NULL, print_answer, judge_answer, false};
     struct print print = {.code = ANSWER_BODY_NOT_JSON};
 
     (void)state;
     fault_run(&scenario, &print);
-    assert_non_null(strstr(print.whole, "ErrorCode\":120201}"));
+    assert_non_null(strstr(print.complete, "ErrorCode\":120201}"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(samples),
-        cmocka_unit_test(many_members),
-        cmocka_unit_test(bodies_that_are_set_aside),
-        cmocka_unit_test(answers),
+        cmocka_unit_test(samples_are_read_or_refused),
+        cmocka_unit_test(many_members_are_read_or_refused),
+        cmocka_unit_test(invalid_bodies_are_rejected_or_refused),
+        cmocka_unit_test(answers_are_printed_completely_or_fail),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

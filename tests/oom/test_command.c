@@ -1,4 +1,5 @@
-// A configuration that finds no memory to be read is refused with a word of it, and one that is taken is whole.
+// Each allocation fails in turn while the settings are read and while the receiver is created. Either the function
+// fails with "out of memory", or its result is complete.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,12 +11,12 @@
 #include "../unit/files.h"
 #include "command/receiver.h"
 #include "command/settings.h"
-#include "fault.h"
+#include "heap_fault.h"
 #include "imcallbackd/command/command.h"
 
 #include <cmocka.h>
 
-// %s: the directory.
+// Each %s is the directory.
 static const char configuration[] = "[listen]\naddress = ::1\nport = 8443\npath = /im\nthreads = 2\n"
                                     "[tls]\ncertificate = %s/certificate.pem\nprivate_key = %s/key.pem\n"
                                     "client_ca = %s/certificate.pem\n"
@@ -35,7 +36,7 @@ struct reading {
     struct settings *settings;
     struct receiver *receiver;
     struct error error;
-    char *outcome; // without a fault
+    char *expected; // the settings as text, from the run without a fault
 };
 
 static void write_named(const struct reading *reading, const char *name, const char *text)
@@ -69,11 +70,11 @@ static int teardown(void **state)
     struct reading *reading = *state;
 
     remove_directory(reading->directory);
-    free(reading->outcome);
+    free(reading->expected);
     return 0;
 }
 
-static void begin(void *context)
+static void reset(void *context)
 {
     struct reading *reading = context;
 
@@ -89,7 +90,7 @@ static void read_settings(void *context)
     reading->result = settings_read(reading->path, NULL, &reading->settings, &reading->error);
 }
 
-// Everything that was understood, as text.
+// Returns the settings as text.
 static char *describe(const struct settings *settings)
 {
     struct buffer text = {0};
@@ -108,10 +109,10 @@ static char *describe(const struct settings *settings)
     return text.data;
 }
 
-static void judge_settings(void *context, bool met, bool lasting)
+static void check_settings(void *context, bool met, bool lasting)
 {
     struct reading *reading = context;
-    char *outcome;
+    char *text;
 
     (void)lasting;
     if (reading->result < 0) {
@@ -121,28 +122,28 @@ static void judge_settings(void *context, bool met, bool lasting)
             fail_msg("%s", reading->error.text);
         return;
     }
-    outcome = describe(reading->settings);
+    text = describe(reading->settings);
     settings_unref(reading->settings);
-    if (!reading->outcome) {
-        reading->outcome = outcome;
+    if (!reading->expected) {
+        reading->expected = text;
         return;
     }
-    assert_string_equal(outcome, reading->outcome);
-    free(outcome);
+    assert_string_equal(text, reading->expected);
+    free(text);
 }
 
-static void reading_settings(void **state)
+static void settings_are_complete_or_refused(void **state)
 {
-    const struct fault_scenario scenario = {"settings", begin, read_settings, judge_settings, true};
+    const struct fault_scenario scenario = {"settings", reset, read_settings, check_settings, true};
 
     fault_run(&scenario, *state);
 }
 
-static void begin_receiver(void *context)
+static void read_apps(void *context)
 {
     struct reading *reading = context;
 
-    begin(context);
+    reset(context);
     assert_int_equal(settings_read_apps(reading->path, &reading->settings, &reading->error), 0);
 }
 
@@ -153,7 +154,7 @@ static void create_receiver(void *context)
     reading->result = receiver_create(reading->settings, &reading->receiver, &reading->error);
 }
 
-static void judge_receiver(void *context, bool met, bool lasting)
+static void check_receiver(void *context, bool met, bool lasting)
 {
     struct reading *reading = context;
 
@@ -163,9 +164,9 @@ static void judge_receiver(void *context, bool met, bool lasting)
     settings_unref(reading->settings);
 }
 
-static void creating_the_receiver(void **state)
+static void receiver_is_complete_or_refused(void **state)
 {
-    const struct fault_scenario scenario = {"receiver", begin_receiver, create_receiver, judge_receiver, false};
+    const struct fault_scenario scenario = {"receiver", read_apps, create_receiver, check_receiver, false};
 
     fault_run(&scenario, *state);
 }
@@ -173,8 +174,8 @@ static void creating_the_receiver(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reading_settings),
-        cmocka_unit_test(creating_the_receiver),
+        cmocka_unit_test(settings_are_complete_or_refused),
+        cmocka_unit_test(receiver_is_complete_or_refused),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

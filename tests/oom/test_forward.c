@@ -4,9 +4,9 @@
 #include <sys/inotify.h>
 
 #include "../unit/store/store_fixture.h"
-#include "fault.h"
 #include "forward/destination_schema.h"
 #include "forward/progress.h"
+#include "heap_fault.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/forward/forward.h"
 #include "imcallbackd/store/shipped.h"

@@ -1,6 +1,9 @@
-"""with_postgres.py PROGRAM [ARGUMENT...]: runs the program with one more argument, the URL of an empty PostgreSQL.
+"""Runs a program and passes it the URL of an empty PostgreSQL server as its last argument.
 
-The server requires no password. The exit status is that of the program, or 77 if PostgreSQL is not installed."""
+    with_postgres.py PROGRAM [ARGUMENT...]
+
+The exit status is that of the program, or 77 if PostgreSQL is not installed.
+"""
 
 import pathlib
 import subprocess
@@ -16,7 +19,7 @@ def main():
         return 77
     server = postgres.Postgres(fsync="off").create()
     try:
-        # SCRAM authentication would take thousands of allocations in libpq.
+        # Password authentication would need thousands of allocations.
         (server.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
         server.start()
         return subprocess.run([*sys.argv[1:], server.url(sslmode="disable", gssencmode="disable")]).returncode

@@ -3,7 +3,7 @@
 // are escaped
 // (\x0a, \x1b), so a client can neither forge a line nor move a terminal's cursor. Never pass a token, a Sign or a raw
 // query.
-//
+
 // A line waits at most LOG_WAIT_MS for a log that accepts nothing; a line of level crit, which may be the only copy of
 // an event, waits LOG_WAIT_MS again after each piece that the log accepts. A line that would wait longer is dropped,
 // and so is every later line, without waiting, until the log accepts data again; the next line written, at the latest

@@ -1,15 +1,15 @@
-// The commands of the program. Each gets what stands behind its name and returns the exit status: 0, 1 when it failed
-// (said on standard error), 2 when it was called wrongly.
+// The commands of the program, such as `serve`. main() runs one of them and returns its exit status: 0; 1 after a
+// failure, which the command has reported on standard error; EXIT_USAGE if the command line is wrong.
 #pragma once
 
 #define EXIT_USAGE 2
 
 struct command {
     const char *name;
-    int (*run)(int argc, char **argv); // argv[0] is the command's name
-    const char *usage;                 // the command line behind "imcallbackd "
-    const char *summary;               // one line
-    const char *help;                  // the options
+    int (*run)(int argc, char **argv); // argv[0] is the name of the command
+    const char *usage;                 // the command line without the leading "imcallbackd "
+    const char *summary;               // one sentence
+    const char *help;                  // one line per option
 };
 
 extern const struct command commands[]; // ends with a NULL name

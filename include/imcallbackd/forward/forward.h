@@ -32,7 +32,7 @@ int forward_check_url(const char *url, forward_report *report, struct error *err
 // another user or another service can read the file.
 int forward_check_password(const char *file, forward_report *report, struct error *error) MUST_CHECK;
 
-// Connects to the destination and checks that it accepts shipped rows. Changes nothing there.
+// Connects to the destination, and checks its encoding and the version of its tables. Changes nothing there.
 int forward_check_destination(const struct forward_settings *settings, struct error *error) MUST_CHECK;
 
 // Ships until forward_stop is called. Logs each failure and retries: soon after a temporary failure, later after one

@@ -1,22 +1,26 @@
-// A copy of the database as it is at one instant, while the daemon records or not.
+// Copies the database as it is at one instant, whether or not a daemon records meanwhile.
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 
-struct backup_callbacks {
-    // Called now and then, several times a second, on the caller's thread or another, but never on two at a time.
-    // done_bytes stays at total_bytes while the copy is checked. False: give up.
-    bool (*go_on)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+// Receives the progress of a backup, several times a second, on the thread that called backup_make.
+struct backup_progress {
+    // done_bytes stays 0 until the first page is copied, and total_bytes while the copy is checked.
+    void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
 
-// Makes target, which must not be there yet, with the mode 0640 less the umask. Its content is checked and on disk
-// before it gets its name; until then it is TARGET.partial-PID, and after a failure it is gone. The copy is one file
-// without side files. The daemon is not kept from recording, but its write-ahead log grows while the copy is made.
+// Creates the file target with the mode 0640 less the umask. Until the copy is complete, checked and on disk, its name
+// is TARGET.partial-PID; a failed backup leaves no file. The copy is one file without side files. The daemon can record
+// meanwhile, but its write-ahead log grows until the copy is made.
 //
-// -EEXIST: the target is there. -ECANCELED: go_on said so. Errors name the path and the remedy.
-int backup_make(const char *database, const char *target, const struct backup_callbacks *callbacks,
+// One backup at a time may run in a process. Errors name the path and the remedy. -EEXIST: the target exists.
+// -ECANCELED: backup_cancel was called. progress: NULL is allowed.
+int backup_make(const char *database, const char *target, const struct backup_progress *progress,
                 struct error *error) MUST_CHECK;
+
+// Ends the backup that runs, or the next one if none runs. Only a signal handler or progress->report may call it, on
+// the thread that runs backup_make: SQLite allows the interruption of a connection only while the connection is open.
+void backup_cancel(void);

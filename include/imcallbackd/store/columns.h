@@ -1,14 +1,13 @@
-// The columns of the two recorded streams, described once. SQL text, binding, reading, JSON, PostgreSQL arrays and
+// The columns of the two recorded streams, described once: SQL text, binding, reading, JSON, PostgreSQL arrays and
 // checksums are loops over this description. A new column needs a line here, a field in callback/event.h, and a step in
 // the schemas of the store and of the destination.
-//
-// The id is not among the columns: the database assigns it, and the structs in callback/event.h do not have it.
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+// The id is not among the columns: the database assigns it, and the structs in callback/event.h do not have it.
 enum stream { STREAM_GROUPS, STREAM_REJECTIONS, STREAM_COUNT };
 
 // REQUIRED(name, type, part) or OPTIONAL(name, type, part, flag), in the order of the tables. The field of the struct

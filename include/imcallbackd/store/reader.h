@@ -1,12 +1,6 @@
 // Reads the recorded rows by id, in the order of recording, while the daemon runs or while it is stopped. The reader
 // does not write and does not keep the daemon from writing: each read is one short transaction. The reader copies the
 // rows and ends the transaction before it returns them.
-//
-// The one writer assigns ids within its transactions, so ids grow in the order of the commits. A read after the last id
-// that was seen therefore neither misses a row nor repeats one. SQLite never reuses an id, not even after rows were
-// deleted.
-//
-// One thread at a time may use a reader. After an error, the caller closes the reader and opens a new one to try again.
 #pragma once
 
 #include <stdbool.h>
@@ -17,6 +11,11 @@
 #include "imcallbackd/callback/event.h"
 #include "imcallbackd/store/columns.h"
 
+// The one writer assigns ids within its transactions, so ids grow in the order of the commits. A read after the last id
+// that was seen therefore neither misses a row nor repeats one. SQLite never reuses an id, not even after rows were
+// deleted.
+//
+// One thread at a time may use a reader. After an error, the caller closes the reader and opens a new one to try again.
 struct store_reader;
 
 // A row of destroyed_group with its members, or a row of rejected_callback, depending on the stream.

@@ -1,22 +1,25 @@
-// The note on what was shipped, a small file that the forwarder writes and the daemon reads before it deletes what is
-// older than the retention. It names the database by its inode and the time of its birth, so that one that was moved
-// into its place, as out of a backup, whose ids are others, is not deleted from by the note on the one before. (What is
-// copied over the bytes of the file, with cp for one, has both of the old.) Whatever is wrong with it, nothing is
-// deleted.
+// The note on what was shipped: a small file that the forwarder writes, and that the daemon reads before it deletes
+// rows that are older than the retention. The daemon deletes nothing if anything is wrong with the note.
 #pragma once
 
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 
+// Every row up to these ids is certain to be in the destination; 0: no row.
+//
+// The note names the database by the inode and the birth time of the file. So the note about an earlier database does
+// not apply to one that was moved into its place, for example from a backup, because there the ids belong to other
+// rows. A copy over the bytes of the file, as by cp, keeps both and goes unnoticed.
 struct shipped {
-    int64_t group_id;     // up to which rows of destroyed_group are in the destination for sure
-    int64_t rejection_id; // and of rejected_callback
+    int64_t group_id;     // of destroyed_group
+    int64_t rejection_id; // of rejected_callback
 };
 
-// Takes the place of the note before at once, without a sync: after a power cut an older one is as good.
+// Replaces the note atomically, but does not sync it: an older note after a power failure only makes the daemon delete
+// less.
 int shipped_write(const char *path, const char *database, const struct shipped *shipped,
                   struct error *error) MUST_CHECK;
 
-// -ENOENT: there is none. -ESTALE: it is on another database, or cannot be understood.
+// -ENOENT: there is no note. -ESTALE: the note is about another database or is damaged.
 int shipped_read(const char *path, const char *database, struct shipped *ret_shipped, struct error *error) MUST_CHECK;

@@ -1,14 +1,12 @@
-// The store: what was received, in one SQLite database, written by one thread through one connection, which is also the
-// only one that checkpoints. Callers on any thread submit and are told when it is on disk; nobody else waits for it.
+// Records received callbacks in one SQLite database. One thread, the writer thread, owns the only connection that
+// writes and checkpoints. Other threads submit commits and learn from done() when those are on disk.
 //
-// Life of a commit: the owner fills it and submits it ─► it waits ─► the writer takes everything that waits as one
-// batch, one transaction, one fsync ─► done() gets the finished chain, once a batch, on the writer's thread. From
-// submit to done the store alone may touch the commit and what it points to; after done it never touches them again.
+// The writer thread takes all waiting commits as one batch: one transaction, one fsync, one call of done().
 //
-// When the database cannot be written for a reason that may pass (no room, a quota, a file system made read-only,
-// somebody's lock, no memory) the batch is rolled back and tried again, with what came meanwhile, until each commit's
-// time is over; store_ready tells. After an I/O error or in a damaged file nothing is tried again: what a failed fsync
-// left is unknown until the next start has read it back.
+// Failures are of two kinds. A shortage (disk full, quota, file system remounted read-only, lock of another process,
+// out of memory) committed nothing: the writer thread rolls back and retries the batch, together with new commits,
+// until each commit's give_up_at_ms; store_ready reports the cause. An I/O error or a damaged file is final, and the
+// store retries nothing: what a failed fsync left on disk is unknown until the next start has read it back.
 #pragma once
 
 #include <stdbool.h>
@@ -16,70 +14,57 @@
 
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/base/metrics.h"
-#include "imcallbackd/callback/event.h"
-
-enum commit_result {
-    COMMIT_RECORDED, // on disk
-    COMMIT_REPEATED, // the same event was on disk before (or is by an earlier commit of this batch)
-    COMMIT_CONFLICT, // the identity was on disk with other content: the first stays, this one is in rejected_callback
-    COMMIT_FAILED,   // not acknowledged; may be on disk all the same when the disk failed in the commit itself
-};
-
-// Exactly one of group and rejected is set.
-struct commit {
-    const struct destroyed_group *group;
-    const struct rejected_callback *rejected;
-    int64_t give_up_at_ms; // by the monotonic clock: how long the store may try; it does so once in any case
-    enum commit_result result;
-    struct commit *next; // the store's while it waits; the chain when it is done
-    bool held;           // the store's own: it has to be tried again
-};
+#include "imcallbackd/store/commit.h"
 
 struct store_callbacks {
-    // Gets the finished commits, linked by next. Must not block for long: the next batch waits for it.
+    // Returns the finished commits, a list linked by next, to their owners. Runs on the writer thread and delays the
+    // next batch, so it must return soon. May submit further commits.
     void (*done)(void *context, struct commit *finished);
-    // The disk failed or the database is damaged: nothing is acknowledged from now on and every commit comes back
-    // COMMIT_FAILED. Called once, before the commits that it hit are given back, on the writer's thread or by
-    // store_close.
+    // The disk failed or the database is damaged. From now on the store acknowledges nothing, and every commit comes
+    // back as COMMIT_FAILED. The store calls this once, before it returns the affected commits, on the writer thread or
+    // in store_close.
     void (*broken)(void *context, const struct error *error);
     void *context;
 };
 
-// The metrics of the store; the list ends with NULL.
+// The metrics of the store. NULL ends the list.
 extern const struct metric *const store_metrics[];
 
 struct store;
 
-// Opens or creates the database, brings the schema up, makes sure of what a crash left in the write-ahead log, writes
-// it back, and starts the writer. When that cannot be done for a reason that may pass, the writer does it before its
-// first batch. Errors name the path and the remedy.
+// Opens or creates the database, upgrades its schema, recovers what a crash left in the write-ahead log, and starts the
+// writer thread. If a shortage prevents the recovery, the writer thread recovers before its first batch. The error
+// names the path and the remedy.
 int store_open(const char *path, const struct store_callbacks *callbacks, struct store **ret_store,
                struct error *error) MUST_CHECK;
 
+// Hands the commit over to the store until done(). Any thread may call this until store_close starts.
 void store_submit(struct store *store, struct commit *commit);
 
-// Can it record at the moment? When not, says why in words. Any thread may call.
+// Returns true if the last attempt to write succeeded; otherwise *ret_why holds the cause. Any thread may call this.
 bool store_ready(struct store *store, struct error *ret_why);
 
-// What was received longer ago than this is deleted, members with their event, a little at a time; the room on the disk
-// is given back. It counts from now, or from a day after the newest event was received when that is earlier. 0, as it
-// is in the beginning: everything is kept for ever. Any thread may call.
+// Sets the retention: the writer thread deletes what was received more than keep_ms ago, members together with their
+// event, in small steps, and returns the space to the file system. The age counts from now, or from one day after the
+// newest event was received if that is earlier. 0, the initial value, keeps everything. Any thread may call this.
 void store_set_retention(struct store *store, int64_t keep_ms);
 
-// Of that, only what was shipped by the note at this path (shipped.h) is deleted; without a note, nothing. NULL, as it
-// is in the beginning: nothing is shipped, and the age alone counts. Any thread may call. Returns 0 or -ENOMEM, and
-// then nothing has changed.
+// Restricts deletion to the rows that the note at this path (shipped.h) reports as shipped; without a valid note the
+// store deletes nothing. NULL, the initial value, lets the age alone decide. Any thread may call this. Returns 0, or
+// -ENOMEM and changes nothing.
 int store_set_shipped_file(struct store *store, const char *shipped_path) MUST_CHECK;
 
-// Since when, by the monotonic clock, the writer has been at one step: to try a batch once, or to write the log back.
-// Such a step ends soon, whatever its outcome, unless the disk hangs. 0 while the writer rests. Any thread may call.
+// Returns the time on the monotonic clock at which the writer thread started its current step (one attempt at a batch,
+// or housekeeping such as a checkpoint), or 0 while it sleeps. A step takes long only if the disk hangs. Any thread may
+// call this.
 int64_t store_busy_since_ms(const struct store *store);
 
-// From now on what cannot be recorded at once is given up. Any thread may call.
+// From now on a commit that cannot be recorded at once fails. Any thread may call this.
 void store_stop_retrying(struct store *store);
 
-// Hurries, finishes everything that was submitted (done is called for it), checkpoints, closes. NULL is allowed.
+// Stops the retries, waits until done() has returned all submitted commits, checkpoints, and closes the database. NULL
+// is allowed.
 void store_close(struct store *store);
 
-// For `imcallbackd check`: can the store be opened and written as it stands? Changes nothing that is there.
+// For `imcallbackd check`: checks that store_open could open and write the database. Changes nothing.
 int store_check(const char *path, struct error *error) MUST_CHECK;

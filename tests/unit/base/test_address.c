@@ -1,3 +1,4 @@
+// Addresses, blocks and lists of blocks as the configuration has them.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -31,8 +32,8 @@ static void assert_prints(const struct address *address, const char *expected)
     assert_string_equal(text, expected);
 }
 
-// The same caller looks the same to an IPv4 socket and to one that takes both families.
-static void one_form_for_both_families(void **state)
+// A client has the same address on an IPv4 socket and on a socket for both families.
+static void maps_ipv4_addresses(void **state)
 {
     struct address v4 = address_of("192.0.2.1"), mapped = address_of("::ffff:192.0.2.1"),
                    v6 = address_of("2001:db8::1");
@@ -62,7 +63,7 @@ static const struct {
     {"::/0", {"::", "192.0.2.1", "ffff::"}, {NULL}},
 };
 
-static void blocks_contain_what_they_say(void **state)
+static void a_block_contains_its_addresses_only(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(blocks); i++) {
@@ -82,7 +83,7 @@ static void blocks_contain_what_they_say(void **state)
     }
 }
 
-static void refuses_what_is_no_block(void **state)
+static void rejects_invalid_blocks(void **state)
 {
     static const char *const texts[] = {
         "",
@@ -116,7 +117,7 @@ static void refuses_what_is_no_block(void **state)
     }
 }
 
-static void says_where_a_block_begins(void **state)
+static void reports_the_start_of_a_misaligned_block(void **state)
 {
     struct address_block block;
     struct error error;
@@ -150,11 +151,10 @@ static void reads_lists(void **state)
     assert_non_null(strstr(error.text, "'nonsense'"));
 }
 
-// An IPv6 caller commands a /64, an IPv4 one a single address.
-static void callers_are_told_apart(void **state)
+static void a_client_is_an_ipv4_address_or_a_64_network(void **state)
 {
     static const struct {
-        const char *address, *caller;
+        const char *address, *network;
     } rows[] = {
         {"192.0.2.1", "192.0.2.1"},
         {"2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"},
@@ -164,21 +164,21 @@ static void callers_are_told_apart(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct address address = address_of(rows[i].address), caller = address_client_network(&address);
+        struct address address = address_of(rows[i].address), network = address_client_network(&address);
 
-        assert_prints(&caller, rows[i].caller);
+        assert_prints(&network, rows[i].network);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_form_for_both_families),
-        cmocka_unit_test(blocks_contain_what_they_say),
-        cmocka_unit_test(refuses_what_is_no_block),
-        cmocka_unit_test(says_where_a_block_begins),
+        cmocka_unit_test(maps_ipv4_addresses),
+        cmocka_unit_test(a_block_contains_its_addresses_only),
+        cmocka_unit_test(rejects_invalid_blocks),
+        cmocka_unit_test(reports_the_start_of_a_misaligned_block),
         cmocka_unit_test(reads_lists),
-        cmocka_unit_test(callers_are_told_apart),
+        cmocka_unit_test(a_client_is_an_ipv4_address_or_a_64_network),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,12 +1,13 @@
+// Alignment, limits and reuse of an arena.
 #include <stdalign.h>
 #include <string.h>
 
 #include "../unit.h"
 #include "imcallbackd/base/arena.h"
 
-#define FIRST_BLOCK_BYTES 4096 // what the first piece takes from the system
+#define FIRST_BLOCK_BYTES 4096 // of the heap, for the first piece
 
-static void pieces_are_aligned_and_apart(void **state)
+static void pieces_are_aligned_and_do_not_overlap(void **state)
 {
     struct arena arena;
     unsigned char *pieces[500];
@@ -27,7 +28,7 @@ static void pieces_are_aligned_and_apart(void **state)
     arena_finish(&arena);
 }
 
-static void copies_end_with_zero(void **state)
+static void copies_end_with_nul(void **state)
 {
     struct arena arena;
     char *copy;
@@ -42,7 +43,7 @@ static void copies_end_with_zero(void **state)
     arena_finish(&arena);
 }
 
-static void takes_blocks_not_pieces(void **state)
+static void allocates_blocks_and_not_pieces(void **state)
 {
     struct arena arena;
 
@@ -54,7 +55,7 @@ static void takes_blocks_not_pieces(void **state)
     assert_int_equal(arena.used_bytes, FIRST_BLOCK_BYTES);
     arena_finish(&arena);
     assert_int_equal(arena.used_bytes, 0);
-    assert_non_null(arena_alloc(&arena, 100)); // usable again
+    assert_non_null(arena_alloc(&arena, 100));
     assert_int_equal(arena.used_bytes, FIRST_BLOCK_BYTES);
     arena_finish(&arena);
 }
@@ -74,8 +75,8 @@ static void stops_at_the_limit(void **state)
     }
 }
 
-// The largest piece that a limit allows, found by trying each one, and not a byte more.
-static void large_pieces_stop_at_the_limit(void **state)
+// Tries every size up to the limit. Once a size is refused, every larger size must be refused.
+static void large_pieces_reach_but_do_not_exceed_the_limit(void **state)
 {
     const size_t limit = 100000, step = alignof(max_align_t);
     struct arena arena;
@@ -89,7 +90,7 @@ static void large_pieces_stop_at_the_limit(void **state)
         piece = arena_alloc(&arena, bytes);
         assert_true(arena.used_bytes <= limit);
         if (piece) {
-            assert_int_equal(largest + 1 == bytes || largest == 0, 1); // no gap: once refused, always refused
+            assert_int_equal(largest + 1 == bytes || largest == 0, 1);
             memset(piece, 0xa5, bytes);
             largest = bytes;
         }
@@ -98,7 +99,7 @@ static void large_pieces_stop_at_the_limit(void **state)
     assert_in_range(largest, limit - 10 * step, limit - 1);
 }
 
-static void a_refusal_leaves_the_rest_usable(void **state)
+static void is_usable_after_a_refusal(void **state)
 {
     struct arena arena;
     size_t taken = 0;
@@ -116,7 +117,7 @@ static void a_refusal_leaves_the_rest_usable(void **state)
     arena_finish(&arena);
 }
 
-static void refuses_what_overflows(void **state)
+static void refuses_sizes_that_overflow(void **state)
 {
     static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 64, SIZE_MAX / 2 + 1, SIZE_MAX / 2};
     struct arena arena;
@@ -134,10 +135,13 @@ static void refuses_what_overflows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_are_aligned_and_apart),   cmocka_unit_test(copies_end_with_zero),
-        cmocka_unit_test(takes_blocks_not_pieces),        cmocka_unit_test(stops_at_the_limit),
-        cmocka_unit_test(large_pieces_stop_at_the_limit), cmocka_unit_test(a_refusal_leaves_the_rest_usable),
-        cmocka_unit_test(refuses_what_overflows),
+        cmocka_unit_test(pieces_are_aligned_and_do_not_overlap),
+        cmocka_unit_test(copies_end_with_nul),
+        cmocka_unit_test(allocates_blocks_and_not_pieces),
+        cmocka_unit_test(stops_at_the_limit),
+        cmocka_unit_test(large_pieces_reach_but_do_not_exceed_the_limit),
+        cmocka_unit_test(is_usable_after_a_refusal),
+        cmocka_unit_test(refuses_sizes_that_overflow),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,3 +1,4 @@
+// Growth, contents and failures of a buffer.
 #include <errno.h>
 #include <string.h>
 #include <wchar.h>
@@ -12,7 +13,7 @@ static void assert_holds(const struct buffer *buffer, const char *text)
     assert_true(buffer->capacity >= buffer->length);
 }
 
-static void zeroed_is_empty(void **state)
+static void a_zeroed_buffer_is_empty(void **state)
 {
     struct buffer buffer = {0};
 
@@ -38,7 +39,7 @@ static void appends_and_prints(void **state)
     buffer_finish(&buffer);
 }
 
-static void nothing_appended_is_a_string_too(void **state)
+static void is_a_string_after_an_empty_append(void **state)
 {
     struct buffer appended = {0}, printed = {0};
 
@@ -53,7 +54,7 @@ static void nothing_appended_is_a_string_too(void **state)
     buffer_finish(&printed);
 }
 
-static void keeps_zero_bytes(void **state)
+static void keeps_nul_bytes(void **state)
 {
     struct buffer buffer = {0};
 
@@ -64,7 +65,7 @@ static void keeps_zero_bytes(void **state)
     buffer_finish(&buffer);
 }
 
-// At every length the byte behind the last one is 0 and nothing before it changed.
+// At every length, a NUL follows the last byte and no earlier byte has changed.
 static void grows_byte_by_byte(void **state)
 {
     struct buffer buffer = {0};
@@ -82,11 +83,11 @@ static void grows_byte_by_byte(void **state)
     }
     for (size_t i = 0; i < 10000; i++)
         assert_int_equal(buffer.data[i], 'a' + i % 26);
-    assert_in_range(moves, 1, 20); // it doubles
+    assert_in_range(moves, 1, 20); // the capacity doubles
     buffer_finish(&buffer);
 }
 
-static void reserves_once(void **state)
+static void does_not_reallocate_what_is_reserved(void **state)
 {
     struct buffer buffer = {0};
     const char *data;
@@ -104,7 +105,7 @@ static void reserves_once(void **state)
     buffer_finish(&buffer);
 }
 
-static void refuses_what_cannot_be(void **state)
+static void a_failure_leaves_the_buffer_unchanged(void **state)
 {
     struct buffer buffer = {0};
 
@@ -113,7 +114,7 @@ static void refuses_what_cannot_be(void **state)
     assert_int_equal(buffer_reserve(&buffer, SIZE_MAX), -ENOMEM);
     assert_int_equal(buffer_append(&buffer, "", SIZE_MAX), -ENOMEM);
     assert_int_equal(buffer_append(&buffer, "", SIZE_MAX / 2), -ENOMEM);
-    assert_true(buffer_print(&buffer, "%lc", (wint_t)0x110000) < 0); // no character
+    assert_true(buffer_print(&buffer, "%lc", (wint_t)0x110000) < 0); // not a character
     assert_holds(&buffer, "kept");
     buffer_finish(&buffer);
 }
@@ -121,13 +122,13 @@ static void refuses_what_cannot_be(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(zeroed_is_empty),
+        cmocka_unit_test(a_zeroed_buffer_is_empty),
         cmocka_unit_test(appends_and_prints),
-        cmocka_unit_test(nothing_appended_is_a_string_too),
-        cmocka_unit_test(keeps_zero_bytes),
+        cmocka_unit_test(is_a_string_after_an_empty_append),
+        cmocka_unit_test(keeps_nul_bytes),
         cmocka_unit_test(grows_byte_by_byte),
-        cmocka_unit_test(reserves_once),
-        cmocka_unit_test(refuses_what_cannot_be),
+        cmocka_unit_test(does_not_reallocate_what_is_reserved),
+        cmocka_unit_test(a_failure_leaves_the_buffer_unchanged),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

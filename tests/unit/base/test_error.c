@@ -1,10 +1,11 @@
+// Setting, wrapping and cutting the text of an error.
 #include <errno.h>
 #include <string.h>
 
 #include "../unit.h"
 #include "imcallbackd/base/error.h"
 
-// Longer than the text of an error, with room to add to it.
+// Writes `length` times x.
 static void fill(char *text, size_t length)
 {
     memset(text, 'x', length);
@@ -20,7 +21,7 @@ static void sets_text_and_returns_code(void **state)
     assert_string_equal(error.text, "table has 3 rows");
 }
 
-static void wraps_from_inside_out(void **state)
+static void wraps_with_the_outermost_context_first(void **state)
 {
     struct error error;
 
@@ -31,7 +32,7 @@ static void wraps_from_inside_out(void **state)
     assert_string_equal(error.text, "serve: store 7: disk");
 }
 
-static void cuts_what_is_too_long(void **state)
+static void cuts_a_long_text(void **state)
 {
     char longest[sizeof((struct error *)NULL)->text + 1];
     struct error error;
@@ -42,56 +43,54 @@ static void cuts_what_is_too_long(void **state)
     assert_int_equal(strlen(error.text), sizeof error.text - 1);
 }
 
-// Context stands in front, so it is the end of the inner text that is lost.
-static void cuts_the_inner_text_when_wrapping(void **state)
+static void cuts_the_end_of_the_inner_text(void **state)
 {
-    const size_t room = sizeof((struct error *)NULL)->text - 1;
+    const size_t max = sizeof((struct error *)NULL)->text - 1;
     char inner[sizeof((struct error *)NULL)->text];
     struct error error;
 
     (void)state;
-    for (size_t length = room - 5; length <= room; length++) {
+    for (size_t length = max - 5; length <= max; length++) {
         fill(inner, length);
         error_set(&error, EINVAL, "%s", inner);
         error_wrap(&error, "key");
         assert_int_equal(strncmp(error.text, "key: xxx", 8), 0);
-        assert_int_equal(strlen(error.text), length + 5 < room ? length + 5 : room);
+        assert_int_equal(strlen(error.text), length + 5 < max ? length + 5 : max);
     }
 }
 
-static void context_that_fills_the_text_stays_alone(void **state)
+static void drops_the_inner_text_if_the_context_is_too_long(void **state)
 {
-    const size_t room = sizeof((struct error *)NULL)->text - 1;
+    const size_t max = sizeof((struct error *)NULL)->text - 1;
     char context[sizeof((struct error *)NULL)->text + 1];
     struct error error;
 
     (void)state;
-    for (size_t length = room - 2; length <= room + 1; length++) {
+    for (size_t length = max - 2; length <= max + 1; length++) {
         fill(context, length);
         error_set(&error, EINVAL, "inner");
         error_wrap(&error, "%s", context);
-        assert_int_equal(strspn(error.text, "x"), length < room ? length : room);
-        assert_true(strlen(error.text) <= room);
+        assert_int_equal(strspn(error.text, "x"), length < max ? length : max);
+        assert_true(strlen(error.text) <= max);
         assert_null(strstr(error.text, "inner"));
     }
 }
 
-// The context may take all the room there is.
-static void keeps_a_context_that_fills_it(void **state)
+static void keeps_as_much_of_the_inner_text_as_fits(void **state)
 {
-    const size_t room = sizeof((struct error *)NULL)->text - 1;
+    const size_t max = sizeof((struct error *)NULL)->text - 1;
     char context[sizeof((struct error *)NULL)->text + 1];
     struct error error;
 
     (void)state;
-    for (size_t length = room - 8; length <= room; length++) {
-        size_t inner = length + 2 < room ? room - length - 2 : 0;
+    for (size_t length = max - 8; length <= max; length++) {
+        size_t inner = length + 2 < max ? max - length - 2 : 0;
 
         fill(context, length);
         error_set(&error, EINVAL, "inner");
         error_wrap(&error, "%s", context);
         assert_memory_equal(error.text, context, length);
-        assert_int_equal(strlen(error.text), length + 2 <= room ? length + 2 + (inner < 5 ? inner : 5) : length);
+        assert_int_equal(strlen(error.text), length + 2 <= max ? length + 2 + (inner < 5 ? inner : 5) : length);
     }
 }
 
@@ -99,11 +98,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sets_text_and_returns_code),
-        cmocka_unit_test(wraps_from_inside_out),
-        cmocka_unit_test(cuts_what_is_too_long),
-        cmocka_unit_test(keeps_a_context_that_fills_it),
-        cmocka_unit_test(cuts_the_inner_text_when_wrapping),
-        cmocka_unit_test(context_that_fills_the_text_stays_alone),
+        cmocka_unit_test(wraps_with_the_outermost_context_first),
+        cmocka_unit_test(cuts_a_long_text),
+        cmocka_unit_test(keeps_as_much_of_the_inner_text_as_fits),
+        cmocka_unit_test(cuts_the_end_of_the_inner_text),
+        cmocka_unit_test(drops_the_inner_text_if_the_context_is_too_long),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,3 +1,4 @@
+// Reading files and expanding $CREDENTIALS_DIRECTORY.
 #include <errno.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static void reads_at_most_the_limit(void **state)
+static void rejects_files_above_the_limit(void **state)
 {
     static const size_t lengths[] = {0, 1, 4095, 4096, 4097, MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1};
     char data[MAX_BYTES + 1];
@@ -53,8 +54,8 @@ static void reads_at_most_the_limit(void **state)
     }
 }
 
-// What the buffer held before neither goes nor counts.
-static void appends_what_it_reads(void **state)
+// The previous contents of the buffer stay and do not count towards the limit.
+static void appends_to_the_buffer(void **state)
 {
     struct buffer contents = {0};
     struct error error;
@@ -67,7 +68,7 @@ static void appends_what_it_reads(void **state)
     buffer_finish(&contents);
 }
 
-static void names_what_it_cannot_read(void **state)
+static void names_the_file_that_it_cannot_read(void **state)
 {
     struct buffer contents = {0};
     struct error error;
@@ -90,7 +91,7 @@ static void expands_the_credentials_directory(void **state)
         {"$CREDENTIALS_DIRECTORY/token", "/run/c/token"},
         {"${CREDENTIALS_DIRECTORY}/token", "/run/c/token"},
         {"$CREDENTIALS_DIRECTORY", "/run/c"},
-        {"$CREDENTIALS_DIRECTORYX/token", "$CREDENTIALS_DIRECTORYX/token"}, // another name
+        {"$CREDENTIALS_DIRECTORYX/token", "$CREDENTIALS_DIRECTORYX/token"}, // another variable
         {"/a/$CREDENTIALS_DIRECTORY/token", "/a/$CREDENTIALS_DIRECTORY/token"},
         {"$HOME/token", "$HOME/token"},
     };
@@ -107,7 +108,7 @@ static void expands_the_credentials_directory(void **state)
     }
 }
 
-static void says_when_there_are_no_credentials(void **state)
+static void reports_missing_credentials(void **state)
 {
     struct error error;
     char *expanded = NULL;
@@ -125,11 +126,9 @@ static void says_when_there_are_no_credentials(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_at_most_the_limit),
-        cmocka_unit_test(appends_what_it_reads),
-        cmocka_unit_test(names_what_it_cannot_read),
-        cmocka_unit_test(expands_the_credentials_directory),
-        cmocka_unit_test(says_when_there_are_no_credentials),
+        cmocka_unit_test(rejects_files_above_the_limit),      cmocka_unit_test(appends_to_the_buffer),
+        cmocka_unit_test(names_the_file_that_it_cannot_read), cmocka_unit_test(expands_the_credentials_directory),
+        cmocka_unit_test(reports_missing_credentials),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

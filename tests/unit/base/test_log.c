@@ -1,3 +1,4 @@
+// The form of the lines: levels, prefixes, escapes, cuts and long data.
 #include <fcntl.h>
 #include <pthread.h>
 #include <regex.h>
@@ -10,10 +11,10 @@
 #include "../unit.h"
 #include "imcallbackd/base/log.h"
 
-// What a call to the log writes to standard error, by way of a pipe in its place.
+// Standard error is replaced by a pipe, from which the test reads the lines.
 struct capture {
     int read_fd;
-    int stderr_fd; // the real one
+    int stderr_fd; // duplicate of the replaced descriptor
 };
 
 static struct capture capture_begin(void)
@@ -34,7 +35,7 @@ static void capture_end(struct capture capture, char *text, size_t size)
     size_t length = 0;
     ssize_t got;
 
-    assert_int_equal(dup2(capture.stderr_fd, STDERR_FILENO), STDERR_FILENO); // closes the pipe's last writer
+    assert_int_equal(dup2(capture.stderr_fd, STDERR_FILENO), STDERR_FILENO); // closes the last writer of the pipe
     assert_int_equal(close(capture.stderr_fd), 0);
     while ((got = read(capture.read_fd, text + length, size - 1 - length)) > 0)
         length += (size_t)got;
@@ -53,15 +54,16 @@ static const struct {
     {"\x1b[31m", "\\x1b[31m", "\\\\x1b[31m"},
     {"\x01\x1f\x7f", "\\x01\\x1f\\x7f", "\\\\x01\\\\x1f\\\\x7f"},
     {"back\\slash", "back\\\\slash", "back\\\\\\\\slash"},
-    {"\\x0a is no newline", "\\\\x0a is no newline", "\\\\\\\\x0a is no newline"},
+    {"\\x0a is text", "\\\\x0a is text", "\\\\\\\\x0a is text"},
     {"say \"x\"", "say \"x\"", "say \\\"x\\\""},
     {"\xe7\xa4\xbe\xe5\x8c\xba \xf0\x9f\x98\x80", "\xe7\xa4\xbe\xe5\x8c\xba \xf0\x9f\x98\x80",
      "\xe7\xa4\xbe\xe5\x8c\xba \xf0\x9f\x98\x80"},
     {"\xff\xc3", "\\xff\\xc3", "\\\\xff\\\\xc3"},
     {"\xed\xa0\x80", "\\xed\\xa0\\x80", "\\\\xed\\\\xa0\\\\x80"},
     {"\xc2\x9b\x33m", "\\xc2\\x9b3m", "\\\\xc2\\\\x9b3m"}, // U+009B moves a terminal's cursor like ESC [
-    // What breaks a line or turns its direction, and the neighbours: U+2028, 202E; 2027, 202F; 2066, 2069; 2065, 206A.
-    // NOLINTNEXTLINE(misc-misleading-bidirectional): escapes, which turn nothing here
+    // Characters that break a line or change its direction, and their neighbours: U+2028, 202E; 2027, 202F; 2066, 2069;
+    // 2065, 206A.
+    // NOLINTNEXTLINE(misc-misleading-bidirectional): these are escapes
     {"\xe2\x80\xa8\xe2\x80\xae", "\\xe2\\x80\\xa8\\xe2\\x80\\xae", "\\\\xe2\\\\x80\\\\xa8\\\\xe2\\\\x80\\\\xae"},
     {"\xe2\x80\xa7\xe2\x80\xaf", "\xe2\x80\xa7\xe2\x80\xaf", "\xe2\x80\xa7\xe2\x80\xaf"},
     {"\xe2\x81\xa6\xe2\x81\xa9", "\\xe2\\x81\\xa6\\xe2\\x81\\xa9", "\\\\xe2\\\\x81\\\\xa6\\\\xe2\\\\x81\\\\xa9"},
@@ -120,7 +122,7 @@ static void write_all_levels(void)
     log_debug("debug");
 }
 
-static void leaves_out_what_is_above_the_level(void **state)
+static void omits_lines_above_the_level(void **state)
 {
     static const struct {
         enum log_level level;
@@ -146,8 +148,8 @@ static void leaves_out_what_is_above_the_level(void **state)
     }
 }
 
-// JSON lines stay plain JSON in a file or a pipe; only the journal, which strips it, gets the prefix.
-static void json_gets_the_prefix_only_in_the_journal(void **state)
+// The journal strips the prefix. In a file or a pipe, lines must be plain JSON.
+static void json_has_the_prefix_only_in_the_journal(void **state)
 {
     struct capture capture;
     char line[256], stream[64];
@@ -175,7 +177,7 @@ static void json_gets_the_prefix_only_in_the_journal(void **state)
     assert_non_null(strstr(line, "}\n{\"time\":"));
 }
 
-static void a_terminal_gets_words(void **state)
+static void a_terminal_shows_the_level_as_a_word(void **state)
 {
     int master = posix_openpt(O_RDWR | O_NOCTTY), terminal, real = dup(STDERR_FILENO);
     char line[256];
@@ -195,7 +197,7 @@ static void a_terminal_gets_words(void **state)
     assert_int_equal(close(terminal) | close(master) | close(real), 0);
 }
 
-static void a_text_that_is_too_long_is_cut(void **state)
+static void cuts_a_long_text(void **state)
 {
     static const struct {
         size_t length, kept;
@@ -221,7 +223,7 @@ static void a_text_that_is_too_long_is_cut(void **state)
     }
 }
 
-// Reads a capture from a thread of its own until its end, so that more goes through it than it holds.
+// A thread that reads a capture to its end, for output that does not fit into the pipe.
 struct collector {
     pthread_t thread;
     struct capture capture;
@@ -256,7 +258,7 @@ static void collector_end(struct collector *collector)
     assert_int_equal(close(collector->capture.read_fd), 0);
 }
 
-static void data_stays_whole(void **state)
+static void writes_data_of_any_length(void **state)
 {
     enum { LENGTH = 3 * 1024 * 1024 };
     char *data = malloc(LENGTH);
@@ -327,7 +329,7 @@ static void lines_of_several_threads_never_mix(void **state)
     free(collector.text);
 }
 
-static void a_log_that_is_closed_is_no_harm(void **state)
+static void survives_a_closed_log(void **state)
 {
     int stderr_fd = dup(STDERR_FILENO);
     struct capture capture;
@@ -350,13 +352,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(escapes_in_text),
         cmocka_unit_test(escapes_in_json),
-        cmocka_unit_test(leaves_out_what_is_above_the_level),
-        cmocka_unit_test(json_gets_the_prefix_only_in_the_journal),
-        cmocka_unit_test(a_terminal_gets_words),
-        cmocka_unit_test(a_text_that_is_too_long_is_cut),
-        cmocka_unit_test(data_stays_whole),
+        cmocka_unit_test(omits_lines_above_the_level),
+        cmocka_unit_test(json_has_the_prefix_only_in_the_journal),
+        cmocka_unit_test(a_terminal_shows_the_level_as_a_word),
+        cmocka_unit_test(cuts_a_long_text),
+        cmocka_unit_test(writes_data_of_any_length),
         cmocka_unit_test(lines_of_several_threads_never_mix),
-        cmocka_unit_test(a_log_that_is_closed_is_no_harm),
+        cmocka_unit_test(survives_a_closed_log),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,3 +1,4 @@
+// One line per interval passes, and the next one reports the number of suppressed lines.
 #include <pthread.h>
 
 #include "../unit.h"
@@ -7,57 +8,57 @@
 #define THREADS 8
 #define CALLS   1000
 
-static void first_line_passes_and_the_rest_is_counted(void **state)
+static void passes_one_line_and_counts_the_rest(void **state)
 {
     struct log_rate_limit limit = {0};
-    unsigned int left_out = 4711;
+    unsigned int suppressed = 4711;
 
     (void)state;
-    assert_true(log_rate_limit_allows(&limit, &left_out));
-    assert_int_equal(left_out, 0);
+    assert_true(log_rate_limit_allows(&limit, &suppressed));
+    assert_int_equal(suppressed, 0);
     for (size_t i = 0; i < 5; i++)
-        assert_false(log_rate_limit_allows(&limit, &left_out));
-    limit.quiet_until_ms = clock_monotonic_ms(); // as if the interval were over
-    assert_true(log_rate_limit_allows(&limit, &left_out));
-    assert_int_equal(left_out, 5);
-    assert_false(log_rate_limit_allows(&limit, &left_out));
+        assert_false(log_rate_limit_allows(&limit, &suppressed));
+    limit.quiet_until_ms = clock_monotonic_ms(); // ends the interval
+    assert_true(log_rate_limit_allows(&limit, &suppressed));
+    assert_int_equal(suppressed, 5);
+    assert_false(log_rate_limit_allows(&limit, &suppressed));
     limit.quiet_until_ms = clock_monotonic_ms();
-    assert_true(log_rate_limit_allows(&limit, &left_out));
-    assert_int_equal(left_out, 1);
+    assert_true(log_rate_limit_allows(&limit, &suppressed));
+    assert_int_equal(suppressed, 1);
 }
 
-static void stays_quiet_for_the_interval(void **state)
+static void suppresses_lines_for_the_interval(void **state)
 {
     struct log_rate_limit limit = {0};
-    unsigned int left_out;
+    unsigned int suppressed;
     int64_t before_ms = clock_monotonic_ms();
 
     (void)state;
-    assert_true(log_rate_limit_allows(&limit, &left_out));
+    assert_true(log_rate_limit_allows(&limit, &suppressed));
     assert_true(limit.quiet_until_ms >= before_ms + LOG_RATE_LIMIT_INTERVAL_MS);
     assert_true(limit.quiet_until_ms <= clock_monotonic_ms() + LOG_RATE_LIMIT_INTERVAL_MS);
 }
 
-static atomic_uint passed, told;
+static atomic_uint passed, reported;
 
 static void *call_often(void *limit)
 {
-    unsigned int left_out;
+    unsigned int suppressed;
 
     for (size_t i = 0; i < CALLS; i++) {
-        if (log_rate_limit_allows(limit, &left_out)) {
+        if (log_rate_limit_allows(limit, &suppressed)) {
             passed++;
-            told += left_out;
+            reported += suppressed;
         }
     }
     return NULL;
 }
 
-static void one_of_many_threads_passes(void **state)
+static void passes_one_line_of_many_threads(void **state)
 {
     struct log_rate_limit limit = {0};
     pthread_t threads[THREADS];
-    unsigned int left_out;
+    unsigned int suppressed;
 
     (void)state;
     for (size_t i = 0; i < THREADS; i++)
@@ -66,16 +67,16 @@ static void one_of_many_threads_passes(void **state)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(passed, 1);
     limit.quiet_until_ms = 0;
-    assert_true(log_rate_limit_allows(&limit, &left_out));
-    assert_int_equal(told + left_out, THREADS * CALLS - 1); // none is forgotten, none is told twice
+    assert_true(log_rate_limit_allows(&limit, &suppressed));
+    assert_int_equal(reported + suppressed, THREADS * CALLS - 1); // each is reported once
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first_line_passes_and_the_rest_is_counted),
-        cmocka_unit_test(stays_quiet_for_the_interval),
-        cmocka_unit_test(one_of_many_threads_passes),
+        cmocka_unit_test(passes_one_line_and_counts_the_rest),
+        cmocka_unit_test(suppresses_lines_for_the_interval),
+        cmocka_unit_test(passes_one_line_of_many_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

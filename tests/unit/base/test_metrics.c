@@ -1,3 +1,4 @@
+// What metrics_print() writes, and counting in several threads.
 #include <pthread.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@ static const struct metric labelled = {
 static const struct metric gauges = {METRIC_GAUGES("gauges", "Gauges.", "file", "database", "log"), .decimals = 3};
 static const struct metric histogram = {METRIC_HISTOGRAM("seconds", "A histogram.", 6, 100, 2500, 1000000)};
 
-// What is printed of one metric.
+// Prints one metric; the text is valid until the next call.
 static const char *print(const struct metric *metric, struct buffer *text)
 {
     const struct metric *const list[] = {metric, NULL};
@@ -23,7 +24,7 @@ static const char *print(const struct metric *metric, struct buffer *text)
     return buffer_text(text);
 }
 
-static void counters_and_gauges(void **state)
+static void prints_counters(void **state)
 {
     struct buffer text = {0};
 
@@ -43,7 +44,7 @@ static void counters_and_gauges(void **state)
     buffer_finish(&text);
 }
 
-static void numbers(void **state)
+static void prints_decimals_without_trailing_zeros(void **state)
 {
     static const struct {
         int64_t value;
@@ -80,8 +81,8 @@ static void numbers(void **state)
     buffer_finish(&text);
 }
 
-// Each value goes into the first bucket whose bound it does not exceed.
-static void histograms(void **state)
+// A value counts in the first bucket whose bound is not smaller.
+static void prints_cumulative_histograms(void **state)
 {
     static const int64_t values[] = {0, 99, 100, 101, 2500, 2501, 1000000, 1000001, 30000000};
     struct buffer text = {0};
@@ -99,7 +100,7 @@ static void histograms(void **state)
     buffer_finish(&text);
 }
 
-static void a_list_is_printed_in_its_order(void **state)
+static void prints_metrics_in_the_order_of_the_array(void **state)
 {
     const struct metric *const list[] = {&histogram, &plain, &gauges, NULL};
     const struct metric *const none[] = {NULL};
@@ -131,7 +132,7 @@ static void *count_often(void *unused)
     return NULL;
 }
 
-static void no_thread_is_missed(void **state)
+static void counts_in_all_threads(void **state)
 {
     pthread_t threads[THREADS];
 
@@ -151,9 +152,11 @@ static void no_thread_is_missed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counters_and_gauges), cmocka_unit_test(numbers),
-        cmocka_unit_test(histograms),          cmocka_unit_test(a_list_is_printed_in_its_order),
-        cmocka_unit_test(no_thread_is_missed),
+        cmocka_unit_test(prints_counters),
+        cmocka_unit_test(prints_decimals_without_trailing_zeros),
+        cmocka_unit_test(prints_cumulative_histograms),
+        cmocka_unit_test(prints_metrics_in_the_order_of_the_array),
+        cmocka_unit_test(counts_in_all_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

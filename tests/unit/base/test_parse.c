@@ -1,3 +1,4 @@
+// The parsers accept exactly their format and their range.
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -37,10 +38,10 @@ static const struct row decimals[] = {
     {"1.0", 9, -EINVAL, 0},
     {"0x1", 9, -EINVAL, 0},
     {"1e1", 9, -EINVAL, 0},
-    {"/", 9, -EINVAL, 0}, // the bytes beside '0' and '9'
+    {"/", 9, -EINVAL, 0}, // the neighbours of '0' and '9' in ASCII
     {":", 9, -EINVAL, 0},
-    {"\xd9\xa1", 9, -EINVAL, 0},     // a digit, but of another script
-    {"99999999999x", 9, -EINVAL, 0}, // the form counts before the range
+    {"\xd9\xa1", 9, -EINVAL, 0},     // a digit of another script
+    {"99999999999x", 9, -EINVAL, 0}, // the format is checked before the range
 };
 
 static const struct row durations[] = {
@@ -117,7 +118,7 @@ static void reads_decimals(void **state)
     check_rows(decimals, COUNT(decimals), parse_whole_decimal);
 }
 
-static void reads_no_further_than_told(void **state)
+static void reads_only_the_given_length(void **state)
 {
     uint64_t value = 0;
 
@@ -175,7 +176,7 @@ static void reads_hex_digits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_decimals),  cmocka_unit_test(reads_no_further_than_told),
+        cmocka_unit_test(reads_decimals),  cmocka_unit_test(reads_only_the_given_length),
         cmocka_unit_test(reads_durations), cmocka_unit_test(reads_sizes),
         cmocka_unit_test(reads_booleans),  cmocka_unit_test(reads_hex_digits),
     };

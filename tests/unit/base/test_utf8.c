@@ -1,3 +1,4 @@
+// Validation and repair of UTF-8.
 #include <stdbool.h>
 #include <string.h>
 
@@ -6,11 +7,11 @@
 
 struct row {
     const char *bytes;
-    size_t length;  // of the valid character at the start; 0: there is none
-    size_t invalid; // when there is none: the bytes that one U+FFFD stands for
+    size_t length;  // of the valid character at the start; 0: invalid
+    size_t invalid; // if invalid: number of bytes that one U+FFFD replaces
 };
 
-// The first and the last character of each row of RFC 3629's grammar, and what lies one step beyond each.
+// The first and the last character of each row of the grammar in RFC 3629, and the neighbours of both.
 static const struct row rows[] = {
     // UTF8-1
     {"\x01", 1, 0},
@@ -19,7 +20,7 @@ static const struct row rows[] = {
     {"A\x80", 1, 0},
     {"\x80", 0, 1},
     {"\xbf", 0, 1},
-    // UTF8-2; C0 and C1 would be overlong
+    // UTF8-2; C0 and C1 would be overlong forms
     {"\xc0\x80", 0, 1},
     {"\xc1\xbf", 0, 1},
     {"\xc2\x80", 2, 0},
@@ -73,7 +74,7 @@ static const struct row rows[] = {
     {"\xf1", 0, 1},
 };
 
-static void knows_the_boundaries(void **state)
+static void knows_the_limits_of_each_row(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
@@ -86,7 +87,7 @@ static void knows_the_boundaries(void **state)
     }
 }
 
-static void takes_nul_for_a_character_and_nothing_for_none(void **state)
+static void nul_is_a_character_and_an_empty_text_is_not(void **state)
 {
     (void)state;
     assert_int_equal(utf8_length((const unsigned char *)"", 1), 1);
@@ -117,7 +118,7 @@ static size_t encode(uint32_t point, unsigned char bytes[4])
     return 4;
 }
 
-// Every character is valid as a whole and in no part; surrogates are not, and neither is what lies beyond the last.
+// A character is valid only if it is complete. Surrogates and code points above U+10FFFF are never valid.
 static void knows_every_code_point(void **state)
 {
     unsigned char bytes[4];
@@ -136,8 +137,8 @@ static void knows_every_code_point(void **state)
     }
 }
 
-// Every start of three bytes: walking on by what the functions say never runs over the end and never stands still.
-static void always_moves_on(void **state)
+// For any three bytes, each step moves forwards and no step passes the end.
+static void always_moves_forwards(void **state)
 {
     (void)state;
     for (uint32_t start = 0; start < 1 << 24; start += 7) {
@@ -156,16 +157,17 @@ static void always_moves_on(void **state)
     }
 }
 
-static void mends_what_is_broken(void **state)
+static void replaces_invalid_text(void **state)
 {
     static const struct {
-        const char *text, *mended;
+        const char *text, *sanitized;
     } texts[] = {
         {"", ""},
         {"a\xe7\xa4\xbe", "a\xe7\xa4\xbe"},
         {"\xff", UTF8_REPLACEMENT},
         {"a\xe7\xa4z\xff", "a" UTF8_REPLACEMENT "z" UTF8_REPLACEMENT},
-        {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", // fills what the arena gives
+        {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", // needs all memory that is allocated for
+                                                                             // the copy
          UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT
              UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT
                  UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT},
@@ -175,24 +177,24 @@ static void mends_what_is_broken(void **state)
     (void)state;
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < COUNT(texts); i++) {
-        const char *mended = utf8_sanitize(&arena, texts[i].text);
+        const char *sanitized = utf8_sanitize(&arena, texts[i].text);
 
-        assert_ptr_not_equal(arena_copy(&arena, "what is behind it", 17), NULL);
-        assert_string_equal(mended, texts[i].mended);
+        assert_ptr_not_equal(arena_copy(&arena, "next allocation", 15), NULL);
+        assert_string_equal(sanitized, texts[i].sanitized);
     }
     arena_finish(&arena);
     arena_init(&arena, 0);
     assert_null(utf8_sanitize(&arena, "\xff"));
-    assert_string_equal(utf8_sanitize(&arena, "valid"), "valid"); // needs no memory
+    assert_string_equal(utf8_sanitize(&arena, "valid"), "valid"); // needs no copy
     arena_finish(&arena);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(knows_the_boundaries),   cmocka_unit_test(takes_nul_for_a_character_and_nothing_for_none),
-        cmocka_unit_test(knows_every_code_point), cmocka_unit_test(always_moves_on),
-        cmocka_unit_test(mends_what_is_broken),
+        cmocka_unit_test(knows_the_limits_of_each_row), cmocka_unit_test(nul_is_a_character_and_an_empty_text_is_not),
+        cmocka_unit_test(knows_every_code_point),       cmocka_unit_test(always_moves_forwards),
+        cmocka_unit_test(replaces_invalid_text),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

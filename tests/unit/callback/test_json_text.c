@@ -1,5 +1,5 @@
 // The scanner and the sanitizer of the text of a body.
-#include "../../../src/callback/json_text.h"
+#include "callback/json_text.h"
 #include "callback_fixture.h"
 
 #define FFFD "\xef\xbf\xbd"

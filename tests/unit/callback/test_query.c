@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "../../../src/callback/query.h"
+#include "callback/query.h"
 #include "callback_fixture.h"
 
 // The value of one name in one query. text NULL: the query does not have the name.

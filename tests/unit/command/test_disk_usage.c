@@ -3,25 +3,8 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "../../../src/command/disk_usage.h"
-#include "../files.h"
-#include "../unit.h"
-
-static char directory[64];
-
-static int enter_directory(void **state)
-{
-    (void)state;
-    make_directory(directory, sizeof directory);
-    return chdir(directory) == 0 && mkdir("elsewhere", 0700) == 0 ? 0 : -1;
-}
-
-static int leave_directory(void **state)
-{
-    (void)state;
-    remove_directory(directory);
-    return 0;
-}
+#include "command/disk_usage.h"
+#include "command_fixture.h"
 
 static void measures_the_database_and_its_log_through_a_symbolic_link(void **state)
 {
@@ -50,8 +33,8 @@ static void names_a_database_that_does_not_exist(void **state)
     struct error error;
 
     (void)state;
-    assert_int_equal(disk_usage_measure("elsewhere/gone.db", &usage, &error), -ENOENT);
-    assert_non_null(strstr(error.text, "elsewhere/gone.db: "));
+    assert_int_equal(disk_usage_measure("absent/gone.db", &usage, &error), -ENOENT);
+    assert_non_null(strstr(error.text, "absent/gone.db: "));
 }
 
 int main(void)

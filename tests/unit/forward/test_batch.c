@@ -1,15 +1,10 @@
 // The primary keys of rows in the destination. The expected values were computed with sha256sum. They never change,
 // because databases contain them.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../../../src/forward/batch.h"
-
-#include <cmocka.h>
+#include "../unit.h"
 
 #define GROUP_WITH_TIME                                                                                                \
     .sdk_appid = 1400000001, .group_id = "@TGS#1", .has_event_time = true, .event_time_ms = 1670574414123
@@ -56,7 +51,7 @@ static const struct {
 static void derives_the_documented_keys(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         unsigned char uid[UID_BYTES];
         char hex[2 * UID_BYTES + 1];
 

@@ -1,9 +1,9 @@
 // Settings that are rejected or cause a warning before any connection is made, and the password file.
 #include <errno.h>
-#include <stddef.h>
 
 #include "../../../src/forward/password.h"
 #include "../files.h"
+#include "../unit.h"
 #include "imcallbackd/forward/forward.h"
 
 static char reported[1024];
@@ -35,7 +35,7 @@ static void rejects_and_warns_of_urls(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         struct error error = {""};
         int r;
 
@@ -81,7 +81,7 @@ static void reads_one_line_without_its_end(void **state)
     char *password = NULL;
     struct error error;
 
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         int r;
 
         write_file(path, rows[i].text, rows[i].length);

@@ -1,14 +1,9 @@
 // The bytes of parameters on the network, and the replacement of text that the destination would reject.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../../../src/forward/parameters.h"
-
-#include <cmocka.h>
+#include "../unit.h"
 
 #define HEADER "\0\0\0\1\0\0\0\1"
 
@@ -94,7 +89,7 @@ static void replaces_invalid_utf8(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         struct buffer buffer = {0};
 
         assert_int_equal(text_append(&buffer, rows[i].text), 0);

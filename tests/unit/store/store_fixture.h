@@ -251,3 +251,6 @@ static inline off_t fixture_size(const struct fixture *fixture, const char *suff
     (void)snprintf(path, sizeof path, "%s%s", fixture->database, suffix);
     return stat(path, &status) == 0 ? status.st_size : -1;
 }
+
+// A test that gets a fixture.
+#define FIXTURE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

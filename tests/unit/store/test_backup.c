@@ -1,4 +1,4 @@
-// The copy beside the store that records: of one instant, whole or not there at all.
+// A backup of a store that records: the copy shows one instant, and it is complete or absent.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,23 +11,24 @@
 struct copying {
     struct fixture *fixture;
     char target[128];
-    bool (*during)(struct copying *copying);
-    size_t calls;      // since the first page was copied
-    size_t last_calls; // those after the last page was copied
+    void (*during)(struct copying *copying);
+    size_t reports;      // since the first page was copied
+    size_t last_reports; // since the last page was copied
 };
 
-static bool go_on(void *context, uint64_t done_bytes, uint64_t total_bytes)
+static void on_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
     struct copying *copying = context;
 
     assert_true(done_bytes <= total_bytes && total_bytes > 0);
-    copying->calls += done_bytes > 0;
-    copying->last_calls += done_bytes == total_bytes;
-    return !copying->during || copying->during(copying);
+    copying->reports += done_bytes > 0;
+    copying->last_reports += done_bytes == total_bytes;
+    if (copying->during)
+        copying->during(copying);
 }
 
-// A store of some MiB, so that copying takes several steps.
-static struct copying begin(struct fixture *fixture, bool (*during)(struct copying *copying))
+// Fills the store with 12 MiB, so that the copy takes several steps.
+static struct copying prepare(struct fixture *fixture, void (*during)(struct copying *copying))
 {
     struct destroyed_group group = example_group();
     struct copying copying = {.fixture = fixture, .during = during};
@@ -48,9 +49,9 @@ static struct copying begin(struct fixture *fixture, bool (*during)(struct copyi
 
 static int make(struct copying *copying, struct error *error)
 {
-    struct backup_callbacks callbacks = {go_on, copying};
+    struct backup_progress progress = {on_progress, copying};
 
-    return backup_make(copying->fixture->database, copying->target, &callbacks, error);
+    return backup_make(copying->fixture->database, copying->target, &progress, error);
 }
 
 static void assert_copy(const struct copying *copying, const char *sql, const char *expected)
@@ -61,8 +62,8 @@ static void assert_copy(const struct copying *copying, const char *sql, const ch
     assert_query(&copy, sql, expected);
 }
 
-// How many files there are that have the target's name in theirs.
-static size_t targets(const struct copying *copying)
+// Counts the files whose name starts with the name of the target.
+static size_t count_targets(const struct copying *copying)
 {
     DIR *directory = opendir(copying->fixture->directory);
     const struct dirent *entry;
@@ -80,18 +81,18 @@ static void name_partial(const struct copying *copying, char partial[static 256]
     (void)snprintf(partial, 256, "%s.partial-%d", copying->target, (int)getpid());
 }
 
-static bool record_one(struct copying *copying)
+static void record_one(struct copying *copying)
 {
     struct destroyed_group group = example_group();
 
-    group.event_time_ms = 1000 + (int64_t)copying->calls;
+    group.event_time_ms = 1000 + (int64_t)copying->reports;
     assert_int_equal(fixture_record(copying->fixture, &group), COMMIT_RECORDED);
-    return copying->calls < 100; // it does not begin anew with each commit
+    assert_true(copying->reports < 100); // a commit must not restart the copy
 }
 
-static void a_copy_is_of_one_instant_while_the_store_records(void **state)
+static void copies_one_instant_while_the_store_records(void **state)
 {
-    struct copying copying = begin(*state, record_one);
+    struct copying copying = prepare(*state, record_one);
     struct error error = {""};
     mode_t before = umask(022);
     struct stat status;
@@ -99,8 +100,8 @@ static void a_copy_is_of_one_instant_while_the_store_records(void **state)
     if (make(&copying, &error) < 0)
         fail_msg("%s", error.text);
     umask(before);
-    assert_true(copying.calls > 2);
-    assert_int_equal(targets(&copying), 1);
+    assert_true(copying.reports > 2);
+    assert_int_equal(count_targets(&copying), 1);
     assert_int_equal(stat(copying.target, &status), 0);
     assert_int_equal(status.st_mode & 07777, 0640);
     assert_copy(&copying, "PRAGMA integrity_check", "ok");
@@ -111,10 +112,10 @@ static void a_copy_is_of_one_instant_while_the_store_records(void **state)
     assert_query(*state, "SELECT count(*) > 5 FROM destroyed_group", "1");
 }
 
-static void a_copy_takes_the_databases_place(void **state)
+static void store_opens_and_continues_a_copy(void **state)
 {
     struct fixture *fixture = *state;
-    struct copying copying = begin(fixture, NULL);
+    struct copying copying = prepare(fixture, NULL);
     struct destroyed_group group = example_group();
     struct error error = {""};
 
@@ -127,9 +128,9 @@ static void a_copy_takes_the_databases_place(void **state)
     assert_query(fixture, "PRAGMA journal_mode", "wal");
 }
 
-static void the_umask_counts(void **state)
+static void applies_the_umask(void **state)
 {
-    struct copying copying = begin(*state, NULL);
+    struct copying copying = prepare(*state, NULL);
     mode_t before = umask(077);
     struct error error = {""};
     struct stat status;
@@ -140,70 +141,93 @@ static void the_umask_counts(void **state)
     assert_int_equal(status.st_mode & 07777, 0600);
 }
 
-static bool give_up_in_the_middle(struct copying *copying)
+static void cancel_in_the_middle(struct copying *copying)
 {
-    assert_int_equal(targets(copying), copying->calls > 0); // the partial one
-    return copying->calls < 2;
+    assert_int_equal(count_targets(copying), copying->reports > 0); // the partial copy
+    if (copying->reports == 2)
+        backup_cancel();
 }
 
-static void what_was_given_up_leaves_nothing(void **state)
+static void cancelled_copy_leaves_no_file(void **state)
 {
-    struct copying copying = begin(*state, give_up_in_the_middle);
+    struct copying copying = prepare(*state, cancel_in_the_middle);
     struct error error = {""};
 
     assert_int_equal(make(&copying, &error), -ECANCELED);
-    assert_int_equal(copying.calls, 2);
-    assert_int_equal(targets(&copying), 0);
+    assert_int_equal(copying.reports, 2);
+    assert_int_equal(count_targets(&copying), 0);
 }
 
-static bool give_up_counting(struct copying *copying)
+static void cancel_at_once(struct copying *copying)
 {
-    assert_int_equal(targets(copying), 0);
-    return false;
+    assert_int_equal(count_targets(copying), 0);
+    backup_cancel();
 }
 
-static void counting_can_be_given_up(void **state)
+static void counting_can_be_cancelled(void **state)
 {
-    struct copying copying = begin(*state, give_up_counting);
+    struct copying copying = prepare(*state, cancel_at_once);
     struct error error = {""};
 
     assert_int_equal(make(&copying, &error), -ECANCELED);
-    assert_int_equal(copying.calls, 0);
-    assert_int_equal(targets(&copying), 0);
+    assert_int_equal(copying.reports, 0);
+    assert_int_equal(count_targets(&copying), 0);
 }
 
-static bool give_up_checking(struct copying *copying)
+static void cancel_during_check(struct copying *copying)
 {
-    return copying->last_calls < 2; // the first is that of the last page
+    if (copying->last_reports == 2) // the first is for the last page
+        backup_cancel();
 }
 
-static void checking_can_be_given_up(void **state)
+static void check_can_be_cancelled(void **state)
 {
-    struct copying copying = begin(*state, give_up_checking);
+    struct copying copying = prepare(*state, cancel_during_check);
     struct error error = {""};
 
     assert_int_equal(make(&copying, &error), -ECANCELED);
-    assert_int_equal(copying.last_calls, 2);
-    assert_int_equal(targets(&copying), 0);
+    assert_int_equal(copying.last_reports, 2);
+    assert_int_equal(count_targets(&copying), 0);
 }
 
-// Once the last page is copied, something that nobody can read takes the copy's place.
-static bool put_directory_in_place(struct copying *copying)
+static void cancelling_affects_one_backup(void **state)
+{
+    struct copying copying = prepare(*state, NULL);
+    struct error error = {""};
+
+    backup_cancel();
+    assert_int_equal(make(&copying, &error), -ECANCELED);
+    assert_int_equal(copying.reports, 0);
+    assert_int_equal(make(&copying, &error), 0);
+}
+
+static void reports_progress_of_the_check(void **state)
+{
+    struct copying copying = prepare(*state, NULL);
+    struct error error = {""};
+
+    free(fixture_query(*state, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50000) "
+                               "INSERT INTO destroyed_group_member SELECT 1000, i, 'tom' FROM n RETURNING 1"));
+    assert_int_equal(make(&copying, &error), 0);
+    assert_true(copying.last_reports > 3);
+}
+
+// After the last page was copied, replaces the copy by a directory, which cannot be read.
+static void put_directory_in_place(struct copying *copying)
 {
     char partial[256];
 
-    if (copying->last_calls == 1) {
+    if (copying->last_reports == 1) {
         name_partial(copying, partial);
         assert_int_equal(unlink(partial), 0);
         assert_int_equal(mkdir(partial, 0700), 0);
         copying->during = NULL;
     }
-    return true;
 }
 
-static void what_cannot_be_read_back_is_no_copy(void **state)
+static void copy_that_cannot_be_read_back_fails(void **state)
 {
-    struct copying copying = begin(*state, put_directory_in_place);
+    struct copying copying = prepare(*state, put_directory_in_place);
     struct error error = {""};
     char partial[256];
 
@@ -211,7 +235,7 @@ static void what_cannot_be_read_back_is_no_copy(void **state)
     assert_non_null(strstr(error.text, copying.target));
     name_partial(&copying, partial);
     assert_int_equal(rmdir(partial), 0);
-    assert_int_equal(targets(&copying), 0);
+    assert_int_equal(count_targets(&copying), 0);
 }
 
 static void write_target(const struct copying *copying)
@@ -223,26 +247,25 @@ static void write_target(const struct copying *copying)
     close(fd);
 }
 
-static bool write_target_in_the_middle(struct copying *copying)
+static void write_target_in_the_middle(struct copying *copying)
 {
-    if (copying->calls == 1)
+    if (copying->reports == 1)
         write_target(copying);
-    return true;
 }
 
-// There from the start, or made by somebody else meanwhile.
-static void nothing_is_overwritten(void **state)
+// The target exists from the start, or another process creates it meanwhile.
+static void overwrites_nothing(void **state)
 {
-    struct copying copying = begin(*state, write_target_in_the_middle);
+    struct copying copying = prepare(*state, write_target_in_the_middle);
     struct error error = {""};
     struct stat status;
 
     assert_int_equal(make(&copying, &error), -EEXIST);
-    copying.calls = 2;
+    copying.reports = 2;
     assert_int_equal(make(&copying, &error), -EEXIST);
     assert_non_null(strstr(error.text, "already"));
-    assert_int_equal(copying.calls, 2);
-    assert_int_equal(targets(&copying), 1);
+    assert_int_equal(copying.reports, 2);
+    assert_int_equal(count_targets(&copying), 1);
     assert_int_equal(stat(copying.target, &status), 0);
     assert_int_equal(status.st_size, 4);
 }
@@ -250,15 +273,16 @@ static void nothing_is_overwritten(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_copy_is_of_one_instant_while_the_store_records, fixture_setup,
-                                        fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_copy_takes_the_databases_place, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(the_umask_counts, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_was_given_up_leaves_nothing, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(counting_can_be_given_up, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(checking_can_be_given_up, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_cannot_be_read_back_is_no_copy, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(nothing_is_overwritten, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(copies_one_instant_while_the_store_records, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(store_opens_and_continues_a_copy, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(applies_the_umask, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(cancelled_copy_leaves_no_file, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(counting_can_be_cancelled, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(check_can_be_cancelled, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(cancelling_affects_one_backup, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(reports_progress_of_the_check, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(copy_that_cannot_be_read_back_fails, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(overwrites_nothing, fixture_setup, fixture_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-// The queue alone, without SQLite: meant to be run under ThreadSanitizer too.
+// The queue without SQLite. Also meant for ThreadSanitizer.
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,35 +17,37 @@
 #define MAX_BATCHES  64
 
 struct item {
-    struct commit commit; // first, so that a commit is its item
+    struct commit commit; // first, so that a pointer to it is a pointer to the item
     size_t producer;
-    size_t number; // in the order in which the producer pushes
+    size_t number; // counts the pushes of the producer
 };
 
-// All but the gate is the writer's alone until the queue was stopped; asserts belong to the main thread.
-struct observer {
+// What the functions of the queue record and how they behave. Everything but the gate belongs to the writer thread
+// until the queue is stopped; the main thread asserts afterwards.
+struct harness {
     struct commit_queue *queue;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool gate_closed;
-    size_t arrivals; // at the gate
+    bool gate_closed; // write() waits until the gate opens
+    size_t arrivals;  // at the gate
 
     size_t written, done, idle, batch_count;
-    size_t batches[MAX_BATCHES]; // how many commits the first ones held
-    size_t next[PRODUCERS];      // number expected from each
-    size_t faults;               // out of order, twice, not written, written batch is not the one that is done
+    size_t batches[MAX_BATCHES]; // number of commits in the first batches
+    size_t next[PRODUCERS];      // the number expected next from each producer
+    size_t faults;               // commits out of order, returned twice or unwritten; batches that done() got changed
     bool last_was_idle;
     const struct commit *written_first;
-    struct item *again; // is pushed from inside done(), once
+    struct item *again; // done() pushes this once
 
-    uint32_t random;         // of the writer's delays and choices; 0: none
-    size_t holds_left, held; // batches of which something may still be held; commits that were
-    size_t wakes;            // calls of between() that no batch came before
+    uint32_t random;           // state of the writer thread's random numbers; 0: no delays
+    size_t retry_batches_left; // number of batches in which write() may still set retry
+    size_t retried;            // number of commits that write() set retry in
+    size_t wakes;              // calls of housekeep() that did not follow a batch
     bool batch_came;
-    int64_t wait_ms; // what between() answers
+    int64_t wait_ms; // what housekeep() returns
 };
 
-// xorshift: good enough for delays, and repeatable from its seed.
+// xorshift: good enough for delays, and reproducible from its seed.
 static uint32_t next_random(uint32_t *state)
 {
     *state ^= *state << 13;
@@ -54,7 +56,7 @@ static uint32_t next_random(uint32_t *state)
     return *state;
 }
 
-// Now and then somebody else gets the processor, or a good while passes.
+// Yields the processor now and then, and sometimes sleeps.
 static void delay(uint32_t *random)
 {
     if (*random == 0)
@@ -65,122 +67,122 @@ static void delay(uint32_t *random)
         (void)usleep(next_random(random) % 500);
 }
 
-static void wait_at_gate(struct observer *observer)
+static void wait_at_gate(struct harness *harness)
 {
-    pthread_mutex_lock(&observer->mutex);
-    observer->arrivals++;
-    pthread_cond_broadcast(&observer->changed);
-    while (observer->gate_closed)
-        pthread_cond_wait(&observer->changed, &observer->mutex);
-    pthread_mutex_unlock(&observer->mutex);
+    pthread_mutex_lock(&harness->mutex);
+    harness->arrivals++;
+    pthread_cond_broadcast(&harness->changed);
+    while (harness->gate_closed)
+        pthread_cond_wait(&harness->changed, &harness->mutex);
+    pthread_mutex_unlock(&harness->mutex);
 }
 
 static void record_write(void *context, struct commit *batch)
 {
-    struct observer *observer = context;
+    struct harness *harness = context;
 
-    bool may_hold = observer->holds_left > 0, holds = false;
+    bool may_retry = harness->retry_batches_left > 0, retries = false;
 
-    wait_at_gate(observer);
-    delay(&observer->random);
-    observer->written_first = batch;
-    observer->batch_came = true;
+    wait_at_gate(harness);
+    delay(&harness->random);
+    harness->written_first = batch;
+    harness->batch_came = true;
     for (struct commit *commit = batch; commit; commit = commit->next) {
-        observer->faults += commit->result != COMMIT_FAILED;
-        commit->held = may_hold && next_random(&observer->random) % 2;
-        observer->held += commit->held;
-        holds = holds || commit->held;
-        if (!commit->held) {
+        harness->faults += commit->result != COMMIT_FAILED;
+        commit->retry = may_retry && next_random(&harness->random) % 2;
+        harness->retried += commit->retry;
+        retries = retries || commit->retry;
+        if (!commit->retry) {
             commit->result = COMMIT_RECORDED;
-            observer->written++;
+            harness->written++;
         }
     }
-    observer->holds_left -= holds;
+    harness->retry_batches_left -= retries;
 }
 
 static void record_done(void *context, struct commit *batch)
 {
-    struct observer *observer = context;
+    struct harness *harness = context;
     size_t size = 0;
 
-    delay(&observer->random);
-    observer->faults += observer->held == 0 && batch != observer->written_first;
+    delay(&harness->random);
+    harness->faults += harness->retried == 0 && batch != harness->written_first;
     for (struct commit *commit = batch; commit; commit = commit->next) {
         struct item *item = (struct item *)commit;
 
-        observer->faults += commit->result != COMMIT_RECORDED || commit->held;
-        observer->faults += observer->held == 0 && item->number != observer->next[item->producer];
-        observer->next[item->producer]++;
+        harness->faults += commit->result != COMMIT_RECORDED || commit->retry;
+        harness->faults += harness->retried == 0 && item->number != harness->next[item->producer];
+        harness->next[item->producer]++;
         commit->result = COMMIT_REPEATED;
         size++;
     }
-    observer->faults += size > COMMIT_BATCH_MAX_COMMITS;
-    if (observer->batch_count < MAX_BATCHES)
-        observer->batches[observer->batch_count] = size;
-    observer->batch_count++;
-    observer->done += size;
-    if (observer->again) {
-        commit_queue_push(observer->queue, &observer->again->commit);
-        observer->again = NULL;
+    harness->faults += size > COMMIT_BATCH_MAX_COMMITS;
+    if (harness->batch_count < MAX_BATCHES)
+        harness->batches[harness->batch_count] = size;
+    harness->batch_count++;
+    harness->done += size;
+    if (harness->again) {
+        commit_queue_push(harness->queue, &harness->again->commit);
+        harness->again = NULL;
     }
 }
 
-static int64_t record_between(void *context, bool idle)
+static int64_t count_housekeeping(void *context, bool idle)
 {
-    struct observer *observer = context;
+    struct harness *harness = context;
 
-    delay(&observer->random);
-    pthread_mutex_lock(&observer->mutex);
-    observer->idle += idle;
-    observer->last_was_idle = idle;
-    observer->wakes += !observer->batch_came;
-    observer->batch_came = false;
-    pthread_cond_broadcast(&observer->changed);
-    pthread_mutex_unlock(&observer->mutex);
-    return observer->wait_ms;
+    delay(&harness->random);
+    pthread_mutex_lock(&harness->mutex);
+    harness->idle += idle;
+    harness->last_was_idle = idle;
+    harness->wakes += !harness->batch_came;
+    harness->batch_came = false;
+    pthread_cond_broadcast(&harness->changed);
+    pthread_mutex_unlock(&harness->mutex);
+    return harness->wait_ms;
 }
 
-static void start_with(struct commit_queue *queue, struct observer *observer, int64_t wait_ms)
+static void start_with(struct commit_queue *queue, struct harness *harness, int64_t wait_ms)
 {
-    struct commit_queue_functions functions = {record_write, record_done, record_between, observer};
+    struct commit_queue_functions functions = {record_write, record_done, count_housekeeping, harness};
     struct error error;
 
-    observer->queue = queue;
-    observer->wait_ms = wait_ms;
-    pthread_mutex_init(&observer->mutex, NULL);
-    pthread_cond_init(&observer->changed, NULL);
+    harness->queue = queue;
+    harness->wait_ms = wait_ms;
+    pthread_mutex_init(&harness->mutex, NULL);
+    pthread_cond_init(&harness->changed, NULL);
     assert_int_equal(commit_queue_start(queue, &functions, &error), 0);
 }
 
-static void start(struct commit_queue *queue, struct observer *observer)
+static void start(struct commit_queue *queue, struct harness *harness)
 {
-    start_with(queue, observer, -1);
+    start_with(queue, harness, -1);
 }
 
-static void finish(struct commit_queue *queue, struct observer *observer)
+static void finish(struct commit_queue *queue, struct harness *harness)
 {
     commit_queue_stop(queue);
-    pthread_cond_destroy(&observer->changed);
-    pthread_mutex_destroy(&observer->mutex);
-    assert_int_equal(observer->faults, 0);
-    assert_int_equal(observer->written, observer->done);
+    pthread_cond_destroy(&harness->changed);
+    pthread_mutex_destroy(&harness->mutex);
+    assert_int_equal(harness->faults, 0);
+    assert_int_equal(harness->written, harness->done);
 }
 
-static void open_gate(struct observer *observer)
+static void open_gate(struct harness *harness)
 {
-    pthread_mutex_lock(&observer->mutex);
-    observer->gate_closed = false;
-    pthread_cond_broadcast(&observer->changed);
-    pthread_mutex_unlock(&observer->mutex);
+    pthread_mutex_lock(&harness->mutex);
+    harness->gate_closed = false;
+    pthread_cond_broadcast(&harness->changed);
+    pthread_mutex_unlock(&harness->mutex);
 }
 
-// Until the writer has begun so many batches.
-static void await_arrivals(struct observer *observer, size_t count)
+// Waits until the writer thread has started this number of batches.
+static void await_arrivals(struct harness *harness, size_t count)
 {
-    pthread_mutex_lock(&observer->mutex);
-    while (observer->arrivals < count)
-        pthread_cond_wait(&observer->changed, &observer->mutex);
-    pthread_mutex_unlock(&observer->mutex);
+    pthread_mutex_lock(&harness->mutex);
+    while (harness->arrivals < count)
+        pthread_cond_wait(&harness->changed, &harness->mutex);
+    pthread_mutex_unlock(&harness->mutex);
 }
 
 static const struct destroyed_group small = {.body_length = 1};
@@ -193,7 +195,7 @@ static struct item new_item(size_t producer, size_t number, const struct destroy
 struct producer {
     struct commit_queue *queue;
     struct item *items;
-    uint32_t random; // of its delays; 0: none
+    uint32_t random; // state of the random numbers; 0: no delays
 };
 
 static void *produce(void *argument)
@@ -207,8 +209,8 @@ static void *produce(void *argument)
     return NULL;
 }
 
-// Stopped right behind the last push: draining is part of it.
-static void push_from_all_sides(struct observer *observer, uint32_t random)
+// Stops right after the last push, so that the stop has to drain the queue.
+static void push_from_many_threads(struct harness *harness, uint32_t random)
 {
     struct item *items = calloc((size_t)PRODUCERS * PER_PRODUCER, sizeof *items);
     struct producer producers[PRODUCERS];
@@ -218,66 +220,66 @@ static void push_from_all_sides(struct observer *observer, uint32_t random)
     assert_non_null(items);
     for (size_t i = 0; i < (size_t)PRODUCERS * PER_PRODUCER; i++)
         items[i] = new_item(i / PER_PRODUCER, i % PER_PRODUCER, &small);
-    observer->random = random;
-    start(&queue, observer);
+    harness->random = random;
+    start(&queue, harness);
     for (size_t i = 0; i < PRODUCERS; i++) {
         producers[i] = (struct producer){&queue, items + i * PER_PRODUCER, random ? random + (uint32_t)i + 1 : 0};
         assert_int_equal(pthread_create(&threads[i], NULL, produce, &producers[i]), 0);
     }
     for (size_t i = 0; i < PRODUCERS; i++)
         pthread_join(threads[i], NULL);
-    finish(&queue, observer);
-    assert_int_equal(observer->done, PRODUCERS * PER_PRODUCER);
-    assert_true(observer->last_was_idle);
+    finish(&queue, harness);
+    assert_int_equal(harness->done, PRODUCERS * PER_PRODUCER);
+    assert_true(harness->last_was_idle);
     for (size_t i = 0; i < (size_t)PRODUCERS * PER_PRODUCER; i++)
         assert_int_equal(items[i].commit.result, COMMIT_REPEATED);
     free(items);
 }
 
-static void every_commit_comes_back_once_and_in_order(void **state)
+static void returns_every_commit_once_and_in_order(void **state)
 {
-    struct observer observer = {0};
+    struct harness harness = {0};
 
     (void)state;
-    push_from_all_sides(&observer, 0);
+    push_from_many_threads(&harness, 0);
 }
 
-// With delays at every step, which ThreadSanitizer gets to see in other orders each time.
-static void every_commit_comes_back_once_whatever_is_held(void **state)
+// Random delays at every step show ThreadSanitizer another order in each run.
+static void returns_every_commit_once_despite_retries(void **state)
 {
     const char *given = getenv("SEED");
     uint32_t seed = given ? (uint32_t)strtoul(given, NULL, 10) : (uint32_t)time(NULL) | 1;
-    struct observer observer = {.holds_left = 8};
+    struct harness harness = {.retry_batches_left = 8};
 
     (void)state;
     print_message("SEED=%u\n", seed);
-    push_from_all_sides(&observer, seed);
-    assert_int_equal(observer.holds_left, 0);
-    assert_true(observer.held > 0);
+    push_from_many_threads(&harness, seed);
+    assert_int_equal(harness.retry_batches_left, 0);
+    assert_true(harness.retried > 0);
 }
 
-static void the_writer_wakes_by_itself(void **state)
+static void housekeeps_without_pushes(void **state)
 {
     (void)state;
     for (int64_t wait_ms = 0; wait_ms <= 1; wait_ms++) {
         struct item item = new_item(0, 0, &small);
-        struct observer observer = {0};
+        struct harness harness = {0};
         struct commit_queue queue;
 
-        start_with(&queue, &observer, wait_ms);
+        start_with(&queue, &harness, wait_ms);
         commit_queue_push(&queue, &item.commit);
-        pthread_mutex_lock(&observer.mutex);
-        while (observer.wakes < 3)
-            pthread_cond_wait(&observer.changed, &observer.mutex);
-        pthread_mutex_unlock(&observer.mutex);
-        finish(&queue, &observer);
-        assert_int_equal(observer.done, 1);
+        pthread_mutex_lock(&harness.mutex);
+        while (harness.wakes < 3)
+            pthread_cond_wait(&harness.changed, &harness.mutex);
+        pthread_mutex_unlock(&harness.mutex);
+        finish(&queue, &harness);
+        assert_int_equal(harness.done, 1);
     }
 }
 
-static void batches_are_bounded(void **state)
+static void limits_batches(void **state)
 {
-    // What waits while the writer is busy with one commit, and how it is taken then.
+    // Rows: commits that are pushed while the writer thread is busy with another one, and the batches they come in.
     static const struct {
         size_t commits, bytes_each;
         size_t batches[4];
@@ -296,65 +298,65 @@ static void batches_are_bounded(void **state)
     for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
         struct destroyed_group group = {.body_length = rows[row].bytes_each};
         struct item *items = calloc(rows[row].commits + 1, sizeof *items);
-        struct observer observer = {.gate_closed = true};
+        struct harness harness = {.gate_closed = true};
         struct commit_queue queue;
         size_t batch_count = 1;
 
         assert_non_null(items);
-        start(&queue, &observer);
+        start(&queue, &harness);
         for (size_t i = 0; i < rows[row].commits + 1; i++) {
             items[i] = new_item(0, i, &group);
             commit_queue_push(&queue, &items[i].commit);
             if (i == 0)
-                await_arrivals(&observer, 1);
+                await_arrivals(&harness, 1);
         }
-        open_gate(&observer);
-        finish(&queue, &observer);
-        assert_int_equal(observer.batches[0], 1);
+        open_gate(&harness);
+        finish(&queue, &harness);
+        assert_int_equal(harness.batches[0], 1);
         for (; batch_count <= 4 && rows[row].batches[batch_count - 1] > 0; batch_count++)
-            assert_int_equal(observer.batches[batch_count], rows[row].batches[batch_count - 1]);
-        assert_int_equal(observer.batch_count, batch_count);
-        assert_int_equal(observer.idle, 1);
-        assert_true(observer.last_was_idle);
+            assert_int_equal(harness.batches[batch_count], rows[row].batches[batch_count - 1]);
+        assert_int_equal(harness.batch_count, batch_count);
+        assert_int_equal(harness.idle, 1);
+        assert_true(harness.last_was_idle);
         free(items);
     }
 }
 
-static void done_may_push(void **state)
+static void allows_a_push_in_done(void **state)
 {
     struct item first = new_item(0, 0, &small), second = new_item(0, 1, &small);
-    struct observer observer = {.again = &second};
+    struct harness harness = {.again = &second};
     struct commit_queue queue;
 
     (void)state;
-    start(&queue, &observer);
+    start(&queue, &harness);
     commit_queue_push(&queue, &first.commit);
-    await_arrivals(&observer, 2);
-    finish(&queue, &observer);
-    assert_int_equal(observer.done, 2);
-    assert_int_equal(observer.batch_count, 2);
+    await_arrivals(&harness, 2);
+    finish(&queue, &harness);
+    assert_int_equal(harness.done, 2);
+    assert_int_equal(harness.batch_count, 2);
 }
 
-static void an_unused_queue_stops(void **state)
+static void stops_without_a_commit(void **state)
 {
-    struct observer observer = {0};
+    struct harness harness = {0};
     struct commit_queue queue;
 
     (void)state;
-    start(&queue, &observer);
-    finish(&queue, &observer);
-    assert_int_equal(observer.batch_count, 0);
+    start(&queue, &harness);
+    finish(&queue, &harness);
+    assert_int_equal(harness.batch_count, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_commit_comes_back_once_and_in_order),
-        cmocka_unit_test(every_commit_comes_back_once_whatever_is_held),
-        cmocka_unit_test(the_writer_wakes_by_itself),
-        cmocka_unit_test(batches_are_bounded),
-        cmocka_unit_test(done_may_push),
-        cmocka_unit_test(an_unused_queue_stops),
+        cmocka_unit_test(returns_every_commit_once_and_in_order),
+        cmocka_unit_test(returns_every_commit_once_despite_retries),
+        cmocka_unit_test(housekeeps_without_pushes),
+        cmocka_unit_test(limits_batches),
+        cmocka_unit_test(allows_a_push_in_done),
+        cmocka_unit_test(stops_without_a_commit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

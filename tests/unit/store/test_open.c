@@ -210,10 +210,10 @@ static void a_place_that_cannot_be_written_is_refused(void **state)
         {"missing/callbacks.db", -ENOENT, "does not exist"},
         {"file/callbacks.db", -ENOTDIR, "Not a directory"},
         {"file/below/callbacks.db", -ENOTDIR, "Not a directory"},
-        {"directory", -EINVAL, "not a file"},
+        {"directory", -EINVAL, "not a regular file"},
         {"loop.db", -ELOOP, "symbolic links"},
         {"sealed/callbacks.db", -EACCES, "Permission denied"},
-        {"read-only.db", -EACCES, "it cannot be read and written: Permission denied"},
+        {"read-only.db", -EACCES, "not readable and writable: Permission denied"},
     };
     struct fixture *fixture = *state;
     const bool is_root = geteuid() == 0; // who may do everything

@@ -1,4 +1,4 @@
-// Reading by id beside the store that records: nothing is missed, nothing comes twice, nobody is kept from writing.
+// Reading by id while the store records: the reader misses and repeats no row, and never keeps the store from writing.
 #include <errno.h>
 #include <fcntl.h>
 
@@ -33,7 +33,7 @@ static void record_times(struct fixture *fixture, int64_t first, int64_t last)
         assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
 }
 
-// The last id when all that comes behind after_id was `count` events whose times go on with their ids.
+// Asserts that exactly `count` events follow after_id, each with its id as the event time. Returns the last id.
 static int64_t assert_next(struct store_reader *reader, int64_t after_id, size_t count)
 {
     const struct recorded_row *groups;
@@ -47,7 +47,7 @@ static int64_t assert_next(struct store_reader *reader, int64_t after_id, size_t
     return after_id + (int64_t)count;
 }
 
-static void the_newest_of_both_are_known(void **state)
+static void newest_ids_of_both_streams_are_known(void **state)
 {
     struct rejected_callback rejected = {.remote_address = "", .callback_command = "", .reason = "", .body = ""};
     struct fixture *fixture = *state;
@@ -68,7 +68,7 @@ static void the_newest_of_both_are_known(void **state)
     store_reader_close(reader);
 }
 
-static void a_group_is_read_as_it_was_recorded(void **state)
+static void group_is_read_as_it_was_recorded(void **state)
 {
     struct fixture *fixture = *state;
     struct destroyed_group full = example_group(), bare = example_group(), plain = example_group();
@@ -120,7 +120,7 @@ static void a_group_is_read_as_it_was_recorded(void **state)
     store_reader_close(reader);
 }
 
-static void rejected_callbacks_are_read_alike(void **state)
+static void rejection_is_read_as_it_was_recorded(void **state)
 {
     struct rejected_callback rejected = {RECEIVED_MS, "192.0.2.1", 1400000000, "Group.Command", "reason", "[\0]", 3};
     struct fixture *fixture = *state;
@@ -149,7 +149,7 @@ static void rejected_callbacks_are_read_alike(void **state)
     store_reader_close(reader);
 }
 
-static void a_batch_ends_by_rows(void **state)
+static void batch_is_limited_by_rows(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -166,7 +166,7 @@ static void a_batch_ends_by_rows(void **state)
     store_reader_close(reader);
 }
 
-static void a_batch_ends_by_bytes_but_has_a_row(void **state)
+static void batch_is_limited_by_bytes_but_has_a_row(void **state)
 {
     struct destroyed_group group = example_group();
     struct fixture *fixture = *state;
@@ -194,8 +194,8 @@ static void a_batch_ends_by_bytes_but_has_a_row(void **state)
     free(body);
 }
 
-// Rows are the caller's own: while he looks at them, the whole log can be written back and cut, and the next goes on.
-static void nobody_is_kept_from_writing(void **state)
+// The caller's rows are copies: while the caller uses them, the store can write the whole log back and truncate it.
+static void reader_blocks_no_checkpoint(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -218,26 +218,26 @@ static void nobody_is_kept_from_writing(void **state)
     store_reader_close(reader);
 }
 
-#define CROWD 3000
+#define EVENTS 3000
 
-static void *record_crowd(void *context)
+static void *record_events(void *context)
 {
-    static struct destroyed_group groups[CROWD];
-    static struct commit commits[CROWD];
+    static struct destroyed_group groups[EVENTS];
+    static struct commit commits[EVENTS];
 
-    for (size_t i = 0; i < CROWD; i++) {
+    for (size_t i = 0; i < EVENTS; i++) {
         groups[i] = example_group();
         groups[i].event_time_ms = (int64_t)i;
         commits[i] = (struct commit){.group = &groups[i]};
     }
-    for (size_t at = 0, piece; at < CROWD; at += piece) {
-        piece = at % 7 + 1 < CROWD - at ? at % 7 + 1 : CROWD - at;
+    for (size_t at = 0, piece; at < EVENTS; at += piece) {
+        piece = at % 7 + 1 < EVENTS - at ? at % 7 + 1 : EVENTS - at;
         fixture_commit(context, &commits[at], piece);
     }
     return NULL;
 }
 
-static void beside_a_writer_nothing_is_missed(void **state)
+static void misses_no_row_of_a_concurrent_writer(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -248,8 +248,8 @@ static void beside_a_writer_nothing_is_missed(void **state)
 
     fixture_open(fixture);
     reader = open_reader(fixture);
-    assert_int_equal(pthread_create(&writer, NULL, record_crowd, fixture), 0);
-    while (last < CROWD) {
+    assert_int_equal(pthread_create(&writer, NULL, record_events, fixture), 0);
+    while (last < EVENTS) {
         size_t count = read_groups(reader, last, &groups);
 
         for (size_t i = 0; i < count; i++) {
@@ -280,7 +280,7 @@ static void move_files(const struct fixture *fixture, const char *to)
     }
 }
 
-static void a_database_that_was_replaced_is_read_to_its_end_and_then_told(void **state)
+static void replaced_database_is_read_to_its_end_and_then_reported(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -302,7 +302,7 @@ static void a_database_that_was_replaced_is_read_to_its_end_and_then_told(void *
     store_reader_close(reader);
 }
 
-static void an_id_that_was_never_given_is_refused(void **state)
+static void rejects_an_id_that_was_never_assigned(void **state)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -318,12 +318,12 @@ static void an_id_that_was_never_given_is_refused(void **state)
     assert_int_equal(store_reader_read(reader, STREAM_GROUPS, 3, &groups, &count, &error), -ESTALE);
     assert_non_null(strstr(error.text, "backup"));
     free(fixture_query(fixture, "DELETE FROM destroyed_group"));
-    assert_int_equal(read_groups(reader, 2, &groups), 0); // it was given
+    assert_int_equal(read_groups(reader, 2, &groups), 0); // the id was assigned
     store_reader_close(reader);
 }
 
-// A life of the store with two more events; at the next message it ends.
-static void live_on(struct fixture *fixture, const char *message)
+// Opens the store and records two more events, or closes the store.
+static void continue_store(struct fixture *fixture, const char *message)
 {
     if (strcmp(message, "end") == 0) {
         fixture_close(fixture);
@@ -333,11 +333,11 @@ static void live_on(struct fixture *fixture, const char *message)
     record_times(fixture, 3, 4);
 }
 
-// As after a copy back of the database alone, while the daemon is stopped.
-static void new_side_files_are_found(void **state)
+// The operator restored the database file alone while the daemon was stopped.
+static void reconnects_to_new_side_files(void **state)
 {
     struct fixture *fixture = *state;
-    struct peer second = peer_start(fixture, live_on);
+    struct peer second = peer_start(fixture, continue_store);
     struct store_reader *reader;
     char path[192];
 
@@ -356,7 +356,7 @@ static void new_side_files_are_found(void **state)
     store_reader_close(reader);
 }
 
-static void what_is_not_ours_is_refused(void **state)
+static void rejects_databases_of_other_programs(void **state)
 {
     static const struct {
         const char *sql;
@@ -388,20 +388,20 @@ static void what_is_not_ours_is_refused(void **state)
     store_reader_close(NULL);
 }
 
-static void a_place_that_cannot_be_read_is_told(void **state)
+static void reports_why_a_path_cannot_be_read(void **state)
 {
     static const struct {
         const char *path; // in the directory
         int code;
         const char *word;
     } rows[] = {
-        {"below", -EINVAL, "not a file"},
+        {"below", -EINVAL, "not a regular file"},
         {"loop.db", -ELOOP, "symbolic links"},
-        {"sealed.db", -EACCES, "it cannot be read: Permission denied; become a member of the group"},
+        {"sealed.db", -EACCES, "cannot be read: Permission denied; become a member of the group"},
         {"below/callbacks.db", -EACCES, "Permission denied; become a member of the group"},
     };
     struct fixture *fixture = *state;
-    const bool is_root = geteuid() == 0; // who may do everything
+    const bool is_root = geteuid() == 0; // root may read everything
     char path[192];
 
     (void)snprintf(path, sizeof path, "%s/below", fixture->directory);
@@ -427,19 +427,19 @@ static void a_place_that_cannot_be_read_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_newest_of_both_are_known, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_group_is_read_as_it_was_recorded, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(rejected_callbacks_are_read_alike, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_batch_ends_by_rows, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_batch_ends_by_bytes_but_has_a_row, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(nobody_is_kept_from_writing, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(beside_a_writer_nothing_is_missed, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_database_that_was_replaced_is_read_to_its_end_and_then_told, fixture_setup,
+        cmocka_unit_test_setup_teardown(newest_ids_of_both_streams_are_known, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(group_is_read_as_it_was_recorded, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rejection_is_read_as_it_was_recorded, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(batch_is_limited_by_rows, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(batch_is_limited_by_bytes_but_has_a_row, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(reader_blocks_no_checkpoint, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(misses_no_row_of_a_concurrent_writer, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(replaced_database_is_read_to_its_end_and_then_reported, fixture_setup,
                                         fixture_teardown),
-        cmocka_unit_test_setup_teardown(an_id_that_was_never_given_is_refused, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(new_side_files_are_found, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_place_that_cannot_be_read_is_told, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rejects_an_id_that_was_never_assigned, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(reconnects_to_new_side_files, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rejects_databases_of_other_programs, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(reports_why_a_path_cannot_be_read, fixture_setup, fixture_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

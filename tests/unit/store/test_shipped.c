@@ -1,4 +1,4 @@
-// The note on what was shipped: of use for the database that it is on, and for no other.
+// The note on what was shipped applies to the database that it names, and to no other.
 #include <errno.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -18,7 +18,7 @@ static int setup(void **state)
     return r;
 }
 
-static void what_is_written_is_read(void **state)
+static void reads_what_was_written(void **state)
 {
     static const struct shipped rows[] = {{0, 0}, {1, 2}, {INT64_MAX, INT64_MAX}, {3, 0}};
     const struct fixture *fixture = *state;
@@ -33,7 +33,7 @@ static void what_is_written_is_read(void **state)
     }
 }
 
-static void another_database_has_none(void **state)
+static void rejects_the_note_about_another_database(void **state)
 {
     const struct fixture *fixture = *state;
     const struct shipped shipped = {5, 6};
@@ -51,7 +51,7 @@ static void another_database_has_none(void **state)
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ENOENT);
 }
 
-static void what_is_torn_is_refused(void **state)
+static void rejects_a_damaged_note(void **state)
 {
     const struct fixture *fixture = *state;
     const struct shipped shipped = {123456, 789};
@@ -73,7 +73,7 @@ static void what_is_torn_is_refused(void **state)
         beginning[cut] = '\0';
         write_text(note, beginning);
         if (shipped_read(note, fixture->database, &read, &error) != -ESTALE)
-            fail_msg("the first %zu bytes of %zu are taken", cut, length);
+            fail_msg("accepts the first %zu of %zu bytes", cut, length);
     }
     text[length] = 'x';
     text[length + 1] = '\0';
@@ -81,7 +81,7 @@ static void what_is_torn_is_refused(void **state)
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ESTALE);
 }
 
-static void it_cannot_be_written(void **state)
+static void reports_why_the_note_cannot_be_written(void **state)
 {
     const struct fixture *fixture = *state;
     const struct shipped shipped = {1, 1};
@@ -92,14 +92,14 @@ static void it_cannot_be_written(void **state)
     assert_non_null(strstr(error.text, "/nowhere/shipped"));
     assert_int_equal(shipped_write(note, "/nowhere/callbacks.db", &shipped, &error), -ENOENT);
     (void)snprintf(new_note, sizeof new_note, "%s.new", note);
-    assert_int_equal(symlink("/dev/full", new_note), 0); // which is not followed
+    assert_int_equal(symlink("/dev/full", new_note), 0); // the link is not followed
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), -ELOOP);
     assert_int_equal(unlink(new_note), 0);
     assert_int_equal(mkdir(note, 0700), 0);
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), -EISDIR);
 }
 
-static void what_is_cut_short_replaces_nothing(void **state)
+static void partial_write_keeps_the_old_note(void **state)
 {
     const struct rlimit little = {10, RLIM_INFINITY}, any = {RLIM_INFINITY, RLIM_INFINITY};
     const struct shipped before = {1, 2}, after = {3, 4};
@@ -120,11 +120,11 @@ static void what_is_cut_short_replaces_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(what_is_written_is_read, setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(another_database_has_none, setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_is_torn_is_refused, setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_is_cut_short_replaces_nothing, setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(it_cannot_be_written, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(reads_what_was_written, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rejects_the_note_about_another_database, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rejects_a_damaged_note, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(partial_write_keeps_the_old_note, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(reports_why_the_note_cannot_be_written, setup, fixture_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@ static void await_ready(struct fixture *fixture, bool wanted)
         assert_true(time(NULL) < deadline);
         sched_yield();
     }
-    assert_true(wanted || strstr(error.text, "in the way"));
+    assert_true(wanted || strstr(error.text, "holds the lock"));
 }
 
 // A daemon that ended with everything in its log.

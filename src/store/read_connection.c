@@ -1,0 +1,156 @@
+// Opening, the start of transactions while the daemon starts, and the comparison of inodes.
+#include "read_connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "database.h"
+#include "imcallbackd/base/clock.h"
+#include "schema.h"
+#include "side_file.h"
+#include "sqlite_error.h"
+
+#define BEGIN_TIMEOUT_MS 5000
+#define RETRY_DELAY_MS   10
+
+static const char *const suffixes[READ_CONNECTION_FILES] = {"", SIDE_FILE_LOG, SIDE_FILE_INDEX};
+
+// Returns 0 if the file does not exist or cannot be examined.
+static ino_t inode_of(const struct read_connection *connection, const char *suffix)
+{
+    struct stat status;
+
+    return side_file_status(connection->path, suffix, &status) ? status.st_ino : 0;
+}
+
+// Runs before SQLite opens the files, so that a file that is replaced in between is noticed later.
+static int record_files(struct read_connection *connection, struct error *error)
+{
+    struct stat status;
+
+    if (stat(connection->path, &status) < 0)
+        return error_set(error, errno, "%s", strerror(errno));
+    if (!S_ISREG(status.st_mode))
+        return error_set(error, EINVAL, "not a regular file; set another path");
+    if (faccessat(AT_FDCWD, connection->path, R_OK, AT_EACCESS) < 0)
+        return error_set(error, errno, "cannot be read: %s; become a member of the group that owns the file",
+                         strerror(errno));
+    connection->device = status.st_dev;
+    for (size_t i = 0; i < READ_CONNECTION_FILES; i++)
+        connection->inodes[i] = inode_of(connection, suffixes[i]);
+    return 0;
+}
+
+int read_connection_open(struct read_connection *connection, const char *path, struct error *error)
+{
+    int r = 0;
+
+    *connection = (struct read_connection){.path = realpath(path, NULL)};
+    if (!connection->path)
+        r = error_set(error, errno, "%s%s", strerror(errno),
+                      errno == ENOENT   ? "; the daemon creates the database at its first start"
+                      : errno == EACCES ? "; become a member of the group that owns the file"
+                                        : "");
+    if (r == 0)
+        r = record_files(connection, error);
+    if (r == 0)
+        r = database_open_readonly(connection->path, connection->inodes[2] ? "readonly_shm=1" : "", &connection->sqlite,
+                                   error);
+    if (r < 0) {
+        error_wrap(error, "%s", path);
+        read_connection_close(connection);
+    }
+    return r;
+}
+
+// Whether SQLite can return this code while the daemon starts: while it recovers the log, creates the index, or has
+// only opened the file so far.
+static bool is_temporary(int code)
+{
+    switch (code & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PROTOCOL:
+        return true;
+    default:
+        return code == SQLITE_READONLY_RECOVERY || code == SQLITE_READONLY_CANTINIT || code == SQLITE_READONLY_CANTLOCK;
+    }
+}
+
+static int try_begin(struct read_connection *connection, struct error *error)
+{
+    int version, r;
+
+    if (sqlite3_exec(connection->sqlite, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
+        return sqlite_error(connection->sqlite, error);
+    // BEGIN does not read. The first read determines which state of the database the transaction sees.
+    r = schema_inspect(connection->sqlite, &version, error);
+    if (r == 0 && version == 0)
+        r = error_set(error, ENODATA, "the database is empty; the daemon creates the tables at its first start");
+    return r;
+}
+
+int read_connection_begin(struct read_connection *connection, struct error *error)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + BEGIN_TIMEOUT_MS;
+
+    for (;;) {
+        int r = try_begin(connection, error), code = sqlite3_extended_errcode(connection->sqlite);
+
+        if (r == 0)
+            return 0;
+        read_connection_end(connection);
+        if (!is_temporary(code) || clock_monotonic_ms() >= deadline_ms) {
+            error_wrap(error, "%s", connection->path);
+            return r;
+        }
+        (void)poll(NULL, 0, RETRY_DELAY_MS);
+    }
+}
+
+void read_connection_end(struct read_connection *connection)
+{
+    if (!sqlite3_get_autocommit(connection->sqlite))
+        (void)sqlite3_exec(connection->sqlite, "ROLLBACK", NULL, NULL, NULL);
+}
+
+int read_connection_failed(struct read_connection *connection, struct error *error)
+{
+    int r = sqlite_error(connection->sqlite, error);
+
+    error_wrap(error, "%s", connection->path);
+    return r;
+}
+
+enum read_connection_state read_connection_check_files(const struct read_connection *connection)
+{
+    struct stat status;
+
+    assert(connection->path);
+    if (stat(connection->path, &status) < 0 || status.st_dev != connection->device ||
+        status.st_ino != connection->inodes[0])
+        return READ_CONNECTION_REPLACED;
+    for (size_t i = 1; i < READ_CONNECTION_FILES; i++) {
+        if (inode_of(connection, suffixes[i]) != connection->inodes[i])
+            return READ_CONNECTION_OUTDATED;
+    }
+    return READ_CONNECTION_CURRENT;
+}
+
+void read_connection_close(struct read_connection *connection)
+{
+    int code = sqlite3_close(connection->sqlite);
+
+    assert(code == SQLITE_OK); // all statements were finalized
+    free(connection->path);
+    *connection = (struct read_connection){0};
+}

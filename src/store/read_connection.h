@@ -1,0 +1,48 @@
+// A connection that only reads, and that follows the database file: it works while a daemon records, while the daemon
+// is stopped, and after the daemon was killed. It knows which files it has open, so that the caller can tell whether
+// the path still names them.
+#pragma once
+
+#include <sys/types.h>
+
+#include "imcallbackd/base/error.h"
+
+#include <sqlite3.h>
+
+// The database, its write-ahead log and the index of the log.
+#define READ_CONNECTION_FILES 3
+
+// The connection opens the index of the write-ahead log read-only, even if it may write. So it takes only shared locks
+// in the index, repairs nothing, never checkpoints, and needs no more rights than a member of the daemon's group has.
+// If the index is missing, as after a copy of the database file alone, SQLite has to create one and needs a writable
+// directory.
+struct read_connection {
+    sqlite3 *sqlite;
+    char *path; // with symbolic links resolved, because SQLite puts the side files next to the real file
+    dev_t device;
+    ino_t inodes[READ_CONNECTION_FILES]; // just before the files were opened; 0: the file did not exist
+};
+
+enum read_connection_state {
+    READ_CONNECTION_CURRENT,
+    READ_CONNECTION_OUTDATED, // a side file was replaced: the database is the same, but it must be opened again
+    READ_CONNECTION_REPLACED, // the path names another database file, or none
+};
+
+// Errors name the path and the remedy.
+int read_connection_open(struct read_connection *connection, const char *path, struct error *error) MUST_CHECK;
+
+// Starts a read transaction. Until read_connection_end, the caller sees the database as it is now, and the daemon's log
+// can only grow. Waits for a few seconds if the daemon is starting or recovers its log. Refuses a database that is
+// empty or that another program made.
+int read_connection_begin(struct read_connection *connection, struct error *error) MUST_CHECK;
+
+// Does nothing if no transaction is open.
+void read_connection_end(struct read_connection *connection);
+
+// Describes the last failure of SQLite, with the path and the remedy. Returns -errno.
+int read_connection_failed(struct read_connection *connection, struct error *error);
+
+enum read_connection_state read_connection_check_files(const struct read_connection *connection);
+
+void read_connection_close(struct read_connection *connection); // a zeroed struct is allowed

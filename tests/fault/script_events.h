@@ -1,0 +1,23 @@
+// The events that a script (scenario.h) names by letters. The same letter stands for the same identity: the small
+// letter for the event itself, the capital for an event with that identity and other content. The events differ in
+// size; some have no members and some no time.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "imcallbackd/callback/event.h"
+
+// The events p to t were received before event_old_before_ms, longer before the other events than the retention
+// EVENT_KEEP_MS.
+bool event_is_old(char letter);
+extern const int64_t event_old_before_ms;
+#define EVENT_KEEP_MS (INT64_C(300) * 86400000)
+
+// Creates all events. To be called once, before any other function.
+void event_create_all(void);
+
+const struct destroyed_group *event_group(char letter);
+
+// Returns the rejected callback with this digit.
+const struct rejected_callback *event_rejected(char digit);

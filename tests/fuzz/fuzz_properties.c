@@ -1,0 +1,194 @@
+// The properties that the results of the module callback have for every input.
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "callback/query.h"
+#include "fuzz.h"
+#include "imcallbackd/callback/signature.h"
+
+#define REPLACEMENT "\xef\xbf\xbd"
+
+static bool starts_with(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+static bool ends_with(const char *text, const char *with)
+{
+    return strlen(text) >= strlen(with) && strcmp(text + strlen(text) - strlen(with), with) == 0;
+}
+
+static bool contains(const char *text, size_t length, const char *wanted)
+{
+    return memmem(text, length, wanted, strlen(wanted)) != NULL;
+}
+
+static void check_text(const char *text)
+{
+    assert(text && is_utf8(text, strlen(text)));
+}
+
+// Reads the answer as if it were a body. If the answer is a JSON object in valid text, the only fault is that the
+// fields of a callback are missing.
+static void check_is_object(const struct buffer *answer)
+{
+    struct callback callback;
+    struct arena arena;
+
+    arena_init(&arena, 1 << 20);
+    fuzz_begin(&callback, &arena);
+    callback.app = &fuzz_rules.apps[0];
+    assert(callback_read_body(&callback, &fuzz_rules, answer->data, answer->length) == CALLBACK_RECORD_REJECTION);
+    assert(callback.answer == ANSWER_BODY_FIELD_MISSING);
+    arena_finish(&arena);
+}
+
+void check_answer(enum answer_code code, const char *detail)
+{
+    unsigned int status = answer_http_status(code);
+    struct buffer answer = {0};
+    char tail[64];
+
+    assert(answer_print(&answer, code, detail) == 0);
+    assert(is_utf8(answer.data, answer.length) && strlen(answer.data) == answer.length);
+    assert(starts_with(answer.data, code == ANSWER_OK ? "{\"ActionStatus\":\"OK\",\"ErrorInfo\":\""
+                                                      : "{\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\""));
+    (void)snprintf(tail, sizeof tail, "\",\"ErrorCode\":%d}", (int)code);
+    assert(ends_with(answer.data, tail));
+    assert((status == 200) == (code == ANSWER_OK));
+    assert(answer_index(code) < ANSWER_CODE_COUNT && *answer_name(code));
+    check_is_object(&answer);
+    buffer_finish(&answer);
+}
+
+// A query for an app with a token passes only with a valid signature.
+static void check_signed(const struct callback *callback, const struct query *query)
+{
+    const struct callback_app *app = callback->app;
+    const struct query_value *sign = &query->values[QUERY_SIGN];
+    const struct query_value *request_time = &query->values[QUERY_REQUEST_TIME];
+    char hex[SIGNATURE_HEX_LENGTH + 1];
+    bool matches = false;
+
+    assert(sign->text && !sign->repeated && request_time->text && !request_time->repeated);
+    for (size_t i = 0; i < app->token_count; i++) {
+        assert(signature_compute(app->tokens[i], request_time->text, hex) == 0);
+        matches = matches || strcmp(hex, sign->text) == 0;
+    }
+    assert(matches && callback->clock_skew_known);
+    assert(callback->clock_skew_s >= -app->request_time_window_s &&
+           callback->clock_skew_s <= app->request_time_window_s);
+}
+
+// A query passes only if it has the app and the command once each.
+static void check_passed(const struct callback *callback, const char *text)
+{
+    struct query query;
+
+    assert(query_read(callback->arena, text, &query) == 0);
+    assert(query.values[QUERY_SDK_APPID].text && !query.values[QUERY_SDK_APPID].repeated);
+    assert(strtoll(query.values[QUERY_SDK_APPID].text, NULL, 10) == callback->app->sdk_appid);
+    assert(!query.values[QUERY_CALLBACK_COMMAND].repeated);
+    if (callback->app->token_count > 0)
+        check_signed(callback, &query);
+}
+
+void check_after_query(const struct callback *callback, const struct callback_rules *rules, const char *query,
+                       enum callback_verdict verdict)
+{
+    switch (verdict) {
+    case CALLBACK_REFUSE:
+        assert(answer_http_status(callback->answer) == 400 || answer_http_status(callback->answer) == 403);
+        break;
+    case CALLBACK_ACKNOWLEDGE:
+        assert(rules->acknowledge_other_commands);
+        break;
+    case CALLBACK_READ_BODY:
+        assert(callback->group.sdk_appid == callback->app->sdk_appid);
+        check_text(callback->group.client_ip);
+        check_text(callback->group.opt_platform);
+        break;
+    case CALLBACK_RECORD:
+    case CALLBACK_RECORD_REJECTION:
+        abort(); // these need a body
+    }
+    if (verdict != CALLBACK_REFUSE)
+        check_passed(callback, query);
+    check_answer(callback->answer, callback->detail);
+}
+
+static bool has_comment(const char *body, size_t length)
+{
+    return contains(body, length, "//") || contains(body, length, "/*");
+}
+
+// A U+FFFD that is not in the body shows that invalid text was replaced.
+static bool has_replaced_text(const struct destroyed_group *group)
+{
+    const char *body = group->body;
+    size_t length = group->body_length;
+    bool shown = strstr(group->group_id, REPLACEMENT) || strstr(group->name, REPLACEMENT) ||
+                 strstr(group->type, REPLACEMENT) || strstr(group->owner_account, REPLACEMENT) ||
+                 strstr(group->operator_account, REPLACEMENT);
+
+    for (size_t i = 0; i < group->member_count; i++)
+        shown = shown || strstr(group->members[i], REPLACEMENT);
+    if (shown && !contains(body, length, REPLACEMENT) && !memmem(body, length, "\\u", 2))
+        return true;
+    return !is_utf8(body, length) && !has_comment(body, length);
+}
+
+// Finds a NUL, raw or escaped. Bodies in which a comment or an escaped backslash might hide it do not count.
+static bool has_nul(const char *body, size_t length)
+{
+    if (has_comment(body, length))
+        return false;
+    return memchr(body, '\0', length) || (contains(body, length, "\\u0000") && !contains(body, length, "\\\\"));
+}
+
+static void check_group(const struct destroyed_group *group, const char *body, size_t length)
+{
+    const char *const texts[] = {group->group_id,         group->type, group->owner_account,
+                                 group->operator_account, group->name, group->remote_address};
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        check_text(texts[i]);
+    assert(*group->group_id);
+    assert(group->has_event_time ? group->event_time_ms >= 0 && group->event_time_ms < INT64_C(1) << 53
+                                 : group->keep_body);
+    assert(group->has_member_list || group->member_count == 0);
+    assert(group->member_count == 0 || group->members);
+    for (size_t i = 0; i < group->member_count; i++) {
+        check_text(group->members[i]);
+        assert(*group->members[i]);
+    }
+    assert(group->body == body && group->body_length == length);
+    assert(group->keep_body || !has_replaced_text(group));
+    assert(!has_nul(body, length));
+}
+
+void check_after_body(const struct callback *callback, const char *body, size_t length, enum callback_verdict verdict)
+{
+    switch (verdict) {
+    case CALLBACK_RECORD:
+        assert(callback->answer == ANSWER_OK);
+        check_group(&callback->group, body, length);
+        break;
+    case CALLBACK_RECORD_REJECTION:
+        assert(answer_http_status(callback->answer) == 400);
+        check_text(callback->rejected.reason);
+        assert(starts_with(callback->rejected.reason, answer_name(callback->answer)));
+        assert(callback->rejected.body == body && callback->rejected.body_length == length);
+        assert(callback->rejected.sdk_appid == callback->app->sdk_appid);
+        break;
+    case CALLBACK_REFUSE:
+        assert(callback->answer == ANSWER_COMMAND_DIFFERS);
+        break;
+    case CALLBACK_READ_BODY:
+    case CALLBACK_ACKNOWLEDGE:
+        abort(); // these are for the query
+    }
+    check_answer(callback->answer, callback->detail);
+}

@@ -1,0 +1,30 @@
+// Splits the head of a request without checking it: a line ends with LF or CRLF, the name of a header ends at the first
+// ':', and a missing part is "". Space before a value is skipped, as an HTTP library does.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HEAD_MAX_HEADERS 64 // further headers are ignored
+
+struct head_header {
+    const char *name, *value;
+    size_t name_length, value_length;
+};
+
+struct head {
+    char *text; // the whole input, into which all other pointers point
+    const char *method, *target, *version;
+    struct head_header headers[HEAD_MAX_HEADERS];
+    size_t header_count;
+    const char *body; // what follows the empty line
+    size_t body_length;
+};
+
+void head_init(struct head *head, const uint8_t *data, size_t size);
+void head_finish(struct head *head);
+
+// Returns the verdict of http/framing.h, with the headers in order or reversed: NULL, or the fault. Aborts if a head
+// passes that can be read in more than one way.
+const char *head_judge(const struct head *head, bool reversed);

@@ -1,0 +1,193 @@
+// The replaced functions may run before main() and in any thread, so they use only atomics and no other allocation.
+#include "heap_fault.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+// SANITIZED is set in a build with sanitizers. This file itself is compiled without them, because its functions are
+// called before the sanitizers are initialized.
+#ifdef SANITIZED
+#define REPLACED(name) __interceptor_##name
+#else
+#define SANITIZED      0
+#define REPLACED(name) __libc_##name
+#endif
+
+// The replaced allocator.
+void *REPLACED(malloc)(size_t bytes);
+void *REPLACED(calloc)(size_t count, size_t bytes);
+void *REPLACED(realloc)(void *block, size_t bytes);
+void REPLACED(free)(void *block);
+
+static atomic_size_t countdown; // allocations until the fault; 0: no fault is set, or it has happened
+static atomic_bool lasting, met, spares_tls;
+static atomic_size_t blocks;
+
+// Allocations that must not fail, because the program cannot handle the consequences: without memory, libgmp aborts and
+// libtasn1 writes through a NULL pointer, both below GnuTLS. libcrypto allocates thousands of blocks to read one key. A
+// sanitizer calls libc for its own purposes.
+static bool must_not_fail(const void *caller)
+{
+    static const char *const tls[] = {"/libgnutls.", "/libtasn1.", "/libgmp.", "/libcrypto.", "/libssl."};
+    Dl_info object;
+
+    if ((!spares_tls && !SANITIZED) || dladdr(caller, &object) == 0)
+        return false;
+    for (size_t i = 0; i < sizeof tls / sizeof tls[0] && spares_tls; i++) {
+        if (strstr(object.dli_fname, tls[i]))
+            return true;
+    }
+    return SANITIZED && strstr(object.dli_fname, "/libc.");
+}
+
+static bool fails(const void *caller)
+{
+    size_t left = countdown;
+
+    if ((left == 0 && !met) || must_not_fail(caller))
+        return false;
+    while (left > 0 && !atomic_compare_exchange_weak(&countdown, &left, left - 1))
+        ;
+    if (left == 1)
+        met = true;
+    if (left == 1 || (met && lasting)) {
+        errno = ENOMEM;
+        return true;
+    }
+    return false;
+}
+
+static void *counted(void *block)
+{
+    if (block)
+        blocks++;
+    return block;
+}
+
+void *malloc(size_t bytes)
+{
+    return fails(__builtin_return_address(0)) ? NULL : counted(REPLACED(malloc)(bytes));
+}
+
+void *calloc(size_t count, size_t bytes)
+{
+    return fails(__builtin_return_address(0)) ? NULL : counted(REPLACED(calloc)(count, bytes));
+}
+
+void *realloc(void *block, size_t bytes)
+{
+    if (block && bytes == 0) {
+        free(block);
+        return NULL;
+    }
+    if (fails(__builtin_return_address(0)))
+        return NULL;
+    return block ? REPLACED(realloc)(block, bytes) : counted(REPLACED(realloc)(block, bytes));
+}
+
+void free(void *block)
+{
+    if (block)
+        blocks--;
+    REPLACED(free)(block);
+}
+
+// strdup() and strndup() are replaced too, because those of a sanitizer do not call the malloc() of this file.
+static char *copy_of(const char *text, size_t length)
+{
+    char *copy = malloc(length + 1);
+
+    if (copy) {
+        memcpy(copy, text, length);
+        copy[length] = '\0';
+    }
+    return copy;
+}
+
+char *strdup(const char *text)
+{
+    return copy_of(text, strlen(text));
+}
+
+char *strndup(const char *text, size_t most)
+{
+    return copy_of(text, strnlen(text, most));
+}
+
+static void start_countdown(size_t at, bool is_lasting)
+{
+    met = false;
+    lasting = is_lasting;
+    countdown = at;
+}
+
+static bool stop_countdown(void)
+{
+    bool was_met = met;
+
+    countdown = 0;
+    lasting = false; // first, because another thread may be in fails()
+    met = false;
+    return was_met;
+}
+
+// Returns the number of leaked blocks.
+static ptrdiff_t run_once(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting,
+                          bool *ret_met)
+{
+    size_t before = blocks;
+
+    if (scenario->prepare)
+        scenario->prepare(context);
+    start_countdown(at, is_lasting);
+    scenario->run(context);
+    *ret_met = stop_countdown();
+    scenario->judge(context, *ret_met, is_lasting);
+    return (ptrdiff_t)(blocks - before);
+}
+
+// A block that a library allocates once and keeps is not a leak, so a run is repeated: a leak happens each time. A
+// sanitizer allocates in ways that this file does not see, and finds leaks itself at the end.
+static bool run_with_fault(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting,
+                           ptrdiff_t kept)
+{
+    const int times = 4;
+    ptrdiff_t leaked = 0;
+    bool was_met;
+
+    for (int i = 0; i < times; i++) {
+        leaked = run_once(scenario, context, at, is_lasting, &was_met);
+        if (SANITIZED || leaked <= kept)
+            return was_met;
+    }
+    fail_msg("%s, allocation %zu%s: %td blocks leaked", scenario->name, at, is_lasting ? " and all later ones" : "",
+             leaked);
+    return false;
+}
+
+void fault_run(const struct fault_scenario *scenario, void *context)
+{
+    size_t at = 0;
+    ptrdiff_t kept = 0;
+    bool was_met;
+
+    spares_tls = scenario->spares_tls;
+    (void)run_once(scenario, context, 0, false, &was_met);
+    if (spares_tls) // GnuTLS keeps memory for each thread that has used it
+        kept = run_once(scenario, context, 0, false, &was_met);
+    kept = kept < 0 ? 0 : kept;
+    do {
+        at++;
+        (void)run_with_fault(scenario, context, at, true, kept);
+    } while (run_with_fault(scenario, context, at, false, kept));
+    print_message("%s: %zu allocations\n", scenario->name, at - 1);
+}

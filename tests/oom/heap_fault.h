@@ -1,0 +1,20 @@
+// A heap that fails on demand. malloc() and its relatives are replaced for the program and for all its libraries. They
+// call the allocator of the C library, or of the sanitizer in a build with one. All threads share the same countdown.
+#pragma once
+
+#include <stdbool.h>
+
+// What must survive a failing allocation. `context` belongs to the test.
+struct fault_scenario {
+    const char *name;
+    void (*prepare)(void *context); // runs without a fault; NULL: nothing to prepare
+    void (*run)(void *context);     // runs with the fault
+    // Runs without a fault. Fails the test unless the result is complete or, if the fault happened, a clean failure.
+    // Frees what run() has allocated. lasting: all allocations after the first failing one failed too.
+    void (*judge)(void *context, bool met, bool lasting);
+    bool spares_tls; // allocations of the TLS libraries never fail
+};
+
+// Runs the scenario with its first allocation failing, then with its second, and so on until the scenario ends before
+// the fault. Each allocation fails once alone and once together with all later ones. Fails the test if blocks leak.
+void fault_run(const struct fault_scenario *scenario, void *context);

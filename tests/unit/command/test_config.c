@@ -1,0 +1,243 @@
+// The table of all keys is consistent, and config_value_set() accepts exactly the form and the range of each key.
+#include <errno.h>
+#include <inttypes.h>
+
+#include "command_fixture.h"
+
+static bool is_word(const char *text)
+{
+    return *text && strspn(text, "abcdefghijklmnopqrstuvwxyz_") == strlen(text);
+}
+
+static bool has_number(enum config_type type)
+{
+    return type == CONFIG_NUMBER || type == CONFIG_DURATION || type == CONFIG_RETENTION || type == CONFIG_SIZE;
+}
+
+static void names_are_lower_case_words_and_unique(void **state)
+{
+    (void)state;
+    for (const struct config_option *option = config_options; option->section; option++) {
+        if (!is_word(option->section) || !is_word(option->key))
+            fail_msg("[%s] %s", option->section, option->key);
+        for (const struct config_option *other = config_options; other < option; other++) {
+            if (strcmp(option->section, other->section) == 0 && strcmp(option->key, other->key) == 0)
+                fail_msg("[%s] %s appears twice", option->section, option->key);
+        }
+    }
+}
+
+// config_print() starts a new section wherever the section of a row differs from the row before.
+static void the_keys_of_a_section_are_consecutive(void **state)
+{
+    (void)state;
+    for (const struct config_option *option = config_options + 1; option->section; option++) {
+        if (strcmp(option->section, option[-1].section) == 0)
+            continue;
+        for (const struct config_option *other = config_options; other < option; other++)
+            assert_string_not_equal(option->section, other->section);
+    }
+}
+
+static void each_value_belongs_to_one_key(void **state)
+{
+    const size_t value = sizeof(struct config_value), path = sizeof(char *);
+    const size_t apps = sizeof(struct config) - offsetof(struct config, apps);
+    size_t count = 0, app_count = 0;
+
+    (void)state;
+    for (const struct config_option *option = config_options; option->section; option++) {
+        bool per_app = config_option_is_per_app(option);
+
+        for (const struct config_option *other = config_options; other < option; other++)
+            assert_true(per_app != config_option_is_per_app(other) || option->offset != other->offset);
+        count += !per_app;
+        app_count += per_app;
+    }
+    assert_int_equal(path + count * value + apps, sizeof(struct config));
+    assert_int_equal(offsetof(struct config_app, token_file) + app_count * value, sizeof(struct config_app));
+}
+
+static void the_properties_of_each_key_fit_its_type(void **state)
+{
+    (void)state;
+    for (const struct config_option *option = config_options; option->section; option++) {
+        bool ok = !option->choices == (option->type != CONFIG_CHOICE) && !(option->required && option->default_text) &&
+                  (has_number(option->type) ? option->min < option->max : option->max == 0) &&
+                  (!option->needs_restart || (option->default_text && !config_option_is_per_app(option)));
+
+        if (!ok)
+            fail_msg("[%s] %s", option->section, option->key);
+    }
+}
+
+static void each_default_is_valid(void **state)
+{
+    (void)state;
+    for (const struct config_option *option = config_options; option->section; option++) {
+        struct config_value value = {0};
+        struct error error = {""};
+
+        if (!option->default_text)
+            continue;
+        if (config_value_set(option, option->default_text, 0, &value, &error) < 0)
+            fail_msg("[%s] %s = %s: %s", option->section, option->key, option->default_text, error.text);
+        assert_string_equal(value.text, option->default_text);
+        free(value.text);
+    }
+}
+
+static void assert_set(const struct config_option *option, uint64_t number, int expected)
+{
+    bool is_time = option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION;
+    const uint64_t unchanged = 4711;
+    struct config_value value = {.number = unchanged};
+    struct error error = {""};
+    char text[32];
+    int r;
+
+    (void)snprintf(text, sizeof text, "%" PRIu64 "%s", number, is_time ? "ms" : "");
+    r = config_value_set(option, text, 7, &value, &error);
+    if (r != expected || value.number != (r == 0 ? number : unchanged) || value.line != (r == 0 ? 7 : 0))
+        fail_msg("[%s] %s = %s: %d: %s", option->section, option->key, text, r, error.text);
+    assert_true(!*error.text == (r == 0));
+    free(value.text);
+}
+
+static void each_range_includes_its_limits_only(void **state)
+{
+    (void)state;
+    for (const struct config_option *option = config_options; option->section; option++) {
+        if (!has_number(option->type))
+            continue;
+        if (option->min > 0)
+            assert_set(option, option->min - 1, -ERANGE);
+        assert_set(option, option->min, 0);
+        assert_set(option, option->min + 1, 0);
+        assert_set(option, option->max - 1, 0);
+        assert_set(option, option->max, 0);
+        assert_set(option, option->max + 1, -ERANGE);
+        assert_set(option, UINT64_MAX, -ERANGE);
+    }
+}
+
+#define NAME_64 "0123456789abcdef0123456789ABCDEF0123456789.......-______________"
+
+static const struct {
+    const char *section, *key, *text;
+    uint64_t number;
+} valid[] = {
+    {"listen", "address", "192.0.2.1", 0},
+    {"listen", "address", "::", 0},
+    {"listen", "path", "/a/b%20c", 0},
+    {"callback", "allow_from", "192.0.2.0/24, 2001:db8::/32 ::1", 0},
+    {"callback", "other_commands", "reject", CONFIG_REJECT},
+    {"callback", "other_commands", "acknowledge", CONFIG_ACKNOWLEDGE},
+    {"store", "keep_body", "on", 1},
+    {"store", "keep_body", "no", 0},
+    {"store", "retention", "forever", 0},
+    {"store", "retention", "400d", UINT64_C(34560000000)},
+    {"limits", "body", "64K", 65536},
+    {"limits", "idle_timeout", "2m", 120000},
+    {"log", "level", "debug", 3},
+    {"forward", "url", "postgresql://user@host:5432/database?sslmode=verify-full", 0},
+    {"forward", "url", "postgres://host:5432/", 0},
+    {"forward", "receiver", NAME_64, 0},
+    {"forward", "password_file", "$CREDENTIALS_DIRECTORY/password", 0}, // the other service expands it
+};
+
+static void accepts_valid_values(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(valid); i++) {
+        struct config_value value = {0};
+        struct error error = {""};
+
+        if (config_value_set(find_option(valid[i].section, valid[i].key), valid[i].text, 1, &value, &error) < 0)
+            fail_msg("%s: %s", valid[i].text, error.text);
+        assert_string_equal(value.text, valid[i].text);
+        assert_int_equal(value.number, valid[i].number);
+        free(value.text);
+    }
+}
+
+static const struct {
+    const char *section, *key, *text;
+} invalid[] = {
+    {"listen", "address", ""},
+    {"listen", "address", "localhost"},
+    {"listen", "address", "192.0.2.0/24"},
+    {"listen", "address", "[::1]"},
+    {"listen", "port", "https"},
+    {"listen", "port", "-1"},
+    {"listen", "path", "im"},
+    {"listen", "path", "/a b"},
+    {"listen", "path", "/a?b"},
+    {"listen", "path", "/#"},
+    {"callback", "allow_from", "192.0.2.1/24"},
+    {"callback", "allow_from", "any"},
+    {"callback", "allow_from", ","},
+    {"callback", "other_commands", "Reject"},
+    {"store", "keep_body", "1"},
+    {"store", "retention", "400"},
+    {"store", "retention", "Forever"},
+    {"limits", "body", "4MB"},
+    {"limits", "idle_timeout", "60"},
+    {"limits", "idle_timeout", "forever"},
+    {"log", "level", "crit"},
+    {"forward", "url", "mysql://host/"},
+    {"forward", "url", "host:5432"},
+    {"forward", "url", "postgresql://user:secret@host/"},
+    {"forward", "url", "postgresql://host/?password=secret"},
+    {"forward", "receiver", "a b"},
+    {"forward", "receiver", NAME_64 "x"},
+};
+
+static void rejects_invalid_values(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(invalid); i++) {
+        struct config_value value = {0};
+        struct error error = {""};
+
+        if (config_value_set(find_option(invalid[i].section, invalid[i].key), invalid[i].text, 1, &value, &error) !=
+            -EINVAL)
+            fail_msg("[%s] %s = %s is accepted", invalid[i].section, invalid[i].key, invalid[i].text);
+        assert_string_not_equal(error.text, "");
+        assert_null(strstr(error.text, "secret"));
+        assert_null(value.text);
+    }
+}
+
+static void expands_the_credentials_directory_in_file_names(void **state)
+{
+    struct config_value value = {0};
+    struct error error;
+
+    (void)state;
+    assert_int_equal(setenv("CREDENTIALS_DIRECTORY", "/run/c", 1), 0);
+    assert_int_equal(
+        config_value_set(find_option("app", "token_file"), "$CREDENTIALS_DIRECTORY/token", 1, &value, &error), 0);
+    assert_string_equal(value.text, "/run/c/token");
+    free(value.text);
+    assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+    assert_int_equal(
+        config_value_set(find_option("app", "token_file"), "$CREDENTIALS_DIRECTORY/token", 1, &value, &error), -ENOENT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_lower_case_words_and_unique),
+        cmocka_unit_test(the_keys_of_a_section_are_consecutive),
+        cmocka_unit_test(each_value_belongs_to_one_key),
+        cmocka_unit_test(the_properties_of_each_key_fit_its_type),
+        cmocka_unit_test(each_default_is_valid),
+        cmocka_unit_test(each_range_includes_its_limits_only),
+        cmocka_unit_test(accepts_valid_values),
+        cmocka_unit_test(rejects_invalid_values),
+        cmocka_unit_test(expands_the_credentials_directory_in_file_names),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
