@@ -1,3 +1,7 @@
+// The thread waits in poll for the listening sockets and for the eventfd that stops it.
+#include "acceptor.h"
+
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -8,107 +12,92 @@
 #include <unistd.h>
 
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/http/credentials.h"
-#include "private.h"
 
-#define ACCEPTS_PER_WAKE  64  // then the loops are woken, so that the first of a crowd need not wait for the last
-#define SHORTAGE_PAUSE_MS 100 // out of descriptors or memory: let some connections end first
+#define ACCEPTS_PER_BATCH 64  // then the loops are woken, so that the first of many need not wait for the last
+#define SHORTAGE_PAUSE_MS 100 // without descriptors or memory, some connections must be closed first
 
 struct http_acceptor {
-    struct http_server *server;
-    struct pollfd *sockets; // the listening ones; the last is stop_fd
+    struct http_shared *shared;
+    const struct http_settings *settings;
+    struct http_loop *const *loops;
+    struct pollfd *sockets; // the listening ones, then stop_fd
     nfds_t socket_count;
     int stop_fd;
     struct log_rate_limit shortages;
     pthread_t thread;
+    pthread_t self; // the same, set by the thread
 };
 
-unsigned int http_with_spare(unsigned int limit)
+// Returns the loop with the fewest connections. At a limit, returns the loop with the most unverified connections,
+// because a loop evicts only its own connections.
+static struct http_loop *choose_loop(const struct http_acceptor *acceptor, enum http_limit exceeded)
 {
-    return limit + limit / 16 + 16;
-}
+    struct http_loop *best = acceptor->loops[0];
 
-// The loop that has the least to do; at a limit, the one that has the most connections which proved nothing, since a
-// loop sheds among its own.
-static struct http_loop *choose_loop(const struct http_server *server, enum http_limit limit_reached)
-{
-    struct http_loop *best = server->loops[0];
+    for (unsigned int i = 1; i < acceptor->settings->threads; i++) {
+        struct http_loop *loop = acceptor->loops[i];
 
-    for (unsigned int i = 1; i < server->settings.threads; i++) {
-        struct http_loop *loop = server->loops[i];
-
-        if (limit_reached != HTTP_LIMIT_NONE ? http_loop_unproven(loop) > http_loop_unproven(best)
-                                             : http_loop_connections(loop) < http_loop_connections(best))
+        if (exceeded != HTTP_LIMIT_NONE ? http_loop_unverified_count(loop) > http_loop_unverified_count(best)
+                                        : http_loop_connection_count(loop) < http_loop_connection_count(best))
             best = loop;
     }
     return best;
 }
 
-// Counts the connection in and gives it an identity; HTTP_REFUSE_NONE, or why it is not taken.
-static enum http_refusal admit(struct http_server *server, struct http_connection *connection)
+static int accept_connection(int listen_fd, struct http_transport *transport)
 {
-    struct address caller = address_client_network(&connection->address);
-    const struct http_limits *limits = &server->limits;
-    bool allowed;
-    unsigned int all = server->connections + 1, of_caller = 0;
-
-    pthread_mutex_lock(&server->lock);
-    allowed = limits->allow_from_count == 0;
-    for (size_t i = 0; i < limits->allow_from_count && !allowed; i++)
-        allowed = address_block_contains(&limits->allow_from[i], &connection->address);
-    if (allowed && all <= http_with_spare(limits->connections))
-        of_caller = peers_add(server->peers, &caller);
-    if (of_caller > http_with_spare(limits->connections_per_address)) {
-        peers_remove(server->peers, &caller);
-        of_caller = 0;
-    }
-    if (of_caller > limits->connections_per_address)
-        connection->limit_reached = HTTP_LIMIT_PER_ADDRESS;
-    else if (all > limits->connections)
-        connection->limit_reached = HTTP_LIMIT_CONNECTIONS;
-    if (of_caller > 0) {
-        connection->identity = http_credentials_ref(server->identity);
-        server->connections++;
-        metric_add(&http_connections_open, 0, 1);
-    }
-    pthread_mutex_unlock(&server->lock);
-    if (!allowed)
-        return HTTP_REFUSE_PEER;
-    return of_caller > 0 ? HTTP_REFUSE_NONE : HTTP_REFUSE_TOO_MANY_CONNECTIONS;
+    transport->fd = accept4(listen_fd, (struct sockaddr *)&transport->socket_address, &transport->socket_address_length,
+                            SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (transport->fd < 0)
+        return -errno;
+    if (address_from_socket(&transport->socket_address, &transport->address))
+        address_print(&transport->address, transport->remote_address);
+    return 0;
 }
 
-// Accepts one connection and gives it to a loop. 0, or a negative errno value; -EAGAIN when nobody waits.
-static int accept_one(struct http_server *server, int listen_fd)
+static enum http_refusal admit(struct http_connection *connection)
+{
+    struct http_transport *transport = &connection->transport;
+
+    if (!transport->remote_address[0])
+        return HTTP_REFUSE_PEER; // neither IPv4 nor IPv6
+    return http_shared_admit(connection->shared, &transport->address, &connection->exceeded_limit,
+                             &transport->credentials);
+}
+
+static void refuse(struct http_acceptor *acceptor, struct http_connection *connection, enum http_refusal why)
+{
+    const struct http_handler *handler = &acceptor->shared->handler;
+
+    for (unsigned int i = 0; i < acceptor->settings->threads && why == HTTP_REFUSE_TOO_MANY_CONNECTIONS; i++)
+        http_loop_evict_reserve(acceptor->loops[i]);
+    (void)handler->on_refusal(handler->context, why, connection->transport.remote_address, "");
+    close(connection->transport.fd);
+    http_connection_destroy(connection);
+}
+
+// Accepts one connection and hands it to a loop. Returns a negative errno value on failure; -EAGAIN: none is queued.
+static int accept_one(struct http_acceptor *acceptor, int listen_fd)
 {
     const int on = 1;
-    struct http_connection *connection = calloc(1, sizeof *connection);
+    struct http_connection *connection = http_connection_create(acceptor->shared);
     enum http_refusal why;
-    int code;
+    int r;
 
     if (!connection)
         return -ENOMEM;
-    connection->server = server;
-    connection->socket_address_length = sizeof connection->socket_address;
-    connection->fd = accept4(listen_fd, (struct sockaddr *)&connection->socket_address,
-                             &connection->socket_address_length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (connection->fd < 0) {
-        code = errno;
-        free(connection);
-        return -code;
+    r = accept_connection(listen_fd, &connection->transport);
+    if (r < 0) {
+        http_connection_destroy(connection);
+        return r;
     }
-    if (address_from_socket(&connection->socket_address, &connection->address))
-        address_print(&connection->address, connection->remote_address);
-    why = connection->remote_address[0] ? admit(server, connection) : HTTP_REFUSE_PEER;
+    why = admit(connection);
     if (why != HTTP_REFUSE_NONE) {
-        for (unsigned int i = 0; i < server->settings.threads && why == HTTP_REFUSE_TOO_MANY_CONNECTIONS; i++)
-            http_loop_tell_crowd(server->loops[i]);
-        (void)server->handler.on_refusal(server->handler.context, why, connection->remote_address, "");
-        close(connection->fd);
-        free(connection);
+        refuse(acceptor, connection, why);
         return 0;
     }
-    (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    http_loop_add(choose_loop(server, connection->limit_reached), connection);
+    (void)setsockopt(connection->transport.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    http_loop_add(choose_loop(acceptor, connection->exceeded_limit), connection);
     return 0;
 }
 
@@ -117,25 +106,31 @@ static bool is_shortage(int code)
     return code == -EMFILE || code == -ENFILE || code == -ENOMEM || code == -ENOBUFS;
 }
 
-// True: there may be more.
-static bool accept_crowd(struct http_acceptor *acceptor, int listen_fd)
+static void wait_out_shortage(struct http_acceptor *acceptor, int code)
 {
     struct pollfd stop = {.fd = acceptor->stop_fd, .events = POLLIN};
-    unsigned int left_out;
+    unsigned int suppressed;
+
+    if (log_rate_limit_allows(&acceptor->shortages, &suppressed))
+        log_error("cannot accept connections: %s (and %u more since the last such line); raise LimitNOFILE= of the "
+                  "service or give it more memory",
+                  strerror(-code), suppressed);
+    (void)poll(&stop, 1, SHORTAGE_PAUSE_MS);
+}
+
+// Returns true if more connections may be queued.
+static bool accept_batch(struct http_acceptor *acceptor, int listen_fd)
+{
     int r = 0;
 
-    // Other errors belong to the connection that was about to be accepted, such as ECONNABORTED.
-    for (int i = 0; i < ACCEPTS_PER_WAKE && r != -EAGAIN && !is_shortage(r); i++)
-        r = accept_one(acceptor->server, listen_fd);
-    for (unsigned int i = 0; i < acceptor->server->settings.threads; i++)
-        http_loop_wake(acceptor->server->loops[i]);
-    if (is_shortage(r)) {
-        if (log_rate_limit_allows(&acceptor->shortages, &left_out))
-            log_error("cannot accept connections: %s (and %u more since the last such line); raise LimitNOFILE= of "
-                      "the service or give it more memory",
-                      strerror(-r), left_out);
-        (void)poll(&stop, 1, SHORTAGE_PAUSE_MS);
-    }
+    assert(pthread_equal(acceptor->self, pthread_self()));
+    // Other errors, such as ECONNABORTED, belong to the connection that was about to be accepted.
+    for (int i = 0; i < ACCEPTS_PER_BATCH && r != -EAGAIN && !is_shortage(r); i++)
+        r = accept_one(acceptor, listen_fd);
+    for (unsigned int i = 0; i < acceptor->settings->threads; i++)
+        http_loop_wake_if_queued(acceptor->loops[i]);
+    if (is_shortage(r))
+        wait_out_shortage(acceptor, r);
     return r != -EAGAIN && !is_shortage(r);
 }
 
@@ -144,23 +139,25 @@ static void *acceptor_main(void *argument)
     struct http_acceptor *acceptor = argument;
     struct pollfd *stop = &acceptor->sockets[acceptor->socket_count - 1];
 
+    acceptor->self = pthread_self();
+    assert(stop->fd == acceptor->stop_fd);
     while (!stop->revents) {
         if (poll(acceptor->sockets, acceptor->socket_count, -1) < 0)
             continue; // EINTR
         for (struct pollfd *socket = acceptor->sockets; socket < stop; socket++) {
             if (socket->revents)
-                (void)accept_crowd(acceptor, socket->fd);
+                (void)accept_batch(acceptor, socket->fd);
         }
     }
-    // Their handshake is done as far as TCP goes, and they would be reset when the socket is closed.
+    // For the clients of queued connections the TCP handshake is complete. Closing the socket would reset them.
     for (struct pollfd *socket = acceptor->sockets; socket < stop; socket++) {
-        while (acceptor->server->settings.listening_is_ours && accept_crowd(acceptor, socket->fd)) {
+        while (acceptor->settings->listening_is_ours && accept_batch(acceptor, socket->fd)) {
         }
     }
     return NULL;
 }
 
-static void acceptor_free(struct http_acceptor *acceptor)
+static void acceptor_destroy(struct http_acceptor *acceptor)
 {
     if (acceptor->stop_fd >= 0)
         close(acceptor->stop_fd);
@@ -168,31 +165,43 @@ static void acceptor_free(struct http_acceptor *acceptor)
     free(acceptor);
 }
 
-int http_acceptor_start(struct http_server *server, struct http_acceptor **ret_acceptor, struct error *error)
+// Returns an errno value, or 0.
+static int start_thread(struct http_acceptor *acceptor)
+{
+    size_t listening = acceptor->settings->listen_fd_count;
+
+    acceptor->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (acceptor->stop_fd < 0)
+        return errno;
+    acceptor->socket_count = listening + 1;
+    acceptor->sockets = calloc(acceptor->socket_count, sizeof *acceptor->sockets);
+    if (!acceptor->sockets)
+        return ENOMEM;
+    for (size_t i = 0; i < listening; i++)
+        acceptor->sockets[i] = (struct pollfd){.fd = acceptor->settings->listen_fds[i], .events = POLLIN};
+    acceptor->sockets[listening] = (struct pollfd){.fd = acceptor->stop_fd, .events = POLLIN};
+    return pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor);
+}
+
+int http_acceptor_start(struct http_shared *shared, const struct http_settings *settings,
+                        struct http_loop *const *loops, struct http_acceptor **ret_acceptor, struct error *error)
 {
     struct http_acceptor *acceptor = calloc(1, sizeof *acceptor);
-    size_t listening = server->settings.listen_fd_count;
-    int r;
+    int code;
 
+    assert(settings->threads > 0);
     if (!acceptor)
         return error_set(error, ENOMEM, "out of memory");
-    acceptor->server = server;
-    acceptor->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    acceptor->socket_count = listening + 1;
-    acceptor->sockets = calloc(listening + 1, sizeof *acceptor->sockets);
-    if (acceptor->stop_fd < 0 || !acceptor->sockets)
-        goto failed;
-    for (size_t i = 0; i < listening; i++)
-        acceptor->sockets[i] = (struct pollfd){.fd = server->settings.listen_fds[i], .events = POLLIN};
-    acceptor->sockets[listening] = (struct pollfd){.fd = acceptor->stop_fd, .events = POLLIN};
-    if ((errno = pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor)) != 0)
-        goto failed;
+    acceptor->shared = shared;
+    acceptor->settings = settings;
+    acceptor->loops = loops;
+    code = start_thread(acceptor);
+    if (code != 0) {
+        acceptor_destroy(acceptor);
+        return error_set(error, code, "the acceptor thread cannot be started: %s", strerror(code));
+    }
     *ret_acceptor = acceptor;
     return 0;
-failed:
-    r = error_set(error, errno, "the acceptor thread cannot be started: %s", strerror(errno));
-    acceptor_free(acceptor);
-    return r;
 }
 
 void http_acceptor_stop(struct http_acceptor *acceptor)
@@ -204,5 +213,5 @@ void http_acceptor_stop(struct http_acceptor *acceptor)
     if (write(acceptor->stop_fd, &one, sizeof one) < 0)
         log_debug("eventfd: %s", strerror(errno));
     pthread_join(acceptor->thread, NULL);
-    acceptor_free(acceptor);
+    acceptor_destroy(acceptor);
 }

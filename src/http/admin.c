@@ -1,3 +1,4 @@
+// The second use of libmicrohttpd, apart from the adapter: here the library runs its own thread.
 #include "imcallbackd/http/admin.h"
 
 #include <assert.h>
@@ -13,11 +14,11 @@
 #define CONNECTIONS             16U
 #define IDLE_TIMEOUT_S          10U
 #define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
-#define FREE                    0
 
-// One connection. MHD counts only how long it was silent, so one that drips would keep its place for ever.
-struct place {
-    uint64_t number; // a larger one began later; or FREE
+// An open connection, or a free slot. The library's timeout counts only the time without any byte. A client that sends
+// one byte now and then would keep its slot for ever, so the oldest connection is closed when all slots are taken.
+struct slot {
+    uint64_t number; // in the order of the connections' start; 0: free
     int fd;
 };
 
@@ -25,8 +26,8 @@ struct http_admin {
     struct MHD_Daemon *daemon;
     const struct http_admin_page *pages;
     void *context;
-    struct place places[CONNECTIONS]; // this and what follows is the server's thread's alone
-    uint64_t begun;
+    struct slot slots[CONNECTIONS]; // only the server's thread uses this and the next field
+    uint64_t started;               // connections since the start
 };
 
 static struct MHD_Response *make_response(struct buffer *text, const char *content_type, bool not_allowed)
@@ -52,9 +53,9 @@ static const struct http_admin_page *find_page(const struct http_admin *admin, c
     return NULL;
 }
 
-// Appends the text of the answer and returns its status; 0 when there is no memory.
-static unsigned int print_answer(const struct http_admin *admin, const struct http_admin_page *page, const char *method,
-                                 struct buffer *text)
+// Appends the text of the response and returns its status. Returns 0 if memory is exhausted.
+static unsigned int print_response(const struct http_admin *admin, const struct http_admin_page *page,
+                                   const char *method, struct buffer *text)
 {
     if (!page)
         return buffer_print(text, "no page has this path\n") < 0 ? 0 : MHD_HTTP_NOT_FOUND;
@@ -64,40 +65,41 @@ static unsigned int print_answer(const struct http_admin *admin, const struct ht
     return page->print(admin->context, text);
 }
 
-// A free one; else that of the oldest connection.
-static struct place *first_place(struct http_admin *admin)
+// Returns a free slot, or the slot of the oldest connection if all are taken.
+static struct slot *find_slot(struct http_admin *admin)
 {
-    struct place *first = admin->places;
+    struct slot *found = admin->slots;
 
-    for (struct place *place = first + 1; place < admin->places + CONNECTIONS; place++) {
-        if (place->number < first->number)
-            first = place;
+    for (struct slot *slot = found + 1; slot < admin->slots + CONNECTIONS; slot++) {
+        if (slot->number < found->number)
+            found = slot;
     }
-    return first;
+    return found;
 }
 
 static void on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
                           enum MHD_ConnectionNotificationCode what)
 {
     struct http_admin *admin = context;
-    struct place *place = *socket_context;
+    struct slot *slot = *socket_context;
 
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-        place->number = FREE;
+        assert(slot && slot->number > 0);
+        slot->number = 0;
         return;
     }
-    *socket_context = place = first_place(admin);
-    assert(place->number == FREE);
-    place->number = ++admin->begun;
-    place->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    // MHD accepts nobody while all places are taken, so the last one is never kept: the oldest connection makes room.
-    // MHD sees its end in the next turn.
-    place = first_place(admin);
-    if (place->number != FREE)
-        (void)shutdown(place->fd, SHUT_RDWR);
+    *socket_context = slot = find_slot(admin);
+    assert(slot->number == 0);
+    slot->number = ++admin->started;
+    slot->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    // The library accepts no connection while all slots are taken, so one slot must always become free. The library
+    // notices the shutdown in its next turn.
+    slot = find_slot(admin);
+    if (slot->number > 0)
+        (void)shutdown(slot->fd, SHUT_RDWR);
 }
 
-// Answers in the first call, when the head is there: what else a request may bring is not read.
+// Answers in the first call, after the head. The library discards the rest of the request.
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
                                   const char *method, const char *version, const char *data, size_t *length,
                                   void **request)
@@ -105,7 +107,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     const struct http_admin *admin = context;
     const struct http_admin_page *page = find_page(admin, path);
     struct buffer text = {0};
-    unsigned int status = print_answer(admin, page, method, &text);
+    unsigned int status = print_response(admin, page, method, &text);
     struct MHD_Response *response = NULL;
     enum MHD_Result queued = MHD_NO;
 
@@ -150,7 +152,8 @@ void http_admin_stop(struct http_admin *admin)
 {
     if (!admin)
         return;
-    // Gives the listening socket back, which libmicrohttpd would shut down: one from systemd outlives the daemon.
+    // The library would shut the listening socket down; after a quiesce it does not. A socket from systemd outlives the
+    // daemon.
     (void)MHD_quiesce_daemon(admin->daemon);
     MHD_stop_daemon(admin->daemon);
     free(admin);

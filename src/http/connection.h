@@ -1,106 +1,157 @@
-// Connections and the deadlines of their stages. A loop has one `struct http_connections`; all of it belongs to the
-// loop's thread, except for making and freeing a connection.
-//
+// Connections, the stages they go through and the deadlines of these stages. Each loop has one http_connection_set.
+
 //   accept ─► HANDSHAKE ─► IDLE ─► HEAD ─► BODY ─► HELD ─► ANSWER ─► IDLE …
 //
-// HANDSHAKE, HEAD, BODY and ANSWER each end `request_timeout` after they began, however much drips in meanwhile; IDLE
-// ends after `idle_timeout`; HELD (with the handler) has no end of its own.
+// HANDSHAKE, HEAD, BODY and ANSWER must each end within `request_timeout`, no matter how many bytes arrive meanwhile.
+// IDLE ends after `idle_timeout`. HELD, while the handler has the request, has no deadline. A set and its connections
+// belong to the loop's thread, unless a comment says otherwise.
 #pragma once
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
 #include "imcallbackd/base/address.h"
-#include "imcallbackd/http/server.h"
+#include "shared.h"
 
-struct http_loop;
+struct http_connection;
 struct http_exchange;
 struct MHD_Connection;
 
 enum http_stage {
     HTTP_STAGE_HANDSHAKE,
-    HTTP_STAGE_IDLE,
+    HTTP_STAGE_IDLE, // between two requests, or before the first one
     HTTP_STAGE_HEAD,
     HTTP_STAGE_BODY,
-    HTTP_STAGE_HELD,
+    HTTP_STAGE_HELD, // suspended until the handler completes the request
     HTTP_STAGE_ANSWER,
 };
 
-enum http_limit {
-    HTTP_LIMIT_NONE,
-    HTTP_LIMIT_CONNECTIONS,
-    HTTP_LIMIT_PER_ADDRESS,
-};
-
-// Where in its records what comes over TLS is.
-struct http_records {
+// The position within the TLS records that the client sends.
+struct http_record_parser {
     unsigned char header[5];
     size_t header_length;
     size_t payload_left;
 };
 
-struct http_connection {
-    struct http_server *server;
-    struct http_loop *loop;
-    struct http_credentials *identity; // a reference
-    struct MHD_Connection *mhd;        // NULL before it begins
+// The socket and the TLS session on it.
+struct http_transport {
     int fd;
     struct sockaddr_storage socket_address;
     socklen_t socket_address_length;
     struct address address;
-    char remote_address[ADDRESS_TEXT_BYTES];
-
-    enum http_stage stage;
-    int64_t since_ms;               // when the stage began
-    struct http_exchange *exchange; // of the request under way; the loop's own
-    enum http_limit limit_reached;  // when it came, and nobody could be shed: only verified calls are taken on it
-    struct http_records records;
-    size_t handshake_bytes; // that came before the handshake was done
-    bool greeted;           // a byte came on it
-    bool proven;            // a verified call came on it
-    bool body_follows;      // what is sent next is the head of an answer
-    bool ending;            // was shut down; MHD will see it
-    bool reading_ended;     // for good; what is read already is still answered
-    size_t untaken;         // bytes that GnuTLS had for MHD when it was last looked
-    bool unheard;           // it had more to say when it was last looked at, and nothing has come since
-    bool fault_told;        // in the log; the connection ends for it
-    struct http_connection *previous, *next; // in its list; in the inbox of a loop, next alone
+    char remote_address[ADDRESS_TEXT_BYTES]; // `address` as text
+    struct http_credentials *credentials;    // a reference
+    struct http_record_parser records;
+    size_t handshake_bytes; // received before the handshake was complete
+    bool has_received;      // at least one byte
+    bool body_follows;      // the next bytes to send are the head of a response
+    bool receive_closed;    // no more bytes arrive; requests that were already received are still answered
+    bool closing;           // shut down by http_connection_close; libmicrohttpd has not noticed yet
 };
 
-// A request that is in the kernel's buffer already is still read and answered before MHD sees the end.
-void http_connection_end_reading(struct http_connection *connection);
-
-// For an idle connection, the same; else at once.
-void http_connection_end(struct http_connection *connection);
+// What the detection of stalled connections in mhd_quirks.c remembers from one check to the next.
+struct http_stall {
+    size_t undelivered_bytes; // that GnuTLS had decrypted and libmicrohttpd had not read
+    bool has_unread_input;    // there was input to read, and no byte has arrived since
+};
 
 struct http_connection_list {
     struct http_connection *first, *last;
 };
 
-// Each list is in the order of since_ms, because a connection that enters a stage goes to the end.
-struct http_connections {
+struct http_deadline {
+    enum http_stage stage;
+    int64_t since_ms;                        // when the stage started
+    struct http_connection_list *list;       // the list of `stage`; NULL: not in a set
+    struct http_connection *previous, *next; // in `list`; `next` alone links queues of new connections
+};
+
+struct http_connection {
+    struct http_shared *shared;
+    struct http_connection_set *set;
+    struct MHD_Connection *mhd; // NULL until libmicrohttpd has started the connection
+    struct http_transport transport;
+    struct http_deadline deadline;
+    struct http_exchange *exchange; // the current request; NULL: none
+    enum http_limit exceeded_limit; // if set, only verified requests are accepted, and the first one is the last
+    bool is_verified;               // a verified request arrived
+    bool fault_reported;            // the refusal that ends the connection is in the log
+    struct http_stall stall;
+};
+
+// What the adapter of libmicrohttpd must do at moments that only TLS code sees.
+struct http_transport_hooks {
+    bool (*before_send)(void *context, struct http_connection *connection); // false: close instead of sending
+    void (*on_key_update)(void *context, struct http_connection *connection);
+    void *context;
+};
+
+// The connections of one loop, in lists by the kind of deadline. Each list is sorted by since_ms, because a connection
+// that enters a stage goes to the end.
+struct http_connection_set {
+    struct http_shared *shared;
     struct http_connection_list timed; // stages that end after request_timeout
     struct http_connection_list idle;
     struct http_connection_list held;
+    struct http_limits limits; // the loop's copy
+    int64_t now_ms;            // start of the current turn of the loop, monotonic
+    bool has_progress;         // in this turn a connection received, sent or changed something
+    unsigned int pending;      // requests that the handler has to complete
+    struct http_transport_hooks hooks;
+    bool has_owner;  // `owner` runs the loop; without an owner any one thread may use the set
+    pthread_t owner; // the loop's thread
+
+    // Any thread may read these. They include connections that the loop has not added to its lists yet.
+    atomic_uint connection_count;
+    atomic_uint unverified_count; // connections on which no verified request arrived
 };
 
-void http_connections_add(struct http_connections *connections, struct http_connection *connection, int64_t now_ms);
-void http_connections_remove(struct http_connections *connections, struct http_connection *connection);
-void http_connections_enter(struct http_connections *connections, struct http_connection *connection,
-                            enum http_stage stage, int64_t now_ms);
+// The calling thread becomes the only one that may use the set, until it disowns the set.
+void http_set_own(struct http_connection_set *set);
+void http_set_disown(struct http_connection_set *set);
 
-// Ends what is over time; whose bytes wait unread after a pause of the whole process has his time anew. Returns how
-// long until the next one is, in ms; -1 when there is none.
-int64_t http_connections_sweep(struct http_connections *connections, const struct http_limits *limits, int64_t now_ms);
+// Counts a connection that is on its way to the set's loop. Any thread.
+void http_set_expect(struct http_connection_set *set, struct http_connection *connection);
 
-// Ends the connection of this loop that has proven least and idled longest, to make room for another; of one caller's
-// when `caller` is given. False when each is in the middle of something that may still come to a callback.
-bool http_connections_shed(struct http_connections *connections, const struct address *caller, int64_t now_ms);
+// Adds an expected connection in stage HANDSHAKE.
+void http_set_add(struct http_connection_set *set, struct http_connection *connection);
 
-// Among those that were let in beyond a limit: ends all that have not come to a verified call in good time.
-void http_connections_shed_beyond_limit(struct http_connections *connections, int64_t now_ms);
+// Removes the connection from its list. The connection stays counted until http_connection_destroy.
+void http_set_remove(struct http_connection *connection);
 
-// Ends all that are between two requests, or before the first.
-void http_connections_end_idle(struct http_connections *connections);
+// Closes connections whose stage has timed out. After the whole process was suspended, a connection with unread data
+// gets a fresh deadline instead. Returns the milliseconds until the next deadline; -1: there is no deadline.
+int64_t http_set_close_expired(struct http_connection_set *set);
+
+// Closes one connection to make room for another: an unverified one first, then the one that has been idle longest.
+// With `network`, only connections of that client network qualify. Returns false if every connection is in the middle
+// of something that may still become a verified request.
+bool http_set_evict(struct http_connection_set *set, const struct address *network);
+
+// Closes all connections beyond a limit on which no verified request arrived in time.
+void http_set_evict_reserve(struct http_connection_set *set);
+
+// Closes all connections that are between two requests or before the first request.
+void http_set_close_idle(struct http_connection_set *set);
+
+// Returns a connection for an accepted socket address, without a set. Returns NULL if memory is exhausted. Any thread.
+struct http_connection *http_connection_create(struct http_shared *shared);
+
+// Releases what http_shared_admit and http_set_expect have counted. Does not close the descriptor. NULL is allowed.
+void http_connection_destroy(struct http_connection *connection);
+
+// Moves the connection to a stage that may follow the current one, and starts the deadline of that stage.
+void http_connection_enter(struct http_connection *connection, enum http_stage stage);
+
+// Records that a verified request arrived, so that the connection is evicted last.
+void http_connection_mark_verified(struct http_connection *connection);
+
+// Stops receiving. libmicrohttpd still reads and answers a request that is already in the kernel's buffer.
+void http_connection_close_receive(struct http_connection *connection);
+
+// Closes an idle connection like http_connection_close_receive, and any other connection at once.
+void http_connection_close(struct http_connection *connection);

@@ -1,11 +1,16 @@
+// Loads the files into GnuTLS objects. The credentials object owns everything that it has taken; what a step has not
+// handed over yet, the step itself frees.
+#include "imcallbackd/http/credentials.h"
+
+#include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "credentials_session.h"
 #include "imcallbackd/base/file.h"
-#include "key.h"
+#include "private_key.h"
 
 #include <gnutls/x509.h>
 
@@ -13,9 +18,9 @@
 
 struct http_credentials {
     atomic_uint references;
-    gnutls_certificate_credentials_t credentials;
-    gnutls_datum_t ticket_key; // GnuTLS derives from it by the hour, so that old tickets end
-    struct buffer client_ca;   // PEM; empty when no client certificate is asked for
+    gnutls_certificate_credentials_t certificate;
+    gnutls_datum_t ticket_key; // GnuTLS derives a new key from it every hour, so that old tickets expire
+    struct buffer client_ca;   // PEM; empty: the server does not request client certificates
     int64_t valid_from_ms;
     int64_t expires_ms;
 };
@@ -25,89 +30,116 @@ static gnutls_datum_t datum_of(const struct buffer *pem)
     return (gnutls_datum_t){(unsigned char *)pem->data, (unsigned int)pem->length};
 }
 
-// The chain for gnutls_certificate_set_key; the caller frees the array, and its members until that call took them.
-static int import_chain(struct http_credentials *identity, const struct buffer *pem, gnutls_pcert_st **ret_chain,
-                        unsigned int *ret_count)
+// The certificate chain in the two forms that GnuTLS has.
+struct chain {
+    gnutls_x509_crt_t *certificates;
+    unsigned int certificate_count;
+    gnutls_pcert_st *links;
+    unsigned int link_count; // those of `links` that are imported and not handed over
+};
+
+static void chain_finish(struct chain *chain)
+{
+    for (unsigned int i = 0; i < chain->certificate_count; i++)
+        gnutls_x509_crt_deinit(chain->certificates[i]);
+    gnutls_free(chain->certificates);
+    for (unsigned int i = 0; i < chain->link_count; i++)
+        gnutls_pcert_deinit(&chain->links[i]);
+    free(chain->links);
+}
+
+// Returns a GnuTLS error code. chain_finish is required in either case.
+static int chain_import(struct chain *chain, const struct buffer *pem)
 {
     gnutls_datum_t datum = datum_of(pem);
-    gnutls_x509_crt_t *certificates = NULL;
-    gnutls_pcert_st *chain = NULL;
-    unsigned int count = 0;
-    int r = gnutls_x509_crt_list_import2(&certificates, &count, &datum, GNUTLS_X509_FMT_PEM,
+    unsigned int count;
+    int r = gnutls_x509_crt_list_import2(&chain->certificates, &chain->certificate_count, &datum, GNUTLS_X509_FMT_PEM,
                                          GNUTLS_X509_CRT_LIST_FAIL_IF_UNSORTED);
 
-    if (r >= 0) {
-        identity->valid_from_ms = (int64_t)gnutls_x509_crt_get_activation_time(certificates[0]) * 1000;
-        identity->expires_ms = (int64_t)gnutls_x509_crt_get_expiration_time(certificates[0]) * 1000;
-        *ret_count = count;
-        chain = calloc(count, sizeof *chain);
-        r = chain ? gnutls_pcert_import_x509_list(chain, certificates, ret_count, 0) : GNUTLS_E_MEMORY_ERROR;
-    }
-    for (unsigned int i = 0; i < count; i++)
-        gnutls_x509_crt_deinit(certificates[i]);
-    gnutls_free(certificates);
     if (r < 0)
-        free(chain);
-    else
-        *ret_chain = chain;
+        return r;
+    count = chain->certificate_count;
+    chain->links = calloc(count, sizeof *chain->links);
+    if (!chain->links)
+        return GNUTLS_E_MEMORY_ERROR;
+    r = gnutls_pcert_import_x509_list(chain->links, chain->certificates, &count, 0);
+    chain->link_count = r < 0 ? 0 : count;
     return r;
 }
 
-// The chain is consumed. On success the credentials own its members and the key.
-static int set_key(struct http_credentials *identity, gnutls_pcert_st *chain, unsigned int count, gnutls_privkey_t key)
+static int load_chain(struct chain *chain, const char *path, const struct buffer *pem, struct error *error)
 {
-    int r = gnutls_certificate_set_key(identity->credentials, NULL, 0, chain, (int)count, key);
+    int r = chain_import(chain, pem);
 
-    for (unsigned int i = 0; i < count && r < 0; i++)
-        gnutls_pcert_deinit(&chain[i]);
     if (r < 0)
-        gnutls_privkey_deinit(key);
-    free(chain);
-    return r;
+        return error_set(error, EBADMSG,
+                         "%s: not a PEM certificate chain that starts with the server's own certificate: %s", path,
+                         gnutls_strerror(r));
+    return 0;
 }
 
-static int load_certificate(struct http_credentials *identity, const struct http_credentials_files *files,
+static int load_key(const char *path, const struct buffer *certificate_pem, gnutls_privkey_t *ret_key,
+                    struct error *error)
+{
+    struct buffer pem = {0};
+    int r = file_read(path, MAX_PEM_BYTES, &pem, error);
+
+    if (r == 0) {
+        r = private_key_load(buffer_text(&pem), buffer_text(certificate_pem), ret_key, error);
+        if (r < 0)
+            error_wrap(error, "%s", path);
+    }
+    if (pem.data)
+        explicit_bzero(pem.data, pem.capacity);
+    buffer_finish(&pem);
+    return r < 0 ? -EKEYREJECTED : 0;
+}
+
+// Hands the chain's links and the key over to the credentials.
+static int set_certificate(struct http_credentials *credentials, struct chain *chain, gnutls_privkey_t key)
+{
+    int r = gnutls_certificate_set_key(credentials->certificate, NULL, 0, chain->links, (int)chain->link_count, key);
+
+    if (r < 0) {
+        gnutls_privkey_deinit(key);
+        return r;
+    }
+    chain->link_count = 0;
+    credentials->valid_from_ms = (int64_t)gnutls_x509_crt_get_activation_time(chain->certificates[0]) * 1000;
+    credentials->expires_ms = (int64_t)gnutls_x509_crt_get_expiration_time(chain->certificates[0]) * 1000;
+    return 0;
+}
+
+static int load_chain_and_key(struct http_credentials *credentials, const struct http_credentials_files *files,
+                              const struct buffer *certificate_pem, struct chain *chain, struct error *error)
+{
+    gnutls_privkey_t key = NULL;
+    int r = load_chain(chain, files->certificate, certificate_pem, error);
+
+    if (r < 0)
+        return r;
+    r = load_key(files->private_key, certificate_pem, &key, error);
+    if (r < 0)
+        return r;
+    r = set_certificate(credentials, chain, key);
+    return r < 0 ? error_set(error, EKEYREJECTED, "%s: %s", files->private_key, gnutls_strerror(r)) : 0;
+}
+
+static int load_certificate(struct http_credentials *credentials, const struct http_credentials_files *files,
                             struct error *error)
 {
-    struct buffer certificate = {0}, key_pem = {0};
-    gnutls_pcert_st *chain = NULL;
-    unsigned int count = 0;
-    gnutls_privkey_t key = NULL;
-    int r = file_read(files->certificate, MAX_PEM_BYTES, &certificate, error), code = -EBADMSG;
+    struct buffer certificate_pem = {0};
+    struct chain chain = {0};
+    int r = -EBADMSG;
 
-    if (r < 0)
-        goto finish;
-    r = import_chain(identity, &certificate, &chain, &count);
-    if (r < 0) {
-        error_set(error, EBADMSG, "%s: not a PEM certificate chain that starts with the server's own certificate: %s",
-                  files->certificate, gnutls_strerror(r));
-        goto finish;
-    }
-    code = -EKEYREJECTED;
-    r = file_read(files->private_key, MAX_PEM_BYTES, &key_pem, error);
-    if (r == 0) {
-        r = tls_key_load(buffer_text(&key_pem), certificate.data, &key, error);
-        if (r < 0)
-            error_wrap(error, "%s", files->private_key);
-    }
-    if (r < 0) {
-        for (unsigned int i = 0; i < count; i++)
-            gnutls_pcert_deinit(&chain[i]);
-        free(chain);
-        goto finish;
-    }
-    r = set_key(identity, chain, count, key);
-    if (r < 0)
-        error_set(error, EKEYREJECTED, "%s: %s", files->private_key, gnutls_strerror(r));
-finish:
-    if (key_pem.data)
-        explicit_bzero(key_pem.data, key_pem.capacity);
-    buffer_finish(&key_pem);
-    buffer_finish(&certificate);
-    return r < 0 ? code : 0;
+    if (file_read(files->certificate, MAX_PEM_BYTES, &certificate_pem, error) == 0)
+        r = load_chain_and_key(credentials, files, &certificate_pem, &chain, error);
+    chain_finish(&chain);
+    buffer_finish(&certificate_pem);
+    return r;
 }
 
-// GnuTLS calls this in the handshake, when the client has shown its certificate.
+// GnuTLS calls this during the handshake, after the client has sent its certificate.
 static int verify_client(gnutls_session_t session)
 {
     gnutls_typed_vdata_st purpose = {.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (void *)GNUTLS_KP_TLS_WWW_CLIENT};
@@ -117,97 +149,109 @@ static int verify_client(gnutls_session_t session)
     return r == 0 && status == 0 ? 0 : GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
 }
 
-static int load_client_ca(struct http_credentials *identity, const char *path, struct error *error)
+static int load_client_ca(struct http_credentials *credentials, const char *path, struct error *error)
 {
     gnutls_datum_t datum;
     int r;
 
     if (!path)
         return 0;
-    if (file_read(path, MAX_PEM_BYTES, &identity->client_ca, error) < 0)
+    if (file_read(path, MAX_PEM_BYTES, &credentials->client_ca, error) < 0)
         return -EPROTO;
-    datum = datum_of(&identity->client_ca);
-    r = gnutls_certificate_set_x509_trust_mem(identity->credentials, &datum, GNUTLS_X509_FMT_PEM);
+    datum = datum_of(&credentials->client_ca);
+    r = gnutls_certificate_set_x509_trust_mem(credentials->certificate, &datum, GNUTLS_X509_FMT_PEM);
     if (r <= 0)
         return error_set(error, EPROTO, "%s: contains no CA certificate in PEM format%s%s", path, r < 0 ? ": " : "",
                          r < 0 ? gnutls_strerror(r) : "");
-    gnutls_certificate_set_verify_function(identity->credentials, verify_client);
+    gnutls_certificate_set_verify_function(credentials->certificate, verify_client);
     return 0;
 }
 
-// A session that began under another client CA, or under none, must not be resumed.
-static int make_ticket_key(struct http_credentials *identity, const struct http_credentials *predecessor)
+static bool has_same_client_ca(const struct http_credentials *credentials, const struct http_credentials *other)
 {
-    if (!predecessor || identity->client_ca.length != predecessor->client_ca.length ||
-        memcmp(buffer_text(&identity->client_ca), buffer_text(&predecessor->client_ca), identity->client_ca.length) !=
-            0)
-        return gnutls_session_ticket_key_generate(&identity->ticket_key);
-    identity->ticket_key.data = gnutls_malloc(predecessor->ticket_key.size);
-    if (!identity->ticket_key.data)
+    return credentials->client_ca.length == other->client_ca.length &&
+           memcmp(buffer_text(&credentials->client_ca), buffer_text(&other->client_ca), other->client_ca.length) == 0;
+}
+
+// A session that started under another client CA, or under none, must not be resumed.
+static int make_ticket_key(struct http_credentials *credentials, const struct http_credentials *predecessor)
+{
+    if (!predecessor || !has_same_client_ca(credentials, predecessor))
+        return gnutls_session_ticket_key_generate(&credentials->ticket_key);
+    credentials->ticket_key.data = gnutls_malloc(predecessor->ticket_key.size);
+    if (!credentials->ticket_key.data)
         return GNUTLS_E_MEMORY_ERROR;
-    memcpy(identity->ticket_key.data, predecessor->ticket_key.data, predecessor->ticket_key.size);
-    identity->ticket_key.size = predecessor->ticket_key.size;
+    memcpy(credentials->ticket_key.data, predecessor->ticket_key.data, predecessor->ticket_key.size);
+    credentials->ticket_key.size = predecessor->ticket_key.size;
     return 0;
 }
 
 int http_credentials_load(const struct http_credentials_files *files, const struct http_credentials *predecessor,
-                          struct http_credentials **ret_identity, struct error *error)
+                          struct http_credentials **ret_credentials, struct error *error)
 {
-    struct http_credentials *identity = calloc(1, sizeof *identity);
+    struct http_credentials *credentials = calloc(1, sizeof *credentials);
     int r;
 
-    if (!identity)
+    if (!credentials)
         return error_set(error, ENOMEM, "out of memory");
-    identity->references = 1;
-    if (gnutls_certificate_allocate_credentials(&identity->credentials) < 0)
+    credentials->references = 1;
+    if (gnutls_certificate_allocate_credentials(&credentials->certificate) < 0)
         r = error_set(error, ENOMEM, "out of memory");
     else
-        r = load_certificate(identity, files, error);
+        r = load_certificate(credentials, files, error);
     if (r == 0)
-        r = load_client_ca(identity, files->client_ca, error);
-    if (r == 0 && make_ticket_key(identity, predecessor) < 0)
+        r = load_client_ca(credentials, files->client_ca, error);
+    if (r == 0 && make_ticket_key(credentials, predecessor) < 0)
         r = error_set(error, ENOMEM, "GnuTLS cannot generate a session ticket key");
     if (r < 0) {
-        http_credentials_unref(identity);
+        http_credentials_unref(credentials);
         return r;
     }
-    *ret_identity = identity;
+    *ret_credentials = credentials;
     return 0;
 }
 
-int64_t http_credentials_valid_from_ms(const struct http_credentials *identity)
+int64_t http_credentials_valid_from_ms(const struct http_credentials *credentials)
 {
-    return identity->valid_from_ms;
+    return credentials->valid_from_ms;
 }
 
-int64_t http_credentials_expires_ms(const struct http_credentials *identity)
+int64_t http_credentials_expires_ms(const struct http_credentials *credentials)
 {
-    return identity->expires_ms;
+    return credentials->expires_ms;
 }
 
-bool http_credentials_apply(const struct http_credentials *identity, gnutls_session_t session)
+bool http_credentials_apply(const struct http_credentials *credentials, struct gnutls_session_int *session)
 {
-    if (identity->client_ca.length > 0)
+    if (credentials->client_ca.length > 0)
         gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
-    return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, identity->credentials) == 0 &&
-           gnutls_session_ticket_enable_server(session, &identity->ticket_key) == 0;
+    return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials->certificate) == 0 &&
+           gnutls_session_ticket_enable_server(session, &credentials->ticket_key) == 0;
 }
 
-struct http_credentials *http_credentials_ref(struct http_credentials *identity)
+struct http_credentials *http_credentials_ref(struct http_credentials *credentials)
 {
-    identity->references++;
-    return identity;
+    unsigned int references = credentials->references++;
+
+    assert(references > 0 && references < UINT_MAX);
+    return credentials;
 }
 
-void http_credentials_unref(struct http_credentials *identity)
+void http_credentials_unref(struct http_credentials *credentials)
 {
-    if (!identity || --identity->references > 0)
+    unsigned int references;
+
+    if (!credentials)
         return;
-    if (identity->credentials)
-        gnutls_certificate_free_credentials(identity->credentials);
-    if (identity->ticket_key.data)
-        gnutls_memset(identity->ticket_key.data, 0, identity->ticket_key.size);
-    gnutls_free(identity->ticket_key.data);
-    buffer_finish(&identity->client_ca);
-    free(identity);
+    references = credentials->references--;
+    assert(references > 0);
+    if (references > 1)
+        return;
+    if (credentials->certificate)
+        gnutls_certificate_free_credentials(credentials->certificate);
+    if (credentials->ticket_key.data)
+        gnutls_memset(credentials->ticket_key.data, 0, credentials->ticket_key.size);
+    gnutls_free(credentials->ticket_key.data);
+    buffer_finish(&credentials->client_ca);
+    free(credentials);
 }

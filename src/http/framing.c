@@ -1,3 +1,4 @@
+// The checks follow RFC 9110 and RFC 9112; the first fault wins.
 #include "framing.h"
 
 #include <string.h>
@@ -5,12 +6,12 @@
 
 #include "imcallbackd/base/parse.h"
 
-static bool is_named(const char *name, size_t length, const char *wanted)
+static bool equals(const char *text, size_t length, const char *expected)
 {
-    return length == strlen(wanted) && strncasecmp(name, wanted, length) == 0;
+    return length == strlen(expected) && strncasecmp(text, expected, length) == 0;
 }
 
-// RFC 9110, 5.6.2: a name is a token. Folded lines end up in the name with libmicrohttpd 0.9.75, and show here.
+// RFC 9110, 5.6.2: a name is a token. libmicrohttpd 0.9.75 moves folded lines into the name, so this finds them.
 static bool is_token(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
@@ -23,7 +24,7 @@ static bool is_token(const char *text, size_t length)
     return length > 0;
 }
 
-// RFC 9110, 5.5: a value has no control bytes but the tab.
+// RFC 9110, 5.5: a value contains no control characters except tabs.
 static bool is_value(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
@@ -56,7 +57,7 @@ static void take_length(struct framing *framing, const char *value, size_t lengt
     if (length == 0)
         framing->fault = "Content-Length is empty.";
     if (!framing->fault && parse_decimal(value, length, UINT64_MAX - 1, &number) < 0)
-        number = UINT64_MAX; // too large for any limit
+        number = UINT64_MAX; // exceeds every limit
     framing->length = number;
 }
 
@@ -68,26 +69,26 @@ void framing_add(struct framing *framing, const char *name, size_t name_length, 
         framing->fault = "A header name contains a character that is not allowed in names.";
     } else if (!is_value(value, value_length)) {
         framing->fault = "A header value contains a control character.";
-    } else if (is_named(name, name_length, "Host")) {
+    } else if (equals(name, name_length, "Host")) {
         framing->hosts++;
         if (!is_host(value, value_length))
             framing->fault = "The Host header is not a valid host name.";
-    } else if (is_named(name, name_length, "Content-Length")) {
+    } else if (equals(name, name_length, "Content-Length")) {
         take_length(framing, value, value_length);
-    } else if (is_named(name, name_length, "Transfer-Encoding")) {
+    } else if (equals(name, name_length, "Transfer-Encoding")) {
         framing->codings++;
-        if (!is_named(value, value_length, "chunked"))
+        if (!equals(value, value_length, "chunked"))
             framing->fault = "Transfer-Encoding is not chunked.";
-    } else if (is_named(name, name_length, "Content-Encoding")) {
-        framing->encoded = framing->encoded || !is_named(value, value_length, "identity");
-    } else if (is_named(name, name_length, "Expect")) {
+    } else if (equals(name, name_length, "Content-Encoding")) {
+        framing->encoded = framing->encoded || !equals(value, value_length, "identity");
+    } else if (equals(name, name_length, "Expect")) {
         framing->expects = true;
-        if (!is_named(value, value_length, "100-continue"))
+        if (!equals(value, value_length, "100-continue"))
             framing->fault = "Expect is not 100-continue.";
     }
 }
 
-// RFC 9112, 3.2.1: a path and perhaps a query, in visible ASCII; the other forms are for proxies.
+// RFC 9112, 3.2.1: a path with an optional query, in visible ASCII. The other forms are for proxies.
 static bool is_origin_form(const char *target)
 {
     if (*target != '/')

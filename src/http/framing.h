@@ -1,23 +1,23 @@
-// The framing guard: what can be read in two ways is refused. libmicrohttpd 0.9.75 lets a good deal through even when
-// it is strict (two lengths, a length beside chunked, odd names), so every header is looked at here, after RFC 9112.
-// Pure: no connection, no memory.
+// The framing guard refuses every request head that two HTTP implementations could read in two ways (RFC 9112).
+// libmicrohttpd 0.9.75 accepts many of these even in its strict mode: two lengths, a length together with chunked
+// encoding, odd header names. The guard is pure: it needs neither a connection nor memory.
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-// Zeroed before the first header.
+// What the headers say about the body. Zero-initialize it before the first header.
 struct framing {
-    const char *fault; // what is wrong, one English sentence; NULL for nothing yet
-    unsigned int hosts, lengths, codings;
-    uint64_t length; // with lengths == 1; UINT64_MAX when it is larger than any number that fits
-    bool encoded;    // a Content-Encoding other than identity
-    bool expects;    // the caller waits for 100 Continue
+    const char *fault;                    // the first fault as an English sentence; NULL: none so far
+    unsigned int hosts, lengths, codings; // number of Host, Content-Length and Transfer-Encoding headers
+    uint64_t length;                      // valid if lengths == 1; UINT64_MAX: the number does not fit
+    bool encoded;                         // there is a Content-Encoding other than identity
+    bool expects;                         // the client waits for 100 Continue
 };
 
-// One header as it came, in any order. Neither text needs a NUL behind it.
+// Adds one header as received. The order of the headers does not matter. Neither text needs a terminating NUL.
 void framing_add(struct framing *framing, const char *name, size_t name_length, const char *value, size_t value_length);
 
-// After the last header. Returns the fault, or NULL for a head that has one reading only.
+// Call it after the last header. Returns the fault, or NULL if the head can be read in one way only.
 const char *framing_finish(struct framing *framing, const char *method, const char *target, const char *version);

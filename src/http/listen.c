@@ -1,3 +1,4 @@
+// Errors name the address and, where the errno value alone does not tell, the remedy.
 #include "imcallbackd/http/listen.h"
 
 #include <arpa/inet.h>
@@ -17,7 +18,7 @@ union socket_address {
     struct sockaddr_un local;
 };
 
-static int make_address(const char *text, unsigned int port, union socket_address *address, socklen_t *length)
+static int parse_address(const char *text, unsigned int port, union socket_address *address, socklen_t *length)
 {
     *address = (union socket_address){0};
     if (inet_pton(AF_INET, text, &address->v4.sin_addr) == 1) {
@@ -56,7 +57,7 @@ int listen_open(const char *address_text, unsigned int port, int *ret_fd, struct
     socklen_t length;
     int fd;
 
-    if (make_address(address_text, port, &address, &length) < 0)
+    if (parse_address(address_text, port, &address, &length) < 0)
         return error_set(error, EINVAL, "%s is not a numeric IPv4 or IPv6 address", address_text);
     fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0)
@@ -74,19 +75,19 @@ int listen_open(const char *address_text, unsigned int port, int *ret_fd, struct
     return 0;
 }
 
-int listen_adopt(int fd, bool unix_too, struct error *error)
+int listen_adopt(int fd, bool accepts_unix, struct error *error)
 {
     int type = 0, family = 0, listening = 0, flags;
     socklen_t type_length = sizeof type, family_length = sizeof family, listening_length = sizeof listening;
 
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0 || type != SOCK_STREAM ||
         getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &family_length) < 0 ||
-        (family != AF_INET && family != AF_INET6 && !(unix_too && family == AF_UNIX)) ||
+        (family != AF_INET && family != AF_INET6 && !(accepts_unix && family == AF_UNIX)) ||
         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &listening_length) < 0 || !listening)
         return error_set(error, EINVAL,
                          "descriptor %d, passed by systemd, is not a listening TCP %ssocket; use ListenStream= "
                          "and Accept=no in the socket unit",
-                         fd, unix_too ? "or Unix " : "");
+                         fd, accepts_unix ? "or Unix " : "");
     flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return error_set(error, errno, "descriptor %d: %s", fd, strerror(errno));

@@ -1,6 +1,8 @@
+// A hash table of a fixed number of buckets; each bucket is a linked list.
 #include "peers.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +10,7 @@
 #define BUCKETS 4096
 
 struct peer {
-    struct address caller;
+    struct address network;
     unsigned int connections;
     struct peer *next;
 };
@@ -35,44 +37,45 @@ void peers_destroy(struct peers *peers)
     free(peers);
 }
 
-// FNV-1a. Whoever finds addresses that collide makes one list long, at most as long as `connections` allows.
-static size_t bucket_of(const struct address *caller)
+// FNV-1a. A client that owns colliding addresses can make one list long, but no longer than [limits] connections.
+static size_t bucket_of(const struct address *network)
 {
     uint32_t hash = 2166136261;
 
-    for (size_t i = 0; i < sizeof caller->bytes; i++)
-        hash = (hash ^ caller->bytes[i]) * 16777619;
+    for (size_t i = 0; i < sizeof network->bytes; i++)
+        hash = (hash ^ network->bytes[i]) * 16777619;
     return (hash ^ hash >> 16) % BUCKETS;
 }
 
-// The link that leads to the caller's entry, or to the end of its list.
-static struct peer **find(struct peers *peers, const struct address *caller)
+// Returns the link to the network's entry, or the link at the end of its bucket.
+static struct peer **find(struct peers *peers, const struct address *network)
 {
-    struct peer **link = &peers->buckets[bucket_of(caller)];
+    struct peer **link = &peers->buckets[bucket_of(network)];
 
-    while (*link && memcmp(&(*link)->caller, caller, sizeof *caller) != 0)
+    while (*link && memcmp(&(*link)->network, network, sizeof *network) != 0)
         link = &(*link)->next;
     return link;
 }
 
-unsigned int peers_add(struct peers *peers, const struct address *caller)
+unsigned int peers_add(struct peers *peers, const struct address *network)
 {
-    struct peer **link = find(peers, caller);
+    struct peer **link = find(peers, network);
     struct peer *peer = *link;
 
     if (!peer) {
         peer = calloc(1, sizeof *peer);
         if (!peer)
             return 0;
-        peer->caller = *caller;
+        peer->network = *network;
         *link = peer;
     }
+    assert(peer->connections < UINT_MAX);
     return ++peer->connections;
 }
 
-void peers_remove(struct peers *peers, const struct address *caller)
+void peers_remove(struct peers *peers, const struct address *network)
 {
-    struct peer **link = find(peers, caller);
+    struct peer **link = find(peers, network);
     struct peer *peer = *link;
 
     assert(peer && peer->connections > 0);

@@ -1,15 +1,16 @@
-// How many connections each caller has. Not for several threads at a time.
+// Counts the open connections of each client network. Not thread-safe: the owner serializes the calls.
 #pragma once
 
 #include "imcallbackd/base/address.h"
 
 struct peers;
 
-struct peers *peers_create(void); // NULL when there is no memory
+struct peers *peers_create(void); // returns NULL if memory is exhausted
 void peers_destroy(struct peers *peers);
 
-// Returns how many the caller has now, with this one; 0 when there is no memory and it was not counted.
-unsigned int peers_add(struct peers *peers, const struct address *caller);
+// Returns the network's number of connections, including this one. Returns 0 if memory is exhausted; then the
+// connection is not counted.
+unsigned int peers_add(struct peers *peers, const struct address *network);
 
-// For a connection that was counted.
-void peers_remove(struct peers *peers, const struct address *caller);
+// Requires a previous successful peers_add for the same network.
+void peers_remove(struct peers *peers, const struct address *network);

@@ -1,59 +1,59 @@
+// The order of the checks in judge_head is part of the protocol: it decides which refusal a client sees.
+#include "request.h"
+
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "imcallbackd/base/clock.h"
-#include "layout.h"
-#include "private.h"
-#include "response.h"
+#include "mhd_response.h"
 
-// A parsed body of the largest allowed size needs about ten times its bytes, while handler.on_body runs, so for one
-// request a loop at a time.
+// Parsing a body of the largest allowed size takes about ten times its bytes. Only one request per loop needs them at a
+// time, while handler.on_body runs.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
-// Memory for a body is taken as it comes, not as it is announced.
+// The body's buffer grows as data arrives; the announced length allocates nothing.
 #define BODY_FIRST_BYTES ((size_t)4 << 10)
-// So many bodies of the largest size may be in memory at a time; a body beyond it is refused with 503.
+// The bodies in memory may take as much as this many bodies of the largest size. A body beyond that is refused with
+// 503.
 #define BODIES_IN_FLIGHT 16
-// A refused body up to this size is read and dropped.
+// A refused body is read and dropped up to this size.
 #define DROPPED_BODY_BYTES ((size_t)64 << 20)
 
-// A callback has seven. When it has no memory for another, libmicrohttpd 0.9.75 neither answers nor goes on.
-#define PARAMETERS 100
-
-static bool has_too_many_parameters(const char *target)
+struct http_exchange *http_request_start(struct http_connection *connection, const char *target)
 {
-    size_t count = 1;
-
-    for (const char *next = strchr(target, '?'); next && (next = strchr(next + 1, '&'));)
-        count++;
-    return count > PARAMETERS;
-}
-
-// MHD calls this with the raw target, before it cuts and unescapes it; the result is the request's context from then
-// on.
-void *http_request_on_target(void *context, const char *target, struct MHD_Connection *mhd)
-{
-    struct http_connection *connection = http_connection_of(mhd);
-    struct http_exchange *exchange = calloc(1, sizeof *exchange);
+    struct http_exchange *exchange;
     const char *mark = strchr(target, '?');
 
-    (void)context;
+    assert(!connection->exchange);
+    exchange = calloc(1, sizeof *exchange);
     if (!exchange)
         return NULL;
     connection->exchange = exchange;
     exchange->connection = connection;
-    exchange->request.remote_address = connection->remote_address;
+    exchange->request.remote_address = connection->transport.remote_address;
     arena_init(&exchange->request.arena,
-               ARENA_BASE_BYTES + http_loop_limits(connection->loop)->body_bytes * ARENA_BYTES_PER_BODY_BYTE);
+               ARENA_BASE_BYTES + connection->set->limits.body_bytes * ARENA_BYTES_PER_BODY_BYTE);
     exchange->target = arena_copy(&exchange->request.arena, target, strlen(target));
     exchange->request.query = !exchange->target ? NULL : mark ? exchange->target + (mark - target) + 1 : "";
-    if (connection->stage != HTTP_STAGE_HEAD)
-        http_loop_enter(connection, HTTP_STAGE_HEAD); // it was in a buffer behind the request before
-    if (has_too_many_parameters(target)) {
-        exchange->framing.fault = "The query has more than 100 parameters.";
-        http_connection_end_reading(connection);
-    }
+    // If the client has sent this request together with the previous one, no byte arrives to start the stage.
+    if (connection->deadline.stage != HTTP_STAGE_HEAD)
+        http_connection_enter(connection, HTTP_STAGE_HEAD);
     return exchange;
+}
+
+void http_request_set_fault(struct http_exchange *exchange, const char *fault)
+{
+    assert(exchange->phase == HTTP_PHASE_TARGET);
+    if (!exchange->framing.fault)
+        exchange->framing.fault = fault;
+}
+
+void http_request_receive_header(struct http_exchange *exchange, const char *name, size_t name_length,
+                                 const char *value, size_t value_length)
+{
+    assert(exchange->phase == HTTP_PHASE_TARGET);
+    framing_add(&exchange->framing, name, name_length, value, value_length);
 }
 
 static bool path_is(const char *target, const char *path)
@@ -63,250 +63,207 @@ static bool path_is(const char *target, const char *path)
     return strncmp(target, path, length) == 0 && (target[length] == '\0' || target[length] == '?');
 }
 
-struct head {
-    struct framing *framing;
-    struct layout *layout;
-};
-
-static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const char *name, size_t name_length,
-                                 const char *value, size_t value_length)
+// Returns why the server itself refuses this head, or HTTP_REFUSE_NONE.
+static enum http_refusal judge_head(struct http_exchange *exchange, const char *method, const char *version)
 {
-    struct head *head = context;
-
-    (void)kind;
-    framing_add(head->framing, name, name_length, value, value_length);
-    layout_add(head->layout, name, name_length, value, value_length);
-    return MHD_YES;
-}
-
-bool http_library_is_old(void)
-{
-    return strncmp(MHD_get_version(), "0.", 2) == 0;
-}
-
-// What the server itself has against this head; HTTP_REFUSE_NONE for nothing.
-static enum http_refusal judge_head(const struct http_server *server, struct http_exchange *exchange, const char *url,
-                                    const char *method, const char *version)
-{
+    const struct http_shared *shared = exchange->connection->shared;
     struct framing *framing = &exchange->framing;
-    struct layout layout;
 
-    layout_begin(&layout, method, url, strlen(exchange->target), version);
-    (void)MHD_get_connection_values_n(exchange->connection->mhd, MHD_HEADER_KIND, on_header,
-                                      &(struct head){framing, &layout});
-    if (http_library_is_old() && layout_finish(&layout) && !framing->fault)
-        framing->fault = "The head contains NUL bytes, folded lines, bare line feeds or superfluous spaces.";
     if (framing_finish(framing, method, exchange->target, version))
         return HTTP_REFUSE_FRAMING;
-    if (server->stopping)
+    if (shared->stopping)
         return HTTP_REFUSE_OVERLOADED;
-    if (framing->lengths > 0 && framing->length > http_loop_limits(exchange->connection->loop)->body_bytes)
+    if (framing->lengths > 0 && framing->length > exchange->connection->set->limits.body_bytes)
         return HTTP_REFUSE_TOO_LARGE;
     if (framing->encoded)
         return HTTP_REFUSE_ENCODED;
-    if (!path_is(exchange->target, server->path))
+    if (!path_is(exchange->target, shared->path))
         return HTTP_REFUSE_PATH;
     if (strcmp(method, "POST") != 0)
         return HTTP_REFUSE_METHOD;
     return HTTP_REFUSE_NONE;
 }
 
-static struct http_response *refuse(struct http_server *server, const struct http_exchange *exchange,
-                                    enum http_refusal why, const char *detail)
+static struct http_response *refuse(const struct http_exchange *exchange, enum http_refusal why, const char *detail)
 {
-    return server->handler.on_refusal(server->handler.context, why, exchange->request.remote_address, detail);
+    const struct http_handler *handler = &exchange->connection->shared->handler;
+
+    return handler->on_refusal(handler->context, why, exchange->request.remote_address, detail);
 }
 
-static void drop_body(struct http_server *server, struct http_exchange *exchange)
-{
-    server->body_in_flight -= exchange->body_in_flight;
-    exchange->body_in_flight = 0;
-    buffer_finish(&exchange->request.body);
-}
-
-static enum MHD_Result send_answer(struct http_server *server, struct http_exchange *exchange)
-{
-    struct http_response *answer = exchange->answer;
-    struct http_connection *connection = exchange->connection;
-
-    exchange->answer = NULL;
-    exchange->phase = HTTP_PHASE_ANSWERED;
-    if (exchange->complete_us > 0)
-        metric_observe(&http_answer_seconds, clock_monotonic_us() - exchange->complete_us);
-    drop_body(server, exchange);
-    http_loop_enter(connection, HTTP_STAGE_ANSWER);
-    return http_response_queue(answer, connection->mhd,
-                               exchange->closing || connection->reading_ended || server->draining);
-}
-
-// Asks the handler. On a connection that is one too many, only a verified call is taken, and it is the last one there.
-static struct http_response *ask_handler(struct http_server *server, struct http_exchange *exchange)
+// On a connection beyond the limit, only a verified request is accepted, and it is the last one on that connection.
+static struct http_response *ask_handler(struct http_exchange *exchange)
 {
     struct http_connection *connection = exchange->connection;
-    struct http_response *answer;
+    struct http_shared *shared = connection->shared;
+    struct http_response *response;
 
-    if (server->connections <= http_loop_limits(connection->loop)->connections &&
-        connection->limit_reached == HTTP_LIMIT_CONNECTIONS)
-        connection->limit_reached = HTTP_LIMIT_NONE; // others have gone meanwhile
-    exchange->handled = true;
-    answer = server->handler.on_head(server->handler.context, &exchange->request);
+    if (shared->connection_count <= connection->set->limits.connections &&
+        connection->exceeded_limit == HTTP_LIMIT_CONNECTIONS)
+        connection->exceeded_limit = HTTP_LIMIT_NONE; // other connections have been closed meanwhile
+    exchange->needs_on_end = true;
+    response = shared->handler.on_head(shared->handler.context, &exchange->request);
     if (exchange->request.verified)
-        http_loop_prove(connection);
-    exchange->closing = connection->limit_reached != HTTP_LIMIT_NONE;
-    if (exchange->closing && !exchange->request.verified && !answer)
-        return refuse(server, exchange, HTTP_REFUSE_OVERLOADED, "");
-    return answer;
+        http_connection_mark_verified(connection);
+    exchange->closes_connection = connection->exceeded_limit != HTTP_LIMIT_NONE;
+    if (exchange->closes_connection && !exchange->request.verified && !response)
+        return refuse(exchange, HTTP_REFUSE_OVERLOADED, "");
+    return response;
 }
 
-// A refusal waits until the body was read and dropped: closing on unread bytes would reset the connection, and the
-// caller might never see the answer. Not so when the end of the body is in doubt or farther away than we would read, or
-// when the caller waits for our word before it sends the body.
+// Usually a refusal waits until the body has been read and dropped: closing a connection with unread bytes resets it,
+// and then the client may never see the response. The refusal does not wait if the end of the body is uncertain, if the
+// body is larger than what is dropped, or if the client waits for a response before it sends the body.
 static bool answers_at_once(const struct framing *framing)
 {
     return framing->fault || framing->expects || (framing->lengths > 0 && framing->length > DROPPED_BODY_BYTES);
 }
 
-static enum MHD_Result on_head(struct http_server *server, struct http_exchange *exchange, const char *url,
-                               const char *method, const char *version)
+enum http_verdict http_request_receive_head(struct http_exchange *exchange, const char *method, const char *version)
 {
-    enum http_refusal why = judge_head(server, exchange, url, method, version);
-    const char *fault = exchange->framing.fault;
+    enum http_refusal why;
 
+    assert(exchange->phase == HTTP_PHASE_TARGET && !exchange->response);
+    if (!exchange->target)
+        return HTTP_VERDICT_CLOSE;
+    why = judge_head(exchange, method, version);
     exchange->phase = HTTP_PHASE_BODY;
     exchange->request.received_at_ms = clock_realtime_ms();
-    exchange->answer =
-        why == HTTP_REFUSE_NONE ? ask_handler(server, exchange) : refuse(server, exchange, why, fault ? fault : "");
-    http_loop_enter(exchange->connection, HTTP_STAGE_BODY);
-    return exchange->answer && answers_at_once(&exchange->framing) ? send_answer(server, exchange) : MHD_YES;
+    if (why == HTTP_REFUSE_NONE)
+        exchange->response = ask_handler(exchange);
+    else
+        exchange->response = refuse(exchange, why, exchange->framing.fault ? exchange->framing.fault : "");
+    http_connection_enter(exchange->connection, HTTP_STAGE_BODY);
+    return exchange->response && answers_at_once(&exchange->framing) ? HTTP_VERDICT_ANSWER : HTTP_VERDICT_CONTINUE;
 }
 
-static struct http_response *append_body(struct http_server *server, struct http_exchange *exchange, const char *data,
-                                         size_t length)
+static void drop_body(struct http_exchange *exchange)
 {
-    const struct http_limits *limits = http_loop_limits(exchange->connection->loop);
+    struct http_shared *shared = exchange->connection->shared;
+    size_t before = atomic_fetch_sub(&shared->body_in_flight, exchange->body_in_flight);
+
+    assert(before >= exchange->body_in_flight);
+    exchange->body_in_flight = 0;
+    buffer_finish(&exchange->request.body);
+}
+
+// Returns the refusal if the data exceeds a limit or memory.
+static struct http_response *append_body(struct http_exchange *exchange, const char *data, size_t length)
+{
+    struct http_shared *shared = exchange->connection->shared;
+    size_t body_bytes = exchange->connection->set->limits.body_bytes;
     struct buffer *body = &exchange->request.body;
 
-    if (length > limits->body_bytes || body->length > limits->body_bytes - length)
-        return refuse(server, exchange, HTTP_REFUSE_TOO_LARGE, "");
+    if (length > body_bytes || body->length > body_bytes - length)
+        return refuse(exchange, HTTP_REFUSE_TOO_LARGE, "");
     exchange->body_in_flight += length;
-    if (atomic_fetch_add(&server->body_in_flight, length) + length > limits->body_bytes * BODIES_IN_FLIGHT ||
+    if (atomic_fetch_add(&shared->body_in_flight, length) + length > body_bytes * BODIES_IN_FLIGHT ||
         (!body->data && buffer_reserve(body, BODY_FIRST_BYTES) < 0) || buffer_append(body, data, length) < 0)
-        return refuse(server, exchange, HTTP_REFUSE_OVERLOADED, "");
+        return refuse(exchange, HTTP_REFUSE_OVERLOADED, "");
     return NULL;
 }
 
-static void take_body(struct http_server *server, struct http_exchange *exchange, const char *data, size_t length)
+void http_request_receive_data(struct http_exchange *exchange, const char *data, size_t length)
 {
-    if (exchange->answer)
-        return; // refused: dropped
-    exchange->answer = append_body(server, exchange, data, length);
-    if (exchange->answer)
-        drop_body(server, exchange);
-}
-
-static enum MHD_Result on_end(struct http_server *server, struct http_exchange *exchange)
-{
-    struct http_response *answer = exchange->answer;
-
-    // Nobody would resume it any more.
-    if (!answer && server->stopping)
-        exchange->answer = answer = refuse(server, exchange, HTTP_REFUSE_OVERLOADED, "");
-    if (!answer) {
-        exchange->request.received_at_ms = clock_realtime_ms();
-        exchange->complete_us = clock_monotonic_us();
-        exchange->phase = HTTP_PHASE_PENDING;
-        answer = server->handler.on_body(server->handler.context, &exchange->request);
-        if (!answer) {
-            // From here on exchange->answer belongs to http_request_complete, which may have set it already.
-            http_loop_suspend(exchange->connection->loop, exchange);
-            return MHD_YES;
-        }
-        exchange->answer = answer;
-    }
-    return send_answer(server, exchange);
-}
-
-// MHD calls this once for the head, then for each piece of the body, then with no data at its end, and again after a
-// suspended request was resumed.
-enum MHD_Result http_request_on_data(void *context, struct MHD_Connection *mhd, const char *url, const char *method,
-                                     const char *version, const char *data, size_t *length, void **request)
-{
-    struct http_server *server = context;
-    struct http_exchange *exchange = *request;
-
-    (void)mhd;
-    if (!exchange || !exchange->target)
-        return MHD_NO;                           // no memory when the request line came
-    http_loop_moved(exchange->connection->loop); // more may lie decrypted already, of which the kernel knows nothing
-    switch (exchange->phase) {
-    case HTTP_PHASE_TARGET:
-        return on_head(server, exchange, url, method, version);
-    case HTTP_PHASE_BODY:
-        if (*length == 0)
-            return on_end(server, exchange);
-        take_body(server, exchange, data, *length);
-        *length = 0;
-        return MHD_YES;
-    case HTTP_PHASE_PENDING:
-        return exchange->answer ? send_answer(server, exchange) : MHD_NO;
-    case HTTP_PHASE_ANSWERED:
-        break;
-    }
-    return MHD_YES;
-}
-
-bool http_request_tell_library_answer(struct http_connection *connection)
-{
-    const struct http_exchange *exchange = connection->exchange;
-    const char *fault = exchange ? exchange->framing.fault : NULL;
-
-    if ((exchange && exchange->phase == HTTP_PHASE_ANSWERED) ||
-        !MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_HTTP_STATUS))
-        return false;
-    http_request_tell_fault(connection, fault ? fault : "libmicrohttpd cannot parse the request.");
-    return true;
-}
-
-void http_request_tell_fault(struct http_connection *connection, const char *fault)
-{
-    const struct http_handler *handler = &connection->server->handler;
-    struct http_response *answer;
-
-    if (connection->fault_told || (connection->exchange && connection->exchange->answer))
+    assert(exchange->phase == HTTP_PHASE_BODY && length > 0);
+    if (exchange->response)
         return;
-    connection->fault_told = true;
-    answer = handler->on_refusal(handler->context, HTTP_REFUSE_FRAMING, connection->remote_address, fault);
-    if (answer->use == HTTP_RESPONSE_ONCE)
-        http_response_destroy(answer);
+    exchange->response = append_body(exchange, data, length);
+    if (exchange->response)
+        drop_body(exchange);
 }
 
-void http_request_end(struct http_connection *connection)
+static enum http_verdict hold(struct http_exchange *exchange)
 {
-    struct http_server *server = connection->server;
+    exchange->connection->set->pending++;
+    metric_add(&http_requests_waiting, 0, 1);
+    http_connection_enter(exchange->connection, HTTP_STAGE_HELD);
+    return HTTP_VERDICT_HOLD;
+}
+
+enum http_verdict http_request_receive_end(struct http_exchange *exchange)
+{
+    struct http_shared *shared = exchange->connection->shared;
+    struct http_response *response;
+
+    assert(exchange->phase == HTTP_PHASE_BODY);
+    // A loop that stops does not wait for requests that the handler gets now.
+    if (!exchange->response && shared->stopping)
+        exchange->response = refuse(exchange, HTTP_REFUSE_OVERLOADED, "");
+    if (exchange->response)
+        return HTTP_VERDICT_ANSWER;
+    exchange->request.received_at_ms = clock_realtime_ms();
+    exchange->complete_us = clock_monotonic_us();
+    exchange->phase = HTTP_PHASE_PENDING;
+    response = shared->handler.on_body(shared->handler.context, &exchange->request);
+    // After NULL, exchange->response belongs to http_request_complete, which may have set it already.
+    if (!response)
+        return hold(exchange);
+    exchange->response = response;
+    return HTTP_VERDICT_ANSWER;
+}
+
+void http_request_unhold(struct http_exchange *exchange)
+{
+    struct http_connection_set *set = exchange->connection->set;
+
+    assert(exchange->phase == HTTP_PHASE_PENDING);
+    assert(exchange->connection->deadline.stage == HTTP_STAGE_HELD);
+    assert(set->pending > 0);
+    set->pending--;
+    metric_add(&http_requests_waiting, 0, -1);
+}
+
+enum http_verdict http_request_resume(struct http_exchange *exchange)
+{
+    assert(exchange->phase == HTTP_PHASE_PENDING);
+    return exchange->response ? HTTP_VERDICT_ANSWER : HTTP_VERDICT_CLOSE;
+}
+
+struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing)
+{
+    struct http_connection *connection = exchange->connection;
+    struct http_response *response = exchange->response;
+
+    assert(response);
+    assert(exchange->phase == HTTP_PHASE_BODY || exchange->phase == HTTP_PHASE_PENDING);
+    exchange->response = NULL;
+    exchange->phase = HTTP_PHASE_ANSWERED;
+    if (exchange->complete_us > 0)
+        metric_observe(&http_answer_seconds, clock_monotonic_us() - exchange->complete_us);
+    drop_body(exchange);
+    http_connection_enter(connection, HTTP_STAGE_ANSWER);
+    *ret_closing = exchange->closes_connection || connection->transport.receive_closed || connection->shared->draining;
+    return response;
+}
+
+void http_request_report_fault(struct http_connection *connection, const char *fault)
+{
+    const struct http_handler *handler = &connection->shared->handler;
+
+    if (connection->fault_reported || (connection->exchange && connection->exchange->response))
+        return;
+    connection->fault_reported = true;
+    http_response_release(
+        handler->on_refusal(handler->context, HTTP_REFUSE_FRAMING, connection->transport.remote_address, fault));
+}
+
+void http_request_finish(struct http_connection *connection)
+{
+    const struct http_handler *handler = &connection->shared->handler;
     struct http_exchange *exchange = connection->exchange;
 
     if (!exchange)
         return;
+    assert(exchange->connection == connection);
     if (exchange->phase == HTTP_PHASE_TARGET && exchange->framing.fault)
-        http_request_tell_fault(connection, exchange->framing.fault);
-    (void)http_request_tell_library_answer(connection);
-    if (exchange->handled)
-        server->handler.on_end(server->handler.context, &exchange->request);
-    if (exchange->answer && exchange->answer->use == HTTP_RESPONSE_ONCE)
-        http_response_destroy(exchange->answer);
-    http_loop_enter(connection, HTTP_STAGE_IDLE);
-    drop_body(server, exchange);
+        http_request_report_fault(connection, exchange->framing.fault);
+    if (exchange->needs_on_end)
+        handler->on_end(handler->context, &exchange->request);
+    http_response_release(exchange->response);
+    http_connection_enter(connection, HTTP_STAGE_IDLE);
+    drop_body(exchange);
     arena_finish(&exchange->request.arena);
-    free(exchange);
     connection->exchange = NULL;
-}
-
-void http_request_on_over(void *context, struct MHD_Connection *mhd, void **request,
-                          enum MHD_RequestTerminationCode how)
-{
-    (void)context;
-    (void)how;
-    if (*request)
-        http_request_end(http_connection_of(mhd));
-    *request = NULL;
+    free(exchange);
 }

@@ -1,5 +1,7 @@
+// The transport functions of GnuTLS, on the loop's thread. They see each byte before libmicrohttpd does.
 #include "tls.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -7,17 +9,16 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include "credentials_session.h"
-#include "private.h"
+#define HANDSHAKE_RECORD 22
+// The most bytes that a client may send in a handshake. GnuTLS buffers a message until it is complete, and a client can
+// announce 16 MiB.
+#define MAX_HANDSHAKE_BYTES ((size_t)64 << 10)
 
-#define RECORD_OF_HANDSHAKE 22
-// What a client may send in a handshake. GnuTLS keeps a message until it is whole, and 16 MiB can be announced.
-#define HANDSHAKE_BYTES ((size_t)64 << 10)
-
-// Whether a record of these bytes begins a handshake although there was one: up to TLS 1.2 its type is in the open.
+// Returns true if one of the records in these bytes starts a handshake after the first one. Up to TLS 1.2 the type of a
+// record is not encrypted.
 static bool renegotiates(struct http_connection *connection, const unsigned char *data, size_t length)
 {
-    struct http_records *records = &connection->records;
+    struct http_record_parser *records = &connection->transport.records;
     bool found = false;
 
     while (length > 0) {
@@ -27,12 +28,14 @@ static bool renegotiates(struct http_connection *connection, const unsigned char
             records->payload_left -= taken;
         } else {
             taken = 1;
+            assert(records->header_length < sizeof records->header);
             records->header[records->header_length++] = *data;
         }
         if (records->header_length == sizeof records->header) {
             records->header_length = 0;
             records->payload_left = (size_t)records->header[3] << 8 | records->header[4];
-            found = found || (records->header[0] == RECORD_OF_HANDSHAKE && connection->stage != HTTP_STAGE_HANDSHAKE);
+            found =
+                found || (records->header[0] == HANDSHAKE_RECORD && connection->deadline.stage != HTTP_STAGE_HANDSHAKE);
         }
         data += taken;
         length -= taken;
@@ -40,111 +43,131 @@ static bool renegotiates(struct http_connection *connection, const unsigned char
     return found;
 }
 
-// True when it goes beyond what a client may send in a handshake.
-static bool floods_handshake(struct http_connection *connection, size_t length)
+static bool exceeds_handshake(struct http_connection *connection, size_t length)
 {
-    if (connection->stage != HTTP_STAGE_HANDSHAKE)
+    if (connection->deadline.stage != HTTP_STAGE_HANDSHAKE)
         return false;
-    connection->handshake_bytes += length;
-    return connection->handshake_bytes > HANDSHAKE_BYTES;
+    connection->transport.handshake_bytes += length;
+    return connection->transport.handshake_bytes > MAX_HANDSHAKE_BYTES;
 }
 
-// Instead of GnuTLS's own recv, for three reasons, and to limit a handshake. The first byte of a request starts a
-// deadline, and MHD does not tell of it before the request line is whole. And a client with Nagle's algorithm on holds
-// its first request back until its Finished is acknowledged, which the kernel puts off by 40 ms, so the handshake is
-// acknowledged at once. And libmicrohttpd ends a connection that renegotiates as if nothing were wrong.
+// Any result but EAGAIN means that the turn of the loop had something to do.
+static void note_progress(struct http_connection *connection, ssize_t result)
+{
+    if (result >= 0 || errno != EAGAIN)
+        connection->set->has_progress = true;
+}
+
+// Replaces GnuTLS's recv for four reasons:
+// - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
+// - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
+//   kernel delays this by 40 ms, so TCP_QUICKACK acknowledges handshake bytes at once.
+// - libmicrohttpd does not report a connection that it closes because of a renegotiation. Renegotiation is refused
+// here.
+// - The size of a handshake is limited.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
+    struct http_transport *transport = &connection->transport;
     const int on = 1;
-    ssize_t got = recv(connection->fd, data, size, 0);
+    ssize_t received = recv(transport->fd, data, size, 0);
 
-    if (got >= 0 || errno != EAGAIN)
-        http_loop_moved(connection->loop);
-    if (got <= 0)
-        return got;
-
-    connection->greeted = true;
-    connection->unheard = false;
-    if (renegotiates(connection, data, (size_t)got) || floods_handshake(connection, (size_t)got)) {
-        (void)shutdown(connection->fd, SHUT_RDWR);
+    note_progress(connection, received);
+    if (received <= 0)
+        return received;
+    transport->has_received = true;
+    connection->stall.has_unread_input = false;
+    if (renegotiates(connection, data, (size_t)received) || exceeds_handshake(connection, (size_t)received)) {
+        (void)shutdown(transport->fd, SHUT_RDWR);
         errno = ECONNRESET;
         return -1;
     }
-    if (connection->stage == HTTP_STAGE_HANDSHAKE)
-        (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
-    else if (connection->stage == HTTP_STAGE_IDLE)
-        http_loop_enter(connection, HTTP_STAGE_HEAD);
-    return got;
+    if (connection->deadline.stage == HTTP_STAGE_HANDSHAKE)
+        (void)setsockopt(transport->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+    else if (connection->deadline.stage == HTTP_STAGE_IDLE)
+        http_connection_enter(connection, HTTP_STAGE_HEAD);
+    return received;
 }
 
-// Instead of GnuTLS's own sendmsg, because libmicrohttpd 0.9.75 answers a malformed Content-Length by itself, and then
-// a second time; and because it sends the head and the body of an answer as two records, which shall be one packet: the
-// kernel keeps the first until the second, or until libmicrohttpd sets TCP_NODELAY anew.
+// Replaces GnuTLS's sendmsg for two reasons:
+// - The adapter must see when libmicrohttpd sends a response that it has made itself.
+// - libmicrohttpd sends the head and the body of a response as two records. MSG_MORE makes the kernel keep the first
+//   until the second follows, so that both travel in one packet. libmicrohttpd sets TCP_NODELAY again if none follows.
 static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int count)
 {
     struct http_connection *connection = pointer;
+    struct http_transport *transport = &connection->transport;
+    const struct http_transport_hooks *hooks = &connection->set->hooks;
     const struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
     ssize_t sent;
 
-    if (http_loop_must_not_send(connection)) {
-        (void)shutdown(connection->fd, SHUT_RDWR);
+    if (!hooks->before_send(hooks->context, connection)) {
+        (void)shutdown(transport->fd, SHUT_RDWR);
         errno = EPIPE;
         return -1;
     }
-    (void)http_request_tell_library_answer(connection);
-    sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | (connection->body_follows ? MSG_MORE : 0));
-    if (sent >= 0 || errno != EAGAIN)
-        http_loop_moved(connection->loop);
+    sent = sendmsg(transport->fd, &message, MSG_NOSIGNAL | (transport->body_follows ? MSG_MORE : 0));
+    note_progress(connection, sent);
     if (sent >= 0)
-        connection->body_follows = false;
+        transport->body_follows = false;
     return sent;
 }
 
-// GnuTLS wants one beside a pull function of one's own.
+// GnuTLS requires this function if the pull function is replaced.
 static int pull_timeout(gnutls_transport_ptr_t pointer, unsigned int timeout_ms)
 {
     const struct http_connection *connection = pointer;
-    struct pollfd socket = {.fd = connection->fd, .events = POLLIN};
+    struct pollfd socket = {.fd = connection->transport.fd, .events = POLLIN};
 
     return poll(&socket, 1, (int)timeout_ms);
 }
 
-// After a key update libmicrohttpd believes that it has read all there is, and waits for the kernel to tell it of more.
-// Setting the option has the kernel tell of what is there already.
-static void tell_of_unread_bytes(const struct http_connection *connection)
-{
-    const int low_water_bytes = 1;
-
-    (void)setsockopt(connection->fd, SOL_SOCKET, SO_RCVLOWAT, &low_water_bytes, sizeof low_water_bytes);
-}
-
-// Each message of a handshake. With the client's Finished it is done but for what the server has to send.
-static int on_message(gnutls_session_t session, unsigned int type, unsigned int when, unsigned int incoming,
-                      const gnutls_datum_t *message)
+// GnuTLS calls this after each handshake message. When the client's Finished has arrived, only the server may still
+// have something to send.
+static int on_handshake_message(gnutls_session_t session, unsigned int type, unsigned int when, unsigned int incoming,
+                                const gnutls_datum_t *message)
 {
     struct http_connection *connection = gnutls_transport_get_ptr(session);
+    const struct http_transport_hooks *hooks = &connection->set->hooks;
 
     (void)when;
     (void)message;
     if (incoming && type == GNUTLS_HANDSHAKE_KEY_UPDATE)
-        tell_of_unread_bytes(connection);
-    if (!incoming || type != GNUTLS_HANDSHAKE_FINISHED || connection->stage != HTTP_STAGE_HANDSHAKE)
+        hooks->on_key_update(hooks->context, connection);
+    if (!incoming || type != GNUTLS_HANDSHAKE_FINISHED || connection->deadline.stage != HTTP_STAGE_HANDSHAKE)
         return 0;
     metric_add(&http_handshakes, gnutls_session_is_resumed(session) ? HTTP_HANDSHAKE_RESUMED : HTTP_HANDSHAKE_FULL, 1);
-    http_loop_enter(connection, HTTP_STAGE_IDLE);
+    http_connection_enter(connection, HTTP_STAGE_IDLE);
     return 0;
 }
 
-bool tls_session_begin(gnutls_session_t session, struct http_connection *connection)
+bool tls_session_init(gnutls_session_t session, struct http_connection *connection)
 {
     static const gnutls_datum_t protocol = {(unsigned char *)"http/1.1", sizeof "http/1.1" - 1};
 
+    assert(connection->set->hooks.before_send && connection->set->hooks.on_key_update);
+    assert(connection->transport.credentials);
     gnutls_transport_set_ptr(session, connection);
     gnutls_transport_set_pull_function(session, pull);
     gnutls_transport_set_vec_push_function(session, push);
     gnutls_transport_set_pull_timeout_function(session, pull_timeout);
-    gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, on_message);
-    return http_credentials_apply(connection->identity, session) &&
+    gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, on_handshake_message);
+    return http_credentials_apply(connection->transport.credentials, session) &&
            gnutls_alpn_set_protocols(session, &protocol, 1, 0) == 0;
+}
+
+void tls_report_failed_handshake(const struct http_connection *connection)
+{
+    const char *client = connection->transport.remote_address;
+    unsigned int suppressed;
+
+    assert(connection->deadline.stage == HTTP_STAGE_HANDSHAKE);
+    metric_add(&http_handshakes, HTTP_HANDSHAKE_FAILED, 1);
+    // A client that sends no byte is not worth a line: port probes behave like this.
+    if (!connection->transport.has_received)
+        return;
+    if (log_rate_limit_allows(&connection->shared->failed_handshakes, &suppressed))
+        log_info("TLS handshake with %s failed (and %u more since the last such line)", client, suppressed);
+    else
+        log_debug("TLS handshake with %s failed", client);
 }

@@ -1,4 +1,5 @@
-// One TLS session under MHD: what MHD sets up by itself is replaced by what the daemon wants.
+// One TLS session of libmicrohttpd: replaces the credentials and the socket functions that libmicrohttpd has set up, so
+// that the start of a request and the end of the handshake change the connection's stage.
 #pragma once
 
 #include <stdbool.h>
@@ -7,7 +8,7 @@
 
 #include <gnutls/gnutls.h>
 
-// TLS 1.2 and 1.3 with AEAD and ECDHE only. AES-128-GCM first: it is the fastest where the processor has AES.
+// TLS 1.2 and 1.3 with AEAD and ECDHE only. AES-128-GCM comes first, because it is the fastest on processors with AES.
 #define TLS_PRIORITIES                                                                                                 \
     "NONE:+VERS-TLS1.3:+VERS-TLS1.2:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:+AEAD:+ECDHE-ECDSA:+ECDHE-RSA:"       \
     "+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:+CTYPE-X509:+COMP-NULL:"                                          \
@@ -15,6 +16,8 @@
     "+SIGN-ECDSA-SHA384:+SIGN-EDDSA-ED25519:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-PSS-RSAE-SHA384:"                      \
     "+SIGN-RSA-PSS-SHA256:+SIGN-RSA-PSS-SHA384:+SIGN-RSA-SHA256:+SIGN-RSA-SHA384:%SERVER_PRECEDENCE"
 
-// Before the handshake. The first byte of a request and the end of the handshake change the connection's stage. False
-// when there is no memory.
-bool tls_session_begin(gnutls_session_t session, struct http_connection *connection);
+// Call it before the handshake. Returns false if memory is exhausted.
+bool tls_session_init(gnutls_session_t session, struct http_connection *connection);
+
+// Counts and logs a handshake that failed. Call it when a connection is closed in stage HANDSHAKE.
+void tls_report_failed_handshake(const struct http_connection *connection);

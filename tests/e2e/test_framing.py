@@ -343,8 +343,9 @@ def test_hostile(one, name):
 
 
 @pytest.mark.parametrize("name, fault", [
-    ("two hosts, unequal", "Host stands there more than once."), ("host list", "Host is no host."),
-    ("Expect other than 100-continue", "Expect is other than 100-continue."),
+    ("two hosts, unequal", "There is more than one Host header."),
+    ("host list", "The Host header is not a valid host name."),
+    ("Expect other than 100-continue", "Expect is not 100-continue."),
 ])
 def test_the_answer_names_the_fault(one, name, fault):
     """In words of the daemon's own. (What is not here, some libmicrohttpd refuse by themselves.)"""

@@ -1,6 +1,6 @@
-// A second, plain HTTP server for a few text pages that are read by whoever watches the daemon. It has one thread of
-// its own and takes few connections, so it can be in nobody's way; when one too many comes, the oldest makes room. HEAD
-// works, other methods get 405, other paths 404.
+// A second, plain HTTP server for a few text pages about the state of the daemon. It has its own thread and accepts few
+// connections, so that it cannot slow callbacks down. If too many connections are open, it closes the oldest one.
+// It answers GET and HEAD, other methods with 405, and other paths with 404.
 #pragma once
 
 #include <stddef.h>
@@ -15,13 +15,13 @@ struct http_admin;
 struct http_admin_page {
     const char *path;
     const char *content_type;
-    // Appends the page's text, at least a byte, and returns its HTTP status; 0 when there is no memory, which closes
-    // the connection. On the server's thread, for each request.
+    // Appends the text of the page, at least 1 byte, and returns the HTTP status. Returns 0 if memory is exhausted;
+    // then the server closes the connection. Called on the server's thread for each request.
     unsigned int (*print)(void *context, struct buffer *text);
 };
 
-// pages: end with a NULL path, and outlive the server. listen_fd: bound, listening, non-blocking, TCP or Unix; stays
-// the caller's to close, after http_admin_stop.
+// `pages` ends with a NULL path and must outlive the server. listen_fd must be a bound, listening, non-blocking TCP or
+// Unix socket. The caller closes it after http_admin_stop.
 int http_admin_start(int listen_fd, const struct http_admin_page *pages, void *context, struct http_admin **ret_admin,
                      struct error *error) MUST_CHECK;
 

@@ -1,28 +1,35 @@
-// Who the server is in TLS, and whom it lets in: certificate chain, private key, the CA that client certificates must
-// come from, the key of its session tickets. Reference counted, since a connection keeps the one it began with while a
-// reload brings the next.
+// The TLS credentials of the server: certificate chain, private key, the CA that must have issued client certificates,
+// and the key of the session tickets. They are reference counted, because a connection keeps the credentials that it
+// started with while a reload loads new ones.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 
 struct http_credentials;
+struct gnutls_session_int; // the target of GnuTLS's gnutls_session_t
 
 struct http_credentials_files {
     const char *certificate; // PEM, the server's own certificate first
     const char *private_key; // PEM without a password: RSA, ECDSA or Ed25519
-    const char *client_ca;   // PEM; NULL: no client certificate is asked for
+    const char *client_ca;   // PEM; NULL: the server does not request client certificates
 };
 
-// -EBADMSG: the fault is in the certificate; -EKEYREJECTED: in the key, or the two do not belong together; -EPROTO: in
-// the client CA. With a predecessor of the same client CA, sessions begun with it can be resumed with the new one.
+// Returns -EBADMSG if the certificate is at fault, -EKEYREJECTED if the key is at fault or does not match the
+// certificate, and -EPROTO if the client CA is at fault. If `predecessor` has the same client CA, clients can resume
+// its sessions with the new credentials. `predecessor` may be NULL.
 int http_credentials_load(const struct http_credentials_files *files, const struct http_credentials *predecessor,
-                          struct http_credentials **ret_identity, struct error *error) MUST_CHECK;
+                          struct http_credentials **ret_credentials, struct error *error) MUST_CHECK;
 
-// When the server's own certificate becomes and stops being valid, ms since 1970.
-int64_t http_credentials_valid_from_ms(const struct http_credentials *identity);
-int64_t http_credentials_expires_ms(const struct http_credentials *identity);
+// The validity of the server's own certificate, in milliseconds since 1970.
+int64_t http_credentials_valid_from_ms(const struct http_credentials *credentials);
+int64_t http_credentials_expires_ms(const struct http_credentials *credentials);
 
-struct http_credentials *http_credentials_ref(struct http_credentials *identity);
-void http_credentials_unref(struct http_credentials *identity); // NULL is allowed
+// Makes a new TLS session use the credentials, which must outlive the session. Returns false if memory is exhausted.
+bool http_credentials_apply(const struct http_credentials *credentials, struct gnutls_session_int *session);
+
+// Any thread may call these.
+struct http_credentials *http_credentials_ref(struct http_credentials *credentials);
+void http_credentials_unref(struct http_credentials *credentials); // NULL is allowed

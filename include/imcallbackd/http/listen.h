@@ -1,4 +1,4 @@
-// Listening sockets. Functions that can fail return -errno.
+// Listening sockets: opened here or passed by systemd. Functions that can fail return a negative errno value.
 #pragma once
 
 #include <stdbool.h>
@@ -8,13 +8,13 @@
 
 #define LISTEN_NAME_BYTES 128 // "[address]:port" or "unix:path" with its NUL
 
-// Binds and listens, non-blocking. address: numeric IPv4 or IPv6; "::" takes both families. port 0: any free one.
-// The caller closes *ret_fd. -EADDRNOTAVAIL: the machine has no such address.
+// Opens a non-blocking listening socket. address: numeric IPv4 or IPv6; "::" accepts both families. port 0: any free
+// port. The caller closes *ret_fd. Returns -EADDRNOTAVAIL if the machine does not have the address.
 int listen_open(const char *address, unsigned int port, int *ret_fd, struct error *error) MUST_CHECK;
 
-// Accepts a socket that systemd passed only if it is a listening TCP socket, or, where that is good too, a listening
-// Unix stream socket; makes it non-blocking. It stays the caller's to close.
-int listen_adopt(int fd, bool unix_too, struct error *error) MUST_CHECK;
+// Checks that a descriptor passed by systemd is a listening TCP socket, or with accepts_unix possibly a listening Unix
+// stream socket. Makes it non-blocking. The caller closes it.
+int listen_adopt(int fd, bool accepts_unix, struct error *error) MUST_CHECK;
 
-// "127.0.0.1:8443", "[::1]:8443" or "unix:/run/socket", as the socket is really bound.
+// Prints the address that the socket is bound to: "127.0.0.1:8443", "[::1]:8443" or "unix:/run/socket".
 void listen_name(int fd, char name[LISTEN_NAME_BYTES]);

@@ -1,82 +1,120 @@
+// Stages, deadlines and evictions in a set of connections. The test holds the clients' ends.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../../src/http/connection.h"
+#include "http/connection.h"
 #include "../unit.h"
 
-#define MANY 6
-#define NOW  INT64_C(1000000)
+#define CONNECTIONS 6
+#define NOW         INT64_C(1000000)
 
-static const struct http_limits limits = {.request_timeout_ms = 1000, .idle_timeout_ms = 5000};
-
-// Connections whose other ends are in the test's hands.
-struct crowd {
-    struct http_connections connections;
-    struct http_connection each[MANY];
-    int peers[MANY];
+struct fixture {
+    struct http_connection_set set;
+    struct http_connection connections[CONNECTIONS];
+    int clients[CONNECTIONS];
 };
 
-static void crowd_begin(struct crowd *crowd)
+static void fixture_init(struct fixture *fixture)
 {
-    *crowd = (struct crowd){0};
-    for (size_t i = 0; i < MANY; i++) {
+    *fixture =
+        (struct fixture){.set = {.limits = {.request_timeout_ms = 1000, .idle_timeout_ms = 5000}, .now_ms = NOW}};
+    for (size_t i = 0; i < CONNECTIONS; i++) {
         int ends[2];
 
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
-        crowd->each[i].fd = ends[0];
-        crowd->peers[i] = ends[1];
-        http_connections_add(&crowd->connections, &crowd->each[i], NOW);
+        fixture->connections[i].transport.fd = ends[0];
+        fixture->clients[i] = ends[1];
+        http_set_expect(&fixture->set, &fixture->connections[i]);
+        http_set_add(&fixture->set, &fixture->connections[i]);
     }
 }
 
-static void crowd_end(struct crowd *crowd)
+static void assert_is_empty(const struct http_connection_list *list)
 {
-    for (size_t i = 0; i < MANY; i++) {
-        http_connections_remove(&crowd->connections, &crowd->each[i]);
-        close(crowd->each[i].fd);
-        close(crowd->peers[i]);
+    assert_null(list->first);
+    assert_null(list->last);
+}
+
+static void fixture_finish(struct fixture *fixture)
+{
+    for (size_t i = 0; i < CONNECTIONS; i++) {
+        http_set_remove(&fixture->connections[i]);
+        close(fixture->connections[i].transport.fd);
+        close(fixture->clients[i]);
     }
-    assert_null(crowd->connections.timed.first);
-    assert_null(crowd->connections.idle.first);
-    assert_null(crowd->connections.held.first);
-    assert_null(crowd->connections.timed.last);
-    assert_null(crowd->connections.idle.last);
-    assert_null(crowd->connections.held.last);
+    assert_is_empty(&fixture->set.timed);
+    assert_is_empty(&fixture->set.idle);
+    assert_is_empty(&fixture->set.held);
 }
 
-static void enter(struct crowd *crowd, size_t index, enum http_stage stage, int64_t at_ms)
+// Starts the stage at this time. Not every stage may follow every other, so the connection passes through the stages
+// between.
+static void enter(struct fixture *fixture, size_t index, enum http_stage stage, int64_t at_ms)
 {
-    http_connections_enter(&crowd->connections, &crowd->each[index], stage, at_ms);
+    static const enum http_stage next[] = {
+        [HTTP_STAGE_HANDSHAKE] = HTTP_STAGE_IDLE, [HTTP_STAGE_IDLE] = HTTP_STAGE_HEAD,
+        [HTTP_STAGE_HEAD] = HTTP_STAGE_BODY,      [HTTP_STAGE_BODY] = HTTP_STAGE_HELD,
+        [HTTP_STAGE_HELD] = HTTP_STAGE_ANSWER,    [HTTP_STAGE_ANSWER] = HTTP_STAGE_IDLE,
+    };
+    struct http_connection *connection = &fixture->connections[index];
+
+    fixture->set.now_ms = at_ms;
+    if (stage == HTTP_STAGE_HANDSHAKE) {
+        http_set_remove(connection);
+        http_set_add(&fixture->set, connection);
+        return;
+    }
+    do
+        http_connection_enter(connection, next[connection->deadline.stage]);
+    while (connection->deadline.stage != stage);
 }
 
-// What the caller at the other end notices: 'o'pen, only 'r'eading ended, 'c'losed.
-static char look(const struct crowd *crowd, size_t index)
+static int64_t close_expired(struct fixture *fixture, int64_t at_ms)
+{
+    fixture->set.now_ms = at_ms;
+    return http_set_close_expired(&fixture->set);
+}
+
+static bool evict(struct fixture *fixture, const struct address *network, int64_t at_ms)
+{
+    fixture->set.now_ms = at_ms;
+    return http_set_evict(&fixture->set, network);
+}
+
+static void evict_reserve(struct fixture *fixture, int64_t at_ms)
+{
+    fixture->set.now_ms = at_ms;
+    http_set_evict_reserve(&fixture->set);
+}
+
+// What the client sees: 'o': open, 'r': the server only stopped receiving, 'c': closed.
+static char state_of(const struct fixture *fixture, size_t index)
 {
     char byte;
 
-    if (recv(crowd->peers[index], &byte, 1, 0) == 0)
+    if (recv(fixture->clients[index], &byte, 1, 0) == 0)
         return 'c';
     assert_int_equal(errno, EAGAIN);
-    return send(crowd->peers[index], "x", 1, MSG_NOSIGNAL) == 1 ? 'o' : 'r';
+    return send(fixture->clients[index], "x", 1, MSG_NOSIGNAL) == 1 ? 'o' : 'r';
 }
 
-static void assert_looks(const struct crowd *crowd, const char *expected)
+static void assert_states(const struct fixture *fixture, const char *expected)
 {
-    char looks[MANY + 1] = "";
+    char states[CONNECTIONS + 1] = "";
 
-    for (size_t i = 0; i < MANY; i++)
-        looks[i] = look(crowd, i);
-    assert_string_equal(looks, expected);
+    for (size_t i = 0; i < CONNECTIONS; i++)
+        states[i] = state_of(fixture, i);
+    assert_string_equal(states, expected);
 }
 
-static void each_stage_has_its_end(void **state)
+static void closes_each_stage_at_its_timeout(void **state)
 {
     static const struct {
         enum http_stage stage;
-        int64_t timeout_ms; // -1: none
+        int64_t timeout_ms; // -1: no timeout
         char ended;
     } rows[] = {
         {HTTP_STAGE_HANDSHAKE, 1000, 'c'}, {HTTP_STAGE_IDLE, 5000, 'r'}, {HTTP_STAGE_HEAD, 1000, 'c'},
@@ -86,26 +124,26 @@ static void each_stage_has_its_end(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         int64_t timeout_ms = rows[i].timeout_ms;
-        struct crowd crowd;
+        struct fixture fixture;
 
-        crowd_begin(&crowd);
-        for (size_t j = 1; j < MANY; j++)
-            enter(&crowd, j, HTTP_STAGE_HELD, NOW);
-        enter(&crowd, 0, rows[i].stage, NOW);
-        assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW), timeout_ms);
+        fixture_init(&fixture);
+        for (size_t j = 1; j < CONNECTIONS; j++)
+            enter(&fixture, j, HTTP_STAGE_HELD, NOW);
+        enter(&fixture, 0, rows[i].stage, NOW);
+        assert_int_equal(close_expired(&fixture, NOW), timeout_ms);
         if (timeout_ms >= 0) {
-            assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + timeout_ms - 1), 1);
-            assert_looks(&crowd, "oooooo");
+            assert_int_equal(close_expired(&fixture, NOW + timeout_ms - 1), 1);
+            assert_states(&fixture, "oooooo");
         }
-        assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + timeout_ms), -1);
-        assert_int_equal(look(&crowd, 0), rows[i].ended);
-        crowd_end(&crowd);
+        assert_int_equal(close_expired(&fixture, NOW + timeout_ms), -1);
+        assert_int_equal(state_of(&fixture, 0), rows[i].ended);
+        fixture_finish(&fixture);
     }
 }
 
-// After a pause of the whole process, what came meanwhile is read first; but not what comes while the server writes,
-// and not for ever.
-static void reads_before_it_judges(void **state)
+// After the process was suspended, data that arrived meanwhile is read first. This does not hold for data that arrives
+// while the server sends, and it holds only once.
+static void restarts_deadlines_of_unread_data_after_a_suspension(void **state)
 {
     static const struct {
         enum http_stage stage;
@@ -121,198 +159,203 @@ static void reads_before_it_judges(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         int64_t due_ms = NOW + rows[i].timeout_ms;
-        struct crowd crowd;
+        struct fixture fixture;
 
-        crowd_begin(&crowd);
-        for (size_t j = 0; j < MANY; j++)
-            enter(&crowd, j, j < 3 ? rows[i].stage : HTTP_STAGE_HELD, NOW);
-        assert_int_equal(send(crowd.peers[0], "x", 1, 0), 1);
-        assert_int_equal(send(crowd.peers[2], "x", 1, 0), 1);
-        assert_int_equal(http_connections_sweep(&crowd.connections, &limits, due_ms + 3000),
-                         rows[i].is_read ? rows[i].timeout_ms : -1);
-        assert_int_equal(look(&crowd, 0), rows[i].is_read ? 'o' : rows[i].ended);
-        assert_int_equal(look(&crowd, 1), rows[i].ended);
-        assert_int_equal(look(&crowd, 2), rows[i].is_read ? 'o' : rows[i].ended);
+        fixture_init(&fixture);
+        for (size_t j = 0; j < CONNECTIONS; j++)
+            enter(&fixture, j, j < 3 ? rows[i].stage : HTTP_STAGE_HELD, NOW);
+        assert_int_equal(send(fixture.clients[0], "x", 1, 0), 1);
+        assert_int_equal(send(fixture.clients[2], "x", 1, 0), 1);
+        assert_int_equal(close_expired(&fixture, due_ms + 3000), rows[i].is_read ? rows[i].timeout_ms : -1);
+        assert_int_equal(state_of(&fixture, 0), rows[i].is_read ? 'o' : rows[i].ended);
+        assert_int_equal(state_of(&fixture, 1), rows[i].ended);
+        assert_int_equal(state_of(&fixture, 2), rows[i].is_read ? 'o' : rows[i].ended);
         due_ms += 3000 + rows[i].timeout_ms;
-        assert_int_equal(http_connections_sweep(&crowd.connections, &limits, due_ms), -1);
-        assert_int_equal(look(&crowd, 0), rows[i].ended);
-        assert_int_equal(look(&crowd, 2), rows[i].ended);
-        crowd_end(&crowd);
+        assert_int_equal(close_expired(&fixture, due_ms), -1);
+        assert_int_equal(state_of(&fixture, 0), rows[i].ended);
+        assert_int_equal(state_of(&fixture, 2), rows[i].ended);
+        fixture_finish(&fixture);
     }
 }
 
-static void ends_at_the_very_millisecond(void **state)
+static void closes_in_the_millisecond_of_the_deadline(void **state)
 {
-    struct crowd crowd;
+    struct fixture fixture;
 
     (void)state;
-    crowd_begin(&crowd);
-    for (size_t i = 0; i < MANY; i++)
-        enter(&crowd, i, i < 4 ? HTTP_STAGE_HEAD : HTTP_STAGE_IDLE, NOW + (int64_t)i * 100);
-    assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + 1100), 100);
-    assert_looks(&crowd, "ccoooo");
-    assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + 1300), 4100);
-    assert_looks(&crowd, "ccccoo");
-    assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + 5400), 100);
-    assert_looks(&crowd, "ccccro");
-    crowd_end(&crowd);
+    fixture_init(&fixture);
+    for (size_t i = 0; i < CONNECTIONS; i++)
+        enter(&fixture, i, i < 4 ? HTTP_STAGE_HEAD : HTTP_STAGE_IDLE, NOW + (int64_t)i * 100);
+    assert_int_equal(close_expired(&fixture, NOW + 1100), 100);
+    assert_states(&fixture, "ccoooo");
+    assert_int_equal(close_expired(&fixture, NOW + 1300), 4100);
+    assert_states(&fixture, "ccccoo");
+    assert_int_equal(close_expired(&fixture, NOW + 5400), 100);
+    assert_states(&fixture, "ccccro");
+    fixture_finish(&fixture);
 }
 
-// A stage begins anew each time that it is entered, and puts the connection behind the others.
-static void entering_begins_anew(void **state)
+// Each entry into a stage starts a new deadline and moves the connection to the end of its list.
+static void restarts_the_deadline_with_each_stage(void **state)
 {
-    struct crowd crowd;
+    struct fixture fixture;
 
     (void)state;
-    crowd_begin(&crowd);
-    for (size_t i = 0; i < MANY; i++)
-        enter(&crowd, i, HTTP_STAGE_HEAD, NOW);
-    enter(&crowd, 0, HTTP_STAGE_BODY, NOW + 500);
-    enter(&crowd, 3, HTTP_STAGE_HEAD, NOW + 600);
-    assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + 1000), 500);
-    assert_looks(&crowd, "occocc");
-    assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + 1500), 100);
-    assert_looks(&crowd, "cccocc");
-    crowd_end(&crowd);
+    fixture_init(&fixture);
+    for (size_t i = 0; i < CONNECTIONS; i++)
+        enter(&fixture, i, HTTP_STAGE_HEAD, NOW);
+    enter(&fixture, 0, HTTP_STAGE_BODY, NOW + 500);
+    enter(&fixture, 3, HTTP_STAGE_HEAD, NOW + 600);
+    assert_int_equal(close_expired(&fixture, NOW + 1000), 500);
+    assert_states(&fixture, "occocc");
+    assert_int_equal(close_expired(&fixture, NOW + 1500), 100);
+    assert_states(&fixture, "cccocc");
+    fixture_finish(&fixture);
 }
 
-// A request that was in the kernel's buffer when its idle connection was ended has its deadlines like any other.
-static void ends_what_was_idle_a_second_time(void **state)
+// A request that was in the kernel's buffer when its idle connection was closed has deadlines like any other.
+static void times_a_request_out_on_a_closed_idle_connection(void **state)
 {
-    struct crowd crowd;
+    struct fixture fixture;
 
     (void)state;
-    crowd_begin(&crowd);
-    for (size_t i = 1; i < MANY; i++)
-        enter(&crowd, i, HTTP_STAGE_HELD, NOW);
-    enter(&crowd, 0, HTTP_STAGE_IDLE, NOW);
-    http_connections_end_idle(&crowd.connections);
-    assert_looks(&crowd, "rooooo");
-    assert_true(crowd.each[0].reading_ended);
-    enter(&crowd, 0, HTTP_STAGE_HEAD, NOW + 1);
-    assert_true(crowd.each[0].reading_ended);
-    assert_int_equal(http_connections_sweep(&crowd.connections, &limits, NOW + 1001), -1);
-    assert_looks(&crowd, "cooooo");
-    crowd_end(&crowd);
+    fixture_init(&fixture);
+    for (size_t i = 1; i < CONNECTIONS; i++)
+        enter(&fixture, i, HTTP_STAGE_HELD, NOW);
+    enter(&fixture, 0, HTTP_STAGE_IDLE, NOW);
+    http_set_close_idle(&fixture.set);
+    assert_states(&fixture, "rooooo");
+    assert_true(fixture.connections[0].transport.receive_closed);
+    enter(&fixture, 0, HTTP_STAGE_HEAD, NOW + 1);
+    assert_true(fixture.connections[0].transport.receive_closed);
+    assert_int_equal(close_expired(&fixture, NOW + 1001), -1);
+    assert_states(&fixture, "cooooo");
+    fixture_finish(&fixture);
 }
 
-static void ends_those_without_a_request_in_a_drain(void **state)
+static void closes_connections_without_a_request_in_a_drain(void **state)
 {
-    static const enum http_stage stages[MANY] = {HTTP_STAGE_HANDSHAKE, HTTP_STAGE_IDLE, HTTP_STAGE_HEAD,
-                                                 HTTP_STAGE_BODY,      HTTP_STAGE_HELD, HTTP_STAGE_ANSWER};
-    struct crowd crowd;
+    static const enum http_stage stages[CONNECTIONS] = {HTTP_STAGE_HANDSHAKE, HTTP_STAGE_IDLE, HTTP_STAGE_HEAD,
+                                                        HTTP_STAGE_BODY,      HTTP_STAGE_HELD, HTTP_STAGE_ANSWER};
+    struct fixture fixture;
 
     (void)state;
-    crowd_begin(&crowd);
-    for (size_t i = 0; i < MANY; i++)
-        enter(&crowd, i, stages[i], NOW);
-    http_connections_end_idle(&crowd.connections);
-    assert_looks(&crowd, "croooo");
-    crowd_end(&crowd);
+    fixture_init(&fixture);
+    for (size_t i = 0; i < CONNECTIONS; i++)
+        enter(&fixture, i, stages[i], NOW);
+    http_set_close_idle(&fixture.set);
+    assert_states(&fixture, "croooo");
+    fixture_finish(&fixture);
 }
 
-// In the order in which they go: silent in the middle of something for over two seconds; idle without ever a call;
-// idle for over two seconds.
-static void sheds_the_least_proven_first(void **state)
+// The order of eviction: unverified and silent in the middle of something for two seconds, then unverified and idle,
+// then verified and idle for two seconds.
+static void evicts_unverified_connections_first(void **state)
 {
-    struct crowd crowd;
+    struct fixture fixture;
 
     (void)state;
-    crowd_begin(&crowd);
-    crowd.each[0].proven = crowd.each[1].proven = crowd.each[5].proven = true;
-    enter(&crowd, 5, HTTP_STAGE_BODY, NOW);
-    enter(&crowd, 0, HTTP_STAGE_IDLE, NOW);
-    enter(&crowd, 1, HTTP_STAGE_IDLE, NOW + 1);
-    enter(&crowd, 2, HTTP_STAGE_HEAD, NOW + 2);
-    enter(&crowd, 3, HTTP_STAGE_IDLE, NOW + 3);
-    enter(&crowd, 4, HTTP_STAGE_IDLE, NOW + 2000);
+    fixture_init(&fixture);
+    fixture.connections[0].is_verified = fixture.connections[1].is_verified = fixture.connections[5].is_verified = true;
+    enter(&fixture, 5, HTTP_STAGE_BODY, NOW);
+    enter(&fixture, 0, HTTP_STAGE_IDLE, NOW);
+    enter(&fixture, 1, HTTP_STAGE_IDLE, NOW + 1);
+    enter(&fixture, 2, HTTP_STAGE_HEAD, NOW + 2);
+    enter(&fixture, 3, HTTP_STAGE_IDLE, NOW + 3);
+    enter(&fixture, 4, HTTP_STAGE_IDLE, NOW + 2000);
 
-    assert_true(http_connections_shed(&crowd.connections, NULL, NOW + 2001));
-    assert_looks(&crowd, "oooroo"); // the one in its head has 1 ms left
-    assert_true(http_connections_shed(&crowd.connections, NULL, NOW + 2002));
-    assert_looks(&crowd, "oocroo");
-    assert_true(http_connections_shed(&crowd.connections, NULL, NOW + 2002));
-    assert_looks(&crowd, "oocrro");
-    assert_true(http_connections_shed(&crowd.connections, NULL, NOW + 2002));
-    assert_looks(&crowd, "rocrro");
-    assert_true(http_connections_shed(&crowd.connections, NULL, NOW + 2002));
-    assert_looks(&crowd, "rrcrro");
-    assert_false(http_connections_shed(&crowd.connections, NULL, NOW + 100000)); // a verified call is never shed
-    assert_looks(&crowd, "rrcrro");
-    crowd_end(&crowd);
+    assert_true(evict(&fixture, NULL, NOW + 2001));
+    assert_states(&fixture, "oooroo"); // the one in its head has 1 ms left until it qualifies
+    assert_true(evict(&fixture, NULL, NOW + 2002));
+    assert_states(&fixture, "oocroo");
+    assert_true(evict(&fixture, NULL, NOW + 2002));
+    assert_states(&fixture, "oocrro");
+    assert_true(evict(&fixture, NULL, NOW + 2002));
+    assert_states(&fixture, "rocrro");
+    assert_true(evict(&fixture, NULL, NOW + 2002));
+    assert_states(&fixture, "rrcrro");
+    assert_false(evict(&fixture, NULL, NOW + 100000)); // a verified connection in its body is never evicted
+    assert_states(&fixture, "rrcrro");
+    fixture_finish(&fixture);
 }
 
-static void sheds_nobody_who_was_just_served(void **state)
+static void evicts_no_connection_that_was_just_served(void **state)
 {
-    struct crowd crowd;
+    struct fixture fixture;
 
     (void)state;
-    crowd_begin(&crowd);
-    for (size_t i = 0; i < MANY; i++) {
-        crowd.each[i].proven = i < 3;
-        enter(&crowd, i, i < 3 ? HTTP_STAGE_IDLE : i < 5 ? HTTP_STAGE_HEAD : HTTP_STAGE_HELD, NOW);
+    fixture_init(&fixture);
+    for (size_t i = 0; i < CONNECTIONS; i++) {
+        fixture.connections[i].is_verified = i < 3;
+        enter(&fixture, i, i < 3 ? HTTP_STAGE_IDLE : i < 5 ? HTTP_STAGE_HEAD : HTTP_STAGE_HELD, NOW);
     }
-    assert_false(http_connections_shed(&crowd.connections, NULL, NOW + 1999));
-    assert_looks(&crowd, "oooooo");
-    assert_true(http_connections_shed(&crowd.connections, NULL, NOW + 2000));
-    assert_looks(&crowd, "ooocoo");
-    crowd_end(&crowd);
+    assert_false(evict(&fixture, NULL, NOW + 1999));
+    assert_states(&fixture, "oooooo");
+    assert_true(evict(&fixture, NULL, NOW + 2000));
+    assert_states(&fixture, "ooocoo");
+    fixture_finish(&fixture);
 }
 
-// At the limit of one caller the others are left alone; of an IPv6 caller the /64 counts.
-static void sheds_among_one_caller(void **state)
+// At the limit per address only connections of the same network are evicted; for IPv6 the network is the /64.
+static void evicts_within_one_network(void **state)
 {
     static const unsigned char one[16] = {0x20, 1, 0xd, 0xb8, [15] = 1}, other[16] = {0x20, 2};
-    struct address caller;
-    struct crowd crowd;
+    struct address network;
+    struct fixture fixture;
 
     (void)state;
-    crowd_begin(&crowd);
-    for (size_t i = 0; i < MANY; i++) {
-        memcpy(crowd.each[i].address.bytes, i < 3 ? other : one, sizeof one);
-        crowd.each[i].address.bytes[14] = (unsigned char)i;
-        enter(&crowd, i, HTTP_STAGE_IDLE, NOW);
+    fixture_init(&fixture);
+    for (size_t i = 0; i < CONNECTIONS; i++) {
+        memcpy(fixture.connections[i].transport.address.bytes, i < 3 ? other : one, sizeof one);
+        fixture.connections[i].transport.address.bytes[14] = (unsigned char)i;
+        enter(&fixture, i, HTTP_STAGE_IDLE, NOW);
     }
-    caller = address_client_network(&crowd.each[3].address);
-    for (size_t i = 3; i < MANY; i++)
-        assert_true(http_connections_shed(&crowd.connections, &caller, NOW));
-    assert_false(http_connections_shed(&crowd.connections, &caller, NOW));
-    assert_looks(&crowd, "ooorrr");
-    crowd_end(&crowd);
+    network = address_client_network(&fixture.connections[3].transport.address);
+    for (size_t i = 3; i < CONNECTIONS; i++)
+        assert_true(evict(&fixture, &network, NOW));
+    assert_false(evict(&fixture, &network, NOW));
+    assert_states(&fixture, "ooorrr");
+    fixture_finish(&fixture);
 }
 
-// One that came beyond a limit makes no room below it. Where there is no room even beyond, those go that say nothing.
-static void sheds_beyond_the_limit_apart(void **state)
+// Evicting a connection beyond a limit makes no room below the limit. At the hard limit, the silent connections beyond
+// the limit are evicted.
+static void evicts_reserve_connections_separately(void **state)
 {
-    struct crowd crowd;
+    struct fixture fixture;
 
     (void)state;
-    crowd_begin(&crowd);
-    for (size_t i = 0; i < MANY; i++) {
-        crowd.each[i].limit_reached = i == 0   ? HTTP_LIMIT_NONE
-                                      : i == 1 ? HTTP_LIMIT_PER_ADDRESS
-                                               : HTTP_LIMIT_CONNECTIONS;
-        crowd.each[i].proven = i == 5;
-        enter(&crowd, i, i == 2 ? HTTP_STAGE_HEAD : i == 4 ? HTTP_STAGE_HELD : HTTP_STAGE_IDLE, NOW);
+    fixture_init(&fixture);
+    for (size_t i = 0; i < CONNECTIONS; i++) {
+        fixture.connections[i].exceeded_limit = i == 0   ? HTTP_LIMIT_NONE
+                                                : i == 1 ? HTTP_LIMIT_PER_ADDRESS
+                                                         : HTTP_LIMIT_CONNECTIONS;
+        fixture.connections[i].is_verified = i == 5;
+        enter(&fixture, i, i == 2 ? HTTP_STAGE_HEAD : i == 4 ? HTTP_STAGE_HELD : HTTP_STAGE_IDLE, NOW);
     }
-    http_connections_shed_beyond_limit(&crowd.connections, NOW + 1999);
-    assert_looks(&crowd, "oooooo");
-    http_connections_shed_beyond_limit(&crowd.connections, NOW + 2000);
-    assert_looks(&crowd, "orcroo");
-    assert_true(http_connections_shed(&crowd.connections, NULL, NOW + 2000));
-    assert_looks(&crowd, "rrcroo");
-    assert_false(http_connections_shed(&crowd.connections, NULL, NOW + 100000));
-    crowd_end(&crowd);
+    evict_reserve(&fixture, NOW + 1999);
+    assert_states(&fixture, "oooooo");
+    evict_reserve(&fixture, NOW + 2000);
+    assert_states(&fixture, "orcroo");
+    assert_true(evict(&fixture, NULL, NOW + 2000));
+    assert_states(&fixture, "rrcroo");
+    assert_false(evict(&fixture, NULL, NOW + 100000));
+    fixture_finish(&fixture);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_stage_has_its_end),           cmocka_unit_test(reads_before_it_judges),
-        cmocka_unit_test(ends_at_the_very_millisecond),     cmocka_unit_test(entering_begins_anew),
-        cmocka_unit_test(ends_what_was_idle_a_second_time), cmocka_unit_test(ends_those_without_a_request_in_a_drain),
-        cmocka_unit_test(sheds_the_least_proven_first),     cmocka_unit_test(sheds_nobody_who_was_just_served),
-        cmocka_unit_test(sheds_among_one_caller),           cmocka_unit_test(sheds_beyond_the_limit_apart),
+        cmocka_unit_test(closes_each_stage_at_its_timeout),
+        cmocka_unit_test(restarts_deadlines_of_unread_data_after_a_suspension),
+        cmocka_unit_test(closes_in_the_millisecond_of_the_deadline),
+        cmocka_unit_test(restarts_the_deadline_with_each_stage),
+        cmocka_unit_test(times_a_request_out_on_a_closed_idle_connection),
+        cmocka_unit_test(closes_connections_without_a_request_in_a_drain),
+        cmocka_unit_test(evicts_unverified_connections_first),
+        cmocka_unit_test(evicts_no_connection_that_was_just_served),
+        cmocka_unit_test(evicts_within_one_network),
+        cmocka_unit_test(evicts_reserve_connections_separately),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

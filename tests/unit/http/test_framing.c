@@ -1,6 +1,7 @@
+// The framing guard: which heads it refuses, with which fault, and what it reads from the others.
 #include <string.h>
 
-#include "../../../src/http/framing.h"
+#include "http/framing.h"
 #include "../unit.h"
 
 #define MAX_HEADERS 4
@@ -10,9 +11,9 @@ struct header {
 };
 
 struct head {
-    struct header headers[MAX_HEADERS]; // up to the first without a name
-    const char *fault;                  // a part of it; NULL for none
-    const char *method, *target, *version;
+    struct header headers[MAX_HEADERS];    // those before the first NULL name
+    const char *fault;                     // a part of the expected text; NULL: accepted
+    const char *method, *target, *version; // NULL: POST, /?a=b and HTTP/1.1
 };
 
 #define HOST                                                                                                           \
@@ -130,7 +131,7 @@ static struct framing read_head(const struct head *head)
     return framing;
 }
 
-static void judges_heads(void **state)
+static void accepts_only_heads_with_one_reading(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(heads); i++) {
@@ -140,14 +141,14 @@ static void judges_heads(void **state)
                                            heads[i].version ? heads[i].version : "HTTP/1.1");
 
         if (!fault != !heads[i].fault || (fault && !strstr(fault, heads[i].fault)))
-            fail_msg("row %zu: '%s' in place of '%s'", i, fault ? fault : "nothing",
+            fail_msg("row %zu: '%s' instead of '%s'", i, fault ? fault : "nothing",
                      heads[i].fault ? heads[i].fault : "nothing");
         assert_ptr_equal(framing.fault, fault);
     }
 }
 
-// Neither text needs a NUL behind it, and one in it counts.
-static void reads_as_much_as_it_is_told(void **state)
+// Neither text needs a terminating NUL, and a NUL within a text is one of its bytes.
+static void reads_no_further_than_the_length(void **state)
 {
     struct framing framing = {0};
 
@@ -168,7 +169,7 @@ static void reads_as_much_as_it_is_told(void **state)
     assert_non_null(framing.fault);
 }
 
-static void tells_the_length(void **state)
+static void parses_the_length(void **state)
 {
     static const struct {
         const char *text;
@@ -178,7 +179,7 @@ static void tells_the_length(void **state)
         {"0000000000000000000000000000000000017", 17},
         {"9223372036854775808", UINT64_C(9223372036854775808)},
         {"18446744073709551614", UINT64_MAX - 1},
-        {"18446744073709551615", UINT64_MAX}, // larger than any number that fits, as far as a limit cares
+        {"18446744073709551615", UINT64_MAX}, // counts as too large for any limit
         {"18446744073709551616", UINT64_MAX},
         {"18446744073709551621", UINT64_MAX},
         {"99999999999999999999999999999999999999", UINT64_MAX},
@@ -195,7 +196,7 @@ static void tells_the_length(void **state)
     }
 }
 
-static void tells_of_codings_of_the_content(void **state)
+static void detects_content_encoding_and_expect(void **state)
 {
     static const struct {
         struct header headers[MAX_HEADERS];
@@ -224,8 +225,8 @@ static void tells_of_codings_of_the_content(void **state)
     }
 }
 
-// What comes later makes no fault good, and does not replace it.
-static void the_first_fault_stays(void **state)
+// Later headers neither remove nor replace a fault.
+static void keeps_the_first_fault(void **state)
 {
     struct framing framing = {0};
     const char *fault;
@@ -243,9 +244,11 @@ static void the_first_fault_stays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(judges_heads),          cmocka_unit_test(reads_as_much_as_it_is_told),
-        cmocka_unit_test(tells_the_length),      cmocka_unit_test(tells_of_codings_of_the_content),
-        cmocka_unit_test(the_first_fault_stays),
+        cmocka_unit_test(accepts_only_heads_with_one_reading),
+        cmocka_unit_test(reads_no_further_than_the_length),
+        cmocka_unit_test(parses_the_length),
+        cmocka_unit_test(detects_content_encoding_and_expect),
+        cmocka_unit_test(keeps_the_first_fault),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

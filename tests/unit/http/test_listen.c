@@ -1,3 +1,4 @@
+// Listening sockets: opening them, adopting passed ones, and the names of their addresses.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,9 +13,9 @@
 #include "../unit.h"
 #include "imcallbackd/http/listen.h"
 
-#define NOBODY 65534
+#define UNPRIVILEGED_UID 65534
 
-static void listens_where_it_is_told(void **state)
+static void listens_on_the_given_address(void **state)
 {
     static const struct {
         const char *address, *name;
@@ -24,7 +25,7 @@ static void listens_where_it_is_told(void **state)
     for (size_t i = 0; i < COUNT(rows); i++) {
         char name[LISTEN_NAME_BYTES], expected[LISTEN_NAME_BYTES];
         struct error error = {""};
-        struct sockaddr_in6 bound = {0}; // the port is at the same place as with IPv4
+        struct sockaddr_in6 bound = {0}; // the port has the same offset in an IPv4 address
         socklen_t length = sizeof bound;
         int fd, another;
 
@@ -41,7 +42,7 @@ static void listens_where_it_is_told(void **state)
     }
 }
 
-static void says_why_it_cannot_listen(void **state)
+static void explains_why_it_cannot_listen(void **state)
 {
     static const struct {
         const char *address;
@@ -52,13 +53,13 @@ static void says_why_it_cannot_listen(void **state)
         {"localhost", 0, -EINVAL, "not a numeric IPv4 or IPv6 address"},
         {"", 0, -EINVAL, "not a numeric IPv4 or IPv6 address"},
         {"192.0.2.1", 0, -EADDRNOTAVAIL, "this machine does not have this address"},
-        {"fe80::1", 0, -EINVAL, "cannot listen on fe80::1 port 0: Invalid argument"}, // lacks its interface
+        {"fe80::1", 0, -EINVAL, "cannot listen on fe80::1 port 0: Invalid argument"}, // the interface is missing
         {"127.0.0.1", 1, -EACCES, "pass a socket from systemd"},
     };
     const bool is_root = geteuid() == 0;
 
     (void)state;
-    assert_true(!is_root || seteuid(NOBODY) == 0);
+    assert_true(!is_root || seteuid(UNPRIVILEGED_UID) == 0);
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct error error = {""};
         int fd;
@@ -70,7 +71,7 @@ static void says_why_it_cannot_listen(void **state)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-static void says_that_descriptors_have_run_out(void **state)
+static void reports_that_no_descriptor_is_left(void **state)
 {
     struct rlimit before, none;
     struct error error;
@@ -85,11 +86,11 @@ static void says_that_descriptors_have_run_out(void **state)
     assert_non_null(strstr(error.text, "cannot create a socket"));
 }
 
-static void adopts_what_listens(void **state)
+static void adopts_only_listening_stream_sockets(void **state)
 {
     static const struct {
         int family, type;
-        bool listening, unix_too, taken;
+        bool listening, accepts_unix, adopted;
     } rows[] = {
         {AF_INET, SOCK_STREAM, true, false, true},   {AF_INET6, SOCK_STREAM, true, false, true},
         {AF_UNIX, SOCK_STREAM, true, true, true},    {AF_UNIX, SOCK_STREAM, true, false, false},
@@ -106,27 +107,27 @@ static void adopts_what_listens(void **state)
         if (fd < 0 && rows[i].family == AF_VSOCK)
             continue;
         assert_true(fd >= 0);
-        if (rows[i].family == AF_UNIX) // Linux gives it a name of its own
+        if (rows[i].family == AF_UNIX) // Linux chooses a name
             assert_int_equal(bind(fd, (struct sockaddr *)&anywhere, sizeof anywhere.sun_family), 0);
         assert_true(!rows[i].listening || listen(fd, 1) == 0);
-        if (listen_adopt(fd, rows[i].unix_too, &error) != (rows[i].taken ? 0 : -EINVAL))
+        if (listen_adopt(fd, rows[i].accepts_unix, &error) != (rows[i].adopted ? 0 : -EINVAL))
             fail_msg("row %zu: %s", i, error.text);
-        assert_true(rows[i].taken == ((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0));
-        assert_true(rows[i].taken || !strstr(error.text, "Unix") == !rows[i].unix_too);
+        assert_true(rows[i].adopted == ((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0));
+        assert_true(rows[i].adopted || !strstr(error.text, "Unix") == !rows[i].accepts_unix);
         close(fd);
     }
 }
 
-static void adopts_no_file(void **state)
+static void rejects_an_invalid_descriptor(void **state)
 {
     struct error error;
 
     (void)state;
     assert_int_equal(listen_adopt(-1, true, &error), -EINVAL);
-    assert_non_null(strstr(error.text, "no listening TCP socket"));
+    assert_non_null(strstr(error.text, "not a listening TCP or Unix socket"));
 }
 
-static void names_what_has_a_path(void **state)
+static void names_a_unix_socket_by_its_path(void **state)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char name[LISTEN_NAME_BYTES], expected[LISTEN_NAME_BYTES];
@@ -145,12 +146,9 @@ static void names_what_has_a_path(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(listens_where_it_is_told),
-        cmocka_unit_test(says_why_it_cannot_listen),
-        cmocka_unit_test(says_that_descriptors_have_run_out),
-        cmocka_unit_test(adopts_what_listens),
-        cmocka_unit_test(adopts_no_file),
-        cmocka_unit_test(names_what_has_a_path),
+        cmocka_unit_test(listens_on_the_given_address),       cmocka_unit_test(explains_why_it_cannot_listen),
+        cmocka_unit_test(reports_that_no_descriptor_is_left), cmocka_unit_test(adopts_only_listening_stream_sockets),
+        cmocka_unit_test(rejects_an_invalid_descriptor),      cmocka_unit_test(names_a_unix_socket_by_its_path),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

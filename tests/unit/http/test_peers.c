@@ -1,23 +1,24 @@
+// The number of connections of each client network.
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../../src/http/peers.h"
+#include "http/peers.h"
 #include "../unit.h"
 
-#define MANY 20000 // several to each bucket
+#define NETWORKS 20000 // several in each bucket
 
-static struct address caller_of(size_t number)
+static struct address network_of(size_t number)
 {
-    struct address caller = {{0x20, 0x01, 0x0d, 0xb8}};
+    struct address network = {{0x20, 0x01, 0x0d, 0xb8}};
 
-    memcpy(caller.bytes + 4, &number, 4);
-    return caller;
+    memcpy(network.bytes + 4, &number, 4);
+    return network;
 }
 
-static void counts_each_caller_by_itself(void **state)
+static void counts_each_network_separately(void **state)
 {
     struct peers *peers = peers_create();
-    struct address one = caller_of(1), other = caller_of(2);
+    struct address one = network_of(1), other = network_of(2);
 
     (void)state;
     assert_non_null(peers);
@@ -28,39 +29,39 @@ static void counts_each_caller_by_itself(void **state)
     assert_int_equal(peers_add(peers, &one), 3);
     for (size_t i = 0; i < 3; i++)
         peers_remove(peers, &one);
-    assert_int_equal(peers_add(peers, &one), 1); // forgotten, and met anew
+    assert_int_equal(peers_add(peers, &one), 1); // its entry was removed
     assert_int_equal(peers_add(peers, &other), 2);
     peers_destroy(peers);
 }
 
-static void keeps_many_apart(void **state)
+static void distinguishes_networks_in_one_bucket(void **state)
 {
     struct peers *peers = peers_create();
 
     (void)state;
     for (unsigned int round = 1; round <= 2; round++) {
-        for (size_t i = 0; i < MANY; i++) {
-            struct address caller = caller_of(i);
+        for (size_t i = 0; i < NETWORKS; i++) {
+            struct address network = network_of(i);
 
-            assert_int_equal(peers_add(peers, &caller), round);
+            assert_int_equal(peers_add(peers, &network), round);
         }
     }
-    // Every second one goes, from the front, the middle and the end of its list.
-    for (size_t i = 0; i < MANY; i += 2) {
-        struct address caller = caller_of(i);
+    // Removes every second network: from the start, the middle and the end of its bucket.
+    for (size_t i = 0; i < NETWORKS; i += 2) {
+        struct address network = network_of(i);
 
-        peers_remove(peers, &caller);
-        peers_remove(peers, &caller);
+        peers_remove(peers, &network);
+        peers_remove(peers, &network);
     }
-    for (size_t i = 0; i < MANY; i++) {
-        struct address caller = caller_of(i);
+    for (size_t i = 0; i < NETWORKS; i++) {
+        struct address network = network_of(i);
 
-        assert_int_equal(peers_add(peers, &caller), i % 2 == 0 ? 1 : 3);
+        assert_int_equal(peers_add(peers, &network), i % 2 == 0 ? 1 : 3);
     }
     peers_destroy(peers);
 }
 
-static void destroys_nothing(void **state)
+static void destroy_accepts_null(void **state)
 {
     (void)state;
     peers_destroy(NULL);
@@ -69,9 +70,9 @@ static void destroys_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counts_each_caller_by_itself),
-        cmocka_unit_test(keeps_many_apart),
-        cmocka_unit_test(destroys_nothing),
+        cmocka_unit_test(counts_each_network_separately),
+        cmocka_unit_test(distinguishes_networks_in_one_bucket),
+        cmocka_unit_test(destroy_accepts_null),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

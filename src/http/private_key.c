@@ -1,4 +1,5 @@
-#include "key.h"
+// GnuTLS calls back for each signature; the callbacks translate between the algorithm names of both libraries.
+#include "private_key.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -24,7 +25,7 @@ static gnutls_pk_algorithm_t pk_of(EVP_PKEY *key)
     }
 }
 
-// GnuTLS names SHA-512 for Ed25519, which hashes by itself; libcrypto wants none named then.
+// Ed25519 hashes internally. GnuTLS names SHA-512 for it, but libcrypto requires that no digest is named.
 static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
 {
     if (gnutls_sign_get_pk_algorithm(algorithm) == GNUTLS_PK_EDDSA_ED25519)
@@ -41,7 +42,7 @@ static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
     }
 }
 
-// RFC 8446, 4.2.3: RSASSA-PSS with a salt as long as the digest.
+// RFC 8446, 4.2.3: the salt of RSASSA-PSS is as long as the digest.
 static bool set_padding(EVP_PKEY_CTX *context, gnutls_sign_algorithm_t algorithm)
 {
     switch (gnutls_sign_get_pk_algorithm(algorithm)) {
@@ -55,7 +56,7 @@ static bool set_padding(EVP_PKEY_CTX *context, gnutls_sign_algorithm_t algorithm
     }
 }
 
-static bool make_room(EVP_PKEY *key, gnutls_datum_t *signature, size_t *ret_length)
+static bool allocate_signature(EVP_PKEY *key, gnutls_datum_t *signature, size_t *ret_length)
 {
     *ret_length = (size_t)EVP_PKEY_get_size(key);
     signature->data = gnutls_malloc(*ret_length);
@@ -73,14 +74,14 @@ static int finish_signature(bool made, size_t length, gnutls_datum_t *signature)
     return GNUTLS_E_PK_SIGN_FAILED;
 }
 
-// TLS 1.3, and every use of Ed25519.
+// GnuTLS calls this for TLS 1.3, and always for Ed25519.
 static int sign_data(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned int flags,
                      const gnutls_datum_t *data, gnutls_datum_t *signature)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
-    EVP_PKEY_CTX *padding = NULL; // belongs to context
+    EVP_PKEY_CTX *padding = NULL; // owned by context
     size_t length = 0;
-    bool made = context && make_room(userdata, signature, &length) &&
+    bool made = context && allocate_signature(userdata, signature, &length) &&
                 EVP_DigestSignInit(context, &padding, digest_of(algorithm), NULL, userdata) > 0 &&
                 set_padding(padding, algorithm) &&
                 EVP_DigestSign(context, signature->data, &length, data->data, data->size) > 0;
@@ -91,14 +92,15 @@ static int sign_data(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm,
     return finish_signature(made, length, signature);
 }
 
-// TLS 1.2: GnuTLS has hashed the handshake already. For PKCS#1 it names no hash: the data is a DigestInfo then.
+// GnuTLS calls this for TLS 1.2, after it has hashed the handshake. For PKCS#1 GnuTLS names no hash, because the data
+// is a DigestInfo.
 static int sign_hash(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned int flags,
                      const gnutls_datum_t *hash, gnutls_datum_t *signature)
 {
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(userdata, NULL);
     const EVP_MD *digest = digest_of(algorithm);
     size_t length = 0;
-    bool made = context && make_room(userdata, signature, &length) && EVP_PKEY_sign_init(context) > 0 &&
+    bool made = context && allocate_signature(userdata, signature, &length) && EVP_PKEY_sign_init(context) > 0 &&
                 set_padding(context, algorithm) && (!digest || EVP_PKEY_CTX_set_signature_md(context, digest) > 0) &&
                 EVP_PKEY_sign(context, signature->data, &length, hash->data, hash->size) > 0;
 
@@ -128,7 +130,7 @@ static void release(gnutls_privkey_t handle, void *userdata)
     EVP_PKEY_free(userdata);
 }
 
-// Instead of asking for a password on the terminal.
+// Without this callback, libcrypto would ask for a password on the terminal.
 static int no_password(char *password, int size, int writing, void *userdata)
 {
     (void)password;
@@ -138,7 +140,7 @@ static int no_password(char *password, int size, int writing, void *userdata)
     return -1;
 }
 
-static bool belongs_to(EVP_PKEY *key, const char *certificate_pem)
+static bool matches(EVP_PKEY *key, const char *certificate_pem)
 {
     BIO *bio = BIO_new_mem_buf(certificate_pem, -1);
     X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
@@ -149,31 +151,49 @@ static bool belongs_to(EVP_PKEY *key, const char *certificate_pem)
     return same;
 }
 
-int tls_key_load(const char *pem, const char *certificate_pem, gnutls_privkey_t *ret_key, struct error *error)
+static EVP_PKEY *read_key(const char *pem)
 {
     BIO *bio = BIO_new_mem_buf(pem, -1);
     EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
-    gnutls_privkey_t handle = NULL;
-    int r = 0;
 
     BIO_free(bio);
-    if (!key)
-        return error_set(error, EKEYREJECTED, "contains no private key in PEM format without a password");
-    if (pk_of(key) == GNUTLS_PK_UNKNOWN)
-        r = error_set(error, EKEYREJECTED, "the key is not an RSA, ECDSA or Ed25519 key");
-    else if (!belongs_to(key, certificate_pem))
-        r = error_set(
-            error, EKEYREJECTED,
-            "the key does not match the certificate; install a certificate and key that were issued together");
-    else if (gnutls_privkey_init(&handle) < 0 ||
-             gnutls_privkey_import_ext4(handle, key, sign_data, sign_hash, NULL, release, describe, 0) < 0)
-        r = error_set(error, EKEYREJECTED, "GnuTLS rejects the key");
+    return key;
+}
+
+// On success GnuTLS owns the key and frees it through `release`.
+static int hand_over(EVP_PKEY *key, gnutls_privkey_t *ret_key)
+{
+    gnutls_privkey_t handle = NULL;
+    int r = gnutls_privkey_init(&handle);
+
+    if (r == 0)
+        r = gnutls_privkey_import_ext4(handle, key, sign_data, sign_hash, NULL, release, describe, 0);
     if (r < 0) {
         if (handle)
             gnutls_privkey_deinit(handle);
-        EVP_PKEY_free(key);
         return r;
     }
     *ret_key = handle;
     return 0;
+}
+
+int private_key_load(const char *pem, const char *certificate_pem, gnutls_privkey_t *ret_key, struct error *error)
+{
+    EVP_PKEY *key = read_key(pem);
+    int r;
+
+    if (!key)
+        return error_set(error, EKEYREJECTED, "contains no private key in PEM format without a password");
+    if (pk_of(key) == GNUTLS_PK_UNKNOWN)
+        r = error_set(error, EKEYREJECTED, "the key is not an RSA, ECDSA or Ed25519 key");
+    else if (!matches(key, certificate_pem))
+        r = error_set(
+            error, EKEYREJECTED,
+            "the key does not match the certificate; install a certificate and key that were issued together");
+    else if (hand_over(key, ret_key) < 0)
+        r = error_set(error, EKEYREJECTED, "GnuTLS rejects the key");
+    else
+        return 0;
+    EVP_PKEY_free(key);
+    return r;
 }

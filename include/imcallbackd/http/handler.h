@@ -1,0 +1,87 @@
+// The types that the HTTP server and its user share: requests, responses, the handler, limits and settings. This header
+// is the bottom of the module: files below the server include it in place of http/server.h.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "imcallbackd/base/address.h"
+#include "imcallbackd/base/arena.h"
+#include "imcallbackd/base/buffer.h"
+
+// A response with a JSON body. A 4xx response closes the connection; 405 carries Allow, 503 carries Retry-After.
+struct http_response;
+
+enum http_response_lifetime {
+    HTTP_RESPONSE_ONCE,   // for one request, which takes ownership
+    HTTP_RESPONSE_SHARED, // for any number of requests on any thread; its creator destroys it after the server
+};
+
+// Copies the body. Returns NULL if memory is exhausted.
+struct http_response *http_response_create(unsigned int status, const char *body, size_t length,
+                                           enum http_response_lifetime lifetime);
+void http_response_destroy(struct http_response *response); // NULL is allowed
+
+// One request. The server owns it from the first byte of the request line until handler.on_end returns.
+struct http_request {
+    struct arena arena;         // memory for the handler; the server frees it with the request
+    const char *query;          // raw bytes after the '?' of the target; "" if there is no '?'
+    const char *remote_address; // numeric, without the port
+    struct buffer body;         // complete when the server calls handler.on_body
+    int64_t received_at_ms;     // when the last byte of the body arrived; in handler.on_head, when the head arrived
+    void *context;              // for the handler's use
+    bool verified;              // handler.on_head sets it if the request is genuine; such requests are refused last
+};
+
+// Why the server itself refuses a request or a connection.
+enum http_refusal {
+    HTTP_REFUSE_NONE,
+    HTTP_REFUSE_FRAMING,
+    HTTP_REFUSE_PATH,
+    HTTP_REFUSE_METHOD,
+    HTTP_REFUSE_TOO_LARGE,
+    HTTP_REFUSE_ENCODED,
+    HTTP_REFUSE_OVERLOADED,
+    HTTP_REFUSE_PEER,                 // not in allow_from; the server closes the connection without a response
+    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // far beyond the limit; the server closes the connection without a response
+    HTTP_REFUSE_COUNT,
+};
+
+struct http_handler {
+    // The head of a POST to the configured path is complete. NULL: the server reads the body. Otherwise the server
+    // reads and drops the body before it sends the returned response, so that the client receives the response. If the
+    // client waits for 100 Continue, the server sends the response at once.
+    struct http_response *(*on_head)(void *context, struct http_request *request);
+    // The body is complete. NULL: some thread will call http_request_complete. The server limits the total size of the
+    // bodies in memory, but not what the handler leaves in the arenas of pending requests. That must be of the order of
+    // the body's size.
+    struct http_response *(*on_body)(void *context, struct http_request *request);
+    // The request is over, answered or not. Called on its loop's thread, as the last call for this request.
+    void (*on_end)(void *context, struct http_request *request);
+    // Counts and logs a refusal, and returns the response for it. `detail` is "" or an English sentence. If `detail` is
+    // "", the response must be a shared one. The server does not send the response if it closes the connection at once,
+    // or if libmicrohttpd has refused the request itself. Any thread may call this.
+    struct http_response *(*on_refusal)(void *context, enum http_refusal why, const char *remote_address,
+                                        const char *detail);
+    void *context;
+};
+
+struct http_settings {
+    const int *listen_fds;  // bound, listening, non-blocking; the caller closes them after http_server_destroy
+    size_t listen_fd_count; // at least 1
+    bool listening_is_ours; // no other process inherits the sockets, so a drain stops them from listening
+    const char *path;       // copied
+    unsigned int threads;   // number of loops, at least 1
+};
+
+// The settings that a reload can change.
+struct http_limits {
+    size_t body_bytes;
+    unsigned int connections;
+    unsigned int connections_per_address; // for an IPv4 address or an IPv6 /64
+    int64_t idle_timeout_ms;
+    int64_t request_timeout_ms;             // separately for the TLS handshake, the head, the body and the response
+    const struct address_block *allow_from; // networks whose connections are accepted; copied
+    size_t allow_from_count;                // 0: all networks
+};

@@ -1,0 +1,42 @@
+// One event loop: a thread with its own instance of libmicrohttpd and its own connections. Other threads reach the loop
+// through its inbox; http_loop_wake_if_queued makes the loop look into the inbox.
+#pragma once
+
+#include "connection.h"
+#include "imcallbackd/base/error.h"
+
+struct http_loop;
+
+#define HTTP_LOOP_FILES 3 // descriptors that a loop opens besides its connections
+
+int http_loop_start(struct http_shared *shared, struct http_loop **ret_loop, struct error *error) MUST_CHECK;
+
+// Ends the thread after all pending requests are completed. Call it once; NULL is allowed.
+void http_loop_stop(struct http_loop *loop);
+
+// Closes all connections. Requires a previous http_loop_stop. NULL is allowed.
+void http_loop_destroy(struct http_loop *loop);
+
+// Any thread may call the functions below.
+
+// Queues an admitted connection, which then belongs to the loop.
+void http_loop_add(struct http_loop *loop, struct http_connection *connection);
+
+// Queues a held request with its response. The caller must not use the request afterwards.
+void http_loop_complete(struct http_request *request, struct http_response *response);
+
+// Queues the order to close all connections beyond a limit on which no verified request arrived in time.
+void http_loop_evict_reserve(struct http_loop *loop);
+
+// Wakes the loop if something was queued since the previous call.
+void http_loop_wake_if_queued(struct http_loop *loop);
+
+// Makes the loop read the shared limits again, and wakes it.
+void http_loop_reconfigure(struct http_loop *loop);
+
+// Wakes the loop, so that it sees the shared flags.
+void http_loop_wake(struct http_loop *loop);
+
+// Include connections that are still queued.
+unsigned int http_loop_connection_count(const struct http_loop *loop);
+unsigned int http_loop_unverified_count(const struct http_loop *loop); // on which no verified request arrived

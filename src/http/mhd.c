@@ -1,0 +1,355 @@
+// The library calls back on the loop's thread, within MHD_run, MHD_add_connection and MHD_stop_daemon.
+#include "mhd.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "imcallbackd/base/log.h"
+#include "mhd_quirks.h"
+#include "mhd_response.h"
+#include "request.h"
+#include "tls.h"
+
+#include <gnutls/abstract.h>
+#include <microhttpd.h>
+
+// The library's memory for one connection: read buffer, headers, head of the response.
+#define CONNECTION_MEMORY_BYTES ((size_t)16 << 10)
+
+struct mhd_adapter {
+    struct MHD_Daemon *daemon;
+    struct http_connection_set *set;
+    struct mhd_quirks quirks;
+};
+
+static struct http_connection *connection_of(struct MHD_Connection *mhd)
+{
+    struct http_connection *connection =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+
+    assert(connection && connection->mhd == mhd);
+    return connection;
+}
+
+// The library reports a state that it cannot continue from. It would abort, and so does the daemon. An event that was
+// not acknowledged stays unacknowledged.
+static void on_panic(void *context, const char *file, unsigned int line, const char *reason)
+{
+    (void)context;
+    log_crit("libmicrohttpd panicked at %s:%u: %s", file, line, reason);
+    abort();
+}
+
+void mhd_adapter_set_panic_handler(void)
+{
+    MHD_set_panic_func(on_panic, NULL);
+}
+
+// ---- Connections ----
+
+// Reports a request that the library has not reported as ended: 0.9.75 does so for a request that it cannot parse.
+static void finish_request(struct http_connection *connection)
+{
+    if (!connection->exchange)
+        return;
+    (void)mhd_quirk_report_own_response(connection);
+    http_request_finish(connection);
+}
+
+static void on_connection_closed(struct http_connection *connection)
+{
+    if (connection->deadline.stage == HTTP_STAGE_HANDSHAKE)
+        tls_report_failed_handshake(connection);
+    finish_request(connection);
+    http_set_remove(connection);
+    http_connection_destroy(connection);
+}
+
+static void on_connection_started(struct mhd_adapter *adapter, struct http_connection *connection)
+{
+    gnutls_session_t session =
+        MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+
+    http_set_add(adapter->set, connection);
+    if (!tls_session_init(session, connection))
+        (void)shutdown(connection->transport.fd, SHUT_RDWR);
+}
+
+static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct mhd_adapter *adapter = context;
+    struct http_connection *connection = *socket_context;
+
+    adapter->set->has_progress = true;
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        assert(connection->mhd == mhd);
+        on_connection_closed(connection);
+        return;
+    }
+    connection = mhd_quirk_take_starting(&adapter->quirks,
+                                         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+    assert(connection);
+    *socket_context = connection;
+    connection->mhd = mhd;
+    on_connection_started(adapter, connection);
+}
+
+void mhd_adapter_add(struct mhd_adapter *adapter, struct http_connection *connection)
+{
+    struct http_transport *transport = &connection->transport;
+
+    assert(connection->set == adapter->set);
+    // If a starting connection has the same descriptor, the library has closed it without a notification.
+    http_connection_destroy(mhd_quirk_take_starting(&adapter->quirks, transport->fd));
+    mhd_quirk_add_starting(&adapter->quirks, connection);
+    // If this fails, the library has closed the descriptor. The connection is still starting unless the library has
+    // reported its end.
+    if (MHD_add_connection(adapter->daemon, transport->fd, (struct sockaddr *)&transport->socket_address,
+                           transport->socket_address_length) != MHD_YES)
+        http_connection_destroy(mhd_quirk_take_starting(&adapter->quirks, transport->fd));
+}
+
+// ---- Requests ----
+
+static void suspend(struct http_connection *connection)
+{
+    assert(connection->deadline.stage == HTTP_STAGE_HELD);
+    MHD_suspend_connection(connection->mhd);
+}
+
+void mhd_adapter_resume(struct http_exchange *exchange)
+{
+    http_request_unhold(exchange);
+    MHD_resume_connection(exchange->connection->mhd);
+}
+
+static enum MHD_Result answer(struct http_exchange *exchange)
+{
+    bool closing;
+    struct http_response *response = http_request_take_response(exchange, &closing);
+
+    return http_response_queue(response, exchange->connection->mhd, closing) ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result carry_out(struct http_exchange *exchange, enum http_verdict verdict)
+{
+    switch (verdict) {
+    case HTTP_VERDICT_CONTINUE:
+        break;
+    case HTTP_VERDICT_HOLD:
+        // The completion arrives through the loop's inbox, so it cannot overtake the suspension.
+        suspend(exchange->connection);
+        break;
+    case HTTP_VERDICT_ANSWER:
+        return answer(exchange);
+    case HTTP_VERDICT_CLOSE:
+        return MHD_NO;
+    }
+    return MHD_YES;
+}
+
+// The library calls this with the raw target before it splits and unescapes the target. The result becomes the context
+// of the request.
+static void *on_target(void *context, const char *target, struct MHD_Connection *mhd)
+{
+    struct http_connection *connection = connection_of(mhd);
+    struct http_exchange *exchange = http_request_start(connection, target);
+
+    (void)context;
+    if (exchange && mhd_quirk_exceeds_parameters(target)) {
+        http_request_set_fault(exchange, "The query has more than 100 parameters.");
+        http_connection_close_receive(connection);
+    }
+    return exchange;
+}
+
+struct head {
+    struct http_exchange *exchange;
+    struct mhd_head_layout layout;
+};
+
+static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const char *name, size_t name_length,
+                                 const char *value, size_t value_length)
+{
+    struct head *head = context;
+
+    (void)kind;
+    http_request_receive_header(head->exchange, name, name_length, value, value_length);
+    mhd_head_layout_add(&head->layout, name, name_length, value, value_length);
+    return MHD_YES;
+}
+
+static enum http_verdict receive_head(struct http_exchange *exchange, const char *url, const char *method,
+                                      const char *version)
+{
+    struct head head = {.exchange = exchange};
+
+    if (!exchange->target)
+        return HTTP_VERDICT_CLOSE;
+    mhd_head_layout_init(&head.layout, method, url, strlen(exchange->target), version);
+    (void)MHD_get_connection_values_n(exchange->connection->mhd, MHD_HEADER_KIND, on_header, &head);
+    if (mhd_is_before_1_0() && mhd_head_layout_is_altered(&head.layout))
+        http_request_set_fault(exchange,
+                               "The head contains NUL bytes, folded lines, bare line feeds or superfluous spaces.");
+    return http_request_receive_head(exchange, method, version);
+}
+
+// The library calls this once for the head, then for each piece of the body, then without data at the end of the body,
+// and again after the connection was resumed.
+static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const char *url, const char *method,
+                               const char *version, const char *data, size_t *length, void **request_context)
+{
+    struct http_exchange *exchange = *request_context;
+
+    (void)context;
+    if (!exchange)
+        return MHD_NO; // memory was exhausted when the request line arrived
+    assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
+    // GnuTLS may hold more decrypted bytes that the kernel does not know of.
+    exchange->connection->set->has_progress = true;
+    switch (exchange->phase) {
+    case HTTP_PHASE_TARGET:
+        return carry_out(exchange, receive_head(exchange, url, method, version));
+    case HTTP_PHASE_BODY:
+        if (*length == 0)
+            return carry_out(exchange, http_request_receive_end(exchange));
+        http_request_receive_data(exchange, data, *length);
+        *length = 0;
+        break;
+    case HTTP_PHASE_PENDING:
+        return carry_out(exchange, http_request_resume(exchange));
+    case HTTP_PHASE_ANSWERED:
+        break;
+    }
+    return MHD_YES;
+}
+
+static void on_request_end(void *context, struct MHD_Connection *mhd, void **request_context,
+                           enum MHD_RequestTerminationCode how)
+{
+    (void)context;
+    (void)how;
+    if (*request_context)
+        finish_request(connection_of(mhd));
+    *request_context = NULL;
+}
+
+// The library calls this for each query parameter and then for the path. The escapes stay, because the daemon reads the
+// raw target.
+static size_t on_unescape(void *context, struct MHD_Connection *mhd, char *text)
+{
+    (void)context;
+    mhd_quirk_on_unescape(connection_of(mhd));
+    return strlen(text);
+}
+
+// ---- The library ----
+
+// The library speaks TLS only with a certificate or with this callback. tls_session_init gives each session its
+// credentials, so that GnuTLS never calls it.
+static int on_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
+                          const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
+                          unsigned int *chain_length, gnutls_privkey_t *key)
+{
+    (void)session;
+    (void)authorities;
+    (void)authority_count;
+    (void)algorithms;
+    (void)algorithm_count;
+    (void)chain;
+    (void)chain_length;
+    (void)key;
+    return -1;
+}
+
+// The library logs connections that misbehave.
+static void on_log(void *context, const char *format, va_list arguments) PRINTF_LIKE(2, 0);
+
+static void on_log(void *context, const char *format, va_list arguments)
+{
+    struct mhd_adapter *adapter = context;
+    struct buffer text = {0};
+
+    mhd_quirk_on_log(&adapter->quirks, format);
+    if (buffer_print_list(&text, format, arguments) == 0) {
+        if (text.length > 0 && text.data[text.length - 1] == '\n')
+            text.data[text.length - 1] = '\0';
+        log_debug("libmicrohttpd: %s", buffer_text(&text));
+    }
+    buffer_finish(&text);
+}
+
+static struct MHD_Daemon *start_daemon(struct mhd_adapter *adapter)
+{
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_TLS | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
+        NULL, on_data, NULL, MHD_OPTION_EXTERNAL_LOGGER, on_log, adapter, MHD_OPTION_HTTPS_CERT_CALLBACK,
+        on_certificate, MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_request_end, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, adapter, MHD_OPTION_CONNECTION_LIMIT, 1U << 30,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY_BYTES, MHD_QUIRK_STRICT_OPTION MHD_OPTION_END);
+}
+
+int mhd_adapter_create(struct http_connection_set *set, struct mhd_adapter **ret_adapter, struct error *error)
+{
+    struct mhd_adapter *adapter = calloc(1, sizeof *adapter);
+
+    if (!adapter)
+        return error_set(error, ENOMEM, "out of memory");
+    adapter->set = set;
+    set->hooks = (struct http_transport_hooks){mhd_quirk_before_send, mhd_quirk_on_key_update, &adapter->quirks};
+    errno = 0;
+    adapter->daemon = start_daemon(adapter);
+    if (!adapter->daemon) {
+        error_set(error, EIO, "cannot start libmicrohttpd: %s", errno ? strerror(errno) : "it may lack TLS support");
+        free(adapter);
+        return -EIO;
+    }
+    *ret_adapter = adapter;
+    return 0;
+}
+
+void mhd_adapter_destroy(struct mhd_adapter *adapter)
+{
+    if (!adapter)
+        return;
+    MHD_stop_daemon(adapter->daemon);
+    while (adapter->quirks.starting) {
+        int fd = adapter->quirks.starting->transport.fd;
+
+        http_connection_destroy(mhd_quirk_take_starting(&adapter->quirks, fd));
+    }
+    assert(adapter->set->connection_count == 0);
+    free(adapter);
+}
+
+int mhd_adapter_epoll_fd(const struct mhd_adapter *adapter)
+{
+    return MHD_get_daemon_info(adapter->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+}
+
+int64_t mhd_adapter_timeout_ms(const struct mhd_adapter *adapter)
+{
+    MHD_UNSIGNED_LONG_LONG timeout_ms;
+
+    if (MHD_get_timeout(adapter->daemon, &timeout_ms) != MHD_YES)
+        return -1;
+    return timeout_ms < INT_MAX ? (int64_t)timeout_ms : INT_MAX;
+}
+
+void mhd_adapter_run(struct mhd_adapter *adapter)
+{
+    (void)MHD_run(adapter->daemon);
+}
+
+void mhd_adapter_run_last(struct mhd_adapter *adapter)
+{
+    for (int i = 0; i < MHD_QUIRK_LAST_TURNS; i++)
+        mhd_adapter_run(adapter);
+}

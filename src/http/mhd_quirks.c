@@ -1,0 +1,187 @@
+// The header explains each workaround; the functions are in the order of the header.
+#include "mhd_quirks.h"
+
+#include <assert.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "request.h"
+
+#include <gnutls/gnutls.h>
+
+#define CRLF_LENGTH    2
+#define MAX_PARAMETERS 100
+// How long the loop sleeps although the library wants another turn, after a turn without progress.
+#define NO_PROGRESS_SLEEP_MS 20
+
+bool mhd_is_before_1_0(void)
+{
+    return strncmp(MHD_get_version(), "0.", 2) == 0;
+}
+
+static void expect_next(struct mhd_head_layout *layout, const char *part)
+{
+    layout->is_altered = layout->is_altered || (uintptr_t)part != layout->next;
+}
+
+void mhd_head_layout_init(struct mhd_head_layout *layout, const char *method, const char *url, size_t target_length,
+                          const char *version)
+{
+    *layout = (struct mhd_head_layout){.next = (uintptr_t)method + strlen(method) + 1};
+    expect_next(layout, url);
+    layout->next += target_length + 1;
+    expect_next(layout, version);
+    layout->next += strlen(version) + CRLF_LENGTH;
+}
+
+void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_t name_length, const char *value,
+                         size_t value_length)
+{
+    expect_next(layout, name);
+    // Spaces may follow the colon. The library skips these and nothing else.
+    layout->is_altered = layout->is_altered || (uintptr_t)value <= (uintptr_t)name + name_length;
+    layout->next = (uintptr_t)value + value_length + CRLF_LENGTH;
+}
+
+// The library has replaced the CRLF of the last line and the empty line after it by four NULs.
+bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout)
+{
+    static const char line_ends[2 * CRLF_LENGTH];
+
+    return layout->is_altered || memcmp((const char *)(layout->next - CRLF_LENGTH), line_ends, sizeof line_ends) != 0;
+}
+
+bool mhd_quirk_exceeds_parameters(const char *target)
+{
+    size_t count = 1;
+
+    for (const char *next = strchr(target, '?'); next && (next = strchr(next + 1, '&'));)
+        count++;
+    return count > MAX_PARAMETERS;
+}
+
+bool mhd_quirk_report_own_response(struct http_connection *connection)
+{
+    const struct http_exchange *exchange = connection->exchange;
+    const char *fault = exchange ? exchange->framing.fault : NULL;
+
+    if ((exchange && exchange->phase == HTTP_PHASE_ANSWERED) ||
+        !MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_HTTP_STATUS))
+        return false;
+    http_request_report_fault(connection, fault ? fault : "libmicrohttpd cannot parse the request.");
+    return true;
+}
+
+void mhd_quirk_on_unescape(struct http_connection *connection)
+{
+    if (mhd_quirk_report_own_response(connection))
+        http_connection_close(connection);
+}
+
+void mhd_quirk_on_log(struct mhd_quirks *quirks, const char *format)
+{
+    if (mhd_is_before_1_0() && strstr(format, "Content-Length"))
+        quirks->has_length_fault = true;
+}
+
+bool mhd_quirk_before_send(void *context, struct http_connection *connection)
+{
+    struct mhd_quirks *quirks = context;
+
+    if (quirks->has_length_fault && connection->deadline.stage == HTTP_STAGE_HEAD) {
+        quirks->has_length_fault = false;
+        return false;
+    }
+    (void)mhd_quirk_report_own_response(connection);
+    return true;
+}
+
+void mhd_quirk_on_key_update(void *context, struct http_connection *connection)
+{
+    const int low_water_bytes = 1;
+
+    (void)context;
+    (void)setsockopt(connection->transport.fd, SOL_SOCKET, SO_RCVLOWAT, &low_water_bytes, sizeof low_water_bytes);
+}
+
+void mhd_quirk_add_starting(struct mhd_quirks *quirks, struct http_connection *connection)
+{
+    assert(!connection->deadline.list && !connection->deadline.next && !connection->mhd);
+    connection->deadline.next = quirks->starting;
+    quirks->starting = connection;
+}
+
+struct http_connection *mhd_quirk_take_starting(struct mhd_quirks *quirks, int fd)
+{
+    for (struct http_connection **link = &quirks->starting; *link; link = &(*link)->deadline.next) {
+        struct http_connection *connection = *link;
+
+        if (connection->transport.fd != fd)
+            continue;
+        *link = connection->deadline.next;
+        connection->deadline.next = NULL;
+        return connection;
+    }
+    return NULL;
+}
+
+static size_t count_undelivered(const struct http_connection *connection)
+{
+    return gnutls_record_check_pending(
+        MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
+}
+
+// Records how many bytes GnuTLS holds for the library. Returns true if no connection's number has changed.
+static bool is_delivery_stalled(const struct http_connection_list *list)
+{
+    bool stalled = true;
+
+    for (struct http_connection *connection = list->first; connection; connection = connection->deadline.next) {
+        size_t undelivered = count_undelivered(connection);
+
+        stalled = stalled && undelivered == connection->stall.undelivered_bytes;
+        connection->stall.undelivered_bytes = undelivered;
+    }
+    return stalled;
+}
+
+// The end of the connection counts as input.
+static bool has_input(const struct http_connection *connection)
+{
+    char byte;
+
+    return connection->stall.undelivered_bytes > 0 ||
+           recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+}
+
+// The library may read input that has just arrived in the next turn, so only input that is seen twice is a stall.
+static void close_if_stalled(struct http_connection *connection)
+{
+    enum http_stage stage = connection->deadline.stage;
+
+    if ((stage != HTTP_STAGE_HEAD && stage != HTTP_STAGE_BODY) || connection->transport.closing ||
+        !has_input(connection)) {
+        connection->stall.has_unread_input = false;
+        return;
+    }
+    if (connection->stall.has_unread_input) {
+        http_request_report_fault(connection, "A part of the request does not fit into the connection's buffer.");
+        http_connection_close(connection);
+    }
+    connection->stall.has_unread_input = true;
+}
+
+int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms)
+{
+    bool stalled;
+
+    if (timeout_ms != 0 || set->has_progress)
+        return timeout_ms;
+    stalled = is_delivery_stalled(&set->timed);
+    stalled &= is_delivery_stalled(&set->idle);
+    if (!stalled)
+        return timeout_ms;
+    for (struct http_connection *one = set->timed.first; one; one = one->deadline.next)
+        close_if_stalled(one);
+    return NO_PROGRESS_SLEEP_MS;
+}

@@ -1,0 +1,119 @@
+// Every workaround for a fault of libmicrohttpd. Each has a comment with the versions, the symptom, the test that shows
+// the symptom, and the condition under which the workaround can be deleted. "DEBIAN 12" marks what serves 0.9.75 alone.
+
+// Delete all that is marked DEBIAN 12 in one commit when the build requires libmicrohttpd 1.0. The library's soname is
+// the same before and after 1.0, so that the version is checked when the daemon runs and not when it is built.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connection.h"
+
+#include <microhttpd.h>
+
+// DEBIAN 12: true if the library is older than 1.0.
+bool mhd_is_before_1_0(void);
+
+// ---- Heads that two implementations read in two ways ----
+
+// Versions: 1.0 and later. Symptom: by default the library accepts bare line feeds and repairs other faults in heads.
+// Test: the HOSTILE requests of tests/e2e/test_framing.py. Delete when level 1 is the library's default.
+#if MHD_VERSION >= 0x01000000
+#define MHD_QUIRK_STRICT_OPTION MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
+#else
+#define MHD_QUIRK_STRICT_OPTION
+#endif
+
+// Versions: before 1.0, which refuses such heads itself. DEBIAN 12.
+// Symptom: the library parses a head in place, puts a NUL at the end of each part, and hides what this changes. A NUL
+// in a value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and spaces before
+// the target vanish. But then the parts do not follow each other at a distance of the two bytes of a CRLF. That is
+// checked here, by the addresses of the parts. Test: tests/unit/http/test_quirks.c and the HOSTILE requests of
+// tests/e2e/test_framing.py. Delete when the build requires 1.0.
+struct mhd_head_layout {
+    uintptr_t next; // the address at which the next part must start
+    bool is_altered;
+};
+
+// method, url and version are the library's own pointers; target_length is the length of the raw target.
+void mhd_head_layout_init(struct mhd_head_layout *layout, const char *method, const char *url, size_t target_length,
+                          const char *version);
+void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_t name_length, const char *value,
+                         size_t value_length);
+
+// Call it after the last header. Returns true if the library shows a head other than the one the client has sent.
+bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
+
+// ---- Responses that the library makes itself ----
+
+// Versions: 0.9.75 at least. Symptom: if the library has no memory for another query parameter, it neither answers nor
+// reads on. A callback has seven parameters.
+// Test: test_parameters in tests/e2e/test_limits.py.
+// Delete when the library answers every such request itself; the limit of 100 is documented, so keep the refusal.
+bool mhd_quirk_exceeds_parameters(const char *target);
+
+// Versions: all. Symptom: the library answers what it cannot parse and does not call the application. Without this the
+// refusal would appear neither in the log nor in the metrics. Returns true if the library has answered.
+// Test: test_unreadable in tests/e2e/test_unreadable.py.
+// Delete when the library reports its own responses.
+bool mhd_quirk_report_own_response(struct http_connection *connection);
+
+// Call it in the unescape callback. Versions: before 1.0. DEBIAN 12.
+// Symptom: if the library has no memory for a query parameter, it makes a response while it unescapes the parameters
+// and then forgets that response. It neither sends the response nor reads on. Test: the "target and parameters"
+// requests of test_unreadable in tests/e2e/test_unreadable.py. Delete when the build requires 1.0.
+void mhd_quirk_on_unescape(struct http_connection *connection);
+
+// Call it with each log message of the library. Versions: before 1.0. DEBIAN 12.
+// Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
+// announces the first response, without the connection. The next connection that sends in stage HEAD is the one,
+// because responses of ours are sent in a later stage. mhd_quirk_before_send closes that connection instead. Test:
+// test_malformed_length_cuts_nobody_else in tests/e2e/test_framing.py. Delete when the build requires 1.0.
+struct mhd_quirks;
+void mhd_quirk_on_log(struct mhd_quirks *quirks, const char *format);
+
+// The hooks of http_transport_hooks; the context is a struct mhd_quirks.
+bool mhd_quirk_before_send(void *context, struct http_connection *connection);
+
+// Versions: all. Symptom: after a TLS key update, the library believes that it has read everything, and waits for the
+// kernel to report more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived.
+// Test: test_request_behind_a_key_update in tests/e2e/test_tls.py.
+// Delete when the library reads until GnuTLS returns GNUTLS_E_AGAIN.
+void mhd_quirk_on_key_update(void *context, struct http_connection *connection);
+
+// ---- Connections that the library closes before it starts them ----
+
+// Versions: 1.0 and later. Symptom: the library can close a connection that was added before it calls the notification
+// callback, and never calls the callback for it. The descriptor is then free for another connection.
+// Test: tests/oom/test_http.c, in which memory for a connection is exhausted.
+// Delete when MHD_add_connection accepts a context that every notification carries.
+struct mhd_quirks {
+    struct http_connection *starting; // added but not started; linked by deadline.next
+    bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
+};
+
+void mhd_quirk_add_starting(struct mhd_quirks *quirks, struct http_connection *connection);
+
+// Returns and removes the starting connection with this descriptor; NULL if there is none.
+struct http_connection *mhd_quirk_take_starting(struct mhd_quirks *quirks, int fd);
+
+// ---- Turns in which the library does nothing ----
+
+// Versions: all. Symptom: while a handshake waits for its client, the library regards the connection as ready and never
+// wants to sleep. The same holds for a connection whose request the library cannot read on. If nothing was received or
+// sent in a whole turn, only the kernel can announce more work. Returns `timeout_ms` or a longer timeout.
+// Test: test_waiting_for_a_handshake_takes_no_processor in tests/e2e/test_deadlines.py.
+// Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
+//
+// Versions: 0.9.75 at least. Symptom: the library waits for ever if its memory is full of something that it reads only
+// as a whole, such as the size line of a chunk. Such a connection is closed. Test: test_unreadable and
+// test_full_memory_takes_no_processor in tests/e2e/test_unreadable.py. Delete when the library refuses every request
+// that does not fit into the memory of a connection.
+int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);
+
+// Versions: all. Symptom: a connection that was resumed needs more than one turn until its response is sent. When a
+// loop stops, it runs the library this many times after the last completion. Test: the load tests with a stop in
+// tests/e2e/test_lifecycle.py. Delete when MHD_run sends the response of a resumed connection in the same turn.
+#define MHD_QUIRK_LAST_TURNS 4

@@ -1,0 +1,68 @@
+// State that the acceptor, the loops and the server share: the handler, flags, counters, limits, credentials and the
+// number of connections per client network. This file is at the bottom of the module, so that nothing below the server
+// needs a pointer to the server.
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "imcallbackd/base/log.h"
+#include "imcallbackd/base/metrics.h"
+#include "imcallbackd/http/credentials.h"
+#include "imcallbackd/http/handler.h"
+#include "peers.h"
+
+enum http_handshake { HTTP_HANDSHAKE_FULL, HTTP_HANDSHAKE_RESUMED, HTTP_HANDSHAKE_FAILED };
+extern const struct metric http_connections_open, http_requests_waiting, http_handshakes, http_answer_seconds;
+
+// The limit that a new connection exceeds.
+enum http_limit {
+    HTTP_LIMIT_NONE,
+    HTTP_LIMIT_CONNECTIONS,
+    HTTP_LIMIT_PER_ADDRESS,
+};
+
+struct http_shared {
+    struct http_handler handler;
+    char *path; // the only path that is served
+    atomic_bool draining;
+    atomic_bool stopping;         // the handler gets no new requests
+    int64_t drain_idle_at_ms;     // from then on a drain closes idle connections; written before `draining` is set
+    atomic_uint connection_count; // of all loops
+    atomic_size_t body_in_flight; // bytes of request bodies in memory
+    struct log_rate_limit failed_handshakes;
+
+    pthread_mutex_t lock; // guards the fields below
+    struct http_limits limits;
+    struct address_block *allow_from;     // the copy that limits.allow_from points to
+    struct http_credentials *credentials; // a reference, for new connections
+    struct peers *peers;
+    pthread_cond_t all_closed; // signalled when connection_count becomes 0
+};
+
+// Up to the hard limit, connections beyond a limit are still accepted, because the next request may be a verified one.
+// Other requests on these reserve connections get a 503.
+unsigned int http_hard_limit(unsigned int limit);
+
+// Takes a reference to the credentials and copies the rest. Returns -ENOMEM on failure. http_shared_finish is required
+// in either case.
+int http_shared_init(struct http_shared *shared, const char *path, const struct http_handler *handler,
+                     const struct http_limits *limits, struct http_credentials *credentials) MUST_CHECK;
+void http_shared_finish(struct http_shared *shared);
+
+// Replaces limits and credentials. Returns -ENOMEM and changes nothing on failure.
+int http_shared_reconfigure(struct http_shared *shared, const struct http_limits *limits,
+                            struct http_credentials *credentials) MUST_CHECK;
+
+// Copies the limits without allow_from, which only http_shared_admit uses.
+void http_shared_copy_limits(struct http_shared *shared, struct http_limits *ret_limits);
+
+// Decides whether a connection from this address may stay. On HTTP_REFUSE_NONE the connection is counted until
+// http_shared_release, *ret_exceeded says which limit it exceeds, and *ret_credentials is a new reference.
+enum http_refusal http_shared_admit(struct http_shared *shared, const struct address *address,
+                                    enum http_limit *ret_exceeded, struct http_credentials **ret_credentials);
+void http_shared_release(struct http_shared *shared, const struct address *address);
+
+// Waits until no connection is left, or until the monotonic clock reaches until_ms. Returns the number of connections.
+unsigned int http_shared_wait_until_empty(struct http_shared *shared, int64_t until_ms);
