@@ -20,7 +20,7 @@ struct database {
 };
 
 // Locks the file for this process, opens or creates it, and upgrades its schema. Leaves a file alone that belongs to
-// another program. database_recover_wal has to succeed before the first write. The error names the path.
+// another program. database_recover_wal has to succeed before the caller writes. The error names the path.
 int database_open(struct database *database, const char *path, struct error *error) MUST_CHECK;
 
 // Recovers the write-ahead log (wal_recovery.h); does nothing after the first success.

@@ -20,7 +20,8 @@
 //     SQLite syncs the database only when a checkpoint reaches the end of the log, and that sync may have failed;
 //   - it may miss frames at the end of the log, if someone deleted it and other processes made a new one.
 //
-// The order, all of it before the first write of a start:
+// The order, all of it before the first event is written. Only the creation or upgrade of the schema comes earlier,
+// between steps 1 and 2, and step 2 syncs its frames with the others.
 //   1. Before this process opens the database: wal_recovery_force_rebuild zeroes the header and the count of copied
 //      frames in the index. The next connection rebuilds the index from the log and verifies the frames' checksums.
 //   2. wal_recovery_complete takes the write lock, so that nothing is appended, writes all bytes of the log over
