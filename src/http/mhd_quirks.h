@@ -127,7 +127,7 @@ struct http_connection *mhd_quirk_take_starting(struct mhd_quirks *quirks, int f
 // Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
 //
 // Versions: 0.9.75 at least.
-// Symptom: the library waits for ever if its memory is full of something that it reads only as a whole, such as the
+// Symptom: the library waits forever if its memory is full of something that it reads only as a whole, such as the
 // size line of a chunk. This closes the connection.
 // Test: test_counts_one_refusal and test_full_memory_uses_no_cpu in tests/e2e/test_unreadable.py.
 // Delete when the library refuses every request that does not fit into the memory of a connection.

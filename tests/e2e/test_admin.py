@@ -19,7 +19,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN = "text/plain; charset=utf-8"
 
 
-class Watched:
+class Monitored:
     """A daemon whose admin listener is a passed socket, as from systemd."""
 
     def __init__(self, one, listener, wrapper=()):
@@ -47,13 +47,13 @@ class Watched:
         """Checks that the block changes the counters by exactly the expected values."""
         before = self.metrics()
         yield
-        watched = re.compile(r"imcallbackd_(callbacks|rejected|members_recorded|tls_handshakes)_total|"
+        counted = re.compile(r"imcallbackd_(callbacks|rejected|members_recorded|tls_handshakes)_total|"
                              r"imcallbackd_(answer_seconds_count|commit_batch_callbacks_sum)")
 
         def changed():
             after = self.metrics()
             return {name: after[name] - before[name] for name in after
-                    if watched.match(name) and after[name] != before[name]}
+                    if counted.match(name) and after[name] != before[name]}
 
         with contextlib.suppress(AssertionError):
             eventually(lambda: changed() == expected, "the metrics")
@@ -85,21 +85,21 @@ def stored(count):
 
 
 @pytest.fixture
-def make_watched(make_daemon):
+def make_monitored(make_daemon):
     with contextlib.ExitStack() as listeners:
         def make(settings=None, apps=None):
             listener = listeners.enter_context(socket.create_server(("127.0.0.1", 0)))
-            return Watched(make_daemon(settings, apps), listener)
+            return Monitored(make_daemon(settings, apps), listener)
 
         yield make
 
 
 @pytest.fixture(scope="module")
-def watched():
+def monitored():
     one = daemon.Daemon()
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            yield Watched(one, listener).start()
+            yield Monitored(one, listener).start()
             one.stop()
     finally:
         one.destroy()
@@ -115,16 +115,16 @@ def watched():
     ("GET", "/", 404, PLAIN), ("GET", "/metrics/", 404, PLAIN), ("GET", "/Metrics", 404, PLAIN),
     ("HEAD", "/nothing", 404, PLAIN), ("POST", "/nothing", 404, PLAIN), ("GET", "//healthz", 404, PLAIN),
 ])
-def test_serves_pages(watched, method, path, status, content_type):
+def test_serves_pages(monitored, method, path, status, content_type):
     body = b"x" * 100_000 if method in ("POST", "PUT") else None
-    answered, headers, text = watched.ask(path, method, body)
+    answered, headers, text = monitored.ask(path, method, body)
     assert (answered, headers["Content-Type"]) == (status, content_type)
     assert headers.get("Allow") == ("GET, HEAD" if status == 405 else None)
     assert (text == "") == (method == "HEAD") and int(headers["Content-Length"]) > 0
 
 
-def test_keeps_connections_open(watched):
-    with contextlib.closing(connect(watched.listener.getsockname())) as connection:
+def test_keeps_connections_open(monitored):
+    with contextlib.closing(connect(monitored.listener.getsockname())) as connection:
         for path, text in [("/healthz", b"alive\n"), ("/readyz", b"ready\n"), ("/healthz", b"alive\n")]:
             connection.request("GET", path)
             assert connection.getresponse().read() == text
@@ -139,36 +139,36 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
-def test_survives_malformed_requests(watched, sent):
-    with socket.create_connection(watched.listener.getsockname(), timeout=20) as connection:
+def test_survives_malformed_requests(monitored, sent):
+    with socket.create_connection(monitored.listener.getsockname(), timeout=20) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(65536):
                 pass
-    assert watched.ask("/healthz")[2] == "alive\n"
+    assert monitored.ask("/healthz")[2] == "alive\n"
 
 
 # Counters
 
-def test_counts_callbacks_by_result(watched):
-    one = watched.daemon
+def test_counts_callbacks_by_result(monitored):
+    one = monitored.daemon
     two = [{"Member_Account": "a"}, {"Member_Account": "b"}]
-    with watched.changes(results(recorded=3) | {"imcallbackd_members_recorded_total": 3} | stored(3)
+    with monitored.changes(results(recorded=3) | {"imcallbackd_members_recorded_total": 3} | stored(3)
                          | handshakes(full=3)):
         assert one.post(event(GroupId="a", MemberList=two)).status == 200
         assert one.post(event(GroupId="b")).status == 200
         assert one.post(event(GroupId="c", MemberList=None)).status == 200
-    with watched.changes(results(repeated=2) | stored(2) | handshakes(full=2)):
+    with monitored.changes(results(repeated=2) | stored(2) | handshakes(full=2)):
         for _ in range(2):
             assert one.post(event(GroupId="b")).status == 200
-    with watched.changes(results(conflict=1) | stored(1) | handshakes(full=1)):
+    with monitored.changes(results(conflict=1) | stored(1) | handshakes(full=1)):
         assert one.post(event(GroupId="b", Name="other")).status == 200
-    with watched.changes(results(set_aside=2) | causes(body_not_json=1, body_field_missing=1) | stored(2)
+    with monitored.changes(results(set_aside=2) | causes(body_not_json=1, body_field_missing=1) | stored(2)
                          | handshakes(full=2)):
         assert one.post(b"{").status == 400
         assert one.post(event(GroupId=None)).status == 400
-    with watched.changes(results(refused=6) | BODY_READ | handshakes(full=6)
+    with monitored.changes(results(refused=6) | BODY_READ | handshakes(full=6)
                          | causes(sign_wrong=1, request_time_stale=1, command_not_handled=1, command_differs=1,
                                   path_unknown=1, method_not_allowed=1)):
         assert one.post(Sign="0" * 64).status == 403
@@ -179,27 +179,27 @@ def test_counts_callbacks_by_result(watched):
         assert one.post(method="PUT").status == 405
 
 
-def test_counts_acknowledged_callbacks(make_watched):
-    watched = make_watched({"callback": {"other_commands": "acknowledge"}}).start()
-    with watched.changes(results(acknowledged=1) | handshakes(full=1)):
-        assert watched.daemon.post(CallbackCommand="Other").status == 200
+def test_counts_acknowledged_callbacks(make_monitored):
+    monitored = make_monitored({"callback": {"other_commands": "acknowledge"}}).start()
+    with monitored.changes(results(acknowledged=1) | handshakes(full=1)):
+        assert monitored.daemon.post(CallbackCommand="Other").status == 200
 
 
-def test_logs_totals_at_the_end(make_watched):
-    watched = make_watched().start()
-    watched.daemon.post()
-    watched.daemon.post(Sign="0" * 64)
-    watched.daemon.stop()
+def test_logs_totals_at_the_end(make_monitored):
+    monitored = make_monitored().start()
+    monitored.daemon.post()
+    monitored.daemon.post(Sign="0" * 64)
+    monitored.daemon.stop()
     assert ("received since the start: recorded=1 repeated=0 conflict=0 set_aside=0 acknowledged=0 refused=1 failed=0"
-            in watched.daemon.log)
+            in monitored.daemon.log)
 
 
-def test_counters_add_up_under_load(watched):
-    with watched.changes(results(recorded=400) | {"imcallbackd_members_recorded_total": 2000} | stored(400)
+def test_counters_add_up_under_load(monitored):
+    with monitored.changes(results(recorded=400) | {"imcallbackd_members_recorded_total": 2000} | stored(400)
                          | handshakes(full=20)):
-        status, report = watched.daemon.load(connections=20, total=400, members=5)
+        status, report = monitored.daemon.load(connections=20, total=400, members=5)
         assert (status, report["ok"]) == (0, 400)
-    values = watched.metrics()
+    values = monitored.metrics()
     for name in ("answer_seconds", "commit_seconds", "commit_batch_callbacks"):
         buckets = [value for key, value in values.items() if key.startswith(f"imcallbackd_{name}_bucket")]
         assert buckets == sorted(buckets) and buckets[-1] == values[f"imcallbackd_{name}_count"] > 0
@@ -207,11 +207,11 @@ def test_counters_add_up_under_load(watched):
     assert values["imcallbackd_commit_seconds_sum"] > 0 and values["imcallbackd_answer_seconds_sum"] > 0
 
 
-def test_counts_handshakes_and_connections(watched):
-    one = watched.daemon
+def test_counts_handshakes_and_connections(monitored):
+    one = monitored.daemon
     context = one.tls_context()
-    eventually(lambda: watched.metrics()["imcallbackd_connections"] == 0, "no connection")
-    with watched.changes(handshakes(full=1, resumed=1, failed=3) | results(repeated=1, recorded=1)
+    eventually(lambda: monitored.metrics()["imcallbackd_connections"] == 0, "no connection")
+    with monitored.changes(handshakes(full=1, resumed=1, failed=3) | results(repeated=1, recorded=1)
                          | {"imcallbackd_members_recorded_total": 1} | stored(2)):
         with one.connect(context) as first:
             first.send(request(event(GroupId="session")))
@@ -219,32 +219,32 @@ def test_counts_handshakes_and_connections(watched):
             with one.connect(context, session=first.tls.session) as second:
                 second.send(request(event(GroupId="session")))
                 assert second.read_answer().status == 200 and second.tls.session_reused
-                assert watched.metrics()["imcallbackd_connections"] == 2
+                assert monitored.metrics()["imcallbackd_connections"] == 2
         for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01"):
             with socket.create_connection(("127.0.0.1", one.port)) as plain:
                 plain.sendall(sent)
-    eventually(lambda: watched.metrics()["imcallbackd_connections"] == 0, "no connection")
+    eventually(lambda: monitored.metrics()["imcallbackd_connections"] == 0, "no connection")
 
 
-def test_answers_while_the_writer_waits(make_watched):
+def test_answers_while_the_writer_waits(make_monitored):
     """The writer waits for another process's lock. The admin listener does not wait for the writer."""
-    watched = make_watched().start()
-    one = watched.daemon
+    monitored = make_monitored().start()
+    one = monitored.daemon
     with one.connect() as connection:
         with one.locked():
             connection.send(request(event()))
-            eventually(lambda: watched.metrics()["imcallbackd_waiting_requests"] == 1, "a waiting request")
-            assert watched.ask("/healthz")[2] == "alive\n"
-            watched.ready()
-            assert watched.metrics()["imcallbackd_waiting_requests"] == 1
+            eventually(lambda: monitored.metrics()["imcallbackd_waiting_requests"] == 1, "a waiting request")
+            assert monitored.ask("/healthz")[2] == "alive\n"
+            monitored.ready()
+            assert monitored.metrics()["imcallbackd_waiting_requests"] == 1
         assert connection.read_answer().status == 200
-    assert watched.metrics()["imcallbackd_waiting_requests"] == 0
+    assert monitored.metrics()["imcallbackd_waiting_requests"] == 0
 
 
 # The clock
 
-def test_reports_clock_skew(make_watched):
-    one = make_watched().start()
+def test_reports_clock_skew(make_monitored):
+    one = make_monitored().start()
     send = one.daemon.post
 
     def skew():
@@ -282,20 +282,20 @@ def not_after(one):
     return end.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
-def test_reports_certificate_expiry(make_watched):
-    watched = make_watched().start()
+def test_reports_certificate_expiry(make_monitored):
+    monitored = make_monitored().start()
     name = "imcallbackd_certificate_expiry_timestamp_seconds"
-    first = not_after(watched.daemon)
-    assert watched.metrics()[name] == first
-    daemon.make_certificate(watched.daemon.directory, "-newkey", "rsa:2048", "-days", "7")
-    watched.daemon.reload()
-    assert watched.metrics()[name] == not_after(watched.daemon) < first
+    first = not_after(monitored.daemon)
+    assert monitored.metrics()[name] == first
+    daemon.make_certificate(monitored.daemon.directory, "-newkey", "rsa:2048", "-days", "7")
+    monitored.daemon.reload()
+    assert monitored.metrics()[name] == not_after(monitored.daemon) < first
 
 
-def test_reports_store_and_process(watched):
-    one = watched.daemon
+def test_reports_store_and_process(monitored):
+    one = monitored.daemon
     one.post(event(GroupId="size"))
-    values = watched.metrics()
+    values = monitored.metrics()
     for file, path in (("database", one.database), ("log", f"{one.database}-wal")):
         assert values[f'imcallbackd_store_bytes{{file="{file}"}}'] == os.stat(path).st_size
     assert 0 < values["imcallbackd_store_disk_free_bytes"] <= values["imcallbackd_store_disk_size_bytes"]
@@ -303,7 +303,7 @@ def test_reports_store_and_process(watched):
     assert abs(values["process_start_time_seconds"] - os.stat(f"/proc/{process}").st_ctime) < 60
     assert values["process_resident_memory_bytes"] > 1_000_000
     assert values["process_open_fds"] >= 10
-    assert 0 < values["process_cpu_seconds_total"] <= watched.metrics()["process_cpu_seconds_total"]
+    assert 0 < values["process_cpu_seconds_total"] <= monitored.metrics()["process_cpu_seconds_total"]
     version = daemon.run(daemon.BINARY, "--version").stdout.split()[1]
     assert values[f'imcallbackd_build_info{{version="{version}"}}'] == 1
     assert values["imcallbackd_ready"] == 1
@@ -311,58 +311,58 @@ def test_reports_store_and_process(watched):
 
 # Readiness
 
-def test_not_ready_when_stopping(make_watched):
-    watched = make_watched().start()
-    one = watched.daemon
-    assert watched.ready() == (200, "ready\n")
+def test_not_ready_when_stopping(make_monitored):
+    monitored = make_monitored().start()
+    one = monitored.daemon
+    assert monitored.ready() == (200, "ready\n")
     whole = request(event())
     with one.connect() as connection:
         connection.send(whole[:-1])
-        eventually(lambda: watched.metrics()["imcallbackd_connections"] == 1, "the connection")
+        eventually(lambda: monitored.metrics()["imcallbackd_connections"] == 1, "the connection")
         one.process.terminate()
         one.wait_notified("STOPPING=1")
-        eventually(lambda: watched.ready() == (503, "not ready: stopping\n"), "503")
-        assert watched.metrics()["imcallbackd_ready"] == 0
-        assert watched.ask("/healthz")[0] == 200
+        eventually(lambda: monitored.ready() == (503, "not ready: stopping\n"), "503")
+        assert monitored.metrics()["imcallbackd_ready"] == 0
+        assert monitored.ask("/healthz")[0] == 200
         connection.send(whole[-1:])
         assert connection.read_answer().status == 200
     assert one.wait_exit() == 0
-    watched.start()  # the socket outlives the daemon
-    assert watched.ready() == (200, "ready\n")
+    monitored.start()  # the socket outlives the daemon
+    assert monitored.ready() == (200, "ready\n")
 
 
-def test_not_ready_without_its_database(make_watched):
-    watched = make_watched().start()
-    aside = watched.daemon.directory / "aside"
-    watched.daemon.database.rename(aside)
-    status, text = watched.ready()
-    assert status == 503 and str(watched.daemon.database) in text
-    assert watched.metrics()["imcallbackd_ready"] == 0
-    aside.rename(watched.daemon.database)
-    assert watched.ready() == (200, "ready\n")
+def test_not_ready_without_its_database(make_monitored):
+    monitored = make_monitored().start()
+    aside = monitored.daemon.directory / "aside"
+    monitored.daemon.database.rename(aside)
+    status, text = monitored.ready()
+    assert status == 503 and str(monitored.daemon.database) in text
+    assert monitored.metrics()["imcallbackd_ready"] == 0
+    aside.rename(monitored.daemon.database)
+    assert monitored.ready() == (200, "ready\n")
 
 
-def test_not_ready_on_a_full_disk(make_watched):
+def test_not_ready_on_a_full_disk(make_monitored):
     mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
              'disk=$1; shift; mount -t tmpfs -o size=8m tmpfs "$disk"; exec "$@"', "sh"]
     if daemon.run(*mount, "/tmp", "true").returncode != 0:
         pytest.skip("a small disk cannot be mounted here")
-    watched = make_watched()
-    disk = watched.daemon.directory / "disk"
+    monitored = make_monitored()
+    disk = monitored.daemon.directory / "disk"
     disk.mkdir()
-    watched.daemon.write_config({"store": {"database": disk / "callbacks.db"}})
-    watched.wrapper = [*mount, str(disk)]
-    watched.start()
-    assert watched.ready() == (200, "ready\n")
-    filler = f"/proc/{watched.daemon.process.pid}/root{disk}/filler"
+    monitored.daemon.write_config({"store": {"database": disk / "callbacks.db"}})
+    monitored.wrapper = [*mount, str(disk)]
+    monitored.start()
+    assert monitored.ready() == (200, "ready\n")
+    filler = f"/proc/{monitored.daemon.process.pid}/root{disk}/filler"
     with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
-    status, text = watched.ready()
+    status, text = monitored.ready()
     assert status == 503 and "the disk is full" in text
-    assert watched.metrics()["imcallbackd_store_disk_free_bytes"] < 64 << 10
+    assert monitored.metrics()["imcallbackd_store_disk_free_bytes"] < 64 << 10
     os.unlink(filler)
-    assert watched.ready() == (200, "ready\n")
+    assert monitored.ready() == (200, "ready\n")
 
 
 # Listening addresses
@@ -421,8 +421,8 @@ def test_listens_on_a_unix_socket(make_daemon):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(one.directory / "admin"))
         listener.listen()
-        watched = Watched(one, listener).start()
-        assert watched.ready() == (200, "ready\n")
+        monitored = Monitored(one, listener).start()
+        assert monitored.ready() == (200, "ready\n")
         eventually(lambda: f" on unix:{one.directory}/admin: " in one.log, "the line")
         one.stop()
 
@@ -434,7 +434,7 @@ def test_accepts_both_sockets_in_any_order(make_daemon, names):
         one.start(sockets=(admin, other) if names.startswith("admin") else (other, admin), names=names)
         assert one.port == other.getsockname()[1]
         assert one.post().status == 200
-        assert Watched(one, admin).ready() == (200, "ready\n")
+        assert Monitored(one, admin).ready() == (200, "ready\n")
         one.stop()
 
 
@@ -448,15 +448,15 @@ def test_refuses_two_sockets_with_the_name(make_daemon):
 
 # Slow clients
 
-def test_slow_clients_delay_no_callback(make_watched):
+def test_slow_clients_delay_no_callback(make_monitored):
     """More clients than the listener accepts send half a request, or never read the response."""
-    watched = make_watched().start()
-    with contextlib.ExitStack() as crowd:
+    monitored = make_monitored().start()
+    with contextlib.ExitStack() as stack:
         for i in range(40):
-            slow = crowd.enter_context(socket.create_connection(watched.listener.getsockname()))
+            slow = stack.enter_context(socket.create_connection(monitored.listener.getsockname()))
             slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n" + (b"\r\n" if i % 2 else b""))
-        status, report = watched.daemon.load(connections=20, total=2000)
+        status, report = monitored.daemon.load(connections=20, total=2000)
         assert (status, report["ok"]) == (0, 2000)
-        watched.daemon.stop()
-    watched.start()
-    assert watched.ready() == (200, "ready\n")
+        monitored.daemon.stop()
+    monitored.start()
+    assert monitored.ready() == (200, "ready\n")

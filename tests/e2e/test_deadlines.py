@@ -60,10 +60,10 @@ class Wire:
 
 def seconds_until_end(connection, pieces, interval=DRIP):
     """Sends one piece per interval. Returns the seconds from the first piece until the server closed the connection."""
-    begun = time.monotonic()
+    started = time.monotonic()
     connection.settimeout(interval)
     pieces = iter(pieces)
-    while time.monotonic() < begun + 10:
+    while time.monotonic() < started + 10:
         try:
             if piece := next(pieces, None):
                 connection.send(piece)
@@ -74,7 +74,7 @@ def seconds_until_end(connection, pieces, interval=DRIP):
             continue
         except (ConnectionError, ssl.SSLError):
             break
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def single_bytes(data):
@@ -155,10 +155,10 @@ def test_closes_a_client_that_reads_no_response(one):
             sent = 0
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 while True:
-                    begun = time.monotonic()
+                    started = time.monotonic()
                     tls.sendall(stream)
                     sent += 1
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - started
     print(f"stalled after {sent * 100} requests, closed after {seconds:.2f} s")
     assert seconds < REQUEST_TIMEOUT + GRACE
 
@@ -168,14 +168,14 @@ def test_closes_a_client_that_reads_no_response(one):
 def test_head_and_body_have_separate_deadlines(one):
     request = daemon.request(daemon.event(GroupId="slow"))
     head, _, body = request.partition(b"\r\n\r\n")
-    begun = time.monotonic()
+    started = time.monotonic()
     with one.connect() as connection:
         connection.send(head[:10])
         for piece in (head[10:50], head[50:] + b"\r\n\r\n", body[:20], body[20:]):
             time.sleep(REQUEST_TIMEOUT * 0.4)
             connection.send(piece)
         assert connection.read_answer().status == 200
-    assert time.monotonic() - begun > REQUEST_TIMEOUT * 1.5
+    assert time.monotonic() - started > REQUEST_TIMEOUT * 1.5
     assert len(one.groups("slow")) == 1
 
 
@@ -190,9 +190,9 @@ def test_closes_an_idle_connection_with_close_notify(one, requests):
             assert tls.recv(65536).startswith(b"HTTP/1.1 200 ")
             while not tls.recv(65536).endswith(b"}"):  # head and body are two records
                 pass
-        begun = time.monotonic()
+        started = time.monotonic()
         assert tls.recv(65536) == b""  # close_notify; without it this would fail
-        check_closed_in_time(time.monotonic() - begun, IDLE_TIMEOUT)
+        check_closed_in_time(time.monotonic() - started, IDLE_TIMEOUT)
 
 
 def test_each_request_restarts_the_idle_timeout(one):
@@ -254,15 +254,15 @@ def test_silent_connections_delay_no_callback(make_daemon):
         for i in range(count):
             silent.enter_context(socket.create_connection(("127.0.0.1", one.port)))
             if i % 50 == 0:
-                begun = time.monotonic()
+                started = time.monotonic()
                 connection.send(daemon.request(daemon.event(GroupId=f"between-{i}")))
                 assert connection.read_answer().status == 200
-                slowest = max(slowest, time.monotonic() - begun)
+                slowest = max(slowest, time.monotonic() - started)
                 most = max(most, one.open_files())
-        begun = time.monotonic()
+        started = time.monotonic()
         daemon.eventually(lambda: one.open_files() <= before, "the descriptors that were there before",
                           REQUEST_TIMEOUT + GRACE)
-        print(f"{most} descriptors at the most, {one.open_files()} after {time.monotonic() - begun:.2f} s; "
+        print(f"{most} descriptors at the most, {one.open_files()} after {time.monotonic() - started:.2f} s; "
               f"slowest callback {slowest * 1000:.0f} ms")
     assert most > before + count / 10
     assert slowest < 1
@@ -280,7 +280,7 @@ def test_held_requests_delay_no_other(make_daemon, threads):
         waiting = [stack.enter_context(one.connect()) for _ in range(count)]
         others = [stack.enter_context(one.connect()) for _ in range(50)]
         with one.locked():
-            begun = time.monotonic()
+            started = time.monotonic()
             slowest = 0
             for i, connection in enumerate(waiting):
                 connection.send(daemon.request(daemon.event(GroupId=f"storm-{i}")))
@@ -290,7 +290,7 @@ def test_held_requests_delay_no_other(make_daemon, threads):
                     assert others[i * len(others) // count].read_answer().status == 405
                     slowest = max(slowest, time.monotonic() - asked)
             # Held requests have no deadline.
-            time.sleep(max(0, begun + REQUEST_TIMEOUT * 1.5 - time.monotonic()))
+            time.sleep(max(0, started + REQUEST_TIMEOUT * 1.5 - time.monotonic()))
             assert one.group_ids() == []
         released = time.monotonic()
         assert all(connection.read_answer().status == 200 for connection in waiting)
@@ -301,11 +301,11 @@ def test_held_requests_delay_no_other(make_daemon, threads):
 
 def check_sleep(one, connection):
     """Checks that the daemon sleeps until it closes the connection."""
-    before, begun = cpu_seconds(one.process.pid), time.monotonic()
+    before, started = cpu_seconds(one.process.pid), time.monotonic()
     with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
         while connection.recv(65536):
             pass
-    waited, taken = time.monotonic() - begun, cpu_seconds(one.process.pid) - before
+    waited, taken = time.monotonic() - started, cpu_seconds(one.process.pid) - before
     print(f"{taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
     assert waited > REQUEST_TIMEOUT / 2 and taken < waited / 50
 

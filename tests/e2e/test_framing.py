@@ -299,7 +299,7 @@ def converse(port, context, *pieces):
     and the seconds until then."""
     with socket.create_connection(("127.0.0.1", port), timeout=daemon.START_DEADLINE) as plain, \
             context.wrap_socket(plain, server_hostname="localhost") as tls:
-        begun, received = time.monotonic(), b""
+        started, received = time.monotonic(), b""
         # A server that refuses the request may close the connection before everything is sent.
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             for piece in pieces:
@@ -307,7 +307,7 @@ def converse(port, context, *pieces):
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while data := tls.recv(65536):
                 received += data
-        return received, time.monotonic() - begun
+        return received, time.monotonic() - started
 
 
 def statuses(received):

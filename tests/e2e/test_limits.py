@@ -314,8 +314,8 @@ def test_refuses_one_chunk_beyond_the_limit(make_daemon):
     assert one.groups() == []
 
 
-def everything_is_read(one):
-    """Whether the kernel holds no bytes for the daemon any more, and a moment has passed."""
+def is_everything_read(one):
+    """Returns whether the kernel holds no unread bytes for the daemon, after a short pause."""
     time.sleep(0.01)
     return unread_bytes(one.port) == 0
 
@@ -337,7 +337,7 @@ def test_limits_the_memory_for_bodies(make_daemon):
             connection.send(head("Transfer-Encoding: chunked") + chunks(body, 4096))
         # The response to a probe shows whether its body was stored (the body is not JSON) or did not fit. If it is sent
         # too early, the probe takes the space of the last bytes of the other bodies.
-        daemon.eventually(lambda: all(everything_is_read(one) for _ in range(20)), "all sent bytes to be read", 60)
+        daemon.eventually(lambda: all(is_everything_read(one) for _ in range(20)), "all sent bytes to be read", 60)
         assert probe(b"xx").status == 503
         assert probe(b"xx").headers["retry-after"] == "1"
         assert probe(b"x").status == 400
@@ -352,18 +352,18 @@ def test_limits_the_memory_for_bodies(make_daemon):
 # Parameters of the query
 
 @pytest.fixture(scope="module")
-def patient():
+def untimed():
     with daemon.running({"limits": {"request_timeout": "1h"}}) as one:
         yield one
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 50, 200, 300, 400, 1000])
 @pytest.mark.parametrize("parameter", ["a", "a=b"])
-def test_ends_too_many_parameters_at_once(patient, parameter, beyond):
+def test_ends_too_many_parameters_at_once(untimed, parameter, beyond):
     """A request with too many parameters gets a response or the end of the connection at once."""
     query = daemon.query_string()
     query += f"&{parameter}" * (99 - query.count("&") + beyond)
-    with patient.connect() as connection:
+    with untimed.connect() as connection:
         connection.send(daemon.request(daemon.event(GroupId=f"{parameter} {beyond}"), query=query))
         if beyond == 0:
             assert connection.read_answer().status == 200

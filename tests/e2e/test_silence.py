@@ -25,10 +25,10 @@ def closed_by_the_client(one, count):
 
 
 def closed_by_the_deadline(one, count):
-    for begin in range(0, count, AT_A_TIME):
+    for first in range(0, count, AT_A_TIME):
         with contextlib.ExitStack() as stack:
             silent = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=20))
-                      for _ in range(min(AT_A_TIME, count - begin))]
+                      for _ in range(min(AT_A_TIME, count - first))]
             assert all(connection.recv(1) == b"" for connection in silent)
 
 

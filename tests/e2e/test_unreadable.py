@@ -56,7 +56,7 @@ UNREADABLE |= {f"empty lines and parameters {length}": lambda length=length: siz
 
 
 @pytest.fixture(scope="module")
-def patient():
+def untimed():
     port = daemon.free_port()
     with daemon.running({"limits": {"request_timeout": "1h"}, "admin": {"port": port}}) as one:
         one.admin_port = port
@@ -68,14 +68,14 @@ def refused(one):
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_counts_one_refusal(patient, name):
-    before = refused(patient)
-    with patient.connect() as connection:
+def test_counts_one_refusal(untimed, name):
+    before = refused(untimed)
+    with untimed.connect() as connection:
         with contextlib.suppress(OSError):  # the daemon may close the connection while the test still sends
             connection.send(UNREADABLE[name]())
         connection.read_rest()
-    daemon.eventually(lambda: refused(patient) > before, "one refusal more")
-    assert refused(patient) == before + 1
+    daemon.eventually(lambda: refused(untimed) > before, "one refusal more")
+    assert refused(untimed) == before + 1
 
 
 def test_logs_the_fault(make_daemon):
@@ -99,14 +99,14 @@ def test_disturbs_no_slow_connection(make_daemon):
     one.stop()
 
 
-def test_full_memory_uses_no_cpu(patient):
+def test_full_memory_uses_no_cpu(untimed):
     """Neither while the client is silent, nor after it has closed. At some of these lengths the memory is just full."""
     with contextlib.ExitStack() as stack:
         for length in range(15000, 15800, 40):
-            connection = stack.enter_context(patient.connect())
+            connection = stack.enter_context(untimed.connect())
             connection.send(request(b"0" * length, CHUNKED))
-        used, begun = cpu_seconds(patient.process.pid), time.monotonic()
+        used, started = cpu_seconds(untimed.process.pid), time.monotonic()
         time.sleep(1)
-        taken, waited = cpu_seconds(patient.process.pid) - used, time.monotonic() - begun
+        taken, waited = cpu_seconds(untimed.process.pid) - used, time.monotonic() - started
         print(f"{taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
         assert taken < waited / 10
