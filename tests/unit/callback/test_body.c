@@ -6,8 +6,6 @@
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/base/file.h"
 
-#define FFFD "\xef\xbf\xbd"
-
 // Prints "GroupId|Type|Owner|Operator|Name|time|members|body", with - for what is absent.
 static void describe(const struct destroyed_group *group, struct buffer *text)
 {

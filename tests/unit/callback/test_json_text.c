@@ -2,8 +2,6 @@
 #include "callback/json_text.h"
 #include "callback_fixture.h"
 
-#define FFFD "\xef\xbf\xbd"
-
 struct row {
     const char *text;
     size_t length;
@@ -115,16 +113,6 @@ static const struct row rows[] = {
     {TEXT("\"a\\"), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
     {TEXT("\"\\u0041"), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
 };
-
-// Copies the text into memory of exactly its length, so that a sanitizer finds each read after its end.
-static char *exact_copy(const char *text, size_t length)
-{
-    char *copy = malloc(length > 0 ? length : 1);
-
-    assert_non_null(copy);
-    memcpy(copy, text, length);
-    return copy;
-}
 
 static void scans_and_sanitizes(void **state)
 {
