@@ -16,7 +16,7 @@
 #define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
 
 // An open connection, or a free slot. The library's timeout counts only the time without any byte. A client that sends
-// one byte now and then would keep its slot for ever, so the oldest connection is closed when all slots are taken.
+// one byte now and then would keep its slot forever, so the oldest connection is closed when all slots are taken.
 struct slot {
     uint64_t number; // in the order of the connections' start; 0: free
     int fd;

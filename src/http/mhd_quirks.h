@@ -1,8 +1,8 @@
-// Every workaround for a fault of libmicrohttpd. Each has a comment with the versions, the symptom, the test that shows
-// the symptom, and the condition under which the workaround can be deleted. "DEBIAN 12" marks what serves 0.9.75 alone.
+// Every workaround for a fault of libmicrohttpd. Each has a comment with the versions that need it, the symptom, the
+// test that shows the symptom, and the condition under which the workaround can be deleted.
 
-// Delete all that is marked DEBIAN 12 in one commit when the build requires libmicrohttpd 1.0. The library's soname is
-// the same before and after 1.0, so that the version is checked when the daemon runs and not when it is built.
+// DEBIAN 12 marks what serves libmicrohttpd 0.9.75 alone. Delete all of it in one commit when the build requires 1.0.
+// Both versions have the same soname, so that the version is checked at run time.
 #pragma once
 
 #include <stdbool.h>
@@ -13,25 +13,27 @@
 
 #include <microhttpd.h>
 
-// DEBIAN 12: true if the library is older than 1.0.
+// DEBIAN 12: returns true if the library is older than 1.0.
 bool mhd_is_before_1_0(void);
 
-// ---- Heads that two implementations read in two ways ----
+// ---- Heads that can be read in two ways ----
 
-// Versions: 1.0 and later. Symptom: by default the library accepts bare line feeds and repairs other faults in heads.
-// Test: the HOSTILE requests of tests/e2e/test_framing.py. Delete when level 1 is the library's default.
+// Versions: 1.0 and later.
+// Symptom: by default the library accepts bare line feeds and repairs other faults in heads.
+// Test: test_refuses_hostile_request in tests/e2e/test_framing.py.
+// Delete when level 1 is the library's default.
 #if MHD_VERSION >= 0x01000000
 #define MHD_QUIRK_STRICT_OPTION MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
 #else
 #define MHD_QUIRK_STRICT_OPTION
 #endif
 
-// Versions: before 1.0, which refuses such heads itself. DEBIAN 12.
+// Versions: before 1.0 (DEBIAN 12). Later versions refuse such heads themselves.
 // Symptom: the library parses a head in place, puts a NUL at the end of each part, and hides what this changes. A NUL
 // in a value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and spaces before
-// the target vanish. But then the parts do not follow each other at a distance of the two bytes of a CRLF. That is
-// checked here, by the addresses of the parts. Test: tests/unit/http/test_quirks.c and the HOSTILE requests of
-// tests/e2e/test_framing.py. Delete when the build requires 1.0.
+// the target vanish. But then the parts do not follow each other at the distance of a CRLF. Their addresses show it.
+// Test: tests/unit/http/test_quirks.c, and test_refuses_hostile_request in tests/e2e/test_framing.py.
+// Delete when the build requires 1.0.
 struct mhd_head_layout {
     uintptr_t next; // the address at which the next part must start
     bool is_altered;
@@ -48,72 +50,92 @@ bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 
 // ---- Responses that the library makes itself ----
 
-// Versions: 0.9.75 at least. Symptom: if the library has no memory for another query parameter, it neither answers nor
-// reads on. A callback has seven parameters.
-// Test: test_parameters in tests/e2e/test_limits.py.
-// Delete when the library answers every such request itself; the limit of 100 is documented, so keep the refusal.
+// Versions: 0.9.75 at least.
+// Symptom: if the library has no memory for another query parameter, it neither answers nor reads on. The limit of 100
+// parameters is far below that; a callback has seven.
+// Test: test_ends_too_many_parameters_at_once in tests/e2e/test_limits.py.
+// Delete when the library answers every such request itself.
 bool mhd_quirk_exceeds_parameters(const char *target);
 
-// Versions: all. Symptom: the library answers what it cannot parse and does not call the application. Without this the
-// refusal would appear neither in the log nor in the metrics. Returns true if the library has answered.
-// Test: test_unreadable in tests/e2e/test_unreadable.py.
+// Versions: all.
+// Symptom: the library answers what it cannot parse without a call of the application. The refusal would appear
+// neither in the log nor in the metrics. This reports it and returns true if the library has answered.
+// Test: test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the library reports its own responses.
 bool mhd_quirk_report_own_response(struct http_connection *connection);
 
-// Call it in the unescape callback. Versions: before 1.0. DEBIAN 12.
-// Symptom: if the library has no memory for a query parameter, it makes a response while it unescapes the parameters
-// and then forgets that response. It neither sends the response nor reads on. Test: the "target and parameters"
-// requests of test_unreadable in tests/e2e/test_unreadable.py. Delete when the build requires 1.0.
+// Call it in the unescape callback.
+// Versions: before 1.0 (DEBIAN 12).
+// Symptom: if the library has no memory for a query parameter, it makes a response while it unescapes the parameters,
+// and then forgets that response. It neither sends the response nor reads on.
+// Test: "target and parameters" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
+// Delete when the build requires 1.0.
 void mhd_quirk_on_unescape(struct http_connection *connection);
 
-// Call it with each log message of the library. Versions: before 1.0. DEBIAN 12.
-// Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
-// announces the first response, without the connection. The next connection that sends in stage HEAD is the one,
-// because responses of ours are sent in a later stage. mhd_quirk_before_send closes that connection instead. Test:
-// test_malformed_length_cuts_nobody_else in tests/e2e/test_framing.py. Delete when the build requires 1.0.
-struct mhd_quirks;
-void mhd_quirk_on_log(struct mhd_quirks *quirks, const char *format);
+// There is no function for this one: on_connection_closed in mhd.c calls finish_request.
+// Versions: before 1.0 (DEBIAN 12).
+// Symptom: the library does not report the end of a request that it could not parse, so that the request would leak.
+// Test: test_counts_one_refusal in tests/e2e/test_unreadable.py, with a sanitizer that finds leaks.
+// Delete the call when the build requires 1.0.
 
-// The hooks of http_transport_hooks; the context is a struct mhd_quirks.
-bool mhd_quirk_before_send(void *context, struct http_connection *connection);
-
-// Versions: all. Symptom: after a TLS key update, the library believes that it has read everything, and waits for the
-// kernel to report more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived.
-// Test: test_request_behind_a_key_update in tests/e2e/test_tls.py.
-// Delete when the library reads until GnuTLS returns GNUTLS_E_AGAIN.
-void mhd_quirk_on_key_update(void *context, struct http_connection *connection);
-
-// ---- Connections that the library closes before it starts them ----
-
-// Versions: 1.0 and later. Symptom: the library can close a connection that was added before it calls the notification
-// callback, and never calls the callback for it. The descriptor is then free for another connection.
-// Test: tests/oom/test_http.c, in which memory for a connection is exhausted.
-// Delete when MHD_add_connection accepts a context that every notification carries.
+// What the workarounds below remember for each instance of the library.
 struct mhd_quirks {
     struct http_connection *starting; // added but not started; linked by deadline.next
     bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
 };
 
+// Call it with each log message of the library.
+// Versions: before 1.0 (DEBIAN 12).
+// Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
+// announces the first response, and the message does not name the connection. The next connection that sends in stage
+// HEAD is the one, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes it.
+// Test: test_malformed_length_closes_no_other_connection in tests/e2e/test_framing.py.
+// Delete when the build requires 1.0.
+void mhd_quirk_on_log(struct mhd_quirks *quirks, const char *format);
+
+// The hooks of http_transport_hooks; the context is a struct mhd_quirks.
+bool mhd_quirk_before_send(void *context, struct http_connection *connection);
+
+// Versions: all.
+// Symptom: after a TLS key update, the library believes that it has read everything, and waits for the kernel to
+// report more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived.
+// Test: test_answers_a_request_after_a_key_update in tests/e2e/test_tls.py.
+// Delete when the library reads until GnuTLS returns GNUTLS_E_AGAIN.
+void mhd_quirk_on_key_update(void *context, struct http_connection *connection);
+
+// ---- Connections that the library closes before it starts them ----
+
+// Versions: 1.0 and later.
+// Symptom: the library can close a connection that was added before it calls the notification callback, and then never
+// calls the callback for that connection. The kernel can reuse the descriptor for another connection.
+// Test: answers_or_closes_and_works_again in tests/oom/test_http.c.
+// Delete when MHD_add_connection accepts a context that every notification carries.
 void mhd_quirk_add_starting(struct mhd_quirks *quirks, struct http_connection *connection);
 
-// Returns and removes the starting connection with this descriptor; NULL if there is none.
+// Returns and removes the starting connection with this descriptor; NULL: there is none.
 struct http_connection *mhd_quirk_take_starting(struct mhd_quirks *quirks, int fd);
 
 // ---- Turns in which the library does nothing ----
 
-// Versions: all. Symptom: while a handshake waits for its client, the library regards the connection as ready and never
-// wants to sleep. The same holds for a connection whose request the library cannot read on. If nothing was received or
-// sent in a whole turn, only the kernel can announce more work. Returns `timeout_ms` or a longer timeout.
-// Test: test_waiting_for_a_handshake_takes_no_processor in tests/e2e/test_deadlines.py.
+// Returns `timeout_ms`, or a longer timeout if the library can do nothing before the kernel reports something.
+//
+// Versions: all.
+// Symptom: while a handshake waits for its client, the library regards the connection as ready and never wants to
+// sleep. The same holds for a connection whose request the library cannot read on. If nothing was received or sent in
+// a whole turn, only the kernel can announce more work.
+// Test: test_waiting_for_a_handshake_uses_no_cpu in tests/e2e/test_deadlines.py.
 // Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
 //
-// Versions: 0.9.75 at least. Symptom: the library waits for ever if its memory is full of something that it reads only
-// as a whole, such as the size line of a chunk. Such a connection is closed. Test: test_unreadable and
-// test_full_memory_takes_no_processor in tests/e2e/test_unreadable.py. Delete when the library refuses every request
-// that does not fit into the memory of a connection.
+// Versions: 0.9.75 at least.
+// Symptom: the library waits forever if its memory is full of something that it reads only as a whole, such as the
+// size line of a chunk. This closes the connection.
+// Test: test_counts_one_refusal and test_full_memory_uses_no_cpu in tests/e2e/test_unreadable.py.
+// Delete when the library refuses every request that does not fit into the memory of a connection.
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);
 
-// Versions: all. Symptom: a connection that was resumed needs more than one turn until its response is sent. When a
-// loop stops, it runs the library this many times after the last completion. Test: the load tests with a stop in
-// tests/e2e/test_lifecycle.py. Delete when MHD_run sends the response of a resumed connection in the same turn.
+// Versions: all.
+// Symptom: a resumed connection needs more than one turn until its response is sent. When a loop stops, it runs the
+// library this many times after the last completion.
+// Test: the stops under load in tests/e2e/test_lifecycle.py.
+// Delete when MHD_run sends the response of a resumed connection in the same turn.
 #define MHD_QUIRK_LAST_TURNS 4

@@ -1,4 +1,4 @@
-"""The admin listener: its pages, what the metrics count, when the daemon is ready, and that nobody is disturbed."""
+"""The admin listener: its pages, the metrics, readiness, and that its clients do not disturb callbacks."""
 
 import contextlib
 import datetime
@@ -17,8 +17,10 @@ from processes import passing
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN = "text/plain; charset=utf-8"
-class Watched:
-    """A daemon whose admin listener is a socket that is passed to it, as systemd does."""
+
+
+class Monitored:
+    """A daemon whose admin listener is a passed socket, as from systemd."""
 
     def __init__(self, one, listener, wrapper=()):
         self.daemon = one
@@ -30,7 +32,7 @@ class Watched:
         return self
 
     def ask(self, path, method="GET", body=None):
-        """Returns status, headers and text."""
+        """Returns the status, the headers and the text."""
         return ask(self.listener.getsockname(), path, method, body)
 
     def ready(self):
@@ -42,16 +44,16 @@ class Watched:
 
     @contextlib.contextmanager
     def changes(self, expected):
-        """What the block adds to the metrics that count is what is expected, no more and no less."""
+        """Checks that the block changes the counters by exactly the expected values."""
         before = self.metrics()
         yield
-        watched = re.compile(r"imcallbackd_(callbacks|rejected|members_recorded|tls_handshakes)_total|"
+        counted = re.compile(r"imcallbackd_(callbacks|rejected|members_recorded|tls_handshakes)_total|"
                              r"imcallbackd_(answer_seconds_count|commit_batch_callbacks_sum)")
 
         def changed():
             after = self.metrics()
             return {name: after[name] - before[name] for name in after
-                    if watched.match(name) and after[name] != before[name]}
+                    if counted.match(name) and after[name] != before[name]}
 
         with contextlib.suppress(AssertionError):
             eventually(lambda: changed() == expected, "the metrics")
@@ -77,27 +79,27 @@ def handshakes(**values):
 BODY_READ = {"imcallbackd_answer_seconds_count": 1}
 
 
-def handed_on(count):
-    """Callbacks that went to the store and were answered."""
+def stored(count):
+    """The changes for callbacks that went to the store and were answered."""
     return {"imcallbackd_answer_seconds_count": count, "imcallbackd_commit_batch_callbacks_sum": count}
 
 
 @pytest.fixture
-def make_watched(make_daemon):
+def make_monitored(make_daemon):
     with contextlib.ExitStack() as listeners:
         def make(settings=None, apps=None):
             listener = listeners.enter_context(socket.create_server(("127.0.0.1", 0)))
-            return Watched(make_daemon(settings, apps), listener)
+            return Monitored(make_daemon(settings, apps), listener)
 
         yield make
 
 
 @pytest.fixture(scope="module")
-def watched():
+def monitored():
     one = daemon.Daemon()
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            yield Watched(one, listener).start()
+            yield Monitored(one, listener).start()
             one.stop()
     finally:
         one.destroy()
@@ -113,22 +115,22 @@ def watched():
     ("GET", "/", 404, PLAIN), ("GET", "/metrics/", 404, PLAIN), ("GET", "/Metrics", 404, PLAIN),
     ("HEAD", "/nothing", 404, PLAIN), ("POST", "/nothing", 404, PLAIN), ("GET", "//healthz", 404, PLAIN),
 ])
-def test_pages(watched, method, path, status, content_type):
+def test_serves_pages(monitored, method, path, status, content_type):
     body = b"x" * 100_000 if method in ("POST", "PUT") else None
-    answered, headers, text = watched.ask(path, method, body)
+    answered, headers, text = monitored.ask(path, method, body)
     assert (answered, headers["Content-Type"]) == (status, content_type)
     assert headers.get("Allow") == ("GET, HEAD" if status == 405 else None)
     assert (text == "") == (method == "HEAD") and int(headers["Content-Length"]) > 0
 
 
-def test_several_requests_on_a_connection(watched):
-    with contextlib.closing(connect(watched.listener.getsockname())) as connection:
+def test_keeps_connections_open(monitored):
+    with contextlib.closing(connect(monitored.listener.getsockname())) as connection:
         for path, text in [("/healthz", b"alive\n"), ("/readyz", b"ready\n"), ("/healthz", b"alive\n")]:
             connection.request("GET", path)
             assert connection.getresponse().read() == text
 
 
-NONSENSE = {
+MALFORMED = {
     "lines": b"\r\n\r\n", "word": b"GET\r\n\r\n", "target": b"GET /" + b"a" * 20000,
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
     "framing": b"GET /metrics HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -136,37 +138,37 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("sent", NONSENSE.values(), ids=NONSENSE)
-def test_nonsense_harms_nobody(watched, sent):
-    with socket.create_connection(watched.listener.getsockname(), timeout=20) as connection:
+@pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
+def test_survives_malformed_requests(monitored, sent):
+    with socket.create_connection(monitored.listener.getsockname(), timeout=20) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(65536):
                 pass
-    assert watched.ask("/healthz")[2] == "alive\n"
+    assert monitored.ask("/healthz")[2] == "alive\n"
 
 
-# What is counted
+# Counters
 
-def test_what_becomes_of_callbacks(watched):
-    one = watched.daemon
+def test_counts_callbacks_by_result(monitored):
+    one = monitored.daemon
     two = [{"Member_Account": "a"}, {"Member_Account": "b"}]
-    with watched.changes(results(recorded=3) | {"imcallbackd_members_recorded_total": 3} | handed_on(3)
+    with monitored.changes(results(recorded=3) | {"imcallbackd_members_recorded_total": 3} | stored(3)
                          | handshakes(full=3)):
         assert one.post(event(GroupId="a", MemberList=two)).status == 200
         assert one.post(event(GroupId="b")).status == 200
         assert one.post(event(GroupId="c", MemberList=None)).status == 200
-    with watched.changes(results(repeated=2) | handed_on(2) | handshakes(full=2)):
+    with monitored.changes(results(repeated=2) | stored(2) | handshakes(full=2)):
         for _ in range(2):
             assert one.post(event(GroupId="b")).status == 200
-    with watched.changes(results(conflict=1) | handed_on(1) | handshakes(full=1)):
+    with monitored.changes(results(conflict=1) | stored(1) | handshakes(full=1)):
         assert one.post(event(GroupId="b", Name="other")).status == 200
-    with watched.changes(results(set_aside=2) | causes(body_not_json=1, body_field_missing=1) | handed_on(2)
+    with monitored.changes(results(set_aside=2) | causes(body_not_json=1, body_field_missing=1) | stored(2)
                          | handshakes(full=2)):
         assert one.post(b"{").status == 400
         assert one.post(event(GroupId=None)).status == 400
-    with watched.changes(results(refused=6) | BODY_READ | handshakes(full=6)
+    with monitored.changes(results(refused=6) | BODY_READ | handshakes(full=6)
                          | causes(sign_wrong=1, request_time_stale=1, command_not_handled=1, command_differs=1,
                                   path_unknown=1, method_not_allowed=1)):
         assert one.post(Sign="0" * 64).status == 403
@@ -177,27 +179,27 @@ def test_what_becomes_of_callbacks(watched):
         assert one.post(method="PUT").status == 405
 
 
-def test_acknowledged(make_watched):
-    watched = make_watched({"callback": {"other_commands": "acknowledge"}}).start()
-    with watched.changes(results(acknowledged=1) | handshakes(full=1)):
-        assert watched.daemon.post(CallbackCommand="Other").status == 200
+def test_counts_acknowledged_callbacks(make_monitored):
+    monitored = make_monitored({"callback": {"other_commands": "acknowledge"}}).start()
+    with monitored.changes(results(acknowledged=1) | handshakes(full=1)):
+        assert monitored.daemon.post(CallbackCommand="Other").status == 200
 
 
-def test_totals_are_logged_at_the_end(make_watched):
-    watched = make_watched().start()
-    watched.daemon.post()
-    watched.daemon.post(Sign="0" * 64)
-    watched.daemon.stop()
+def test_logs_totals_at_the_end(make_monitored):
+    monitored = make_monitored().start()
+    monitored.daemon.post()
+    monitored.daemon.post(Sign="0" * 64)
+    monitored.daemon.stop()
     assert ("received since the start: recorded=1 repeated=0 conflict=0 set_aside=0 acknowledged=0 refused=1 failed=0"
-            in watched.daemon.log)
+            in monitored.daemon.log)
 
 
-def test_load_adds_up(watched):
-    with watched.changes(results(recorded=400) | {"imcallbackd_members_recorded_total": 2000} | handed_on(400)
+def test_counters_add_up_under_load(monitored):
+    with monitored.changes(results(recorded=400) | {"imcallbackd_members_recorded_total": 2000} | stored(400)
                          | handshakes(full=20)):
-        status, report = watched.daemon.load(connections=20, total=400, members=5)
+        status, report = monitored.daemon.load(connections=20, total=400, members=5)
         assert (status, report["ok"]) == (0, 400)
-    values = watched.metrics()
+    values = monitored.metrics()
     for name in ("answer_seconds", "commit_seconds", "commit_batch_callbacks"):
         buckets = [value for key, value in values.items() if key.startswith(f"imcallbackd_{name}_bucket")]
         assert buckets == sorted(buckets) and buckets[-1] == values[f"imcallbackd_{name}_count"] > 0
@@ -205,50 +207,50 @@ def test_load_adds_up(watched):
     assert values["imcallbackd_commit_seconds_sum"] > 0 and values["imcallbackd_answer_seconds_sum"] > 0
 
 
-def test_handshakes_and_connections(watched):
-    one = watched.daemon
+def test_counts_handshakes_and_connections(monitored):
+    one = monitored.daemon
     context = one.tls_context()
-    eventually(lambda: watched.metrics()["imcallbackd_connections"] == 0, "no connection")
-    with watched.changes(handshakes(full=1, resumed=1, failed=3) | results(repeated=1, recorded=1)
-                         | {"imcallbackd_members_recorded_total": 1} | handed_on(2)):
+    eventually(lambda: monitored.metrics()["imcallbackd_connections"] == 0, "no connection")
+    with monitored.changes(handshakes(full=1, resumed=1, failed=3) | results(repeated=1, recorded=1)
+                         | {"imcallbackd_members_recorded_total": 1} | stored(2)):
         with one.connect(context) as first:
             first.send(request(event(GroupId="session")))
             assert first.read_answer().status == 200
             with one.connect(context, session=first.tls.session) as second:
                 second.send(request(event(GroupId="session")))
                 assert second.read_answer().status == 200 and second.tls.session_reused
-                assert watched.metrics()["imcallbackd_connections"] == 2
+                assert monitored.metrics()["imcallbackd_connections"] == 2
         for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01"):
             with socket.create_connection(("127.0.0.1", one.port)) as plain:
                 plain.sendall(sent)
-    eventually(lambda: watched.metrics()["imcallbackd_connections"] == 0, "no connection")
+    eventually(lambda: monitored.metrics()["imcallbackd_connections"] == 0, "no connection")
 
 
-def test_waiting_and_a_writer_that_hangs(make_watched):
-    """Nothing here waits for the writer, which waits for somebody else's lock."""
-    watched = make_watched().start()
-    one = watched.daemon
+def test_answers_while_the_writer_waits(make_monitored):
+    """The writer waits for another process's lock. The admin listener does not wait for the writer."""
+    monitored = make_monitored().start()
+    one = monitored.daemon
     with one.connect() as connection:
         with one.locked():
             connection.send(request(event()))
-            eventually(lambda: watched.metrics()["imcallbackd_waiting_requests"] == 1, "a waiting request")
-            assert watched.ask("/healthz")[2] == "alive\n"
-            watched.ready()
-            assert watched.metrics()["imcallbackd_waiting_requests"] == 1
+            eventually(lambda: monitored.metrics()["imcallbackd_waiting_requests"] == 1, "a waiting request")
+            assert monitored.ask("/healthz")[2] == "alive\n"
+            monitored.ready()
+            assert monitored.metrics()["imcallbackd_waiting_requests"] == 1
         assert connection.read_answer().status == 200
-    assert watched.metrics()["imcallbackd_waiting_requests"] == 0
+    assert monitored.metrics()["imcallbackd_waiting_requests"] == 0
 
 
 # The clock
 
-def test_clock_skew(make_watched):
-    one = make_watched().start()
+def test_reports_clock_skew(make_monitored):
+    one = make_monitored().start()
     send = one.daemon.post
 
     def skew():
         return one.metrics()["imcallbackd_clock_skew_seconds"]
 
-    def told():
+    def warnings():
         return [line for line in one.daemon.lines if "this machine's clock" in line]
 
     now = int(time.time())
@@ -256,23 +258,23 @@ def test_clock_skew(make_watched):
     assert 30 <= skew() <= 30 + time.time() - now
     before = skew()
     assert send(**daemon.signature(at=now - 1000) | {"Sign": "0" * 64}).status == 403
-    assert skew() == before and not told()  # anybody can send that
+    assert skew() == before and not warnings()  # any client can send this
     assert send(**daemon.signature(at=now - 1000)).code == 120124
     assert 1000 <= skew() <= 1000 + time.time() - now
-    (line,) = eventually(told, "the line")
+    (line,) = eventually(warnings, "the line")
     assert re.search(r"RequestTime is 1\d\d\d s behind this machine's clock; synchronize", line), line
     assert send(**daemon.signature(at=now + 1000)).code == 120124
     assert -1000 <= skew() < -900
-    assert len(told()) == 1  # in ten seconds
+    assert len(warnings()) == 1  # one line in ten seconds
 
 
-def test_a_clock_that_is_behind_is_told(make_daemon):
+def test_logs_a_clock_that_is_behind(make_daemon):
     one = make_daemon().start()
     assert one.post(**daemon.signature(at=int(time.time()) + 1000)).status == 403
     eventually(lambda: re.search(r"RequestTime is \d+ s ahead of this", one.log), "the line")
 
 
-# What is looked up
+# Gauges
 
 def not_after(one):
     shown = daemon.run("openssl", "x509", "-noout", "-enddate", "-in", one.directory / "certificate.pem").stdout
@@ -280,20 +282,20 @@ def not_after(one):
     return end.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
-def test_certificate_expiry(make_watched):
-    watched = make_watched().start()
+def test_reports_certificate_expiry(make_monitored):
+    monitored = make_monitored().start()
     name = "imcallbackd_certificate_expiry_timestamp_seconds"
-    first = not_after(watched.daemon)
-    assert watched.metrics()[name] == first
-    daemon.make_certificate(watched.daemon.directory, "-newkey", "rsa:2048", "-days", "7")
-    watched.daemon.reload()
-    assert watched.metrics()[name] == not_after(watched.daemon) < first
+    first = not_after(monitored.daemon)
+    assert monitored.metrics()[name] == first
+    daemon.make_certificate(monitored.daemon.directory, "-newkey", "rsa:2048", "-days", "7")
+    monitored.daemon.reload()
+    assert monitored.metrics()[name] == not_after(monitored.daemon) < first
 
 
-def test_store_and_process(watched):
-    one = watched.daemon
+def test_reports_store_and_process(monitored):
+    one = monitored.daemon
     one.post(event(GroupId="size"))
-    values = watched.metrics()
+    values = monitored.metrics()
     for file, path in (("database", one.database), ("log", f"{one.database}-wal")):
         assert values[f'imcallbackd_store_bytes{{file="{file}"}}'] == os.stat(path).st_size
     assert 0 < values["imcallbackd_store_disk_free_bytes"] <= values["imcallbackd_store_disk_size_bytes"]
@@ -301,7 +303,7 @@ def test_store_and_process(watched):
     assert abs(values["process_start_time_seconds"] - os.stat(f"/proc/{process}").st_ctime) < 60
     assert values["process_resident_memory_bytes"] > 1_000_000
     assert values["process_open_fds"] >= 10
-    assert 0 < values["process_cpu_seconds_total"] <= watched.metrics()["process_cpu_seconds_total"]
+    assert 0 < values["process_cpu_seconds_total"] <= monitored.metrics()["process_cpu_seconds_total"]
     version = daemon.run(daemon.BINARY, "--version").stdout.split()[1]
     assert values[f'imcallbackd_build_info{{version="{version}"}}'] == 1
     assert values["imcallbackd_ready"] == 1
@@ -309,64 +311,64 @@ def test_store_and_process(watched):
 
 # Readiness
 
-def test_not_ready_when_stopping(make_watched):
-    watched = make_watched().start()
-    one = watched.daemon
-    assert watched.ready() == (200, "ready\n")
+def test_not_ready_when_stopping(make_monitored):
+    monitored = make_monitored().start()
+    one = monitored.daemon
+    assert monitored.ready() == (200, "ready\n")
     whole = request(event())
     with one.connect() as connection:
         connection.send(whole[:-1])
-        eventually(lambda: watched.metrics()["imcallbackd_connections"] == 1, "the connection")
+        eventually(lambda: monitored.metrics()["imcallbackd_connections"] == 1, "the connection")
         one.process.terminate()
         one.wait_notified("STOPPING=1")
-        eventually(lambda: watched.ready() == (503, "not ready: stopping\n"), "503")
-        assert watched.metrics()["imcallbackd_ready"] == 0
-        assert watched.ask("/healthz")[0] == 200
+        eventually(lambda: monitored.ready() == (503, "not ready: stopping\n"), "503")
+        assert monitored.metrics()["imcallbackd_ready"] == 0
+        assert monitored.ask("/healthz")[0] == 200
         connection.send(whole[-1:])
         assert connection.read_answer().status == 200
     assert one.wait_exit() == 0
-    watched.start()  # the socket has outlived the daemon
-    assert watched.ready() == (200, "ready\n")
+    monitored.start()  # the socket outlives the daemon
+    assert monitored.ready() == (200, "ready\n")
 
 
-def test_not_ready_without_its_database(make_watched):
-    watched = make_watched().start()
-    aside = watched.daemon.directory / "aside"
-    watched.daemon.database.rename(aside)
-    status, text = watched.ready()
-    assert status == 503 and str(watched.daemon.database) in text
-    assert watched.metrics()["imcallbackd_ready"] == 0
-    aside.rename(watched.daemon.database)
-    assert watched.ready() == (200, "ready\n")
+def test_not_ready_without_its_database(make_monitored):
+    monitored = make_monitored().start()
+    aside = monitored.daemon.directory / "aside"
+    monitored.daemon.database.rename(aside)
+    status, text = monitored.ready()
+    assert status == 503 and str(monitored.daemon.database) in text
+    assert monitored.metrics()["imcallbackd_ready"] == 0
+    aside.rename(monitored.daemon.database)
+    assert monitored.ready() == (200, "ready\n")
 
 
-def test_not_ready_on_a_full_disk(make_watched):
+def test_not_ready_on_a_full_disk(make_monitored):
     mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
              'disk=$1; shift; mount -t tmpfs -o size=8m tmpfs "$disk"; exec "$@"', "sh"]
     if daemon.run(*mount, "/tmp", "true").returncode != 0:
         pytest.skip("a small disk cannot be mounted here")
-    watched = make_watched()
-    disk = watched.daemon.directory / "disk"
+    monitored = make_monitored()
+    disk = monitored.daemon.directory / "disk"
     disk.mkdir()
-    watched.daemon.write_config({"store": {"database": disk / "callbacks.db"}})
-    watched.wrapper = [*mount, str(disk)]
-    watched.start()
-    assert watched.ready() == (200, "ready\n")
-    filler = f"/proc/{watched.daemon.process.pid}/root{disk}/filler"
+    monitored.daemon.write_config({"store": {"database": disk / "callbacks.db"}})
+    monitored.wrapper = [*mount, str(disk)]
+    monitored.start()
+    assert monitored.ready() == (200, "ready\n")
+    filler = f"/proc/{monitored.daemon.process.pid}/root{disk}/filler"
     with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
-    status, text = watched.ready()
+    status, text = monitored.ready()
     assert status == 503 and "the disk is full" in text
-    assert watched.metrics()["imcallbackd_store_disk_free_bytes"] < 64 << 10
+    assert monitored.metrics()["imcallbackd_store_disk_free_bytes"] < 64 << 10
     os.unlink(filler)
-    assert watched.ready() == (200, "ready\n")
+    assert monitored.ready() == (200, "ready\n")
 
 
-# Where it listens
+# Listening addresses
 
-def test_configured_port(make_daemon):
-    for _ in range(5):  # somebody else may be quicker
+def test_listens_on_the_configured_port(make_daemon):
+    for _ in range(5):  # another process may take the port first
         port = daemon.free_port()
         one = make_daemon({"admin": {"port": port}})
         with contextlib.suppress(AssertionError):
@@ -380,14 +382,14 @@ def test_configured_port(make_daemon):
 
 
 def listening_sockets(process):
-    """How many sockets of TCP it listens on."""
+    """Returns the number of TCP sockets on which the process listens."""
     directory = pathlib.Path(f"/proc/{process.pid}")
     its_own = {os.readlink(path) for path in (directory / "fd").iterdir()}
     lines = [line.split() for name in ("tcp", "tcp6") for line in (directory / "net" / name).read_text().splitlines()]
     return sum(line[3] == "0A" and f"socket:[{line[9]}]" in its_own for line in lines)
 
 
-def test_port_0_is_off(make_daemon):
+def test_port_0_disables_the_listener(make_daemon):
     assert listening_sockets(make_daemon({"admin": {"port": daemon.free_port()}}).start().process) == 2
     one = make_daemon({"admin": {"port": 0}}).start()
     assert listening_sockets(one.process) == 1
@@ -397,7 +399,7 @@ def test_port_0_is_off(make_daemon):
 
 
 @pytest.mark.parametrize("key, value", [("port", None), ("address", "192.0.2.1")])
-def test_cannot_listen(make_daemon, key, value):
+def test_explains_why_it_cannot_listen(make_daemon, key, value):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         one = make_daemon({"admin": {"port": taken.getsockname()[1]} | ({key: value} if value else {})})
         refused = daemon.run(daemon.BINARY, "serve", "-c", one.config)
@@ -406,37 +408,37 @@ def test_cannot_listen(make_daemon, key, value):
     number = lines.index("[admin]") + 1 + next(
         i for i, line in enumerate(lines[lines.index("[admin]"):]) if line.startswith(key))
     assert f"{one.config}:{number}: [admin] {key}: cannot listen on " in refused.stderr, refused.stderr
-    assert not one.database.exists()  # found before anything else is done
+    assert not one.database.exists()  # the failure comes before any other action
 
 
-def test_check_prints_it(make_daemon):
+def test_check_prints_the_section(make_daemon):
     done = daemon.run(daemon.BINARY, "check", "-c", make_daemon().config)
     assert "\n[admin]\naddress = 127.0.0.1\nport = 0\n" in done.stdout, done
 
 
-def test_unix_socket(make_daemon):
+def test_listens_on_a_unix_socket(make_daemon):
     one = make_daemon()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(one.directory / "admin"))
         listener.listen()
-        watched = Watched(one, listener).start()
-        assert watched.ready() == (200, "ready\n")
+        monitored = Monitored(one, listener).start()
+        assert monitored.ready() == (200, "ready\n")
         eventually(lambda: f" on unix:{one.directory}/admin: " in one.log, "the line")
         one.stop()
 
 
 @pytest.mark.parametrize("names", ["admin:imcallbackd.socket", "imcallbackd.socket:admin"])
-def test_both_are_passed(make_daemon, names):
+def test_accepts_both_sockets_in_any_order(make_daemon, names):
     one = make_daemon({"listen": {"address": "192.0.2.1"}, "admin": {"address": "192.0.2.1", "port": 1}})
     with socket.create_server(("127.0.0.1", 0)) as admin, socket.create_server(("127.0.0.1", 0)) as other:
         one.start(sockets=(admin, other) if names.startswith("admin") else (other, admin), names=names)
         assert one.port == other.getsockname()[1]
         assert one.post().status == 200
-        assert Watched(one, admin).ready() == (200, "ready\n")
+        assert Monitored(one, admin).ready() == (200, "ready\n")
         one.stop()
 
 
-def test_two_of_the_name_are_refused(make_daemon):
+def test_refuses_two_sockets_with_the_name(make_daemon):
     one = make_daemon()
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         refused = daemon.run(*passing((first, second), "admin:admin"), daemon.BINARY, "serve", "-c", one.config,
@@ -444,17 +446,17 @@ def test_two_of_the_name_are_refused(make_daemon):
         assert refused.returncode == 1 and "two sockets named admin" in refused.stderr, refused
 
 
-# Nobody is disturbed
+# Slow clients
 
-def test_slow_readers(make_watched):
-    """More of them than there is room for: they send half a request, or never read the answer."""
-    watched = make_watched().start()
-    with contextlib.ExitStack() as crowd:
+def test_slow_clients_delay_no_callback(make_monitored):
+    """More clients than the listener accepts send half a request, or never read the response."""
+    monitored = make_monitored().start()
+    with contextlib.ExitStack() as stack:
         for i in range(40):
-            slow = crowd.enter_context(socket.create_connection(watched.listener.getsockname()))
+            slow = stack.enter_context(socket.create_connection(monitored.listener.getsockname()))
             slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n" + (b"\r\n" if i % 2 else b""))
-        status, report = watched.daemon.load(connections=20, total=2000)
+        status, report = monitored.daemon.load(connections=20, total=2000)
         assert (status, report["ok"]) == (0, 2000)
-        watched.daemon.stop()
-    watched.start()
-    assert watched.ready() == (200, "ready\n")
+        monitored.daemon.stop()
+    monitored.start()
+    assert monitored.ready() == (200, "ready\n")

@@ -1,4 +1,4 @@
-"""Each phase of a request ends in time, however it drips; idle connections live on; nobody waits for the slow ones."""
+"""Deadlines: each phase of a request ends in time, however slowly bytes arrive. Slow clients delay no other client."""
 
 import contextlib
 import resource
@@ -15,8 +15,8 @@ from processes import cpu_seconds
 
 REQUEST_TIMEOUT = 1  # seconds, as configured below
 IDLE_TIMEOUT = 2
-GRACE = 1  # what the contract gives, and slow machines need
-DRIP = 0.3
+GRACE = 1  # additional seconds that the contract allows
+DRIP = 0.3  # seconds between two pieces of a slow client
 REQUEST_LIMIT = {"request_timeout": f"{REQUEST_TIMEOUT}s"}
 SETTINGS = {"limits": REQUEST_LIMIT | {"idle_timeout": f"{IDLE_TIMEOUT}s"}}
 OTHER_COMMAND = "Group.CallbackAfterSendMsg"
@@ -29,7 +29,7 @@ def one():
 
 
 class Wire:
-    """A TLS connection whose encrypted bytes are in the test's own hands."""
+    """A TLS connection that lets the test send the encrypted bytes itself."""
 
     def __init__(self, one):
         self.plain = socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE)
@@ -37,7 +37,7 @@ class Wire:
         self.tls = one.tls_context().wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
 
     def hello(self):
-        """What the client sends first."""
+        """Returns the bytes of the ClientHello."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.do_handshake()
         return self.outgoing.read()
@@ -59,11 +59,11 @@ class Wire:
 
 
 def seconds_until_end(connection, pieces, interval=DRIP):
-    """Sends a piece each interval; returns how long after the first the server ended the connection."""
-    begun = time.monotonic()
+    """Sends one piece per interval. Returns the seconds from the first piece until the server closed the connection."""
+    started = time.monotonic()
     connection.settimeout(interval)
     pieces = iter(pieces)
-    while time.monotonic() < begun + 10:
+    while time.monotonic() < started + 10:
         try:
             if piece := next(pieces, None):
                 connection.send(piece)
@@ -74,78 +74,78 @@ def seconds_until_end(connection, pieces, interval=DRIP):
             continue
         except (ConnectionError, ssl.SSLError):
             break
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def single_bytes(data):
     return (data[i:i + 1] for i in range(len(data)))
 
 
-def check_cut_in_time(seconds, timeout=REQUEST_TIMEOUT):
-    print(f"cut after {seconds:.2f} s")
+def check_closed_in_time(seconds, timeout=REQUEST_TIMEOUT):
+    print(f"closed after {seconds:.2f} s")
     assert timeout - 0.1 <= seconds < timeout + GRACE
 
 
-# Dripping and silence
+# Slow and silent clients
 
-def test_silence_before_the_handshake(one):
+def test_closes_a_silent_connection(one):
     with socket.create_connection(("127.0.0.1", one.port)) as plain:
-        check_cut_in_time(seconds_until_end(plain, []))
+        check_closed_in_time(seconds_until_end(plain, []))
 
 
-def test_handshake_that_drips(one):
+def test_closes_a_slow_handshake(one):
     wire = Wire(one)
     with wire.plain as plain:
-        check_cut_in_time(seconds_until_end(plain, single_bytes(wire.hello())))
+        check_closed_in_time(seconds_until_end(plain, single_bytes(wire.hello())))
 
 
-def test_handshake_that_stops_half_way(one):
+def test_closes_an_unfinished_handshake(one):
     wire = Wire(one)
     with wire.plain as plain:
-        check_cut_in_time(seconds_until_end(plain, [wire.hello()]))
+        check_closed_in_time(seconds_until_end(plain, [wire.hello()]))
 
 
-def test_head_that_drips(one):
+def test_closes_a_slow_head(one):
     with one.connect() as connection:
-        check_cut_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
+        check_closed_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
 
 
-def test_head_of_a_second_request_that_drips(one):
+def test_closes_a_slow_second_head(one):
     with one.connect() as connection:
         connection.send(daemon.request(daemon.event()))
         assert connection.read_answer().status == 200
-        check_cut_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
+        check_closed_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
 
 
-def test_empty_lines_that_drip(one):
-    """They come before a request line, so no request begins with them. From libmicrohttpd 1.0 on they end at once."""
+def test_closes_slow_empty_lines(one):
+    """No request starts with empty lines before a request line. libmicrohttpd 1.0 closes the connection at once."""
     with one.connect() as connection:
         assert seconds_until_end(connection.tls, [b"\r\n"] * 100) < REQUEST_TIMEOUT + GRACE
 
 
-def test_tls_record_that_drips(one):
+def test_closes_a_slow_tls_record(one):
     wire = Wire(one).shake_hands()
     with wire.plain as plain:
-        check_cut_in_time(seconds_until_end(plain, single_bytes(wire.record(daemon.request(daemon.event())))))
+        check_closed_in_time(seconds_until_end(plain, single_bytes(wire.record(daemon.request(daemon.event())))))
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 5000", "Transfer-Encoding: chunked"])
-def test_body_that_drips(one, framing):
+def test_closes_a_slow_body(one, framing):
     head = f"POST /?{daemon.query_string()} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode()
     body = [b"1\r\n \r\n" if "chunked" in framing else b" "] * 100
     with one.connect() as connection:
-        check_cut_in_time(seconds_until_end(connection.tls, [head, *body]))
+        check_closed_in_time(seconds_until_end(connection.tls, [head, *body]))
 
 
-def test_refused_body_that_drips(one):
-    """It is read to its end so that the caller sees the answer, but no longer than any other."""
+def test_closes_a_slow_refused_body(one):
+    """The daemon reads a refused body so that the client receives the response, but not longer than any other body."""
     head = b"POST /elsewhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n"
     with one.connect() as connection:
-        check_cut_in_time(seconds_until_end(connection.tls, [head, *[b" "] * 100]))
+        check_closed_in_time(seconds_until_end(connection.tls, [head, *[b" "] * 100]))
 
 
-def test_answers_that_are_not_read(one):
-    """The kernel takes in some megabytes of answers; then the server cannot go on, and its time runs."""
+def test_closes_a_client_that_reads_no_response(one):
+    """The kernel buffers some megabytes of responses. Then the server cannot send, and the deadline runs."""
     stream = daemon.request(b"{}", daemon.query_string(CallbackCommand=OTHER_COMMAND)) * 100
     with socket.socket() as plain:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -155,34 +155,33 @@ def test_answers_that_are_not_read(one):
             sent = 0
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 while True:
-                    begun = time.monotonic()
+                    started = time.monotonic()
                     tls.sendall(stream)
                     sent += 1
-            seconds = time.monotonic() - begun
-    print(f"stalled after {sent * 100} requests, cut after {seconds:.2f} s")
+            seconds = time.monotonic() - started
+    print(f"stalled after {sent * 100} requests, closed after {seconds:.2f} s")
     assert seconds < REQUEST_TIMEOUT + GRACE
 
 
-# Honest, slow and idle
+# Slow but timely, and idle clients
 
-def test_slow_but_in_time(one):
-    """Head and body have their time each."""
+def test_head_and_body_have_separate_deadlines(one):
     request = daemon.request(daemon.event(GroupId="slow"))
     head, _, body = request.partition(b"\r\n\r\n")
-    begun = time.monotonic()
+    started = time.monotonic()
     with one.connect() as connection:
         connection.send(head[:10])
         for piece in (head[10:50], head[50:] + b"\r\n\r\n", body[:20], body[20:]):
             time.sleep(REQUEST_TIMEOUT * 0.4)
             connection.send(piece)
         assert connection.read_answer().status == 200
-    assert time.monotonic() - begun > REQUEST_TIMEOUT * 1.5
+    assert time.monotonic() - started > REQUEST_TIMEOUT * 1.5
     assert len(one.groups("slow")) == 1
 
 
 @pytest.mark.parametrize("requests", [0, 1])
-def test_idle_connection(one, requests):
-    """It outlives request_timeout and ends at idle_timeout, in the way that TLS has for it."""
+def test_closes_an_idle_connection_with_close_notify(one, requests):
+    """An idle connection outlives request_timeout. The daemon closes it after idle_timeout."""
     with socket.create_connection(("127.0.0.1", one.port)) as plain, one.tls_context().wrap_socket(
             plain, server_hostname="localhost", suppress_ragged_eofs=False) as tls:
         tls.settimeout(IDLE_TIMEOUT + GRACE + 5)
@@ -191,12 +190,12 @@ def test_idle_connection(one, requests):
             assert tls.recv(65536).startswith(b"HTTP/1.1 200 ")
             while not tls.recv(65536).endswith(b"}"):  # head and body are two records
                 pass
-        begun = time.monotonic()
+        started = time.monotonic()
         assert tls.recv(65536) == b""  # close_notify; without it this would fail
-        check_cut_in_time(time.monotonic() - begun, IDLE_TIMEOUT)
+        check_closed_in_time(time.monotonic() - started, IDLE_TIMEOUT)
 
 
-def test_idle_time_begins_anew_with_each_request(one):
+def test_each_request_restarts_the_idle_timeout(one):
     with one.connect() as connection:
         for _ in range(3):
             connection.send(daemon.request(daemon.event()))
@@ -204,11 +203,12 @@ def test_idle_time_begins_anew_with_each_request(one):
             time.sleep(IDLE_TIMEOUT * 0.6)
 
 
-def test_request_that_comes_at_the_end_of_idle_time(make_daemon):
-    """What is in the kernel's hands when the connection is ended for its idleness is still answered."""
+def test_answers_a_request_that_arrives_at_the_idle_timeout(make_daemon):
+    """A request that is in the kernel's buffer when the idle timeout expires is still answered."""
     one = make_daemon(SETTINGS | {"listen": {"threads": 1}}).start()
     with one.connect() as connection, one.connect() as other:
-        for name, asking in (("first", connection), ("other", other)):  # when the other is answered, the first is idle
+        # After the other response, the first connection is idle.
+        for name, asking in (("first", connection), ("other", other)):
             asking.send(daemon.request(daemon.event(GroupId=name)))
             assert asking.read_answer().status == 200
         with one.paused():
@@ -218,13 +218,13 @@ def test_request_that_comes_at_the_end_of_idle_time(make_daemon):
     assert one.group_ids() == ["first", "other", "second"]
 
 
-def test_body_that_comes_in_a_pause(make_daemon):
-    """Of a body that came while the process was stopped, only a part can be read at once."""
+def test_accepts_a_body_that_arrives_during_a_suspension(make_daemon):
+    """The process is suspended while a body arrives that is too large to be read at once."""
     one = make_daemon(SETTINGS).start()
     request = daemon.request(daemon.padded(daemon.event(GroupId="paused"), 1 << 20))
     with one.connect() as connection:
         connection.send(request[:1000])
-        time.sleep(DRIP)  # the body has begun
+        time.sleep(DRIP)  # the body has started
         with one.paused():
             sender = threading.Thread(target=connection.send, args=(request[1000:],))
             sender.start()
@@ -234,7 +234,7 @@ def test_body_that_comes_in_a_pause(make_daemon):
     assert one.group_ids() == ["paused"]
 
 
-# Many
+# Many connections
 
 def allow_open_files(count):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -242,7 +242,7 @@ def allow_open_files(count):
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-def test_thousands_that_say_nothing(make_daemon):
+def test_silent_connections_delay_no_callback(make_daemon):
     count = 2000
     allow_open_files(count + 100)
     one = make_daemon({"limits": REQUEST_LIMIT | {"connections_per_address": count * 2}}).start()
@@ -254,15 +254,15 @@ def test_thousands_that_say_nothing(make_daemon):
         for i in range(count):
             silent.enter_context(socket.create_connection(("127.0.0.1", one.port)))
             if i % 50 == 0:
-                begun = time.monotonic()
+                started = time.monotonic()
                 connection.send(daemon.request(daemon.event(GroupId=f"between-{i}")))
                 assert connection.read_answer().status == 200
-                slowest = max(slowest, time.monotonic() - begun)
+                slowest = max(slowest, time.monotonic() - started)
                 most = max(most, one.open_files())
-        begun = time.monotonic()
+        started = time.monotonic()
         daemon.eventually(lambda: one.open_files() <= before, "the descriptors that were there before",
                           REQUEST_TIMEOUT + GRACE)
-        print(f"{most} descriptors at the most, {one.open_files()} after {time.monotonic() - begun:.2f} s; "
+        print(f"{most} descriptors at the most, {one.open_files()} after {time.monotonic() - started:.2f} s; "
               f"slowest callback {slowest * 1000:.0f} ms")
     assert most > before + count / 10
     assert slowest < 1
@@ -270,8 +270,8 @@ def test_thousands_that_say_nothing(make_daemon):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_suspend_storm(make_daemon, threads):
-    """Hundreds wait for the disk; nobody else does, and none of them is forgotten."""
+def test_held_requests_delay_no_other(make_daemon, threads):
+    """Hundreds of requests wait for the disk. Other requests do not wait, and every held request is answered."""
     count = 500
     allow_open_files(count + 100)
     one = make_daemon({"limits": REQUEST_LIMIT, "listen": {"threads": threads}}).start()
@@ -280,7 +280,7 @@ def test_suspend_storm(make_daemon, threads):
         waiting = [stack.enter_context(one.connect()) for _ in range(count)]
         others = [stack.enter_context(one.connect()) for _ in range(50)]
         with one.locked():
-            begun = time.monotonic()
+            started = time.monotonic()
             slowest = 0
             for i, connection in enumerate(waiting):
                 connection.send(daemon.request(daemon.event(GroupId=f"storm-{i}")))
@@ -289,8 +289,8 @@ def test_suspend_storm(make_daemon, threads):
                     others[i * len(others) // count].send(other)
                     assert others[i * len(others) // count].read_answer().status == 405
                     slowest = max(slowest, time.monotonic() - asked)
-            # They are held, which has no deadline of its own.
-            time.sleep(max(0, begun + REQUEST_TIMEOUT * 1.5 - time.monotonic()))
+            # Held requests have no deadline.
+            time.sleep(max(0, started + REQUEST_TIMEOUT * 1.5 - time.monotonic()))
             assert one.group_ids() == []
         released = time.monotonic()
         assert all(connection.read_answer().status == 200 for connection in waiting)
@@ -300,18 +300,18 @@ def test_suspend_storm(make_daemon, threads):
 
 
 def check_sleep(one, connection):
-    """Until it ends the connection, the daemon does nothing."""
-    before, begun = cpu_seconds(one.process.pid), time.monotonic()
+    """Checks that the daemon sleeps until it closes the connection."""
+    before, started = cpu_seconds(one.process.pid), time.monotonic()
     with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
         while connection.recv(65536):
             pass
-    waited, taken = time.monotonic() - begun, cpu_seconds(one.process.pid) - before
+    waited, taken = time.monotonic() - started, cpu_seconds(one.process.pid) - before
     print(f"{taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
     assert waited > REQUEST_TIMEOUT / 2 and taken < waited / 50
 
 
-def test_waiting_for_a_handshake_takes_no_processor(one):
-    """Cut off anywhere in the first message, and after it: the daemon sleeps until the deadline."""
+def test_waiting_for_a_handshake_uses_no_cpu(one):
+    """The client sends its first message only in part, or nothing after it."""
     hello = Wire(one).hello()
     for sent in (0, 1, len(hello) // 2, len(hello)):
         with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
@@ -319,7 +319,7 @@ def test_waiting_for_a_handshake_takes_no_processor(one):
             check_sleep(one, plain)
 
 
-def test_waiting_for_a_request_takes_no_processor(one):
+def test_waiting_for_a_request_uses_no_cpu(one):
     whole = daemon.request(daemon.event(Name="x" * 20000))
     for sent in (1, whole.index(b"\r\n") + 1, whole.index(b"{") - 1, whole.index(b"{") + 1, len(whole) - 1):
         with one.connect() as slow:
@@ -327,8 +327,8 @@ def test_waiting_for_a_request_takes_no_processor(one):
             check_sleep(one, slow.tls)
 
 
-def test_a_large_head_is_read_at_once(one):
-    """It comes in one record, of which libmicrohttpd takes a piece at a time."""
+def test_reads_a_large_head_at_once(one):
+    """The head is one TLS record, which libmicrohttpd reads in several pieces."""
     with one.connect() as connection:
         connection.send(daemon.request(daemon.event(GroupId="large head"), headers=["X-Padding: " + "x" * 15000]))
         assert connection.read_answer().status == 200
@@ -337,7 +337,7 @@ def test_a_large_head_is_read_at_once(one):
 
 @contextlib.contextmanager
 def dripping(connections):
-    """Meanwhile a byte comes on each connection, again and again."""
+    """Sends a byte on each connection again and again while the block runs."""
     over = threading.Event()
 
     def drip():
@@ -355,8 +355,8 @@ def dripping(connections):
         thread.join()
 
 
-def test_who_drips_on_the_admin_listener_makes_room(make_daemon):
-    """More connections than it takes, none of which comes to the end of its request."""
+def test_admin_listener_closes_slow_connections_for_new_ones(make_daemon):
+    """More connections than the admin listener accepts, none of which completes its request."""
     address = ("127.0.0.1", daemon.free_port())
     make_daemon({"admin": {"port": address[1]}}).start()
     with contextlib.ExitStack() as stack:

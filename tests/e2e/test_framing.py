@@ -1,7 +1,7 @@
-"""What can be read in two ways is refused and the connection closed; what is honest, however clumsy, is answered.
+"""A request that can be read in two ways is refused and its connection closed; an unusual but clear one is answered.
 
-Behind every hostile request stands a smuggled one on the same connection: a callback that is genuine and signed, and
-must never be read as a request when the one before it was in doubt."""
+Every hostile request is followed by a smuggled one on the same connection: a genuine, signed callback. The daemon must
+never read the smuggled request if the request before it was ambiguous."""
 
 import contextlib
 import random
@@ -16,11 +16,11 @@ import daemon
 
 REQUEST_TIMEOUT = 1  # seconds, as configured below
 IDLE_TIMEOUT = 3
-GRACE = 1  # beyond it, for slow machines
+GRACE = 1  # additional seconds for slow machines
 
 
 def post(*lines, start="POST TARGET HTTP/1.1", host="Host: localhost", body="BODY"):
-    """A callback as a template, with these header lines beside Host. See fill for the words that stand for others."""
+    """Returns the template of a callback with Host and these header lines. `fill` replaces the words in capitals."""
     return "\r\n".join([start, *([host] if host else []), *lines]) + "\r\n\r\n" + body
 
 
@@ -29,7 +29,7 @@ def chunked(body):
 
 
 def sized(*lines, **others):
-    """A callback with an honest Content-Length, and these lines beside it."""
+    """Returns the template of a callback with a correct Content-Length and these header lines."""
     return post("Content-Length: LENGTH", *lines, **others)
 
 
@@ -37,10 +37,10 @@ HEX_BODY = "HEXLENGTH\r\nBODY\r\n"
 ALL_CHUNKS = HEX_BODY + "0\r\n\r\n"
 
 HOSTILE = {
-    # How long the body is
+    # The length of the body
     "two lengths, equal": post("Content-Length: LENGTH", "Content-Length: LENGTH"),
-    "two lengths, the first is true": post("Content-Length: LENGTH", "Content-Length: 0"),
-    "two lengths, the last is true": post("Content-Length: 0", "Content-Length: LENGTH"),
+    "two lengths, the first is correct": post("Content-Length: LENGTH", "Content-Length: 0"),
+    "two lengths, the last is correct": post("Content-Length: 0", "Content-Length: LENGTH"),
     "two lengths in different case": post("Content-Length: LENGTH", "content-length: 0"),
     "a list of equal lengths": post("Content-Length: LENGTH, LENGTH"),
     "a list of unequal lengths": post("Content-Length: LENGTH, 0"),
@@ -52,7 +52,7 @@ HOSTILE = {
     "length with plus": post("Content-Length: +LENGTH"),
     "length with minus": post("Content-Length: -5"),
     "length with a prefix": post("Content-Length: 0xHEXLENGTH"),
-    "length with a letter behind": post("Content-Length: LENGTHa"),
+    "length with a letter after it": post("Content-Length: LENGTHa"),
     "length with a fraction": post("Content-Length: LENGTH.0"),
     "length in two words": post("Content-Length: LENGTH LENGTH"),
     "length that is empty": post("Content-Length:"),
@@ -93,7 +93,7 @@ HOSTILE = {
     "name that is empty": sized(": value"),
     "name with a space": sized("X Y: value"),
     "name with NUL": sized("X\0Y: value"),
-    "name with NUL behind a length": post("Content-Length\0: LENGTH"),
+    "name with NUL after Content-Length": post("Content-Length\0: LENGTH"),
     "name with a control byte": sized("X\x01Y: value"),
     "name with DEL": sized("X\x7fY: value"),
     "name with a bare CR": sized("X\rY: value"),
@@ -106,18 +106,18 @@ HOSTILE = {
     # Header values
     "value with NUL": sized("X: a\0b"),
     "length with NUL": post("Content-Length: LENGTH\0\r\nX: y"),
-    "length with NUL and more behind": post("Content-Length: LENGTH\x000"),
+    "length with NUL and more after it": post("Content-Length: LENGTH\x000"),
     "coding with NUL": post("Transfer-Encoding: chunked\0x", body=ALL_CHUNKS),
     "value with a bare CR": sized("X: a\rb"),
     "value with a bare CR at its end": sized("X: a\r"),
     "length with a bare CR at its end": post("Content-Length: LENGTH\r"),
-    "coding behind a bare CR": sized("X: a\rTransfer-Encoding: chunked"),
+    "coding after a bare CR": sized("X: a\rTransfer-Encoding: chunked"),
     "value with a bare LF": sized("X: a\nb"),
-    "header behind a bare LF": sized("X: a\nY: b"),
-    "coding behind a bare LF": sized("X: a\nTransfer-Encoding: chunked"),
-    "length behind a bare LF": sized("X: a\nContent-Length: 0"),
+    "header after a bare LF": sized("X: a\nY: b"),
+    "coding after a bare LF": sized("X: a\nTransfer-Encoding: chunked"),
+    "length after a bare LF": sized("X: a\nContent-Length: 0"),
     "head that two bare LF end": sized("X: a\n\nY: b"),
-    "bare LF behind the request line": sized(start="POST TARGET HTTP/1.1\nX: a"),
+    "bare LF after the request line": sized(start="POST TARGET HTTP/1.1\nX: a"),
     "bare LF everywhere": sized(body="").replace("\r\n", "\n") + "BODY",
     "bare LF as the last line end": sized(body="")[:-2] + "\nBODY",
     "bare LF and CR the wrong way round": sized(body="")[:-2] + "\n\rBODY",
@@ -132,7 +132,7 @@ HOSTILE = {
     "length folded in the middle": post("Content-Length: LENGTH\r\n 0"),
     "length folded with a tab": post("Content-Length: LENGTH\r\n\t0"),
     "folded coding": post("Transfer-Encoding:\r\n chunked", body=ALL_CHUNKS),
-    "folded coding beside a length": sized("Transfer-Encoding:\r\n chunked"),
+    "folded coding with a length": sized("Transfer-Encoding:\r\n chunked"),
     "folded line of another name": sized("X: a\r\n b"),
     "folded line that looks like a length": post("X: a\r\n Content-Length: 0", "Content-Length: LENGTH"),
     "folded line with a tab": sized("X: a\r\n\tb"),
@@ -171,12 +171,12 @@ HOSTILE = {
     "bare CR in the target": sized(start="POST TARGET\rx HTTP/1.1"),
     "space in the target": sized(start="POST TARGET x HTTP/1.1"),
     "two spaces before the target": sized(start="POST  TARGET HTTP/1.1"),
-    "two spaces behind the target": sized(start="POST TARGET  HTTP/1.1"),
+    "two spaces after the target": sized(start="POST TARGET  HTTP/1.1"),
     "tab before the target": sized(start="POST\tTARGET HTTP/1.1"),
-    "tab behind the target": sized(start="POST TARGET\tHTTP/1.1"),
+    "tab after the target": sized(start="POST TARGET\tHTTP/1.1"),
     "space before the method": sized(start=" POST TARGET HTTP/1.1"),
     "NUL before the method": sized(start="\0POST TARGET HTTP/1.1"),
-    "space behind the version": sized(start="POST TARGET HTTP/1.1 "),
+    "space after the version": sized(start="POST TARGET HTTP/1.1 "),
     "no target": sized(start="POST HTTP/1.1"),
     "no version": sized(start="POST TARGET"),
     "HTTP/0.9": sized(start="POST TARGET HTTP/0.9"),
@@ -205,18 +205,18 @@ HOSTILE = {
     "chunk size with minus": chunked("-" + ALL_CHUNKS),
     "chunk size with a prefix": chunked("0x" + ALL_CHUNKS),
     "chunk size with a space before": chunked(" " + ALL_CHUNKS),
-    "chunk size with a space behind": chunked("HEXLENGTH \r\nBODY\r\n0\r\n\r\n"),
+    "chunk size with a space after it": chunked("HEXLENGTH \r\nBODY\r\n0\r\n\r\n"),
     "chunk size of 2^64": chunked("10000000000000000\r\nBODY\r\n0\r\n\r\n"),
     "chunk size of 2^64 more": chunked("1000000000000" + "HEX4LENGTH\r\nBODY\r\n0\r\n\r\n"),
     "chunk size of 2^64 - 1": chunked("ffffffffffffffff\r\nBODY\r\n0\r\n\r\n"),
-    "chunk size with a letter behind": chunked("HEXLENGTHg\r\nBODY\r\n0\r\n\r\n"),
+    "chunk size with a letter after it": chunked("HEXLENGTHg\r\nBODY\r\n0\r\n\r\n"),
     "chunk size with NUL": chunked("HEXLENGTH\0\r\nBODY\r\n0\r\n\r\n"),
     "chunk size in quotes": chunked('"HEXLENGTH"\r\nBODY\r\n0\r\n\r\n'),
     "chunk size that is empty": chunked("\r\nBODY\r\n0\r\n\r\n"),
     "chunk size that is an extension alone": chunked(";HEXLENGTH\r\nBODY\r\n0\r\n\r\n"),
     "chunk size without an end": chunked("0" * 60_000),
-    "chunk size behind a bare CR": chunked("HEXLENGTH\rBODY\r\n0\r\n\r\n"),
-    "chunk without the line end behind it": chunked("HEXLENGTH\r\nBODY0\r\n\r\n"),
+    "chunk size followed by a bare CR": chunked("HEXLENGTH\rBODY\r\n0\r\n\r\n"),
+    "chunk without the line end after it": chunked("HEXLENGTH\r\nBODY0\r\n\r\n"),
     "chunk with more than its size": chunked("1\r\nBODY\r\n0\r\n\r\n"),
     "last chunk with plus": chunked(HEX_BODY + "+0\r\n\r\n"),
     "last chunk with minus": chunked(HEX_BODY + "-0\r\n\r\n"),
@@ -229,26 +229,27 @@ HOSTILE = {
     "Expect other than 100-continue": sized("Expect: 200-ok"),
     "Expect that is empty": sized("Expect:"),
 
-    # What would change the protocol or comes with another method
+    # Other methods
     "GET with a body": sized(start="GET TARGET HTTP/1.1"),
     "GET in chunks": post("Transfer-Encoding: chunked", start="GET TARGET HTTP/1.1", body=ALL_CHUNKS),
     "GET without a body": post(start="GET TARGET HTTP/1.1", body=""),
 }
 
-# Odd, but each can be read in one way only, or nobody gains by reading it in another: every request has a Sign of its
-# own, so whoever can smuggle one can as well send it. Of each, it and the request behind it are recorded once.
-HARMLESS = {
+# Unusual requests that can be read in one way only, or in ways that give an attacker no advantage: every request has
+# its own Sign, so that a client that can smuggle a request could also send it. The daemon records each of them and
+# the request after it once.
+UNUSUAL = {
     # RFC 9110, 8.6: a length is one digit or more.
     "length with zeros before it": post("Content-Length: 000000000000000000000000LENGTH"),
-    # RFC 9112, 7: names of codings have no case.
+    # RFC 9112, 7: names of codings are case-insensitive.
     "coding in another case": post("Transfer-Encoding: cHuNkEd", body=ALL_CHUNKS),
     "chunk size with zeros before it": chunked("000000000000000000000000HEXLENGTH\r\nBODY\r\n00000\r\n\r\n"),
-    # Nothing is ever taken from a trailer, and no more than its end is looked for.
+    # The daemon uses nothing from a trailer; it only looks for the end.
     "trailer": chunked(HEX_BODY + "0\r\nX: a\r\n\r\n"),
     "trailer with a length": chunked(HEX_BODY + "0\r\nContent-Length: 4000\r\n\r\n"),
     "trailer with a coding": chunked(HEX_BODY + "0\r\nTransfer-Encoding: chunked\r\n\r\n"),
     "trailer with a host": chunked(HEX_BODY + "0\r\nHost: example.org\r\n\r\n"),
-    # RFC 9110, 5.6.3: space around a value does not belong to it.
+    # RFC 9110, 5.6.3: space around a value is not part of the value.
     "spaces and tabs around a value": sized("X: \t a \t "),
     "no space before a value": sized("X:a", host="Host:localhost"),
     "value that is empty": sized("X:"),
@@ -256,30 +257,30 @@ HARMLESS = {
     "value with bytes that are not ASCII": sized("X: \xe9\xff"),
 }
 
-# Likewise, but libmicrohttpd 0.9.75 takes them by itself and shows none of them, and from 1.0 on it refuses them.
-HARMLESS_TO_SOME = {
-    # RFC 9112, 2.2: an empty line before a request is to be ignored.
+# Likewise, but libmicrohttpd decides about them and does not show them: 0.9.75 accepts them, and 1.0 refuses them.
+UNUSUAL_TO_SOME_VERSIONS = {
+    # RFC 9112, 2.2: a server ignores an empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
-    # The value in front of the NUL is the only one that there is. (Before another header it would be noticed.)
+    # Only the value before the NUL exists. (Before another header, the daemon would notice the NUL.)
     "last header with NUL at its end": post("Content-Length: LENGTH\0"),
-    # RFC 9112, 7.1.1: an extension that is not known is ignored, whatever stands in it.
+    # RFC 9112, 7.1.1: a server ignores an unknown extension, whatever it contains.
     "chunk extension": chunked("HEXLENGTH;name=value\r\nBODY\r\n0;name\r\n\r\n"),
     "chunk extension without a name": chunked("HEXLENGTH;\r\nBODY\r\n0;\r\n\r\n"),
     "chunk extension in quotes": chunked('HEXLENGTH;name="a;b"\r\nBODY\r\n0\r\n\r\n'),
     "chunk extension with NUL and a bare CR": chunked("HEXLENGTH;\0\r0\r\nBODY\r\n0\r\n\r\n"),
     # RFC 9112, 2.2 allows LF alone in a head.
-    "bare LF behind a chunk size": chunked("HEXLENGTH\nBODY\r\n0\r\n\r\n"),
-    "bare LF behind a chunk extension": chunked("HEXLENGTH;a\nBODY\r\n0\r\n\r\n"),
-    "bare LF behind a chunk": chunked("HEXLENGTH\r\nBODY\n0\r\n\r\n"),
-    "bare LF behind the last chunk": chunked(HEX_BODY + "0\n\r\n"),
-    "bare LF behind the trailer": chunked(HEX_BODY + "0\r\nX: a\n\n"),
+    "bare LF after a chunk size": chunked("HEXLENGTH\nBODY\r\n0\r\n\r\n"),
+    "bare LF after a chunk extension": chunked("HEXLENGTH;a\nBODY\r\n0\r\n\r\n"),
+    "bare LF after a chunk": chunked("HEXLENGTH\r\nBODY\n0\r\n\r\n"),
+    "bare LF after the last chunk": chunked(HEX_BODY + "0\n\r\n"),
+    "bare LF after the trailer": chunked(HEX_BODY + "0\r\nX: a\n\n"),
     "trailer with a folded line": chunked(HEX_BODY + "0\r\nX: a\r\n b\r\n\r\n"),
     "trailer with NUL": chunked(HEX_BODY + "0\r\nX: a\0b\r\n\r\n"),
 }
 
 
 def fill(template, group_id):
-    """The bytes of a template: a callback of this group, and signed, as far as the template has it so."""
+    """Returns the bytes of a template, as a signed callback for this group."""
     body = daemon.event(GroupId=group_id)
     query = "?" + daemon.query_string()
     for word, text in (("TARGET", "/" + query), ("QUERY", query), ("HEX4LENGTH", f"{len(body):04x}"),
@@ -288,29 +289,29 @@ def fill(template, group_id):
     return template.encode("latin-1")
 
 
-def behind(group_id):
-    """An honest callback, after which the connection closes."""
+def last_request(group_id):
+    """Returns a correct callback that closes the connection."""
     return daemon.request(daemon.event(GroupId=group_id), headers=["Connection: close"])
 
 
 def converse(port, context, *pieces):
-    """Sends the pieces, each as a record of its own, and reads until the server closes. Returns what came and how long
-    it took."""
+    """Sends each piece as one TLS record, and reads until the server closes the connection. Returns the received bytes
+    and the seconds until then."""
     with socket.create_connection(("127.0.0.1", port), timeout=daemon.START_DEADLINE) as plain, \
             context.wrap_socket(plain, server_hostname="localhost") as tls:
-        begun, received = time.monotonic(), b""
-        # A server that has enough of what comes may close before all of it was sent.
+        started, received = time.monotonic(), b""
+        # A server that refuses the request may close the connection before everything is sent.
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             for piece in pieces:
                 tls.sendall(piece)
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while data := tls.recv(65536):
                 received += data
-        return received, time.monotonic() - begun
+        return received, time.monotonic() - started
 
 
 def statuses(received):
-    """Of all answers in their order, without 100 Continue."""
+    """Returns the status of each response in order, without 100 Continue."""
     found = []
     while received:
         head, _, received = received.partition(b"\r\n\r\n")
@@ -332,9 +333,9 @@ def one():
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile(one, name):
-    front, smuggled = f"front of {name}", f"behind {name}"
-    received, seconds = converse(one.port, one.tls_context(), fill(HOSTILE[name], front) + behind(smuggled))
+def test_refuses_hostile_request(one, name):
+    front, smuggled = f"front of {name}", f"after {name}"
+    received, seconds = converse(one.port, one.tls_context(), fill(HOSTILE[name], front) + last_request(smuggled))
     answers = statuses(received)
     print(answers, f"{seconds:.2f} s")
     assert len(answers) <= 1 and all(400 <= status < 600 for status in answers), received
@@ -347,8 +348,8 @@ def test_hostile(one, name):
     ("host list", "The Host header is not a valid host name."),
     ("Expect other than 100-continue", "Expect is not 100-continue."),
 ])
-def test_the_answer_names_the_fault(one, name, fault):
-    """In words of the daemon's own. (What is not here, some libmicrohttpd refuse by themselves.)"""
+def test_response_names_the_fault(one, name, fault):
+    """Only faults that every version of libmicrohttpd leaves to the daemon."""
     with one.connect() as connection:
         connection.send(fill(HOSTILE[name], name))
         answer = connection.read_answer()
@@ -358,48 +359,49 @@ def test_the_answer_names_the_fault(one, name, fault):
     assert "refused bad_framing from 127.0.0.1" in one.log
 
 
-@pytest.mark.parametrize("name", HARMLESS)
-def test_harmless(one, name):
-    front, second = f"front of {name}", f"behind {name}"
-    received, _ = converse(one.port, one.tls_context(), fill(HARMLESS[name], front) + behind(second))
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_accepts_unusual_request(one, name):
+    front, second = f"front of {name}", f"after {name}"
+    received, _ = converse(one.port, one.tls_context(), fill(UNUSUAL[name], front) + last_request(second))
     assert statuses(received) == [200, 200], received
     assert len(one.groups(front)) == len(one.groups(second)) == 1
 
 
-@pytest.mark.parametrize("name", HARMLESS_TO_SOME)
-def test_harmless_to_some(one, name):
-    """Both requests are taken, or the first is refused and the second never read: nothing in between."""
-    front, second = f"front of {name}", f"behind {name}"
-    received, _ = converse(one.port, one.tls_context(), fill(HARMLESS_TO_SOME[name], front) + behind(second))
+@pytest.mark.parametrize("name", UNUSUAL_TO_SOME_VERSIONS)
+def test_accepts_or_refuses_unusual_request(one, name):
+    """The daemon either accepts both requests, or refuses the first and never reads the second."""
+    front, second = f"front of {name}", f"after {name}"
+    request = fill(UNUSUAL_TO_SOME_VERSIONS[name], front)
+    received, _ = converse(one.port, one.tls_context(), request + last_request(second))
     answers = statuses(received)
     print(answers)
-    taken = answers == [200, 200]
-    assert taken or answers == [] or answers == [400], received
-    assert len(one.groups(front)) == len(one.groups(second)) == taken
+    accepted = answers == [200, 200]
+    assert accepted or answers == [] or answers == [400], received
+    assert len(one.groups(front)) == len(one.groups(second)) == accepted
 
 
-def test_there_are_enough_hostile_requests():
+def test_has_enough_hostile_requests():
     assert len(HOSTILE) >= 60
 
 
 @pytest.mark.parametrize("filler", [100, 11_000])
-def test_malformed_length_cuts_nobody_else(make_daemon, filler):
-    """What libmicrohttpd finds wrong by itself must not be laid at the door of whoever sent last."""
+def test_malformed_length_closes_no_other_connection(make_daemon, filler):
+    """A fault that libmicrohttpd finds must be attributed to the right connection, not to the one that sent last."""
     one = make_daemon({"listen": {"threads": 1}}).start()
     malformed = fill(post("X: " + "a" * filler, "Content-Length: x"), "malformed")
     with one.connect() as before, one.connect() as hostile, one.connect() as after:
-        for honest in (before, after):  # the handshake is over when a request was answered
-            honest.send(daemon.request(daemon.event()))
-            assert honest.read_answer().status == 200
-        with one.paused():  # so that all three are there at once
+        for other in (before, after):  # a response means that the handshake is complete
+            other.send(daemon.request(daemon.event()))
+            assert other.read_answer().status == 200
+        with one.paused():  # so that all three arrive at once
             before.send(daemon.request(daemon.event(GroupId="before")))
             hostile.send(malformed)
             after.send(daemon.request(daemon.event(GroupId="after")))
         assert before.read_answer().status == after.read_answer().status == 200
 
 
-def test_malformed_length_behind_another_request(make_daemon):
-    """The same, when it is found long after it was sent."""
+def test_malformed_length_after_another_request(make_daemon):
+    """libmicrohttpd finds this fault long after it was sent."""
     one = make_daemon({"listen": {"threads": 1}, "callback": {"other_commands": "acknowledge"}}).start()
     other_command = daemon.request(b"{}", daemon.query_string(CallbackCommand="Group.CallbackAfterSendMsg"))
     with one.connect() as hostile, one.connect() as other:
@@ -415,8 +417,8 @@ def test_malformed_length_behind_another_request(make_daemon):
         assert other.read_answer().status == 200
 
 
-def test_pipelining(one):
-    """Many in one write, more than a connection's buffer holds; the last one is told apart by its answer."""
+def test_answers_pipelined_requests(one):
+    """One write contains more requests than fit into a connection's buffer. The last one has a different response."""
     names = [f"pipelined-{i}" for i in range(50)]
     last = daemon.request(daemon.event(GroupId="unsigned"), query=daemon.query_string(token=None))
     received, _ = converse(one.port, one.tls_context(),
@@ -425,7 +427,7 @@ def test_pipelining(one):
     assert one.group_ids("pipelined-") == names
 
 
-def test_chunks_of_odd_sizes(one):
+def test_accepts_chunks_of_any_size(one):
     seed = random.randrange(1 << 32)
     print("seed", seed)
     dice = random.Random(seed)
@@ -446,21 +448,21 @@ def test_chunks_of_odd_sizes(one):
         assert row["name"].encode() in body
 
 
-def test_expect_continue(one):
+def test_sends_100_continue(one):
     body = daemon.event(GroupId="expect")
     with one.connect() as connection:
         connection.send(daemon.request(body, headers=["Expect: 100-continue"]).removesuffix(body))
         assert connection.read_head() == b"HTTP/1.1 100 Continue"
         connection.send(body)
         assert connection.read_answer().status == 200
-    # A caller that asks and does not wait.
+    # This client asks for 100 Continue and does not wait for it.
     received, _ = converse(one.port, one.tls_context(), daemon.request(
         daemon.event(GroupId="expect-2"), headers=["expect: 100-Continue", "Connection: close"]))
     assert statuses(received) == [200]
     assert one.group_ids("expect") == ["expect", "expect-2"]
 
 
-def test_expect_continue_when_refused(one):
+def test_refuses_instead_of_100_continue(one):
     body = daemon.event(GroupId="expect-refused")
     with one.connect() as connection:
         connection.send(daemon.request(body, query=daemon.query_string(token=None),
@@ -469,28 +471,28 @@ def test_expect_continue_when_refused(one):
         assert connection.is_closed()
 
 
-def test_byte_by_byte(one):
-    stream = behind("byte by byte")
+def test_accepts_a_request_byte_by_byte(one):
+    stream = last_request("byte by byte")
     received, seconds = converse(one.port, one.tls_context(), *(stream[i:i + 1] for i in range(len(stream))))
     print(f"{len(stream)} records in {seconds:.3f} s")
     assert statuses(received) == [200]
     assert len(one.groups("byte by byte")) == 1
 
 
-def test_pause_between_two_requests(one):
+def test_accepts_a_pause_between_requests(one):
     with one.connect() as connection:
-        for name in ("before the pause", "behind the pause"):
+        for name in ("before the pause", "after the pause"):
             connection.send(daemon.request(daemon.event(GroupId=name)))
             assert connection.read_answer().status == 200
             time.sleep(REQUEST_TIMEOUT * 1.3)
-    assert len(one.groups("behind the pause")) == 1
+    assert len(one.groups("after the pause")) == 1
 
 
 @pytest.mark.parametrize("start, header", [("POST TARGET HTTP/1.1", "Connection: close"),
                                            ("POST TARGET HTTP/1.1", "Connection: x, Close"),
                                            ("POST TARGET HTTP/1.0", "X: a")])
-def test_nothing_is_read_behind_the_last_request(one, start, header):
-    front, second = f"last {start} {header}", f"behind {start} {header}"
-    received, _ = converse(one.port, one.tls_context(), fill(sized(header, start=start), front) + behind(second))
+def test_reads_nothing_after_the_last_request(one, start, header):
+    front, second = f"last {start} {header}", f"after {start} {header}"
+    received, _ = converse(one.port, one.tls_context(), fill(sized(header, start=start), front) + last_request(second))
     assert statuses(received) == [200], received
     assert len(one.groups(front)) == 1 and one.groups(second) == []

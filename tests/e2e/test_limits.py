@@ -1,4 +1,4 @@
-"""Limits, each one below, at and above it: who is shed, who is refused, who is taken all the same, and who may call."""
+"""Limits, below, at and above each one: which connections are evicted, refused or still accepted, and allow_from."""
 
 import contextlib
 import random
@@ -14,8 +14,8 @@ import daemon
 from processes import unread_bytes
 
 LIMIT = 4
-WITH_SPARE = LIMIT + LIMIT // 16 + 16  # so many are let in, as the next call may be a verified one
-PATIENCE = 2  # seconds, after which a connection that came to no request is given up for another
+HARD_LIMIT = LIMIT + LIMIT // 16 + 16  # includes the reserve, because the next request may be a verified one
+CALL_TIMEOUT = 2  # seconds; a connection without a request after this time can be evicted
 UNSIGNED = 1400000002
 ONE_LOOP = {"listen": {"threads": 1}}
 BODY_LIMIT = 64 << 10
@@ -23,7 +23,7 @@ BODIES_IN_FLIGHT = 16
 
 
 def call(connection, name):
-    """Sends a verified callback and returns its answer."""
+    """Sends a verified callback and returns its response."""
     connection.send(daemon.request(daemon.event(GroupId=name)))
     return connection.read_answer()
 
@@ -32,8 +32,8 @@ def says_close(answer):
     return answer.headers.get("connection") == "close"
 
 
-def is_turned_away(one, address="", to="127.0.0.1"):
-    """Whether a new connection is closed before it comes to anything."""
+def is_rejected(one, address="", to="127.0.0.1"):
+    """Returns whether the daemon closes a new connection before the end of the handshake."""
     try:
         one.connect(source=address, to=to).tls.close()
     except (ConnectionError, ssl.SSLError):
@@ -42,7 +42,7 @@ def is_turned_away(one, address="", to="127.0.0.1"):
 
 
 def is_served(one, name):
-    """A new connection has proven as little as the others, and may be the one that makes room."""
+    """Returns whether a callback on a new connection is answered. The new connection itself can be evicted."""
     with contextlib.suppress(OSError), one.connect() as connection:
         return call(connection, name).status == 200
     return False
@@ -55,7 +55,7 @@ def refusals_logged(one, name):
 # connections and connections_per_address
 
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
-def test_at_the_limit(make_daemon, limit):
+def test_serves_one_request_beyond_the_limit(make_daemon, limit):
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     with contextlib.ExitStack() as stack:
         full = []
@@ -63,7 +63,7 @@ def test_at_the_limit(make_daemon, limit):
             full.append(stack.enter_context(one.connect()))
             answers = [call(connection, f"{i}-{j}") for j, connection in enumerate(full)]
             assert [(answer.status, says_close(answer)) for answer in answers] == [(200, False)] * (i + 1)
-        # All have proven themselves and are waited for; one more is served once.
+        # All connections are verified and stay open. One more connection gets one response.
         over = stack.enter_context(one.connect())
         answer = call(over, "over")
         assert answer.status == 200 and says_close(answer)
@@ -71,48 +71,49 @@ def test_at_the_limit(make_daemon, limit):
         assert [call(connection, "again").status for connection in full] == [200] * LIMIT
 
 
-def test_fewer_files_than_connections(make_daemon):
-    """The limit is what the open files allow, so that at the limit the right one is shed."""
+def test_open_files_limit_the_connections(make_daemon):
+    """The daemon reduces the limit to what the open files allow, so that it evicts the right connection."""
     files = 128
     one = make_daemon().start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
-    (told,) = [line for line in one.lines if "LimitNOFILE" in line]
-    assert f"the process may open only {files} files" in told
+    (warning,) = [line for line in one.lines if "LimitNOFILE" in line]
+    assert f"the process may open only {files} files" in warning
     with contextlib.ExitStack() as stack:
         for _ in range(2 * files):
             stack.enter_context(socket.create_connection(("127.0.0.1", one.port)))
         for i in range(5):
-            daemon.eventually(lambda i=i: is_served(one, f"verified-{i}"), "a call among the silent")
+            daemon.eventually(lambda i=i: is_served(one, f"verified-{i}"), "a callback among silent connections")
     assert "cannot accept" not in one.log
     assert len(one.groups()) == 5
 
 
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
-def test_beyond_the_spare(make_daemon, limit):
-    """While everyone is busy, verified callbacks are taken on some connections more; then nobody is let in."""
+def test_rejects_connections_beyond_the_reserve(make_daemon, limit):
+    """While all connections are busy, the reserve connections accept verified callbacks. Beyond the reserve, the daemon
+    rejects connections."""
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     with contextlib.ExitStack() as stack:
         busy = [stack.enter_context(one.connect()) for _ in range(LIMIT)]
         assert [call(connection, "before").status for connection in busy] == [200] * LIMIT
         with one.locked():
-            for i in range(WITH_SPARE):
+            for i in range(HARD_LIMIT):
                 if i >= LIMIT:
                     busy.append(stack.enter_context(one.connect()))
                 busy[i].send(daemon.request(daemon.event(GroupId=f"busy-{i}")))
             for _ in range(10):
-                assert is_turned_away(one)
-            assert is_turned_away(one, "127.0.0.2") == (limit == "connections")
+                assert is_rejected(one)
+            assert is_rejected(one, "127.0.0.2") == (limit == "connections")
         answers = [connection.read_answer() for connection in busy]
-        assert [answer.status for answer in answers] == [200] * WITH_SPARE
+        assert [answer.status for answer in answers] == [200] * HARD_LIMIT
         assert [says_close(answer) for answer in answers[:LIMIT]] == [False] * LIMIT
-        # Those that were too many go; then there is room again.
+        # The reserve connections are closed, and then new connections are accepted.
         assert all(connection.is_closed() for connection, answer in zip(busy, answers) if says_close(answer))
         assert sum(map(says_close, answers)) > 0
-        daemon.eventually(lambda: not is_turned_away(one), "room for another")
-    assert len(one.group_ids("busy-")) == WITH_SPARE
-    assert refusals_logged(one, "overloaded") == 1  # once an interval, however many they are
+        daemon.eventually(lambda: not is_rejected(one), "an accepted connection")
+    assert len(one.group_ids("busy-")) == HARD_LIMIT
+    assert refusals_logged(one, "overloaded") == 1  # one line per interval, however many requests
 
 
-def test_another_address_is_not_concerned(make_daemon):
+def test_limit_per_address_spares_other_addresses(make_daemon):
     one = make_daemon(ONE_LOOP | {"limits": {"connections_per_address": 1}}).start()
     with one.connect() as first, one.connect(source="127.0.0.2") as other:
         assert not says_close(call(first, "first"))
@@ -122,8 +123,8 @@ def test_another_address_is_not_concerned(make_daemon):
         assert call(first, "first again").status == call(other, "other again").status == 200
 
 
-def test_unverified_call_over_the_limit(make_daemon):
-    """It is refused with a word on when to come again; a verified one beside it is not."""
+def test_refuses_unverified_requests_beyond_the_limit(make_daemon):
+    """The refusal carries Retry-After. A verified request at the same time is accepted."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 2}}, {daemon.APP: [daemon.TOKEN], UNSIGNED: []}).start()
     unsigned = daemon.request(daemon.event(GroupId="unsigned"), daemon.query_string(token=None, SdkAppid=UNSIGNED))
     with contextlib.ExitStack() as stack:
@@ -147,10 +148,10 @@ def test_unverified_call_over_the_limit(make_daemon):
     assert sorted(one.group_ids()) == ["before", "busy-0", "busy-1", "verified"]
 
 
-# Who is shed
+# Eviction
 
 def is_open(connection):
-    """Whether nothing has come on the connection, not even its end."""
+    """Returns whether the connection is open and has received nothing."""
     connection.tls.settimeout(0.05)
     try:
         return bool(connection.tls.recv(1))
@@ -160,41 +161,41 @@ def is_open(connection):
         connection.tls.settimeout(daemon.START_DEADLINE)
 
 
-def test_the_least_proven_is_shed_first(make_daemon):
-    """Silence in a handshake, then the idle that never called, then those that did, by how long they idle."""
+def test_evicts_unverified_connections_first(make_daemon):
+    """First a silent handshake, then idle unverified connections, then verified ones, each by their idle time."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 5}}).start()
     with contextlib.ExitStack() as stack:
         def enter():
             return stack.enter_context(one.connect())
 
-        proven = [enter() for _ in range(2)]
-        for connection in proven:
-            assert call(connection, "proven").status == 200
+        verified = [enter() for _ in range(2)]
+        for connection in verified:
+            assert call(connection, "verified").status == 200
         idle = [enter() for _ in range(2)]
         silent = stack.enter_context(socket.create_connection(("127.0.0.1", one.port)))
         silent.settimeout(daemon.START_DEADLINE)
-        time.sleep(PATIENCE * 1.1)
+        time.sleep(CALL_TIMEOUT * 1.1)
         order = [("the silent one", lambda: silent.recv(1) == b""), ("the first idle one", idle[0].is_closed),
-                 ("the second idle one", idle[1].is_closed), ("the first proven one", proven[0].is_closed),
-                 ("the second proven one", proven[1].is_closed)]
-        rest = [idle[0], idle[1], proven[0], proven[1]]
-        for i, (what, is_ended) in enumerate(order):
+                 ("the second idle one", idle[1].is_closed), ("the first verified one", verified[0].is_closed),
+                 ("the second verified one", verified[1].is_closed)]
+        rest = [idle[0], idle[1], verified[0], verified[1]]
+        for i, (what, is_closed) in enumerate(order):
             answer = call(enter(), f"new-{i}")
             assert answer.status == 200 and not says_close(answer), what
-            assert is_ended(), what
+            assert is_closed(), what
             rest = rest[1:] if i > 0 else rest
             assert all(is_open(connection) for connection in rest), what
 
 
-def test_nobody_is_shed_in_the_middle_of_a_call(make_daemon):
-    """Neither who waits for the disk nor who sends a body behind a verified head, however long."""
+def test_evicts_no_connection_during_a_request(make_daemon):
+    """Neither a request that waits for the disk nor one that sends a body after a verified head, however long."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 2}}).start()
     request = daemon.request(daemon.event(GroupId="sending"))
     with one.connect() as held, one.connect() as sending:
         with one.locked():
             held.send(daemon.request(daemon.event(GroupId="held")))
             sending.send(request[:-1])
-            time.sleep(PATIENCE * 1.1)
+            time.sleep(CALL_TIMEOUT * 1.1)
             with one.connect() as over:
                 over.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert over.read_answer().status == 405
@@ -202,56 +203,56 @@ def test_nobody_is_shed_in_the_middle_of_a_call(make_daemon):
         assert held.read_answer().status == sending.read_answer().status == 200
 
 
-def test_shedding_looks_at_all_loops(make_daemon):
-    """Whoever came to another thread and never called goes before one that has."""
+def test_evicts_across_all_loops(make_daemon):
+    """An unverified connection of another thread is evicted before a verified one."""
     one = make_daemon({"listen": {"threads": 2}, "limits": {"connections": 4}}).start()
     with contextlib.ExitStack() as stack:
-        connections = [stack.enter_context(one.connect()) for _ in range(4)]  # dealt out in turn
+        connections = [stack.enter_context(one.connect()) for _ in range(4)]  # distributed in turn
         for connection in connections[::2]:
-            assert call(connection, "proven").status == 200
-        time.sleep(PATIENCE * 1.1)
+            assert call(connection, "verified").status == 200
+        time.sleep(CALL_TIMEOUT * 1.1)
         assert call(stack.enter_context(one.connect()), "new").status == 200
         assert all(is_open(connection) for connection in connections[::2])
 
 
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
 @pytest.mark.parametrize("shakes_hands", [False, True])
-def test_a_burst_locks_nobody_out(make_daemon, limit, shakes_hands):
-    """As many connections as are let in at all, at once and then idle: they go for one that has something to say."""
+def test_a_burst_blocks_no_verified_callback(make_daemon, limit, shakes_hands):
+    """As many idle connections as the hard limit allows arrive at once. They are evicted for a verified callback."""
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     context = one.tls_context()
     with contextlib.ExitStack() as stack:
-        burst = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port))) for _ in range(WITH_SPARE)]
+        burst = [stack.enter_context(socket.create_connection(("127.0.0.1", one.port))) for _ in range(HARD_LIMIT)]
         if shakes_hands:
             for plain in burst:
                 stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
-        time.sleep(PATIENCE * 1.1)
+        time.sleep(CALL_TIMEOUT * 1.1)
 
         def call_once():
             with contextlib.suppress(ConnectionError, ssl.SSLError), one.connect() as connection:
-                return call(connection, "honest").status == 200
+                return call(connection, "verified").status == 200
 
-        daemon.eventually(call_once, "room for a verified call", 3)
+        daemon.eventually(call_once, "a response to a verified callback", 3)
 
 
-# Who may call
+# allow_from
 
-@pytest.mark.parametrize("allow_from, allowed, turned_away", [
+@pytest.mark.parametrize("allow_from, allowed, rejected", [
     ("127.0.0.1", ["127.0.0.1"], ["127.0.0.2", "127.1.0.1"]),
     ("127.0.1.0/24", ["127.0.1.1", "127.0.1.255"], ["127.0.0.255", "127.0.2.0", "127.0.0.1"]),
     ("127.0.0.2, 127.0.4.0/22", ["127.0.0.2", "127.0.4.1", "127.0.7.255"], ["127.0.0.1", "127.0.3.255", "127.0.8.0"]),
     ("0.0.0.0/0", ["127.0.0.1", "127.9.9.9"], []),
     ("::1, 2001:db8::/32", [], ["127.0.0.1"]),
 ])
-def test_allow_from(make_daemon, allow_from, allowed, turned_away):
+def test_accepts_only_addresses_in_allow_from(make_daemon, allow_from, allowed, rejected):
     one = make_daemon({"callback": {"allow_from": allow_from}}).start()
-    for address in turned_away * 3:
-        assert is_turned_away(one, address)
+    for address in rejected * 3:
+        assert is_rejected(one, address)
     for address in allowed:
         with one.connect(source=address) as connection:
             assert call(connection, f"from {address}").status == 200
     assert [row["remote_address"] for row in one.groups()] == allowed
-    assert refusals_logged(one, "peer_not_allowed") == bool(turned_away)
+    assert refusals_logged(one, "peer_not_allowed") == bool(rejected)
 
 
 @pytest.mark.parametrize("allow_from, v4, v6", [
@@ -262,13 +263,13 @@ def test_allow_from(make_daemon, allow_from, allowed, turned_away):
     ("::/0", True, True),
     ("2001:db8::/32", False, False),
 ])
-def test_both_families(make_daemon, allow_from, v4, v6):
-    """An IPv4 caller is itself on a socket that takes both families."""
+def test_allow_from_covers_both_families(make_daemon, allow_from, v4, v6):
+    """On a socket for both families, an IPv4 client has its IPv4 address."""
     one = make_daemon({"listen": {"address": "::"}} | ({"callback": {"allow_from": allow_from}} if allow_from else {}))
     one.start()
     seen = []
     for address, is_allowed in (("127.0.0.1", v4), ("::1", v6)):
-        assert is_turned_away(one, address, address) != is_allowed
+        assert is_rejected(one, address, address) != is_allowed
         if is_allowed:
             with one.connect(source=address, to=address) as connection:
                 assert call(connection, f"from {address}").status == 200
@@ -283,7 +284,7 @@ def head(framing):
 
 
 def chunks(body, size):
-    """The body in chunks, without the last one that ends it."""
+    """Returns the body in chunks, without the last chunk."""
     return b"".join(b"%x\r\n%s\r\n" % (len(body[i:i + size]), body[i:i + size]) for i in range(0, len(body), size))
 
 
@@ -292,7 +293,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 @pytest.mark.parametrize("length, status", [(BODY_LIMIT - 1, 200), (BODY_LIMIT, 200), (BODY_LIMIT + 1, 413),
                                             (BODY_LIMIT * 4, 413)])
-def test_body_in_chunks_at_its_limit(make_daemon, length, status):
+def test_limits_the_body_in_chunks(make_daemon, length, status):
     one = make_daemon({"limits": {"body": BODY_LIMIT}}).start()
     seed = random.randrange(1 << 32)
     print("seed", seed)
@@ -304,7 +305,7 @@ def test_body_in_chunks_at_its_limit(make_daemon, length, status):
     assert len(one.groups("edge")) == (status == 200)
 
 
-def test_one_piece_that_is_larger_than_the_limit(make_daemon):
+def test_refuses_one_chunk_beyond_the_limit(make_daemon):
     one = make_daemon({"limits": {"body": "1K"}}).start()
     body = daemon.padded(daemon.event(), 4096)
     with one.connect() as connection:
@@ -313,15 +314,15 @@ def test_one_piece_that_is_larger_than_the_limit(make_daemon):
     assert one.groups() == []
 
 
-def everything_is_read(one):
-    """Whether the kernel holds no bytes for the daemon any more, and a moment has passed."""
+def is_everything_read(one):
+    """Returns whether the kernel holds no unread bytes for the daemon, after a short pause."""
     time.sleep(0.01)
     return unread_bytes(one.port) == 0
 
 
-def test_bodies_in_flight(make_daemon):
-    """The memory for bodies that are not complete is limited; what does not fit is refused with 503."""
-    one = make_daemon({"limits": {"body": BODY_LIMIT, "request_timeout": "120s"}}).start()  # time for a slow machine
+def test_limits_the_memory_for_bodies(make_daemon):
+    """The memory for incomplete bodies is limited. A body that does not fit is refused with 503."""
+    one = make_daemon({"limits": {"body": BODY_LIMIT, "request_timeout": "120s"}}).start()  # enough for a slow machine
 
     def probe(body):
         with one.connect() as connection:
@@ -334,13 +335,13 @@ def test_bodies_in_flight(make_daemon):
         bodies[0] = bodies[0][:-2] + b"}"  # one byte less, so that one more fits
         for connection, body in zip(filling, bodies):
             connection.send(head("Transfer-Encoding: chunked") + chunks(body, 4096))
-        # A probe tells by its answer whether its body was read (it is no JSON) or there was no room for it.
-        # Sent too early, it would take the room of the last bytes that fill it.
-        daemon.eventually(lambda: all(everything_is_read(one) for _ in range(20)), "everything read that was sent", 60)
+        # The response to a probe shows whether its body was stored (the body is not JSON) or did not fit. If it is sent
+        # too early, the probe takes the space of the last bytes of the other bodies.
+        daemon.eventually(lambda: all(is_everything_read(one) for _ in range(20)), "all sent bytes to be read", 60)
         assert probe(b"xx").status == 503
         assert probe(b"xx").headers["retry-after"] == "1"
         assert probe(b"x").status == 400
-        assert probe(b"xx").status == 503  # what was refused has taken no room, and what was read has left it
+        assert probe(b"xx").status == 503  # neither the refused nor the answered probe holds memory
         for connection in filling:
             connection.send(LAST_CHUNK)
         assert [connection.read_answer().status for connection in filling] == [200] * len(filling)
@@ -351,18 +352,18 @@ def test_bodies_in_flight(make_daemon):
 # Parameters of the query
 
 @pytest.fixture(scope="module")
-def patient():
+def untimed():
     with daemon.running({"limits": {"request_timeout": "1h"}}) as one:
         yield one
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 50, 200, 300, 400, 1000])
 @pytest.mark.parametrize("parameter", ["a", "a=b"])
-def test_parameters(patient, parameter, beyond):
-    """Whoever sends too many has an answer or an end at once."""
+def test_ends_too_many_parameters_at_once(untimed, parameter, beyond):
+    """A request with too many parameters gets a response or the end of the connection at once."""
     query = daemon.query_string()
     query += f"&{parameter}" * (99 - query.count("&") + beyond)
-    with patient.connect() as connection:
+    with untimed.connect() as connection:
         connection.send(daemon.request(daemon.event(GroupId=f"{parameter} {beyond}"), query=query))
         if beyond == 0:
             assert connection.read_answer().status == 200
@@ -370,7 +371,7 @@ def test_parameters(patient, parameter, beyond):
             assert connection.read_answer().status == 400 and connection.is_closed()
 
 
-def test_parameters_without_an_answer_are_told(make_daemon):
+def test_logs_too_many_parameters(make_daemon):
     one = make_daemon().start()
     with one.connect() as connection:
         connection.send(daemon.request(daemon.event(), query=daemon.query_string() + "&a" * 400))

@@ -1,4 +1,4 @@
-"""TLS: every kind of key, resumption, client certificates, and nothing older or weaker than is wanted."""
+"""TLS: every kind of key, resumption and client certificates. Old versions and weak algorithms are refused."""
 
 import re
 import socket
@@ -18,13 +18,13 @@ RSA_3072 = ("-newkey", "rsa:3072")
 P_384 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384")
 ED25519 = ("-newkey", "ed25519")
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-# OpenSSL says more of a signature from 3.5 on.
+# OpenSSL 3.5 and later print more details of a signature.
 KINDS = {"rsa_pkcs1": "RSA", "rsa_pss_rsae": "RSA-PSS", "ecdsa_secp256r1": "ECDSA", "ecdsa_secp384r1": "ECDSA"}
 CLOSING = ["Connection: close"]
 
 
 def s_client(one, *options, send=b""):
-    """OpenSSL's own client: its exit status and all that it says. It ends when the server closes."""
+    """Runs OpenSSL's client until the server closes the connection. Returns its exit status and its output."""
     done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-servername", "localhost",
                            "-CAfile", one.directory / "certificate.pem", "-verify_return_error", "-ign_eof", *options],
                           input=send or b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", stdout=subprocess.PIPE,
@@ -33,7 +33,7 @@ def s_client(one, *options, send=b""):
 
 
 def context_of(one, version=None, client=None):
-    """What a client trusts and speaks; client: the name of its own certificate."""
+    """Returns a client context for one TLS version. client: the name of the client certificate."""
     context = one.tls_context()
     if version:
         context.minimum_version = context.maximum_version = VERSIONS[version]
@@ -65,7 +65,7 @@ def call(connection, group_id="tls"):
     (ED25519, ("-tls1_2",), " ed25519"),
     (ED25519, ("-tls1_3",), " ed25519"),
 ], ids=lambda value: "-".join(value).replace("-newkey-", "") if isinstance(value, tuple) else None)
-def test_key(make_daemon, key, options, signature):
+def test_signs_with_every_kind_of_key(make_daemon, key, options, signature):
     one = make_daemon()
     daemon.make_certificate(one.directory, *key)
     one.start()
@@ -78,16 +78,16 @@ def test_key(make_daemon, key, options, signature):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_default_certificate_of_the_daemon(make_daemon, version):
-    """The one that `imcallbackd certificate` makes."""
+def test_works_with_the_generated_certificate(make_daemon, version):
+    """The certificate that `imcallbackd certificate` creates."""
     one = make_daemon().start()
     with one.connect(context_of(one, version)) as connection:
         assert connection.tls.version() == f"TLSv{version}"
         assert call(connection) == 200
 
 
-def test_chain(make_daemon):
-    """The server sends what stands in its file, so that a client needs to know the root alone."""
+def test_sends_the_whole_chain(make_daemon):
+    """The server sends all certificates of its file, so that a client only needs the root."""
     one = make_daemon()
     make_signed(one.directory, "root")
     make_signed(one.directory, "intermediate", "root")
@@ -100,7 +100,7 @@ def test_chain(make_daemon):
         assert call(connection) == 200
 
 
-# What is spoken
+# Versions and algorithms
 
 @pytest.mark.parametrize("key, options", [
     (P_256, ("-tls1", "-cipher", "ALL:@SECLEVEL=0")),
@@ -117,34 +117,34 @@ def test_chain(make_daemon):
     (RSA_2048, ("-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256")),
     (RSA_2048, ("-tls1_2", "-sigalgs", "RSA+SHA1", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0")),
 ], ids=lambda value: " ".join(value))
-def test_old_and_weak(make_daemon, key, options):
+def test_refuses_old_and_weak_algorithms(make_daemon, key, options):
     one = make_daemon()
     daemon.make_certificate(one.directory, *key)
     one.start()
     status, text = s_client(one, *options)
     assert status != 0 and "HTTP/1.1" not in text, text
-    assert re.search(r"has read 0 bytes and written \d{2,} bytes", text), text  # the client was willing
+    assert re.search(r"has read 0 bytes and written \d{2,} bytes", text), text  # the client sent its hello
 
 
 @pytest.mark.parametrize("after_a_request", [False, True])
-def test_renegotiation(make_daemon, after_a_request):
-    """It is cut off, without the word that ends a connection in order."""
+def test_refuses_renegotiation(make_daemon, after_a_request):
+    """The daemon closes the connection without close_notify."""
     one = make_daemon().start()
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-tls1_2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
         if after_a_request:
             client.stdin.write(daemon.request(daemon.event()))
             client.stdin.flush()
-            daemon.eventually(one.groups, "the event before it")
-        client.stdin.write(b"R\n")  # alone in a read it is a command
+            daemon.eventually(one.groups, "the event of the first request")
+        client.stdin.write(b"R\n")  # s_client reads a single R as a command
         client.stdin.flush()
-        text = client.stdout.read().decode("latin-1")  # it ends when the server closes
+        text = client.stdout.read().decode("latin-1")  # until the server closes
     assert "RENEGOTIATING" in text and not re.search("^closed", text, re.MULTILINE), text
     assert client.returncode != 0
 
 
 @pytest.mark.parametrize("offered, chosen", [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), ([], None)])
-def test_alpn(shared, offered, chosen):
+def test_negotiates_http_1_1(shared, offered, chosen):
     context = shared.tls_context()
     if offered:
         context.set_alpn_protocols(offered)
@@ -154,7 +154,7 @@ def test_alpn(shared, offered, chosen):
 
 
 @pytest.mark.parametrize("query, path, status", [(None, "/", 200), ("", "/", 403), ("", "/elsewhere", 404)])
-def test_strict_transport_security(shared, query, path, status):
+def test_sends_strict_transport_security(shared, query, path, status):
     answer = shared.post(query=query, path=path)
     assert answer.status == status
     assert int(re.fullmatch(r"max-age=(\d+)", answer.headers["strict-transport-security"])[1]) >= 180 * 24 * 3600
@@ -163,7 +163,7 @@ def test_strict_transport_security(shared, query, path, status):
 # Resumption
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_openssl_says_reused(make_daemon, version):
+def test_openssl_reuses_a_session(make_daemon, version):
     one = make_daemon({"listen": {"threads": 2}}).start()
     session = one.directory / "session"
     options = (f"-tls{version.replace('.', '_')}", "-sess_out", session)
@@ -176,18 +176,18 @@ def test_openssl_says_reused(make_daemon, version):
 
 
 def resume(one, context, session=None):
-    """A call on a new connection: whether the session was resumed, and the one to resume next."""
+    """Sends a callback on a new connection. Returns whether the session was resumed, and the session to resume next."""
     with one.connect(context, session=session) as connection:
         assert call(connection) == 200
         return connection.tls.session_reused, connection.tls.session
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_resumption_over_all_threads(make_daemon, version):
+def test_resumes_sessions_on_other_threads(make_daemon, version):
     one = make_daemon({"listen": {"threads": 2}}).start()
     context = context_of(one, version)
     _, session = resume(one, context)
-    # With the first held open the next goes to the other thread.
+    # While the first connection is open, the next one goes to the other thread.
     for _ in range(3):
         with one.connect(context, session=session) as first, one.connect(context, session=session) as second:
             assert first.tls.session_reused and second.tls.session_reused
@@ -196,7 +196,7 @@ def test_resumption_over_all_threads(make_daemon, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_resumption_after_a_reload(make_daemon, version):
+def test_resumes_sessions_after_a_reload(make_daemon, version):
     one = make_daemon().start()
     context = context_of(one, version)
     _, session = resume(one, context)
@@ -207,14 +207,14 @@ def test_resumption_after_a_reload(make_daemon, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_resumption_after_another_client_ca(make_daemon, version):
-    """Else a client that has shown no certificate, or one of the old CA, would get in by its ticket."""
+def test_resumes_no_session_of_another_client_ca(make_daemon, version):
+    """Otherwise a client without a certificate, or with one of the old CA, would be accepted because of its ticket."""
     one = make_daemon()
     for ca in ("ca-1", "ca-2"):
         make_signed(one.directory, ca)
         make_signed(one.directory, f"client-{ca}", ca)
         file = one.directory / f"{ca}.pem"
-        file.write_text(file.read_text().ljust(4096, "\n"))  # so that their length does not tell them apart
+        file.write_text(file.read_text().ljust(4096, "\n"))  # so that both files have the same length
     one.start()
     context = context_of(one, version)
     _, session = resume(one, context)
@@ -233,17 +233,17 @@ def test_no_resumption_after_another_client_ca(make_daemon, version):
 # Client certificates
 
 def is_refused(one, context, **options):
-    """Whether the handshake fails; with TLS 1.3 the client learns of it only when it reads."""
+    """Returns whether the handshake fails. With TLS 1.3 the client notices the failure only when it reads."""
     try:
         with one.connect(context, **options) as connection:
-            connection.send(daemon.request(daemon.event(GroupId="of nobody")))
+            connection.send(daemon.request(daemon.event(GroupId="of a refused client")))
             return connection.is_closed()
     except (ConnectionError, ssl.SSLError):
         return True
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_client_ca(make_daemon, version):
+def test_accepts_only_certificates_of_the_client_ca(make_daemon, version):
     one = make_daemon()
     make_signed(one.directory, "ca")
     make_signed(one.directory, "other-ca")
@@ -263,11 +263,12 @@ def test_client_ca(make_daemon, version):
     assert one.group_ids() == ["of right", "of right-purpose"]
 
 
-# What goes wrong
+# Failed handshakes
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_failed_handshakes_are_told(make_daemon, level):
-    """Once an interval, with a count; each one where that is asked for. Who connects and leaves has not failed."""
+def test_logs_failed_handshakes(make_daemon, level):
+    """The log has one line per interval with a count, and with level debug one line for each. A client that connects
+    and closes without a byte is not logged."""
     one = make_daemon({"log": {"level": level}}).start()
     stranger = ssl.create_default_context()
     failures = 5
@@ -283,17 +284,17 @@ def test_failed_handshakes_are_told(make_daemon, level):
         plain.recv(1)
     expected = 2 * failures + 1
 
-    def told(prefix):
+    def logged(prefix):
         return [line for line in one.lines if line.startswith(f"{prefix}TLS handshake with 127.0.0.1 failed")]
 
     if level == "debug":
-        daemon.eventually(lambda: len(told("<7>")) + len(told("<6>")) == expected, "a line for each")
+        daemon.eventually(lambda: len(logged("<7>")) + len(logged("<6>")) == expected, "a line for each")
     one.stop()
-    assert (len(told("<6>")), len(told("<7>"))) == (1, expected - 1 if level == "debug" else 0), one.log
+    assert (len(logged("<6>")), len(logged("<7>"))) == (1, expected - 1 if level == "debug" else 0), one.log
 
 
-def test_a_handshake_message_of_16_mib_is_not_kept(make_daemon):
-    """It is announced, sent as far as the daemon takes it, and would be kept until it is whole."""
+def test_buffers_no_handshake_message_of_16_mib(make_daemon):
+    """The client announces such a message and sends as much as the daemon accepts. GnuTLS would buffer all of it."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     full_record = b"\x16\x03\x01\x40\x00"
     before = memory_bytes(one.process.pid)
@@ -307,10 +308,10 @@ def test_a_handshake_message_of_16_mib_is_not_kept(make_daemon):
     assert memory_bytes(one.process.pid) - before < 8 << 20
 
 
-# Keys that change
+# Key update
 
-def test_request_behind_a_key_update(make_daemon):
-    """In the kernel's buffer together, so that the daemon is not woken once more for the request."""
+def test_answers_a_request_after_a_key_update(make_daemon):
+    """Both are in the kernel's buffer at once, so that the kernel does not wake the daemon again for the request."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     request = daemon.request(daemon.event(GroupId="new key"), headers=["Connection: close"])
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-tls1_3", "-msg"]
@@ -318,14 +319,14 @@ def test_request_behind_a_key_update(make_daemon):
     deadline = threading.Timer(daemon.START_DEADLINE, client.kill)
     deadline.start()
     try:
-        assert any(b"read R BLOCK" in line for line in client.stdout)  # it takes commands from here on
+        assert any(b"read R BLOCK" in line for line in client.stdout)  # from here on it accepts commands
         with one.paused():
             for piece in (b"k\n", request):
                 before = unread_bytes(one.port)
                 client.stdin.write(piece)
                 client.stdin.flush()
-                daemon.eventually(lambda: unread_bytes(one.port) > before, "something unread")
-        assert b"HTTP/1.1 200 OK" in client.stdout.read()  # until it ends, because the daemon has closed
+                daemon.eventually(lambda: unread_bytes(one.port) > before, "unread bytes")
+        assert b"HTTP/1.1 200 OK" in client.stdout.read()  # until the daemon closes
     finally:
         deadline.cancel()
         client.kill()
@@ -338,16 +339,16 @@ def test_request_behind_a_key_update(make_daemon):
 @pytest.mark.timing
 @pytest.mark.parametrize("version", VERSIONS)
 def test_first_request_does_not_wait_for_a_delayed_acknowledgement(make_daemon, version):
-    """With Nagle's algorithm on, as it is unless a client turns it off, a client holds its first request back until the
-    end of its handshake is acknowledged. Where the server leaves that to the kernel it takes 40 ms."""
+    """With Nagle's algorithm, the default, a client holds its first request back until the end of its handshake is
+    acknowledged. The kernel alone would acknowledge it after 40 ms."""
     one = make_daemon().start()
     context = context_of(one, version)
     times = []
     for i in range(21):
-        begun = time.monotonic()
+        started = time.monotonic()
         with one.connect(context) as connection:
             assert call(connection, f"alone-{i}") == 200
-        times.append((time.monotonic() - begun) * 1000)
+        times.append((time.monotonic() - started) * 1000)
     median = statistics.median(times)
     print(f"TLS {version}: median {median:.1f} ms, fastest {min(times):.1f}, slowest {max(times):.1f}")
     assert median < 35

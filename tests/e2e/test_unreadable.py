@@ -1,4 +1,4 @@
-"""What libmicrohttpd cannot read to its end has an answer or an end at once, long before the deadline, and is told."""
+"""Requests that libmicrohttpd cannot parse. They end at once, long before the deadline, and are counted and logged."""
 
 import contextlib
 import time
@@ -15,7 +15,7 @@ LONG = "x" * 20000
 
 
 def request(body, *headers, more_query="", before=b""):
-    """A callback whose framing is among the headers."""
+    """Returns a callback with these headers, which include the framing."""
     lines = [f"POST /?{daemon.query_string()}{more_query} HTTP/1.1", "Host: localhost", *headers]
     return before + "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -29,15 +29,15 @@ def chunk(extension=""):
     return b"%x%s\r\n%s\r\n" % (len(daemon.event()), extension.encode(), daemon.event())
 
 
-# Made when they are sent, for the sake of RequestTime.
+# Functions, because RequestTime must be the time of sending.
 UNREADABLE = {
-    # The line that says how long a chunk is must fit into the memory of a connection
+    # The size line of a chunk must fit into the memory of a connection
     "extension of a chunk": lambda: request(chunk(f";{LONG}") + LAST_CHUNK, CHUNKED),
     "extension without an end": lambda: request(b"5;" + LONG.encode(), CHUNKED),
     "extension of the last chunk": lambda: request(chunk() + f"0;{LONG}\r\n\r\n".encode(), CHUNKED),
     "size of a chunk": lambda: request(b"0" * 20000, CHUNKED),
-    "extension of a chunk to be dropped": lambda: request(chunk(f";{LONG}"), CHUNKED).replace(b"/?", b"/x?", 1),
-    # So must the trailer, and the head
+    "extension of a chunk that is dropped": lambda: request(chunk(f";{LONG}"), CHUNKED).replace(b"/?", b"/x?", 1),
+    # The trailer and the head must fit, too
     "trailer": lambda: request(chunk() + f"0\r\nX: {LONG}\r\n\r\n".encode(), CHUNKED),
     "trailers": lambda: request(chunk() + b"0\r\n" + b"X: y\r\n" * 1000 + b"\r\n", CHUNKED),
     "trailer without a colon": lambda: request(chunk() + b"0\r\nno colon\r\n\r\n", CHUNKED),
@@ -47,7 +47,7 @@ UNREADABLE = {
     "target": lambda: sized(more_query=f"&x={LONG}"),
     "empty lines": lambda: sized(before=b"\r\n" * 10000),
 }
-# No memory for the parameters. Where exactly each of these ends is libmicrohttpd's affair.
+# Memory for the parameters is exhausted. libmicrohttpd decides where exactly each of these fails.
 UNREADABLE |= {f"target and parameters {length}":
                lambda length=length: sized(more_query="&a" * 85 + "&x=" + LONG[:length])
                for length in range(10200, 16000, 400)}
@@ -56,7 +56,7 @@ UNREADABLE |= {f"empty lines and parameters {length}": lambda length=length: siz
 
 
 @pytest.fixture(scope="module")
-def patient():
+def untimed():
     port = daemon.free_port()
     with daemon.running({"limits": {"request_timeout": "1h"}, "admin": {"port": port}}) as one:
         one.admin_port = port
@@ -68,17 +68,17 @@ def refused(one):
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_unreadable(patient, name):
-    before = refused(patient)
-    with patient.connect() as connection:
-        with contextlib.suppress(OSError):  # it may end while this is still being sent
+def test_counts_one_refusal(untimed, name):
+    before = refused(untimed)
+    with untimed.connect() as connection:
+        with contextlib.suppress(OSError):  # the daemon may close the connection while the test still sends
             connection.send(UNREADABLE[name]())
         connection.read_rest()
-    daemon.eventually(lambda: refused(patient) > before, "one refusal more")
-    assert refused(patient) == before + 1
+    daemon.eventually(lambda: refused(untimed) > before, "one refusal more")
+    assert refused(untimed) == before + 1
 
 
-def test_unreadable_is_in_the_log(make_daemon):
+def test_logs_the_fault(make_daemon):
     for name, words in (("size of a chunk", "does not fit into the connection's buffer"), ("header", "cannot parse")):
         one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
         with one.connect() as connection:
@@ -87,7 +87,7 @@ def test_unreadable_is_in_the_log(make_daemon):
         daemon.eventually(lambda: words in one.log, f"a line on the {name}")
 
 
-def test_who_is_slow_beside_it_is_heard(make_daemon):
+def test_disturbs_no_slow_connection(make_daemon):
     one = make_daemon({"listen": {"threads": 1}}).start()
     whole = sized()
     with one.connect() as slow, one.connect() as connection:
@@ -99,14 +99,14 @@ def test_who_is_slow_beside_it_is_heard(make_daemon):
     one.stop()
 
 
-def test_full_memory_takes_no_processor(patient):
-    """Neither while the caller is silent, nor when it has gone. The memory is full somewhere among these lengths."""
+def test_full_memory_uses_no_cpu(untimed):
+    """Neither while the client is silent, nor after it has closed. At some of these lengths the memory is just full."""
     with contextlib.ExitStack() as stack:
         for length in range(15000, 15800, 40):
-            connection = stack.enter_context(patient.connect())
+            connection = stack.enter_context(untimed.connect())
             connection.send(request(b"0" * length, CHUNKED))
-        used, begun = cpu_seconds(patient.process.pid), time.monotonic()
+        used, started = cpu_seconds(untimed.process.pid), time.monotonic()
         time.sleep(1)
-        taken, waited = cpu_seconds(patient.process.pid) - used, time.monotonic() - begun
+        taken, waited = cpu_seconds(untimed.process.pid) - used, time.monotonic() - started
         print(f"{taken * 1000:.1f} ms of the processor in {waited * 1000:.0f} ms")
         assert taken < waited / 10

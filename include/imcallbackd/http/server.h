@@ -1,6 +1,6 @@
 // The HTTPS server on top of libmicrohttpd. It handles connections, requests and responses; the handler knows what a
 // request means.
-//
+
 // Threads: one acceptor and `threads` loops. A connection stays on one loop until it is closed, and the server calls
 // the handler on that loop's thread. A handler that needs time returns NULL from on_body. Later, any thread calls
 // http_request_complete and http_server_wake.

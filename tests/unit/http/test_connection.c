@@ -5,8 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "http/connection.h"
 #include "../unit.h"
+#include "http/connection.h"
 
 #define CONNECTIONS 6
 #define NOW         INT64_C(1000000)

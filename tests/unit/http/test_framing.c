@@ -1,8 +1,8 @@
 // The framing guard: which heads it refuses, with which fault, and what it reads from the others.
 #include <string.h>
 
-#include "http/framing.h"
 #include "../unit.h"
+#include "http/framing.h"
 
 #define MAX_HEADERS 4
 

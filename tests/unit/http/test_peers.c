@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/peers.h"
 #include "../unit.h"
+#include "http/peers.h"
 
 #define NETWORKS 20000 // several in each bucket
 

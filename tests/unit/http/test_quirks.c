@@ -2,8 +2,8 @@
 // them, with a NUL in place of each delimiter and each byte of a line end. An 'x' after the head stands for the body.
 #include <string.h>
 
-#include "http/mhd_quirks.h"
 #include "../unit.h"
+#include "http/mhd_quirks.h"
 
 #define MAX_HEADERS 2
 #define BYTES(text) (text), sizeof(text) - 1
