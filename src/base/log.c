@@ -1,5 +1,5 @@
-// Writes whole lines to standard error without ever blocking for long. The mutex is held while a line is written, so
-// everything in here that waits must respect the line's time limit and the deadline of the shutdown.
+// Writes whole lines to standard error. A thread holds the mutex while it writes a line, so each wait must respect the
+// time limit of the line and the deadline of the shutdown.
 #include "imcallbackd/base/log.h"
 
 #include <assert.h>
@@ -22,8 +22,8 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/utf8.h"
 
-// A line while it is written, in pieces of at most PIPE_BUF bytes: a pipe that poll() reports as writable takes such a
-// piece without blocking. After a failure, put() drops everything.
+// A line that is being written, in pieces of at most PIPE_BUF bytes. A pipe that poll() reports as writable accepts
+// such a piece without blocking. After a failure, flush() discards what put() adds.
 struct line {
     char piece[PIPE_BUF];
     size_t length;         // bytes in piece
@@ -83,7 +83,7 @@ static bool is_layout_control(const unsigned char *at, size_t length)
 // Returns the number of bytes that the log accepted, or -1 with errno set.
 static ssize_t write_some(const char *data, size_t length)
 {
-    // O_NONBLOCK is no alternative: it would also hold for every other process that shares standard error.
+    // O_NONBLOCK would also change standard error for every other process that shares it.
     ssize_t written = send(STDERR_FILENO, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (written < 0 && errno == ENOTSOCK)
@@ -125,7 +125,7 @@ static void put(struct line *line, const void *data, size_t length)
     line->length += length;
 }
 
-// For short texts only.
+// The text must be shorter than 128 bytes.
 static void print(struct line *line, const char *format, ...) PRINTF_LIKE(2, 3);
 
 static void print(struct line *line, const char *format, ...)

@@ -1,4 +1,4 @@
-// Parses without strtoull(), which accepts signs, leading space and the digits of the locale.
+// Parses without strtoull(), which accepts leading space, signs and text after the number.
 #include "imcallbackd/base/parse.h"
 
 #include <errno.h>

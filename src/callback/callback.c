@@ -1,4 +1,5 @@
-// Judges the query in the order in which the checks cost least and reveal least: app, signature, age, command.
+// Judges the query in the order app, signature, age, command, so that a forged request learns nothing about later
+// checks.
 #include "imcallbackd/callback/callback.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-// Decodes a copy of the query in place. Of a repeated parameter, the first value stays and the rest is only counted.
+// Decodes a copy of the query in place. The first value of a repeated parameter wins, and the repetition is noted.
 #include "query.h"
 
 #include <errno.h>

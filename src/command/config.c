@@ -294,7 +294,7 @@ void config_wrap_error(const struct config *config, const struct config_value *v
             return;
         }
     }
-    assert(!"the value is part of the configuration");
+    assert(false); // the value is not part of the configuration
 }
 
 void config_configure_log(const struct config *config)

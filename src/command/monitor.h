@@ -15,7 +15,7 @@ struct monitor;
 int monitor_start(int listen_fd, struct store *store, const struct settings *settings, struct monitor **ret_monitor,
                   struct error *error) MUST_CHECK;
 
-// The functions below accept NULL as the monitor: an instance without an admin listener has none.
+// The functions below accept NULL as the monitor, because a daemon without an admin listener has none.
 
 // Reports the certificate of these settings from now on.
 void monitor_set_settings(const struct monitor *monitor, const struct settings *settings);

@@ -1,14 +1,5 @@
 // The connection to the destination. Only this file's implementation calls libpq's connection and result functions; it
 // knows neither tables nor rows. The thread that opens a connection is the only one that uses it.
-//
-// All functions return 0 or -errno and fill in the error:
-//   -EAGAIN     a temporary failure: the connection is lost, the server restarts, or transactions conflict
-//   -ETIMEDOUT  no byte has moved for answer_timeout_ms
-//   -ECANCELED  destination_cancel was called
-//   others      a failure that an operator has to fix
-// After an error the caller closes the connection and opens a new one. Whether the last transaction was committed can
-// only be read from the cursor in the destination. destination_query is an exception: after an error that has an
-// sqlstate, the connection remains usable.
 #pragma once
 
 #include <pthread.h>
@@ -30,6 +21,15 @@ struct destination {
     char sqlstate[6];          // of the last failure; "" if the server did not report it
     int64_t answer_timeout_ms; // how long a wait continues while no byte moves
 };
+
+// All functions return 0 or -errno and fill in the error:
+//   -EAGAIN     a temporary failure: the connection is lost, the server restarts, or transactions conflict
+//   -ETIMEDOUT  no byte has moved for answer_timeout_ms
+//   -ECANCELED  destination_cancel was called
+//   others      a failure that an operator has to fix
+// After an error the caller closes the connection and opens a new one. Whether the last transaction was committed can
+// only be read from the cursor in the destination. destination_query is an exception: after an error that has an
+// sqlstate, the connection remains usable.
 
 // Tries the hosts of the URL in turn, by default for up to 5 seconds each, and blocks meanwhile. The caller passes a
 // destination that is zeroed or closed, and calls destination_close after a failure, too.

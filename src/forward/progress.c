@@ -65,7 +65,6 @@ void progress_set_lag(int64_t newest_id, int64_t last_shipped_id, int64_t oldest
 {
     int64_t ids = newest_id - last_shipped_id;
 
-    assert(last_shipped_id >= 0);
     oldest_waiting_ms = oldest_received_at_ms;
     metric_set(&lag_events, 0, oldest_received_at_ms > 0 && ids > 0 ? ids : 0);
     metric_set(&shipped_id, 0, last_shipped_id);

@@ -117,6 +117,7 @@ static int run_interruptible(struct backup *backup, sqlite3 *connection,
     sqlite3_progress_handler(connection, REPORT_INSTRUCTIONS, report_from_sqlite, backup);
     report(backup);
     r = work(backup, error);
+    sqlite3_progress_handler(connection, 0, NULL, NULL);
     interruptible = NULL;
     (void)sqlite3_finalize(pending);
     return r;

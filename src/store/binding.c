@@ -5,8 +5,10 @@ int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt
 {
     int code = SQLITE_OK;
 
-    for (size_t i = 0; i < count && code == SQLITE_OK; i++)
+    for (size_t i = 0; i < count && code == SQLITE_OK; i++) {
+        assert(sql[i] && !statements[i]);
         code = sqlite3_prepare_v3(connection, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &statements[i], NULL);
+    }
     return code;
 }
 

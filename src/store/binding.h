@@ -1,6 +1,7 @@
 // Prepared statements and the binding of their parameters.
 #pragma once
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct binding {
 
 static inline struct binding bind_begin(sqlite3_stmt *statement)
 {
+    assert(statement);
     return (struct binding){.statement = statement, .code = SQLITE_OK};
 }
 

@@ -18,10 +18,10 @@ _Static_assert(sizeof(size_t) == sizeof(int64_t), "an integer column has 8 bytes
         .name = #column,                                                                                               \
         .type = COLUMN_##column_type,                                                                                  \
         .part = COLUMN_##column_part,                                                                                  \
-        .is_optional = optional,                                                                                       \
+        .is_optional = (optional),                                                                                     \
         .value_offset = offsetof(struct event, column),                                                                \
         .length_offset = LENGTH_OF_##column_type(event, column),                                                       \
-        .flag_offset = flag,                                                                                           \
+        .flag_offset = (flag),                                                                                         \
     },
 
 #define REQUIRED_OF_GROUP(name, type, part) DESCRIBE(destroyed_group, name, type, part, false, 0)

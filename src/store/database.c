@@ -275,6 +275,7 @@ enum store_failure database_check_in_place(const struct database *database, stru
 {
     struct stat locked, found;
 
+    assert(database->lock_fd >= 0);
     if (fstat(database->lock_fd, &locked) == 0 && stat(database->path, &found) == 0 && locked.st_dev == found.st_dev &&
         locked.st_ino == found.st_ino && side_file_in_place(&database->log) && side_file_in_place(&database->index))
         return STORE_FAILURE_NONE;
@@ -293,6 +294,7 @@ enum store_failure database_checkpoint(struct database *database, int mode, stru
 {
     int frames = 0, copied = 0, code;
 
+    assert(mode == SQLITE_CHECKPOINT_PASSIVE || mode == SQLITE_CHECKPOINT_TRUNCATE);
     assert(database->wal_recovered); // frames that are not on disk must not reach the database
     (void)frames_written(database, true);
     code = sqlite3_wal_checkpoint_v2(database->connection, NULL, mode, &frames, &copied);
@@ -315,6 +317,7 @@ enum store_failure database_recover_wal(struct database *database, struct error 
 {
     enum store_failure failure;
 
+    assert(database->connection && database->lock_fd >= 0);
     if (database->wal_recovered)
         return STORE_FAILURE_NONE;
     failure = wal_recovery_complete(database->connection, database->log.path, error);

@@ -35,8 +35,8 @@ static const char *const reader_sql[READER_STATEMENT_COUNT] = {
     [READER_GROUPS] = "SELECT id" DESTROYED_GROUP_NAMES " FROM destroyed_group WHERE id > ?1 ORDER BY id LIMIT ?2",
     [READER_REJECTIONS] =
         "SELECT id" REJECTED_CALLBACK_NAMES " FROM rejected_callback WHERE id > ?1 ORDER BY id LIMIT ?2",
-    [READER_MEMBERS] = "SELECT member_account FROM destroyed_group_member WHERE destroyed_group_id = ?1"
-                       " ORDER BY position",
+    [READER_MEMBERS] = ("SELECT member_account FROM destroyed_group_member WHERE destroyed_group_id = ?1"
+                        " ORDER BY position"),
 };
 
 static const enum reader_statement statement_of[STREAM_COUNT] = {

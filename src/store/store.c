@@ -111,6 +111,7 @@ static enum store_failure store_transact(struct store *store, struct commit *bat
     enum store_failure failure = recorder_begin(&store->recorder, &error);
     struct commit *culprit = NULL;
 
+    assert(!store->broken && store->database.wal_recovered);
     for (struct commit *commit = batch; commit && failure == STORE_FAILURE_NONE; commit = commit->next) {
         if (commit->result == COMMIT_FAILED)
             continue;
@@ -223,6 +224,7 @@ static void store_test_write(struct store *store)
     struct error error;
     enum store_failure failure;
 
+    assert(!store->broken && !store->ready);
     if (store_recover_wal(store) != STORE_FAILURE_NONE)
         return;
     failure = recorder_test_write(&store->recorder, &error);
@@ -421,6 +423,7 @@ void store_close(struct store *store)
 {
     if (!store)
         return;
+    assert(!commit_queue_is_writer(&store->queue));
     store_stop_retrying(store);
     commit_queue_stop(&store->queue);
     retention_finish(&store->retention);

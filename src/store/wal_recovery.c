@@ -2,6 +2,7 @@
 // relies on them.
 #include "wal_recovery.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -39,6 +40,7 @@ static int lock_bytes(int fd, off_t first, off_t last, int64_t timeout_ms)
     struct flock bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = last - first + 1};
     int64_t give_up_at_ms = clock_monotonic_ms() + timeout_ms;
 
+    assert(first <= last && timeout_ms >= 0);
     while (fcntl(fd, F_SETLK, &bytes) < 0) {
         if ((errno != EAGAIN && errno != EACCES) || clock_monotonic_ms() >= give_up_at_ms)
             return -errno;
@@ -196,6 +198,7 @@ enum store_failure wal_recovery_complete(sqlite3 *connection, const char *log, s
 
     if (failure != STORE_FAILURE_NONE)
         return failure;
+    assert(sqlite3_get_autocommit(connection)); // the ROLLBACK has succeeded
     sqlite3_busy_timeout(connection, CHECKPOINT_BUSY_TIMEOUT_MS);
     code = sqlite3_wal_checkpoint_v2(connection, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     failure = sqlite_failure(connection, code, error);

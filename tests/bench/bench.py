@@ -1,8 +1,8 @@
-"""Compares the daemon with what people use otherwise: run it through bench.sh, which installs and builds first.
+"""Compares the daemon with other servers. Run it through bench.sh, which installs and builds them.
 
-All servers stay up and are loaded in turn, so that what else the machine does hits all of them; medians are over
-rounds, ratios are medians of the ratios within a round. At the end each store is compared with what was acknowledged.
-"""
+All servers run at the same time and get load in turns, so that other work of the machine affects all of them. Medians
+are over the rounds; a ratio is the median of the ratios within a round. At the end, every acknowledged event has to be
+in the server's store."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ import servers
 import workloads
 
 KEEP_ALIVE = (1, 8, 32, 128, 512, 1000)
-MEMBERS = (0, 200, 6000)  # beside the 3 of the others
+MEMBERS = (0, 200, 6000)  # all other workloads have 3
 BARE = {"keep-alive 1": (3, 1), "keep-alive 128": (3, 128), "keep-alive 1000": (3, 1000), "6000 members": (6000, 8)}
 IDLE_CONNECTIONS = 1000
 
@@ -26,7 +26,7 @@ IDLE_CONNECTIONS = 1000
 def plan():
     """{workload: (options of the load generator, names of the servers)}"""
     everyone = ("imcallbackd", "nginx", "go", "fastapi")
-    # With one transaction a request more connections than this mean waiting only.
+    # A server with one transaction per request only queues more connections than these.
     found = {f"keep-alive {count}": ({"connections": count}, everyone if count <= 128 else everyone[:2])
              for count in KEEP_ALIVE}
     found |= {f"{count} members": ({"connections": 8 if count == 6000 else 128, "members": count}, everyone)
@@ -42,12 +42,13 @@ def plan():
 def read_arguments():
     parser = argparse.ArgumentParser(prog="bench.sh", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of one run")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of one run")
     parser.add_argument("--rows", type=int, default=2_000_000, help="member rows in the large database")
-    parser.add_argument("--only", action="append", default=[], help="workloads whose name holds this text; repeatable")
-    parser.add_argument("--servers", default="", help="names with commas between; all when not given")
-    parser.add_argument("--profile", action="store_true", help="show where the CPU goes instead")
-    parser.add_argument("--directory", type=pathlib.Path, help="where the databases lie while it runs")
+    parser.add_argument("--only", action="append", default=[],
+                        help="workloads whose name contains this text; repeatable")
+    parser.add_argument("--servers", default="", help="names separated by commas; default: all")
+    parser.add_argument("--profile", action="store_true", help="show how each server spends its processor time instead")
+    parser.add_argument("--directory", type=pathlib.Path, help="where to put the databases")
     parser.add_argument("--json", type=pathlib.Path, default=servers.BUILD / "bench.json")
     return parser.parse_args()
 
@@ -89,7 +90,7 @@ def run_rounds(arguments, chosen, running):
 
 
 def apart(directory, names, purpose, makers):
-    """(name, what makes its server, an empty directory with certificates) for each of the names that has a maker."""
+    """Yields (name, constructor, empty directory with certificates) for the names that have a constructor."""
     for name in filter(makers.__contains__, names):
         place = directory / f"{purpose}-{name}"
         place.mkdir()
@@ -98,7 +99,7 @@ def apart(directory, names, purpose, makers):
 
 
 def measure_memory(directory, names):
-    """KiB for each of many idle connections, of servers that were started for this."""
+    """Returns the KiB of an idle connection by server. Each server is started for this measurement."""
     figures = {}
     makers = {"imcallbackd": servers.Daemon, "nginx": servers.Nginx, "go": servers.Go}
     for name, make, place in apart(directory, names, "memory", makers):
@@ -117,20 +118,20 @@ def measure_fsyncs(directory, names):
         figures[name] = {}
         for connections, total in ((1, 200), (128, 10_000 if name == "imcallbackd" else 500)):
             server = make(place, database=place / f"{connections}.db")
-            figures[name][connections] = workloads.fsyncs_a_callback(server, connections, total)
+            figures[name][connections] = workloads.fsyncs_per_callback(server, connections, total)
             server.check_store()
     return figures
 
 
 def measure_disk(directory):
-    """Bytes of the stopped daemon's file, by what was stored: the accounts' bytes and 8 a member."""
+    """Relates the size of the stopped daemon's files to the stored data: the accounts' bytes and 8 bytes per member."""
     server = servers.Daemon(directory, database=directory / "disk.db").start()
     workloads.run_load(server, 100, {"connections": 8, "members": 6000})
     server.stop()
     server.check_store()
     accounts = sum(len(f"member-{event}-{position}") for event in range(100) for position in range(6000))
     size = sum(path.stat().st_size for path in directory.glob("disk.db*"))
-    return {"bytes_a_member": size / 600_000, "ratio": size / (accounts + 8 * 600_000)}
+    return {"bytes_per_member": size / 600_000, "ratio": size / (accounts + 8 * 600_000)}
 
 
 def main():
@@ -167,7 +168,7 @@ def main():
     results["targets"] = report.targets(results)
     arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     report.show(results)
-    print(f"\nAll of it: {arguments.json}")
+    print(f"\nAll figures: {arguments.json}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the comparison needs, builds it and runs it: `sh tests/bench/bench.sh --help`.
+# Installs and builds what bench.py needs, and runs it: `sh tests/bench/bench.sh --help`.
 set -eu
 cd "$(dirname "$0")/../.."
 . conf/packages.sh
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 install_packages $build_packages libcmocka-dev python3-pytest valgrind openssl strace linux-perf golang-go \
     golang-github-mattn-go-sqlite3-dev python3-fastapi uvicorn python3-uvloop python3-httptools
 
-# Its package would also start a server on port 80, so the program alone is taken out of it.
+# The package would start a server on port 80, so only the program is extracted from it.
 nginx=build/bench/nginx
 if ! [ -x $nginx ]; then
     mkdir -p build/bench

@@ -1,4 +1,4 @@
-"""Where the CPU of one callback goes: by library, and within the kernel by the call that entered it."""
+"""Profiles the processor time of one callback: by library, and within the kernel by system call."""
 
 import collections
 import re
@@ -9,12 +9,12 @@ import time
 import workloads
 from processes import check_run
 
-PER_SECOND = 1999  # samples of each core
-LEAST = 0.01  # of the server's whole; what takes less on each of them is added up
+SAMPLES_PER_SECOND = 1999  # of each core
+LEAST = 0.01  # a part that takes a smaller share on every server is added to the remainder
 
 
 def share(stack):
-    """The part that a sample belongs to; the innermost frame comes first."""
+    """Returns the part that a sample belongs to. The innermost frame comes first."""
     frames = re.findall(r"(?m)^\s+[0-9a-f]+ (.*) \((.*)\)$", stack)
     if not frames:
         return None
@@ -27,15 +27,15 @@ def share(stack):
 
 
 def profile(server, total, options):
-    """{part: µs of CPU a callback}"""
-    cpu_us = workloads.run_load(server, total, options)["cpu_us"]  # perf itself takes some
+    """Returns {part: µs of processor time per callback}."""
+    cpu_us = workloads.run_load(server, total, options)["cpu_us"]  # without the overhead of perf
     record = server.directory / "perf.data"
     record.unlink(missing_ok=True)
-    with subprocess.Popen(["perf", "record", "-q", "-g", "-F", str(PER_SECOND), "-o", record, "-p",
+    with subprocess.Popen(["perf", "record", "-q", "-g", "-F", str(SAMPLES_PER_SECOND), "-o", record, "-p",
                            ",".join(map(str, server.processes()))], stderr=subprocess.DEVNULL) as perf:
         while not record.exists():
             if perf.poll() is not None:
-                raise SystemExit("perf cannot record here; it needs root, or kernel.perf_event_paranoid at -1")
+                raise SystemExit("perf: cannot record; run as root or set kernel.perf_event_paranoid to -1")
             time.sleep(0.02)
         workloads.run_load(server, total, options)
         perf.send_signal(signal.SIGINT)
@@ -52,14 +52,14 @@ def show(workload, found):
     small = {part for part, figures in rows.items()
              if all(figure < LEAST * all_of_it for figure, all_of_it in zip(figures, whole))}
     rest = [sum(rows[part][i] for part in small) for i in range(len(names))]
-    print(f"\n{workload}: CPU µs a callback".ljust(48) + "".join(name.rjust(13) for name in names))
+    print(f"\n{workload}: CPU µs per callback".ljust(48) + "".join(name.rjust(13) for name in names))
     for part, figures in [*sorted(((part, rows[part]) for part in rows.keys() - small), key=lambda row: -row[1][0]),
-                          ("what is left", rest), ("all", whole)]:
+                          ("remainder", rest), ("total", whole)]:
         print(f"  {part:45}" + "".join(f"{figure:13.1f}" for figure in figures))
 
 
 def run(arguments, chosen, running):
-    """Each workload on each of its servers that run."""
+    """Profiles each workload on those of its servers that run."""
     for workload, (options, names) in chosen.items():
         found = {}
         for name in filter(running.__contains__, names):

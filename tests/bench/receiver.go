@@ -1,5 +1,5 @@
-// The same receiver as people write it in Go: net/http, database/sql with mattn's SQLite, one transaction a request. It
-// does the daemon's work: checks the signature, parses the body, stores group and members durably, answers OK.
+// A typical receiver in Go: net/http, database/sql with mattn's SQLite, one transaction per request. It does the same
+// work as the daemon: checks the signature, parses the body, stores group and members durably, answers OK.
 package main
 
 import (

@@ -1,6 +1,7 @@
-"""The same receiver as people write it in Python: FastAPI under uvicorn, sqlite3, one transaction a request.
+"""A typical receiver in Python: FastAPI under uvicorn, sqlite3, one transaction per request.
 
-It does the daemon's work: checks the signature, parses the body, stores group and members durably, answers OK.
+It does the same work as the daemon: checks the signature, parses the body, stores group and members durably, and
+answers OK.
 """
 
 import hashlib

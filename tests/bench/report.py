@@ -1,9 +1,9 @@
-"""What the figures say: the table of all workloads, and the targets with what was reached."""
+"""Prints the figures: a table of all workloads, and the targets with the values that were reached."""
 
 import os
 import statistics
 
-FLAT = 1.05  # how much memory may grow from the first round to the last
+FLAT = 1.05  # largest ratio of the memory in the last round to that in the first
 
 
 def median(results, workload, server, figure):
@@ -11,7 +11,7 @@ def median(results, workload, server, figure):
 
 
 def ratio(results, figure, one, other):
-    """The median of the rounds' ratios; one and other: (workload, server)."""
+    """Returns the median of the ratios in each round. one, other: (workload, server)."""
     rounds = [results["workloads"][workload][server] for workload, server in (one, other)]
     return statistics.median(a[figure] / b[figure] for a, b in zip(*rounds))
 
@@ -32,7 +32,7 @@ def tail(results):
 
 
 def rows():
-    """(what, how to compute it, "<=" or ">=", target, stretch or None)"""
+    """Returns [(what, function that computes it, "<=" or ">=", target, stretch target or None)]."""
     def of(figure, workload, other, server="imcallbackd", other_workload=None):
         return lambda results: ratio(results, figure, (workload, server), (other_workload or workload, other))
 
@@ -73,7 +73,7 @@ def targets(results):
         try:
             figure = compute(results)
         except KeyError:
-            continue  # the workload or the server was not chosen
+            continue  # the workload or the server was not selected
 
         def reached(limit, figure=figure, direction=direction):
             return limit is not None and (figure >= limit if direction == ">=" else figure <= limit)
@@ -106,13 +106,13 @@ def show(results):
                   f"{cell(results, workload, server, 'p99_us', '8.0f'):>8} "
                   f"{cell(results, workload, server, 'p999_us', '9.0f'):>9} {memory:>6}")
     for name, by_connections in results.get("fsyncs", {}).items():
-        print("fsyncs a callback: " + name + "".join(
+        print("fsyncs per callback: " + name + "".join(
             f", {figure:.3f} at {connections}" for connections, figure in by_connections.items()))
     for name, figure in results.get("idle_kib", {}).items():
         print(f"memory of an idle connection: {name}, {figure:.1f} KiB")
     if "disk" in results:
-        print(f"disk a member: {results['disk']['bytes_a_member']:.1f} bytes")
-    print("in the stores, all that was acknowledged: " + ", ".join(
+        print(f"disk per member: {results['disk']['bytes_per_member']:.1f} bytes")
+    print("acknowledged events, all found in the stores: " + ", ".join(
         f"{name} {events}" for name, events in results["checked"].items() if events is not None))
     print(f"\n{'target':46} {'figure':>8} {'wanted':>9} {'stretch':>8}")
     for one in results["targets"]:

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, what the kernel says about it, and what is in its store."""
+"""The servers that bench.py compares: their command lines, their use of processor and memory, and their stores."""
 
 import os
 import pathlib
@@ -32,10 +32,10 @@ def make_certificates(directory):
 
 
 class Server:
-    """One process, or one with children, behind a port."""
+    """A process, possibly with children, that listens on a port."""
 
     name = None
-    events_sql = None  # how many events, how many distinct ones, how many members
+    events_sql = None  # selects the numbers of events, of distinct events and of members; None: no store
 
     def __init__(self, directory, key="rsa", database=None):
         self.directory, self.key = directory, key
@@ -77,19 +77,22 @@ class Server:
         return sum(map(cpu_seconds, self.processes()))
 
     def memory_kib(self):
-        """Proportional set size: what children share is not counted twice."""
+        """The proportional set size, which counts memory that children share only once."""
         return sum(int(re.search(r"(?m)^Pss: +(\d+)", text)[1])
                    for pid in self.processes() for text in read_proc(pid, "smaps_rollup"))
 
     def check_store(self):
-        """After the stop: every acknowledged event is there, once and with its members. Returns how many."""
+        """Checks that the stopped server has recorded every acknowledged event once, with its members.
+
+        Returns the number of events.
+        """
         if not self.events_sql:
             return None
         with sqlite3.connect(self.database) as connection:
             found = connection.execute(self.events_sql).fetchone()
         wanted = (self.acknowledged_events, self.acknowledged_events, self.acknowledged_members)
         if found != wanted:
-            raise SystemExit(f"{self.name}: not the same work: {found} in the store, {wanted} acknowledged")
+            raise SystemExit(f"{self.name}: wrong numbers of events and members: {found} stored, {wanted} acknowledged")
         return self.acknowledged_events
 
 
@@ -105,12 +108,13 @@ class Daemon(Server):
         config.write_text(
             f"[listen]\naddress = 127.0.0.1\nport = {self.port}\n[tls]\ncertificate = {self.certificate}\n"
             f"private_key = {self.private_key}\n[app {APP}]\ntoken_file = {token}\n"
-            f"[store]\ndatabase = {self.database}\n[limits]\nconnections_per_address = 4096\nstore_wait = 30s\n[admin]\nport = 0\n[log]\nlevel = warning\n")
+            f"[store]\ndatabase = {self.database}\n[limits]\nconnections_per_address = 4096\nstore_wait = 30s\n"
+            "[admin]\nport = 0\n[log]\nlevel = warning\n")
         return [DAEMON, "serve", "-c", config]
 
 
 class Nginx(Server):
-    """Reads the call and answers the same words; checks nothing, records nothing."""
+    """Reads the request and answers OK without checking or recording anything."""
 
     name = "nginx"
 
@@ -129,14 +133,14 @@ class Nginx(Server):
         return [BUILD / "nginx", "-c", config, "-e", place / "error.log"]
 
 
-class Written(Server):
-    """A receiver as people write it, with tables of its own."""
+class Receiver(Server):
+    """A typical receiver with one transaction per request."""
 
     events_sql = ("SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM (SELECT DISTINCT group_id FROM event)), "
                   "(SELECT count(*) FROM member)")
 
 
-class Go(Written):
+class Go(Receiver):
     name = "go"
 
     def command(self):
@@ -144,7 +148,7 @@ class Go(Written):
                 TOKEN]
 
 
-class FastApi(Written):
+class FastApi(Receiver):
     name = "fastapi"
 
     def start(self, wrapper=(), environment=None):

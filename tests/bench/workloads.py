@@ -1,4 +1,4 @@
-"""One run of one workload, and what is measured in it."""
+"""Runs one workload on one server and measures it."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ from processes import check_run, eventually, long_options
 
 seeds = itertools.count(time.time_ns() // 1000 % 900_000_000)
 
-PROBE_BYTES = 20_000  # about what a lone callback writes into the write-ahead log
+PROBE_BYTES = 20_000  # about the size of one callback in the write-ahead log
 PROBE_FILE_BYTES = 4 << 20
 
 
@@ -24,7 +24,7 @@ def load_words(server, total, options):
 
 
 def run_load(server, total, options):
-    """The load generator's report, with the server's CPU for the requests alone and its memory afterwards."""
+    """Returns figures from the load generator's report, and the processor time and memory that the server used."""
     with subprocess.Popen(load_words(server, total, options), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True) as load:
         line = load.stdout.readline()
@@ -37,7 +37,7 @@ def run_load(server, total, options):
         cpu_s, memory_kib = server.cpu_seconds() - cpu_before_s, server.memory_kib()
         load.stdin.close()
         if load.wait() != 0:
-            raise SystemExit(f"{server.name}: not everything was answered OK: {options} {report}")
+            raise SystemExit(f"{server.name}: some requests were not answered OK: {options} {report}")
     members = options.get("members", 3)
     server.acknowledged_events += report["ok"]
     server.acknowledged_members += report["ok"] * members
@@ -48,7 +48,7 @@ def run_load(server, total, options):
 
 
 def calibrate(server, seconds, options):
-    """How many requests take so long; it also warms up."""
+    """Returns how many requests take this many seconds. The measurement also warms the server up."""
     least = 2 * options["connections"]
     rate = run_load(server, least, options)["rate"]
     rate = run_load(server, max(least, int(rate * seconds / 4)), options)["rate"]
@@ -56,7 +56,7 @@ def calibrate(server, seconds, options):
 
 
 def write_bare(directory, seconds, members, batch):
-    """The writer without HTTP, into a database of its own."""
+    """Runs the store's writer without HTTP on a separate database."""
     database = directory / f"bare-{members}-{batch}.db"
     rate = 50.0
     for part in (0.1, 1):
@@ -68,7 +68,7 @@ def write_bare(directory, seconds, members, batch):
 
 
 def fill(database, rows):
-    """A database with so many member rows, made as fast as it goes. Returns events and rows."""
+    """Creates a database with at least so many member rows. Returns the numbers of events and rows."""
     members = 6000
     events = -(-rows // members)
     check_run(servers.WRITER, database, next(seeds), events, members, 32, timeout=3600)
@@ -76,7 +76,7 @@ def fill(database, rows):
 
 
 def fdatasync_us(directory, count=100):
-    """The median of fdatasync alone, on a file that is there in full, as the log is after its first round."""
+    """Returns the median of fdatasync() on a file of constant size, like a write-ahead log that is reused."""
     fd = os.open(directory / "probe", os.O_RDWR | os.O_CREAT)
     try:
         os.pwrite(fd, b"\1" * PROBE_FILE_BYTES, 0)
@@ -84,16 +84,16 @@ def fdatasync_us(directory, count=100):
         times = []
         for i in range(count):
             os.pwrite(fd, i.to_bytes(4, "big") * (PROBE_BYTES // 4), i * PROBE_BYTES % (PROBE_FILE_BYTES - PROBE_BYTES))
-            begun = time.perf_counter_ns()
+            start_ns = time.perf_counter_ns()
             os.fdatasync(fd)
-            times.append((time.perf_counter_ns() - begun) / 1000)
+            times.append((time.perf_counter_ns() - start_ns) / 1000)
         return statistics.median(times)
     finally:
         os.close(fd)
 
 
-def fsyncs_a_callback(server, connections, total):
-    """Counted by strace, in a run of its own because it slows everything down."""
+def fsyncs_per_callback(server, connections, total):
+    """Counts fsyncs with strace. This is a separate run, because strace slows the server down."""
     counted = server.directory / f"{server.name}-fsyncs"
     server.start(["strace", "-D", "-f", "-c", "-e", "trace=fsync,fdatasync", "-o", counted])
     run_load(server, total, {"connections": connections})
@@ -104,6 +104,6 @@ def fsyncs_a_callback(server, connections, total):
 
 
 def idle_kib(server, connections):
-    """Memory for one open connection that has nothing to do. Each has had its handshake and nothing else."""
+    """Returns the memory of one idle connection, on which only the handshake has taken place."""
     before_kib = server.memory_kib()
     return (run_load(server, connections, {"connections": connections})["connected_kib"] - before_kib) / connections

@@ -72,7 +72,7 @@ def test_warns_of_more_connections_than_open_files(make_daemon, loops, taken, co
     assert len(warnings) == warns and all(line.startswith("<4>") for line in warnings), one.log
     assert one.post().status == 200
     one.reload()
-    daemon.eventually(lambda: one.log.count("with the 400 files") == 2 * warns, "the warning after the reload")
+    daemon.eventually(lambda: one.log.count("may open only 400 files") == 2 * warns, "the warning after the reload")
 
 
 def test_retention_deletes_old_events_and_logs_one_line(make_daemon):
@@ -102,9 +102,9 @@ def test_accepts_at_least_one_connection(make_daemon):
 # Limits of threads
 
 @pytest.mark.thread_count
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, whose threads are counted")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start the daemon as another user")
 @pytest.mark.parametrize("threads, missing", enumerate([
-    "the writer's thread", "the event loop thread", "the event loop thread",
+    "the writer thread", "the event loop thread", "the event loop thread",
     "the acceptor thread"], 1))
 def test_names_the_thread_that_cannot_be_started(make_daemon, threads, missing):
     one = make_daemon({"listen": {"threads": 2}})

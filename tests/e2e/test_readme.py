@@ -1,4 +1,4 @@
-"""Every command of README.md does what it says: in a copy of the tree, and for the service below a root of its own."""
+"""Every command in README.md works: the quick start in a copy of the tree, the service in a stand-in for /."""
 
 import os
 import pathlib
@@ -19,8 +19,8 @@ README = (TOP / "README.md").read_text()
 COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
 DATA_BLOCKS = ("jsonb", "_bulk", "imcallbackd backup", "before")  # in test_readme_data.py
 FORWARD_BLOCKS = ("USING (event_uid)",)  # in test_forward.py
-START_DEADLINE = 240  # with a build before it
-RESTART_DEADLINE = 90  # seconds; much less, but other tests may run beside this one
+START_DEADLINE = 240  # seconds; includes a build
+RESTART_DEADLINE = 90  # seconds; generous, because other tests may run at the same time
 
 
 def blocks(language):
@@ -28,13 +28,13 @@ def blocks(language):
 
 
 def block(words):
-    """The one block of commands that has these words."""
+    """The only block of commands that contains these words."""
     (found,) = [text for text in blocks("sh") if words in text]
     return found
 
 
 class Foreground:
-    """A daemon that was started by a command line and says on its standard error where it listens."""
+    """A daemon started by a command line; it logs its listening address to standard error."""
 
     def __init__(self, command, directory, deadline, environment=None):
         self.process = subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=directory,
@@ -54,7 +54,7 @@ class Foreground:
         return int(found[1]) if found else None
 
     def line(self, program):
-        """The one line of the output that calls the program."""
+        """The only line of the output that calls the program."""
         (found,) = [line for line in self.reader.lines if line.startswith(program + " ")]
         return found
 
@@ -71,7 +71,7 @@ class Foreground:
 
 @pytest.fixture(scope="module")
 def clone():
-    """A copy of the tree, in a place that wants quoting, with a port that is free for sure."""
+    """A copy of the tree, at a path that needs quoting, configured with free ports."""
     top = pathlib.Path(tempfile.mkdtemp(prefix="a clone's copy-"))
     try:
         for name in COPIED:
@@ -97,15 +97,15 @@ def quickstart(clone):
         running.destroy()
 
 
-def test_every_block_is_run_here():
+def test_every_block_of_commands_has_a_test():
     tested = ("quickstart", "run.sh", "cpack", "privkey.pem", "/dev/stdin", "systemctl enable", "signed=", "usermod",
               *DATA_BLOCKS, *FORWARD_BLOCKS)
     assert {block(words) for words in tested} == set(blocks("sh"))
-    assert block("run.sh") == "sh tests/run.sh\n"  # this very run, but for those who call ctest by hand
+    assert block("run.sh") == "sh tests/run.sh\n"  # the command that runs this test
 
 
-def test_quickstart_lines_work_as_printed(quickstart):
-    for _ in range(2):  # the signature is made anew each time
+def test_printed_commands_of_quickstart_work(quickstart):
+    for _ in range(2):  # each run of the command computes a new signature
         answer = daemon.run("sh", "-c", quickstart.line("curl"), cwd="/")
         assert (answer.returncode, answer.stdout) == (0, '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'), answer
     shown = daemon.run("sh", "-c", quickstart.line("sqlite3"), cwd="/")
@@ -116,13 +116,13 @@ def test_quickstart_lines_work_as_printed(quickstart):
         for position, member in enumerate(("leckie", "peter", "bob"))]
 
 
-def test_quickstart_again(clone, quickstart):
+def test_second_quickstart_reuses_files(clone, quickstart):
     files = clone / "build" / "quickstart"
     assert stat.S_IMODE((files / "token").stat().st_mode) == stat.S_IMODE((files / "key.pem").stat().st_mode) == 0o600
     assert re.fullmatch("[A-Za-z0-9]{32}", (files / "token").read_text())
     line = quickstart.line("curl")
     quickstart.interrupt()
-    # ninja reads dependencies with an apostrophe in their path wrongly, so here it builds anew.
+    # ninja misreads dependencies with an apostrophe in their path, so the second run rebuilds in this copy.
     again = Foreground(block("quickstart"), clone, START_DEADLINE)
     try:
         assert again.line("curl") == line
@@ -135,16 +135,17 @@ def test_quickstart_again(clone, quickstart):
 
 
 class Service:
-    """The service's part of the README, below a root of its own, with stand-ins for what only a whole system has."""
+    """The service as the README installs it, in a directory that stands for /. Programs that need a whole system, such
+    as systemctl, are replaced by scripts that record their arguments."""
 
     def __init__(self, clone):
         self.clone = clone
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="imcb-root-"))
-        self.told = self.root / "told"
+        self.calls = self.root / "calls"
         programs = self.root / "stand-ins"
         for directory in ("stand-ins", "var/lib/imcallbackd"):
             (self.root / directory).mkdir(parents=True)
-        recorded = f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.told}\n'
+        recorded = f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.calls}\n'
         unpack = f'{recorded}dpkg-deb -x "$2" {self.root}\n'
         for name, text in {"sudo": '#!/bin/sh\n[ "$1" != -u ] || shift 2\nexec "$@"\n', "apt-get": unpack,
                            "usermod": recorded, "systemctl": recorded}.items():
@@ -172,7 +173,7 @@ class Service:
         return oct(stat.S_IMODE((self.root / path).stat().st_mode))
 
     def edit_configuration(self):
-        """What an operator edits, and what keeps the test below its root."""
+        """Edits what an operator edits, and keeps the ports and the database of the test private."""
         path = self.root / "etc/imcallbackd/imcallbackd.conf"
         text, count = re.subn("(?m)^#(port = )8443$", r"\g<1>0", path.read_text())
         assert count == 1
@@ -181,7 +182,7 @@ class Service:
         path.write_text(self.below_root(text.replace("#database", "database")))
 
     def start(self):
-        """As systemd does by what the unit says."""
+        """Starts the daemon with the command line of the unit."""
         unit = (self.root / "usr/lib/systemd/system/imcallbackd.service").read_text()
         (command,) = re.findall("(?m)^ExecStart=(.*)$", unit)
         running = Foreground(self.below_root(command), "/", RESTART_DEADLINE)
@@ -192,7 +193,7 @@ class Service:
         shutil.rmtree(self.root)
 
 
-def test_service(clone, quickstart):
+def test_service_installs_and_answers(clone, quickstart):
     service = Service(clone)
     daemon.make_certificate(clone, "-newkey", "rsa:2048", name="fullchain.pem", key="privkey.pem")
     try:
@@ -211,14 +212,14 @@ def test_service(clone, quickstart):
             running.interrupt()
         finally:
             running.destroy()
-        assert [line.split()[0:2] for line in service.told.read_text().splitlines()] == [
+        assert [line.split()[0:2] for line in service.calls.read_text().splitlines()] == [
             ["apt-get", "install"], ["systemctl", "enable"], ["usermod", "--append"]]
     finally:
         service.destroy()
 
 
 def check_queries(service):
-    """Each query of the README shows what the sample that was sent just before has for it."""
+    """Each query of the README finds the sample that was sent before."""
     (queries,) = blocks("sql")
     expected = {"The groups that were disbanded last": "MyFirstGroup", "The members of a group": "bob",
                 "The groups that a user": "@TGS#"}

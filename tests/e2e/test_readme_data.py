@@ -1,4 +1,4 @@
-"""The README's ways to get data out and back, as they stand there: into PostgreSQL, and into a stand-in search."""
+"""The README's commands to export, back up and restore: into PostgreSQL, and into a stand-in for a search engine."""
 
 import http.server
 import json
@@ -15,11 +15,11 @@ import daemon
 from daemon import BINARY, event
 from test_readme import block
 
-SERVER_USER = "postgres"  # whom the package makes; PostgreSQL does not run as root
+SERVER_USER = "postgres"  # a user that the package creates, because PostgreSQL does not run as root
 
 
 class Operator:
-    """Who types the commands, below the directory of a daemon instead of the system's."""
+    """Runs the commands as an operator would, in the directory of a daemon instead of the system's directories."""
 
     def __init__(self, one):
         self.one = one
@@ -52,7 +52,7 @@ def operator(make_daemon):
 
 @pytest.fixture
 def postgresql():
-    """The environment of who talks to a PostgreSQL server of its own."""
+    """The environment for clients of a private PostgreSQL server."""
     programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
     with tempfile.TemporaryDirectory(prefix="imcb-pg-") as name:
         become = []
@@ -75,7 +75,7 @@ def postgresql():
             server.wait(60)
 
 
-def test_into_postgresql(operator, postgresql):
+def test_export_into_postgresql_is_incremental(operator, postgresql):
     operator.environment |= postgresql
     assert operator.run(block("jsonb")) == "COPY 3\n"
     assert operator.run(block("jsonb")) == "COPY 0\n"
@@ -89,7 +89,7 @@ def test_into_postgresql(operator, postgresql):
 
 
 class Search(http.server.BaseHTTPRequestHandler):
-    """What the bulk interface of Elasticsearch and OpenSearch does with index actions."""
+    """A stand-in for the bulk interface of Elasticsearch and OpenSearch, for index actions."""
 
     documents = {}
     errors = False
@@ -111,7 +111,7 @@ class Search(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_into_search(operator):
+def test_export_into_search_is_idempotent(operator):
     assert operator.one.load(connections=20, total=1_500)[0] == 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Search)
     thread = threading.Thread(target=server.serve_forever)
@@ -130,12 +130,12 @@ def test_into_search(operator):
         server.server_close()
 
 
-def test_backup_and_back(operator):
+def test_backup_is_restored(operator):
     one = operator.one
     operator.run(block("imcallbackd backup"))
     (copy,) = operator.backups.iterdir()
     copy.rename(operator.backups / "callbacks.db")
-    assert one.post(event(GroupId="behind")).status == 200
+    assert one.post(event(GroupId="after-backup")).status == 200
     for line in block("before").splitlines():
         if "systemctl stop" in line:
             one.stop()
@@ -143,8 +143,8 @@ def test_backup_and_back(operator):
             one.start()
         else:
             operator.run(line)
-    assert one.post(event(GroupId="anew")).status == 200
-    assert one.group_ids() == ["g0", "g1", "g2", "anew"]
+    assert one.post(event(GroupId="after-restore")).status == 200
+    assert one.group_ids() == ["g0", "g1", "g2", "after-restore"]
     kept = daemon.run("sqlite3", "-readonly", one.directory / "before" / "callbacks.db",
                       "SELECT group_id FROM destroyed_group WHERE id = 4")
-    assert kept.stdout == "behind\n", kept
+    assert kept.stdout == "after-backup\n", kept

@@ -10,7 +10,7 @@
 #include "fuzz.h"
 #include "imcallbackd/base/address.h"
 
-#define LINE_BYTES 198 // inih reads no longer lines
+#define LINE_BYTES 198 // length of the longest line that inih reads
 
 static int read_text(const void *text, size_t length, struct config *ret_config, struct error *error)
 {

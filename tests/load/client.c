@@ -1,3 +1,4 @@
+// A client of the load generator: a TLS connection, the requests it sends, and the answers it reads.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -15,7 +16,7 @@
 
 #define FIRST_EVENT_TIME_MS INT64_C(1700000000000)
 
-// The signature covers the second alone, so it is computed once a second.
+// The signature depends only on the second, so it is computed once a second.
 static void refresh_sign(struct load *load)
 {
     char now[sizeof load->request_time];
@@ -134,24 +135,25 @@ int client_keep_session(SSL *ssl, SSL_SESSION *session)
     return 1;
 }
 
-void client_begin(struct client *client)
+void client_start_request(struct client *client)
 {
     struct load *load = client->load;
 
-    client->event = load->begun++;
+    client->event = load->started++;
     if (print_request(load, &client->request, client->event) < 0)
         die("memory", strerror(ENOMEM));
     client->has_request = true;
     client->sent = 0;
     client->answer_length = 0;
-    client->begun_at_us = now_us();
+    client->started_at_us = now_us();
     if (client->state == READY)
         client_set_state(client, SENDING);
     else
         client_open(client);
 }
 
-// What a TLS call that did not succeed means: wait, or the end. Always false: nothing more can be done now.
+// Handles a TLS call that did not succeed: the client fails unless it only has to wait. Returns false, because the
+// client cannot continue now.
 static bool client_wait_or_fail(struct client *client, int result)
 {
     int error = SSL_get_error(client->ssl, result);
@@ -174,7 +176,7 @@ static bool client_shake_hands(struct client *client)
 
 static bool client_send(struct client *client)
 {
-    bool begins = client->sent == 0;
+    bool is_first_write = client->sent == 0;
     size_t written;
     int r =
         SSL_write_ex(client->ssl, client->request.data + client->sent, client->request.length - client->sent, &written);
@@ -185,10 +187,10 @@ static bool client_send(struct client *client)
     if (client->sent < client->request.length)
         return true;
     client_set_state(client, RECEIVING);
-    return !begins; // sent at one go: nothing can have come yet, so spare the call that says so
+    return !is_first_write; // after a single write there can be no answer yet, so a read would be a wasted call
 }
 
-// Whether the answer is complete, and what it says.
+// Returns whether the answer is complete. If so, fills in what it says.
 static bool answer_read(const char *answer, size_t length, unsigned int *ret_status, bool *ret_ok, bool *ret_closing)
 {
     const char *end = strstr(answer, "\r\n\r\n");
@@ -210,7 +212,7 @@ static void client_count(struct client *client, unsigned int status, bool ok)
 {
     struct load *load = client->load;
 
-    load->latencies_us[load->answered++] = us_since(client->begun_at_us);
+    load->latencies_us[load->answered++] = us_since(client->started_at_us);
     load->ok += ok;
     load->by_status[status < STATUS_END ? status : 0]++;
     if (ok && load->acknowledged)
@@ -240,8 +242,8 @@ static bool client_receive(struct client *client)
     client_set_state(client, READY);
     if (closing || load->options.new_connection)
         client_close(client);
-    if (load->options.rounds == 0 && load->begun < load->planned)
-        client_begin(client);
+    if (load->options.rounds == 0 && load->started < load->planned)
+        client_start_request(client);
     return true;
 }
 

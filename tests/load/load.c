@@ -1,6 +1,7 @@
-// Load for the daemon: many TLS connections from one thread, each sending different events of its own making. What
-// came of it is one line of JSON on standard output. --gated: one line more before the work and one after the JSON, and
-// each waits for a byte from standard input. The exit status is 0 only when every request was answered OK.
+// The load generator: one thread drives many TLS connections, and every request carries a different event. The report
+// is one line of JSON on standard output. The exit status is 0 only if every request was answered OK. With --gated, the
+// program waits for a byte on standard input twice: before the work, after it has printed the number of connections,
+// and after the report.
 #include "load.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include <openssl/x509v3.h>
 
 #define EVENTS_PER_WAIT    256
-#define HANDSHAKES_AT_ONCE 128 // a listening socket's queue is short
+#define HANDSHAKES_AT_ONCE 128 // fits into the queue of any listening socket
 
 void die(const char *what, const char *why)
 {
@@ -42,14 +43,14 @@ int64_t now_us(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-uint32_t us_since(int64_t begin_us)
+uint32_t us_since(int64_t start_us)
 {
-    int64_t us = now_us() - begin_us;
+    int64_t us = now_us() - start_us;
 
     return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
-// Drives clients until no more than `busy` have something under way. False when nothing at all happened for too long.
+// Drives clients until at most `busy` of them are busy. Returns false if no client made progress within the timeout.
 static bool load_run(struct load *load, uint64_t busy)
 {
     struct epoll_event events[EVENTS_PER_WAIT];
@@ -77,32 +78,32 @@ static bool load_open_all(struct load *load)
     return load_run(load, 0);
 }
 
-// Every client that is there makes its request, then all are sent in one go.
+// Prepares the request of every client, then sends all of them at once.
 static bool load_round(struct load *load)
 {
-    int64_t begin_us;
+    int64_t start_us;
 
     for (uint64_t i = 0; i < load->options.connections; i++)
-        client_begin(&load->clients[i]);
-    begin_us = now_us();
+        client_start_request(&load->clients[i]);
+    start_us = now_us();
     for (uint64_t i = 0; i < load->options.connections; i++) {
-        load->clients[i].begun_at_us = begin_us;
+        load->clients[i].started_at_us = start_us;
         client_drive(&load->clients[i]);
     }
     if (!load_run(load, 0))
         return false;
-    load->rounds_us[load->rounds_done++] = us_since(begin_us);
+    load->rounds_us[load->rounds_done++] = us_since(start_us);
     return true;
 }
 
-// The work itself. On a time-out the rest counts as unanswered.
+// Sends all requests. After a timeout, the requests under way count as unanswered.
 static void load_work(struct load *load)
 {
     bool going = true;
 
     if (load->options.rounds == 0) {
-        for (uint64_t i = 0; i < load->options.connections && load->begun < load->planned; i++) {
-            client_begin(&load->clients[i]);
+        for (uint64_t i = 0; i < load->options.connections && load->started < load->planned; i++) {
+            client_start_request(&load->clients[i]);
             client_drive(&load->clients[i]);
         }
         going = load_run(load, 0);
@@ -122,7 +123,7 @@ static int compare_us(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// The value that `per_mille` of the sorted values do not exceed.
+// Returns the least value that `per_mille` thousandths of the sorted values do not exceed.
 static uint32_t percentile(const uint32_t *sorted, uint64_t count, uint64_t per_mille)
 {
     return count > 0 ? sorted[(count * per_mille + 999) / 1000 - 1] : 0;
@@ -136,7 +137,7 @@ static void load_print(const struct load *load, int64_t us)
 
     qsort(load->latencies_us, load->answered, sizeof *load->latencies_us, compare_us);
     qsort(load->rounds_us, load->rounds_done, sizeof *load->rounds_us, compare_us);
-    printf("{\"seconds\":%.3f,\"requests\":%" PRIu64 ",\"ok\":%" PRIu64 ",\"by_status\":{", seconds, load->begun,
+    printf("{\"seconds\":%.3f,\"requests\":%" PRIu64 ",\"ok\":%" PRIu64 ",\"by_status\":{", seconds, load->started,
            load->ok);
     for (unsigned int status = 0; status < STATUS_END; status++) {
         if (load->by_status[status] == 0)
@@ -158,7 +159,7 @@ static void load_print(const struct load *load, int64_t us)
 static void read_number(const char *text, uint64_t max, uint64_t *ret_number)
 {
     if (parse_decimal(text, strlen(text), max, ret_number) < 0)
-        die(text, "not a number, or too large");
+        die(text, "is not a number or too large");
 }
 
 static void read_option(int option, const char *text, struct options *options)
@@ -221,7 +222,7 @@ static void load_init_tls(struct load *load)
 {
     load->tls = checked(SSL_CTX_new(TLS_client_method()));
     SSL_CTX_set_mode(load->tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS);
-    // One suite and one key exchange, so that servers are compared on the same.
+    // One cipher suite and one key exchange, so that a comparison of servers compares the same work.
     if (SSL_CTX_set_ciphersuites(load->tls, "TLS_AES_128_GCM_SHA256") != 1 ||
         SSL_CTX_set1_groups_list(load->tls, "X25519") != 1)
         die("TLS", "AES-128-GCM or X25519 is missing");
@@ -232,7 +233,7 @@ static void load_init_tls(struct load *load)
         return;
     if (SSL_CTX_load_verify_locations(load->tls, load->options.ca, NULL) != 1 ||
         X509_VERIFY_PARAM_set1_ip_asc(SSL_CTX_get0_param(load->tls), "127.0.0.1") != 1)
-        die(load->options.ca, "no certificates can be read from it");
+        die(load->options.ca, "contains no certificate");
     SSL_CTX_set_verify(load->tls, SSL_VERIFY_PEER, NULL);
 }
 
@@ -241,10 +242,10 @@ static void load_init(struct load *load)
     const struct options *options = &load->options;
     struct rlimit files;
 
-    // A server that ends connections shows as failed ones.
+    // A connection that the server closes counts as failed and must not end the program.
     if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         die("signal", strerror(errno));
-    // Raising to the hard limit is always allowed.
+    // Every process may raise its soft limit to the hard limit.
     if (getrlimit(RLIMIT_NOFILE, &files) < 0)
         die("getrlimit", strerror(errno));
     files.rlim_cur = files.rlim_max;
@@ -282,8 +283,7 @@ static void load_finish(struct load *load)
     free(load->clients);
 }
 
-// Before and after the work: who started the program may look at the server, and ends its look with a byte or the end
-// of standard input.
+// The parent process inspects the server while the program waits for a byte or the end of standard input.
 static void load_gate(const struct load *load)
 {
     if (!load->options.gated)
@@ -298,17 +298,17 @@ int main(int argc, char **argv)
 {
     struct load load = {0};
     bool complete;
-    int64_t begin_us;
+    int64_t start_us;
 
     read_options(argc, argv, &load.options);
     load_init(&load);
-    begin_us = now_us();
+    start_us = now_us();
     if (load.options.new_connection || load_open_all(&load)) {
         load_gate(&load);
-        begin_us = now_us();
+        start_us = now_us();
         load_work(&load);
     }
-    load_print(&load, now_us() - begin_us);
+    load_print(&load, now_us() - start_us);
     load_gate(&load);
     complete = load.ok > 0 && load.ok == load.planned;
     load_finish(&load);

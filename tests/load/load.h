@@ -1,6 +1,5 @@
-// What the two halves of the load generator share: clients (client.c), and the whole that drives them (load.c).
-//
-// A client has one request under way at most:
+// The interface between the clients (client.c) and the program that drives them (load.c). A client has at most one
+// request under way:
 //   CLOSED ─► SHAKING_HANDS ─► READY ─► SENDING ─► RECEIVING ─► READY …
 #pragma once
 
@@ -26,12 +25,12 @@ struct client {
     enum client_state state;
     int fd;
     SSL *ssl;
-    SSL_SESSION *session;  // to be resumed by the next connection; NULL: none
-    uint64_t event;        // number of the event under way
-    bool has_request;      // request is to be sent or was sent and is not answered
+    SSL_SESSION *session;  // the next connection resumes it; NULL: none
+    uint64_t event;        // number of the event in the request
+    bool has_request;      // the request is not answered yet
     struct buffer request; // head and body
-    size_t sent;           // bytes of it
-    int64_t begun_at_us;   // when the request was to be sent, which is before a handshake that it needs
+    size_t sent;           // bytes of the request that were sent
+    int64_t started_at_us; // when the client started to send, or to connect for this request
     char answer[ANSWER_BYTES];
     size_t answer_length;
 };
@@ -48,37 +47,39 @@ struct load {
     int epoll_fd;
     FILE *acknowledged;
     struct client *clients;
-    uint64_t busy; // clients that are SHAKING_HANDS, SENDING or RECEIVING
-    uint64_t planned, begun, answered, ok, failed_connections, resumed, unanswered;
+    uint64_t busy; // number of clients that are SHAKING_HANDS, SENDING or RECEIVING
+    uint64_t planned, started, answered, ok, failed_connections, resumed, unanswered;
     uint64_t by_status[STATUS_END];
-    uint32_t *latencies_us; // of the answered ones
+    uint32_t *latencies_us; // of the answered requests
     uint32_t *rounds_us;
     uint64_t rounds_done;
-    struct buffer body; // of the request in the making
+    struct buffer body; // of the request that is being built
     char request_time[24];
     char sign[SIGNATURE_HEX_LENGTH + 1];
 };
 
-// Ends the program: what is wrong, and why.
+// Ends the program with the message `what: why`.
 _Noreturn void die(const char *what, const char *why);
+
+// Returns the memory unless it is NULL, which ends the program.
 void *checked(void *memory);
 
 int64_t now_us(void);
-uint32_t us_since(int64_t begin_us);
+uint32_t us_since(int64_t start_us);
 
-// Begins to connect.
+// Starts to connect.
 void client_open(struct client *client);
 
-// For SSL_CTX_sess_set_new_cb: the client's next connection resumes this session, which is the client's now.
+// For SSL_CTX_sess_set_new_cb. The client takes over the session, which its next connection resumes.
 int client_keep_session(SSL *ssl, SSL_SESSION *session);
 
-// Makes the next request, to be sent by client_drive; connects for it when the client is CLOSED.
-void client_begin(struct client *client);
+// Builds the next request, which client_drive() sends. Starts to connect if the client is CLOSED.
+void client_start_request(struct client *client);
 
-// Goes on with a client until it has to wait for its socket.
+// Continues until the client has to wait for its socket.
 void client_drive(struct client *client);
 
-// The client is out of the game. A request of which a byte was sent should have been answered.
+// Counts the connection as failed and closes it. A request under way counts as unanswered.
 void client_fail(struct client *client);
 
 void client_close(struct client *client);

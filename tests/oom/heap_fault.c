@@ -135,7 +135,7 @@ static bool stop_countdown(void)
     bool was_met = met;
 
     countdown = 0;
-    lasting = false; // first, because another thread may be in fails()
+    lasting = false; // cleared before met, because another thread may be in fails()
     met = false;
     return was_met;
 }

@@ -1,12 +1,13 @@
-// A store that finds no memory fails to open with a word of it, or refuses what it cannot record. What it says is
-// recorded is there, whole; what it says nothing about leaves no trace that a later start stumbles over.
+// The store without memory. It fails to open with an error, or fails the commits that it cannot record. Every commit
+// that it reports as recorded is in the database, whole, and a failed one leaves nothing that a later start stumbles
+// over.
 #include "../unit/store/store_fixture.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/store/backup.h"
 #include "imcallbackd/store/reader.h"
 
-// A disk is waited for elsewhere; here it is thousands of times.
+// Thousands of syncs would take minutes, and other tests cover the disk.
 int fsync(int fd)
 {
     (void)fd;
@@ -18,7 +19,7 @@ int fdatasync(int fd)
     return fsync(fd);
 }
 
-// What the writer gets. Each result is the expected one or COMMIT_FAILED.
+// The commits that the writer thread gets. Each result must be the expected one or COMMIT_FAILED.
 enum { FRESH, REPEATED, CONFLICT, UNTIMED, UNTIMED_AGAIN, REJECTED, COMMITS };
 
 enum { MEMBERS = 12, BODY_BYTES = 20000 }; // of FRESH: more than ten members, more than a page
@@ -50,7 +51,7 @@ static void fill_commits(void)
     memset(long_member, 'x', sizeof long_member - 1);
     for (size_t i = 0; i < MEMBERS; i++)
         members[i] = "a member of some length, so that it does not fit into what SQLite has at hand";
-    members[MEMBERS - 1] = long_member; // whoever reads it needs memory for it alone
+    members[MEMBERS - 1] = long_member; // reading it takes an allocation of its own
     for (size_t i = 0; i < REJECTED; i++) {
         groups[i] = example_group();
         commits[i] = (struct commit){.group = &groups[i]};
@@ -84,7 +85,7 @@ static void remove_files(void *context)
     fixture->error.text[0] = '\0';
 }
 
-// With the event that REPEATED and CONFLICT meet again.
+// Creates a store with the event that REPEATED and CONFLICT refer to.
 static void make_store(void *context)
 {
     struct fixture *fixture = context;
@@ -134,7 +135,7 @@ static void record_all(void *context)
     fixture_close(context);
 }
 
-// Of what may have been recorded once: it was, if it says so, and in no case twice or in part.
+// Checks an event that may be recorded once: it is there if the result says so, and never twice or in part.
 static void check_recorded(const struct fixture *fixture, enum commit_result result, const char *whole, const char *any)
 {
     char *wholes = fixture_query(fixture, whole), *all = fixture_query(fixture, any);
@@ -152,7 +153,7 @@ static void judge_recording(void *context, bool met, bool lasting)
 
     (void)lasting;
     for (size_t i = 0; i < COMMITS; i++) {
-        // The second one is the first if the first has failed.
+        // UNTIMED_AGAIN takes the place of UNTIMED if that has failed.
         if (i == UNTIMED_AGAIN && commits[i].result == COMMIT_RECORDED)
             assert_int_equal(commits[UNTIMED].result, COMMIT_FAILED);
         else if (commits[i].result != expected[i] && (!met || commits[i].result != COMMIT_FAILED))
@@ -183,27 +184,27 @@ static void judge_recording(void *context, bool met, bool lasting)
                  "0");
 }
 
-static void opening_a_new_store(void **state)
+static void creates_a_store(void **state)
 {
     const struct fault_scenario scenario = {"a new store", remove_files, try_to_open, judge_opening, false};
 
     fault_run(&scenario, *state);
 }
 
-static void opening_a_store(void **state)
+static void opens_a_store(void **state)
 {
     const struct fault_scenario scenario = {"a store", make_closed_store, try_to_open, judge_opening, false};
 
     fault_run(&scenario, *state);
 }
 
-static void recording(void **state)
+static void records_a_batch(void **state)
 {
     const struct fault_scenario scenario = {"a batch", make_store, record_all, judge_recording, false};
     fault_run(&scenario, *state);
 }
 
-// All that is in the store is read.
+// The results of reading everything in the store.
 struct reading {
     struct fixture *fixture;
     int result;
@@ -268,7 +269,7 @@ static void judge_copy(void *context, bool met, bool lasting)
     (void)lasting;
     (void)snprintf(path, sizeof path, "%s.copy", reading->fixture->database);
     assert_true(reading->result == 0 || met);
-    // What could not be counted or measured is no reason of its own.
+    // A lack of memory must not look like a difference between the copies.
     if (reading->result < 0)
         assert_true(!strstr(reading->error.text, "instead of") && !strstr(reading->error.text, "cancelled"));
     assert_int_equal(remove(path), reading->result < 0 ? -1 : 0);
@@ -276,7 +277,7 @@ static void judge_copy(void *context, bool met, bool lasting)
     assert_int_equal(access(path, F_OK), -1);
 }
 
-static void reading_and_copying(void **state)
+static void reads_and_copies_a_store(void **state)
 {
     const struct fault_scenario scenarios[] = {{"a reader", NULL, read_all, judge_reading, false},
                                                {"a copy", NULL, copy_all, judge_copy, false}};
@@ -291,13 +292,13 @@ static void reading_and_copying(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(opening_a_new_store, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(opening_a_store, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(recording, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(reading_and_copying, fixture_setup, fixture_teardown),
+        FIXTURE_TEST(creates_a_store),
+        FIXTURE_TEST(opens_a_store),
+        FIXTURE_TEST(records_a_batch),
+        FIXTURE_TEST(reads_and_copies_a_store),
     };
 
-    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // each fault has its line
-    (void)sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0); // small things come from the heap too
+    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // otherwise each fault logs a line
+    (void)sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0); // small allocations come from the heap, too
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

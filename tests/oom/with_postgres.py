@@ -1,6 +1,4 @@
-"""Runs a program and passes it the URL of an empty PostgreSQL server as its last argument.
-
-    with_postgres.py PROGRAM [ARGUMENT...]
+"""with_postgres.py PROGRAM [ARGUMENT...]: runs the program with the URL of an empty PostgreSQL as its last argument.
 
 The exit status is that of the program, or 77 if PostgreSQL is not installed.
 """

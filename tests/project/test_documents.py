@@ -1,6 +1,6 @@
-"""The documents for contributors match the tree: every command in them works, every link leads somewhere, and every path,
-function and type that they name exists. Commands that take long run in a reduced form: `ctest` lists its selection,
-`cmake` has the preset and the target, `python3 SCRIPT` accepts the options."""
+"""The documents for contributors match the tree: every command in them works, every link leads somewhere, and every
+path, function and type that they name exists. Commands that take long run in a reduced form: `ctest` lists its
+selection, `cmake` must have the preset, pytest collects, and a script must know the options that it gets."""
 
 import functools
 import json
@@ -85,7 +85,8 @@ def check_pytest(words, environment):
         assert preset in PRESETS
         collect = collect or preset != "dev"
         environment[variable] = str(BUILD / path)
-    wrapper = environment.get("IMCALLBACKD_WRAPPER", "").split()
+    wrapper = environment.get("IMCALLBACKD_WRAPPER", "").replace("build/dev", str(BUILD)).split()
+    environment |= {"IMCALLBACKD_WRAPPER": " ".join(wrapper)} if wrapper else {}
     if wrapper and (wrapper[0] == "valgrind" or not shutil.which(wrapper[0])):
         collect = True
     words = [word for word in words if word != "--pdb"] + ["--collect-only"] * collect
@@ -118,7 +119,7 @@ def check_format(words):
     assert run([program, *arguments]).returncode == 0
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: re.sub(r"\S+=(\$PWD/\S+|'.*?')\s*", "", line)[:60])
 def test_command_works(line):
     words = shlex.split(line)
     environment = {}
@@ -236,6 +237,15 @@ def test_every_suite_is_in_the_table():
     patterns = [re.sub(r"\\?\*|MODULE", ".*", pattern) for cells in rows(TOP / "tests/README.md", "## The suites")
                 for pattern in re.findall(r"`([^`]+)`", cells[1])]
     assert {test for test in tests if not any(re.fullmatch(pattern, test) for pattern in patterns)} == set()
-    labels = set(re.findall(r"`([a-z-]+)`", " ".join(cells[2] for cells in rows(TOP / "tests/README.md", "## The suites"))))
+    column = " ".join(cells[2] for cells in rows(TOP / "tests/README.md", "## The suites"))
+    labels = set(re.findall(r"`([a-z-]+)`", column))
     printed = run(["ctest", "--print-labels", "--test-dir", BUILD]).stdout
     assert labels == set(re.findall(r"(?m)^  ([a-z-]+)$", printed))
+
+
+def test_readme_quotes_headings_of_the_manual():
+    quoted = re.findall(r'`man ([\w.-]+)`, "([^"]+)"', (TOP / "README.md").read_text())
+    assert len(quoted) > 1
+    for page, heading in quoted:
+        (path,) = (TOP / "src/command").glob(f"{page}.[58]")
+        assert re.search(rf"(?m)^\.S[hs] {re.escape(heading)}$", path.read_text()), (page, heading)

@@ -1,6 +1,6 @@
-"""The manual pages name what there is and nothing else. What there is comes from the program: its --help, `check`,
-/metrics, the schema that it makes; the answers, and what a reload changes, from the tables in the sources. What the
-pages show to be typed works."""
+"""The manual pages describe exactly what exists. What exists comes from the program (its --help, `check`, /metrics, the
+schema of its database) and from two tables of the sources (the answers, the keys that need a restart). The examples
+of the pages work."""
 
 import contextlib
 import os
@@ -23,32 +23,32 @@ CONFIG_PAGE = TOP / "src/command/imcallbackd.conf.5"
 FORWARD_PAGE = TOP / "src/command/imcallbackd-forward.8"
 PAGES = sorted(path for section in "58" for path in (TOP / "src").rglob(f"*.{section}"))
 SAMPLE = TOP / "conf/imcallbackd.conf"
-JOURNAL_PIECE = 48 * 1024  # what the journal makes of a longer line
-# Commands, and sections of the configuration, that have pages of their own.
+JOURNAL_PIECE = 48 * 1024  # the journal cuts longer lines into pieces of this size
+# Commands and sections of the configuration that a separate page describes.
 ELSEWHERE = {"forward"}
 
 
 def sections(page, macro):
-    """The text behind each heading; macro: Sh or Ss, whose texts go on to the next heading of either."""
+    """The text after each heading. macro: Sh for whole sections; Ss to split at headings of both kinds."""
     pattern = r"(?m)^\.Sh (.*)$" if macro == "Sh" else r"(?m)^\.S[hs] (.*)$"
     parts = re.split(pattern, page.read_text())
     return dict(zip(parts[1::2], parts[2::2]))
 
 
 def items(text):
-    """The items of the lists, each the words of its head and the text behind it."""
+    """The items of the lists: the words of each head, and the text after it."""
     parts = re.split(r"(?m)^\.It (.*)$", text)
     return list(zip(parts[1::2], parts[2::2]))
 
 
 def heads(text, macro):
-    """Every name in the heads that begin with this macro, such as the columns in `.It Va id , type`."""
+    """Every name in the heads that start with this macro, such as the columns in `.It Va id , type`."""
     return [name for head, _ in items(text) if head.startswith(macro + " ")
             for name in head.removeprefix(macro + " ").split(" , ")]
 
 
 def examples(text):
-    """What stands there to be typed."""
+    """The literal blocks of the text."""
     found = re.findall(r"(?ms)^\.Bd -literal.*?\n(.*?)^\.Ed$", text)
     return [example.replace(r"\e", "\\") for example in found]
 
@@ -64,14 +64,14 @@ ADMIN_PORT = daemon.free_port()
 
 @pytest.fixture(scope="module")
 def running():
-    """A daemon with its admin listener, which has recorded an event and set one aside."""
+    """A daemon with its admin listener; it has recorded one event and rejected one body."""
     with daemon.running({"admin": {"port": ADMIN_PORT}}) as one:
         assert [one.post(body).status for body in (None, b"{")] == [200, 400]
         yield one
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_form(page):
+def test_page_is_well_formed_in_80_columns(page):
     if not shutil.which("mandoc"):
         pytest.skip("mandoc is not installed")
     said = daemon.run("mandoc", "-T", "lint", "-W", "warning", page)
@@ -86,7 +86,7 @@ def commands():
     return set(re.findall(r"(?m)^  imcallbackd ([a-z]+) ", help_of())) - ELSEWHERE
 
 
-def test_commands():
+def test_page_describes_all_commands():
     described = sections(COMMAND_PAGE, "Ss")
     assert {name for name in described if re.fullmatch("[a-z]+", name)} == commands()
     synopsis = sections(COMMAND_PAGE, "Sh")["SYNOPSIS"]
@@ -94,13 +94,13 @@ def test_commands():
 
 
 @pytest.mark.parametrize("command", sorted(commands()))
-def test_options(command):
+def test_page_describes_all_options(command):
     text = help_of(command)
     there = set(re.findall(r"(?m)^  (?:-\w, )?(--[a-z-]+|[A-Z]+)", text))
     described = {re.search(r"Fl (-[a-z-]+)|Ar (\w+)", head) for head, _ in items(sections(COMMAND_PAGE, "Ss")[command])}
     named = {f"-{found[1]}" if found[1] else found[2].upper() for found in described}
     if command != "certificate":
-        named |= {"--config"}  # described for all of them together
+        named |= {"--config"}  # described once for all commands
     assert named == there
     assert "Fl c , Fl -config Ar file" in [head for head, _ in items(sections(COMMAND_PAGE, "Sh")["COMMANDS"])]
     synopsis = sections(COMMAND_PAGE, "Sh")["SYNOPSIS"].split(f".Ic {command}\n")[1].split(".Nm")[0]
@@ -111,7 +111,7 @@ def test_options(command):
 # The configuration
 
 def checked(directory, *lines):
-    """What `check` says to the least of configurations with these lines behind it."""
+    """The result of `check` for a minimal configuration followed by these lines."""
     config = directory / "checked.conf"
     least = (f"[tls]\ncertificate = {directory}/certificate.pem\nprivate_key = {directory}/key.pem\n"
              f"[app 1]\n[store]\ndatabase = {directory}/checked.db\n")
@@ -126,7 +126,7 @@ def files(running):
 
 @pytest.fixture(scope="module")
 def defaults(files):
-    """{(section, key): value} of what `check` prints; None: not set. The least is not a default."""
+    """{(section, key): value} as printed by `check`; None: not set. Includes the minimal configuration's values."""
     shown, section = {}, None
     for line in checked(files).stdout.splitlines():
         if found := re.fullmatch(r"\[(\w+).*\]", line):
@@ -138,7 +138,7 @@ def defaults(files):
 
 
 def table(pattern):
-    """The (section, key) of the rows of the sources' table in which the pattern occurs behind the key."""
+    """The (section, key) of the rows in the table of config.c in which the pattern occurs after the key."""
     rows = re.findall(r"(?m)^    (?:KEY\((\w+), |APP_KEY\()(\w+), (.*)\),$", (TOP / "src/command/config.c").read_text())
     found = {(section or "app", key) for section, key, rest in rows if re.search(pattern, rest)}
     assert len(found) > 5
@@ -152,11 +152,11 @@ def described_keys():
             for head, text in items(body)}
 
 
-def test_keys(defaults):
+def test_page_describes_all_keys(defaults):
     assert set(described_keys()) == {place for place in defaults if place[0] not in ELSEWHERE}
 
 
-def test_keys_of_sample(defaults):
+def test_sample_has_all_keys_with_their_defaults(defaults):
     sample, section = {}, None
     for line in SAMPLE.read_text().splitlines():
         if found := re.fullmatch(r"\[(\w+).*\]", line):
@@ -169,7 +169,7 @@ def test_keys_of_sample(defaults):
             assert value == defaults[place], place
 
 
-def test_defaults_and_reload(defaults):
+def test_page_gives_defaults_and_keys_that_need_a_restart(defaults):
     fixed = table("NEEDS_RESTART")
     for place, text in described_keys().items():
         assert ("Changes with a restart only." in text) == (place in fixed), place
@@ -182,14 +182,14 @@ def test_defaults_and_reload(defaults):
 
 
 def units(text):
-    """A number of the configuration in its smallest unit, and that unit's name."""
+    """A number of the configuration in its smallest unit, and the name of this unit."""
     number, unit = re.fullmatch(r"(\d+)(\w*)", text).groups()
     ms = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
     size = {"": 1, "K": 1 << 10, "M": 1 << 20}
     return (int(number) * ms[unit], "ms") if unit in ms else (int(number) * size[unit], "")
 
 
-def test_ranges(files):
+def test_ranges_of_page_hold(files):
     ranges = {place: found.groups() for place, text in described_keys().items()
               if (found := re.search(r"Range: (\w+) to (\w+)\.", text))}
     assert set(ranges) == table(r"^CONFIG_(?:NUMBER|DURATION|RETENTION|SIZE)\b")
@@ -203,7 +203,7 @@ def test_ranges(files):
                 assert refused.returncode == 1 and "out of range" in refused.stderr, (section, key, refused)
 
 
-def test_example_configurations(files):
+def test_example_configurations_are_accepted(files):
     shown = examples(sections(CONFIG_PAGE, "Sh")["EXAMPLES"])
     assert len(shown) >= 4
     shutil.copy(files / "certificate.pem", files / "client-ca.pem")
@@ -222,7 +222,7 @@ def test_example_configurations(files):
 
 # Answers, metrics
 
-def test_answers():
+def test_page_describes_all_answers():
     codes = dict(re.findall(r"(ANSWER_\w+) = (\d+),", (TOP / "include/imcallbackd/callback/answer.h").read_text()))
     table = re.findall(r'\{(ANSWER_\w+), (\d+), "(\w+)",', (TOP / "src/callback/answer.c").read_text())
     assert len(table) == len(codes) > 20
@@ -232,7 +232,7 @@ def test_answers():
     assert all(len(text.split()) > 5 for _, text in items(answers))
 
 
-def test_metrics(running):
+def test_page_describes_all_metrics(running):
     with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN_PORT}/metrics") as answer:
         text = answer.read().decode()
     there = re.findall(r"(?m)^# TYPE (\S+)", text)
@@ -244,14 +244,14 @@ def test_metrics(running):
         lines = re.findall(r"(?m)^\.(?:It )?Cm ([\w ,]+)", part)
         named = {name.strip() for line in lines for name in line.split(",")}
         if metric in ("imcallbackd_rejected_total", "imcallbackd_build_info"):
-            continue  # see test_answers; and the version
+            continue  # test_page_describes_all_answers checks the causes; the version changes
         assert named == {value for _, value in labels}, metric
         assert all(f".Va {label}" in part for label, _ in labels), metric
 
 
 # The page of forward
 
-def test_forward(defaults):
+def test_page_of_forward_is_complete(defaults):
     described = sections(FORWARD_PAGE, "Sh")
     keys = {key for section, key in defaults if section == "forward"}
     assert set(heads(described["CONFIGURATION"], "Ic")) == keys
@@ -261,7 +261,7 @@ def test_forward(defaults):
     assert set(heads(described["MONITORING"], "Va")) == set(re.findall(r'"(imcallbackd_forward_\w+)"', source))
 
 
-def test_alerts_in_readme():
+def test_readme_describes_all_alerts():
     alerts = re.findall(r"(?m)^ *- alert: (\w+)$", (TOP / "conf/prometheus-alerts.yml").read_text())
     assert len(alerts) > 5
     assert re.findall(r"(?m)^\| `(Imcallbackd\w+)` \|", (TOP / "README.md").read_text()) == alerts
@@ -270,7 +270,7 @@ def test_alerts_in_readme():
 # The database
 
 def schema(running):
-    """{name: (its kind, its columns)} of each table and view, as the daemon made them."""
+    """{name: (kind, columns)} of each table and view that the daemon created."""
     with contextlib.closing(sqlite3.connect(f"file:{running.database}?mode=ro", uri=True)) as connection:
         kinds = dict(connection.execute("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')"
                                         " AND name NOT LIKE 'sqlite_%'"))
@@ -278,7 +278,7 @@ def schema(running):
                 for name, kind in kinds.items()}
 
 
-def test_schema(running):
+def test_page_describes_the_schema(running):
     described = {}
     for heading, text in sections(COMMAND_PAGE, "Ss").items():
         if found := re.fullmatch(r"(Table|View) (\w+)", heading):
@@ -286,7 +286,7 @@ def test_schema(running):
     assert described == {name: (kind, sorted(columns)) for name, (kind, columns) in schema(running).items()}
 
 
-def test_queries(running):
+def test_queries_of_page_work(running):
     shown = examples(sections(COMMAND_PAGE, "Ss")["Queries"])
     queries = [text for text in shown if text.startswith("SELECT")]
     assert len(queries) > 3
@@ -299,13 +299,13 @@ def test_queries(running):
     assert daemon.run("sqlite3", copy, index).returncode == 0
 
 
-# An event that was refused, and is in the journal alone
+# Refused events, which only the journal has
 
 AWKWARD = 'back\\slash "quoted" \n\t\u2028 张三'
 
 
 def lose(one):
-    """Has the daemon refuse events. Returns their bodies and the text that the journal would have of its log."""
+    """Makes the daemon refuse events. Returns their bodies, and the daemon's log as the journal would store it."""
     bodies = [daemon.event(GroupId="short", Name=AWKWARD), b"// a comment\n" + daemon.event(GroupId="commented"),
               daemon.event(GroupId="long", MemberList=[{"Member_Account": f"\\{number} 张"} for number in range(6000)])]
     assert len(bodies[-1]) > 3 * JOURNAL_PIECE
@@ -318,7 +318,7 @@ def lose(one):
 
 
 @pytest.mark.parametrize("log_format", ("text", "json"))
-def test_recovery(log_format):
+def test_refused_events_are_recovered_from_the_journal(log_format):
     find, send = examples(sections(COMMAND_PAGE, "Ss")["Recovering a refused event"])
     if log_format == "json":
         before, between, after = find.partition("perl -ne")

@@ -1,8 +1,8 @@
-"""launch.py CALLS COMMAND...: runs a daemon, whose configuration is the last word of the command, inside of what the
-unit allows: the system calls listed in the file CALLS, no new privileges, sockets of the families that the unit names,
-no memory that is written and executed, and no writing outside of the configuration's directory, which stands for the
-service's own. As the daemon may not make the sockets that it listens on, they are handed to it as by systemd. Needs
-neither root nor systemd; seccomp and Landlock hold through exec."""
+"""launch.py CALLS COMMAND...: runs a daemon under the restrictions of its systemd unit, without root or systemd.
+
+seccomp permits only the system calls in the file CALLS, and Landlock only writes in the directory of the configuration
+file, which is the last word of COMMAND. Both survive exec. The daemon inherits its listening sockets, since it may not
+create them."""
 
 import ctypes
 import errno
@@ -21,12 +21,12 @@ PR_SET_NO_NEW_PRIVS = 38
 SCMP_ALLOW, SCMP_ERRNO = 0x7FFF0000, 0x00050000
 SCMP_EQUAL, SCMP_MASKED_EQUAL = 4, 7
 PROT_WRITE, PROT_EXEC = 2, 4
-# Restricted by argument below, so not allowed as a whole.
+# Permitted only with certain arguments: see restrict_calls.
 BY_ARGUMENT = {"socket", "mmap", "mprotect", "pkey_mprotect", "shmat"}
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
 LANDLOCK_RULE_PATH_BENEATH = 1
-LANDLOCK_WRITES = 0x1FF2  # of the first edition, all but execute, read a file, read a directory
+LANDLOCK_WRITES = 0x1FF2  # all rights of Landlock's first ABI except to execute and to read files and directories
 LANDLOCK_WRITE_FILE = 0x2
 
 
@@ -35,7 +35,7 @@ class Comparison(ctypes.Structure):
                 ("two", ctypes.c_uint64)]
 
 
-class RuleOfPath(ctypes.Structure):
+class PathRule(ctypes.Structure):
     _pack_ = 1
     _fields_ = [("access", ctypes.c_uint64), ("directory", ctypes.c_int32)]
 
@@ -53,7 +53,7 @@ def restrict_files(directory):
     handled = ctypes.c_uint64(LANDLOCK_WRITES)
     rules = must(libc.syscall(LANDLOCK_CREATE_RULESET, ctypes.byref(handled), ctypes.sizeof(handled), 0), "Landlock")
     for path, access in ((directory, LANDLOCK_WRITES), ("/dev/null", LANDLOCK_WRITE_FILE)):
-        rule = RuleOfPath(access, os.open(path, os.O_PATH))
+        rule = PathRule(access, os.open(path, os.O_PATH))
         must(libc.syscall(LANDLOCK_ADD_RULE, rules, LANDLOCK_RULE_PATH_BENEATH, ctypes.byref(rule), 0), path)
     must(libc.syscall(LANDLOCK_RESTRICT_SELF, rules, 0), "Landlock")
 
@@ -65,7 +65,7 @@ def restrict_calls(allowed):
 
     def allow(name, *comparisons):
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
-        if number == -1:  # unknown to this library, so not allowed
+        if number == -1:  # unknown to this libseccomp, so it stays forbidden
             return
         array = (Comparison * len(comparisons))(*comparisons)
         must(seccomp.seccomp_rule_add_array(context, SCMP_ALLOW, number, len(comparisons), array), name)
@@ -82,7 +82,7 @@ def restrict_calls(allowed):
 
 
 def pass_listeners(config):
-    """Those of the sections [listen] and [admin], the latter only when a port is given."""
+    """Creates the sockets of the sections [listen] and, if it has a port, [admin], and passes them like systemd."""
     passed = []
     for section, name in (("listen", "callback"), ("admin", "admin")):
         keys = dict(re.findall(r"(?m)^(\w+) *= *(.*?) *$", config.partition(f"[{section}]\n")[2].partition("\n[")[0]))
@@ -93,7 +93,7 @@ def pass_listeners(config):
         listener = socket.create_server((address, int(keys["port"])), family=family, backlog=4096,
                                         dualstack_ipv6=address == "::")
         passed.append((name, listener.detach()))
-    # Out of the way first, as they may have each other's numbers.
+    # Move the sockets out of the way first, because one may have the number that another one gets.
     copies = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, LISTEN_FDS_START + len(passed)) for _, number in passed]
     for i, copy in enumerate(copies):
         os.dup2(copy, LISTEN_FDS_START + i)

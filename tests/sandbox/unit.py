@@ -1,4 +1,4 @@
-"""What a systemd unit says, and the system calls behind its filter."""
+"""Reads systemd units and resolves their system call filters."""
 
 import pathlib
 import re
@@ -8,12 +8,12 @@ UNITS = pathlib.Path(__file__).resolve().parents[2] / "systemd"
 
 
 def values(key, unit="imcallbackd.service"):
-    """What the unit says of a key, line by line."""
+    """Returns the values of the key, one per line of the unit that sets it."""
     return re.findall(rf"(?m)^{key}=(.*)$", (UNITS / unit).read_text())
 
 
 def system_calls(names):
-    """The system calls behind names and @groups."""
+    """Resolves names and @groups to system calls."""
     found = set()
     for word in names:
         if not word.startswith("@"):

@@ -1,4 +1,4 @@
-// The two clocks of the system: real time for timestamps, monotonic time for durations and deadlines.
+// Reads the two clocks of the system. Real time serves for timestamps, monotonic time for durations and deadlines.
 #pragma once
 
 #include <stdint.h>

@@ -1,22 +1,24 @@
-// The log: one line per event on standard error, for the journal, a pipe or a file. Any thread may call these
-// functions. Lines of one process never mix, and no function here allocates memory. Bytes that are not printable text
-// are escaped
-// (\x0a, \x1b), so a client can neither forge a line nor move a terminal's cursor. Never pass a token, a Sign or a raw
-// query.
+// The log writes one line per event to standard error, for the journal, a pipe or a file. Any thread may call these
+// functions. Lines of one process never mix, and no function allocates memory. Bytes that are not printable text are
+// escaped (\x0a, \x1b), so a client can neither forge a line nor move a terminal's cursor. Never pass a token, a Sign
+// or a raw query.
 
-// A line waits at most LOG_WAIT_MS for a log that accepts nothing; a line of level crit, which may be the only copy of
-// an event, waits LOG_WAIT_MS again after each piece that the log accepts. A line that would wait longer is dropped,
-// and so is every later line, without waiting, until the log accepts data again; the next line written, at the latest
-// the one of log_finish(), reports how many lines were dropped. A line that was cut in the middle is ended with a
-// newline. While one thread writes a line of level crit, lines of other levels wait LOG_WAIT_MS at most for their turn,
-// and lines of level crit as long as necessary. Writes to a regular file block as long as the file system does.
+// Rules for a log that accepts data slowly or not at all:
+//   - A line waits at most LOG_WAIT_MS for the log. A line of level crit, which may be the only copy of an event, waits
+//     LOG_WAIT_MS again after each piece that the log accepts.
+//   - A line that would wait longer is dropped. Later lines are then dropped without waiting until the log accepts data
+//     again. The next line written, at the latest by log_finish(), reports the number of dropped lines.
+//   - While one thread writes a line of level crit, a line of another level waits at most LOG_WAIT_MS for its turn. A
+//     line of level crit waits for its turn as long as necessary.
+//   - A line that was dropped in the middle is ended with a newline before the next line is written.
+//   - A write to a regular file blocks as long as the file system does.
 //
-// What an operator has to know about long lines, which are those with the body of an event that could not be recorded:
+// Long lines are those with the body of an event that could not be recorded. An operator must know about them:
 //   - The journal cuts a line at LineMax= of journald.conf(5), 48K by default, into several entries, of which only the
 //     first has the priority. `journalctl -u imcallbackd -o cat --all` shows the entries of one _PID in order, so that
 //     a body can be put together from them. LineMax=64M keeps the line in one entry.
-//   - The journal drops entries that exceed RateLimitBurst=, and says so.
-//   - In a pipe, lines of more than 4 KiB can mix with lines of another process that writes to the same pipe.
+//   - The journal drops entries that exceed RateLimitBurst=, and reports how many.
+//   - In a pipe, a line of more than 4 KiB can mix with lines of another process that writes to the same pipe.
 #pragma once
 
 #include <stdatomic.h>

@@ -1,7 +1,7 @@
 // Counters, gauges and histograms for monitoring, and their output for Prometheus. Each metric is defined as a constant
 // in the file that counts it; each module has an array of pointers to its metrics that ends with NULL.
 
-// Any thread may change a metric at any time; no function except metrics_print() locks or allocates memory. Values are
+// Any thread may change a metric at any time; no function locks, and only metrics_print() allocates memory. Values are
 // integers. A metric with `decimals` counts in fractions of its unit, such as microseconds if the unit is a second and
 // decimals is 6.
 #pragma once

@@ -1,15 +1,7 @@
 // Ships recorded rows into a database that speaks PostgreSQL's protocol, the destination, while another process
-// records.
-//
-// Rows after the cursor are sent in batches. Each batch and the new cursor are one transaction, and the cursor is
-// stored in the destination only. A batch is therefore in the destination completely and once, or not at all, no matter
-// when the network, either database or a process fails. The only local state is a note for retention.
-//
-// One thread calls these functions, one at a time, with two exceptions: any thread may call forward_print_metrics, and
-// a signal handler may call forward_stop. Functions that return int return 0 or -errno and fill in the error, which
-// never contains the password.
-//
-// A build without libpq has these functions, too: they fail with -ENOSYS.
+// records. Each batch of rows and the new cursor are one transaction, and the cursor is stored in the destination only.
+// A batch is therefore in the destination completely and once, or not at all, no matter when the network, either
+// database or a process fails. The only local state is a note for retention.
 #pragma once
 
 #include <stdbool.h>
@@ -19,7 +11,12 @@
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/forward/forward_settings.h"
 
-extern const bool forward_is_built; // false in a build without libpq
+// One thread calls these functions, one at a time, with two exceptions: any thread may call forward_print_metrics, and
+// a signal handler may call forward_stop. Functions that return int return 0 or -errno and fill in the error, which
+// never contains the password.
+
+// False in a build without libpq, in which every function with an error argument fails with -ENOSYS.
+extern const bool forward_is_built;
 
 // Appends the forwarder's metrics in Prometheus' text format. Returns 0 or -ENOMEM.
 int forward_print_metrics(struct buffer *text) MUST_CHECK;

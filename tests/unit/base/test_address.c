@@ -1,4 +1,4 @@
-// Addresses, blocks and lists of blocks as the configuration has them.
+// Tests addresses, blocks and lists of blocks as the configuration has them.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>

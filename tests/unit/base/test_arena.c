@@ -1,11 +1,11 @@
-// Alignment, limits and reuse of an arena.
+// Tests alignment, limits and reuse of an arena.
 #include <stdalign.h>
 #include <string.h>
 
 #include "../unit.h"
 #include "imcallbackd/base/arena.h"
 
-#define FIRST_BLOCK_BYTES 4096 // of the heap, for the first piece
+#define FIRST_BLOCK_BYTES 4096 // size of the first block
 
 static void pieces_are_aligned_and_do_not_overlap(void **state)
 {

@@ -1,4 +1,4 @@
-// Growth, contents and failures of a buffer.
+// Tests growth, contents and failures of a buffer.
 #include <errno.h>
 #include <string.h>
 #include <wchar.h>

@@ -1,4 +1,4 @@
-// Setting, wrapping and cutting the text of an error.
+// Tests how the text of an error is set, wrapped and cut.
 #include <errno.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-// Reading files and expanding $CREDENTIALS_DIRECTORY.
+// Tests reading files and expanding $CREDENTIALS_DIRECTORY.
 #include <errno.h>
 #include <string.h>
 

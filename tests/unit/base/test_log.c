@@ -1,4 +1,4 @@
-// The form of the lines: levels, prefixes, escapes, cuts and long data.
+// Tests the form of the lines: levels, prefixes, escapes, cuts and long data.
 #include <fcntl.h>
 #include <pthread.h>
 #include <regex.h>

@@ -1,4 +1,4 @@
-// One line per interval passes, and the next one reports the number of suppressed lines.
+// Tests that one line per interval passes, and that the next one reports the number of suppressed lines.
 #include <pthread.h>
 
 #include "../unit.h"

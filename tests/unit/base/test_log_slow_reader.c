@@ -1,4 +1,4 @@
-// A log that nothing reads, or that is read slowly: which lines wait for it, for how long, and which ones are dropped.
+// Tests which lines wait for a log that is read slowly or not at all, for how long, and which lines are dropped.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

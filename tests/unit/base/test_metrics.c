@@ -1,4 +1,4 @@
-// What metrics_print() writes, and counting in several threads.
+// Tests the text that metrics_print() appends, and counting in several threads.
 #include <pthread.h>
 #include <string.h>
 

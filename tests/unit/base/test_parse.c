@@ -1,4 +1,4 @@
-// The parsers accept exactly their format and their range.
+// Tests that the parsers accept exactly their format and their range.
 #include <errno.h>
 #include <limits.h>
 #include <string.h>

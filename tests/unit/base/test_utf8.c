@@ -1,4 +1,4 @@
-// Validation and repair of UTF-8.
+// Tests validation and repair of UTF-8.
 #include <stdbool.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-// The table of answers, their JSON, and the quotes in their details.
+// Tests the table of answers, their JSON, and the quotes in their details.
 #include <errno.h>
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-// What a body means: the events that valid bodies become, and the reason for each rejected body.
+// Tests which event a valid body becomes, and for which reason an invalid body is rejected.
 #include <inttypes.h>
 #include <stdio.h>
 

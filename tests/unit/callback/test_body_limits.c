@@ -1,4 +1,4 @@
-// Bodies at the limits of size, depth, number of values and memory.
+// Tests bodies at the limits of size, depth, number of values and memory.
 #include <pthread.h>
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-// How a query is judged: app, signature, age and command.
+// Tests how a query is judged by app, signature, age and command.
 #include <inttypes.h>
 #include <stdio.h>
 

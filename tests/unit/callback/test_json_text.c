@@ -1,4 +1,4 @@
-// The scanner and the sanitizer of the text of a body.
+// Tests the scanner and the sanitizer for the text of a body.
 #include "callback/json_text.h"
 #include "callback_fixture.h"
 

@@ -1,4 +1,4 @@
-// How a query is split into its parameters and decoded.
+// Tests how a query is split into its parameters and decoded.
 #include <errno.h>
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-// The signature of the documentation, and everything that must not match it.
+// Tests the signature against the example in the documentation, and everything that must not match it.
 #include <errno.h>
 
 #include "callback_fixture.h"

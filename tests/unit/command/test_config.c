@@ -1,4 +1,5 @@
-// The table of all keys is consistent, and config_value_set() accepts exactly the form and the range of each key.
+// Tests that the table of all keys is consistent, and that config_value_set() accepts exactly the form and the range of
+// each key.
 #include <errno.h>
 #include <inttypes.h>
 

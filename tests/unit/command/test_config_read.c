@@ -1,9 +1,9 @@
-// Reading a configuration file: its syntax, the places that errors name, and what a configuration prints.
+// Tests the syntax of the configuration file, the places that errors name, and the printed configuration.
 #include <errno.h>
 
 #include "command_fixture.h"
 
-#define LINE_BYTES 198 // inih reads no longer lines
+#define LINE_BYTES 198 // length of the longest line that inih reads
 
 static void uses_defaults_for_absent_keys(void **state)
 {
@@ -57,7 +57,7 @@ static void reads_comments_spaces_and_both_line_ends(void **state)
     config_finish(&config);
 }
 
-// A section may be continued further down.
+// A section may appear more than once.
 static void reads_the_keys_of_each_app(void **state)
 {
     struct config config;
@@ -121,7 +121,7 @@ static const struct {
     {"[tls]\ncertificate = c\n[app 1]\n", ": [tls] private_key: ", "", EINVAL},
     {"[tls]\ncertificate = c\nprivate_key = k\n", ": ", "[app SDKAPPID]", EINVAL},
     {"", ": [tls] certificate: ", "", EINVAL},
-    {MINIMAL "[log]\nlevel = x\n[server]\n", ":6: [log] level: ", "'x'", EINVAL}, // the first error counts
+    {MINIMAL "[log]\nlevel = x\n[server]\n", ":6: [log] level: ", "'x'", EINVAL}, // only the first error is reported
 };
 
 static void names_the_place_of_each_error(void **state)

@@ -1,4 +1,4 @@
-// The sockets of the daemon: passed as systemd passes them, from descriptor 3 on, or opened by the configuration.
+// Tests the sockets that systemd passes, from descriptor 3 on, and those that the configuration opens.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -10,7 +10,7 @@
 
 #define FIRST_FD 3 // of the passed sockets, by sd_listen_fds(3)
 
-// The kinds of sockets: 't' listening TCP, 'u' listening Unix stream, 'd' UDP, 'n' TCP that does not listen.
+// Opens a socket of a kind: 't' listening TCP, 'u' listening Unix stream, 'd' UDP, 'n' TCP that does not listen.
 static int open_socket(char kind)
 {
     static unsigned int count;
@@ -31,7 +31,7 @@ static int open_socket(char kind)
 
 static unsigned int port_of(int fd)
 {
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     socklen_t length = sizeof address;
 
     assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
@@ -105,7 +105,7 @@ static void assert_listens(int fd)
 
 static const struct {
     const char *kinds, *names;
-    size_t callback_count; // sockets for callbacks that are passed
+    size_t callback_count; // number of passed sockets for callbacks
     bool has_admin;
     int code;
 } passed[] = {

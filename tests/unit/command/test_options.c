@@ -1,4 +1,4 @@
-// Command lines: which words become values of which option, and the one line that reports wrong usage.
+// Tests which words of a command line become values of which option, and the one line that reports wrong usage.
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-// Settings: what they take from the configuration and its files, which place an error names, and which protections a
+// Tests what settings take from the configuration and its files, which place an error names, and which protections a
 // reload keeps.
 #include <errno.h>
 

@@ -1,4 +1,4 @@
-// Token files: one token or two, and everything that is refused because it would weaken or hide a token.
+// Tests token files with one token or two, and what is refused because it would weaken or hide a token.
 #include <errno.h>
 
 #include "command/token.h"

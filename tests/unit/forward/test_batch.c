@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../../src/forward/batch.h"
 #include "../unit.h"
+#include "forward/batch.h"
 
 #define GROUP_WITH_TIME                                                                                                \
     .sdk_appid = 1400000001, .group_id = "@TGS#1", .has_event_time = true, .event_time_ms = 1670574414123

@@ -1,9 +1,9 @@
 // Settings that are rejected or cause a warning before any connection is made, and the password file.
 #include <errno.h>
 
-#include "../../../src/forward/password.h"
 #include "../files.h"
 #include "../unit.h"
+#include "forward/password.h"
 #include "imcallbackd/forward/forward.h"
 
 static char reported[1024];

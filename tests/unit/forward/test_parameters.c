@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../../src/forward/parameters.h"
 #include "../unit.h"
+#include "forward/parameters.h"
 
 #define HEADER "\0\0\0\1\0\0\0\1"
 

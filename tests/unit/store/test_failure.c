@@ -1,7 +1,6 @@
-// Disks that fail, and the length of the write-ahead log. The faults come from SQLite's own file layer: while a file is
-// opened its table of methods is replaced by one in which a method fails on demand.
+// Failing disks, and the length of the write-ahead log. The faults come from SQLite's own VFS: when a file is opened,
+// its methods are replaced by ones that fail on demand.
 #include <errno.h>
-#include <sched.h>
 #include <stdatomic.h>
 
 #include "store_fixture.h"
@@ -9,8 +8,7 @@
 enum fault { FAULT_NONE, FAULT_LOG_WRITE, FAULT_LOG_SYNC, FAULT_DATABASE_WRITE, FAULT_DATABASE_SYNC };
 
 static atomic_int fault, fault_code, fault_errno;
-static atomic_int database_faults,
-    database_syncs; // how many there were; in WAL mode only checkpoints touch the database
+static atomic_int database_faults, database_syncs; // in WAL mode only checkpoints touch the database
 
 static sqlite3_vfs failing_vfs;
 static sqlite3_vfs *real_vfs;
@@ -26,7 +24,7 @@ static int log_control(sqlite3_file *file, int operation, void *argument)
 {
     if (operation != SQLITE_FCNTL_LAST_ERRNO)
         return real_log_methods->xFileControl(file, operation, argument);
-    *(int *)argument = fault_errno; // asked after a failure, when the fault may be over
+    *(int *)argument = fault_errno; // SQLite may ask after the fault is over
     return SQLITE_OK;
 }
 
@@ -56,7 +54,7 @@ static int database_sync(sqlite3_file *file, int flags)
     return code;
 }
 
-// The tables are made once, before there is a writer: files of one kind all have the same one.
+// The methods are replaced once, before a writer thread runs: all files of one kind have the same ones.
 static int failing_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *ret_flags)
 {
     int code = real_vfs->xOpen(vfs, name, file, flags, ret_flags);
@@ -107,24 +105,14 @@ static enum commit_result record_at(struct fixture *fixture, int64_t event_time_
     return fixture_record(fixture, &group);
 }
 
-// Waits for the writer's next checkpoint, which follows as soon as nothing waits.
-static void await_more(const atomic_int *counter, int than)
-{
-    time_t deadline = time(NULL) + TIMEOUT_S;
-
-    while (*counter <= than) {
-        assert_true(time(NULL) < deadline);
-        sched_yield();
-    }
-}
-
-// Two events under a fault, one after it. Events are large, so that each makes a checkpoint due.
-static void a_failed_disk_is_never_trusted_again(void **state)
+// Rows: a fault, the results of two events during the fault and of one event after it, and the number of calls of
+// broken(). The events are large, so that each makes a checkpoint due.
+static void stops_after_an_io_error_and_survives_a_shortage(void **state)
 {
     static const struct {
         enum fault fault;
         int code, errno_value;
-        enum commit_result under[2], after; // the results
+        enum commit_result during[2], after;
         size_t broken;
     } rows[] = {
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, 0, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
@@ -136,7 +124,7 @@ static void a_failed_disk_is_never_trusted_again(void **state)
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EROFS, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
         {FAULT_LOG_SYNC, SQLITE_IOERR_FSYNC, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        // In the checkpoint behind the first, which is on disk: only the next one is refused.
+        // The fault strikes in the checkpoint after the first event, which is on disk; only the second event fails.
         {FAULT_DATABASE_WRITE, SQLITE_IOERR_WRITE, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         {FAULT_DATABASE_SYNC, SQLITE_IOERR_FSYNC, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         {FAULT_DATABASE_WRITE, SQLITE_FULL, 0, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},
@@ -154,15 +142,15 @@ static void a_failed_disk_is_never_trusted_again(void **state)
         fixture_open(fixture);
         syncs = database_syncs;
         assert_int_equal(record_at(fixture, first, body, length), COMMIT_RECORDED);
-        await_more(&database_syncs, syncs);
+        AWAIT(database_syncs > syncs);
         fault_code = rows[i].code;
         fault_errno = rows[i].errno_value;
         fault = (int)rows[i].fault;
         for (size_t event = 0; event < 2; event++) {
-            if (record_at(fixture, first + 1 + (int64_t)event, body, length) != rows[i].under[event])
+            if (record_at(fixture, first + 1 + (int64_t)event, body, length) != rows[i].during[event])
                 fail_msg("row %zu, event %zu", i, event);
-            if (event == 0 && rows[i].under[0] == COMMIT_RECORDED)
-                await_more(&database_faults, faults);
+            if (event == 0 && rows[i].during[0] == COMMIT_RECORDED)
+                AWAIT(database_faults > faults);
         }
         fault = FAULT_NONE;
         if (record_at(fixture, first + 3, body, length) != rows[i].after)
@@ -179,14 +167,13 @@ static void a_failed_disk_is_never_trusted_again(void **state)
     free(body);
 }
 
-static void what_is_held_is_recorded_when_room_returns(void **state)
+static void records_retried_commits_after_a_shortage(void **state)
 {
     enum { COUNT = 20 };
     struct fixture *fixture = *state;
     struct destroyed_group groups[COUNT];
     struct commit commits[COUNT];
     struct error error = {""};
-    time_t deadline = time(NULL) + TIMEOUT_S;
 
     fixture_open(fixture);
     fault_code = SQLITE_FULL;
@@ -194,15 +181,12 @@ static void what_is_held_is_recorded_when_room_returns(void **state)
     for (size_t i = 0; i < COUNT; i++) {
         groups[i] = example_group();
         groups[i].event_time_ms = (int64_t)i;
-        // Every other one is given up before.
+        // Half of the commits give up at once.
         commits[i] = (struct commit){.group = &groups[i], .give_up_at_ms = i % 2 ? INT64_MAX : 0};
         store_submit(fixture->store, &commits[i]);
     }
     fixture_await(fixture, COUNT / 2);
-    while (store_ready(fixture->store, &error)) {
-        assert_true(time(NULL) < deadline);
-        sched_yield();
-    }
+    AWAIT(!store_ready(fixture->store, &error));
     assert_non_null(strstr(error.text, "make room"));
     assert_int_equal(fixture_done_count(fixture), COUNT / 2);
     fault = FAULT_NONE;
@@ -214,7 +198,7 @@ static void what_is_held_is_recorded_when_room_returns(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "10");
 }
 
-static void a_start_that_cannot_sync_fails(void **state)
+static void refuses_to_start_if_a_sync_fails(void **state)
 {
     struct fixture *fixture = *state;
     struct error error = {""};
@@ -227,8 +211,9 @@ static void a_start_that_cannot_sync_fails(void **state)
     fixture_open(fixture);
 }
 
-// Frames of 4 KiB with a head of 24 bytes, after a head of 32; a body of 1 MiB takes some 260.
-static void the_log_stays_short(void **state)
+// A frame is a page of 4 KiB with a header of 24 bytes. The log has a header of 32 bytes. A body of 1 MiB takes about
+// 260 frames.
+static void keeps_the_log_short(void **state)
 {
     enum { EVENTS = 24, BODY_BYTES = 1024 * 1024, FRAME_BYTES = 4096 + 24, EVENT_FRAMES = 270 };
     struct fixture *fixture = *state;
@@ -238,16 +223,16 @@ static void the_log_stays_short(void **state)
 
     assert_non_null(body);
     fixture_open(fixture);
-    // One by one: four make a checkpoint due once the writer is idle.
+    // Four events make a checkpoint due when the writer thread is idle after each.
     for (int64_t i = 0; i < EVENTS; i++) {
         int syncs = database_syncs;
 
         assert_int_equal(record_at(fixture, i, body, BODY_BYTES), COMMIT_RECORDED);
         if (i % 4 == 3)
-            await_more(&database_syncs, syncs);
+            AWAIT(database_syncs > syncs);
     }
     assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (1000 + EVENT_FRAMES));
-    // All at once: batches of eight, with more waiting behind them.
+    // All events at once come in batches of eight while others wait.
     for (size_t i = 0; i < EVENTS; i++) {
         groups[i] = example_group();
         groups[i].event_time_ms = 1000 + (int64_t)i;
@@ -265,10 +250,10 @@ static void the_log_stays_short(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_failed_disk_is_never_trusted_again, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_is_held_is_recorded_when_room_returns, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_start_that_cannot_sync_fails, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(the_log_stays_short, fixture_setup, fixture_teardown),
+        FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage),
+        FIXTURE_TEST(records_retried_commits_after_a_shortage),
+        FIXTURE_TEST(refuses_to_start_if_a_sync_fails),
+        FIXTURE_TEST(keeps_the_log_short),
     };
 
     return cmocka_run_group_tests(tests, install_vfs, remove_vfs);

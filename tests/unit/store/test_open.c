@@ -1,4 +1,4 @@
-// Opening, refusing, coming back after an end of any kind, and what others may read.
+// Opening and refusing databases, recovering after a kill, and what other processes may read.
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -42,7 +42,7 @@ static void record_at(struct fixture *fixture, int64_t event_time_ms)
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
 }
 
-static void a_new_database_is_as_promised(void **state)
+static void creates_the_promised_schema(void **state)
 {
     static const struct {
         const char *sql, *expected;
@@ -73,7 +73,7 @@ static void a_new_database_is_as_promised(void **state)
     struct error error;
 
     assert_int_equal(store_check(fixture->database, &error), 0);
-    assert_int_equal(fixture_size(fixture, ""), -1); // a check makes nothing
+    assert_int_equal(fixture_size(fixture, ""), -1); // a check creates nothing
     fixture_open(fixture);
     umask(before);
     assert_int_equal(store_check(fixture->database, &error), 0);
@@ -89,7 +89,7 @@ static void a_new_database_is_as_promised(void **state)
     }
 }
 
-static void an_empty_file_becomes_a_database(void **state)
+static void creates_a_database_in_an_empty_file(void **state)
 {
     struct fixture *fixture = *state;
     struct error error;
@@ -101,8 +101,8 @@ static void an_empty_file_becomes_a_database(void **state)
     assert_query(fixture, "PRAGMA user_version", "1");
 }
 
-// It has no means to become smaller, but is as good as new otherwise.
-static void a_database_of_the_first_release_is_taken(void **state)
+// Such a database cannot shrink, but is like a new one otherwise.
+static void opens_a_database_of_the_first_release(void **state)
 {
     struct fixture *fixture = *state;
     size_t length;
@@ -123,7 +123,7 @@ static void a_database_of_the_first_release_is_taken(void **state)
     await_query(fixture, "SELECT group_concat(id) FROM destroyed_group", "8");
 }
 
-static void rows_and_ids_outlive_a_close(void **state)
+static void keeps_rows_and_never_reuses_ids(void **state)
 {
     struct fixture *fixture = *state;
 
@@ -140,8 +140,8 @@ static void rows_and_ids_outlive_a_close(void **state)
     store_close(NULL);
 }
 
-// Each row is a file that is not ours, as data or as SQL, and a word that the refusal must have.
-static void what_is_not_ours_is_refused_and_not_touched(void **state)
+// Rows: a foreign file, as data or as SQL, and a word that the error must have.
+static void refuses_foreign_files_and_leaves_them_alone(void **state)
 {
     static const struct {
         const char *data, *sql, *word;
@@ -183,7 +183,7 @@ static void what_is_not_ours_is_refused_and_not_touched(void **state)
     }
 }
 
-static void a_damaged_database_is_refused(void **state)
+static void refuses_a_damaged_database(void **state)
 {
     struct fixture *fixture = *state;
     struct error error = {""};
@@ -200,7 +200,7 @@ static void a_damaged_database_is_refused(void **state)
     assert_non_null(strstr(error.text, "backup"));
 }
 
-static void a_place_that_cannot_be_written_is_refused(void **state)
+static void refuses_unusable_paths(void **state)
 {
     static const struct {
         const char *path; // in the directory
@@ -216,7 +216,7 @@ static void a_place_that_cannot_be_written_is_refused(void **state)
         {"read-only.db", -EACCES, "not readable and writable: Permission denied"},
     };
     struct fixture *fixture = *state;
-    const bool is_root = geteuid() == 0; // who may do everything
+    const bool is_root = geteuid() == 0; // root may read and write everything
     char path[192];
 
     (void)snprintf(path, sizeof path, "%s/file", fixture->directory);
@@ -245,7 +245,7 @@ static void a_place_that_cannot_be_written_is_refused(void **state)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-static void a_second_daemon_is_kept_out(void **state)
+static void refuses_a_second_daemon(void **state)
 {
     struct fixture *fixture = *state;
     struct error error = {""};
@@ -264,8 +264,8 @@ static void a_second_daemon_is_kept_out(void **state)
     record_at(fixture, 2);
 }
 
-// The child dies with everything in the log; the next start writes it back before it returns.
-static void what_a_dead_process_left_is_recovered(void **state)
+// The child is killed with all events in the log alone. store_open must checkpoint the log before it returns.
+static void recovers_the_log_of_a_killed_process(void **state)
 {
     struct fixture *fixture = *state;
     struct error error;
@@ -289,7 +289,7 @@ static void what_a_dead_process_left_is_recovered(void **state)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// Reads as a user who may only read, in a directory where nothing can be made. Never returns.
+// Reads as a user that may read the files and create none. Does not return.
 static void read_as_group_member(const struct fixture *fixture)
 {
     sqlite3 *connection;
@@ -317,7 +317,7 @@ static void permit_all(const struct fixture *fixture, mode_t directory, mode_t f
     assert_int_equal(chmod(fixture->directory, directory), 0);
 }
 
-static void who_may_only_read_can_read_at_any_time(void **state)
+static void allows_group_members_to_read_at_any_time(void **state)
 {
     struct fixture *fixture = *state;
 
@@ -340,8 +340,8 @@ static void who_may_only_read_can_read_at_any_time(void **state)
     }
 }
 
-// Names that are special in SQLite's URIs.
-static void any_file_name_will_do(void **state)
+// The names have characters that are special in SQLite's URIs.
+static void accepts_any_file_name(void **state)
 {
     static const char *const names[] = {"a?b#c%41.db", "\xe5\xba\x93 1.db", "file:x.db"};
     struct fixture *fixture = *state;
@@ -359,17 +359,17 @@ static void any_file_name_will_do(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_new_database_is_as_promised, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(an_empty_file_becomes_a_database, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_database_of_the_first_release_is_taken, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(rows_and_ids_outlive_a_close, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused_and_not_touched, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_damaged_database_is_refused, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_place_that_cannot_be_written_is_refused, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_second_daemon_is_kept_out, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_a_dead_process_left_is_recovered, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(who_may_only_read_can_read_at_any_time, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(any_file_name_will_do, fixture_setup, fixture_teardown),
+        FIXTURE_TEST(creates_the_promised_schema),
+        FIXTURE_TEST(creates_a_database_in_an_empty_file),
+        FIXTURE_TEST(opens_a_database_of_the_first_release),
+        FIXTURE_TEST(keeps_rows_and_never_reuses_ids),
+        FIXTURE_TEST(refuses_foreign_files_and_leaves_them_alone),
+        FIXTURE_TEST(refuses_a_damaged_database),
+        FIXTURE_TEST(refuses_unusable_paths),
+        FIXTURE_TEST(refuses_a_second_daemon),
+        FIXTURE_TEST(recovers_the_log_of_a_killed_process),
+        FIXTURE_TEST(allows_group_members_to_read_at_any_time),
+        FIXTURE_TEST(accepts_any_file_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

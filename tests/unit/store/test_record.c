@@ -1,10 +1,10 @@
-// What becomes of a commit: its result, and the rows that it leaves.
+// The result of a commit and the rows that it leaves.
 #include "../../../src/store/recorder.h"
 #include "store_fixture.h"
 
 #define MINUTE_MS INT64_C(60000)
 
-static void an_event_is_recorded_field_by_field(void **state)
+static void records_every_field(void **state)
 {
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group(), community = example_group(), empty = example_group();
@@ -41,8 +41,8 @@ static void an_event_is_recorded_field_by_field(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group_member", "3");
 }
 
-// Rows: an event after example_group() and what is different in it.
-static void the_same_identity_is_repeated_or_a_conflict(void **state)
+// Rows: an event that differs from example_group(), its result, and the difference that a conflict reports.
+static void tells_repeats_from_conflicts(void **state)
 {
     static const char *const other_member[] = {"jared", "tom", "tommy"};
     static const char *const other_order[] = {"tom", "jared", "\xe5\xbc\xa0\xe4\xb8\x89"};
@@ -61,7 +61,7 @@ static void the_same_identity_is_repeated_or_a_conflict(void **state)
         rows[i].result = i < 2 ? COMMIT_REPEATED : i < 11 ? COMMIT_CONFLICT : COMMIT_RECORDED;
         rows[i].difference = NULL;
     }
-    rows[1].group.client_ip = "203.0.113.9"; // how it came, not what happened
+    rows[1].group.client_ip = "203.0.113.9"; // about the reception, not about the event
     rows[1].group.opt_platform = "Web";
     rows[1].group.remote_address = "::1";
     rows[1].group.received_at_ms += 3600000;
@@ -77,7 +77,7 @@ static void the_same_identity_is_repeated_or_a_conflict(void **state)
     rows[10].group.members = fourth, rows[10].group.member_count = 4, rows[10].difference = "member_count";
     rows[11].group.sdk_appid++;
     rows[12].group.group_id = "@TGS#2J4SZEAEl";
-    rows[13].group.event_time_ms++; // the id was used anew
+    rows[13].group.event_time_ms++; // the service reused the id
     rows[14].group.event_time_ms = INT64_MIN;
 
     fixture_open(fixture);
@@ -101,7 +101,7 @@ static void the_same_identity_is_repeated_or_a_conflict(void **state)
     assert_query(fixture, "SELECT CAST(body AS TEXT) FROM rejected_callback", same.body);
 }
 
-static void without_a_time_the_body_counts_for_five_minutes(void **state)
+static void compares_bodies_for_five_minutes_without_a_time(void **state)
 {
     static const struct {
         int64_t after_ms;
@@ -117,7 +117,7 @@ static void without_a_time_the_body_counts_for_five_minutes(void **state)
         {-5 * MINUTE_MS, "{1}", 1, COMMIT_REPEATED},
         {-5 * MINUTE_MS - 1, "{1}", 1, COMMIT_RECORDED},
         {5 * MINUTE_MS + 1, "{1}", 1, COMMIT_RECORDED},
-        {10 * MINUTE_MS + 1, "{1}", 1, COMMIT_REPEATED}, // of the one before
+        {10 * MINUTE_MS + 1, "{1}", 1, COMMIT_REPEATED}, // repeats the event of the row above
     };
     struct fixture *fixture = *state;
 
@@ -138,7 +138,7 @@ static void without_a_time_the_body_counts_for_five_minutes(void **state)
     assert_query(fixture, "SELECT event_time FROM destroyed_group_log", "NULL");
 }
 
-static void a_batch_sees_its_own_beginning(void **state)
+static void sees_earlier_commits_of_the_batch(void **state)
 {
     struct fixture *fixture = *state;
     struct destroyed_group first = example_group(), other = example_group(), next = example_group();
@@ -155,8 +155,8 @@ static void a_batch_sees_its_own_beginning(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
 }
 
-// A value that the schema does not take stands for all that can be wrong with a single commit.
-static void a_commit_that_cannot_be_recorded_fails_alone(void **state)
+// A value that the schema rejects stands for everything that can be wrong with a single commit.
+static void fails_only_the_commit_with_an_invalid_value(void **state)
 {
     static const char *const broken_members[] = {"jared", NULL, "tom"};
     struct fixture *fixture = *state;
@@ -183,7 +183,7 @@ static void a_commit_that_cannot_be_recorded_fails_alone(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group_member", "6");
 }
 
-static void members_keep_their_order_in_any_number(void **state)
+static void keeps_the_order_of_members(void **state)
 {
     static const size_t counts[] = {1, 9, 10, 11, 10000};
     static char texts[10000][16];
@@ -214,7 +214,7 @@ static void members_keep_their_order_in_any_number(void **state)
                  "0");
 }
 
-static void a_rejected_callback_is_kept_byte_by_byte(void **state)
+static void records_rejected_callbacks_byte_by_byte(void **state)
 {
     static const char body[] = "{\"a\": \"\0\xff\"";
     struct fixture *fixture = *state;
@@ -239,8 +239,8 @@ static void a_rejected_callback_is_kept_byte_by_byte(void **state)
                  "not JSON at byte 7 1700000000000 192.0.2.1");
 }
 
-// Eight of these fit exactly; the ninth pushes out the first. The sum is taken anew when the store is opened.
-static void rejected_callbacks_are_bounded(void **state)
+// Eight of these rows fit exactly, and the ninth pushes out the first. Opening the store computes the sum again.
+static void limits_rejected_callbacks(void **state)
 {
     const size_t length = (size_t)(REJECTED_MAX_BYTES / 8 - REJECTED_ROW_BYTES);
     struct fixture *fixture = *state;
@@ -269,15 +269,14 @@ static void rejected_callbacks_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_event_is_recorded_field_by_field, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(the_same_identity_is_repeated_or_a_conflict, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(without_a_time_the_body_counts_for_five_minutes, fixture_setup,
-                                        fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_batch_sees_its_own_beginning, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_commit_that_cannot_be_recorded_fails_alone, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(members_keep_their_order_in_any_number, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_rejected_callback_is_kept_byte_by_byte, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(rejected_callbacks_are_bounded, fixture_setup, fixture_teardown),
+        FIXTURE_TEST(records_every_field),
+        FIXTURE_TEST(tells_repeats_from_conflicts),
+        FIXTURE_TEST(compares_bodies_for_five_minutes_without_a_time),
+        FIXTURE_TEST(sees_earlier_commits_of_the_batch),
+        FIXTURE_TEST(fails_only_the_commit_with_an_invalid_value),
+        FIXTURE_TEST(keeps_the_order_of_members),
+        FIXTURE_TEST(records_rejected_callbacks_byte_by_byte),
+        FIXTURE_TEST(limits_rejected_callbacks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-// What is older than the retention goes, and nothing else; the file becomes smaller again.
+// The store deletes what is older than the retention and nothing else, and the file shrinks.
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/store/shipped.h"
 #include "store_fixture.h"
@@ -7,7 +7,7 @@
 
 enum { MEMBERS = 400 };
 
-// Events of many members, each a second younger than the one before.
+// Records events with many members, each received a second after the one before.
 static void record_run(struct fixture *fixture, int64_t first_received_ms, size_t count)
 {
     struct destroyed_group *groups = calloc(count, sizeof *groups);
@@ -40,13 +40,13 @@ static void reject_at(struct fixture *fixture, int64_t received_at_ms)
     assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
 }
 
-static void the_old_go_and_the_young_stay(void **state)
+static void deletes_old_rows_and_keeps_new_ones(void **state)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
 
     fixture_open(fixture);
-    record_run(fixture, now_ms + 400 * DAY_MS, 1); // by a clock that was wrong
+    record_run(fixture, now_ms + 400 * DAY_MS, 1); // with a wrong clock
     record_run(fixture, now_ms - 20 * DAY_MS, 300);
     reject_at(fixture, now_ms - 20 * DAY_MS);
     reject_at(fixture, now_ms);
@@ -56,7 +56,7 @@ static void the_old_go_and_the_young_stay(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "305");
 
     store_set_retention(fixture->store, 10 * DAY_MS);
-    record_run(fixture, now_ms - 3 * DAY_MS, 1); // callbacks come meanwhile
+    record_run(fixture, now_ms - 3 * DAY_MS, 1); // under load
     await_query(fixture, "SELECT group_concat(id) FROM (SELECT id FROM destroyed_group ORDER BY id)",
                 "1,302,303,304,305,306");
     assert_query(fixture,
@@ -72,8 +72,8 @@ static void the_old_go_and_the_young_stay(void **state)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// All is old by the clock, so it is the clock that may be wrong: the newest tell what time it is.
-static void a_clock_that_is_ahead_deletes_little(void **state)
+// Everything is old by the clock, so the clock may be wrong. The age then counts from the newest event.
+static void deletes_little_if_the_clock_is_ahead(void **state)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -87,8 +87,8 @@ static void a_clock_that_is_ahead_deletes_little(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "3");
 }
 
-// What is deleted goes into the log first, and while somebody reads the log cannot be written back.
-static void a_reader_stops_the_deleting(void **state)
+// Deletions go into the log, and a reader blocks the checkpoint that would let the log start over.
+static void pauses_while_a_reader_blocks_the_checkpoint(void **state)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -104,7 +104,7 @@ static void a_reader_stops_the_deleting(void **state)
     assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT id FROM destroyed_group", NULL, NULL, NULL), SQLITE_OK);
     store_set_retention(fixture->store, 10 * DAY_MS);
     await_query(fixture, "SELECT count(*) < 2001 FROM destroyed_group", "1");
-    // Were it not for the reader, this would be enough for all of it.
+    // Without the reader, this time would be enough to delete all old events.
     for (int64_t end_ms = clock_monotonic_ms() + 1500; clock_monotonic_ms() < end_ms; (void)usleep(50000))
         assert_query(fixture, "SELECT count(*) > 100 FROM destroyed_group", "1");
     assert_true(fixture_size(fixture, "-wal") < (off_t)16 << 20);
@@ -113,7 +113,7 @@ static void a_reader_stops_the_deleting(void **state)
     await_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
 }
 
-static void the_room_is_given_back(void **state)
+static void returns_space_to_the_file_system(void **state)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -134,7 +134,7 @@ static void the_room_is_given_back(void **state)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-static void what_was_rejected_makes_room_for_more(void **state)
+static void subtracts_deleted_rows_from_the_limit_of_rejected_callbacks(void **state)
 {
     static char body[4 * 1024 * 1024];
     struct fixture *fixture = *state;
@@ -154,11 +154,11 @@ static void what_was_rejected_makes_room_for_more(void **state)
     rejected.received_at_ms = now_ms;
     for (size_t i = 0; i < 15; i++)
         assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
-    assert_query(fixture, "SELECT count(*) FROM rejected_callback", "15"); // none was dropped for want of room
+    assert_query(fixture, "SELECT count(*) FROM rejected_callback", "15"); // the limit has dropped none
 }
 
-// The note says up to where; without one that is on this database nothing goes.
-static void what_was_not_shipped_stays(void **state)
+// The store deletes up to the ids in the note, and nothing without a note on this database.
+static void keeps_rows_that_are_not_shipped(void **state)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -174,7 +174,7 @@ static void what_was_not_shipped_stays(void **state)
     record_run(fixture, now_ms, 1);
     assert_int_equal(store_set_shipped_file(fixture->store, note), 0);
     store_set_retention(fixture->store, 10 * DAY_MS);
-    record_run(fixture, now_ms + 1000, 1); // the look was taken before
+    record_run(fixture, now_ms + 1000, 1); // its batch comes after a check of the retention
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "302");
 
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
@@ -192,12 +192,12 @@ static void what_was_not_shipped_stays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_old_go_and_the_young_stay, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_clock_that_is_ahead_deletes_little, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_reader_stops_the_deleting, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(the_room_is_given_back, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_was_not_shipped_stays, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(what_was_rejected_makes_room_for_more, fixture_setup, fixture_teardown),
+        FIXTURE_TEST(deletes_old_rows_and_keeps_new_ones),
+        FIXTURE_TEST(deletes_little_if_the_clock_is_ahead),
+        FIXTURE_TEST(pauses_while_a_reader_blocks_the_checkpoint),
+        FIXTURE_TEST(returns_space_to_the_file_system),
+        FIXTURE_TEST(keeps_rows_that_are_not_shipped),
+        FIXTURE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,5 @@
-// What may pass is waited for: somebody's lock, somebody's long look, a disk without room.
+// The store waits for locks and readers of other processes, up to the limits of the commits.
 #include <limits.h>
-#include <sched.h>
 #include <signal.h>
 
 #include "imcallbackd/base/clock.h"
@@ -8,18 +7,14 @@
 
 static void await_ready(struct fixture *fixture, bool wanted)
 {
-    time_t deadline = time(NULL) + TIMEOUT_S;
     struct error error;
 
-    while (store_ready(fixture->store, &error) != wanted) {
-        assert_true(time(NULL) < deadline);
-        sched_yield();
-    }
+    AWAIT(store_ready(fixture->store, &error) == wanted);
     assert_true(wanted || strstr(error.text, "holds the lock"));
 }
 
-// A daemon that ended with everything in its log.
-static void die_with_a_log(struct fixture *fixture)
+// Kills a daemon that has its events in the log alone.
+static void leave_log_of_killed_daemon(struct fixture *fixture)
 {
     pid_t child;
     int status;
@@ -38,14 +33,14 @@ static void die_with_a_log(struct fixture *fixture)
     assert_true(WIFSIGNALED(status));
 }
 
-static void a_reader_keeps_nobody_from_starting(void **state)
+static void starts_despite_a_reader(void **state)
 {
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
     struct peer reader = peer_start(fixture, peer_executes_sql);
     struct error error;
 
-    die_with_a_log(fixture);
+    leave_log_of_killed_daemon(fixture);
     peer_call(&reader, "BEGIN; SELECT * FROM destroyed_group");
     fixture_open(fixture);
     assert_true(store_ready(fixture->store, &error));
@@ -55,12 +50,12 @@ static void a_reader_keeps_nobody_from_starting(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
 }
 
-// Rows: when the lock is taken, how long the commits may wait for it, and what they come to.
-static void a_lock_costs_waiting(void **state)
+// Rows: when the other process takes the lock, how long the commits may wait, and their result.
+static void retries_while_another_process_holds_the_lock(void **state)
 {
     static const struct {
-        bool before_the_start;
-        int64_t patience_ms;
+        bool before_start;
+        int64_t retry_ms;
         enum commit_result result;
     } rows[] = {
         {true, INT_MAX, COMMIT_RECORDED},
@@ -71,22 +66,21 @@ static void a_lock_costs_waiting(void **state)
     struct fixture *fixture = *state;
     struct peer other = peer_start(fixture, peer_executes_sql);
 
-    die_with_a_log(fixture);
+    leave_log_of_killed_daemon(fixture);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct destroyed_group groups[2] = {example_group(), example_group()};
         struct commit commits[2];
         size_t before;
 
-        if (rows[i].before_the_start)
+        if (rows[i].before_start)
             peer_call(&other, "BEGIN IMMEDIATE");
         fixture_open(fixture);
-        if (!rows[i].before_the_start)
+        if (!rows[i].before_start)
             peer_call(&other, "BEGIN IMMEDIATE");
         before = fixture_done_count(fixture);
         for (size_t n = 0; n < 2; n++) {
             groups[n].event_time_ms += 1 + (int64_t)(2 * i + n);
-            commits[n] =
-                (struct commit){.group = &groups[n], .give_up_at_ms = clock_monotonic_ms() + rows[i].patience_ms};
+            commits[n] = (struct commit){.group = &groups[n], .give_up_at_ms = clock_monotonic_ms() + rows[i].retry_ms};
             store_submit(fixture->store, &commits[n]);
             await_ready(fixture, false);
         }
@@ -95,7 +89,7 @@ static void a_lock_costs_waiting(void **state)
         assert_int_equal(fixture_done_count(fixture), rows[i].result == COMMIT_FAILED ? before + 2 : before);
         peer_call(&other, "ROLLBACK");
         fixture_await(fixture, before + 2);
-        await_ready(fixture, true); // found out without a commit
+        await_ready(fixture, true); // noticed without a commit
         for (size_t n = 0; n < 2; n++)
             assert_int_equal(commits[n].result, rows[i].result);
         assert_int_equal(fixture->broken, 0);
@@ -106,7 +100,7 @@ static void a_lock_costs_waiting(void **state)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-static void a_stop_waits_for_nobody(void **state)
+static void stops_without_waiting_for_the_lock(void **state)
 {
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
@@ -126,9 +120,9 @@ static void a_stop_waits_for_nobody(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_reader_keeps_nobody_from_starting, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_lock_costs_waiting, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_stop_waits_for_nobody, fixture_setup, fixture_teardown),
+        FIXTURE_TEST(starts_despite_a_reader),
+        FIXTURE_TEST(retries_while_another_process_holds_the_lock),
+        FIXTURE_TEST(stops_without_waiting_for_the_lock),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
