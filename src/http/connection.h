@@ -48,7 +48,7 @@ struct http_transport {
     struct http_record_parser records;
     size_t handshake_bytes; // received before the handshake was complete
     bool has_received;      // at least one byte
-    bool body_follows;      // the next bytes to send are the head of a response
+    bool body_follows;      // the next bytes to send are the head of a response, and its body follows
     bool receive_closed;    // no more bytes arrive; requests that were already received are still answered
     bool closing;           // shut down by http_connection_close; libmicrohttpd has not noticed yet
 };

@@ -18,7 +18,7 @@
 #include <gnutls/abstract.h>
 #include <microhttpd.h>
 
-// The library's memory for one connection: read buffer, headers, head of the response.
+// The memory of the library for one connection: read buffer, headers, head of the response.
 #define CONNECTION_MEMORY_BYTES ((size_t)16 << 10)
 
 struct mhd_adapter {

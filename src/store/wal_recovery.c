@@ -57,7 +57,7 @@ static int errno_error(const char *path, struct error *error)
 // A header that no process has initialized yet is zero.
 static int check_version(int fd, const char *path, struct error *error)
 {
-    for (off_t header = 0; header < 2 * HEADER_BYTES; header += HEADER_BYTES) {
+    for (off_t header = 0; header < (off_t)2 * HEADER_BYTES; header += HEADER_BYTES) {
         uint32_t version = 0;
 
         if (pread(fd, &version, sizeof version, header) < 0)

@@ -1,6 +1,6 @@
 // Recovers what a crash or a failed disk left in SQLite's write-ahead log (WAL), so that afterwards everything that can
 // be read is on disk.
-//
+
 // The three files:
 //   DATABASE       the pages as of the last checkpoint
 //   DATABASE-wal   the write-ahead log. A commit appends frames (a page with a checksum each) and syncs them. A
@@ -18,7 +18,7 @@
 // over a restart, for example) has the database open. SQLite believes it if its own checksum is correct. Yet
 //   - its count of copied frames may include frames that a checkpoint copied without a successful sync of the database:
 //     SQLite syncs the database only when a checkpoint reaches the end of the log, and that sync may have failed;
-//   - it may miss frames at the end of the log, if someone deleted it and other processes made a new one.
+//   - it may miss frames at the end of the log, if it was deleted and other processes created a new one.
 //
 // The order, all of it before the first event is written. Only the creation or upgrade of the schema comes earlier,
 // between steps 1 and 2, and step 2 syncs its frames with the others.

@@ -88,7 +88,8 @@ def test_retention_deletes_old_events_and_logs_one_line(make_daemon):
     one.write_config({"store": {"retention": "1d"}})
     one.reload()
     daemon.eventually(lambda: one.group_ids() == ["new"], "the old events deleted")
-    daemon.eventually(lambda: f": deleted {OLD} events that were older than the retention" in one.log, "how many were deleted")
+    daemon.eventually(lambda: f": deleted {OLD} events that were older than the retention" in one.log,
+                      "the number of deleted events")
     one.stop()
     assert one.log.count("older than the retention") == 1
 

@@ -1,17 +1,13 @@
 // If an allocation fails, a callback is answered with 503, whatever it contains. It is never rejected as wrongly signed
 // or as not understood, and never recorded in part.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "../unit/unit.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/file.h"
 #include "imcallbackd/callback/callback.h"
 
-#include <cmocka.h>
 #include <openssl/err.h>
 
 // The example of the documentation.
@@ -95,12 +91,11 @@ static void run_faults(const char *name, struct call *call, enum callback_verdic
     buffer_finish(&call->body);
 }
 
-static void samples_are_read_or_refused(void **state)
+TEST(samples_are_read_or_refused)
 {
     static const char *const names[] = {"as-documented.txt", "community-no-member-list.json", "documented.json",
                                         "old-edition-no-event-time.json", "sorted-integer-time.json"};
 
-    (void)state;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct call call = {0};
         struct error error;
@@ -113,7 +108,7 @@ static void samples_are_read_or_refused(void **state)
 }
 
 // The members need several blocks of the arena, and the name contains invalid UTF-8.
-static void many_members_are_read_or_refused(void **state)
+TEST(many_members_are_read_or_refused)
 {
     struct call call = {0};
     int r = buffer_print(&call.body,
@@ -121,7 +116,6 @@ static void many_members_are_read_or_refused(void **state)
                          "\"EventTime\":\"1\",\"MemberList\":[{\"Member_Account\":\"first\"}",
                          CALLBACK_COMMAND);
 
-    (void)state;
     for (int i = 0; i < 1000; i++)
         r |= buffer_print(&call.body, ",{\"Member_Account\":\"member %d\"}", i);
     r |= buffer_print(&call.body, "]}");
@@ -129,11 +123,10 @@ static void many_members_are_read_or_refused(void **state)
     run_faults("many members", &call, CALLBACK_RECORD);
 }
 
-static void invalid_bodies_are_rejected_or_refused(void **state)
+TEST(invalid_bodies_are_rejected_or_refused)
 {
     static const char *const bodies[] = {"", "[", "{\"CallbackCommand\":\"" CALLBACK_COMMAND "\"}"};
 
-    (void)state;
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         struct call call = {0};
 
@@ -171,24 +164,13 @@ static void judge_answer(void *context, bool met, bool lasting)
     buffer_finish(&print->text);
 }
 
-static void answers_are_printed_completely_or_fail(void **state)
+TEST(answers_are_printed_completely_or_fail)
 {
     const struct fault_scenario scenario = {"answer", NULL, print_answer, judge_answer, false};
     struct print print = {.code = ANSWER_BODY_NOT_JSON};
 
-    (void)state;
     fault_run(&scenario, &print);
     assert_non_null(strstr(print.complete, "ErrorCode\":120201}"));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(samples_are_read_or_refused),
-        cmocka_unit_test(many_members_are_read_or_refused),
-        cmocka_unit_test(invalid_bodies_are_rejected_or_refused),
-        cmocka_unit_test(answers_are_printed_completely_or_fail),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -170,12 +170,11 @@ static void judge_tables(void *context, bool met, bool lasting)
     empty_tables();
 }
 
-static void completes_tables_after_a_failure(void **state)
+TEST(completes_tables_after_a_failure)
 {
     const struct fault_scenario scenario = {"tables", drop_tables, create_tables, judge_tables, false};
     struct outcome outcome;
 
-    (void)state;
     fault_run(&scenario, &outcome);
 }
 
@@ -293,7 +292,7 @@ static void judge_shipping(void *context, bool met, bool lasting)
     ERR_clear_error(); // OpenSSL keeps the last errors of a thread on the heap
 }
 
-static void ships_complete_batches_or_nothing(void **state)
+TEST(ships_complete_batches_or_nothing)
 {
     const struct fault_scenario scenario = {"shipping", prepare_shipping, ship, judge_shipping, false};
 
@@ -337,7 +336,7 @@ static void judge_check(void *context, bool met, bool lasting)
     assert_fails_only_by_fault(context, met);
 }
 
-static void verifies_and_checks_or_reports_a_failure(void **state)
+TEST(verifies_and_checks_or_reports_a_failure)
 {
     const struct fault_scenario scenarios[] = {{"verify", NULL, verify, judge_verify, false},
                                                {"check", NULL, check, judge_check, false}};
@@ -351,17 +350,11 @@ static void verifies_and_checks_or_reports_a_failure(void **state)
 
 int main(int count, char **arguments)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(completes_tables_after_a_failure),
-        cmocka_unit_test(ships_complete_batches_or_nothing),
-        cmocka_unit_test(verifies_and_checks_or_reports_a_failure),
-    };
-
     if (count != 2) {
         (void)fprintf(stderr, "usage: oom-forward URL\n");
         return 2;
     }
     settings.url = arguments[1];
     log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT); // each fault would log an error
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(unit_tests, setup, teardown);
 }

@@ -184,21 +184,21 @@ static void judge_recording(void *context, bool met, bool lasting)
                  "0");
 }
 
-static void creates_a_store(void **state)
+FIXTURE_TEST(creates_a_store)
 {
     const struct fault_scenario scenario = {"a new store", remove_files, try_to_open, judge_opening, false};
 
     fault_run(&scenario, *state);
 }
 
-static void opens_a_store(void **state)
+FIXTURE_TEST(opens_a_store)
 {
     const struct fault_scenario scenario = {"a store", make_closed_store, try_to_open, judge_opening, false};
 
     fault_run(&scenario, *state);
 }
 
-static void records_a_batch(void **state)
+FIXTURE_TEST(records_a_batch)
 {
     const struct fault_scenario scenario = {"a batch", make_store, record_all, judge_recording, false};
     fault_run(&scenario, *state);
@@ -277,7 +277,7 @@ static void judge_copy(void *context, bool met, bool lasting)
     assert_int_equal(access(path, F_OK), -1);
 }
 
-static void reads_and_copies_a_store(void **state)
+FIXTURE_TEST(reads_and_copies_a_store)
 {
     const struct fault_scenario scenarios[] = {{"a reader", NULL, read_all, judge_reading, false},
                                                {"a copy", NULL, copy_all, judge_copy, false}};
@@ -291,14 +291,7 @@ static void reads_and_copies_a_store(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(creates_a_store),
-        FIXTURE_TEST(opens_a_store),
-        FIXTURE_TEST(records_a_batch),
-        FIXTURE_TEST(reads_and_copies_a_store),
-    };
-
     log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // otherwise each fault logs a line
     (void)sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0); // small allocations come from the heap, too
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(unit_tests, NULL, NULL);
 }

@@ -26,12 +26,11 @@ static int teardown(void **state)
     return 0;
 }
 
-static void rejects_files_above_the_limit(void **state)
+TEST(rejects_files_above_the_limit)
 {
     static const size_t lengths[] = {0, 1, 4095, 4096, 4097, MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1};
     char data[MAX_BYTES + 1];
 
-    (void)state;
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (char)(i * 31);
     for (size_t i = 0; i < COUNT(lengths); i++) {
@@ -55,12 +54,11 @@ static void rejects_files_above_the_limit(void **state)
 }
 
 // The previous contents of the buffer stay and do not count towards the limit.
-static void appends_to_the_buffer(void **state)
+TEST(appends_to_the_buffer)
 {
     struct buffer contents = {0};
     struct error error;
 
-    (void)state;
     write_file(path, "def", 3);
     assert_int_equal(buffer_append(&contents, "abc", 3), 0);
     assert_int_equal(file_read(path, 3, &contents, &error), 0);
@@ -68,12 +66,11 @@ static void appends_to_the_buffer(void **state)
     buffer_finish(&contents);
 }
 
-static void names_the_file_that_it_cannot_read(void **state)
+TEST(names_the_file_that_it_cannot_read)
 {
     struct buffer contents = {0};
     struct error error;
 
-    (void)state;
     assert_int_equal(file_read("/does/not/exist", MAX_BYTES, &contents, &error), -ENOENT);
     assert_string_equal(error.text, "/does/not/exist: No such file or directory");
     assert_int_equal(file_read(directory, MAX_BYTES, &contents, &error), -EISDIR);
@@ -81,7 +78,7 @@ static void names_the_file_that_it_cannot_read(void **state)
     buffer_finish(&contents);
 }
 
-static void expands_the_credentials_directory(void **state)
+TEST(expands_the_credentials_directory)
 {
     static const struct {
         const char *path, *expanded;
@@ -96,7 +93,6 @@ static void expands_the_credentials_directory(void **state)
         {"$HOME/token", "$HOME/token"},
     };
 
-    (void)state;
     assert_int_equal(setenv("CREDENTIALS_DIRECTORY", "/run/c", 1), 0);
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct error error;
@@ -108,12 +104,11 @@ static void expands_the_credentials_directory(void **state)
     }
 }
 
-static void reports_missing_credentials(void **state)
+TEST(reports_missing_credentials)
 {
     struct error error;
     char *expanded = NULL;
 
-    (void)state;
     assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
     assert_int_equal(file_expand_path("$CREDENTIALS_DIRECTORY/token", &expanded, &error), -ENOENT);
     assert_null(expanded);
@@ -123,13 +118,4 @@ static void reports_missing_credentials(void **state)
     free(expanded);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rejects_files_above_the_limit),      cmocka_unit_test(appends_to_the_buffer),
-        cmocka_unit_test(names_the_file_that_it_cannot_read), cmocka_unit_test(expands_the_credentials_directory),
-        cmocka_unit_test(reports_missing_credentials),
-    };
-
-    return cmocka_run_group_tests(tests, setup, teardown);
-}
+TEST_MAIN(setup, teardown)

@@ -72,11 +72,10 @@ static const struct {
     {"\xc2\x80\xc2\x9f\xc2\xa0", "\\xc2\\x80\\xc2\\x9f\xc2\xa0", "\\\\xc2\\\\x80\\\\xc2\\\\x9f\xc2\xa0"},
 };
 
-static void escapes_in_text(void **state)
+TEST(escapes_in_text)
 {
     char line[256], expected[256];
 
-    (void)state;
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     for (size_t i = 0; i < COUNT(escapes); i++) {
         struct capture capture = capture_begin();
@@ -88,12 +87,11 @@ static void escapes_in_text(void **state)
     }
 }
 
-static void escapes_in_json(void **state)
+TEST(escapes_in_json)
 {
     char line[256], expected[256];
     regex_t form;
 
-    (void)state;
     assert_int_equal(regcomp(&form,
                              "^\\{\"time\":\"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z\","
                              "\"level\":\"info\",\"message\":\".*\"}\n$",
@@ -122,7 +120,7 @@ static void write_all_levels(void)
     log_debug("debug");
 }
 
-static void omits_lines_above_the_level(void **state)
+TEST(omits_lines_above_the_level)
 {
     static const struct {
         enum log_level level;
@@ -136,7 +134,6 @@ static void omits_lines_above_the_level(void **state)
     };
     char lines[256];
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct capture capture;
 
@@ -149,13 +146,12 @@ static void omits_lines_above_the_level(void **state)
 }
 
 // The journal strips the prefix. In a file or a pipe, lines must be plain JSON.
-static void json_has_the_prefix_only_in_the_journal(void **state)
+TEST(json_has_the_prefix_only_in_the_journal)
 {
     struct capture capture;
     char line[256], stream[64];
     struct stat status;
 
-    (void)state;
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
     capture = capture_begin();
     assert_int_equal(fstat(STDERR_FILENO, &status), 0);
@@ -177,13 +173,12 @@ static void json_has_the_prefix_only_in_the_journal(void **state)
     assert_non_null(strstr(line, "}\n{\"time\":"));
 }
 
-static void a_terminal_shows_the_level_as_a_word(void **state)
+TEST(a_terminal_shows_the_level_as_a_word)
 {
     int master = posix_openpt(O_RDWR | O_NOCTTY), terminal, real = dup(STDERR_FILENO);
     char line[256];
     ssize_t length;
 
-    (void)state;
     assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
     terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
     assert_true(terminal >= 0);
@@ -197,7 +192,7 @@ static void a_terminal_shows_the_level_as_a_word(void **state)
     assert_int_equal(close(terminal) | close(master) | close(real), 0);
 }
 
-static void cuts_a_long_text(void **state)
+TEST(cuts_a_long_text)
 {
     static const struct {
         size_t length, kept;
@@ -209,7 +204,6 @@ static void cuts_a_long_text(void **state)
     };
     static char message[20001], line[30000];
 
-    (void)state;
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct capture capture = capture_begin();
@@ -258,14 +252,13 @@ static void collector_end(struct collector *collector)
     assert_int_equal(close(collector->capture.read_fd), 0);
 }
 
-static void writes_data_of_any_length(void **state)
+TEST(writes_data_of_any_length)
 {
     enum { LENGTH = 3 * 1024 * 1024 };
     char *data = malloc(LENGTH);
     struct collector collector;
     const char *at;
 
-    (void)state;
     assert_non_null(data);
     for (size_t i = 0; i < LENGTH; i++)
         data[i] = (char)(i % 1000 == 999 ? '\0' : i % 1000 == 998 ? '\n' : 'a' + (int)(i % 26));
@@ -300,14 +293,13 @@ static void *write_lines(void *letter)
     return NULL;
 }
 
-static void lines_of_several_threads_never_mix(void **state)
+TEST(lines_of_several_threads_never_mix)
 {
     static char letters[WRITERS] = {'a', 'b', 'c', 'd'};
     size_t lines[WRITERS] = {0};
     pthread_t writers[WRITERS];
     struct collector collector;
 
-    (void)state;
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     collector_begin(&collector, (size_t)WRITERS * LINES * (LINE_BYTES + 4) + 1);
     for (size_t i = 0; i < WRITERS; i++)
@@ -329,13 +321,12 @@ static void lines_of_several_threads_never_mix(void **state)
     free(collector.text);
 }
 
-static void survives_a_closed_log(void **state)
+TEST(survives_a_closed_log)
 {
     int stderr_fd = dup(STDERR_FILENO);
     struct capture capture;
     char text[256];
 
-    (void)state;
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     assert_int_equal(close(STDERR_FILENO), 0);
     log_info("nowhere");
@@ -347,19 +338,4 @@ static void survives_a_closed_log(void **state)
     assert_string_equal(text, "<3>log: lines dropped because standard error did not accept them: 1\n<6>there\n");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(escapes_in_text),
-        cmocka_unit_test(escapes_in_json),
-        cmocka_unit_test(omits_lines_above_the_level),
-        cmocka_unit_test(json_has_the_prefix_only_in_the_journal),
-        cmocka_unit_test(a_terminal_shows_the_level_as_a_word),
-        cmocka_unit_test(cuts_a_long_text),
-        cmocka_unit_test(writes_data_of_any_length),
-        cmocka_unit_test(lines_of_several_threads_never_mix),
-        cmocka_unit_test(survives_a_closed_log),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

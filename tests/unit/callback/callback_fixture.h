@@ -8,6 +8,7 @@
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/callback/callback.h"
 
+#define FFFD          "\xef\xbf\xbd"
 #define TEXT(literal) (literal), sizeof(literal) - 1 // for bytes that may hold a NUL
 
 // The time, token and signature of the example in the documentation.
@@ -53,7 +54,16 @@ static inline void fixture_finish(struct fixture *fixture)
     free(fixture->body);
 }
 
-// Passes the body in memory of exactly its length, so that a sanitizer finds each read after its end.
+// Copies text into memory of exactly its length, so that a sanitizer finds each read after its end.
+static inline char *exact_copy(const char *text, size_t length)
+{
+    char *copy = malloc(length > 0 ? length : 1);
+
+    assert_non_null(copy);
+    memcpy(copy, text, length);
+    return copy;
+}
+
 static inline enum callback_verdict fixture_read_body(struct fixture *fixture, const struct callback_rules *rules,
                                                       const char *body, size_t length)
 {
@@ -61,9 +71,7 @@ static inline enum callback_verdict fixture_read_body(struct fixture *fixture, c
 
     if (verdict != CALLBACK_READ_BODY)
         return verdict;
-    fixture->body = malloc(length > 0 ? length : 1);
-    assert_non_null(fixture->body);
-    memcpy(fixture->body, body, length);
+    fixture->body = exact_copy(body, length);
     return callback_read_body(&fixture->callback, rules, fixture->body, length);
 }
 

@@ -6,8 +6,6 @@
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/base/file.h"
 
-#define FFFD "\xef\xbf\xbd"
-
 // Prints "GroupId|Type|Owner|Operator|Name|time|members|body", with - for what is absent.
 static void describe(const struct destroyed_group *group, struct buffer *text)
 {
@@ -72,11 +70,10 @@ static const struct {
     {G ",'EventTime':7,'Name':'%00 \\\\u0000'}", "g||||%00 \\u0000|7|-|-"},
 };
 
-static void reads_valid_bodies(void **state)
+TEST(reads_valid_bodies)
 {
     struct buffer body = {0}, text = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(valid); i++) {
         struct fixture fixture;
         enum callback_verdict verdict;
@@ -195,11 +192,10 @@ static const struct {
      "MemberList[1].Member_Account"},
 };
 
-static void rejects_invalid_bodies_and_keeps_them(void **state)
+TEST(rejects_invalid_bodies_and_keeps_them)
 {
     struct buffer body = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rejected); i++) {
         struct fixture fixture;
         const struct callback *callback = &fixture.callback;
@@ -226,7 +222,7 @@ static void rejects_invalid_bodies_and_keeps_them(void **state)
     buffer_finish(&body);
 }
 
-static void refuses_other_commands_and_keeps_nothing(void **state)
+TEST(refuses_other_commands_and_keeps_nothing)
 {
     static const struct {
         const char *body, *detail;
@@ -237,7 +233,6 @@ static void refuses_other_commands_and_keeps_nothing(void **state)
     };
     struct buffer body = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(others); i++) {
         struct fixture fixture;
 
@@ -253,7 +248,7 @@ static void refuses_other_commands_and_keeps_nothing(void **state)
     buffer_finish(&body);
 }
 
-static void reads_every_sample(void **state)
+TEST(reads_every_sample)
 {
     static const struct {
         const char *file;
@@ -274,7 +269,6 @@ static void reads_every_sample(void **state)
     struct buffer body = {0}, text = {0};
     struct error error;
 
-    (void)state;
     for (size_t i = 0; i < COUNT(samples); i++) {
         struct fixture fixture;
         char path[512];
@@ -298,7 +292,7 @@ static void reads_every_sample(void **state)
 }
 
 // Each id is used in every field, once as it is and once with every ASCII character escaped.
-static void keeps_ids_unchanged(void **state)
+TEST(keeps_ids_unchanged)
 {
     static const char *const ids[] = {
         "it's",
@@ -321,7 +315,6 @@ static void keeps_ids_unchanged(void **state)
     };
     struct buffer escaped = {0}, body = {0};
 
-    (void)state;
     for (size_t i = 0; i < 2 * COUNT(ids); i++) {
         const char *id = ids[i / 2];
         struct fixture fixture;
@@ -356,12 +349,11 @@ static void keeps_ids_unchanged(void **state)
     buffer_finish(&body);
 }
 
-static void keeps_the_body_if_configured(void **state)
+TEST(keeps_the_body_if_configured)
 {
     struct callback_rules rules = fixture_rules;
     struct buffer body = {0};
 
-    (void)state;
     quote(&body, G ",'EventTime':7}");
     for (int keep = 0; keep <= 1; keep++) {
         struct fixture fixture;
@@ -375,16 +367,4 @@ static void keeps_the_body_if_configured(void **state)
     buffer_finish(&body);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_valid_bodies),
-        cmocka_unit_test(rejects_invalid_bodies_and_keeps_them),
-        cmocka_unit_test(refuses_other_commands_and_keeps_nothing),
-        cmocka_unit_test(reads_every_sample),
-        cmocka_unit_test(keeps_ids_unchanged),
-        cmocka_unit_test(keeps_the_body_if_configured),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

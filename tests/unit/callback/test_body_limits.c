@@ -23,12 +23,11 @@ static void check_members(const struct destroyed_group *group, size_t count, con
     }
 }
 
-static void accepts_ten_thousand_members(void **state)
+TEST(accepts_ten_thousand_members)
 {
     struct buffer body = {0};
     struct fixture fixture;
 
-    (void)state;
     print_members(&body, 10000, "member");
     assert_true(body.length > 500000);
     fixture_init(&fixture, ARENA_BYTES);
@@ -39,12 +38,11 @@ static void accepts_ten_thousand_members(void **state)
 }
 
 // The body is not at fault, so it must not become a rejected callback.
-static void does_not_blame_the_body_for_a_lack_of_memory(void **state)
+TEST(does_not_blame_the_body_for_a_lack_of_memory)
 {
     struct buffer body = {0};
     struct fixture fixture;
 
-    (void)state;
     print_members(&body, 1000, "member");
     fixture_init(&fixture, 4096);
     assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD_REJECTION);
@@ -63,12 +61,11 @@ static void does_not_blame_the_body_for_a_lack_of_memory(void **state)
 }
 
 // While a body waits for the disk, it takes no more memory than the text to be recorded.
-static void frees_the_tree_after_the_body_is_read(void **state)
+TEST(frees_the_tree_after_the_body_is_read)
 {
     static const char *const begins[] = {G ",'x':", "{'GroupId':'g','x':", ""};
     struct buffer body = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(begins); i++) {
         struct fixture fixture;
 
@@ -88,13 +85,12 @@ static void frees_the_tree_after_the_body_is_read(void **state)
 
 // A large body may consist of members in their shortest form. The server gives each body 1 MiB and 16 bytes per byte of
 // its length, and that must be enough.
-static void accepts_as_many_members_as_fit_into_a_body(void **state)
+TEST(accepts_as_many_members_as_fit_into_a_body)
 {
     static const char member[] = "{\"Member_Account\":\"a\"}";
     static const size_t lengths[] = {(size_t)4 << 20, (size_t)12 << 20};
     struct buffer body = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(lengths); i++) {
         struct fixture fixture;
         size_t count = 1;
@@ -115,12 +111,11 @@ static void accepts_as_many_members_as_fit_into_a_body(void **state)
 }
 
 // The documentation limits ids to 48 bytes, but a longer id must not be lost.
-static void accepts_long_ids(void **state)
+TEST(accepts_long_ids)
 {
     static const size_t lengths[] = {48, 49, 500};
     struct buffer body = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(lengths); i++) {
         struct fixture fixture;
         char id[501];
@@ -141,11 +136,10 @@ static void accepts_long_ids(void **state)
 }
 
 // Checks the limits of depth and number of values with cJSON behind the scanner.
-static void rejects_bodies_above_the_limits(void **state)
+TEST(rejects_bodies_above_the_limits)
 {
     struct buffer body = {0};
 
-    (void)state;
     for (size_t depth = 31; depth <= 33; depth++) {
         struct fixture fixture;
 
@@ -179,12 +173,11 @@ static void rejects_bodies_above_the_limits(void **state)
 }
 
 // Tries more and more memory until it is enough. Every earlier answer must be "too complex", never a fault of the text.
-static void reports_a_full_arena_as_too_complex(void **state)
+TEST(reports_a_full_arena_as_too_complex)
 {
     static const char *const kinds[] = {"", "// a comment to be replaced by spaces"};
     struct buffer body = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(kinds); i++) {
         enum callback_verdict verdict = CALLBACK_RECORD_REJECTION;
         size_t rejected_bodies = 0;
@@ -210,11 +203,10 @@ static void reports_a_full_arena_as_too_complex(void **state)
 }
 
 // The memory may run out at any point, also for the list of accounts and for the reason.
-static void survives_a_full_arena_at_any_point(void **state)
+TEST(survives_a_full_arena_at_any_point)
 {
     size_t recorded = 0, without_reason = 0;
 
-    (void)state;
     for (size_t taken = 0; taken <= 3968; taken += 16) {
         static const char body[] = "{\"CallbackCommand\":\"Group.CallbackAfterGroupDestroyed\",\"GroupId\":\"g\","
                                    "\"MemberList\":[{\"Member_Account\":\"a\"}]}";
@@ -268,12 +260,11 @@ static void *parse_often(void *argument)
     return NULL;
 }
 
-static void threads_parse_into_their_own_arenas(void **state)
+TEST(threads_parse_into_their_own_arenas)
 {
     struct parser parsers[] = {{.name = "one"}, {.name = "two"}, {.name = "three"}, {.name = "four"}};
     pthread_barrier_t start;
 
-    (void)state;
     assert_int_equal(pthread_barrier_init(&start, NULL, COUNT(parsers)), 0);
     for (size_t i = 0; i < COUNT(parsers); i++) {
         parsers[i].start = &start;
@@ -289,19 +280,4 @@ static void threads_parse_into_their_own_arenas(void **state)
     pthread_barrier_destroy(&start);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts_ten_thousand_members),
-        cmocka_unit_test(does_not_blame_the_body_for_a_lack_of_memory),
-        cmocka_unit_test(frees_the_tree_after_the_body_is_read),
-        cmocka_unit_test(accepts_as_many_members_as_fit_into_a_body),
-        cmocka_unit_test(accepts_long_ids),
-        cmocka_unit_test(rejects_bodies_above_the_limits),
-        cmocka_unit_test(reports_a_full_arena_as_too_complex),
-        cmocka_unit_test(survives_a_full_arena_at_any_point),
-        cmocka_unit_test(threads_parse_into_their_own_arenas),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

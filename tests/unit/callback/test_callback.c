@@ -104,9 +104,8 @@ static bool is_about_commands(enum answer_code code)
     return code == ANSWER_COMMAND_MISSING || code == ANSWER_COMMAND_NOT_HANDLED;
 }
 
-static void accepts_or_rejects_queries(void **state)
+TEST(accepts_or_rejects_queries)
 {
-    (void)state;
     for (size_t i = 0; i < 2 * COUNT(rows); i++) {
         const struct row *row = &rows[i / 2];
         struct callback_rules rules = fixture_rules;
@@ -132,7 +131,7 @@ static void accepts_or_rejects_queries(void **state)
 }
 
 // The window of each app is inclusive. Outside it, the detail says how far the clocks are apart.
-static void rejects_requests_outside_the_window(void **state)
+TEST(rejects_requests_outside_the_window)
 {
     static const struct {
         const char *app;
@@ -154,7 +153,6 @@ static void rejects_requests_outside_the_window(void **state)
         {TWO, 6, "6 s ahead"},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(ages); i++) {
         char query[256], request_time[24], sign[SIGNATURE_HEX_LENGTH + 1];
         enum callback_verdict verdict;
@@ -178,7 +176,7 @@ static void rejects_requests_outside_the_window(void **state)
     }
 }
 
-static void accepts_the_old_and_the_new_token(void **state)
+TEST(accepts_the_old_and_the_new_token)
 {
     static const struct {
         const char *token;
@@ -190,7 +188,6 @@ static void accepts_the_old_and_the_new_token(void **state)
         {"", CALLBACK_REFUSE},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(tokens); i++) {
         char query[256], sign[SIGNATURE_HEX_LENGTH + 1];
         struct fixture fixture;
@@ -203,7 +200,7 @@ static void accepts_the_old_and_the_new_token(void **state)
     }
 }
 
-static void records_only_valid_text(void **state)
+TEST(records_only_valid_text)
 {
     static const struct {
         const char *value, *stored;
@@ -226,7 +223,6 @@ static void records_only_valid_text(void **state)
         {"=a%zz", "a"},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(values); i++) {
         char query[256];
         struct fixture fixture;
@@ -244,7 +240,7 @@ static void records_only_valid_text(void **state)
     }
 }
 
-static void quotes_other_commands(void **state)
+TEST(quotes_other_commands)
 {
     static const struct {
         const char *command, *detail;
@@ -258,7 +254,6 @@ static void quotes_other_commands(void **state)
     struct buffer query = {0};
     struct fixture fixture;
 
-    (void)state;
     for (size_t i = 0; i < COUNT(commands); i++) {
         fixture_init(&fixture, 1 << 20);
         query.length = 0;
@@ -278,14 +273,13 @@ static void quotes_other_commands(void **state)
 }
 
 // Tries more and more memory until it is enough. Every earlier answer must be "overloaded".
-static void is_overloaded_without_memory(void **state)
+TEST(is_overloaded_without_memory)
 {
     struct buffer query = {0};
     enum callback_verdict verdict = CALLBACK_REFUSE;
     size_t refused = 0;
     char broken[4001];
 
-    (void)state;
     memset(broken, 0xff, sizeof broken - 1);
     broken[sizeof broken - 1] = '\0';
     assert_int_equal(buffer_print(&query, OPEN_QUERY "&ClientIP=%s&OptPlatform=%s", broken, broken), 0);
@@ -305,16 +299,4 @@ static void is_overloaded_without_memory(void **state)
     buffer_finish(&query);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts_or_rejects_queries),
-        cmocka_unit_test(rejects_requests_outside_the_window),
-        cmocka_unit_test(accepts_the_old_and_the_new_token),
-        cmocka_unit_test(records_only_valid_text),
-        cmocka_unit_test(quotes_other_commands),
-        cmocka_unit_test(is_overloaded_without_memory),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -75,9 +75,8 @@ static const struct row rows[] = {
     {"%=1&x=%&y=%00&Sign=a", QUERY_SIGN, "a", false, false},
 };
 
-static void reads_queries(void **state)
+TEST(reads_queries)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         const struct row *row = &rows[i];
         const struct query_value *value;
@@ -96,9 +95,8 @@ static void reads_queries(void **state)
 }
 
 // Digits may have either case.
-static void decodes_every_byte(void **state)
+TEST(decodes_every_byte)
 {
-    (void)state;
     for (unsigned int byte = 1; byte <= 0xff; byte++) {
         const char expected[] = {(char)byte, '\0'};
         char text[32];
@@ -114,24 +112,14 @@ static void decodes_every_byte(void **state)
     }
 }
 
-static void fails_without_memory(void **state)
+TEST(fails_without_memory)
 {
     struct query query;
     struct arena arena;
 
-    (void)state;
     arena_init(&arena, 0);
     assert_int_equal(query_read(&arena, "SdkAppid=1", &query), -ENOMEM);
     arena_finish(&arena);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_queries),
-        cmocka_unit_test(decodes_every_byte),
-        cmocka_unit_test(fails_without_memory),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -5,12 +5,11 @@
 
 #define LINE_BYTES 198 // length of the longest line that inih reads
 
-static void uses_defaults_for_absent_keys(void **state)
+TEST(uses_defaults_for_absent_keys)
 {
     struct config config;
     struct error error;
 
-    (void)state;
     assert_int_equal(read_config(MINIMAL, &config, &error), 0);
     for (const struct config_option *option = config_options; option->section; option++) {
         const void *base = config_option_is_per_app(option) ? (const void *)config.apps : &config;
@@ -30,12 +29,11 @@ static void uses_defaults_for_absent_keys(void **state)
     config_finish(&config);
 }
 
-static void reads_comments_spaces_and_both_line_ends(void **state)
+TEST(reads_comments_spaces_and_both_line_ends)
 {
     struct config config;
     struct error error;
 
-    (void)state;
     assert_int_equal(read_config("# comment\r\n"
                                  "; [comment]\n"
                                  "\n"
@@ -58,12 +56,11 @@ static void reads_comments_spaces_and_both_line_ends(void **state)
 }
 
 // A section may appear more than once.
-static void reads_the_keys_of_each_app(void **state)
+TEST(reads_the_keys_of_each_app)
 {
     struct config config;
     struct error error;
 
-    (void)state;
     assert_int_equal(read_config(MINIMAL "request_time_window = 90s\n"
                                          "[app 9223372036854775807]\n"
                                          "token_file = t\n"
@@ -124,9 +121,8 @@ static const struct {
     {MINIMAL "[log]\nlevel = x\n[server]\n", ":6: [log] level: ", "'x'", EINVAL}, // only the first error is reported
 };
 
-static void names_the_place_of_each_error(void **state)
+TEST(names_the_place_of_each_error)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(errors); i++) {
         struct config config;
         struct error error;
@@ -141,9 +137,8 @@ static void names_the_place_of_each_error(void **state)
     }
 }
 
-static void rejects_lines_above_the_limit(void **state)
+TEST(rejects_lines_above_the_limit)
 {
-    (void)state;
     for (size_t length = LINE_BYTES - 1; length <= LINE_BYTES + 1; length++) {
         struct config config;
         struct error error;
@@ -162,11 +157,10 @@ static void rejects_lines_above_the_limit(void **state)
     }
 }
 
-static void limits_the_number_of_apps(void **state)
+TEST(limits_the_number_of_apps)
 {
     struct buffer text = {0};
 
-    (void)state;
     assert_int_equal(buffer_print(&text, "%s", MINIMAL), 0);
     for (size_t count = 2; count <= 1001; count++) {
         struct config config;
@@ -183,12 +177,11 @@ static void limits_the_number_of_apps(void **state)
     buffer_finish(&text);
 }
 
-static void joins_repeated_lists(void **state)
+TEST(joins_repeated_lists)
 {
     struct config config;
     struct error error;
 
-    (void)state;
     assert_int_equal(read_config(MINIMAL "[callback]\nallow_from = ::1\n[log]\n[callback]\n"
                                          "allow_from = 192.0.2.0/24, 192.0.2.1\nallow_from = ::2\n",
                                  &config, &error),
@@ -198,12 +191,11 @@ static void joins_repeated_lists(void **state)
     config_finish(&config);
 }
 
-static void names_a_file_that_it_cannot_read(void **state)
+TEST(names_a_file_that_it_cannot_read)
 {
     struct config config;
     struct error error;
 
-    (void)state;
     assert_int_equal(config_read("absent.conf", &config, &error), -ENOENT);
     assert_starts_with(error.text, "absent.conf: ");
     config_finish(&config);
@@ -212,12 +204,11 @@ static void names_a_file_that_it_cannot_read(void **state)
     config_finish(&config);
 }
 
-static void wraps_errors_with_the_place_of_the_value(void **state)
+TEST(wraps_errors_with_the_place_of_the_value)
 {
     struct config config;
     struct error error;
 
-    (void)state;
     assert_int_equal(read_config(MINIMAL "[app 2]\ntoken_file = t\n", &config, &error), 0);
     const struct {
         const struct config_value *value;
@@ -237,13 +228,12 @@ static void wraps_errors_with_the_place_of_the_value(void **state)
     config_finish(&config);
 }
 
-static void prints_what_it_can_read_again(void **state)
+TEST(prints_what_it_can_read_again)
 {
     struct buffer first = {0}, second = {0};
     struct config config;
     struct error error;
 
-    (void)state;
     assert_int_equal(read_config(MINIMAL "[app 2]\ntoken_file = t\n[callback]\nallow_from = ::1\nallow_from = ::2\n"
                                          "[log]\nformat = json\n[store]\nretention = 30d\n",
                                  &config, &error),
@@ -299,12 +289,11 @@ static void count_report(const char *sentence)
     reports++;
 }
 
-static void reports_the_keys_that_a_reload_does_not_apply(void **state)
+TEST(reports_the_keys_that_a_reload_does_not_apply)
 {
     struct config running, next;
     struct error error;
 
-    (void)state;
     assert_int_equal(read_config(MINIMAL, &running, &error), 0);
     for (const struct config_option *option = config_options; option->section; option++) {
         char text[256], place[128];
@@ -326,21 +315,4 @@ static void reports_the_keys_that_a_reload_does_not_apply(void **state)
     config_finish(&running);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(uses_defaults_for_absent_keys),
-        cmocka_unit_test(reads_comments_spaces_and_both_line_ends),
-        cmocka_unit_test(reads_the_keys_of_each_app),
-        cmocka_unit_test(names_the_place_of_each_error),
-        cmocka_unit_test(rejects_lines_above_the_limit),
-        cmocka_unit_test(limits_the_number_of_apps),
-        cmocka_unit_test(joins_repeated_lists),
-        cmocka_unit_test(names_a_file_that_it_cannot_read),
-        cmocka_unit_test(wraps_errors_with_the_place_of_the_value),
-        cmocka_unit_test(prints_what_it_can_read_again),
-        cmocka_unit_test(reports_the_keys_that_a_reload_does_not_apply),
-    };
-
-    return cmocka_run_group_tests(tests, enter_directory, leave_directory);
-}
+TEST_MAIN(enter_directory, leave_directory)

@@ -21,9 +21,8 @@ static const struct {
     {BYTES("!#~"), {"!#~"}},
 };
 
-static void reads_one_token_or_two(void **state)
+TEST(reads_one_token_or_two)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(valid); i++) {
         size_t count = valid[i].tokens[1] ? 2 : 1;
         struct token_file file;
@@ -63,9 +62,8 @@ static const struct {
     {BYTES("s3cret\ntwo\nthree"), "two tokens"},
 };
 
-static void rejects_invalid_files(void **state)
+TEST(rejects_invalid_files)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(invalid); i++) {
         struct token_file file;
         struct error error = {""};
@@ -80,11 +78,10 @@ static void rejects_invalid_files(void **state)
     }
 }
 
-static void rejects_files_above_the_limit(void **state)
+TEST(rejects_files_above_the_limit)
 {
     char contents[4098];
 
-    (void)state;
     memset(contents, 'x', sizeof contents);
     for (size_t length = 4095; length <= 4097; length++) {
         struct token_file file;
@@ -98,14 +95,13 @@ static void rejects_files_above_the_limit(void **state)
     }
 }
 
-static void notices_a_file_that_all_users_can_read(void **state)
+TEST(notices_a_file_that_all_users_can_read)
 {
     static const struct {
         mode_t mode;
         bool readable_by_all;
     } rows[] = {{0600, false}, {0640, false}, {0644, true}, {0604, true}};
 
-    (void)state;
     write_text("token", "one\n");
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct token_file file;
@@ -118,24 +114,14 @@ static void notices_a_file_that_all_users_can_read(void **state)
     }
 }
 
-static void names_a_file_that_it_cannot_read(void **state)
+TEST(names_a_file_that_it_cannot_read)
 {
     struct token_file file;
     struct error error;
 
-    (void)state;
     assert_int_equal(token_file_read("absent", &file, &error), -ENOENT);
     assert_starts_with(error.text, "absent: ");
     assert_int_equal(file.count, 0);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_one_token_or_two),           cmocka_unit_test(rejects_invalid_files),
-        cmocka_unit_test(rejects_files_above_the_limit),    cmocka_unit_test(notices_a_file_that_all_users_can_read),
-        cmocka_unit_test(names_a_file_that_it_cannot_read),
-    };
-
-    return cmocka_run_group_tests(tests, enter_directory, leave_directory);
-}
+TEST_MAIN(enter_directory, leave_directory)

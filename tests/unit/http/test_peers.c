@@ -15,12 +15,11 @@ static struct address network_of(size_t number)
     return network;
 }
 
-static void counts_each_network_separately(void **state)
+TEST(counts_each_network_separately)
 {
     struct peers *peers = peers_create();
     struct address one = network_of(1), other = network_of(2);
 
-    (void)state;
     assert_non_null(peers);
     for (unsigned int i = 1; i <= 3; i++)
         assert_int_equal(peers_add(peers, &one), i);
@@ -34,11 +33,10 @@ static void counts_each_network_separately(void **state)
     peers_destroy(peers);
 }
 
-static void distinguishes_networks_in_one_bucket(void **state)
+TEST(distinguishes_networks_in_one_bucket)
 {
     struct peers *peers = peers_create();
 
-    (void)state;
     for (unsigned int round = 1; round <= 2; round++) {
         for (size_t i = 0; i < NETWORKS; i++) {
             struct address network = network_of(i);
@@ -61,19 +59,9 @@ static void distinguishes_networks_in_one_bucket(void **state)
     peers_destroy(peers);
 }
 
-static void destroy_accepts_null(void **state)
+TEST(destroy_accepts_null)
 {
-    (void)state;
     peers_destroy(NULL);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counts_each_network_separately),
-        cmocka_unit_test(distinguishes_networks_in_one_bucket),
-        cmocka_unit_test(destroy_accepts_null),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

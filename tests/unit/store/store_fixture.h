@@ -4,11 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +13,9 @@
 #include <unistd.h>
 
 #include "../files.h"
+#include "../unit.h"
 #include "imcallbackd/store/store.h"
 
-#include <cmocka.h>
 #include <sqlite3.h>
 
 #define TIMEOUT_S   60
@@ -253,4 +249,4 @@ static inline off_t fixture_size(const struct fixture *fixture, const char *suff
 }
 
 // A test that gets a fixture.
-#define FIXTURE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+#define FIXTURE_TEST(name) TEST_WITH(name, fixture_setup, fixture_teardown)

@@ -90,7 +90,7 @@ static void record_one(struct copying *copying)
     assert_true(copying->reports < 100); // a commit must not restart the copy
 }
 
-static void copies_one_instant_while_the_store_records(void **state)
+FIXTURE_TEST(copies_one_instant_while_the_store_records)
 {
     struct copying copying = prepare(*state, record_one);
     struct error error = {""};
@@ -112,7 +112,7 @@ static void copies_one_instant_while_the_store_records(void **state)
     assert_query(*state, "SELECT count(*) > 5 FROM destroyed_group", "1");
 }
 
-static void store_opens_and_continues_a_copy(void **state)
+FIXTURE_TEST(store_opens_and_continues_a_copy)
 {
     struct fixture *fixture = *state;
     struct copying copying = prepare(fixture, NULL);
@@ -128,7 +128,7 @@ static void store_opens_and_continues_a_copy(void **state)
     assert_query(fixture, "PRAGMA journal_mode", "wal");
 }
 
-static void applies_the_umask(void **state)
+FIXTURE_TEST(applies_the_umask)
 {
     struct copying copying = prepare(*state, NULL);
     mode_t before = umask(077);
@@ -148,7 +148,7 @@ static void cancel_in_the_middle(struct copying *copying)
         backup_cancel();
 }
 
-static void cancelled_copy_leaves_no_file(void **state)
+FIXTURE_TEST(cancelled_copy_leaves_no_file)
 {
     struct copying copying = prepare(*state, cancel_in_the_middle);
     struct error error = {""};
@@ -164,7 +164,7 @@ static void cancel_at_once(struct copying *copying)
     backup_cancel();
 }
 
-static void counting_can_be_cancelled(void **state)
+FIXTURE_TEST(counting_can_be_cancelled)
 {
     struct copying copying = prepare(*state, cancel_at_once);
     struct error error = {""};
@@ -180,7 +180,7 @@ static void cancel_during_check(struct copying *copying)
         backup_cancel();
 }
 
-static void check_can_be_cancelled(void **state)
+FIXTURE_TEST(check_can_be_cancelled)
 {
     struct copying copying = prepare(*state, cancel_during_check);
     struct error error = {""};
@@ -190,7 +190,7 @@ static void check_can_be_cancelled(void **state)
     assert_int_equal(count_targets(&copying), 0);
 }
 
-static void cancelling_affects_one_backup(void **state)
+FIXTURE_TEST(cancelling_affects_one_backup)
 {
     struct copying copying = prepare(*state, NULL);
     struct error error = {""};
@@ -201,7 +201,7 @@ static void cancelling_affects_one_backup(void **state)
     assert_int_equal(make(&copying, &error), 0);
 }
 
-static void reports_progress_of_the_check(void **state)
+FIXTURE_TEST(reports_progress_of_the_check)
 {
     struct copying copying = prepare(*state, NULL);
     struct error error = {""};
@@ -225,7 +225,7 @@ static void put_directory_in_place(struct copying *copying)
     }
 }
 
-static void copy_that_cannot_be_read_back_fails(void **state)
+FIXTURE_TEST(copy_that_cannot_be_read_back_fails)
 {
     struct copying copying = prepare(*state, put_directory_in_place);
     struct error error = {""};
@@ -254,7 +254,7 @@ static void write_target_in_the_middle(struct copying *copying)
 }
 
 // The target exists from the start, or another process creates it meanwhile.
-static void overwrites_nothing(void **state)
+FIXTURE_TEST(overwrites_nothing)
 {
     struct copying copying = prepare(*state, write_target_in_the_middle);
     struct error error = {""};
@@ -270,20 +270,4 @@ static void overwrites_nothing(void **state)
     assert_int_equal(status.st_size, 4);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(copies_one_instant_while_the_store_records, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(store_opens_and_continues_a_copy, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(applies_the_umask, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(cancelled_copy_leaves_no_file, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(counting_can_be_cancelled, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(check_can_be_cancelled, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(cancelling_affects_one_backup, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(reports_progress_of_the_check, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(copy_that_cannot_be_read_back_fails, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(overwrites_nothing, fixture_setup, fixture_teardown),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,16 +1,11 @@
 // The queue without SQLite. Also meant for ThreadSanitizer.
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../../../src/store/commit_queue.h"
-
-#include <cmocka.h>
+#include "../unit.h"
 
 #define PRODUCERS    4
 #define PER_PRODUCER 20000
@@ -236,31 +231,28 @@ static void push_from_many_threads(struct harness *harness, uint32_t random)
     free(items);
 }
 
-static void returns_every_commit_once_and_in_order(void **state)
+TEST(returns_every_commit_once_and_in_order)
 {
     struct harness harness = {0};
 
-    (void)state;
     push_from_many_threads(&harness, 0);
 }
 
 // Random delays at every step show ThreadSanitizer another order in each run.
-static void returns_every_commit_once_despite_retries(void **state)
+TEST(returns_every_commit_once_despite_retries)
 {
     const char *given = getenv("SEED");
     uint32_t seed = given ? (uint32_t)strtoul(given, NULL, 10) : (uint32_t)time(NULL) | 1;
     struct harness harness = {.retry_batches_left = 8};
 
-    (void)state;
     print_message("SEED=%u\n", seed);
     push_from_many_threads(&harness, seed);
     assert_int_equal(harness.retry_batches_left, 0);
     assert_true(harness.retried > 0);
 }
 
-static void housekeeps_without_pushes(void **state)
+TEST(housekeeps_without_pushes)
 {
-    (void)state;
     for (int64_t wait_ms = 0; wait_ms <= 1; wait_ms++) {
         struct item item = new_item(0, 0, &small);
         struct harness harness = {0};
@@ -277,7 +269,7 @@ static void housekeeps_without_pushes(void **state)
     }
 }
 
-static void limits_batches(void **state)
+TEST(limits_batches)
 {
     // Rows: commits that are pushed while the writer thread is busy with another one, and the batches they come in.
     static const struct {
@@ -294,7 +286,6 @@ static void limits_batches(void **state)
         {3, COMMIT_BATCH_MAX_BYTES + 1, {1, 1, 1}},
     };
 
-    (void)state;
     for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
         struct destroyed_group group = {.body_length = rows[row].bytes_each};
         struct item *items = calloc(rows[row].commits + 1, sizeof *items);
@@ -322,13 +313,12 @@ static void limits_batches(void **state)
     }
 }
 
-static void allows_a_push_in_done(void **state)
+TEST(allows_a_push_in_done)
 {
     struct item first = new_item(0, 0, &small), second = new_item(0, 1, &small);
     struct harness harness = {.again = &second};
     struct commit_queue queue;
 
-    (void)state;
     start(&queue, &harness);
     commit_queue_push(&queue, &first.commit);
     await_arrivals(&harness, 2);
@@ -337,27 +327,14 @@ static void allows_a_push_in_done(void **state)
     assert_int_equal(harness.batch_count, 2);
 }
 
-static void stops_without_a_commit(void **state)
+TEST(stops_without_a_commit)
 {
     struct harness harness = {0};
     struct commit_queue queue;
 
-    (void)state;
     start(&queue, &harness);
     finish(&queue, &harness);
     assert_int_equal(harness.batch_count, 0);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(returns_every_commit_once_and_in_order),
-        cmocka_unit_test(returns_every_commit_once_despite_retries),
-        cmocka_unit_test(housekeeps_without_pushes),
-        cmocka_unit_test(limits_batches),
-        cmocka_unit_test(allows_a_push_in_done),
-        cmocka_unit_test(stops_without_a_commit),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -107,7 +107,7 @@ static enum commit_result record_at(struct fixture *fixture, int64_t event_time_
 
 // Rows: a fault, the results of two events during the fault and of one event after it, and the number of calls of
 // broken(). The events are large, so that each makes a checkpoint due.
-static void stops_after_an_io_error_and_survives_a_shortage(void **state)
+FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage)
 {
     static const struct {
         enum fault fault;
@@ -167,7 +167,7 @@ static void stops_after_an_io_error_and_survives_a_shortage(void **state)
     free(body);
 }
 
-static void records_retried_commits_after_a_shortage(void **state)
+FIXTURE_TEST(records_retried_commits_after_a_shortage)
 {
     enum { COUNT = 20 };
     struct fixture *fixture = *state;
@@ -198,7 +198,7 @@ static void records_retried_commits_after_a_shortage(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "10");
 }
 
-static void refuses_to_start_if_a_sync_fails(void **state)
+FIXTURE_TEST(refuses_to_start_if_a_sync_fails)
 {
     struct fixture *fixture = *state;
     struct error error = {""};
@@ -213,7 +213,7 @@ static void refuses_to_start_if_a_sync_fails(void **state)
 
 // A frame is a page of 4 KiB with a header of 24 bytes. The log has a header of 32 bytes. A body of 1 MiB takes about
 // 260 frames.
-static void keeps_the_log_short(void **state)
+FIXTURE_TEST(keeps_the_log_short)
 {
     enum { EVENTS = 24, BODY_BYTES = 1024 * 1024, FRAME_BYTES = 4096 + 24, EVENT_FRAMES = 270 };
     struct fixture *fixture = *state;
@@ -247,14 +247,4 @@ static void keeps_the_log_short(void **state)
     free(body);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage),
-        FIXTURE_TEST(records_retried_commits_after_a_shortage),
-        FIXTURE_TEST(refuses_to_start_if_a_sync_fails),
-        FIXTURE_TEST(keeps_the_log_short),
-    };
-
-    return cmocka_run_group_tests(tests, install_vfs, remove_vfs);
-}
+TEST_MAIN(install_vfs, remove_vfs)

@@ -42,7 +42,7 @@ static void record_at(struct fixture *fixture, int64_t event_time_ms)
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
 }
 
-static void creates_the_promised_schema(void **state)
+FIXTURE_TEST(creates_the_promised_schema)
 {
     static const struct {
         const char *sql, *expected;
@@ -89,7 +89,7 @@ static void creates_the_promised_schema(void **state)
     }
 }
 
-static void creates_a_database_in_an_empty_file(void **state)
+FIXTURE_TEST(creates_a_database_in_an_empty_file)
 {
     struct fixture *fixture = *state;
     struct error error;
@@ -102,7 +102,7 @@ static void creates_a_database_in_an_empty_file(void **state)
 }
 
 // Such a database cannot shrink, but is like a new one otherwise.
-static void opens_a_database_of_the_first_release(void **state)
+FIXTURE_TEST(opens_a_database_of_the_first_release)
 {
     struct fixture *fixture = *state;
     size_t length;
@@ -123,7 +123,7 @@ static void opens_a_database_of_the_first_release(void **state)
     await_query(fixture, "SELECT group_concat(id) FROM destroyed_group", "8");
 }
 
-static void keeps_rows_and_never_reuses_ids(void **state)
+FIXTURE_TEST(keeps_rows_and_never_reuses_ids)
 {
     struct fixture *fixture = *state;
 
@@ -141,7 +141,7 @@ static void keeps_rows_and_never_reuses_ids(void **state)
 }
 
 // Rows: a foreign file, as data or as SQL, and a word that the error must have.
-static void refuses_foreign_files_and_leaves_them_alone(void **state)
+FIXTURE_TEST(refuses_foreign_files_and_leaves_them_alone)
 {
     static const struct {
         const char *data, *sql, *word;
@@ -183,7 +183,7 @@ static void refuses_foreign_files_and_leaves_them_alone(void **state)
     }
 }
 
-static void refuses_a_damaged_database(void **state)
+FIXTURE_TEST(refuses_a_damaged_database)
 {
     struct fixture *fixture = *state;
     struct error error = {""};
@@ -200,7 +200,7 @@ static void refuses_a_damaged_database(void **state)
     assert_non_null(strstr(error.text, "backup"));
 }
 
-static void refuses_unusable_paths(void **state)
+FIXTURE_TEST(refuses_unusable_paths)
 {
     static const struct {
         const char *path; // in the directory
@@ -245,7 +245,7 @@ static void refuses_unusable_paths(void **state)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-static void refuses_a_second_daemon(void **state)
+FIXTURE_TEST(refuses_a_second_daemon)
 {
     struct fixture *fixture = *state;
     struct error error = {""};
@@ -265,7 +265,7 @@ static void refuses_a_second_daemon(void **state)
 }
 
 // The child is killed with all events in the log alone. store_open must checkpoint the log before it returns.
-static void recovers_the_log_of_a_killed_process(void **state)
+FIXTURE_TEST(recovers_the_log_of_a_killed_process)
 {
     struct fixture *fixture = *state;
     struct error error;
@@ -317,7 +317,7 @@ static void permit_all(const struct fixture *fixture, mode_t directory, mode_t f
     assert_int_equal(chmod(fixture->directory, directory), 0);
 }
 
-static void allows_group_members_to_read_at_any_time(void **state)
+FIXTURE_TEST(allows_group_members_to_read_at_any_time)
 {
     struct fixture *fixture = *state;
 
@@ -341,7 +341,7 @@ static void allows_group_members_to_read_at_any_time(void **state)
 }
 
 // The names have characters that are special in SQLite's URIs.
-static void accepts_any_file_name(void **state)
+FIXTURE_TEST(accepts_any_file_name)
 {
     static const char *const names[] = {"a?b#c%41.db", "\xe5\xba\x93 1.db", "file:x.db"};
     struct fixture *fixture = *state;
@@ -356,21 +356,4 @@ static void accepts_any_file_name(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(creates_the_promised_schema),
-        FIXTURE_TEST(creates_a_database_in_an_empty_file),
-        FIXTURE_TEST(opens_a_database_of_the_first_release),
-        FIXTURE_TEST(keeps_rows_and_never_reuses_ids),
-        FIXTURE_TEST(refuses_foreign_files_and_leaves_them_alone),
-        FIXTURE_TEST(refuses_a_damaged_database),
-        FIXTURE_TEST(refuses_unusable_paths),
-        FIXTURE_TEST(refuses_a_second_daemon),
-        FIXTURE_TEST(recovers_the_log_of_a_killed_process),
-        FIXTURE_TEST(allows_group_members_to_read_at_any_time),
-        FIXTURE_TEST(accepts_any_file_name),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

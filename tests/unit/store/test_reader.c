@@ -47,7 +47,7 @@ static int64_t assert_next(struct store_reader *reader, int64_t after_id, size_t
     return after_id + (int64_t)count;
 }
 
-static void newest_ids_of_both_streams_are_known(void **state)
+FIXTURE_TEST(newest_ids_of_both_streams_are_known)
 {
     struct rejected_callback rejected = {.remote_address = "", .callback_command = "", .reason = "", .body = ""};
     struct fixture *fixture = *state;
@@ -68,7 +68,7 @@ static void newest_ids_of_both_streams_are_known(void **state)
     store_reader_close(reader);
 }
 
-static void group_is_read_as_it_was_recorded(void **state)
+FIXTURE_TEST(group_is_read_as_it_was_recorded)
 {
     struct fixture *fixture = *state;
     struct destroyed_group full = example_group(), bare = example_group(), plain = example_group();
@@ -120,7 +120,7 @@ static void group_is_read_as_it_was_recorded(void **state)
     store_reader_close(reader);
 }
 
-static void rejection_is_read_as_it_was_recorded(void **state)
+FIXTURE_TEST(rejection_is_read_as_it_was_recorded)
 {
     struct rejected_callback rejected = {RECEIVED_MS, "192.0.2.1", 1400000000, "Group.Command", "reason", "[\0]", 3};
     struct fixture *fixture = *state;
@@ -149,7 +149,7 @@ static void rejection_is_read_as_it_was_recorded(void **state)
     store_reader_close(reader);
 }
 
-static void batch_is_limited_by_rows(void **state)
+FIXTURE_TEST(batch_is_limited_by_rows)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -166,7 +166,7 @@ static void batch_is_limited_by_rows(void **state)
     store_reader_close(reader);
 }
 
-static void batch_is_limited_by_bytes_but_has_a_row(void **state)
+FIXTURE_TEST(batch_is_limited_by_bytes_but_has_a_row)
 {
     struct destroyed_group group = example_group();
     struct fixture *fixture = *state;
@@ -195,7 +195,7 @@ static void batch_is_limited_by_bytes_but_has_a_row(void **state)
 }
 
 // The caller's rows are copies: while the caller uses them, the store can write the whole log back and truncate it.
-static void reader_blocks_no_checkpoint(void **state)
+FIXTURE_TEST(reader_blocks_no_checkpoint)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -237,7 +237,7 @@ static void *record_events(void *context)
     return NULL;
 }
 
-static void misses_no_row_of_a_concurrent_writer(void **state)
+FIXTURE_TEST(misses_no_row_of_a_concurrent_writer)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -280,7 +280,7 @@ static void move_files(const struct fixture *fixture, const char *to)
     }
 }
 
-static void replaced_database_is_read_to_its_end_and_then_reported(void **state)
+FIXTURE_TEST(replaced_database_is_read_to_its_end_and_then_reported)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -302,7 +302,7 @@ static void replaced_database_is_read_to_its_end_and_then_reported(void **state)
     store_reader_close(reader);
 }
 
-static void rejects_an_id_that_was_never_assigned(void **state)
+FIXTURE_TEST(rejects_an_id_that_was_never_assigned)
 {
     struct fixture *fixture = *state;
     const struct recorded_row *groups;
@@ -334,7 +334,7 @@ static void continue_store(struct fixture *fixture, const char *message)
 }
 
 // The operator restored the database file alone while the daemon was stopped.
-static void reconnects_to_new_side_files(void **state)
+FIXTURE_TEST(reconnects_to_new_side_files)
 {
     struct fixture *fixture = *state;
     struct peer second = peer_start(fixture, continue_store);
@@ -356,7 +356,7 @@ static void reconnects_to_new_side_files(void **state)
     store_reader_close(reader);
 }
 
-static void rejects_databases_of_other_programs(void **state)
+FIXTURE_TEST(rejects_databases_of_other_programs)
 {
     static const struct {
         const char *sql;
@@ -388,7 +388,7 @@ static void rejects_databases_of_other_programs(void **state)
     store_reader_close(NULL);
 }
 
-static void reports_why_a_path_cannot_be_read(void **state)
+FIXTURE_TEST(reports_why_a_path_cannot_be_read)
 {
     static const struct {
         const char *path; // in the directory
@@ -424,23 +424,4 @@ static void reports_why_a_path_cannot_be_read(void **state)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(newest_ids_of_both_streams_are_known, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(group_is_read_as_it_was_recorded, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(rejection_is_read_as_it_was_recorded, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(batch_is_limited_by_rows, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(batch_is_limited_by_bytes_but_has_a_row, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(reader_blocks_no_checkpoint, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(misses_no_row_of_a_concurrent_writer, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(replaced_database_is_read_to_its_end_and_then_reported, fixture_setup,
-                                        fixture_teardown),
-        cmocka_unit_test_setup_teardown(rejects_an_id_that_was_never_assigned, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(reconnects_to_new_side_files, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(rejects_databases_of_other_programs, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(reports_why_a_path_cannot_be_read, fixture_setup, fixture_teardown),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -4,7 +4,7 @@
 
 #define MINUTE_MS INT64_C(60000)
 
-static void records_every_field(void **state)
+FIXTURE_TEST(records_every_field)
 {
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group(), community = example_group(), empty = example_group();
@@ -42,7 +42,7 @@ static void records_every_field(void **state)
 }
 
 // Rows: an event that differs from example_group(), its result, and the difference that a conflict reports.
-static void tells_repeats_from_conflicts(void **state)
+FIXTURE_TEST(tells_repeats_from_conflicts)
 {
     static const char *const other_member[] = {"jared", "tom", "tommy"};
     static const char *const other_order[] = {"tom", "jared", "\xe5\xbc\xa0\xe4\xb8\x89"};
@@ -101,7 +101,7 @@ static void tells_repeats_from_conflicts(void **state)
     assert_query(fixture, "SELECT CAST(body AS TEXT) FROM rejected_callback", same.body);
 }
 
-static void compares_bodies_for_five_minutes_without_a_time(void **state)
+FIXTURE_TEST(compares_bodies_for_five_minutes_without_a_time)
 {
     static const struct {
         int64_t after_ms;
@@ -138,7 +138,7 @@ static void compares_bodies_for_five_minutes_without_a_time(void **state)
     assert_query(fixture, "SELECT event_time FROM destroyed_group_log", "NULL");
 }
 
-static void sees_earlier_commits_of_the_batch(void **state)
+FIXTURE_TEST(sees_earlier_commits_of_the_batch)
 {
     struct fixture *fixture = *state;
     struct destroyed_group first = example_group(), other = example_group(), next = example_group();
@@ -156,7 +156,7 @@ static void sees_earlier_commits_of_the_batch(void **state)
 }
 
 // A value that the schema rejects stands for everything that can be wrong with a single commit.
-static void fails_only_the_commit_with_an_invalid_value(void **state)
+FIXTURE_TEST(fails_only_the_commit_with_an_invalid_value)
 {
     static const char *const broken_members[] = {"jared", NULL, "tom"};
     struct fixture *fixture = *state;
@@ -183,7 +183,7 @@ static void fails_only_the_commit_with_an_invalid_value(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group_member", "6");
 }
 
-static void keeps_the_order_of_members(void **state)
+FIXTURE_TEST(keeps_the_order_of_members)
 {
     static const size_t counts[] = {1, 9, 10, 11, 10000};
     static char texts[10000][16];
@@ -214,7 +214,7 @@ static void keeps_the_order_of_members(void **state)
                  "0");
 }
 
-static void records_rejected_callbacks_byte_by_byte(void **state)
+FIXTURE_TEST(records_rejected_callbacks_byte_by_byte)
 {
     static const char body[] = "{\"a\": \"\0\xff\"";
     struct fixture *fixture = *state;
@@ -240,7 +240,7 @@ static void records_rejected_callbacks_byte_by_byte(void **state)
 }
 
 // Eight of these rows fit exactly, and the ninth pushes out the first. Opening the store computes the sum again.
-static void limits_rejected_callbacks(void **state)
+FIXTURE_TEST(limits_rejected_callbacks)
 {
     const size_t length = (size_t)(REJECTED_MAX_BYTES / 8 - REJECTED_ROW_BYTES);
     struct fixture *fixture = *state;
@@ -266,18 +266,4 @@ static void limits_rejected_callbacks(void **state)
     free(body);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(records_every_field),
-        FIXTURE_TEST(tells_repeats_from_conflicts),
-        FIXTURE_TEST(compares_bodies_for_five_minutes_without_a_time),
-        FIXTURE_TEST(sees_earlier_commits_of_the_batch),
-        FIXTURE_TEST(fails_only_the_commit_with_an_invalid_value),
-        FIXTURE_TEST(keeps_the_order_of_members),
-        FIXTURE_TEST(records_rejected_callbacks_byte_by_byte),
-        FIXTURE_TEST(limits_rejected_callbacks),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -40,7 +40,7 @@ static void reject_at(struct fixture *fixture, int64_t received_at_ms)
     assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
 }
 
-static void deletes_old_rows_and_keeps_new_ones(void **state)
+FIXTURE_TEST(deletes_old_rows_and_keeps_new_ones)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -73,7 +73,7 @@ static void deletes_old_rows_and_keeps_new_ones(void **state)
 }
 
 // Everything is old by the clock, so the clock may be wrong. The age then counts from the newest event.
-static void deletes_little_if_the_clock_is_ahead(void **state)
+FIXTURE_TEST(deletes_little_if_the_clock_is_ahead)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -88,7 +88,7 @@ static void deletes_little_if_the_clock_is_ahead(void **state)
 }
 
 // Deletions go into the log, and a reader blocks the checkpoint that would let the log start over.
-static void pauses_while_a_reader_blocks_the_checkpoint(void **state)
+FIXTURE_TEST(pauses_while_a_reader_blocks_the_checkpoint)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -113,7 +113,7 @@ static void pauses_while_a_reader_blocks_the_checkpoint(void **state)
     await_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
 }
 
-static void returns_space_to_the_file_system(void **state)
+FIXTURE_TEST(returns_space_to_the_file_system)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -134,7 +134,7 @@ static void returns_space_to_the_file_system(void **state)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-static void subtracts_deleted_rows_from_the_limit_of_rejected_callbacks(void **state)
+FIXTURE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
 {
     static char body[4 * 1024 * 1024];
     struct fixture *fixture = *state;
@@ -158,7 +158,7 @@ static void subtracts_deleted_rows_from_the_limit_of_rejected_callbacks(void **s
 }
 
 // The store deletes up to the ids in the note, and nothing without a note on this database.
-static void keeps_rows_that_are_not_shipped(void **state)
+FIXTURE_TEST(keeps_rows_that_are_not_shipped)
 {
     struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
@@ -189,16 +189,4 @@ static void keeps_rows_that_are_not_shipped(void **state)
     await_query(fixture, "SELECT min(id) FROM destroyed_group", "301");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(deletes_old_rows_and_keeps_new_ones),
-        FIXTURE_TEST(deletes_little_if_the_clock_is_ahead),
-        FIXTURE_TEST(pauses_while_a_reader_blocks_the_checkpoint),
-        FIXTURE_TEST(returns_space_to_the_file_system),
-        FIXTURE_TEST(keeps_rows_that_are_not_shipped),
-        FIXTURE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -18,7 +18,7 @@ static int setup(void **state)
     return r;
 }
 
-static void reads_what_was_written(void **state)
+TEST_WITH(reads_what_was_written, setup, fixture_teardown)
 {
     static const struct shipped rows[] = {{0, 0}, {1, 2}, {INT64_MAX, INT64_MAX}, {3, 0}};
     const struct fixture *fixture = *state;
@@ -33,7 +33,7 @@ static void reads_what_was_written(void **state)
     }
 }
 
-static void rejects_the_note_about_another_database(void **state)
+TEST_WITH(rejects_the_note_about_another_database, setup, fixture_teardown)
 {
     const struct fixture *fixture = *state;
     const struct shipped shipped = {5, 6};
@@ -51,7 +51,7 @@ static void rejects_the_note_about_another_database(void **state)
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ENOENT);
 }
 
-static void rejects_a_damaged_note(void **state)
+TEST_WITH(rejects_a_damaged_note, setup, fixture_teardown)
 {
     const struct fixture *fixture = *state;
     const struct shipped shipped = {123456, 789};
@@ -81,7 +81,7 @@ static void rejects_a_damaged_note(void **state)
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ESTALE);
 }
 
-static void reports_why_the_note_cannot_be_written(void **state)
+TEST_WITH(reports_why_the_note_cannot_be_written, setup, fixture_teardown)
 {
     const struct fixture *fixture = *state;
     const struct shipped shipped = {1, 1};
@@ -99,7 +99,7 @@ static void reports_why_the_note_cannot_be_written(void **state)
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), -EISDIR);
 }
 
-static void partial_write_keeps_the_old_note(void **state)
+TEST_WITH(partial_write_keeps_the_old_note, setup, fixture_teardown)
 {
     const struct rlimit little = {10, RLIM_INFINITY}, any = {RLIM_INFINITY, RLIM_INFINITY};
     const struct shipped before = {1, 2}, after = {3, 4};
@@ -117,15 +117,4 @@ static void partial_write_keeps_the_old_note(void **state)
     assert_int_equal(read.group_id, 1);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(reads_what_was_written, setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(rejects_the_note_about_another_database, setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(rejects_a_damaged_note, setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(partial_write_keeps_the_old_note, setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(reports_why_the_note_cannot_be_written, setup, fixture_teardown),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

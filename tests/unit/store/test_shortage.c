@@ -33,7 +33,7 @@ static void leave_log_of_killed_daemon(struct fixture *fixture)
     assert_true(WIFSIGNALED(status));
 }
 
-static void starts_despite_a_reader(void **state)
+FIXTURE_TEST(starts_despite_a_reader)
 {
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
@@ -51,7 +51,7 @@ static void starts_despite_a_reader(void **state)
 }
 
 // Rows: when the other process takes the lock, how long the commits may wait, and their result.
-static void retries_while_another_process_holds_the_lock(void **state)
+FIXTURE_TEST(retries_while_another_process_holds_the_lock)
 {
     static const struct {
         bool before_start;
@@ -100,7 +100,7 @@ static void retries_while_another_process_holds_the_lock(void **state)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-static void stops_without_waiting_for_the_lock(void **state)
+FIXTURE_TEST(stops_without_waiting_for_the_lock)
 {
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
@@ -117,13 +117,4 @@ static void stops_without_waiting_for_the_lock(void **state)
     peer_stop(&other);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(starts_despite_a_reader),
-        FIXTURE_TEST(retries_while_another_process_holds_the_lock),
-        FIXTURE_TEST(stops_without_waiting_for_the_lock),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

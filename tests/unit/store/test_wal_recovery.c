@@ -83,7 +83,7 @@ static void assert_nothing_lost(struct fixture *fixture, const struct peer *read
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "8");
 }
 
-static void ignores_the_count_of_copied_frames(void **state)
+FIXTURE_TEST(ignores_the_count_of_copied_frames)
 {
     struct fixture *fixture = *state;
     unsigned char headers[COPIED_FRAMES_OFFSET];
@@ -96,7 +96,7 @@ static void ignores_the_count_of_copied_frames(void **state)
     assert_nothing_lost(fixture, &reader);
 }
 
-static void waits_for_a_running_checkpoint(void **state)
+FIXTURE_TEST(waits_for_a_running_checkpoint)
 {
     struct fixture *fixture = *state;
     unsigned char headers[COPIED_FRAMES_OFFSET];
@@ -110,7 +110,7 @@ static void waits_for_a_running_checkpoint(void **state)
     assert_nothing_lost(fixture, &reader);
 }
 
-static void ignores_the_count_of_copied_frames_under_a_write_lock(void **state)
+FIXTURE_TEST(ignores_the_count_of_copied_frames_under_a_write_lock)
 {
     struct fixture *fixture = *state;
     unsigned char headers[COPIED_FRAMES_OFFSET];
@@ -126,7 +126,7 @@ static void ignores_the_count_of_copied_frames_under_a_write_lock(void **state)
 }
 
 // The index lacks frames if it was deleted and other processes made a new one meanwhile.
-static void finds_frames_that_the_index_lacks(void **state)
+FIXTURE_TEST(finds_frames_that_the_index_lacks)
 {
     struct fixture *fixture = *state;
     unsigned char headers[COPIED_FRAMES_OFFSET];
@@ -140,7 +140,7 @@ static void finds_frames_that_the_index_lacks(void **state)
 }
 
 // Another SQLite may lay out the index differently, and zeros at the known offsets would destroy it.
-static void refuses_an_index_of_an_unknown_version(void **state)
+FIXTURE_TEST(refuses_an_index_of_an_unknown_version)
 {
     static const uint32_t unknown[] = {1, 3006999, 3007001, UINT32_MAX};
     struct fixture *fixture = *state;
@@ -170,7 +170,7 @@ static void refuses_an_index_of_an_unknown_version(void **state)
     assert_nothing_lost(fixture, &reader);
 }
 
-static void accepts_an_index_of_zeros(void **state)
+FIXTURE_TEST(accepts_an_index_of_zeros)
 {
     static const unsigned char zeros[COPIED_FRAMES_OFFSET];
     struct fixture *fixture = *state;
@@ -184,7 +184,7 @@ static void accepts_an_index_of_zeros(void **state)
     assert_nothing_lost(fixture, &reader);
 }
 
-static void refuses_an_index_that_is_not_a_regular_file(void **state)
+FIXTURE_TEST(refuses_an_index_that_is_not_a_regular_file)
 {
     struct fixture *fixture = *state;
     char path[192], log[192], target[192];
@@ -211,7 +211,7 @@ static void refuses_an_index_that_is_not_a_regular_file(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
 }
 
-static void rewriting_accepts_a_missing_file(void **state)
+FIXTURE_TEST(rewriting_accepts_a_missing_file)
 {
     const struct fixture *fixture = *state;
     struct error error = {""};
@@ -219,14 +219,13 @@ static void rewriting_accepts_a_missing_file(void **state)
     assert_int_equal(wal_recovery_rewrite_file(fixture->database, &error), 0);
 }
 
-static void rewriting_reports_failures_with_the_path(void **state)
+FIXTURE_TEST(rewriting_reports_failures_with_the_path)
 {
     static const struct {
         const char *path;
         int code;
     } rows[] = {{"/tmp", -EISDIR}, {"/dev/full", -ENOSPC}, {"/proc/self/mem", -EIO}};
 
-    (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct error error = {""};
 
@@ -235,19 +234,4 @@ static void rewriting_reports_failures_with_the_path(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(ignores_the_count_of_copied_frames),
-        FIXTURE_TEST(waits_for_a_running_checkpoint),
-        FIXTURE_TEST(ignores_the_count_of_copied_frames_under_a_write_lock),
-        FIXTURE_TEST(finds_frames_that_the_index_lacks),
-        FIXTURE_TEST(refuses_an_index_of_an_unknown_version),
-        FIXTURE_TEST(accepts_an_index_of_zeros),
-        FIXTURE_TEST(refuses_an_index_that_is_not_a_regular_file),
-        FIXTURE_TEST(rewriting_accepts_a_missing_file),
-        FIXTURE_TEST(rewriting_reports_failures_with_the_path),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
