@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "imcallbackd/base/utf8.h"
-
 #define ESCAPE_BYTES 4               // \xXX
 #define TAIL_BYTES   (sizeof "...'") // the longest end of the quoted text, with its NUL
 
@@ -106,50 +104,18 @@ const char *answer_name(enum answer_code code)
     return find(code)->name;
 }
 
-// Appends the text escaped for a JSON string. Each invalid UTF-8 sequence becomes U+FFFD.
-static int print_json_text(struct buffer *body, const char *text)
-{
-    const unsigned char *at = (const unsigned char *)text;
-    size_t left = strlen(text);
-
-    while (left > 0) {
-        size_t length = utf8_length(at, left);
-        int r;
-
-        if (length == 0) {
-            length = utf8_invalid_length(at, left);
-            r = buffer_append(body, UTF8_REPLACEMENT, strlen(UTF8_REPLACEMENT));
-        } else if (*at < 0x20) {
-            r = buffer_print(body, "\\u%04x", *at);
-        } else if (*at == '"' || *at == '\\') {
-            r = buffer_print(body, "\\%c", *at);
-        } else {
-            r = buffer_append(body, at, length);
-        }
-        if (r < 0)
-            return r;
-        at += length;
-        left -= length;
-    }
-    return 0;
-}
-
 int answer_print(struct buffer *body, enum answer_code code, const char *detail)
 {
     const struct answer *answer = find(code);
-    int r;
+    int r = buffer_print(body, "{\"ActionStatus\":\"%s\",\"ErrorInfo\":\"", code == ANSWER_OK ? "OK" : "FAIL");
 
-    r = buffer_print(body, "{\"ActionStatus\":\"%s\",\"ErrorInfo\":\"", code == ANSWER_OK ? "OK" : "FAIL");
     if (r == 0)
-        r = print_json_text(body, answer->sentence);
-    if (r == 0 && detail && *detail) {
+        r = buffer_append_json(body, answer->sentence, strlen(answer->sentence));
+    if (r == 0 && detail && *detail)
         r = buffer_append(body, " ", 1);
-        if (r == 0)
-            r = print_json_text(body, detail);
-    }
-    if (r == 0)
-        r = buffer_print(body, "\",\"ErrorCode\":%d}", (int)code);
-    return r;
+    if (r == 0 && detail)
+        r = buffer_append_json(body, detail, strlen(detail));
+    return r < 0 ? r : buffer_print(body, "\",\"ErrorCode\":%d}", (int)code);
 }
 
 void answer_quote(const char *text, char ret_quoted[ANSWER_QUOTE_BYTES])
