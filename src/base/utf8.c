@@ -58,32 +58,24 @@ size_t utf8_invalid_length(const unsigned char *text, size_t available)
 
 const char *utf8_sanitize(struct arena *arena, const char *text)
 {
-    const unsigned char *at = (const unsigned char *)text;
-    size_t left = strlen(text);
+    const unsigned char *at = (const unsigned char *)text, *end = at + strlen(text);
     char *copy, *to;
 
-    while (left > 0 && utf8_length(at, left) > 0) {
-        size_t length = utf8_length(at, left);
-
-        at += length;
-        left -= length;
-    }
-    if (left == 0)
+    while (at < end && utf8_length(at, (size_t)(end - at)) > 0)
+        at += utf8_length(at, (size_t)(end - at));
+    if (at == end)
         return text;
-    left = strlen(text);
-    at = (const unsigned char *)text;
-    copy = to = arena_alloc(arena, left * strlen(UTF8_REPLACEMENT) + 1);
-    while (copy && left > 0) {
-        size_t length = utf8_length(at, left);
-        size_t taken = length > 0 ? length : utf8_invalid_length(at, left);
-        size_t given = length > 0 ? length : strlen(UTF8_REPLACEMENT);
+    copy = to = arena_alloc(arena, strlen(text) * strlen(UTF8_REPLACEMENT) + 1);
+    if (!copy)
+        return NULL;
+    for (at = (const unsigned char *)text; at < end;) {
+        size_t length = utf8_length(at, (size_t)(end - at));
+        size_t copied = length > 0 ? length : strlen(UTF8_REPLACEMENT);
 
-        memcpy(to, length > 0 ? (const char *)at : UTF8_REPLACEMENT, given);
-        to += given;
-        at += taken;
-        left -= taken;
+        memcpy(to, length > 0 ? (const char *)at : UTF8_REPLACEMENT, copied);
+        to += copied;
+        at += length > 0 ? length : utf8_invalid_length(at, (size_t)(end - at));
     }
-    if (copy)
-        *to = '\0';
+    *to = '\0';
     return copy;
 }
