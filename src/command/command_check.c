@@ -77,7 +77,7 @@ int command_check(int argc, char **argv)
         return options_wrong_usage(argv[0], "-c FILE is required");
     r = check(path, &settings, &text, &error);
     if (r < 0) {
-        fprintf(stderr, "imcallbackd check: %s\n", error.text);
+        (void)command_failed(argv[0], &error);
     } else {
         fputs(buffer_text(&text), stdout);
         settings_warn(settings, clock_realtime_ms(), print_warning);

@@ -185,9 +185,5 @@ int command_export(int argc, char **argv)
     if (since && parse_decimal(since, strlen(since), INT64_MAX, &id) < 0)
         return options_wrong_usage(argv[0], "--since requires the id of an event, a decimal number");
     handle_signals();
-    if (export_from(path, (int64_t)id, specs[2].count > 0, &error) < 0) {
-        fprintf(stderr, "imcallbackd export: %s\n", error.text);
-        return 1;
-    }
-    return 0;
+    return export_from(path, (int64_t)id, specs[2].count > 0, &error) < 0 ? command_failed(argv[0], &error) : 0;
 }

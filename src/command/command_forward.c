@@ -191,9 +191,7 @@ int command_forward(int argc, char **argv)
     // The default action ends an interrupted comparison, which must not exit with 0 like a complete one.
     if (!invocation.verify)
         handle_signals();
-    if (forward(&invocation, &same, &error) < 0) {
-        fprintf(stderr, "imcallbackd forward: %s\n", error.text);
-        return 1;
-    }
+    if (forward(&invocation, &same, &error) < 0)
+        return command_failed(argv[0], &error);
     return same ? 0 : 1;
 }

@@ -97,16 +97,6 @@ static int set_limits(struct settings *settings, struct error *error)
     return r;
 }
 
-// Passes the settings to the caller, or releases them if r is an error.
-static int pass_or_release(struct settings *settings, int r, struct settings **ret_settings)
-{
-    if (r < 0)
-        settings_unref(settings);
-    else
-        *ret_settings = settings;
-    return r;
-}
-
 static bool has_app_without_token(const struct config *config, int64_t sdk_appid)
 {
     for (size_t i = 0; i < config->app_count; i++) {
@@ -139,61 +129,52 @@ static int check_protections(const struct settings *running, const struct settin
                      new->path, missing.text);
 }
 
-static struct settings *settings_create(struct error *error)
-{
-    struct settings *settings = calloc(1, sizeof *settings);
-
-    if (settings)
-        settings->references = 1;
-    else
-        (void)error_set(error, ENOMEM, "out of memory");
-    return settings;
-}
-
 int settings_read_apps(const char *path, struct settings **ret_settings, struct error *error)
 {
-    struct settings *settings = settings_create(error);
+    struct settings *settings = calloc(1, sizeof *settings);
+    int r;
 
     if (!settings)
-        return -ENOMEM;
-    return pass_or_release(settings, read_apps(settings, path, error), ret_settings);
+        return error_set(error, ENOMEM, "out of memory");
+    settings->references = 1;
+    r = read_apps(settings, path, error);
+    if (r < 0)
+        settings_unref(settings);
+    else
+        *ret_settings = settings;
+    return r;
 }
 
 int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
                   struct error *error)
 {
-    struct settings *settings = settings_create(error);
-    int r;
+    struct settings *settings = NULL;
+    int r = settings_read_apps(path, &settings, error);
 
-    if (!settings)
-        return -ENOMEM;
-    r = read_apps(settings, path, error);
     if (r == 0)
         r = load_credentials(settings, predecessor, error);
     if (r == 0)
         r = set_limits(settings, error);
     if (r == 0 && predecessor)
         r = check_protections(predecessor, settings, error);
-    return pass_or_release(settings, r, ret_settings);
-}
-
-static void format_day(int64_t ms, char day[sizeof "2026-11-23"])
-{
-    time_t seconds = (time_t)(ms / 1000);
-    struct tm utc;
-
-    if (!gmtime_r(&seconds, &utc) || strftime(day, sizeof "2026-11-23", "%Y-%m-%d", &utc) == 0)
-        day[0] = '\0';
+    if (r < 0)
+        settings_unref(settings);
+    else
+        *ret_settings = settings;
+    return r;
 }
 
 static void warn_of_certificate(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence))
 {
     int64_t from_ms = http_credentials_valid_from_ms(settings->credentials);
     int64_t expires_ms = http_credentials_expires_ms(settings->credentials);
-    struct error sentence;
+    time_t expires_s = (time_t)(expires_ms / 1000);
     char day[sizeof "2026-11-23"];
+    struct error sentence;
+    struct tm utc;
 
-    format_day(expires_ms, day);
+    if (!gmtime_r(&expires_s, &utc) || strftime(day, sizeof day, "%Y-%m-%d", &utc) == 0)
+        day[0] = '\0';
     if (now_ms < from_ms)
         error_set(&sentence, 0, "the certificate is not valid yet; check this machine's clock");
     else if (now_ms >= expires_ms)
