@@ -98,24 +98,27 @@ static void count_rejected(enum result result, enum answer_code code)
     metric_add(&rejected, answer_index(code), 1);
 }
 
-// Returns the part of a log line that reports the similar lines suppressed before it; "" if there were none.
-static const char *describe_suppressed(unsigned int suppressed, char text[static SUPPRESSED_TEXT_BYTES])
+// Returns true if the caller is to write a line of this cause. *more is then the part of the line that reports the
+// similar lines suppressed before it; "" if there were none.
+static bool may_log(struct log_rate_limit *limit, char more[static SUPPRESSED_TEXT_BYTES])
 {
-    text[0] = '\0';
+    unsigned int suppressed;
+
+    if (!log_rate_limit_allows(limit, &suppressed))
+        return false;
+    more[0] = '\0';
     if (suppressed > 0)
-        (void)snprintf(text, SUPPRESSED_TEXT_BYTES, " (and %u more since the last such line)", suppressed);
-    return text;
+        (void)snprintf(more, SUPPRESSED_TEXT_BYTES, " (and %u more since the last such line)", suppressed);
+    return true;
 }
 
 static void log_refusal(struct receiver *receiver, enum answer_code code, const char *remote_address,
                         const char *detail)
 {
     char more[SUPPRESSED_TEXT_BYTES];
-    unsigned int suppressed;
 
-    if (log_rate_limit_allows(&receiver->refusals[answer_index(code)], &suppressed))
-        log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, describe_suppressed(suppressed, more),
-                 *detail ? ": " : "", detail);
+    if (may_log(&receiver->refusals[answer_index(code)], more))
+        log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, more, *detail ? ": " : "", detail);
 }
 
 // A valid signature proves that one of the two clocks is wrong. If it is this machine's clock, every later callback
@@ -124,13 +127,12 @@ static void log_stale(struct receiver *receiver, const struct callback *callback
 {
     int64_t skew_s = callback->clock_skew_s;
     char more[SUPPRESSED_TEXT_BYTES];
-    unsigned int suppressed;
 
-    if (log_rate_limit_allows(&receiver->refusals[answer_index(callback->answer)], &suppressed))
+    if (may_log(&receiver->refusals[answer_index(callback->answer)], more))
         log_warning("refused %s from %s%s: the signature is valid, but RequestTime is %" PRId64
                     " s %s this machine's clock; synchronize the clock (see timedatectl) unless the call is a replay",
-                    answer_name(callback->answer), callback->remote_address, describe_suppressed(suppressed, more),
-                    skew_s < 0 ? -skew_s : skew_s, skew_s < 0 ? "behind" : "ahead of");
+                    answer_name(callback->answer), callback->remote_address, more, skew_s < 0 ? -skew_s : skew_s,
+                    skew_s < 0 ? "behind" : "ahead of");
 }
 
 static struct http_response *refuse(struct receiver *receiver, const struct callback *callback)
@@ -256,25 +258,22 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
 static struct http_response *answer_conflict(struct receiver *receiver, const struct callback *callback)
 {
     char more[SUPPRESSED_TEXT_BYTES];
-    unsigned int suppressed;
 
     count(RESULT_CONFLICT);
-    if (log_rate_limit_allows(&receiver->conflicts, &suppressed))
+    if (may_log(&receiver->conflicts, more))
         log_warning("group '%s' of app %" PRId64 " was received again with different content%s; see rejected_callback",
-                    callback->group.group_id, callback->app->sdk_appid, describe_suppressed(suppressed, more));
+                    callback->group.group_id, callback->app->sdk_appid, more);
     return receiver->recorded;
 }
 
 static struct http_response *answer_set_aside(struct receiver *receiver, const struct callback *callback)
 {
     char more[SUPPRESSED_TEXT_BYTES];
-    unsigned int suppressed;
 
     count_rejected(RESULT_SET_ASIDE, callback->answer);
-    if (log_rate_limit_allows(&receiver->set_asides, &suppressed))
+    if (may_log(&receiver->set_asides, more))
         log_warning("set aside a callback of app %" PRId64 " from %s%s: %s; see rejected_callback",
-                    callback->app->sdk_appid, callback->remote_address, describe_suppressed(suppressed, more),
-                    callback->rejected.reason);
+                    callback->app->sdk_appid, callback->remote_address, more, callback->rejected.reason);
     return make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);
 }
 
