@@ -96,11 +96,8 @@ static size_t comment_length(const char *text, size_t left)
         end = memchr(text, '\n', left);
         return end ? (size_t)(end - text) : left;
     }
-    for (size_t at = 3; at < left; at++) {
-        if (text[at - 1] == '*' && text[at] == '/')
-            return at + 1;
-    }
-    return 0;
+    end = memmem(text + 2, left - 2, "*/", 2);
+    return end ? (size_t)(end - text) + 2 : 0;
 }
 
 // Moves *at from the start of a string to the byte after its end, or to the position of a fault.

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "command_forward.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/store/store.h"
@@ -51,12 +50,9 @@ static int check(const char *path, struct settings **ret_settings, struct buffer
     if (r < 0)
         return r;
     config = &(*ret_settings)->config;
-    r = store_check(config->store_database.text, error);
-    if (r < 0) {
-        config_wrap_error(config, &config->store_database, error);
-        return r;
-    }
-    r = check_forward(config, error);
+    r = config_wrap_result(config, &config->store_database, store_check(config->store_database.text, error), error);
+    if (r == 0)
+        r = check_forward(config, error);
     if (r < 0)
         return r;
     return config_print(config, text) < 0 ? error_set(error, ENOMEM, "out of memory") : 0;

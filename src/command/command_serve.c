@@ -116,8 +116,8 @@ static int start_store(struct service *service, struct error *error)
     int r = store_open(database->text, &callbacks, &service->store, error);
 
     if (r < 0)
-        config_wrap_error(&service->settings->config, database, error);
-    return r < 0 ? r : set_retention(service, service->settings, error);
+        return config_wrap_result(&service->settings->config, database, r, error);
+    return set_retention(service, service->settings, error);
 }
 
 static int create_server(struct service *service, struct error *error)

@@ -258,6 +258,13 @@ void config_wrap_error(const struct config *config, const struct config_value *v
     assert(false); // the value is not part of the configuration
 }
 
+int config_wrap_result(const struct config *config, const struct config_value *value, int result, struct error *error)
+{
+    if (result < 0)
+        config_wrap_error(config, value, error);
+    return result;
+}
+
 void config_configure_log(const struct config *config)
 {
     // The order is that of log_levels.

@@ -54,9 +54,7 @@ struct receiver {
     struct store *store;
     struct http_server *server;
     struct http_handler handler;
-    struct http_response *recorded;
-    struct http_response *unavailable;
-    struct http_response *server_refusals[HTTP_REFUSE_COUNT]; // HTTP_REFUSE_NONE has no response
+    struct http_response *answers[ANSWER_CODE_COUNT]; // without a detail; indexed by answer_index()
 };
 
 // One request in progress, allocated from the request's arena.
@@ -85,6 +83,11 @@ static struct http_response *make_answer(enum answer_code code, const char *deta
         answer = http_response_create(answer_http_status(code), body.data, body.length, use);
     buffer_finish(&body);
     return answer;
+}
+
+static struct http_response *prepared(const struct receiver *receiver, enum answer_code code)
+{
+    return receiver->answers[answer_index(code)];
 }
 
 static void count(enum result result)
@@ -144,7 +147,7 @@ static struct http_response *refuse(struct receiver *receiver, const struct call
         log_stale(receiver, callback);
     else
         log_refusal(receiver, callback->answer, callback->remote_address, callback->detail);
-    return answer ? answer : receiver->unavailable;
+    return answer ? answer : prepared(receiver, ANSWER_STORE_UNAVAILABLE);
 }
 
 static struct settings *current_settings(struct receiver *receiver)
@@ -166,7 +169,7 @@ static struct http_response *on_head(void *context, struct http_request *request
     assert(!request->context);
     if (!call) {
         count_rejected(RESULT_REFUSED, ANSWER_STORE_UNAVAILABLE);
-        return receiver->unavailable;
+        return prepared(receiver, ANSWER_STORE_UNAVAILABLE);
     }
     memset(call, 0, sizeof *call);
     call->request = request;
@@ -183,7 +186,7 @@ static struct http_response *on_head(void *context, struct http_request *request
         return NULL;
     if (verdict == CALLBACK_ACKNOWLEDGE) {
         count(RESULT_ACKNOWLEDGED);
-        return receiver->recorded;
+        return prepared(receiver, ANSWER_OK);
     }
     assert(verdict == CALLBACK_REFUSE);
     return refuse(receiver, &call->callback);
@@ -245,14 +248,14 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
                                         const char *detail)
 {
     struct receiver *receiver = context;
-    struct http_response *detailed = NULL;
+    enum answer_code code = code_of_refusal[why];
+    struct http_response *detailed;
 
     assert(why > HTTP_REFUSE_NONE && why < HTTP_REFUSE_COUNT);
-    count_rejected(RESULT_REFUSED, code_of_refusal[why]);
-    log_refusal(receiver, code_of_refusal[why], remote_address, detail);
-    if (*detail)
-        detailed = make_answer(code_of_refusal[why], detail, HTTP_RESPONSE_ONCE);
-    return detailed ? detailed : receiver->server_refusals[why];
+    count_rejected(RESULT_REFUSED, code);
+    log_refusal(receiver, code, remote_address, detail);
+    detailed = *detail ? make_answer(code, detail, HTTP_RESPONSE_ONCE) : NULL;
+    return detailed ? detailed : prepared(receiver, code);
 }
 
 static struct http_response *answer_conflict(struct receiver *receiver, const struct callback *callback)
@@ -263,7 +266,7 @@ static struct http_response *answer_conflict(struct receiver *receiver, const st
     if (may_log(&receiver->conflicts, more))
         log_warning("group '%s' of app %" PRId64 " was received again with different content%s; see rejected_callback",
                     callback->group.group_id, callback->app->sdk_appid, more);
-    return receiver->recorded;
+    return prepared(receiver, ANSWER_OK);
 }
 
 static struct http_response *answer_set_aside(struct receiver *receiver, const struct callback *callback)
@@ -287,12 +290,12 @@ static struct http_response *answer_committed(struct receiver *receiver, const s
     case COMMIT_FAILED:
         count_rejected(RESULT_FAILED, ANSWER_STORE_UNAVAILABLE);
         log_lost(call);
-        return receiver->unavailable;
+        return prepared(receiver, ANSWER_STORE_UNAVAILABLE);
     case COMMIT_CONFLICT:
         return answer_conflict(receiver, &call->callback);
     case COMMIT_REPEATED:
         count(RESULT_REPEATED);
-        return receiver->recorded;
+        return prepared(receiver, ANSWER_OK);
     case COMMIT_RECORDED:
         break;
     }
@@ -300,7 +303,7 @@ static struct http_response *answer_committed(struct receiver *receiver, const s
         return answer_set_aside(receiver, &call->callback);
     count(RESULT_RECORDED);
     metric_add(&members, 0, (int64_t)commit->group->member_count);
-    return receiver->recorded;
+    return prepared(receiver, ANSWER_OK);
 }
 
 void receiver_on_committed(void *context, struct commit *finished)
@@ -315,7 +318,7 @@ void receiver_on_committed(void *context, struct commit *finished)
         finished = finished->next; // the call may be gone after http_request_complete
         answer = answer_committed(receiver, call);
         call->committing = false;
-        http_request_complete(call->request, answer ? answer : receiver->unavailable);
+        http_request_complete(call->request, answer ? answer : prepared(receiver, ANSWER_STORE_UNAVAILABLE));
     }
     http_server_wake(receiver->server);
 }
@@ -323,22 +326,18 @@ void receiver_on_committed(void *context, struct commit *finished)
 int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error)
 {
     struct receiver *receiver = calloc(1, sizeof *receiver);
-    bool complete;
+    bool complete = true;
 
     if (!receiver)
         return error_set(error, ENOMEM, "out of memory");
-    for (size_t i = 0; i < ANSWER_CODE_COUNT; i++)
-        cause_names[i] = answer_at(i) == ANSWER_OK ? NULL : answer_name(answer_at(i));
     pthread_mutex_init(&receiver->lock, NULL);
     receiver->settings = settings_ref(settings);
     receiver->handler = (struct http_handler){
         .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_refusal = on_refusal, .context = receiver};
-    receiver->recorded = make_answer(ANSWER_OK, NULL, HTTP_RESPONSE_SHARED);
-    receiver->unavailable = make_answer(ANSWER_STORE_UNAVAILABLE, NULL, HTTP_RESPONSE_SHARED);
-    complete = receiver->recorded && receiver->unavailable;
-    for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++) {
-        receiver->server_refusals[i] = make_answer(code_of_refusal[i], NULL, HTTP_RESPONSE_SHARED);
-        complete = complete && receiver->server_refusals[i];
+    for (size_t i = 0; i < ANSWER_CODE_COUNT; i++) {
+        cause_names[i] = answer_at(i) == ANSWER_OK ? NULL : answer_name(answer_at(i));
+        receiver->answers[i] = make_answer(answer_at(i), NULL, HTTP_RESPONSE_SHARED);
+        complete = complete && receiver->answers[i];
     }
     if (!complete) {
         receiver_destroy(receiver);
@@ -386,10 +385,8 @@ void receiver_destroy(struct receiver *receiver)
 {
     if (!receiver)
         return;
-    http_response_destroy(receiver->recorded);
-    http_response_destroy(receiver->unavailable);
-    for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++)
-        http_response_destroy(receiver->server_refusals[i]);
+    for (size_t i = 0; i < ANSWER_CODE_COUNT; i++)
+        http_response_destroy(receiver->answers[i]);
     settings_unref(receiver->settings);
     pthread_mutex_destroy(&receiver->lock);
     free(receiver);

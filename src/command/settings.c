@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "imcallbackd/base/address.h"
 
@@ -27,13 +28,9 @@ static int read_app(struct settings *settings, size_t index, struct error *error
     if (!configured->token_file.text)
         return 0;
     r = token_file_read(configured->token_file.text, tokens, error);
-    if (r < 0) {
-        config_wrap_error(&settings->config, &configured->token_file, error);
-        return r;
-    }
     for (size_t i = 0; i < tokens->count; i++)
         app->tokens[app->token_count++] = tokens->tokens[i];
-    return 0;
+    return config_wrap_result(&settings->config, &configured->token_file, r, error);
 }
 
 static int read_apps(struct settings *settings, const char *path, struct error *error)
@@ -69,12 +66,8 @@ static int load_credentials(struct settings *settings, const struct settings *pr
     int r = http_credentials_load(&files, predecessor ? predecessor->credentials : NULL, &settings->credentials, error);
 
     if (r == -EKEYREJECTED)
-        config_wrap_error(config, &config->tls_private_key, error);
-    else if (r == -EPROTO)
-        config_wrap_error(config, &config->tls_client_ca, error);
-    else if (r < 0)
-        config_wrap_error(config, &config->tls_certificate, error);
-    return r;
+        return config_wrap_result(config, &config->tls_private_key, r, error);
+    return config_wrap_result(config, r == -EPROTO ? &config->tls_client_ca : &config->tls_certificate, r, error);
 }
 
 static int set_limits(struct settings *settings, struct error *error)
@@ -99,11 +92,11 @@ static int set_limits(struct settings *settings, struct error *error)
 
 static bool has_app_without_token(const struct config *config, int64_t sdk_appid)
 {
-    for (size_t i = 0; i < config->app_count; i++) {
-        if (config->apps[i].sdk_appid == sdk_appid)
-            return !config->apps[i].token_file.text;
-    }
-    return false;
+    size_t i = 0;
+
+    while (i < config->app_count && config->apps[i].sdk_appid != sdk_appid)
+        i++;
+    return i < config->app_count && !config->apps[i].token_file.text;
 }
 
 // Refuses a configuration that lacks a protection of the running daemon. Such a configuration is more likely a
@@ -234,4 +227,35 @@ void settings_unref(struct settings *settings)
     free(settings->allow_from);
     config_finish(&settings->config);
     free(settings);
+}
+
+int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
+                         struct forward_settings *ret_settings, forward_report *report, struct error *error)
+{
+    const struct config_value *checked = &config->forward_url;
+    int r;
+
+    if (!config->forward_url.text)
+        return error_set(error, EINVAL,
+                         "%s: [forward] url is missing; set it to the destination database, such as "
+                         "postgresql://user@host:5432/database?sslmode=verify-full",
+                         config->path);
+    if (!config->forward_receiver.text && (gethostname(host_name, HOST_NAME_BYTES - 1) < 0 || *host_name == '\0'))
+        return error_set(
+            error, EINVAL,
+            "%s: [forward] receiver is missing: the default is the host name, and this host has none; set it",
+            config->path);
+    *ret_settings = (struct forward_settings){
+        .database = config->store_database.text,
+        .url = config->forward_url.text,
+        .password_file = config->forward_password_file.text,
+        .receiver = config->forward_receiver.text ? config->forward_receiver.text : host_name,
+        .shipped_file = config->forward_shipped_file.text,
+    };
+    r = forward_check_url(config->forward_url.text, report, error);
+    if (r == 0) {
+        checked = &config->forward_password_file;
+        r = forward_check_password(checked->text, report, error);
+    }
+    return r == -ENOSYS ? r : config_wrap_result(config, checked, r, error);
 }

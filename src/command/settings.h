@@ -8,6 +8,7 @@
 #include "config.h"
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/callback.h"
+#include "imcallbackd/forward/forward.h"
 #include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/server.h"
 #include "token.h"
@@ -43,3 +44,12 @@ void settings_unref(struct settings *settings); // NULL is allowed
 // Calls report with one sentence for each setting that works but needs attention: a certificate that expires soon, a
 // token file that is readable by every user, an app without a token.
 void settings_warn(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence));
+
+#define HOST_NAME_BYTES 65
+
+// Derives the settings of the module forward from the section [forward], checks them, and reports insecure ones. The
+// settings refer to the configuration and to host_name, which receives the default receiver. -EINVAL: the configuration
+// has no url, or a value is wrong. -EACCES: only another service can read the password. -ENOSYS: this build has no
+// forward command.
+int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
+                         struct forward_settings *ret_settings, forward_report *report, struct error *error) MUST_CHECK;
