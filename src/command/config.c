@@ -274,22 +274,18 @@ void config_configure_log(const struct config *config)
     log_configure(levels[config->log_level.number], config->log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
 }
 
-static int print_option(struct buffer *text, const struct config_option *option, const void *base)
+static int print_section(struct buffer *text, const char *section, const void *base)
 {
-    const struct config_value *value = config_option_value(option, base);
-
-    if (!value->text)
-        return buffer_print(text, "# %s is not set\n", option->key);
-    return buffer_print(text, "%s = %s\n", option->key, value->text);
-}
-
-static int print_app(struct buffer *text, const struct config_app *app)
-{
-    int r = buffer_print(text, "\n[app %" PRId64 "]\n", app->sdk_appid);
+    int r = 0;
 
     for (const struct config_option *option = config_options; option->section && r == 0; option++) {
-        if (config_option_is_per_app(option))
-            r = print_option(text, option, app);
+        const char *value;
+
+        if (strcmp(option->section, section) != 0)
+            continue;
+        value = config_option_value(option, base)->text;
+        r = value ? buffer_print(text, "%s = %s\n", option->key, value)
+                  : buffer_print(text, "# %s is not set\n", option->key);
     }
     return r;
 }
@@ -300,17 +296,18 @@ int config_print(const struct config *config, struct buffer *text)
     int r = 0;
 
     for (const struct config_option *option = config_options; option->section && r == 0; option++) {
-        if (config_option_is_per_app(option))
+        if (config_option_is_per_app(option) || strcmp(section, option->section) == 0)
             continue;
-        if (strcmp(section, option->section) != 0) {
-            r = buffer_print(text, "%s[%s]\n", *section ? "\n" : "", option->section);
-            section = option->section;
-        }
+        r = buffer_print(text, "%s[%s]\n", *section ? "\n" : "", option->section);
+        section = option->section;
         if (r == 0)
-            r = print_option(text, option, config);
+            r = print_section(text, section, config);
     }
-    for (size_t i = 0; i < config->app_count && r == 0; i++)
-        r = print_app(text, &config->apps[i]);
+    for (size_t i = 0; i < config->app_count && r == 0; i++) {
+        r = buffer_print(text, "\n[app %" PRId64 "]\n", config->apps[i].sdk_appid);
+        if (r == 0)
+            r = print_section(text, "app", &config->apps[i]);
+    }
     return r;
 }
 
@@ -333,19 +330,14 @@ void config_report_unapplied(const struct config *running, const struct config *
     }
 }
 
-static void finish_values(void *base, bool per_app)
-{
-    for (const struct config_option *option = config_options; option->section; option++) {
-        if (config_option_is_per_app(option) == per_app)
-            free(config_option_value(option, base)->text);
-    }
-}
-
 void config_finish(struct config *config)
 {
-    for (size_t i = 0; i < config->app_count; i++)
-        finish_values(&config->apps[i], true);
-    finish_values(config, false);
+    for (const struct config_option *option = config_options; option->section; option++) {
+        if (!config_option_is_per_app(option))
+            free(config_option_value(option, config)->text);
+        for (size_t i = 0; i < config->app_count && config_option_is_per_app(option); i++)
+            free(config_option_value(option, &config->apps[i])->text);
+    }
     free(config->apps);
     free(config->path);
     *config = (struct config){0};

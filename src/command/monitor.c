@@ -28,7 +28,7 @@
 struct monitor {
     struct http_admin *admin;
     struct store *store;
-    char *database_path;
+    struct settings *settings; // for the path of the database, which only a restart changes
     atomic_bool stopping;
 };
 
@@ -148,8 +148,9 @@ int disk_usage_measure(const char *database, struct disk_usage *ret_usage, struc
 // Measures the disk and decides whether events can be recorded. If not, *ret_why says why.
 static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
 {
+    const char *database = monitor->settings->config.store_database.text;
     struct disk_usage usage = {0};
-    int r = disk_usage_measure(monitor->database_path, &usage, ret_why);
+    int r = disk_usage_measure(database, &usage, ret_why);
     bool is_ready = false;
 
     if (r == 0) {
@@ -161,8 +162,8 @@ static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
     if (monitor->stopping)
         (void)error_set(ret_why, ESHUTDOWN, "stopping");
     else if (r == 0 && usage.free_bytes < LEAST_FREE_BYTES)
-        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; free disk space",
-                        monitor->database_path, usage.free_bytes);
+        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; free disk space", database,
+                        usage.free_bytes);
     else if (r == 0)
         is_ready = store_ready(monitor->store, ret_why);
     metric_set(&ready, 0, is_ready);
@@ -203,7 +204,7 @@ static const struct http_admin_page pages[] = {
     {NULL, NULL, NULL},
 };
 
-int monitor_start(int listen_fd, struct store *store, const struct settings *settings, struct monitor **ret_monitor,
+int monitor_start(int listen_fd, struct store *store, struct settings *settings, struct monitor **ret_monitor,
                   struct error *error)
 {
     struct monitor *monitor = calloc(1, sizeof *monitor);
@@ -213,12 +214,11 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
     if (!monitor)
         return error_set(error, ENOMEM, "out of memory");
     monitor->store = store;
-    monitor->database_path = strdup(settings->config.store_database.text);
+    monitor->settings = settings_ref(settings);
     metric_set(&build_info, 0, 1);
     metric_set(&process_start_time, 0, clock_realtime_ms());
     monitor_set_settings(monitor, settings);
-    r = monitor->database_path ? http_admin_start(listen_fd, pages, monitor, &monitor->admin, error)
-                               : error_set(error, ENOMEM, "out of memory");
+    r = http_admin_start(listen_fd, pages, monitor, &monitor->admin, error);
     if (r < 0)
         monitor_stop(monitor);
     else
@@ -243,6 +243,6 @@ void monitor_stop(struct monitor *monitor)
     if (!monitor)
         return;
     http_admin_stop(monitor->admin);
-    free(monitor->database_path);
+    settings_unref(monitor->settings);
     free(monitor);
 }

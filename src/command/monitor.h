@@ -13,8 +13,9 @@
 
 struct monitor;
 
-// Starts the admin listener. listen_fd and the store must outlive the monitor; the caller closes them.
-int monitor_start(int listen_fd, struct store *store, const struct settings *settings, struct monitor **ret_monitor,
+// Starts the admin listener. listen_fd and the store must outlive the monitor; the caller closes them. Takes its own
+// reference to the settings.
+int monitor_start(int listen_fd, struct store *store, struct settings *settings, struct monitor **ret_monitor,
                   struct error *error) MUST_CHECK;
 
 // The functions below accept NULL as the monitor, because a daemon without an admin listener has none.

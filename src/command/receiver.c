@@ -248,10 +248,11 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
                                         const char *detail)
 {
     struct receiver *receiver = context;
-    enum answer_code code = code_of_refusal[why];
     struct http_response *detailed;
+    enum answer_code code;
 
     assert(why > HTTP_REFUSE_NONE && why < HTTP_REFUSE_COUNT);
+    code = code_of_refusal[why];
     count_rejected(RESULT_REFUSED, code);
     log_refusal(receiver, code, remote_address, detail);
     detailed = *detail ? make_answer(code, detail, HTTP_RESPONSE_ONCE) : NULL;

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "config.h"
@@ -11,7 +13,20 @@
 #include "imcallbackd/forward/forward.h"
 #include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/server.h"
-#include "token.h"
+
+// The token file of an app. The file holds one token, or two on separate lines while the token is being rotated.
+struct token_file {
+    char *tokens[CALLBACK_MAX_TOKENS];
+    size_t count;
+    bool readable_by_all; // by the mode of the file; the caller warns
+};
+
+// Refuses an empty file, an empty token (anyone could sign with it), a token that is not visible ASCII, and a third
+// token. On success the caller must call token_file_finish; after an error ret_file holds nothing.
+int token_file_read(const char *path, struct token_file *ret_file, struct error *error) MUST_CHECK;
+
+// Overwrites and frees the tokens.
+void token_file_finish(struct token_file *file);
 
 struct settings {
     atomic_uint references; // a request keeps the settings that were in effect when the request started
