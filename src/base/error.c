@@ -21,11 +21,17 @@ void error_wrap(struct error *error, const char *format, ...)
 {
     struct error inner = *error;
     va_list arguments;
-    size_t length;
+    size_t inner_length;
+    int length;
 
     va_start(arguments, format);
-    (void)vsnprintf(error->text, sizeof error->text, format, arguments);
+    length = vsnprintf(error->text, sizeof error->text, format, arguments);
     va_end(arguments);
-    length = strlen(error->text);
-    (void)snprintf(error->text + length, sizeof error->text - length, ": %s", inner.text);
+    if (length < 0 || (size_t)length >= sizeof error->text - 2)
+        return;
+    memcpy(error->text + length, ": ", 2);
+    length += 2;
+    inner_length = strnlen(inner.text, sizeof error->text - 1 - (size_t)length);
+    memcpy(error->text + length, inner.text, inner_length);
+    error->text[(size_t)length + inner_length] = '\0';
 }
