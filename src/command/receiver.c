@@ -29,7 +29,7 @@ enum result {
 static const struct metric results = {METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by result.", "result",
                                                       "recorded", "repeated", "conflict", "set_aside", "acknowledged",
                                                       "refused", "failed")};
-static const char *cause_names[ANSWER_CODE_COUNT]; // indexed by answer_index(); filled in by receiver_create
+static const char *cause_names[ANSWER_CODE_COUNT]; // indexed by enum answer_code; filled in by receiver_create
 static const struct metric rejected = {
     METRIC_VALUES(METRIC_TYPE_COUNTER, "imcallbackd_rejected_total",
                   "Requests that were not answered OK, by cause; some are closed without an answer.",
@@ -54,7 +54,7 @@ struct receiver {
     struct store *store;
     struct http_server *server;
     struct http_handler handler;
-    struct http_response *answers[ANSWER_CODE_COUNT]; // without a detail; indexed by answer_index()
+    struct http_response *answers[ANSWER_CODE_COUNT]; // without a detail
 };
 
 // One request in progress, allocated from the request's arena.
@@ -85,11 +85,6 @@ static struct http_response *make_answer(enum answer_code code, const char *deta
     return answer;
 }
 
-static struct http_response *prepared(const struct receiver *receiver, enum answer_code code)
-{
-    return receiver->answers[answer_index(code)];
-}
-
 static void count(enum result result)
 {
     metric_add(&results, result, 1);
@@ -98,7 +93,7 @@ static void count(enum result result)
 static void count_rejected(enum result result, enum answer_code code)
 {
     count(result);
-    metric_add(&rejected, answer_index(code), 1);
+    metric_add(&rejected, code, 1);
 }
 
 // Returns true if the caller is to write a line of this cause. *more is then the part of the line that reports the
@@ -120,7 +115,7 @@ static void log_refusal(struct receiver *receiver, enum answer_code code, const 
 {
     char more[SUPPRESSED_TEXT_BYTES];
 
-    if (may_log(&receiver->refusals[answer_index(code)], more))
+    if (may_log(&receiver->refusals[code], more))
         log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, more, *detail ? ": " : "", detail);
 }
 
@@ -131,7 +126,7 @@ static void log_stale(struct receiver *receiver, const struct callback *callback
     int64_t skew_s = callback->clock_skew_s;
     char more[SUPPRESSED_TEXT_BYTES];
 
-    if (may_log(&receiver->refusals[answer_index(callback->answer)], more))
+    if (may_log(&receiver->refusals[callback->answer], more))
         log_warning("refused %s from %s%s: the signature is valid, but RequestTime is %" PRId64
                     " s %s this machine's clock; synchronize the clock (see timedatectl) unless the call is a replay",
                     answer_name(callback->answer), callback->remote_address, more, skew_s < 0 ? -skew_s : skew_s,
@@ -147,7 +142,7 @@ static struct http_response *refuse(struct receiver *receiver, const struct call
         log_stale(receiver, callback);
     else
         log_refusal(receiver, callback->answer, callback->remote_address, callback->detail);
-    return answer ? answer : prepared(receiver, ANSWER_STORE_UNAVAILABLE);
+    return answer ? answer : receiver->answers[ANSWER_STORE_UNAVAILABLE];
 }
 
 static struct settings *current_settings(struct receiver *receiver)
@@ -169,7 +164,7 @@ static struct http_response *on_head(void *context, struct http_request *request
     assert(!request->context);
     if (!call) {
         count_rejected(RESULT_REFUSED, ANSWER_STORE_UNAVAILABLE);
-        return prepared(receiver, ANSWER_STORE_UNAVAILABLE);
+        return receiver->answers[ANSWER_STORE_UNAVAILABLE];
     }
     memset(call, 0, sizeof *call);
     call->request = request;
@@ -186,7 +181,7 @@ static struct http_response *on_head(void *context, struct http_request *request
         return NULL;
     if (verdict == CALLBACK_ACKNOWLEDGE) {
         count(RESULT_ACKNOWLEDGED);
-        return prepared(receiver, ANSWER_OK);
+        return receiver->answers[ANSWER_OK];
     }
     assert(verdict == CALLBACK_REFUSE);
     return refuse(receiver, &call->callback);
@@ -256,7 +251,7 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
     count_rejected(RESULT_REFUSED, code);
     log_refusal(receiver, code, remote_address, detail);
     detailed = *detail ? make_answer(code, detail, HTTP_RESPONSE_ONCE) : NULL;
-    return detailed ? detailed : prepared(receiver, code);
+    return detailed ? detailed : receiver->answers[code];
 }
 
 static struct http_response *answer_conflict(struct receiver *receiver, const struct callback *callback)
@@ -267,7 +262,7 @@ static struct http_response *answer_conflict(struct receiver *receiver, const st
     if (may_log(&receiver->conflicts, more))
         log_warning("group '%s' of app %" PRId64 " was received again with different content%s; see rejected_callback",
                     callback->group.group_id, callback->app->sdk_appid, more);
-    return prepared(receiver, ANSWER_OK);
+    return receiver->answers[ANSWER_OK];
 }
 
 static struct http_response *answer_set_aside(struct receiver *receiver, const struct callback *callback)
@@ -291,12 +286,12 @@ static struct http_response *answer_committed(struct receiver *receiver, const s
     case COMMIT_FAILED:
         count_rejected(RESULT_FAILED, ANSWER_STORE_UNAVAILABLE);
         log_lost(call);
-        return prepared(receiver, ANSWER_STORE_UNAVAILABLE);
+        return receiver->answers[ANSWER_STORE_UNAVAILABLE];
     case COMMIT_CONFLICT:
         return answer_conflict(receiver, &call->callback);
     case COMMIT_REPEATED:
         count(RESULT_REPEATED);
-        return prepared(receiver, ANSWER_OK);
+        return receiver->answers[ANSWER_OK];
     case COMMIT_RECORDED:
         break;
     }
@@ -304,7 +299,7 @@ static struct http_response *answer_committed(struct receiver *receiver, const s
         return answer_set_aside(receiver, &call->callback);
     count(RESULT_RECORDED);
     metric_add(&members, 0, (int64_t)commit->group->member_count);
-    return prepared(receiver, ANSWER_OK);
+    return receiver->answers[ANSWER_OK];
 }
 
 void receiver_on_committed(void *context, struct commit *finished)
@@ -319,7 +314,7 @@ void receiver_on_committed(void *context, struct commit *finished)
         finished = finished->next; // the call may be gone after http_request_complete
         answer = answer_committed(receiver, call);
         call->committing = false;
-        http_request_complete(call->request, answer ? answer : prepared(receiver, ANSWER_STORE_UNAVAILABLE));
+        http_request_complete(call->request, answer ? answer : receiver->answers[ANSWER_STORE_UNAVAILABLE]);
     }
     http_server_wake(receiver->server);
 }
@@ -335,10 +330,10 @@ int receiver_create(struct settings *settings, struct receiver **ret_receiver, s
     receiver->settings = settings_ref(settings);
     receiver->handler = (struct http_handler){
         .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_refusal = on_refusal, .context = receiver};
-    for (size_t i = 0; i < ANSWER_CODE_COUNT; i++) {
-        cause_names[i] = answer_at(i) == ANSWER_OK ? NULL : answer_name(answer_at(i));
-        receiver->answers[i] = make_answer(answer_at(i), NULL, HTTP_RESPONSE_SHARED);
-        complete = complete && receiver->answers[i];
+    for (enum answer_code code = 0; code < ANSWER_CODE_COUNT; code++) {
+        cause_names[code] = code == ANSWER_OK ? NULL : answer_name(code);
+        receiver->answers[code] = make_answer(code, NULL, HTTP_RESPONSE_SHARED);
+        complete = complete && receiver->answers[code];
     }
     if (!complete) {
         receiver_destroy(receiver);
