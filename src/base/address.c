@@ -49,10 +49,10 @@ bool address_parse(const char *text, struct address *ret_address)
 
 void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES])
 {
-    if (is_mapped(address))
-        inet_ntop(AF_INET, address->bytes + sizeof mapped_prefix, text, ADDRESS_TEXT_BYTES);
-    else
-        inet_ntop(AF_INET6, address->bytes, text, ADDRESS_TEXT_BYTES);
+    bool is_v4 = is_mapped(address);
+
+    inet_ntop(is_v4 ? AF_INET : AF_INET6, address->bytes + (is_v4 ? sizeof mapped_prefix : 0), text,
+              ADDRESS_TEXT_BYTES);
 }
 
 static struct address network_of(const struct address *address, unsigned int prefix)

@@ -15,15 +15,13 @@ static struct lead utf8_lead(unsigned char byte)
 {
     if (byte < 0x80)
         return (struct lead){1, 0, 0};
-    if (byte < 0xc2)
+    if (byte < 0xc2 || byte > 0xf4)
         return (struct lead){0, 0, 0};
     if (byte < 0xe0)
         return (struct lead){2, 0x80, 0xbf};
     if (byte < 0xf0)
         return (struct lead){3, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf};
-    if (byte < 0xf5)
-        return (struct lead){4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf};
-    return (struct lead){0, 0, 0};
+    return (struct lead){4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf};
 }
 
 // Returns how many bytes at text belong to the character that its first byte announces.

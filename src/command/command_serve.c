@@ -75,12 +75,6 @@ static void raise_file_limit(void)
         log_warning("cannot raise the limit on open files: %s; the daemon keeps its soft limit", strerror(errno));
 }
 
-static int start_listeners(struct service *service, struct error *error)
-{
-    raise_file_limit();
-    return listeners_open(&service->settings->config, &service->listeners, error);
-}
-
 // Called on the writer thread, or by store_close.
 static void on_broken(void *context, const struct error *error)
 {
@@ -153,8 +147,11 @@ static int start(struct service *service, struct error *error)
 {
     int r = start_settings(service, error); // all other parts read the settings
 
-    if (r == 0) // before the store: a daemon whose address is in use must not touch the database
-        r = start_listeners(service, error);
+    if (r == 0) {
+        raise_file_limit();
+        // Before the store: a daemon whose address is in use must not touch the database.
+        r = listeners_open(&service->settings->config, &service->listeners, error);
+    }
     if (r == 0) // the threads of the server and of the store call the receiver
         r = receiver_create(service->settings, &service->receiver, error);
     if (r == 0) // no thread runs yet
