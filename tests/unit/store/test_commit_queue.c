@@ -286,7 +286,7 @@ TEST(limits_batches)
         {3, COMMIT_BATCH_MAX_BYTES + 1, {1, 1, 1}},
     };
 
-    for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
+    for (size_t row = 0; row < COUNT(rows); row++) {
         struct destroyed_group group = {.body_length = rows[row].bytes_each};
         struct item *items = calloc(rows[row].commits + 1, sizeof *items);
         struct harness harness = {.gate_closed = true};
