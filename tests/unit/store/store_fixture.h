@@ -281,6 +281,16 @@ static inline char *fixture_query(const struct fixture *fixture, const char *sql
     return copy;
 }
 
+// Runs statements on a new connection, which checkpoints when it is closed.
+static inline void fixture_execute(const struct fixture *fixture, const char *sql)
+{
+    sqlite3 *connection;
+
+    assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(connection, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(connection), SQLITE_OK);
+}
+
 static inline void assert_query(const struct fixture *fixture, const char *sql, const char *expected)
 {
     char *found = fixture_query(fixture, sql);

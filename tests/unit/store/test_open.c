@@ -5,15 +5,6 @@
 
 #include "store_fixture.h"
 
-static void execute(const struct fixture *fixture, const char *sql)
-{
-    sqlite3 *connection;
-
-    assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(connection, sql, NULL, NULL, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_close(connection), SQLITE_OK);
-}
-
 FIXTURE_TEST(creates_the_promised_schema)
 {
     static const struct {
@@ -76,7 +67,7 @@ FIXTURE_TEST(opens_a_database_of_the_first_release)
     char *sql = read_file(UNIT_DATA "/first_release.sql", &length);
 
     sql[length] = '\0';
-    execute(fixture, sql);
+    fixture_execute(fixture, sql);
     free(sql);
     fixture_open(fixture);
     fixture_record_times(fixture, 1, 1);
@@ -95,7 +86,7 @@ STORE_TEST(keeps_rows_and_never_reuses_ids)
     fixture_record_times(fixture, 1, 3);
     fixture_close(fixture);
     assert_int_equal(fixture_size(fixture, "-wal"), 0);
-    execute(fixture, "DELETE FROM destroyed_group WHERE id = 3");
+    fixture_execute(fixture, "DELETE FROM destroyed_group WHERE id = 3");
     fixture_open(fixture);
     fixture_record_times(fixture, 3, 3);
     assert_query(fixture, "SELECT group_concat(id) FROM destroyed_group", "1,2,4");
@@ -127,7 +118,7 @@ FIXTURE_TEST(refuses_foreign_files_and_leaves_them_alone)
         if (rows[i].data)
             write_file(fixture->database, rows[i].data, strlen(rows[i].data));
         else
-            execute(fixture, rows[i].sql);
+            fixture_execute(fixture, rows[i].sql);
         data = read_file(fixture->database, &length);
         assert_int_equal(store_check(fixture->database, &checked), -EINVAL);
         assert_int_equal(fixture_try_open(fixture, &opened), -EINVAL);

@@ -321,13 +321,9 @@ FIXTURE_TEST(rejects_databases_of_other_programs)
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct store_reader *reader = NULL;
         struct error error = {""};
-        sqlite3 *connection;
 
-        if (rows[i].sql) {
-            assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
-            assert_int_equal(sqlite3_exec(connection, rows[i].sql, NULL, NULL, NULL), SQLITE_OK);
-            assert_int_equal(sqlite3_close(connection), SQLITE_OK);
-        }
+        if (rows[i].sql)
+            fixture_execute(fixture, rows[i].sql);
         assert_int_equal(store_reader_open(fixture->database, &reader, &error), rows[i].code);
         assert_null(reader);
         if (!strstr(error.text, rows[i].word) || !strstr(error.text, fixture->database))
