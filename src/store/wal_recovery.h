@@ -47,9 +47,9 @@ int wal_recovery_check_index(const char *database, struct error *error) MUST_CHE
 // frames is zeroed. Refuses what wal_recovery_check_index refuses.
 int wal_recovery_force_rebuild(const char *database, struct error *error) MUST_CHECK;
 
-// Steps 2 and 3. log: the path of the write-ahead log. May change the busy timeout of the connection. After
-// STORE_FAILURE_RETRY nothing may be written to the database until a later call succeeds.
-enum store_failure wal_recovery_complete(sqlite3 *connection, const char *log, struct error *error) MUST_CHECK;
+// Steps 2 and 3. May change the busy timeout of the connection. After STORE_FAILURE_RETRY nothing may be written to the
+// database until a later call succeeds.
+enum store_failure wal_recovery_complete(sqlite3 *connection, struct error *error) MUST_CHECK;
 
 // Part of step 2, here for its test: writes all bytes of a file over themselves and syncs the file. No one else may
 // write to the file meanwhile. Does nothing if the file does not exist. The error names the path.
