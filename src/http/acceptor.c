@@ -50,8 +50,10 @@ static int accept_connection(int listen_fd, struct http_transport *transport)
                             SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (transport->fd < 0)
         return -errno;
-    if (address_from_socket(&transport->socket_address, &transport->address))
+    if (address_from_socket(&transport->socket_address, &transport->address)) {
+        transport->network = address_client_network(&transport->address);
         address_print(&transport->address, transport->remote_address);
+    }
     return 0;
 }
 
@@ -61,7 +63,7 @@ static enum http_refusal admit(struct http_connection *connection)
 
     if (!transport->remote_address[0])
         return HTTP_REFUSE_PEER; // neither IPv4 nor IPv6
-    return http_shared_admit(connection->shared, &transport->address, &connection->exceeded_limit,
+    return http_shared_admit(connection->shared, &transport->address, &transport->network, &connection->exceeded_limit,
                              &transport->credentials);
 }
 

@@ -11,7 +11,6 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/http/credentials.h"
-#include "mhd.h"
 
 // How long an idle connection stays open in a drain. A client that sends a request meanwhile gets a response with
 // Connection: close. A client that is disconnected without this announcement may lose an event.
@@ -31,26 +30,20 @@ const struct metric *const http_metrics[] = {&http_connections_open, &http_reque
 
 // Each connection takes a descriptor. With a limit that the descriptors cannot reach, the server would refuse
 // connections instead of evicting the right ones.
-static unsigned int fit_connections(unsigned int wanted, unsigned int threads)
-{
-    rlim_t others = OTHER_FILES + (rlim_t)threads * HTTP_LOOP_FILES;
-    struct rlimit files;
-
-    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= http_hard_limit(wanted) + others)
-        return wanted;
-    while (wanted > 1 && files.rlim_cur < http_hard_limit(wanted) + others)
-        wanted--;
-    log_warning("[limits] connections: reduced to %u: the process may open only %llu files; raise LimitNOFILE= of the "
-                "service",
-                wanted, (unsigned long long)files.rlim_cur);
-    return wanted;
-}
-
 static struct http_limits fit_limits(const struct http_limits *limits, unsigned int threads)
 {
     struct http_limits fitting = *limits;
+    rlim_t others = OTHER_FILES + (rlim_t)threads * HTTP_LOOP_FILES;
+    struct rlimit files;
 
-    fitting.connections = fit_connections(limits->connections, threads);
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return fitting;
+    while (fitting.connections > 1 && files.rlim_cur < http_hard_limit(fitting.connections) + others)
+        fitting.connections--;
+    if (fitting.connections < limits->connections)
+        log_warning("[limits] connections: reduced to %u: the process may open only %llu files; raise LimitNOFILE= of "
+                    "the service",
+                    fitting.connections, (unsigned long long)files.rlim_cur);
     return fitting;
 }
 
@@ -64,7 +57,6 @@ int http_server_create(const struct http_settings *settings, const struct http_l
     assert(settings->threads > 0 && settings->listen_fd_count > 0);
     if (!server)
         return error_set(error, ENOMEM, "out of memory");
-    mhd_adapter_set_panic_handler();
     server->settings = *settings;
     server->settings.path = NULL;
     server->loops = calloc(settings->threads, sizeof *server->loops); // NOLINT(bugprone-sizeof-expression): of pointers
@@ -98,11 +90,6 @@ int http_server_start(struct http_server *server, struct error *error)
     if (r == 0)
         r = http_acceptor_start(&server->shared, &server->settings, server->loops, &server->acceptor, error);
     return r;
-}
-
-void http_request_complete(struct http_request *request, struct http_response *response)
-{
-    http_loop_complete(request, response);
 }
 
 void http_server_wake(struct http_server *server)
