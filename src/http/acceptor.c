@@ -20,12 +20,10 @@ struct http_acceptor {
     struct http_shared *shared;
     const struct http_settings *settings;
     struct http_loop *const *loops;
-    struct pollfd *sockets; // the listening ones, then stop_fd
-    nfds_t socket_count;
     int stop_fd;
     struct log_rate_limit shortages;
     pthread_t thread;
-    pthread_t self; // the same, set by the thread
+    struct pollfd sockets[]; // the listening ones, then stop_fd
 };
 
 // Returns the loop with the fewest connections. At a limit, returns the loop with the most unverified connections,
@@ -125,7 +123,6 @@ static bool accept_batch(struct http_acceptor *acceptor, int listen_fd)
 {
     int r = 0;
 
-    assert(pthread_equal(acceptor->self, pthread_self()));
     // Other errors, such as ECONNABORTED, belong to the connection that was about to be accepted.
     for (int i = 0; i < ACCEPTS_PER_BATCH && r != -EAGAIN && !is_shortage(r); i++)
         r = accept_one(acceptor, listen_fd);
@@ -139,12 +136,10 @@ static bool accept_batch(struct http_acceptor *acceptor, int listen_fd)
 static void *acceptor_main(void *argument)
 {
     struct http_acceptor *acceptor = argument;
-    struct pollfd *stop = &acceptor->sockets[acceptor->socket_count - 1];
+    struct pollfd *stop = &acceptor->sockets[acceptor->settings->listen_fd_count];
 
-    acceptor->self = pthread_self();
-    assert(stop->fd == acceptor->stop_fd);
     while (!stop->revents) {
-        if (poll(acceptor->sockets, acceptor->socket_count, -1) < 0)
+        if (poll(acceptor->sockets, acceptor->settings->listen_fd_count + 1, -1) < 0)
             continue; // EINTR
         for (struct pollfd *socket = acceptor->sockets; socket < stop; socket++) {
             if (socket->revents)
@@ -163,44 +158,30 @@ static void acceptor_destroy(struct http_acceptor *acceptor)
 {
     if (acceptor->stop_fd >= 0)
         close(acceptor->stop_fd);
-    free(acceptor->sockets);
     free(acceptor);
-}
-
-// Returns an errno value, or 0.
-static int start_thread(struct http_acceptor *acceptor)
-{
-    size_t listening = acceptor->settings->listen_fd_count;
-
-    acceptor->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (acceptor->stop_fd < 0)
-        return errno;
-    acceptor->socket_count = listening + 1;
-    acceptor->sockets = calloc(acceptor->socket_count, sizeof *acceptor->sockets);
-    if (!acceptor->sockets)
-        return ENOMEM;
-    for (size_t i = 0; i < listening; i++)
-        acceptor->sockets[i] = (struct pollfd){.fd = acceptor->settings->listen_fds[i], .events = POLLIN};
-    acceptor->sockets[listening] = (struct pollfd){.fd = acceptor->stop_fd, .events = POLLIN};
-    return pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor);
 }
 
 int http_acceptor_start(struct http_shared *shared, const struct http_settings *settings,
                         struct http_loop *const *loops, struct http_acceptor **ret_acceptor, struct error *error)
 {
-    struct http_acceptor *acceptor = calloc(1, sizeof *acceptor);
-    int code;
+    size_t listening = settings->listen_fd_count;
+    struct http_acceptor *acceptor = calloc(1, sizeof *acceptor + (listening + 1) * sizeof *acceptor->sockets);
+    int r;
 
-    assert(settings->threads > 0);
+    assert(settings->threads > 0 && listening > 0);
     if (!acceptor)
         return error_set(error, ENOMEM, "out of memory");
     acceptor->shared = shared;
     acceptor->settings = settings;
     acceptor->loops = loops;
-    code = start_thread(acceptor);
-    if (code != 0) {
+    acceptor->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    for (size_t i = 0; i <= listening; i++)
+        acceptor->sockets[i] =
+            (struct pollfd){.fd = i < listening ? settings->listen_fds[i] : acceptor->stop_fd, .events = POLLIN};
+    if (acceptor->stop_fd < 0 || (errno = pthread_create(&acceptor->thread, NULL, acceptor_main, acceptor)) != 0) {
+        r = error_set(error, errno, "the acceptor thread cannot be started: %s", strerror(errno));
         acceptor_destroy(acceptor);
-        return error_set(error, code, "the acceptor thread cannot be started: %s", strerror(code));
+        return r;
     }
     *ret_acceptor = acceptor;
     return 0;

@@ -33,17 +33,14 @@ struct http_connection *http_connection_create(struct http_shared *shared)
 
 void http_connection_destroy(struct http_connection *connection)
 {
-    struct http_connection_set *set;
-
     if (!connection)
         return;
     assert(!connection->deadline.list && !connection->exchange);
-    set = connection->set;
-    if (set) {
-        assert(set->connection_count > 0);
-        set->connection_count--;
+    if (connection->set) {
+        assert(connection->set->connection_count > 0);
+        connection->set->connection_count--;
         if (!connection->is_verified)
-            set->unverified_count--;
+            connection->set->unverified_count--;
     }
     if (connection->transport.credentials)
         http_shared_release(connection->shared, &connection->transport.network);
@@ -51,24 +48,18 @@ void http_connection_destroy(struct http_connection *connection)
     free(connection);
 }
 
-static struct http_connection_list *list_of(struct http_connection_set *set, enum http_stage stage)
+// Puts the connection at the end of the stage's list, so that the list stays sorted.
+static void start_stage(struct http_connection *connection, enum http_stage stage)
 {
-    return stage == HTTP_STAGE_IDLE ? &set->idle : stage == HTTP_STAGE_HELD ? &set->held : &set->timed;
-}
+    struct http_connection_set *set = connection->set;
+    struct http_connection_list *list = stage == HTTP_STAGE_IDLE   ? &set->idle
+                                        : stage == HTTP_STAGE_HELD ? &set->held
+                                                                   : &set->timed;
 
-static void append(struct http_connection_list *list, struct http_connection *connection)
-{
-    struct http_deadline *deadline = &connection->deadline;
-
-    assert(!deadline->list);
-    assert(!list->last || list->last->deadline.since_ms <= deadline->since_ms);
-    deadline->list = list;
-    deadline->next = NULL;
-    deadline->previous = list->last;
-    if (list->last)
-        list->last->deadline.next = connection;
-    else
-        list->first = connection;
+    assert(!connection->deadline.list);
+    assert(!list->last || list->last->deadline.since_ms <= set->now_ms);
+    connection->deadline = (struct http_deadline){stage, set->now_ms, list, list->last, NULL};
+    *(list->last ? &list->last->deadline.next : &list->first) = connection;
     list->last = connection;
 }
 
@@ -76,20 +67,15 @@ static void unlink_connection(struct http_connection *connection)
 {
     struct http_deadline *deadline = &connection->deadline;
     struct http_connection_list *list = deadline->list;
+    struct http_connection **from_previous, **from_next;
 
     assert(list);
-    assert(deadline->previous ? deadline->previous->deadline.next == connection : list->first == connection);
-    assert(deadline->next ? deadline->next->deadline.previous == connection : list->last == connection);
-    if (deadline->previous)
-        deadline->previous->deadline.next = deadline->next;
-    else
-        list->first = deadline->next;
-    if (deadline->next)
-        deadline->next->deadline.previous = deadline->previous;
-    else
-        list->last = deadline->previous;
+    from_previous = deadline->previous ? &deadline->previous->deadline.next : &list->first;
+    from_next = deadline->next ? &deadline->next->deadline.previous : &list->last;
+    assert(*from_previous == connection && *from_next == connection);
+    *from_previous = deadline->next;
+    *from_next = deadline->previous;
     deadline->list = NULL;
-    deadline->previous = deadline->next = NULL;
 }
 
 void http_set_expect(struct http_connection_set *set, struct http_connection *connection)
@@ -98,13 +84,6 @@ void http_set_expect(struct http_connection_set *set, struct http_connection *co
     connection->set = set;
     set->connection_count++;
     set->unverified_count++;
-}
-
-static void start_stage(struct http_connection *connection, enum http_stage stage)
-{
-    connection->deadline.stage = stage;
-    connection->deadline.since_ms = connection->set->now_ms;
-    append(list_of(connection->set, stage), connection);
 }
 
 void http_set_add(struct http_connection_set *set, struct http_connection *connection)

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -98,18 +99,13 @@ void listen_name(int fd, char name[LISTEN_NAME_BYTES])
 {
     union socket_address address = {0};
     socklen_t length = sizeof address;
-    char text[INET6_ADDRSTRLEN] = "?";
+    char host[LISTEN_NAME_BYTES / 2] = "?", port[sizeof "65535"] = "?";
 
     if (getsockname(fd, &address.any, &length) == 0 && address.any.sa_family == AF_UNIX) {
         (void)snprintf(name, LISTEN_NAME_BYTES, "unix:%.*s", (int)sizeof address.local.sun_path,
                        address.local.sun_path);
         return;
     }
-    if (address.any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &address.v6.sin6_addr, text, sizeof text);
-        (void)snprintf(name, LISTEN_NAME_BYTES, "[%s]:%u", text, ntohs(address.v6.sin6_port));
-        return;
-    }
-    inet_ntop(AF_INET, &address.v4.sin_addr, text, sizeof text);
-    (void)snprintf(name, LISTEN_NAME_BYTES, "%s:%u", text, ntohs(address.v4.sin_port));
+    (void)getnameinfo(&address.any, length, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+    (void)snprintf(name, LISTEN_NAME_BYTES, address.any.sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }

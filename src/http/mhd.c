@@ -103,26 +103,23 @@ void mhd_adapter_resume(struct http_exchange *exchange)
     MHD_resume_connection(exchange->connection->mhd);
 }
 
-static enum MHD_Result answer(struct http_exchange *exchange)
-{
-    bool closing;
-    struct http_response *response = http_request_take_response(exchange, &closing);
-
-    return http_response_queue(response, exchange->connection->mhd, closing) ? MHD_YES : MHD_NO;
-}
-
 static enum MHD_Result carry_out(struct http_exchange *exchange, enum http_verdict verdict)
 {
+    struct MHD_Connection *mhd = exchange->connection->mhd;
+    struct http_response *response;
+    bool closing;
+
     switch (verdict) {
     case HTTP_VERDICT_CONTINUE:
         break;
     case HTTP_VERDICT_HOLD:
         // The completion arrives through the loop's inbox, so it cannot overtake the suspension.
         assert(exchange->connection->deadline.stage == HTTP_STAGE_HELD);
-        MHD_suspend_connection(exchange->connection->mhd);
+        MHD_suspend_connection(mhd);
         break;
     case HTTP_VERDICT_ANSWER:
-        return answer(exchange);
+        response = http_request_take_response(exchange, &closing);
+        return http_response_queue(response, mhd, closing) ? MHD_YES : MHD_NO;
     case HTTP_VERDICT_CLOSE:
         return MHD_NO;
     }

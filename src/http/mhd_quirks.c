@@ -126,19 +126,14 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
     return NULL;
 }
 
-static size_t count_undelivered(const struct http_connection *connection)
-{
-    return gnutls_record_check_pending(
-        MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
-}
-
 // Records how many bytes GnuTLS holds for the library. Returns true if no connection's number has changed.
 static bool is_delivery_stalled(const struct http_connection_list *list)
 {
     bool stalled = true;
 
     for (struct http_connection *connection = list->first; connection; connection = connection->deadline.next) {
-        size_t undelivered = count_undelivered(connection);
+        size_t undelivered = gnutls_record_check_pending(
+            MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
 
         stalled = stalled && undelivered == connection->stall.undelivered_bytes;
         connection->stall.undelivered_bytes = undelivered;

@@ -28,18 +28,10 @@ static gnutls_pk_algorithm_t pk_of(EVP_PKEY *key)
 // Ed25519 hashes internally. GnuTLS names SHA-512 for it, but libcrypto requires that no digest is named.
 static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
 {
-    if (gnutls_sign_get_pk_algorithm(algorithm) == GNUTLS_PK_EDDSA_ED25519)
-        return NULL;
-    switch (gnutls_sign_get_hash_algorithm(algorithm)) {
-    case GNUTLS_DIG_SHA256:
-        return EVP_sha256();
-    case GNUTLS_DIG_SHA384:
-        return EVP_sha384();
-    case GNUTLS_DIG_SHA512:
-        return EVP_sha512();
-    default:
-        return NULL;
-    }
+    const char *name = gnutls_digest_get_name(gnutls_sign_get_hash_algorithm(algorithm));
+    bool hashes_internally = gnutls_sign_get_pk_algorithm(algorithm) == GNUTLS_PK_EDDSA_ED25519;
+
+    return name && !hashes_internally ? EVP_get_digestbyname(name) : NULL;
 }
 
 // RFC 8446, 4.2.3: the salt of RSASSA-PSS is as long as the digest.
