@@ -145,6 +145,10 @@ class Connection:
         body, self.unread = self.unread[:length], self.unread[length:]
         return Answer(head, body).check_form()
 
+    def answer_to(self, data):
+        self.send(data)
+        return self.read_answer()
+
     def read_rest(self):
         """Returns all bytes until the connection ends."""
         while self._more():

@@ -80,9 +80,8 @@ def test_accepts_request_time_inside_the_window(shared, seconds):
 
 
 @pytest.mark.parametrize("seconds, word", [(-70, "behind"), (70, "ahead")])
-def test_refuses_request_time_outside_the_window(make_daemon, seconds, word):
+def test_refuses_request_time_outside_the_window(one, seconds, word):
     """With a wrong clock the daemon refuses every callback, so the answer and the log state the difference."""
-    one = make_daemon().start()
     answer = one.post(**signature(at=int(time.time()) + seconds))
     assert (answer.status, answer.code) == (403, 120124)
     difference = rf"\b(69|70|71) s {word}"
@@ -239,16 +238,14 @@ def test_answers_expect_continue(shared):
     with shared.connect() as connection:
         connection.send(request(body, headers=["Expect: 100-continue"])[:-len(body)])
         assert connection.read_head().startswith(b"HTTP/1.1 100 ")
-        connection.send(body)
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(body).status == 200
 
 
 def test_refuses_instead_of_100_continue(shared):
     body = event()
     with shared.connect() as connection:
         query = query_string(Sign="0" * 64)
-        connection.send(request(body, query, headers=["Expect: 100-continue"])[:-len(body)])
-        assert connection.read_answer().code == 120114
+        assert connection.answer_to(request(body, query, headers=["Expect: 100-continue"])[:-len(body)]).code == 120114
         assert connection.is_closed()
 
 
@@ -258,8 +255,7 @@ def test_accepts_chunks_and_single_bytes(shared):
     chunks = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in body) + b"0\r\nTrailer: 1\r\n\r\n"
     head = f"POST /?{query_string()} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with shared.connect() as connection:
-        connection.send(head.encode() + chunks)
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(head.encode() + chunks).status == 200
         for byte in request(event(GroupId="pieces")):
             connection.send(bytes([byte]))
         assert connection.read_answer().status == 200
@@ -284,11 +280,9 @@ def test_reads_nothing_after_a_refusal(shared):
 def test_keeps_the_connection_open(shared):
     with shared.connect() as connection:
         for i in range(5):
-            connection.send(request(event(GroupId=f"kept-{i}")))
-            answer = connection.read_answer()
+            answer = connection.answer_to(request(event(GroupId=f"kept-{i}")))
             assert answer.status == 200 and answer.headers.get("connection", "").lower() != "close"
-        connection.send(request(event(GroupId="kept-5"), headers=["Connection: close"]))
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(request(event(GroupId="kept-5"), headers=["Connection: close"])).status == 200
         assert connection.is_closed()
     assert len(shared.group_ids("kept")) == 6
 
@@ -297,8 +291,7 @@ def test_closes_an_idle_connection(make_daemon):
     one = make_daemon({"limits": {"idle_timeout": "1s"}}).start()
     start = time.monotonic()
     with one.connect() as connection:
-        connection.send(request(event()))
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(request(event())).status == 200
         assert connection.is_closed()
     assert 0.5 < time.monotonic() - start < 10
 
@@ -324,8 +317,7 @@ def test_a_client_that_disconnects_disturbs_no_other(shared):
 
 # Callbacks that are kept although they are refused
 
-def test_keeps_a_rejected_callback(make_daemon):
-    one = make_daemon().start()
+def test_keeps_a_rejected_callback(one):
     body = b'{"CallbackCommand":"' + COMMAND.encode() + b'","GroupId":7}'
     before = time.time() * 1000
     answer = one.post(body)

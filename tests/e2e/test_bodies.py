@@ -207,8 +207,7 @@ def test_refuses_and_keeps_body(refusing, case):
 
 # The same event
 
-def test_records_a_repeat_once(make_daemon):
-    one = make_daemon().start()
+def test_records_a_repeat_once(one):
     for _ in range(3):
         assert one.post(event()).status == 200
     assert len(one.groups()) == 1
@@ -219,8 +218,7 @@ def test_records_a_repeat_once(make_daemon):
     assert len(one.groups()) == 1 and one.rejected() == []
 
 
-def test_recognizes_a_repeat_after_a_restart(make_daemon):
-    one = make_daemon().start()
+def test_recognizes_a_repeat_after_a_restart(one):
     without_time = event(GroupId="timeless", EventTime=None)
     assert one.post(event()).status == one.post(without_time).status == 200
     one.stop()
@@ -246,8 +244,7 @@ def test_records_simultaneous_repeats_once(make_daemon):
     assert one.rejected() == []
 
 
-def test_sets_the_loser_of_two_simultaneous_contents_aside(make_daemon):
-    one = make_daemon().start()
+def test_sets_the_loser_of_two_simultaneous_contents_aside(one):
     bodies = [event(Name=f"name-{i % 2}") for i in range(20)]
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         assert [answer.status for answer in pool.map(one.post, bodies)] == [200] * 20
@@ -276,14 +273,12 @@ def test_sets_other_content_aside(shared, difference):
 
 
 @pytest.mark.parametrize("difference", [dict(GroupId="other id"), dict(EventTime=1670574414124)])
-def test_records_another_identity_as_another_event(make_daemon, difference):
-    one = make_daemon().start()
+def test_records_another_identity_as_another_event(one, difference):
     assert one.post(event()).status == one.post(event(**difference)).status == 200
     assert len(one.groups()) == 2 and one.rejected() == []
 
 
-def test_identifies_an_event_without_time_by_its_body(make_daemon):
-    one = make_daemon().start()
+def test_identifies_an_event_without_time_by_its_body(one):
     first = event(EventTime=None)
     for body in (first, first, event(EventTime=None, Name="other"), first + b" "):
         assert one.post(body).status == 200
@@ -292,8 +287,7 @@ def test_identifies_an_event_without_time_by_its_body(make_daemon):
     assert one.rejected() == []
 
 
-def test_ids_grow_in_the_order_of_recording(make_daemon):
-    one = make_daemon().start()
+def test_ids_grow_in_the_order_of_recording(one):
     for i in range(5):
         assert one.post(event(GroupId=f"{9 - i}")).status == 200
     one.stop()

@@ -52,13 +52,12 @@ def test_prints_the_effective_configuration(make_daemon):
     assert not one.database.exists()  # `check` creates nothing
 
 
-def test_prints_a_valid_configuration(make_daemon):
-    one = make_daemon()
-    printed = check(one).stdout
-    one.write_text(printed)
-    assert check(one).stdout == printed
-    one.start()
-    assert one.post().status == 200
+def test_prints_a_valid_configuration(fresh):
+    printed = check(fresh).stdout
+    fresh.write_text(printed)
+    assert check(fresh).stdout == printed
+    fresh.start()
+    assert fresh.post().status == 200
 
 
 def test_check_works_while_the_daemon_runs(shared):
@@ -108,51 +107,44 @@ def test_refuses_an_unknown_section_without_keys(make_daemon):
     refused(one, f"{line_of(one, '[nonsense]')}: ", "nonsense")
 
 
-def test_refuses_a_repeated_key(make_daemon):
-    one = make_daemon()
-    lines = one.config.read_text().splitlines()
-    one.write_text("\n".join(lines + ["[listen]", "port = 1"]))
-    refused(one, f"{len(lines) + 2}: ", "port", "twice")
+def test_refuses_a_repeated_key(fresh):
+    lines = fresh.config.read_text().splitlines()
+    fresh.write_text("\n".join(lines + ["[listen]", "port = 1"]))
+    refused(fresh, f"{len(lines) + 2}: ", "port", "twice")
 
 
-def test_refuses_a_repeated_app(make_daemon):
-    one = make_daemon()
-    lines = one.config.read_text().splitlines()
-    one.write_text("\n".join(lines + [f"[app {APP}]"]))
-    refused(one, f"{len(lines) + 1}: ", str(APP), "twice")
+def test_refuses_a_repeated_app(fresh):
+    lines = fresh.config.read_text().splitlines()
+    fresh.write_text("\n".join(lines + [f"[app {APP}]"]))
+    refused(fresh, f"{len(lines) + 1}: ", str(APP), "twice")
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[listen", "= 1", "x" * 5000 + " = 1"])
-def test_refuses_a_malformed_line(make_daemon, line):
-    one = make_daemon()
-    lines = one.config.read_text().splitlines()
-    one.write_text("\n".join(lines + [line, ""]))
-    refused(one, f"{len(lines) + 1}: ")
+def test_refuses_a_malformed_line(fresh, line):
+    lines = fresh.config.read_text().splitlines()
+    fresh.write_text("\n".join(lines + [line, ""]))
+    refused(fresh, f"{len(lines) + 1}: ")
 
 
-def test_refuses_a_key_before_the_first_section(make_daemon):
-    one = make_daemon()
-    one.write_text("port = 1\n" + one.config.read_text())
-    refused(one, "1: ", "port")
+def test_refuses_a_key_before_the_first_section(fresh):
+    fresh.write_text("port = 1\n" + fresh.config.read_text())
+    refused(fresh, "1: ", "port")
 
 
-def test_accepts_comments_and_indentation(make_daemon):
-    one = make_daemon()
-    one.write_text("# comment\n; comment\n\n  " + one.config.read_text().replace("port = 0", "\tport=0\r"))
-    assert check(one).returncode == 0
+def test_accepts_comments_and_indentation(fresh):
+    fresh.write_text("# comment\n; comment\n\n  " + fresh.config.read_text().replace("port = 0", "\tport=0\r"))
+    assert check(fresh).returncode == 0
 
 
-def test_refuses_a_configuration_without_apps(make_daemon):
-    one = make_daemon()
-    one.write_text(one.config.read_text().replace(f"[app {APP}]\n", "# ").replace("token_file", "# token_file"))
-    refused(one, "", "[app")
+def test_refuses_a_configuration_without_apps(fresh):
+    fresh.write_text(fresh.config.read_text().replace(f"[app {APP}]\n", "# ").replace("token_file", "# token_file"))
+    refused(fresh, "", "[app")
 
 
 @pytest.mark.parametrize("key", ["certificate", "private_key"])
-def test_refuses_a_missing_required_key(make_daemon, key):
-    one = make_daemon()
-    one.write_text(re.sub(f"(?m)^{key} = .*$", "", one.config.read_text()))
-    refused(one, "", "[tls]", key)
+def test_refuses_a_missing_required_key(fresh, key):
+    fresh.write_text(re.sub(f"(?m)^{key} = .*$", "", fresh.config.read_text()))
+    refused(fresh, "", "[tls]", key)
 
 
 def test_names_a_configuration_that_does_not_exist():
@@ -225,11 +217,10 @@ def test_refuses_a_bad_token_file(make_daemon, content, word):
 
 
 @pytest.mark.parametrize("content", [TOKEN, TOKEN + "\n", TOKEN + "\r\n", f"old\r\n{TOKEN}", f"old\n{TOKEN}\n"])
-def test_accepts_a_token_file(make_daemon, content):
-    one = make_daemon()
-    (one.directory / f"token-{APP}").write_bytes(content.encode())
-    one.start()
-    assert one.post().status == 200
+def test_accepts_a_token_file(fresh, content):
+    (fresh.directory / f"token-{APP}").write_bytes(content.encode())
+    fresh.start()
+    assert fresh.post().status == 200
 
 
 def test_warns_of_a_token_file_that_every_user_can_read(make_daemon):
@@ -260,31 +251,26 @@ def move_database(one, path):
     return f"{line_of(one, 'database')}: "
 
 
-def test_refuses_a_database_in_a_missing_directory(make_daemon):
-    one = make_daemon()
-    path = one.directory / "missing" / "callbacks.db"
-    refused(one, move_database(one, path), "[store] database", str(path.parent))
+def test_refuses_a_database_in_a_missing_directory(fresh):
+    path = fresh.directory / "missing" / "callbacks.db"
+    refused(fresh, move_database(fresh, path), "[store] database", str(path.parent))
 
 
-def test_refuses_a_database_below_a_file(make_daemon):
-    one = make_daemon()
-    refused(one, move_database(one, one.config / "callbacks.db"), "[store] database")
+def test_refuses_a_database_below_a_file(fresh):
+    refused(fresh, move_database(fresh, fresh.config / "callbacks.db"), "[store] database")
 
 
-def test_refuses_a_directory_as_the_database(make_daemon):
-    one = make_daemon()
-    refused(one, move_database(one, one.directory), "[store] database")
+def test_refuses_a_directory_as_the_database(fresh):
+    refused(fresh, move_database(fresh, fresh.directory), "[store] database")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write to every directory")
-def test_refuses_a_directory_that_is_not_writable(make_daemon):
-    one = make_daemon()
-    (one.directory / "closed").mkdir(mode=0o500)
-    refused(one, move_database(one, one.directory / "closed" / "callbacks.db"), "[store] database")
+def test_refuses_a_directory_that_is_not_writable(fresh):
+    (fresh.directory / "closed").mkdir(mode=0o500)
+    refused(fresh, move_database(fresh, fresh.directory / "closed" / "callbacks.db"), "[store] database")
 
 
-def test_refuses_a_newer_database_and_leaves_it_unchanged(make_daemon):
-    one = make_daemon().start()
+def test_refuses_a_newer_database_and_leaves_it_unchanged(one):
     assert one.post().status == 200
     one.stop()
     with sqlite3.connect(one.database) as database:
@@ -314,14 +300,13 @@ def test_refuses_a_file_that_is_not_a_database(make_daemon):
 
 # sign
 
-def test_sign_prints_the_query_parameters(make_daemon):
-    one = make_daemon()
-    done = daemon.run(BINARY, "sign", "-c", one.config, "--time", "1669872112")
+def test_sign_prints_the_query_parameters(fresh):
+    done = daemon.run(BINARY, "sign", "-c", fresh.config, "--time", "1669872112")
     assert done.stdout == ("Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061"
                            "&RequestTime=1669872112\n")
     now = int(time.time())
     sign, at = re.fullmatch(r"Sign=([0-9a-f]{64})&RequestTime=(\d+)\n",
-                            daemon.run(BINARY, "sign", "-c", one.config).stdout).groups()
+                            daemon.run(BINARY, "sign", "-c", fresh.config).stdout).groups()
     assert now <= int(at) <= now + 10
     assert sign == hashlib.sha256((TOKEN + at).encode()).hexdigest()
 
@@ -388,8 +373,7 @@ def test_prints_help_and_version():
 
 
 @pytest.mark.parametrize("line", ["keep_body ; = yes", "bogus ;key = 1", "[store] keep_body = yes", "keep_body"])
-def test_refuses_a_line_that_inih_would_skip(make_daemon, line):
-    one = make_daemon()
-    one.write_text(one.config.read_text() + f"[store]\n{line}\n" if "store" not in one.config.read_text()
-                   else one.config.read_text().replace("[store]\n", f"[store]\n{line}\n"))
-    refused(one, line_of(one, line), "neither [section] nor key = value")
+def test_refuses_a_line_that_inih_would_skip(fresh, line):
+    fresh.write_text(fresh.config.read_text() + f"[store]\n{line}\n" if "store" not in fresh.config.read_text()
+                   else fresh.config.read_text().replace("[store]\n", f"[store]\n{line}\n"))
+    refused(fresh, line_of(fresh, line), "neither [section] nor key = value")

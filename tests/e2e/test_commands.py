@@ -75,9 +75,8 @@ def test_warns_of_more_connections_than_open_files(make_daemon, loops, taken, co
     daemon.eventually(lambda: one.log.count("may open only 400 files") == 2 * warns, "the warning after the reload")
 
 
-def test_retention_deletes_old_events_and_logs_one_line(make_daemon):
+def test_retention_deletes_old_events_and_logs_one_line(one):
     """The store deletes the old events in several steps, but logs one line."""
-    one = make_daemon().start()
     assert one.load(connections=8, total=OLD)[1]["ok"] == OLD
     assert one.post(daemon.event(GroupId="new")).status == 200
     one.stop()
@@ -179,8 +178,7 @@ def test_names_an_address_that_this_machine_does_not_have(make_daemon):
     assert done.returncode == 1 and f"<3>{one.config}:2: [listen] address: " in done.stderr, done
 
 
-def test_refuses_a_second_daemon_on_the_same_database(make_daemon):
-    one = make_daemon().start()
+def test_refuses_a_second_daemon_on_the_same_database(one, make_daemon):
     other = make_daemon({"store": {"database": one.database}})
     done = daemon.run(BINARY, "serve", "-c", other.config)
     assert done.returncode == 1 and "another imcallbackd records into it" in done.stderr, done
@@ -191,8 +189,7 @@ def test_refuses_a_second_daemon_on_the_same_database(make_daemon):
     ("", "fcntl.flock(file, fcntl.LOCK_SH)"),
     ("-shm", "fcntl.lockf(file, fcntl.LOCK_SH, 1, 120)"),  # the byte that SQLite's writer locks
 ], ids=["database", "log"])
-def test_refuses_to_start_while_a_reader_holds_a_lock(make_daemon, suffix, lock):
-    one = make_daemon().start()
+def test_refuses_to_start_while_a_reader_holds_a_lock(one, suffix, lock):
     one.stop()
     script = f"import fcntl, sys\nfile = open(sys.argv[1])\n{lock}\nprint('locked', flush=True)\ninput()"
     with subprocess.Popen([sys.executable, "-c", script, f"{one.database}{suffix}"], stdin=subprocess.PIPE,
@@ -255,13 +252,12 @@ def test_refuses_an_empty_list(make_daemon):
 
 
 @pytest.mark.parametrize("length, fits", [(197, True), (198, True), (199, False), (250, False)])
-def test_limits_the_length_of_a_line(make_daemon, length, fits):
-    one = make_daemon()
-    one.write_text(f"[listen]\n{'address = 127.0.0.1 ;'.ljust(length, 'x')}\n" +
-                   re.sub(r"(?m)^\[listen\]\naddress = .*\n", "", one.config.read_text()))
-    done = daemon.run(BINARY, "check", "-c", one.config)
+def test_limits_the_length_of_a_line(fresh, length, fits):
+    fresh.write_text(f"[listen]\n{'address = 127.0.0.1 ;'.ljust(length, 'x')}\n" +
+                   re.sub(r"(?m)^\[listen\]\naddress = .*\n", "", fresh.config.read_text()))
+    done = daemon.run(BINARY, "check", "-c", fresh.config)
     assert done.returncode == (0 if fits else 1)
-    assert fits or f"{one.config}:2: the line is too long" in done.stderr, done
+    assert fits or f"{fresh.config}:2: the line is too long" in done.stderr, done
 
 
 # sign, certificate, the command line

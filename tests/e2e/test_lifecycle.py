@@ -58,8 +58,7 @@ def test_stop_under_load_loses_no_request(make_daemon, threads):
     assert missing(one, acknowledged) == set()
 
 
-def test_stop_under_load_of_new_connections_loses_no_request(make_daemon):
-    one = make_daemon().start()
+def test_stop_under_load_of_new_connections_loses_no_request(one):
     load = Load(one, new_connection=True)
     one.stop()
     report, acknowledged = load.finish()
@@ -67,18 +66,15 @@ def test_stop_under_load_of_new_connections_loses_no_request(make_daemon):
     assert missing(one, acknowledged) == set()
 
 
-def test_stop_answers_a_request_in_progress(make_daemon):
+def test_stop_answers_a_request_in_progress(one):
     """The daemon has received only the head of the request when it gets the signal."""
-    one = make_daemon().start()
     whole = request(event(GroupId="last"))
     with one.connect() as connection, one.connect() as idle:
-        idle.send(request(event(GroupId="idle")))
-        assert idle.read_answer().status == 200
+        assert idle.answer_to(request(event(GroupId="idle"))).status == 200
         connection.send(whole[:-1])
         one.process.terminate()
         one.wait_notified("STOPPING=1")
-        connection.send(whole[-1:])
-        answer = connection.read_answer()
+        answer = connection.answer_to(whole[-1:])
         assert (answer.status, answer.headers["connection"].lower()) == (200, "close")
         assert connection.is_closed() and idle.is_closed()
         assert one.wait_exit() == 0
@@ -106,14 +102,12 @@ def test_stop_refuses_new_connections_at_once(make_daemon):
 
         daemon.eventually(is_refused, "a refused connection")
         assert one.process.poll() is None
-        connection.send(whole[-1:])
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(whole[-1:]).status == 200
         assert one.wait_exit() == 0
 
 
-def test_stop_does_not_wait_for_stalled_clients(make_daemon):
+def test_stop_does_not_wait_for_stalled_clients(one):
     """The clients stall in the handshake, in the head and in the body."""
-    one = make_daemon().start()
     whole = request(event())
     with one.connect() as head, one.connect() as body, socket.create_connection(("127.0.0.1", one.port)):
         head.send(whole[:30])
@@ -123,14 +117,12 @@ def test_stop_does_not_wait_for_stalled_clients(make_daemon):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_stops_when_idle(make_daemon, name):
-    one = make_daemon().start()
+def test_stops_when_idle(one, name):
     one.process.send_signal(getattr(signal, name))
     assert one.wait_exit() == 0
 
 
-def test_restart_keeps_the_events(make_daemon):
-    one = make_daemon().start()
+def test_restart_keeps_the_events(one):
     assert one.post(event(GroupId="before")).status == 200
     one.stop()
     assert one.group_ids() == ["before"]  # the daemon is stopped while the test reads
@@ -139,8 +131,7 @@ def test_restart_keeps_the_events(make_daemon):
     assert one.group_ids() == ["before", "after"]
 
 
-def test_kill_loses_no_acknowledged_event(make_daemon):
-    one = make_daemon().start()
+def test_kill_loses_no_acknowledged_event(one):
     load = Load(one)
     one.kill()
     report, acknowledged = load.finish()
@@ -151,8 +142,7 @@ def test_kill_loses_no_acknowledged_event(make_daemon):
     assert one.value("PRAGMA integrity_check") == "ok"
 
 
-def test_refuses_an_address_in_use(make_daemon):
-    one = make_daemon().start()
+def test_refuses_an_address_in_use(one, make_daemon):
     other = make_daemon({"listen": {"port": one.port}})
     refused = daemon.run(daemon.BINARY, "serve", "-c", other.config)
     assert refused.returncode == 1
@@ -297,8 +287,7 @@ def shake_hands(one, low, high, ciphers=None):
     if ciphers:
         context.set_ciphers(ciphers + ":@SECLEVEL=0")
     with one.connect(context) as connection:
-        connection.send(request(event()))
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(request(event())).status == 200
         return connection.tls.version(), connection.tls.cipher()[0]
 
 
@@ -347,9 +336,8 @@ def replace(path):
 
 @pytest.mark.parametrize("remove", [os.unlink, replace])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-def test_a_deleted_database_stops_the_daemon(make_daemon, suffix, remove):
+def test_a_deleted_database_stops_the_daemon(one, suffix, remove):
     """Events in a deleted file are lost, so the daemon must not acknowledge them."""
-    one = make_daemon().start()
     assert one.post(daemon.event(GroupId="before")).status == 200
     remove(f"{one.database}{suffix}")
     answer = one.post(daemon.event(GroupId="after"))

@@ -163,8 +163,7 @@ def test_starts_while_another_process_locks_the_database(make_daemon):
     assert one.group_ids() == ["@TGS#waits"]
 
 
-def test_a_long_read_transaction_fails_no_callback(make_daemon):
-    one = make_daemon().start()
+def test_a_long_read_transaction_fails_no_callback(one):
     assert one.post(event(GroupId="@TGS#1")).status == 200
     with one.reading():
         for number in range(2, 5):
