@@ -264,23 +264,25 @@ TEST(reads_every_sample)
 // Each id is used in every field, once as it is and once with every ASCII character escaped.
 TEST(keeps_ids_unchanged)
 {
-    static const char *const ids[] = {"it's",
-                                      "say \"hi\"",
-                                      "../../etc/passwd",
-                                      "%00",
-                                      "a%00b",
-                                      "\\u0000",
-                                      "a;DROP TABLE x--",
-                                      "a\\b",
-                                      " ",
-                                      "//",
-                                      "/*",
-                                      "*/",
-                                      "@TGS#_@TGS#x",
-                                      "\x7f",
-                                      "\xf0\x9f\x98\x80",
-                                      "\xf4\x8f\xbf\xbf",
-                                      "e\xcc\x81"};
+    static const char *const ids[] = {
+        "it's",
+        "say \"hi\"",
+        "../../etc/passwd",
+        "%00",
+        "a%00b",
+        "\\u0000",
+        "a;DROP TABLE x--",
+        "a\\b",
+        " ",
+        "//",
+        "/*",
+        "*/",
+        "@TGS#_@TGS#x",
+        "\x7f",
+        "\xf0\x9f\x98\x80",
+        "\xf4\x8f\xbf\xbf",
+        "e\xcc\x81",
+    };
     const struct destroyed_group *group = &fixture.callback.group;
     struct buffer escaped = {0};
 
