@@ -275,8 +275,10 @@ class Daemon:
         self.check_log()
         return status
 
-    def reload(self):
-        """Has the daemon reload its configuration and waits until it has done so."""
+    def reload(self, settings=None, apps=None):
+        """Has the daemon reload its configuration, if given a new one, and waits until it has done so."""
+        if settings is not None or apps is not None:
+            self.write_config(settings, apps)
         self.process.send_signal(signal.SIGHUP)
         self.wait_notified("RELOADING=1")
         self.wait_notified("READY=1")

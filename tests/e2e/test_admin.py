@@ -13,7 +13,6 @@ import pytest
 import daemon
 from daemon import eventually, event, request
 from monitoring import ask, connect, metrics
-from processes import passing
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN = "text/plain; charset=utf-8"
@@ -431,13 +430,6 @@ def test_accepts_both_sockets_in_any_order(make_daemon, names):
         assert one.post().status == 200
         assert Monitored(one, admin).ready() == (200, "ready\n")
         one.stop()
-
-
-def test_refuses_two_sockets_with_the_name(fresh):
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        refused = daemon.run(*passing((first, second), "admin:admin"), daemon.BINARY, "serve", "-c", fresh.config,
-                             pass_fds=[first.fileno(), second.fileno()])
-        assert refused.returncode == 1 and "two sockets named admin" in refused.stderr, refused
 
 
 # Slow clients

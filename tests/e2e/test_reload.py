@@ -296,8 +296,7 @@ def test_applies_added_and_removed_apps(make_daemon):
     other = 1400000002
     one = make_daemon().start()
     for apps in ({daemon.APP: [daemon.TOKEN], other: ["another"]}, {other: ["another"]}, {daemon.APP: [daemon.TOKEN]}):
-        one.write_config(apps=apps)
-        one.reload()
+        one.reload(apps=apps)
         for app, token in ((daemon.APP, daemon.TOKEN), (other, "another")):
             assert one.post(token=token, SdkAppid=app).status == (200 if app in apps else 403)
 
@@ -305,11 +304,9 @@ def test_applies_added_and_removed_apps(make_daemon):
 def test_applies_limits(one):
     body = daemon.padded(daemon.event(), 5000)
     for limit, status in (("4K", 413), ("5K", 200)):
-        one.write_config({"limits": {"body": limit}})
-        one.reload()
+        one.reload({"limits": {"body": limit}})
         assert one.post(body=body).status == status
-    one.write_config({"limits": {"request_timeout": "1s"}})
-    one.reload()
+    one.reload({"limits": {"request_timeout": "1s"}})
     with socket.create_connection(("127.0.0.1", one.port)) as silent:
         started = time.monotonic()
         silent.settimeout(daemon.START_DEADLINE)
@@ -320,8 +317,7 @@ def test_applies_limits(one):
 def test_applies_allowed_addresses(one):
     for allow_from, allowed in (("127.0.0.1", ["127.0.0.1"]), ("127.0.0.2", ["127.0.0.2"]),
                                 ("127.0.0.0/8", ["127.0.0.1", "127.0.0.2"])):
-        one.write_config({"callback": {"allow_from": allow_from}})
-        one.reload()
+        one.reload({"callback": {"allow_from": allow_from}})
         for source in ("127.0.0.1", "127.0.0.2"):
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 with one.connect(source=source) as connection:
@@ -333,17 +329,15 @@ def test_applies_allowed_addresses(one):
 
 def test_applies_other_commands(one):
     for value, status in (("acknowledge", 200), ("reject", 400)):
-        one.write_config({"callback": {"other_commands": value}})
-        one.reload()
+        one.reload({"callback": {"other_commands": value}})
         assert one.post(body=b"{}", CallbackCommand="Group.CallbackAfterSendMsg").status == status
 
 
 def test_warns_of_keys_that_need_a_restart(one):
     """One line per key says that a restart is required. The other changes are applied."""
-    one.write_config({"listen": {"address": "127.0.0.2", "port": 1, "path": "/other", "threads": 7},
-                      "store": {"database": one.directory / "other.db"}, "limits": {"body": "4K"},
-                      "admin": {"address": "::1", "port": 2}})
-    one.reload()
+    one.reload({"listen": {"address": "127.0.0.2", "port": 1, "path": "/other", "threads": 7},
+                "store": {"database": one.directory / "other.db"}, "limits": {"body": "4K"},
+                "admin": {"address": "::1", "port": 2}})
     assert one.post().status == 200
     assert one.post(body=b" " * 5000).status == 413
     lines = [line for line in one.lines if "restart the daemon to apply" in line]
@@ -358,14 +352,12 @@ def test_warns_of_keys_that_need_a_restart(one):
     # The comparison is with the running values, not with those that were read last.
     one.reload()
     daemon.eventually(lambda: one.log.count("restart the daemon to apply") == 14, "the same lines again")
-    one.write_config()
-    one.reload()
+    one.reload({})
     assert one.log.count("restart the daemon to apply") == 14
 
 
 def test_accepts_an_app_that_never_had_a_token(make_daemon):
     one = make_daemon(apps={daemon.APP: []}).start()
-    one.write_config({"store": {"keep_body": "yes"}}, {daemon.APP: []})
-    one.reload()
+    one.reload({"store": {"keep_body": "yes"}}, {daemon.APP: []})
     assert one.post(token=None).status == 200
     assert one.groups()[0]["body"]  # the reload was applied

@@ -87,8 +87,7 @@ def test_recovers_from_a_full_disk_without_a_restart(make_small):
     assert status == 503 and str(one.database) in reason, reason
 
     # A held callback is recorded once there is space again.
-    one.write_config({"store": {"database": one.database}, "limits": {"store_wait": "30s"}})
-    one.reload()
+    one.reload({"store": {"database": one.database}, "limits": {"store_wait": "30s"}})
     thread, answers = in_background(lambda: one.post(event(GroupId="@TGS#held")))
     free_space(one)
     thread.join()

@@ -16,10 +16,12 @@ from processes import memory_bytes, unread_bytes
 
 RSA_3072 = ("-newkey", "rsa:3072")
 P_384 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384")
+P_521 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521")
 ED25519 = ("-newkey", "ed25519")
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 # OpenSSL 3.5 and later print more details of a signature.
-KINDS = {"rsa_pkcs1": "RSA", "rsa_pss_rsae": "RSA-PSS", "ecdsa_secp256r1": "ECDSA", "ecdsa_secp384r1": "ECDSA"}
+KINDS = {"rsa_pkcs1": "RSA", "rsa_pss_rsae": "RSA-PSS", "ecdsa_secp256r1": "ECDSA", "ecdsa_secp384r1": "ECDSA",
+         "ecdsa_secp521r1": "ECDSA"}
 CLOSING = ["Connection: close"]
 
 
@@ -61,6 +63,8 @@ def call(connection, group_id="tls"):
     (P_256, ("-tls1_3",), "SHA256 ECDSA"),
     (P_384, ("-tls1_2", "-sigalgs", "ECDSA+SHA384"), "SHA384 ECDSA"),
     (P_384, ("-tls1_3",), "SHA384 ECDSA"),
+    (P_521, ("-tls1_2", "-sigalgs", "ECDSA+SHA512"), "SHA512 ECDSA"),
+    (P_521, ("-tls1_3",), "SHA512 ECDSA"),
     (ED25519, ("-tls1_2",), " ed25519"),
     (ED25519, ("-tls1_3",), " ed25519"),
 ], ids=lambda value: "-".join(value).replace("-newkey-", "") if isinstance(value, tuple) else None)
@@ -99,8 +103,8 @@ def test_sends_the_whole_chain(fresh):
 # Versions and algorithms
 
 @pytest.mark.parametrize("key, options", [
-    (P_256, ("-tls1", "-cipher", "ALL:@SECLEVEL=0")),
-    (P_256, ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0")),
+    *((key, (version, "-cipher", "ALL:@SECLEVEL=0")) for key in (RSA_2048, P_256, P_521, ED25519)
+      for version in ("-tls1", "-tls1_1")),
     (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256")),
     (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA:@SECLEVEL=0")),
     (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-CCM")),
@@ -211,8 +215,7 @@ def test_resumes_no_session_of_another_client_ca(fresh, version):
     context = context_of(fresh, version)
     _, session = resume(fresh, context)
     for ca in ("ca-1", "ca-2"):
-        fresh.write_config({"tls": {"client_ca": fresh.directory / f"{ca}.pem"}})
-        fresh.reload()
+        fresh.reload({"tls": {"client_ca": fresh.directory / f"{ca}.pem"}})
         assert is_refused(fresh, context, session=session)
         context.load_cert_chain(fresh.directory / f"client-{ca}.pem", fresh.directory / f"client-{ca}.key")
         reused, session = resume(fresh, context, session)
