@@ -111,12 +111,11 @@ static void try_to_open(void *context)
         fixture->store = NULL;
 }
 
-static void judge_opening(void *context, bool met, bool lasting)
+static void judge_opening(void *context, bool met)
 {
     struct fixture *fixture = context;
     struct destroyed_group group = example_group();
 
-    (void)lasting;
     if (fixture->error.text[0])
         assert_true(met);
     else
@@ -146,12 +145,11 @@ static void check_recorded(const struct fixture *fixture, enum commit_result res
     free(all);
 }
 
-static void judge_recording(void *context, bool met, bool lasting)
+static void judge_recording(void *context, bool met)
 {
     struct fixture *fixture = context;
     struct destroyed_group group = example_group();
 
-    (void)lasting;
     for (size_t i = 0; i < COMMITS; i++) {
         // UNTIMED_AGAIN takes the place of UNTIMED if that has failed.
         if (i == UNTIMED_AGAIN && commits[i].result == COMMIT_RECORDED)
@@ -234,11 +232,10 @@ static void read_all(void *context)
     store_reader_close(reader);
 }
 
-static void judge_reading(void *context, bool met, bool lasting)
+static void judge_reading(void *context, bool met)
 {
     const struct reading *reading = context;
 
-    (void)lasting;
     if (reading->result < 0)
         assert_true(met && strstr(reading->error.text, reading->fixture->database));
     else
@@ -261,12 +258,11 @@ static void copy_all(void *context)
     reading->result = backup_make(reading->fixture->database, target, &progress, &reading->error);
 }
 
-static void judge_copy(void *context, bool met, bool lasting)
+static void judge_copy(void *context, bool met)
 {
     const struct reading *reading = context;
     char path[192];
 
-    (void)lasting;
     (void)snprintf(path, sizeof path, "%s.copy", reading->fixture->database);
     assert_true(reading->result == 0 || met);
     // A lack of memory must not look like a difference between the copies.

@@ -62,11 +62,9 @@ TEST(an_unknown_code_is_a_failure)
 
 TEST(prints_the_exact_body_of_ok)
 {
-    struct buffer body = {0};
-
+    quote("");
     assert_int_equal(answer_print(&body, ANSWER_OK, NULL), 0);
     assert_string_equal(body.data, "{\"ActionStatus\":\"OK\",\"ErrorInfo\":\"\",\"ErrorCode\":0}");
-    buffer_finish(&body);
 }
 
 TEST(each_failure_has_three_fields_and_a_sentence_of_its_own)
@@ -74,9 +72,9 @@ TEST(each_failure_has_three_fields_and_a_sentence_of_its_own)
     char *sentences[ANSWER_CODE_COUNT] = {NULL};
 
     for (size_t i = 1; i < COUNT(promised); i++) {
-        struct buffer body = {0};
         cJSON *tree;
 
+        quote("");
         assert_int_equal(answer_print(&body, (enum answer_code)i, NULL), 0);
         tree = cJSON_Parse(body.data);
         assert_non_null(tree);
@@ -89,7 +87,6 @@ TEST(each_failure_has_three_fields_and_a_sentence_of_its_own)
         for (size_t other = 1; other < i; other++)
             assert_string_not_equal(sentences[i], sentences[other]);
         cJSON_Delete(tree);
-        buffer_finish(&body);
     }
     for (size_t i = 1; i < COUNT(promised); i++)
         free(sentences[i]);
@@ -111,17 +108,15 @@ TEST(escapes_details)
     };
 
     for (size_t i = 0; i < COUNT(details); i++) {
-        struct buffer body = {0};
         char expected[256];
 
         (void)snprintf(expected, sizeof expected,
                        "before {\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\"The body is not a JSON "
                        "object.%s\",\"ErrorCode\":120201}",
                        details[i].printed);
-        assert_int_equal(buffer_print(&body, "before "), 0);
+        quote("before ");
         assert_int_equal(answer_print(&body, ANSWER_BODY_NOT_JSON, details[i].detail), 0);
         assert_string_equal(body.data, expected);
-        buffer_finish(&body);
     }
 }
 
@@ -168,4 +163,4 @@ TEST(cuts_a_long_quote)
     }
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, finish_fixture)
