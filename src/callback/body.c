@@ -1,4 +1,4 @@
-// Turns a body into a struct destroyed_group, or says why not. The only file that uses cJSON.
+// Turns a body into a struct destroyed_group, or reports why the body is invalid. No other file uses cJSON.
 #include <assert.h>
 #include <inttypes.h>
 #include <pthread.h>

@@ -13,7 +13,7 @@
 
 extern const struct metric *const progress_metrics[]; // ends with NULL
 
-// Brings the age of the oldest waiting event up to date and appends all metrics. Returns 0 or -ENOMEM.
+// Updates the age of the oldest waiting event and appends all metrics. Returns 0 or -ENOMEM.
 int progress_print_metrics(struct buffer *text) MUST_CHECK;
 
 // oldest_received_at_ms: the time when the oldest event that is not in the destination yet was received. 0 means that

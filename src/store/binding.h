@@ -20,7 +20,7 @@ void statements_finalize(sqlite3_stmt **statements, size_t count); // sets them 
 // bind_end has to be checked. Values are not copied: they must live until bind_end.
 struct binding {
     sqlite3_stmt *statement;
-    int index; // of the last bound parameter; SQLite counts from 1
+    int index; // index of the last bound parameter; SQLite counts from 1
     int code;  // SQLite's extended result code
 };
 

@@ -1,4 +1,4 @@
-// The state machine in commit_queue.h is what this file implements; each transition asserts the state that it leaves.
+// Implements the state machine in commit_queue.h. Each transition asserts the state that it leaves.
 #include "commit_queue.h"
 
 #include <assert.h>
@@ -6,7 +6,8 @@
 
 #include "imcallbackd/base/clock.h"
 
-// The queue whose writer thread this is. queue->writer cannot tell: pthread_create may store it after the thread runs.
+// The queue whose writer thread this is. queue->writer is not reliable: pthread_create may store it after the thread
+// has started to run.
 static _Thread_local const struct commit_queue *own_queue;
 
 static void list_clear(struct commit_list *list)

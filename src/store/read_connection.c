@@ -1,4 +1,4 @@
-// Opening, the start of transactions while the daemon starts, and the comparison of inodes.
+// Opens the files, retries transactions while the daemon starts, and compares inodes.
 #include "read_connection.h"
 
 #include <assert.h>
@@ -32,7 +32,7 @@ static ino_t inode_of(const struct read_connection *connection, const char *suff
     return side_file_status(connection->path, suffix, &status) ? status.st_ino : 0;
 }
 
-// Runs before SQLite opens the files, so that a file that is replaced in between is noticed later.
+// Runs before SQLite opens the files, so that a later check detects a file that is replaced in between.
 static int record_files(struct read_connection *connection, struct error *error)
 {
     struct stat status;
@@ -72,8 +72,8 @@ int read_connection_open(struct read_connection *connection, const char *path, s
     return r;
 }
 
-// Whether SQLite can return this code while the daemon starts: while it recovers the log, creates the index, or has
-// only opened the file so far.
+// Returns whether SQLite can return this code while the daemon starts: while it recovers the log, creates the index, or
+// has only opened the file so far.
 static bool is_temporary(int code)
 {
     switch (code & 0xff) {

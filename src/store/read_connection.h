@@ -1,6 +1,6 @@
 // A connection that only reads, and that follows the database file: it works while a daemon records, while the daemon
-// is stopped, and after the daemon was killed. It knows which files it has open, so that the caller can tell whether
-// the path still names them.
+// is stopped, and after the daemon was killed. The connection records which files it has open, so that the caller can
+// check whether the path still names them.
 #pragma once
 
 #include <sys/types.h>
@@ -12,9 +12,9 @@
 // The database, its write-ahead log and the index of the log.
 #define READ_CONNECTION_FILES 3
 
-// The connection opens the index of the write-ahead log read-only, even if it may write. So it takes only shared locks
-// in the index, repairs nothing, never checkpoints, and needs no more rights than a member of the daemon's group has.
-// If the index is missing, as after a copy of the database file alone, SQLite has to create one and needs a writable
+// The connection opens the index of the write-ahead log read-only, even if it may write. It therefore takes only shared
+// locks in the index, repairs nothing, never checkpoints, and needs only the permissions of the daemon's group. If the
+// index is missing, as after a copy of the database file alone, SQLite has to create one and needs a writable
 // directory.
 struct read_connection {
     sqlite3 *sqlite;
@@ -34,7 +34,7 @@ int read_connection_open(struct read_connection *connection, const char *path, s
 
 // Starts a read transaction. Until read_connection_end, the caller sees the database as it is now, and the daemon's log
 // can only grow. Waits for a few seconds if the daemon is starting or recovers its log. Refuses a database that is
-// empty or that another program made.
+// empty or that belongs to another program.
 int read_connection_begin(struct read_connection *connection, struct error *error) MUST_CHECK;
 
 // Does nothing if no transaction is open.

@@ -56,7 +56,7 @@ struct store_reader {
 
 // Opening
 
-// Without inotify, store_reader_wait works all the same, but notices new rows later.
+// Without inotify, store_reader_wait still works, but detects new rows later.
 static void watch_log(struct store_reader *reader)
 {
     struct buffer name = {0};
@@ -328,8 +328,8 @@ bool store_reader_is_in_place(const struct store_reader *reader)
     return reader->connection.path && read_connection_check_files(&reader->connection) != READ_CONNECTION_REPLACED;
 }
 
-// inotify reports when the daemon writes to the log, but a commit becomes visible only after the sync that follows. So
-// the reader looks again soon after each write, and then at growing intervals.
+// inotify reports when the daemon writes to the log, but a commit becomes visible only after the sync that follows. The
+// reader therefore looks again soon after each write, and then at growing intervals.
 void store_reader_wait(struct store_reader *reader)
 {
     struct pollfd log = {.fd = reader->log_watch, .events = POLLIN};

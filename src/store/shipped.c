@@ -1,4 +1,5 @@
-// One line of text: "inode N born S.NS groups ID rejected ID". It is replaced by rename, so a reader sees all of it.
+// One line of text: "inode N born S.NS groups ID rejected ID". Writing replaces the file by rename, so that a reader
+// always sees a complete line.
 #include "imcallbackd/store/shipped.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
-// The files that SQLite keeps next to a database. SQLite forms their names from the database's path after all symbolic
-// links are resolved, and so must callers.
+// The files that SQLite keeps next to a database. SQLite derives their names from the database's path after it has
+// resolved all symbolic links. Callers must do the same.
 #pragma once
 
 #include <stdbool.h>
@@ -16,8 +16,8 @@
 // file does not exist or cannot be examined.
 bool side_file_status(const char *database, const char *suffix, struct stat *ret_status);
 
-// A side file that SQLite holds open. SQLite never looks at the path again, so this notices when the path does not lead
-// to the open file any more.
+// A side file that SQLite holds open. SQLite never looks at the path again, so these functions detect that the path no
+// longer leads to the open file.
 struct side_file {
     char *path;
     ino_t inode;

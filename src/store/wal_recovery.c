@@ -89,8 +89,8 @@ static int zero_index(int fd, const char *path, struct error *error)
     return 0;
 }
 
-// Opens the index and checks that it is what this file expects. *ret_fd is -1 if there is no index, or one that SQLite
-// rebuilds anyway.
+// Opens the index and checks that it has the format that this file expects. *ret_fd is -1 if there is no index, or one
+// that SQLite rebuilds anyway.
 static int open_index(const char *path, int access, int *ret_fd, struct error *error)
 {
     int fd = open(path, access | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK), r = 0;
@@ -174,7 +174,7 @@ int wal_recovery_rewrite_file(const char *path, struct error *error)
     return r == 0 ? 0 : error_set(error, -r, "%s: %s", path, strerror(-r));
 }
 
-// The write lock keeps other processes from appending to the log meanwhile.
+// The write lock keeps other processes from appending to the log during the rewrite.
 static enum store_failure rewrite_log(sqlite3 *connection, const char *log, struct error *error)
 {
     enum store_failure failure;

@@ -1,5 +1,5 @@
-// The types that the HTTP server and its user share: requests, responses, the handler, limits and settings. This header
-// is the bottom of the module: files below the server include it in place of http/server.h.
+// The types that the HTTP server and its caller share: requests, responses, the handler, limits and settings. This
+// header is the bottom of the module: files below the server include this header instead of http/server.h.
 #pragma once
 
 #include <stdbool.h>
@@ -53,9 +53,9 @@ struct http_handler {
     // reads and drops the body before it sends the returned response, so that the client receives the response. If the
     // client waits for 100 Continue, the server sends the response at once.
     struct http_response *(*on_head)(void *context, struct http_request *request);
-    // The body is complete. NULL: some thread will call http_request_complete. The server limits the total size of the
-    // bodies in memory, but not what the handler leaves in the arenas of pending requests. That must be of the order of
-    // the body's size.
+    // The body is complete. NULL: a thread will call http_request_complete later. The server limits the total size of
+    // the bodies in memory, but not what the handler leaves in the arenas of pending requests. That memory must be
+    // proportional to the body's size.
     struct http_response *(*on_body)(void *context, struct http_request *request);
     // The request is over, answered or not. Called on its loop's thread, as the last call for this request.
     void (*on_end)(void *context, struct http_request *request);
