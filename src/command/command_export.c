@@ -23,7 +23,7 @@ static void on_signal(int number)
 }
 
 // The first signal lets the export finish its line. A second signal ends the process at once, in case the reader of the
-// output never takes the line.
+// output never reads the line.
 static void handle_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};

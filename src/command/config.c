@@ -152,8 +152,8 @@ static int check_name(const char *text)
     return length <= 64 && text[length] == '\0' ? 0 : -EINVAL;
 }
 
-// Everyone who may read the configuration or the output of `check` would see a password in the URL. For the same reason
-// the errors do not repeat the text.
+// Every user who can read the configuration or the output of `check` would see a password in the URL. For the same
+// reason the errors do not repeat the text.
 static int check_destination(const char *text, struct error *error)
 {
     const char *rest = strstr(text, "://"), *user, *colon;
@@ -171,8 +171,8 @@ static int check_destination(const char *text, struct error *error)
     return 0;
 }
 
-// Returns -EINVAL if the text does not have the form of the option's type, or -ERANGE if it is outside of the option's
-// range. Sets *ret_number only for types that stand for a number.
+// Returns -EINVAL if the text does not have the form of the option's type, or -ERANGE if it is outside the option's
+// range. Sets *ret_number only for types with a numeric value.
 static int parse_value(const struct config_option *option, const char *text, uint64_t *ret_number)
 {
     bool is_set;

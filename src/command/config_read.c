@@ -26,7 +26,7 @@ struct parser {
     int result; // 0, or the first failure
 };
 
-// Keeps the first failure and its place. Returns 0, the value that tells inih that its handler failed.
+// Keeps the first failure and its place. Returns 0, which inih takes as a failure of its handler.
 static int fail(struct parser *parser, const char *format, ...) PRINTF_LIKE(2, 3);
 
 static int fail(struct parser *parser, const char *format, ...)
@@ -59,7 +59,7 @@ static bool is_section_header(const char *line)
     return *end == ']' && strchr("\n;#", end[1 + strspn(end + 1, " \t\r")]);
 }
 
-// Returns false for a line that inih would skip, or read differently from what a human reads. A line that starts with
+// Returns false for a line that inih would skip, or would read differently than a person would. A line that starts with
 // bytes which inih ignores, such as a byte order mark, could hide a section header from next_line.
 static bool is_well_formed(const char *line)
 {

@@ -10,12 +10,12 @@
 struct json_lines {
     int fd;
     int code;      // 0, or the -errno of a failed write, after which nothing more is written
-    size_t length; // of the bytes that are not written yet
+    size_t length; // number of bytes that are not written yet
     char bytes[65536];
 };
 
-// Adds an object whose members are named like the columns of destroyed_group. Its last member, "members", is an array
-// of the accounts in the order of the callback.
+// Adds an object whose members have the names of the columns of destroyed_group. Its last member, "members", is an
+// array of the accounts in the order of the callback.
 void json_lines_add(struct json_lines *lines, int64_t id, const struct destroyed_group *group);
 
 // Writes the remaining bytes. Returns lines->code.

@@ -1,5 +1,6 @@
 // The sockets that `serve` listens on. systemd passes them, or the daemon opens them as the configuration says. If
-// systemd passes a callback socket, the daemon opens no admin socket, because the unit may deny it the network.
+// systemd passes a callback socket, the daemon opens no admin socket, because the unit may deny the daemon network
+// access.
 #pragma once
 
 #include <stdbool.h>

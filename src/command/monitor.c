@@ -21,7 +21,7 @@
 #include "imcallbackd/http/server.h"
 #include "receiver.h"
 
-// The daemon reports that it is not ready if less is left, because the next callback may not fit.
+// The daemon reports that it is not ready if less space is left, because the next callback may not fit.
 #define LEAST_FREE_BYTES (INT64_C(64) << 10)
 
 struct monitor {

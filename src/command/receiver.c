@@ -1,6 +1,6 @@
-// Three kinds of threads meet here. The event loops call on_head, on_body, on_end and on_refusal, the writer thread
-// calls receiver_on_committed, and the main thread replaces the settings on a reload. A call belongs to its event loop,
-// except from store_submit until http_request_complete, when it belongs to the store.
+// Three kinds of threads call these functions. The event loops call on_head, on_body, on_end and on_refusal, the writer
+// thread calls receiver_on_committed, and the main thread replaces the settings on a reload. A call belongs to its
+// event loop, except from store_submit until http_request_complete, when it belongs to the store.
 #include "receiver.h"
 
 #include <assert.h>
@@ -313,7 +313,7 @@ void receiver_on_committed(void *context, struct commit *finished)
         struct http_response *answer;
 
         assert(call->committing);
-        finished = finished->next; // the call may be gone after http_request_complete
+        finished = finished->next; // http_request_complete may free the call
         answer = answer_committed(receiver, call);
         call->committing = false;
         http_request_complete(call->request, answer ? answer : receiver->unavailable);

@@ -20,12 +20,12 @@ struct http_acceptor {
     struct http_shared *shared;
     const struct http_settings *settings;
     struct http_loop *const *loops;
-    struct pollfd *sockets; // the listening ones, then stop_fd
+    struct pollfd *sockets; // the listening sockets, then stop_fd
     nfds_t socket_count;
     int stop_fd;
     struct log_rate_limit shortages;
     pthread_t thread;
-    pthread_t self; // the same, set by the thread
+    pthread_t self; // the same thread, stored by the thread itself
 };
 
 // Returns the loop with the fewest connections. At a limit, returns the loop with the most unverified connections,

@@ -8,7 +8,8 @@
 
 #include "imcallbackd/base/clock.h"
 
-// The service gives up on a call after 2 s, so a connection without a request after this time is of no use to it.
+// The service gives up on a call after 2 s, so a connection without a request after this time is useless to the
+// service.
 #define CALL_TIMEOUT_MS 2000
 // A loop that is this late did not run: the process was stopped, or the machine was suspended.
 #define SUSPENSION_MS 100
@@ -170,7 +171,7 @@ void http_connection_enter(struct http_connection *connection, enum http_stage s
     unlink_connection(connection);
     start_stage(connection, stage);
     connection->transport.body_follows = stage == HTTP_STAGE_ANSWER;
-    // If the connection was closed while it was idle, a request that had already arrived has deadlines of its own.
+    // If the connection was closed while it was idle, a request that had already arrived still has its deadlines.
     connection->transport.closing = false;
     connection->set->has_progress = true;
 }
@@ -219,8 +220,8 @@ static void restart_stage(struct http_connection *connection)
     start_stage(connection, stage);
 }
 
-// A connection that is overdue by so much that the process was suspended may have unread data. Reading that data comes
-// first; the connection is not the one that was slow.
+// A connection that is overdue by so much that the process was suspended may have unread data. The loop reads that data
+// first, because the process was slow and not the connection.
 static int64_t close_expired(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
 {
     struct http_connection *next;

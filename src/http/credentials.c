@@ -1,5 +1,5 @@
-// Loads the files into GnuTLS objects. The credentials object owns everything that it has taken; what a step has not
-// handed over yet, the step itself frees.
+// Loads the files into GnuTLS objects. The credentials object owns everything that was handed over to it; each step
+// frees what it has not handed over.
 #include "imcallbackd/http/credentials.h"
 
 #include <assert.h>

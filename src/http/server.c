@@ -13,11 +13,11 @@
 #include "imcallbackd/http/credentials.h"
 #include "mhd.h"
 
-// How long an idle connection stays open in a drain. A client that sends a request meanwhile gets a response with
-// Connection: close. A client that is disconnected without this announcement may lose an event.
+// How long an idle connection stays open in a drain. A client that sends a request within this time gets a response
+// with Connection: close. A client that is disconnected without this announcement may lose an event.
 #define DRAIN_GRACE_MS 1000
 
-#define OTHER_FILES 64 // descriptors for anything but connections and loops
+#define OTHER_FILES 64 // descriptors for everything except connections and loops
 
 struct http_server {
     struct http_settings settings; // its path is not used; shared.path is the copy
