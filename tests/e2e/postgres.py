@@ -38,7 +38,7 @@ def unprivileged():
 
 
 def has_ended(pid):
-    """Tells whether the process has ended. A zombie counts, although its parent has not waited for it yet."""
+    """Returns whether the process has ended. A zombie counts, although its parent has not waited for it yet."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):

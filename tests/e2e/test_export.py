@@ -1,4 +1,4 @@
-"""`export` prints recorded events as JSON Lines, in order. It misses and repeats none, even if a process ends meanwhile."""
+"""`export` prints recorded events as JSON Lines, in order. It misses and repeats none, even if a process ends."""
 
 import contextlib
 import json
@@ -181,7 +181,7 @@ def test_follow_misses_nothing_and_repeats_nothing(make_daemon):
 
 
 def test_follow_at_full_load(make_daemon):
-    """FOLLOWED=1000000 makes a campaign of the test, which prints the delay of the follower."""
+    """FOLLOWED=1000000 turns the test into a campaign, which prints the delay of the follower."""
     one = make_daemon().start()
     follower = Follower(one)
     begin = time.monotonic()

@@ -73,7 +73,7 @@ def assert_nothing_failed(reports):
 
 
 class Reloads:
-    """Reloads in turn with another certificate, with other tokens, and with a broken file."""
+    """Reloads by turns with another certificate, with other tokens, and with a broken file."""
 
     def __init__(self, one, context):
         self.one, self.context, self.number, self.installed = one, context, 0, "leaf-0"
@@ -265,7 +265,7 @@ PROTECTIONS = {
 
 @pytest.mark.parametrize("name", PROTECTIONS)
 def test_reload_keeps_protections_until_a_restart(make_daemon, name):
-    """A truncated file must not admit more callers. A restart accepts the same file."""
+    """A truncated file must not admit more clients. A restart accepts the same file."""
     one = make_daemon()
     protected, unprotected = PROTECTIONS[name]
     for keys in protected.values():

@@ -1,4 +1,4 @@
-// Each method asks whether its call is to fail, calls the VFS below, and records what that has done.
+// Each method checks whether its call must fail, calls the VFS below, and records the effect of that call.
 #include "vfs.h"
 
 #include <assert.h>

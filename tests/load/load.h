@@ -50,10 +50,10 @@ struct load {
     uint64_t busy; // number of clients that are SHAKING_HANDS, SENDING or RECEIVING
     uint64_t planned, started, answered, ok, failed_connections, resumed, unanswered;
     uint64_t by_status[STATUS_END];
-    uint32_t *latencies_us; // of the answered requests
+    uint32_t *latencies_us; // latencies of the answered requests
     uint32_t *rounds_us;
     uint64_t rounds_done;
-    struct buffer body; // of the request that is being built
+    struct buffer body; // body of the request that is being built
     char request_time[24];
     char sign[SIGNATURE_HEX_LENGTH + 1];
 };

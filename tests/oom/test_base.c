@@ -1,4 +1,4 @@
-// metrics_print() reports a failed allocation, whichever it is.
+// Checks that metrics_print() reports a failure of any of its allocations.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -11,7 +11,7 @@
 #include "../unit.h"
 #include "imcallbackd/base/log.h"
 
-// Standard error is replaced by a pipe, from which the test reads the lines.
+// A pipe replaces standard error, and the test reads the lines from the pipe.
 struct capture {
     int read_fd;
     int stderr_fd; // duplicate of the replaced descriptor

@@ -135,7 +135,7 @@ TEST(accepts_long_ids)
     buffer_finish(&body);
 }
 
-// Checks the limits of depth and number of values with cJSON behind the scanner.
+// Checks the limits of depth and number of values with the scanner and cJSON together.
 TEST(rejects_bodies_above_the_limits)
 {
     struct buffer body = {0};

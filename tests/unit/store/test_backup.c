@@ -12,8 +12,8 @@ struct copying {
     struct fixture *fixture;
     char target[128];
     void (*during)(struct copying *copying);
-    size_t reports;      // since the first page was copied
-    size_t last_reports; // since the last page was copied
+    size_t reports;      // number of reports since the first page was copied
+    size_t last_reports; // number of reports since the last page was copied
 };
 
 static void on_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
@@ -212,7 +212,7 @@ FIXTURE_TEST(reports_progress_of_the_check)
     assert_true(copying.last_reports > 3);
 }
 
-// After the last page was copied, replaces the copy by a directory, which cannot be read.
+// After the last page was copied, replaces the copy with a directory, which cannot be read.
 static void put_directory_in_place(struct copying *copying)
 {
     char partial[256];
@@ -253,7 +253,7 @@ static void write_target_in_the_middle(struct copying *copying)
         write_target(copying);
 }
 
-// The target exists from the start, or another process creates it meanwhile.
+// The target exists from the start, or another process creates it during the backup.
 FIXTURE_TEST(overwrites_nothing)
 {
     struct copying copying = prepare(*state, write_target_in_the_middle);

@@ -155,7 +155,7 @@ FIXTURE_TEST(sees_earlier_commits_of_the_batch)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
 }
 
-// A value that the schema rejects stands for everything that can be wrong with a single commit.
+// A value that the schema rejects represents every fault that a single commit can have.
 FIXTURE_TEST(fails_only_the_commit_with_an_invalid_value)
 {
     static const char *const broken_members[] = {"jared", NULL, "tom"};
