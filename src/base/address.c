@@ -85,7 +85,7 @@ int address_block_parse(const char *text, struct address_block *ret_block, struc
         map_v4(v4, &ret_block->address);
         longest = 32;
     } else if (inet_pton(AF_INET6, host, ret_block->address.bytes) != 1) {
-        return error_set(error, EINVAL, "'%s' is not an address and not a CIDR block such as 192.0.2.0/24", text);
+        return error_set(error, EINVAL, "'%s' is neither an address nor a CIDR block such as 192.0.2.0/24", text);
     }
     if (slash && parse_decimal(slash + 1, strlen(slash + 1), longest, &prefix) < 0)
         return error_set(error, EINVAL, "'%s': the prefix after '/' is not a number from 0 to %d", text, (int)longest);

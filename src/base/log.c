@@ -215,7 +215,7 @@ static bool report_dropped_lines(int64_t wait_ms)
     return true;
 }
 
-// Lines of level crit may follow one another for a long time. Only another line of level crit is worth that wait.
+// Lines of level crit may follow one another for a long time. Only another line of level crit waits that long.
 static bool lock(enum log_level level)
 {
     const struct timespec end = clock_timespec(clock_realtime_ms() + LOG_WAIT_MS);

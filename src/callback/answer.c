@@ -71,7 +71,7 @@ static const struct answer {
     {ANSWER_BODY_NUL, 400, "body_nul", "The body contains a NUL character, which no field may contain."},
     {ANSWER_BODY_TOO_COMPLEX, 400, "body_too_complex", "The body is nested too deeply or has too many values."},
     {ANSWER_STORE_UNAVAILABLE, 503, "store_unavailable",
-     "The store cannot record the event at the moment; send the event again."},
+     "The store cannot record the event now; send the event again."},
 };
 
 static_assert(sizeof answers / sizeof answers[0] == ANSWER_CODE_COUNT, "ANSWER_CODE_COUNT is the number of rows");

@@ -1,8 +1,8 @@
 // Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts control characters, even between
 // values, invalid UTF-8, and \u0000 and \uzzzz, which both end the string; and it takes about 40 bytes of memory for
-// each byte of `[0,0,…`. Therefore one pass looks for these first. The same pass finds what real callbacks may contain
-// and cJSON does not accept: the comments of the sample on the reference page, and text that was cut inside a
-// character.
+// each byte of `[0,0,…`. Therefore one pass finds these faults first. The same pass finds valid input that cJSON does
+// not accept but real callbacks may contain: the comments of the sample on the reference page, and text that was cut
+// inside a character.
 #pragma once
 
 #include <stdbool.h>

@@ -34,7 +34,7 @@ static void handle_signals(void)
     (void)signal(SIGXFSZ, SIG_IGN);
 }
 
-// An export that writes nothing cannot notice otherwise that the reader closed the pipe.
+// Without this check, an export that writes nothing would not notice that the reader closed the pipe.
 static bool is_pipe_closed(int fd)
 {
     struct pollfd output = {.fd = fd};
@@ -94,7 +94,7 @@ static int export_from(const char *config_path, int64_t since, bool follow, stru
         r = store_reader_open(config.store_database.text, &reader, error);
     if (r == 0)
         r = export_events(reader, since, follow, error);
-    // A network file system can report only now that the file is too large.
+    // A network file system may report only on close that the file is too large.
     if (r == 0 && close(STDOUT_FILENO) < 0)
         r = error_set(error, errno, "standard output: cannot be written: %s", strerror(errno));
     store_reader_close(reader);

@@ -34,7 +34,7 @@
 struct service {
     const char *config_path;
     struct settings *settings;
-    struct settings *started; // the settings at the start; keys that need a restart keep their values
+    struct settings *started; // the settings at the start; keys that need a restart keep these values
     struct listeners listeners;
     struct receiver *receiver;
     struct store *store;
@@ -68,7 +68,7 @@ static void stop_settings(struct service *service)
     settings_unref(service->settings);
 }
 
-// Each connection takes a descriptor, so the soft limit is raised to the hard limit.
+// Raises the soft limit to the hard limit, because each connection takes a descriptor.
 static void raise_file_limit(void)
 {
     struct rlimit limit;
@@ -330,7 +330,8 @@ int command_serve(int argc, char **argv)
         return EXIT_USAGE;
     if (!service.config_path)
         return options_wrong_usage(argv[0], "-c FILE is required");
-    // Blocked before the first thread starts, so that all threads inherit the mask and wait_for_stop gets the signals.
+    // Block the signals before the first thread starts, so that all threads inherit the mask and wait_for_stop gets the
+    // signals.
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);

@@ -26,7 +26,8 @@ static const struct callback_app *find_app(const struct settings *settings, cons
             rules->apps[i].sdk_appid == (int64_t)sdk_appid)
             return &rules->apps[i];
     }
-    error_set(error, 0, "%s: there is no section [app %s]", settings->config.path, wanted);
+    error_set(error, 0, "%s: there is no section [app %s]; add the section, or choose another --app",
+              settings->config.path, wanted);
     return NULL;
 }
 

@@ -7,8 +7,8 @@
 
 const struct command commands[] = {
     {"serve", command_serve, "serve -c FILE", "Receives callbacks until SIGTERM or SIGINT.", CONFIG_HELP},
-    {"check", command_check, "check -c FILE", "Validates the configuration and every file it names, and prints it.",
-     CONFIG_HELP},
+    {"check", command_check, "check -c FILE",
+     "Validates the configuration and every file that it names, and prints the configuration.", CONFIG_HELP},
     {"sign", command_sign, "sign -c FILE [--app N] [--time T]",
      "Prints Sign and RequestTime for the URL of a callback.",
      CONFIG_HELP "  --app N             the SDKAppID; required if several apps are configured\n"
@@ -17,7 +17,7 @@ const struct command commands[] = {
      "Prints recorded events as JSON, one per line, in the order of recording.",
      CONFIG_HELP "  --since ID          start after this id instead of at the first event\n"
                  "  --follow            continue as events are recorded, until SIGTERM or SIGINT\n"},
-    {"backup", command_backup, "backup -c FILE TARGET", "Copies the database, also while the daemon is running.",
+    {"backup", command_backup, "backup -c FILE TARGET", "Copies the database, even while the daemon is running.",
      CONFIG_HELP "  TARGET              the file to create; it must not exist yet\n"},
     {"forward", command_forward, "forward -c FILE [--verify ...]",
      "Ships recorded events to the database of [forward] until SIGTERM or SIGINT.",

@@ -1,5 +1,5 @@
-// The table of all keys, and everything that follows from it: checking a value, printing the configuration, naming the
-// place of a value in an error.
+// The table of all keys, and the functions that depend on the table alone: they check a value, print the configuration,
+// and add the place of a value to an error.
 #include "config.h"
 
 #include <arpa/inet.h>
@@ -204,7 +204,7 @@ static int parse_value(const struct config_option *option, const char *text, uin
         return r;
     case CONFIG_NAME:
         return check_name(text);
-    case CONFIG_ADDRESS_BLOCKS: // config_value_set checks these types, whose errors need more words
+    case CONFIG_ADDRESS_BLOCKS: // config_value_set checks these types, because their errors need more detail
     case CONFIG_DESTINATION:
     case CONFIG_CHOICE:
     case CONFIG_FILE:

@@ -187,8 +187,8 @@ static struct http_response *on_head(void *context, struct http_request *request
     return refuse(receiver, &call->callback);
 }
 
-// The service may never send a refused event again, so the log line is the last place where the event is kept. The
-// manual page has a script that parses this line.
+// The service may never send a refused event again, so the log line is the only copy of the event. The manual page has
+// a script that parses this line.
 static void log_lost(const struct call *call)
 {
     const struct destroyed_group *group = &call->callback.group;
@@ -226,7 +226,7 @@ static struct http_response *on_body(void *context, struct http_request *request
     return NULL;
 }
 
-// Releases what the request's arena does not hold. The context is NULL if on_head found no memory.
+// Releases the resources that are not in the request's arena. The context is NULL if on_head ran out of memory.
 static void on_end(void *context, struct http_request *request)
 {
     struct call *call = request->context;
@@ -272,7 +272,7 @@ static struct http_response *answer_set_aside(struct receiver *receiver, const s
 
     count_rejected(RESULT_SET_ASIDE, callback->answer);
     if (log_rate_limit_allows(&receiver->set_asides, &suppressed))
-        log_warning("set aside a callback of app %" PRId64 " from %s%s: %s; see rejected_callback",
+        log_warning("rejected a callback of app %" PRId64 " from %s%s: %s; see rejected_callback",
                     callback->app->sdk_appid, callback->remote_address, describe_suppressed(suppressed, more),
                     callback->rejected.reason);
     return make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);

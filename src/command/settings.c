@@ -133,10 +133,11 @@ static int check_protections(const struct settings *running, const struct settin
         (void)error_set(&missing, EPERM, "[tls] client_ca");
     if (!*missing.text)
         return 0;
-    return error_set(error, EPERM,
-                     "%s: %s: a reload cannot remove this key, because more callers would be admitted; restart the "
-                     "daemon if the removal is intended",
-                     new->path, missing.text);
+    return error_set(
+        error, EPERM,
+        "%s: %s: a reload cannot remove this key, because the daemon would admit more clients; restart the "
+        "daemon if the removal is intended",
+        new->path, missing.text);
 }
 
 static struct settings *settings_create(struct error *error)

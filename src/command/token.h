@@ -10,7 +10,7 @@
 struct token_file {
     char *tokens[CALLBACK_MAX_TOKENS];
     size_t count;
-    bool readable_by_all; // by the mode of the file; the caller warns
+    bool readable_by_all; // the mode of the file lets every user read it; the caller warns
 };
 
 // Refuses an empty file, an empty token (anyone could sign with it), a token that is not visible ASCII, and a third

@@ -25,7 +25,8 @@ void progress_set_connected(bool connected);
 // Counts one batch that the destination has committed. members: 0 for rejected callbacks.
 void progress_add_shipped(enum stream stream, size_t rows, size_t members, int64_t duration_us);
 
-// Counts a failure and logs it, rate-limited while the message stays the same. pause_ms: the delay before the retry.
+// Counts a failure and logs it, rate-limited as long as the message stays the same. pause_ms: the delay before the
+// retry.
 void progress_add_failure(const struct error *error, int64_t pause_ms);
 
 // Logs a summary once a minute if events were shipped since the last one.

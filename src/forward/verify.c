@@ -290,7 +290,7 @@ static int read_rows(struct verification *verification, enum stream stream, int6
         *after_id = rows[i].id;
         r = add_row(verification, stream, &rows[i], shipped_id);
         if (r < 0)
-            return error_set(error, -r, "a checksum cannot be computed: %s", strerror(-r));
+            return error_set(error, -r, "cannot compute a checksum: %s", strerror(-r));
     }
     return r;
 }

@@ -13,8 +13,8 @@
 
 #include "imcallbackd/base/log.h"
 
-#define ACCEPTS_PER_BATCH 64  // then the loops are woken, so that the first of many need not wait for the last
-#define SHORTAGE_PAUSE_MS 100 // without descriptors or memory, some connections must be closed first
+#define ACCEPTS_PER_BATCH 64  // after a batch, the acceptor wakes the loops
+#define SHORTAGE_PAUSE_MS 100 // without descriptors or memory, the acceptor waits for connections to close
 
 struct http_acceptor {
     struct http_shared *shared;
@@ -149,7 +149,7 @@ static void *acceptor_main(void *argument)
                 (void)accept_batch(acceptor, socket->fd);
         }
     }
-    // For the clients of queued connections the TCP handshake is complete. Closing the socket would reset them.
+    // For the clients in the backlog, the TCP handshake is complete. Closing the socket would reset their connections.
     for (struct pollfd *socket = acceptor->sockets; socket < stop; socket++) {
         while (acceptor->settings->listening_is_ours && accept_batch(acceptor, socket->fd)) {
         }
@@ -198,7 +198,7 @@ int http_acceptor_start(struct http_shared *shared, const struct http_settings *
     code = start_thread(acceptor);
     if (code != 0) {
         acceptor_destroy(acceptor);
-        return error_set(error, code, "the acceptor thread cannot be started: %s", strerror(code));
+        return error_set(error, code, "cannot start the acceptor thread: %s", strerror(code));
     }
     *ret_acceptor = acceptor;
     return 0;

@@ -99,13 +99,14 @@ struct http_connection_set {
     struct http_connection_list held;
     struct http_limits limits; // the loop's copy
     int64_t now_ms;            // start of the current turn of the loop, monotonic
-    bool has_progress;         // in this turn a connection received, sent or changed something
+    bool has_progress;         // a connection received, sent or changed something in this turn
     unsigned int pending;      // requests that the handler has to complete
     struct http_transport_hooks hooks;
     bool has_owner;  // `owner` runs the loop; without an owner any one thread may use the set
     pthread_t owner; // the loop's thread
 
-    // Any thread may read these. They include connections that the loop has not added to its lists yet.
+    // Any thread may read the counters below. The counters include connections that the loop has not added to its lists
+    // yet.
     atomic_uint connection_count;
     atomic_uint unverified_count; // connections on which no verified request arrived
 };

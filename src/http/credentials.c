@@ -35,7 +35,7 @@ struct chain {
     gnutls_x509_crt_t *certificates;
     unsigned int certificate_count;
     gnutls_pcert_st *links;
-    unsigned int link_count; // those of `links` that are imported and not handed over
+    unsigned int link_count; // number of elements of `links` that are imported and not handed over
 };
 
 static void chain_finish(struct chain *chain)

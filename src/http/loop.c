@@ -107,7 +107,8 @@ static int64_t drain(struct http_loop *loop)
     return left_ms > DRAIN_POLL_MS ? left_ms : DRAIN_POLL_MS;
 }
 
-// Closes what is due by the clock. Returns how long the loop may sleep, in milliseconds; -1: without a limit.
+// Closes the connections whose time has come. Returns how long the loop may sleep, in milliseconds; -1: without a
+// limit.
 static int process_deadlines(struct http_loop *loop)
 {
     int64_t timeout_ms;
@@ -171,7 +172,7 @@ static int init_loop(struct http_loop *loop, struct error *error)
     if (watch(loop, loop->event_fd) < 0 || watch(loop, mhd_adapter_epoll_fd(loop->adapter)) < 0)
         return error_set(error, errno, "cannot create an event loop: %s", strerror(errno));
     if ((errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
-        return error_set(error, errno, "the event loop thread cannot be started: %s", strerror(errno));
+        return error_set(error, errno, "cannot start the event loop thread: %s", strerror(errno));
     return 0;
 }
 

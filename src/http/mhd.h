@@ -10,7 +10,8 @@ struct mhd_adapter;
 // Installs the process-wide handler for fatal errors of the library.
 void mhd_adapter_set_panic_handler(void);
 
-// The set must outlive the adapter. The functions below run on the set's owner, or before and after the loop's thread.
+// The set must outlive the adapter. The functions below run on the thread that owns the set, or before it starts and
+// after it has ended.
 int mhd_adapter_create(struct http_connection_set *set, struct mhd_adapter **ret_adapter,
                        struct error *error) MUST_CHECK;
 

@@ -38,7 +38,7 @@ void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_
                          size_t value_length)
 {
     expect_next(layout, name);
-    // Spaces may follow the colon. The library skips these and nothing else.
+    // Spaces may follow the colon. The library skips only these spaces.
     layout->is_altered = layout->is_altered || (uintptr_t)value <= (uintptr_t)name + name_length;
     layout->next = (uintptr_t)value + value_length + CRLF_LENGTH;
 }

@@ -187,7 +187,7 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange)
     struct http_response *response;
 
     assert(exchange->phase == HTTP_PHASE_BODY);
-    // A loop that stops does not wait for requests that the handler gets now.
+    // A stopping loop does not wait for requests that it hands to the handler from now on.
     if (!exchange->response && shared->stopping)
         exchange->response = refuse(exchange, HTTP_REFUSE_OVERLOADED, "");
     if (exchange->response)

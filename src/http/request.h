@@ -39,7 +39,7 @@ struct http_exchange {
     bool closes_connection;         // regardless of the response
     size_t body_in_flight;          // bytes that this request has added to shared.body_in_flight
     int64_t complete_us;            // when the handler got the complete body, monotonic; 0: not yet
-    struct http_response *response; // decided but not queued; while PENDING, the completing thread sets it
+    struct http_response *response; // not queued yet; while PENDING, the completing thread sets this field
     struct http_exchange *next;     // the next exchange in the loop's inbox
 };
 

@@ -1,4 +1,4 @@
-// Creates, starts and stops the parts of the server; what they share is in shared.h.
+// Creates, starts and stops the parts of the server. shared.h has the state that the parts share.
 #include "imcallbackd/http/server.h"
 
 #include <assert.h>
@@ -22,7 +22,7 @@
 struct http_server {
     struct http_settings settings; // its path is not used; shared.path is the copy
     struct http_shared shared;
-    struct http_loop **loops; // settings.threads of them; NULL: not started
+    struct http_loop **loops; // array of settings.threads loops; NULL: not started
     struct http_acceptor *acceptor;
 };
 

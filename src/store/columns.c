@@ -1,4 +1,4 @@
-// Offsets of the fields that belong to the columns, and access to the fields through them.
+// The offsets of the fields that belong to the columns, and access to the fields through these offsets.
 #include "imcallbackd/store/columns.h"
 
 #include <assert.h>

@@ -44,7 +44,7 @@
 // The pause of the writer thread before it retries commits.
 #define COMMIT_RETRY_MS 100
 
-// The writer thread calls these without holding a lock.
+// The writer thread calls these functions without holding a lock.
 struct commit_queue_functions {
     // Sets result and retry of each commit. Must not change the list.
     void (*write)(void *context, struct commit *batch);

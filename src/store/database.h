@@ -31,7 +31,7 @@ enum store_failure database_recover_wal(struct database *database, struct error 
 int database_check(const char *path, struct error *error) MUST_CHECK;
 
 // Opens another connection, which only reads. parameters: the query of SQLite's file: URI. The caller closes
-// *ret_connection in any case. The error does not name the path.
+// *ret_connection, even after a failure. The error does not name the path.
 int database_open_readonly(const char *file, const char *parameters, sqlite3 **ret_connection,
                            struct error *error) MUST_CHECK;
 
@@ -53,6 +53,6 @@ bool database_checkpoint_is_blocked(const struct database *database);
 // stay safe in the log.
 enum store_failure database_checkpoint_last(struct database *database, struct error *error) MUST_CHECK;
 
-// Closes without a checkpoint. Both side files stay, even if they are empty, because without them readers that may not
-// create files cannot open a database in WAL mode.
+// Closes without a checkpoint. Both side files stay, even if they are empty: readers that may not create files cannot
+// open a database in WAL mode without its side files.
 void database_close(struct database *database);

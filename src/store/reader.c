@@ -282,8 +282,9 @@ static int reconnect(struct store_reader *reader, struct error *error)
     return r;
 }
 
-// The files are checked before they are read. If they were moved away by then and hold no more rows, the reader has
-// seen all acknowledged events: the daemon acknowledges nothing that it commits to files that are out of place.
+// The check of the files precedes the read. If the files were moved away before the check and hold no more rows, the
+// reader has seen all acknowledged events: the daemon acknowledges nothing that it commits to files that are out of
+// place.
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
 {

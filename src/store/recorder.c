@@ -11,7 +11,7 @@
 #include "imcallbackd/store/columns.h"
 #include "schema.h"
 
-// Parameters are bound in their order, so each text numbers them in the order of their first use.
+// The code binds parameters in their order, so each text numbers its parameters in the order of their first use.
 static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
     [RECORDER_BEGIN] = "BEGIN IMMEDIATE",
     [RECORDER_COMMIT] = "COMMIT",

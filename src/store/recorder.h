@@ -43,7 +43,7 @@ struct recorder {
     int64_t rejected_bytes_pending; // the same size as the open transaction sees it
 };
 
-// Returns -errno. recorder_finish is allowed in any case.
+// Returns -errno. recorder_finish is allowed even after a failure.
 int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *error) MUST_CHECK;
 
 enum store_failure recorder_begin(struct recorder *recorder, struct error *error) MUST_CHECK;

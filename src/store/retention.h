@@ -27,7 +27,7 @@ struct retention {
     int64_t deleted_events; // counts up; the owner may reset it
 };
 
-// Returns -errno. retention_finish is allowed in any case.
+// Returns -errno. retention_finish is allowed even after a failure.
 int retention_init(struct retention *retention, struct recorder *recorder, struct error *error) MUST_CHECK;
 
 // Runs one short transaction. It deletes rows that were received more than keep_ms before now and whose id is not

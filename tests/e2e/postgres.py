@@ -1,4 +1,4 @@
-"""A PostgreSQL server in a temporary directory, a TCP proxy in front of it, and a forwarder that ships into it."""
+"""A PostgreSQL server in a temporary directory, a TCP proxy for the server, and a forwarder that ships to it."""
 
 import contextlib
 import glob

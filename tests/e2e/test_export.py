@@ -213,7 +213,7 @@ def test_follow_ends_at_a_replaced_database(make_daemon):
 
 
 def test_a_slow_reader_does_not_hold_the_log(make_daemon):
-    """While no lines are read from the pipe, the daemon still writes its whole log back. No line is lost."""
+    """While the pipe is full, the daemon still checkpoints its whole write-ahead log. No line is lost."""
     one = make_daemon().start()
     assert one.load(connections=50, total=5_000)[0] == 0
     with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=subprocess.PIPE) as process:
@@ -347,7 +347,7 @@ def test_reports_missing_rights(make_daemon):
 
 
 def test_restarts_of_the_daemon_fail_no_export(make_daemon):
-    """Two threads export all the time while the daemon stops, is killed and starts: no export fails."""
+    """Two threads export continuously while the daemon stops, is killed and starts. No export fails."""
     one = make_daemon().start()
     assert one.load(connections=20, total=500)[0] == 0
     over, wrong = threading.Event(), []

@@ -48,7 +48,7 @@ static void judge(void *context, bool met, bool lasting)
     buffer_finish(&page->text);
 }
 
-// The buffer doubles, so each initial capacity makes another append the failing one.
+// The buffer doubles, so a different append fails for each initial capacity.
 TEST(printing_metrics_fails_cleanly)
 {
     const struct fault_scenario scenario = {"metrics", reserve, print, judge, false};

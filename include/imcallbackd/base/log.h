@@ -48,7 +48,7 @@ enum log_format {
     LOG_FORMAT_JSON, // {"time":"…Z","level":"info","message":"…"}, with "<6>" in front only for the journal
 };
 
-// Until the first call, the level is info and the format is text. May be called again at any time.
+// Until the first call, the level is info and the format is text. The caller may change both at any time.
 void log_configure(enum log_level level, enum log_format format);
 
 // From at_ms on, by the monotonic clock, no line waits for the log. A shutdown calls this to end in time.
@@ -75,7 +75,7 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
 
 struct log_rate_limit {
     atomic_int_fast64_t quiet_until_ms; // by the monotonic clock
-    atomic_uint suppressed;             // lines since the last one that passed
+    atomic_uint suppressed;             // number of lines since the last line that passed
 };
 
 // Returns true if the caller should write the line. The line then reports *ret_suppressed, the number of lines that

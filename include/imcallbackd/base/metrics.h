@@ -37,7 +37,7 @@ struct metric {
 #define METRIC_COUNTER(name_, help_) METRIC_VALUES(METRIC_TYPE_COUNTER, name_, help_, 1)
 #define METRIC_GAUGE(name_, help_)   METRIC_VALUES(METRIC_TYPE_GAUGE, name_, help_, 1)
 
-// The same with a label, followed by the texts of the label.
+// The same initializers with a label, followed by the texts of the label.
 #define METRIC_COUNTERS(name_, help_, label_, ...)                                                                     \
     METRIC_LABELLED(METRIC_TYPE_COUNTER, name_, help_, label_, __VA_ARGS__)
 #define METRIC_GAUGES(name_, help_, label_, ...) METRIC_LABELLED(METRIC_TYPE_GAUGE, name_, help_, label_, __VA_ARGS__)

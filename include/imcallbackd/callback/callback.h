@@ -44,8 +44,8 @@ enum callback_verdict {
     CALLBACK_REFUSE,
 };
 
-// One callback and what is known about it so far. The caller sets arena, remote_address and received_at_ms and zeroes
-// the rest.
+// One callback and the results of the checks so far. The caller sets arena, remote_address and received_at_ms and
+// zeroes the rest.
 struct callback {
     struct arena *arena; // owns all text below that is not in the body
     const char *remote_address;

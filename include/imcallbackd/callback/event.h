@@ -20,7 +20,7 @@ struct destroyed_group {
     const char *name;
     bool has_member_list; // false: the list is absent or null, as for communities
     size_t member_count;
-    const char *const *members; // Member_Account of each, in the order of the list
+    const char *const *members; // Member_Account of each member, in the order of the list
 
     const char *opt_platform; // from the query
     const char *client_ip;    // from the query; not verified, unlike remote_address

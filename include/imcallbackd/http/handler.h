@@ -14,8 +14,8 @@
 struct http_response;
 
 enum http_response_lifetime {
-    HTTP_RESPONSE_ONCE,   // for one request, which takes ownership
-    HTTP_RESPONSE_SHARED, // for any number of requests on any thread; its creator destroys it after the server
+    HTTP_RESPONSE_ONCE,   // used for one request, which takes ownership
+    HTTP_RESPONSE_SHARED, // for any number of requests on any thread; the creator destroys it after the server
 };
 
 // Copies the body. Returns NULL if memory is exhausted.
@@ -29,12 +29,12 @@ struct http_request {
     const char *query;          // raw bytes after the '?' of the target; "" if there is no '?'
     const char *remote_address; // numeric, without the port
     struct buffer body;         // complete when the server calls handler.on_body
-    int64_t received_at_ms;     // when the last byte of the body arrived; in handler.on_head, when the head arrived
+    int64_t received_at_ms;     // time of the last byte of the body; in handler.on_head, time of the head
     void *context;              // for the handler's use
     bool verified;              // handler.on_head sets it if the request is genuine; such requests are refused last
 };
 
-// Why the server itself refuses a request or a connection.
+// The reasons for which the server itself refuses a request or a connection.
 enum http_refusal {
     HTTP_REFUSE_NONE,
     HTTP_REFUSE_FRAMING,
@@ -43,8 +43,8 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
-    HTTP_REFUSE_PEER,                 // not in allow_from; the server closes the connection without a response
-    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // far beyond the limit; the server closes the connection without a response
+    HTTP_REFUSE_PEER,                 // peer not in allow_from; the server closes the connection without a response
+    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit; the server closes the connection without a response
     HTTP_REFUSE_COUNT,
 };
 

@@ -26,7 +26,7 @@ enum commit_stage {
 struct commit {
     const struct destroyed_group *group;
     const struct rejected_callback *rejected;
-    int64_t give_up_at_ms; // end of the retries on the monotonic clock; the store makes one attempt in any case
+    int64_t give_up_at_ms; // end of the retries on the monotonic clock; the store always makes one attempt
     enum commit_result result;
     struct commit *next; // in done(): the next finished commit; NULL ends the list
     enum commit_stage stage;

@@ -32,7 +32,7 @@ struct recorded_row {
 // side files.
 int store_reader_open(const char *path, struct store_reader **ret_reader, struct error *error) MUST_CHECK;
 
-// Returns the next rows after an id, where 0 is before the first row. The rows live until the next call of this
+// Returns the next rows after an id, where 0 stands for the start. The rows are valid until the next call of this
 // function. *ret_count is 0 if no more rows are recorded yet. A batch ends after 1,000 rows or 1 MiB, but has at least
 // one row.
 //

@@ -6,7 +6,7 @@
 
 #include "imcallbackd/base/error.h"
 
-// Every row up to these ids is certain to be in the destination; 0: no row.
+// The destination has every row up to these ids; 0: it has no row.
 //
 // The note names the database by the inode and the birth time of the file. A note about an earlier database therefore
 // does not apply to a database that was moved into its place, for example from a backup, where the ids belong to other

@@ -7,7 +7,7 @@
 // out of memory) leaves nothing committed: the writer thread rolls back and retries the batch, together with new
 // commits, until each commit's give_up_at_ms; store_ready reports the cause. An I/O error or a damaged file is final,
 // and the store retries nothing: the contents of the disk after a failed fsync are unknown until the next start has
-// recovered them.
+// recovered the log.
 #pragma once
 
 #include <stdbool.h>

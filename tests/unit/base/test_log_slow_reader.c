@@ -149,7 +149,7 @@ static void slow_reader_finish(struct slow_reader *reader)
     assert_int_equal(close(reader->stderr_fd) | close(reader->fd) | close(reader->release_fd), 0);
 }
 
-static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for it
+static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for this line
 
 TEST(only_crit_lines_wait_longer_for_a_log_that_is_read_slowly)
 {

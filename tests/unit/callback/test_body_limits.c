@@ -84,7 +84,7 @@ TEST(frees_the_tree_after_the_body_is_read)
 }
 
 // A large body may consist of members in their shortest form. The server gives each body 1 MiB and 16 bytes per byte of
-// its length, and that must be enough.
+// its length, which must be enough memory.
 TEST(accepts_as_many_members_as_fit_into_a_body)
 {
     static const char member[] = "{\"Member_Account\":\"a\"}";

@@ -258,7 +258,7 @@ TEST(evicts_unverified_connections_first)
     enter(&fixture, 4, HTTP_STAGE_IDLE, NOW + 2000);
 
     assert_true(evict(&fixture, NULL, NOW + 2001));
-    assert_states(&fixture, "oooroo"); // the one in its head has 1 ms left until it qualifies
+    assert_states(&fixture, "oooroo"); // the connection in its head qualifies 1 ms later
     assert_true(evict(&fixture, NULL, NOW + 2002));
     assert_states(&fixture, "oocroo");
     assert_true(evict(&fixture, NULL, NOW + 2002));

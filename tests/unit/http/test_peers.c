@@ -1,4 +1,4 @@
-// The number of connections of each client network.
+// Tests how the server counts the connections of each client network.
 #include <stdlib.h>
 #include <string.h>
 

@@ -238,7 +238,7 @@ TEST(returns_every_commit_once_and_in_order)
     push_from_many_threads(&harness, 0);
 }
 
-// Random delays at every step show ThreadSanitizer another order in each run.
+// Random delays at every step give ThreadSanitizer a different order in each run.
 TEST(returns_every_commit_once_despite_retries)
 {
     const char *given = getenv("SEED");

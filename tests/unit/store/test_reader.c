@@ -194,7 +194,8 @@ FIXTURE_TEST(batch_is_limited_by_bytes_but_has_a_row)
     free(body);
 }
 
-// The caller's rows are copies: while the caller uses them, the store can write the whole log back and truncate it.
+// The caller's rows are copies: while the caller uses the rows, the store can checkpoint and truncate the write-ahead
+// log.
 FIXTURE_TEST(reader_blocks_no_checkpoint)
 {
     struct fixture *fixture = *state;

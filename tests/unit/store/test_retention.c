@@ -72,7 +72,7 @@ FIXTURE_TEST(deletes_old_rows_and_keeps_new_ones)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// Everything is old by the clock, so the clock may be wrong. The age then counts from the newest event.
+// By the clock, every event is old, so the clock may be wrong. The age then counts from the newest event.
 FIXTURE_TEST(deletes_little_if_the_clock_is_ahead)
 {
     struct fixture *fixture = *state;
