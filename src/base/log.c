@@ -28,7 +28,7 @@ struct line {
     char piece[PIPE_BUF];
     size_t length;         // bytes in piece
     int64_t give_up_at_ms; // by the monotonic clock
-    bool is_crit;          // gets LOG_WAIT_MS again after each piece that the log accepts
+    bool is_crit;          // waits LOG_CRIT_WAIT_MS again after each piece that the log accepts
     bool is_partly_written;
     bool failed;
 };
@@ -111,7 +111,7 @@ static void flush(struct line *line)
         line->is_partly_written = true;
         is_stuck = false;
         if (line->is_crit)
-            line->give_up_at_ms = clock_monotonic_ms() + LOG_WAIT_MS;
+            line->give_up_at_ms = clock_monotonic_ms() + LOG_CRIT_WAIT_MS;
     }
     line->length = 0;
 }
@@ -183,12 +183,12 @@ static void put_prefix(struct line *line, enum log_level level, bool json)
 }
 
 // Returns false if the log did not accept the whole line in time. The caller then counts the line as dropped.
-static bool write_line(enum log_level level, const char *text, const void *data, size_t length)
+static bool write_line(enum log_level level, int64_t wait_ms, const char *text, const void *data, size_t length)
 {
     struct line line = {.is_crit = level == LOG_LEVEL_CRIT};
     bool json = configured_format == LOG_FORMAT_JSON;
 
-    line.give_up_at_ms = clock_monotonic_ms() + (is_stuck ? 0 : LOG_WAIT_MS);
+    line.give_up_at_ms = clock_monotonic_ms() + (is_stuck ? 0 : wait_ms);
     if (has_unfinished_line)
         put(&line, "\n", 1);
     put_prefix(&line, level, json);
@@ -201,13 +201,13 @@ static bool write_line(enum log_level level, const char *text, const void *data,
     return !line.failed;
 }
 
-static bool report_dropped_lines(void)
+static bool report_dropped_lines(int64_t wait_ms)
 {
     unsigned long reported = dropped_lines;
     char text[128];
 
     (void)snprintf(text, sizeof text, "log: lines dropped because standard error did not accept them: %lu", reported);
-    if (!write_line(LOG_LEVEL_ERROR, text, NULL, 0))
+    if (!write_line(LOG_LEVEL_ERROR, wait_ms, text, NULL, 0))
         return false;
     dropped_lines -= reported;
     return true;
@@ -225,6 +225,7 @@ static bool lock(enum log_level level)
 
 void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...)
 {
+    int64_t wait_ms = level == LOG_LEVEL_CRIT ? LOG_CRIT_WAIT_MS : LOG_WAIT_MS;
     char text[LOG_TEXT_BYTES];
     va_list arguments;
 
@@ -241,7 +242,7 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
         dropped_lines++;
         return;
     }
-    if ((dropped_lines > 0 && !report_dropped_lines()) || !write_line(level, text, data, length))
+    if ((dropped_lines > 0 && !report_dropped_lines(wait_ms)) || !write_line(level, wait_ms, text, data, length))
         dropped_lines++;
     pthread_mutex_unlock(&mutex);
 }
@@ -258,7 +259,7 @@ void log_finish(void)
     deadline_ms = INT64_MAX;
     pthread_mutex_lock(&mutex);
     is_stuck = false;
-    (void)report_dropped_lines();
+    (void)report_dropped_lines(LOG_WAIT_MS);
     pthread_mutex_unlock(&mutex);
 }
 

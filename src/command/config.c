@@ -39,8 +39,7 @@ static const char *const log_formats[] = {"text", "json", NULL};
 #define RANGE(min_, max_) .min = (min_), .max = (max_)
 #define NEEDS_RESTART     .needs_restart = true
 
-// To add a key, add a row here, a member to struct config, the key to imcallbackd.conf(5) and to the sample
-// configuration. The order is that of `check`'s output.
+// src/README.md lists what else a new key needs. The order is that of `check`'s output.
 // clang-format off
 const struct config_option config_options[] = {
     KEY(listen, address, CONFIG_ADDRESS, DEFAULT("0.0.0.0"), NEEDS_RESTART),

@@ -1,17 +1,19 @@
 // The queue between the threads that submit commits and the one writer thread. It knows nothing about disks: a struct
 // of functions says what to do with a batch.
+
+// States of the writer thread. It changes its state only under the mutex, and starts as WRITER_BUSY.
 //
-// States of the writer thread. It changes its state only under the mutex; WRITER_BUSY is the state at the start.
-//
-//   WRITER_BUSY      repeats: take all waiting commits
-//                    └ if there are any: write(batch), done(the finished ones); if a commit is to be retried: pause
-//                    └ housekeep(idle)
-//   BUSY ─► SLEEPING  nothing is waiting, nothing is to be retried, and neither wake nor stop was called since the
-//                     last take
-//   SLEEPING ─► BUSY  push, wake, stop, or the time that housekeep returned has passed
-//   BUSY ─► PAUSED    write() set retry in a commit, and stop was not called
-//   PAUSED ─► BUSY    COMMIT_RETRY_MS have passed, or wake, or stop; a push does not end the pause
-//   BUSY ─► ENDED     stop was called, nothing is waiting, and nothing is to be retried; housekeep was the last call
+//   BUSY      repeats three steps:
+//             1. take: moves all waiting commits to the end of its list `taken`, and clears `woken`
+//             2. if `taken` is not empty: write(batch), done(finished commits), and a pause if write() set retry
+//             3. housekeep(idle)
+//   BUSY ─► SLEEPING    in step 1, if nothing is taken or waiting, `woken` is not set, and stop was not called
+//   SLEEPING ─► BUSY    push, wake, stop, or the time that housekeep returned has passed. A spurious wake-up of the
+//                       condition variable leads back to SLEEPING without any call
+//   BUSY ─► PAUSED      in step 2, if write() set retry in a commit, and stop was not called
+//   PAUSED ─► BUSY      COMMIT_RETRY_MS have passed, or wake, stop, or a spurious wake-up. A push does not end it
+//   BUSY ─► ENDED       in step 1, if stop was called and nothing is taken or waiting. Step 3 has followed the last
+//                       batch
 //
 // Stages of a commit, and who may touch it:
 //
@@ -21,8 +23,8 @@
 //   IN_BATCH ─► WAITING    write() set retry: back to the front of `taken`, in order, and into the next batch
 //   IN_BATCH ─► AT_CALLER  otherwise: done() returns the commit to its owner
 //
-// Each commit goes to done() exactly once for each push. After stop was called, write() must set retry in no commit for
-// ever.
+// Each commit goes to done() exactly once for each push. After stop was called, write() must soon stop setting retry,
+// or the writer thread does not end.
 #pragma once
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
 // Records what a process writes to disk and in which order, and builds from it what a loss of power may leave.
-//
+
 // The journal is in memory that is shared with all processes forked later: one writes; when it has ended, another one
 // continues, or the parent builds images. The journal covers the files of one directory and names them by the last part
 // of their path. All functions that record accept NULL as the journal and do nothing then.
@@ -7,16 +7,14 @@
 // The model of a loss of power after the first `cut` entries:
 //  - A write or truncation is safe once the next sync of the file has succeeded. If that sync failed, the entry never
 //    becomes safe: the kernel may have dropped the pages, and reads until now came from its cache.
-//  - Each other write reached the disk whole, not at all, or in part. In part means for each sector (512 bytes) that
-//  the
-//    write touches: the sector is new, or unchanged, or (rarely) torn. A torn sector is written from its start or up to
-//    its end, or holds garbage if the write made the file longer. Bytes next to the written ones are never damaged
-//    (SQLite's "powersafe overwrite"), and a gap reads as zeros.
+//  - Each other write reached the disk whole, not at all, or in part. In part means that each sector (512 bytes) of it
+//    is new, or unchanged, or (rarely) torn. A torn sector is written from its start or up to its end, or it holds
+//    garbage if the write made the file longer. Bytes next to the written ones are never damaged (SQLite's "powersafe
+//    overwrite"), and a gap reads as zeros.
 //  - Creating and deleting a file is safe after the next sync of the directory. Before, each may have happened or not:
 //    a file that was created and synced may be missing, and a deleted file may be back.
 //  - SQLite syncs the directory together with the first sync of a write-ahead log or rollback journal that it opened
-//  for
-//    creation, and in deletions that ask for it. The shim (vfs.h) records exactly these. All files are in one
+//    for creation, and in deletions that ask for it. The shim (vfs.h) records exactly these. All files are in one
 //    directory.
 //  - The index of the write-ahead log (-shm) is lost. The order of writes between two syncs has no effect.
 #pragma once

@@ -1,30 +1,33 @@
 // Drives the store through a script and collects what the store answered. No other file of the fault tests drives it.
+
+// The signs of a script:
 //
 //   a … z    submits an event (see script_events.h); again: a repeat
 //   A … Z    submits an event with the same identity and other content
 //   0 … 9    submits a rejected callback
-//   space    separates batches: what follows is submitted when everything before it is done. The letters of one batch
-//   go
-//            into one transaction. The first batch of a run should be a single letter, because the writer thread may
-//            take it in pieces.
+//   space    separates batches: what follows is submitted when everything before it is done. The letters of one
+//            batch go into one transaction. The first batch of a run should be a single letter, because the writer
+//            thread may take it in pieces.
 //   ~        in place of a batch: waits for the checkpoint that the batch before has made due
-//   -        in place of a batch: sets the retention and waits until the old events (see script_events.h) are deleted
+//   -        in place of a batch: sets the retention and waits until the old events are deleted
 //   >        in place of a batch: makes a backup in the same directory and checks it
 //   ( )      in place of a batch: the reader process starts and ends a read transaction; it stays connected over all
-//   runs ;        closes the store; what follows is another run of the daemon, in another process !        kills the
-//   process; what follows is another run
+//            runs
+//   ;        closes the store; what follows is another run of the daemon, in another process
+//   !        kills the process; what follows is another run
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "imcallbackd/base/error.h"
+#include "imcallbackd/store/commit.h"
 #include "journal.h"
 #include "vfs.h"
 
 #define SCRIPT_MAX 96
 
-enum answer { ANSWER_FAILED, ANSWER_RECORDED, ANSWER_REPEATED, ANSWER_CONFLICT, ANSWER_COUNT };
+#define ANSWER_COUNT (COMMIT_FAILED + 1) // the kinds of answers, enum commit_result
 
 // In memory that all processes of a test share.
 struct scenario {

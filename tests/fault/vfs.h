@@ -1,7 +1,7 @@
 // A faulty file layer for SQLite: a shim over the default VFS that becomes the default itself, so that the store runs
 // on it unchanged. It counts the calls of each kind, makes the n-th call or all calls from the n-th on fail, and
 // reports writes and syncs to a journal.
-//
+
 // Locks and the index in shared memory (-shm) pass through unrecorded. Sleeping (xSleep) takes no time. The store also
 // writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the same faults and the same
 // journal apply to its pwrite and fdatasync.

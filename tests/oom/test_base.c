@@ -1,16 +1,11 @@
 // metrics_print() reports a failed allocation, whichever it is.
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/unit.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/metrics.h"
-
-#include <cmocka.h>
 
 static const struct metric counter = {METRIC_COUNTER("plain_total", "A text.")};
 static const struct metric labelled = {METRIC_COUNTERS("labelled_total", "A text.", "result", "one", "two")};
@@ -39,11 +34,10 @@ static void print(void *context)
     page->result = metrics_print(metrics, &page->text);
 }
 
-static void judge(void *context, bool met, bool lasting)
+static void judge(void *context, bool met)
 {
     struct page *page = context;
 
-    (void)lasting;
     if (page->result < 0)
         assert_true(met && page->result == -ENOMEM);
     else if (page->complete)
@@ -54,25 +48,19 @@ static void judge(void *context, bool met, bool lasting)
 }
 
 // The buffer doubles, so each initial capacity makes another append the failing one.
-static void printing_metrics_fails_cleanly(void **state)
+TEST(printing_metrics_fails_cleanly)
 {
     const struct fault_scenario scenario = {"metrics", reserve, print, judge, false};
     struct page page = {.complete = NULL};
     size_t length;
 
-    (void)state;
     reserve(&page);
     print(&page);
     length = page.text.length;
-    judge(&page, false, false);
+    judge(&page, false);
     for (page.reserved = 0; page.reserved < length; page.reserved++)
         fault_run(&scenario, &page);
     free(page.complete);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(printing_metrics_fails_cleanly)};
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

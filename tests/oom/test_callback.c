@@ -1,17 +1,13 @@
 // If an allocation fails, a callback is answered with 503, whatever it contains. It is never rejected as wrongly signed
 // or as not understood, and never recorded in part.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "../unit/unit.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/file.h"
 #include "imcallbackd/callback/callback.h"
 
-#include <cmocka.h>
 #include <openssl/err.h>
 
 // The example of the documentation.
@@ -65,12 +61,11 @@ static void describe(const struct call *call, struct buffer *text)
     assert_int_equal(r, 0);
 }
 
-static void judge(void *context, bool met, bool lasting)
+static void judge(void *context, bool met)
 {
     struct call *call = context;
     struct buffer outcome = {0};
 
-    (void)lasting;
     if (call->verdict == CALLBACK_REFUSE) {
         assert_true(met);
         assert_int_equal(answer_http_status(call->callback.answer), 503);
@@ -95,12 +90,11 @@ static void run_faults(const char *name, struct call *call, enum callback_verdic
     buffer_finish(&call->body);
 }
 
-static void samples_are_read_or_refused(void **state)
+TEST(samples_are_read_or_refused)
 {
     static const char *const names[] = {"as-documented.txt", "community-no-member-list.json", "documented.json",
                                         "old-edition-no-event-time.json", "sorted-integer-time.json"};
 
-    (void)state;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct call call = {0};
         struct error error;
@@ -113,7 +107,7 @@ static void samples_are_read_or_refused(void **state)
 }
 
 // The members need several blocks of the arena, and the name contains invalid UTF-8.
-static void many_members_are_read_or_refused(void **state)
+TEST(many_members_are_read_or_refused)
 {
     struct call call = {0};
     int r = buffer_print(&call.body,
@@ -121,7 +115,6 @@ static void many_members_are_read_or_refused(void **state)
                          "\"EventTime\":\"1\",\"MemberList\":[{\"Member_Account\":\"first\"}",
                          CALLBACK_COMMAND);
 
-    (void)state;
     for (int i = 0; i < 1000; i++)
         r |= buffer_print(&call.body, ",{\"Member_Account\":\"member %d\"}", i);
     r |= buffer_print(&call.body, "]}");
@@ -129,11 +122,10 @@ static void many_members_are_read_or_refused(void **state)
     run_faults("many members", &call, CALLBACK_RECORD);
 }
 
-static void invalid_bodies_are_rejected_or_refused(void **state)
+TEST(invalid_bodies_are_rejected_or_refused)
 {
     static const char *const bodies[] = {"", "[", "{\"CallbackCommand\":\"" CALLBACK_COMMAND "\"}"};
 
-    (void)state;
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         struct call call = {0};
 
@@ -158,11 +150,10 @@ static void print_answer(void *context)
                                  "\"\xe7\xa4\xbe\xe7\xa4\xbe\xe7\xa4\xbe\xe7\xa4\xbe\".");
 }
 
-static void judge_answer(void *context, bool met, bool lasting)
+static void judge_answer(void *context, bool met)
 {
     struct print *print = context;
 
-    (void)lasting;
     assert_true(print->result == 0 || (met && print->result < 0));
     if (!*print->complete)
         (void)snprintf(print->complete, sizeof print->complete, "%s", buffer_text(&print->text));
@@ -171,24 +162,13 @@ static void judge_answer(void *context, bool met, bool lasting)
     buffer_finish(&print->text);
 }
 
-static void answers_are_printed_completely_or_fail(void **state)
+TEST(answers_are_printed_completely_or_fail)
 {
     const struct fault_scenario scenario = {"answer", NULL, print_answer, judge_answer, false};
     struct print print = {.code = ANSWER_BODY_NOT_JSON};
 
-    (void)state;
     fault_run(&scenario, &print);
     assert_non_null(strstr(print.complete, "ErrorCode\":120201}"));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(samples_are_read_or_refused),
-        cmocka_unit_test(many_members_are_read_or_refused),
-        cmocka_unit_test(invalid_bodies_are_rejected_or_refused),
-        cmocka_unit_test(answers_are_printed_completely_or_fail),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,20 +1,15 @@
 // Each allocation fails in turn while the settings are read and while the receiver is created. Either the function
 // fails with "out of memory", or its result is complete.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../unit/files.h"
+#include "../unit/unit.h"
 #include "command/receiver.h"
 #include "command/settings.h"
 #include "heap_fault.h"
 #include "imcallbackd/command/command.h"
-
-#include <cmocka.h>
 
 // Each %s is the directory.
 static const char configuration[] = "[listen]\naddress = ::1\nport = 8443\npath = /im\nthreads = 2\n"
@@ -109,12 +104,11 @@ static char *describe(const struct settings *settings)
     return text.data;
 }
 
-static void check_settings(void *context, bool met, bool lasting)
+static void check_settings(void *context, bool met)
 {
     struct reading *reading = context;
     char *text;
 
-    (void)lasting;
     if (reading->result < 0) {
         assert_true(met);
         assert_null(reading->settings);
@@ -132,7 +126,7 @@ static void check_settings(void *context, bool met, bool lasting)
     free(text);
 }
 
-static void settings_are_complete_or_refused(void **state)
+TEST(settings_are_complete_or_refused)
 {
     const struct fault_scenario scenario = {"settings", reset, read_settings, check_settings, true};
 
@@ -154,29 +148,20 @@ static void create_receiver(void *context)
     reading->result = receiver_create(reading->settings, &reading->receiver, &reading->error);
 }
 
-static void check_receiver(void *context, bool met, bool lasting)
+static void check_receiver(void *context, bool met)
 {
     struct reading *reading = context;
 
-    (void)lasting;
     assert_true(reading->result == 0 || (met && strstr(reading->error.text, "memory") && !reading->receiver));
     receiver_destroy(reading->receiver);
     settings_unref(reading->settings);
 }
 
-static void receiver_is_complete_or_refused(void **state)
+TEST(receiver_is_complete_or_refused)
 {
     const struct fault_scenario scenario = {"receiver", read_apps, create_receiver, check_receiver, false};
 
     fault_run(&scenario, *state);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(settings_are_complete_or_refused),
-        cmocka_unit_test(receiver_is_complete_or_refused),
-    };
-
-    return cmocka_run_group_tests(tests, setup, teardown);
-}
+TEST_MAIN(setup, teardown)

@@ -158,11 +158,10 @@ static void create_tables(void *context)
 }
 
 // The version is inserted last, so that the next attempt creates the tables that are missing.
-static void judge_tables(void *context, bool met, bool lasting)
+static void judge_tables(void *context, bool met)
 {
     struct outcome *outcome = context;
 
-    (void)lasting;
     assert_fails_only_by_fault(outcome, met);
     create_tables(outcome);
     assert_int_equal(outcome->result, 0);
@@ -170,12 +169,11 @@ static void judge_tables(void *context, bool met, bool lasting)
     empty_tables();
 }
 
-static void completes_tables_after_a_failure(void **state)
+TEST(completes_tables_after_a_failure)
 {
     const struct fault_scenario scenario = {"tables", drop_tables, create_tables, judge_tables, false};
     struct outcome outcome;
 
-    (void)state;
     fault_run(&scenario, &outcome);
 }
 
@@ -274,11 +272,10 @@ static void assert_reports_claim_no_more(const struct fixture *fixture)
     assert_true(cursor_of("rejected_callback") >= shipped_count(REJECTIONS_SHIPPED));
 }
 
-static void judge_shipping(void *context, bool met, bool lasting)
+static void judge_shipping(void *context, bool met)
 {
     bool failed = has_failed();
 
-    (void)lasting;
     await_disconnection();
     assert_true(failed ? met : is_complete());
     assert_rows_match_cursors();
@@ -293,7 +290,7 @@ static void judge_shipping(void *context, bool met, bool lasting)
     ERR_clear_error(); // OpenSSL keeps the last errors of a thread on the heap
 }
 
-static void ships_complete_batches_or_nothing(void **state)
+TEST(ships_complete_batches_or_nothing)
 {
     const struct fault_scenario scenario = {"shipping", prepare_shipping, ship, judge_shipping, false};
 
@@ -310,11 +307,10 @@ static void verify(void *context)
     outcome->result = forward_verify(&settings, 0, INT64_MAX, ignore, &outcome->same, &outcome->error);
 }
 
-static void judge_verify(void *context, bool met, bool lasting)
+static void judge_verify(void *context, bool met)
 {
     const struct outcome *outcome = context;
 
-    (void)lasting;
     assert_fails_only_by_fault(outcome, met);
     assert_int_equal(outcome->same, outcome->result == 0);
     ERR_clear_error(); // OpenSSL keeps the last errors of a thread on the heap
@@ -331,13 +327,12 @@ static void check(void *context)
         outcome->result = forward_check_destination(&settings, &outcome->error);
 }
 
-static void judge_check(void *context, bool met, bool lasting)
+static void judge_check(void *context, bool met)
 {
-    (void)lasting;
     assert_fails_only_by_fault(context, met);
 }
 
-static void verifies_and_checks_or_reports_a_failure(void **state)
+TEST(verifies_and_checks_or_reports_a_failure)
 {
     const struct fault_scenario scenarios[] = {{"verify", NULL, verify, judge_verify, false},
                                                {"check", NULL, check, judge_check, false}};
@@ -351,17 +346,11 @@ static void verifies_and_checks_or_reports_a_failure(void **state)
 
 int main(int count, char **arguments)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(completes_tables_after_a_failure),
-        cmocka_unit_test(ships_complete_batches_or_nothing),
-        cmocka_unit_test(verifies_and_checks_or_reports_a_failure),
-    };
-
     if (count != 2) {
         (void)fprintf(stderr, "usage: oom-forward URL\n");
         return 2;
     }
     settings.url = arguments[1];
     log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT); // each fault would log an error
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(unit_tests, setup, teardown);
 }

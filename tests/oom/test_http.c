@@ -3,17 +3,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "../unit/unit.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
@@ -21,7 +18,6 @@
 #include "imcallbackd/http/listen.h"
 #include "imcallbackd/http/server.h"
 
-#include <cmocka.h>
 #include <openssl/ssl.h>
 
 #define REQUEST "POST /?a=b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
@@ -113,16 +109,15 @@ static void start_and_reconfigure(void *context)
         fixture->result = http_server_reconfigure(fixture->server, &limits, fixture->credentials, &fixture->error);
 }
 
-static void check_start(void *context, bool met, bool lasting)
+static void check_start(void *context, bool met)
 {
     struct fixture *fixture = context;
 
-    (void)lasting;
     assert_true(fixture->result == 0 || (met && fixture->error.text[0]));
     stop_server(fixture);
 }
 
-static void starts_or_reports_that_memory_is_exhausted(void **state)
+TEST(starts_or_reports_that_memory_is_exhausted)
 {
     const struct fault_scenario scenario = {"start", NULL, start_and_reconfigure, check_start, true};
 
@@ -164,11 +159,10 @@ static bool is_answered(const struct fixture *fixture, const char *status)
     return strncmp(fixture->answer, status, strlen(status)) == 0;
 }
 
-static void check_answer(void *context, bool met, bool lasting)
+static void check_answer(void *context, bool met)
 {
     struct fixture *fixture = context;
 
-    (void)lasting;
     if (!is_answered(fixture, "HTTP/1.1 200 ") &&
         !(met && (!fixture->answer[0] || is_answered(fixture, "HTTP/1.1 503 "))))
         fail_msg("the response is: %s", fixture->answer);
@@ -178,7 +172,7 @@ static void check_answer(void *context, bool met, bool lasting)
     stop_server(fixture);
 }
 
-static void answers_or_closes_and_works_again(void **state)
+TEST(answers_or_closes_and_works_again)
 {
     const struct fault_scenario scenario = {"a request", start_server, ask, check_answer, true};
 
@@ -194,14 +188,13 @@ static void create_responses(void *context)
         http_response_destroy(http_response_create(statuses[i], "{}", 2, HTTP_RESPONSE_SHARED));
 }
 
-static void check_nothing(void *context, bool met, bool lasting)
+static void check_nothing(void *context, bool met)
 {
     (void)context;
     (void)met;
-    (void)lasting;
 }
 
-static void creates_responses_without_leaks(void **state)
+TEST(creates_responses_without_leaks)
 {
     const struct fault_scenario scenario = {"responses", NULL, create_responses, check_nothing, true};
 
@@ -243,12 +236,6 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(starts_or_reports_that_memory_is_exhausted),
-        cmocka_unit_test(answers_or_closes_and_works_again),
-        cmocka_unit_test(creates_responses_without_leaks),
-    };
-
     log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT); // each fault would log a line
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(unit_tests, setup, teardown);
 }

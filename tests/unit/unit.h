@@ -1,6 +1,7 @@
-// What every unit test includes: cmocka, with the headers that it requires before its own.
+// What every unit test includes: cmocka, and a way to define a test that also registers it with the program.
 #pragma once
 
+#include <assert.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,3 +10,25 @@
 #include <cmocka.h>
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+// The tests of the program, in the order of their definitions. cmocka skips the unused elements at the end.
+static struct CMUnitTest unit_tests[64];
+static size_t unit_test_count;
+
+// TEST(rejects_two_lengths) { ... } defines a test. `state` is what the setup function has set.
+#define TEST(name) TEST_WITH(name, NULL, NULL)
+#define TEST_WITH(name_, setup_, teardown_)                                                                            \
+    static void name_(void **state);                                                                                   \
+    __attribute__((constructor)) static void register_##name_(void)                                                    \
+    {                                                                                                                  \
+        assert(unit_test_count < COUNT(unit_tests));                                                                   \
+        unit_tests[unit_test_count++] = (struct CMUnitTest){#name_, name_, setup_, teardown_, NULL};                   \
+    }                                                                                                                  \
+    static void name_(void **state __attribute__((unused)))
+
+// The last line of a test program. Either function may be NULL.
+#define TEST_MAIN(group_setup_, group_teardown_)                                                                       \
+    int main(void)                                                                                                     \
+    {                                                                                                                  \
+        return cmocka_run_group_tests(unit_tests, group_setup_, group_teardown_);                                      \
+    }

@@ -5,7 +5,7 @@
 
 // Rules for a log that accepts data slowly or not at all:
 //   - A line waits at most LOG_WAIT_MS for the log. A line of level crit, which may be the only copy of an event, waits
-//     LOG_WAIT_MS again after each piece that the log accepts.
+//     LOG_CRIT_WAIT_MS, and again after each piece that the log accepts.
 //   - A line that would wait longer is dropped. Later lines are then dropped without waiting until the log accepts data
 //     again. The next line written, at the latest by log_finish(), reports the number of dropped lines.
 //   - While one thread writes a line of level crit, a line of another level waits at most LOG_WAIT_MS for its turn. A
@@ -30,6 +30,9 @@
 
 #define LOG_TEXT_BYTES 4096 // size of a formatted text with its NUL; a longer text is cut and ends with "..."
 #define LOG_WAIT_MS    1000
+
+// Longer than a pause of a reader on a busy machine. The event loop of the caller stands still meanwhile.
+#define LOG_CRIT_WAIT_MS 5000
 
 // The values are those of syslog(3) and of the journal's "<N>" prefix.
 enum log_level {

@@ -1,6 +1,6 @@
 // Records received callbacks in one SQLite database. One thread, the writer thread, owns the only connection that
 // writes and checkpoints. Other threads submit commits and learn from done() when those are on disk.
-//
+
 // The writer thread takes all waiting commits as one batch: one transaction, one fsync, one call of done().
 //
 // Failures are of two kinds. A shortage (disk full, quota, file system remounted read-only, lock of another process,

@@ -7,6 +7,8 @@
 #include "../unit.h"
 #include "imcallbackd/base/address.h"
 
+static struct error error;
+
 static struct address address_of(const char *text)
 {
     struct sockaddr_storage storage = {0};
@@ -33,14 +35,13 @@ static void assert_prints(const struct address *address, const char *expected)
 }
 
 // A client has the same address on an IPv4 socket and on a socket for both families.
-static void maps_ipv4_addresses(void **state)
+TEST(maps_ipv4_addresses)
 {
     struct address v4 = address_of("192.0.2.1"), mapped = address_of("::ffff:192.0.2.1"),
                    v6 = address_of("2001:db8::1");
     struct sockaddr_storage local = {.ss_family = AF_UNIX};
     struct address none;
 
-    (void)state;
     assert_memory_equal(&v4, &mapped, sizeof v4);
     assert_prints(&v4, "192.0.2.1");
     assert_prints(&v6, "2001:db8::1");
@@ -63,12 +64,10 @@ static const struct {
     {"::/0", {"::", "192.0.2.1", "ffff::"}, {NULL}},
 };
 
-static void a_block_contains_its_addresses_only(void **state)
+TEST(a_block_contains_its_addresses_only)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(blocks); i++) {
         struct address_block block;
-        struct error error;
 
         assert_int_equal(address_block_parse(blocks[i].block, &block, &error), 0);
         for (size_t j = 0; j < 4; j++) {
@@ -83,7 +82,7 @@ static void a_block_contains_its_addresses_only(void **state)
     }
 }
 
-static void rejects_invalid_blocks(void **state)
+TEST(rejects_invalid_blocks)
 {
     static const char *const texts[] = {
         "",
@@ -107,28 +106,25 @@ static void rejects_invalid_blocks(void **state)
         "1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bb",
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(texts); i++) {
         struct address_block block;
-        struct error error = {""};
 
+        error.text[0] = '\0';
         assert_int_equal(address_block_parse(texts[i], &block, &error), -EINVAL);
         assert_string_not_equal(error.text, "");
     }
 }
 
-static void reports_the_start_of_a_misaligned_block(void **state)
+TEST(reports_the_start_of_a_misaligned_block)
 {
     struct address_block block;
-    struct error error;
 
-    (void)state;
     assert_int_equal(address_block_parse("192.0.2.77/26", &block, &error), -EINVAL);
     assert_non_null(strstr(error.text, "'192.0.2.77/26'"));
     assert_non_null(strstr(error.text, "192.0.2.64"));
 }
 
-static void reads_lists(void **state)
+TEST(reads_lists)
 {
     static const struct {
         const char *text;
@@ -138,10 +134,8 @@ static void reads_lists(void **state)
         {"", 0},          {"::1 ::2 ::3 ::4", 4},
     };
     struct address_block *list = NULL;
-    struct error error;
     size_t count;
 
-    (void)state;
     for (size_t i = 0; i < COUNT(lists); i++) {
         assert_int_equal(address_blocks_parse(lists[i].text, &list, &count, &error), 0);
         assert_int_equal(count, lists[i].count);
@@ -151,7 +145,7 @@ static void reads_lists(void **state)
     assert_non_null(strstr(error.text, "'nonsense'"));
 }
 
-static void a_client_is_an_ipv4_address_or_a_64_network(void **state)
+TEST(a_client_is_an_ipv4_address_or_a_64_network)
 {
     static const struct {
         const char *address, *network;
@@ -162,7 +156,6 @@ static void a_client_is_an_ipv4_address_or_a_64_network(void **state)
         {"2001:db8:1:3::", "2001:db8:1:3::"},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct address address = address_of(rows[i].address), network = address_client_network(&address);
 
@@ -170,16 +163,4 @@ static void a_client_is_an_ipv4_address_or_a_64_network(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_ipv4_addresses),
-        cmocka_unit_test(a_block_contains_its_addresses_only),
-        cmocka_unit_test(rejects_invalid_blocks),
-        cmocka_unit_test(reports_the_start_of_a_misaligned_block),
-        cmocka_unit_test(reads_lists),
-        cmocka_unit_test(a_client_is_an_ipv4_address_or_a_64_network),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

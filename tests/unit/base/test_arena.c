@@ -7,12 +7,12 @@
 
 #define FIRST_BLOCK_BYTES 4096 // size of the first block
 
-static void pieces_are_aligned_and_do_not_overlap(void **state)
+static struct arena arena;
+
+TEST(pieces_are_aligned_and_do_not_overlap)
 {
-    struct arena arena;
     unsigned char *pieces[500];
 
-    (void)state;
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < COUNT(pieces); i++) {
         pieces[i] = arena_alloc(&arena, i);
@@ -28,12 +28,10 @@ static void pieces_are_aligned_and_do_not_overlap(void **state)
     arena_finish(&arena);
 }
 
-static void copies_end_with_nul(void **state)
+TEST(copies_end_with_nul)
 {
-    struct arena arena;
     char *copy;
 
-    (void)state;
     arena_init(&arena, 1 << 20);
     copy = arena_copy(&arena, "group and more", 5);
     assert_string_equal(copy, "group");
@@ -43,11 +41,8 @@ static void copies_end_with_nul(void **state)
     arena_finish(&arena);
 }
 
-static void allocates_blocks_and_not_pieces(void **state)
+TEST(allocates_blocks_and_not_pieces)
 {
-    struct arena arena;
-
-    (void)state;
     arena_init(&arena, 1 << 20);
     assert_int_equal(arena.used_bytes, 0);
     for (size_t i = 0; i < 10; i++)
@@ -60,11 +55,8 @@ static void allocates_blocks_and_not_pieces(void **state)
     arena_finish(&arena);
 }
 
-static void stops_at_the_limit(void **state)
+TEST(stops_at_the_limit)
 {
-    struct arena arena;
-
-    (void)state;
     for (size_t limit = FIRST_BLOCK_BYTES - 1; limit <= FIRST_BLOCK_BYTES + 1; limit++) {
         arena_init(&arena, limit);
         if (limit < FIRST_BLOCK_BYTES)
@@ -76,13 +68,11 @@ static void stops_at_the_limit(void **state)
 }
 
 // Tries every size up to the limit. Once a size is refused, every larger size must be refused.
-static void large_pieces_reach_but_do_not_exceed_the_limit(void **state)
+TEST(large_pieces_reach_but_do_not_exceed_the_limit)
 {
     const size_t limit = 100000, step = alignof(max_align_t);
-    struct arena arena;
     size_t largest = 0;
 
-    (void)state;
     for (size_t bytes = limit - 20 * step; bytes <= limit + step; bytes++) {
         void *piece;
 
@@ -99,12 +89,10 @@ static void large_pieces_reach_but_do_not_exceed_the_limit(void **state)
     assert_in_range(largest, limit - 10 * step, limit - 1);
 }
 
-static void is_usable_after_a_refusal(void **state)
+TEST(is_usable_after_a_refusal)
 {
-    struct arena arena;
     size_t taken = 0;
 
-    (void)state;
     arena_init(&arena, 64 << 10);
     while (arena_alloc(&arena, 1000)) {
         taken += 1000;
@@ -117,12 +105,10 @@ static void is_usable_after_a_refusal(void **state)
     arena_finish(&arena);
 }
 
-static void refuses_sizes_that_overflow(void **state)
+TEST(refuses_sizes_that_overflow)
 {
     static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 64, SIZE_MAX / 2 + 1, SIZE_MAX / 2};
-    struct arena arena;
 
-    (void)state;
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < COUNT(sizes); i++) {
         assert_null(arena_alloc(&arena, sizes[i]));
@@ -132,17 +118,4 @@ static void refuses_sizes_that_overflow(void **state)
     arena_finish(&arena);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_are_aligned_and_do_not_overlap),
-        cmocka_unit_test(copies_end_with_nul),
-        cmocka_unit_test(allocates_blocks_and_not_pieces),
-        cmocka_unit_test(stops_at_the_limit),
-        cmocka_unit_test(large_pieces_reach_but_do_not_exceed_the_limit),
-        cmocka_unit_test(is_usable_after_a_refusal),
-        cmocka_unit_test(refuses_sizes_that_overflow),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

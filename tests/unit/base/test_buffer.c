@@ -13,22 +13,20 @@ static void assert_holds(const struct buffer *buffer, const char *text)
     assert_true(buffer->capacity >= buffer->length);
 }
 
-static void a_zeroed_buffer_is_empty(void **state)
+TEST(a_zeroed_buffer_is_empty)
 {
     struct buffer buffer = {0};
 
-    (void)state;
     assert_holds(&buffer, "");
     buffer_finish(&buffer);
     buffer_finish(&buffer);
     assert_holds(&buffer, "");
 }
 
-static void appends_and_prints(void **state)
+TEST(appends_and_prints)
 {
     struct buffer buffer = {0};
 
-    (void)state;
     assert_int_equal(buffer_append(&buffer, "one", 3), 0);
     assert_int_equal(buffer_print(&buffer, ", %s, %d", "two", 3), 0);
     assert_int_equal(buffer_append(&buffer, NULL, 0), 0);
@@ -39,11 +37,10 @@ static void appends_and_prints(void **state)
     buffer_finish(&buffer);
 }
 
-static void is_a_string_after_an_empty_append(void **state)
+TEST(is_a_string_after_an_empty_append)
 {
     struct buffer appended = {0}, printed = {0};
 
-    (void)state;
     assert_int_equal(buffer_append(&appended, "", 0), 0);
     assert_int_equal(buffer_print(&printed, "%s", ""), 0);
     assert_non_null(appended.data);
@@ -54,11 +51,10 @@ static void is_a_string_after_an_empty_append(void **state)
     buffer_finish(&printed);
 }
 
-static void keeps_nul_bytes(void **state)
+TEST(keeps_nul_bytes)
 {
     struct buffer buffer = {0};
 
-    (void)state;
     assert_int_equal(buffer_append(&buffer, "a\0b", 3), 0);
     assert_int_equal(buffer.length, 3);
     assert_memory_equal(buffer.data, "a\0b", 4);
@@ -66,12 +62,11 @@ static void keeps_nul_bytes(void **state)
 }
 
 // At every length, a NUL follows the last byte and no earlier byte has changed.
-static void grows_byte_by_byte(void **state)
+TEST(grows_byte_by_byte)
 {
     struct buffer buffer = {0};
     size_t moves = 0;
 
-    (void)state;
     for (size_t i = 0; i < 10000; i++) {
         size_t capacity = buffer.capacity;
         char byte = (char)('a' + i % 26);
@@ -87,12 +82,11 @@ static void grows_byte_by_byte(void **state)
     buffer_finish(&buffer);
 }
 
-static void does_not_reallocate_what_is_reserved(void **state)
+TEST(does_not_reallocate_what_is_reserved)
 {
     struct buffer buffer = {0};
     const char *data;
 
-    (void)state;
     assert_int_equal(buffer_reserve(&buffer, 100), 0);
     assert_holds(&buffer, "");
     data = buffer.data;
@@ -105,11 +99,10 @@ static void does_not_reallocate_what_is_reserved(void **state)
     buffer_finish(&buffer);
 }
 
-static void a_failure_leaves_the_buffer_unchanged(void **state)
+TEST(a_failure_leaves_the_buffer_unchanged)
 {
     struct buffer buffer = {0};
 
-    (void)state;
     assert_int_equal(buffer_append(&buffer, "kept", 4), 0);
     assert_int_equal(buffer_reserve(&buffer, SIZE_MAX), -ENOMEM);
     assert_int_equal(buffer_append(&buffer, "", SIZE_MAX), -ENOMEM);
@@ -119,17 +112,4 @@ static void a_failure_leaves_the_buffer_unchanged(void **state)
     buffer_finish(&buffer);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_zeroed_buffer_is_empty),
-        cmocka_unit_test(appends_and_prints),
-        cmocka_unit_test(is_a_string_after_an_empty_append),
-        cmocka_unit_test(keeps_nul_bytes),
-        cmocka_unit_test(grows_byte_by_byte),
-        cmocka_unit_test(does_not_reallocate_what_is_reserved),
-        cmocka_unit_test(a_failure_leaves_the_buffer_unchanged),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -5,6 +5,8 @@
 #include "../unit.h"
 #include "imcallbackd/base/error.h"
 
+static struct error error;
+
 // Writes `length` times x.
 static void fill(char *text, size_t length)
 {
@@ -12,44 +14,34 @@ static void fill(char *text, size_t length)
     text[length] = '\0';
 }
 
-static void sets_text_and_returns_code(void **state)
+TEST(sets_text_and_returns_code)
 {
-    struct error error;
-
-    (void)state;
     assert_int_equal(error_set(&error, ENOENT, "%s has %d rows", "table", 3), -ENOENT);
     assert_string_equal(error.text, "table has 3 rows");
 }
 
-static void wraps_with_the_outermost_context_first(void **state)
+TEST(wraps_with_the_outermost_context_first)
 {
-    struct error error;
-
-    (void)state;
     error_set(&error, EIO, "disk");
     error_wrap(&error, "store %d", 7);
     error_wrap(&error, "serve");
     assert_string_equal(error.text, "serve: store 7: disk");
 }
 
-static void cuts_a_long_text(void **state)
+TEST(cuts_a_long_text)
 {
     char longest[sizeof((struct error *)NULL)->text + 1];
-    struct error error;
 
-    (void)state;
     fill(longest, sizeof error.text);
     error_set(&error, EINVAL, "%s", longest);
     assert_int_equal(strlen(error.text), sizeof error.text - 1);
 }
 
-static void cuts_the_end_of_the_inner_text(void **state)
+TEST(cuts_the_end_of_the_inner_text)
 {
     const size_t max = sizeof((struct error *)NULL)->text - 1;
     char inner[sizeof((struct error *)NULL)->text];
-    struct error error;
 
-    (void)state;
     for (size_t length = max - 5; length <= max; length++) {
         fill(inner, length);
         error_set(&error, EINVAL, "%s", inner);
@@ -59,13 +51,11 @@ static void cuts_the_end_of_the_inner_text(void **state)
     }
 }
 
-static void drops_the_inner_text_if_the_context_is_too_long(void **state)
+TEST(drops_the_inner_text_if_the_context_is_too_long)
 {
     const size_t max = sizeof((struct error *)NULL)->text - 1;
     char context[sizeof((struct error *)NULL)->text + 1];
-    struct error error;
 
-    (void)state;
     for (size_t length = max - 2; length <= max + 1; length++) {
         fill(context, length);
         error_set(&error, EINVAL, "inner");
@@ -76,13 +66,11 @@ static void drops_the_inner_text_if_the_context_is_too_long(void **state)
     }
 }
 
-static void keeps_as_much_of_the_inner_text_as_fits(void **state)
+TEST(keeps_as_much_of_the_inner_text_as_fits)
 {
     const size_t max = sizeof((struct error *)NULL)->text - 1;
     char context[sizeof((struct error *)NULL)->text + 1];
-    struct error error;
 
-    (void)state;
     for (size_t length = max - 8; length <= max; length++) {
         size_t inner = length + 2 < max ? max - length - 2 : 0;
 
@@ -94,16 +82,4 @@ static void keeps_as_much_of_the_inner_text_as_fits(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sets_text_and_returns_code),
-        cmocka_unit_test(wraps_with_the_outermost_context_first),
-        cmocka_unit_test(cuts_a_long_text),
-        cmocka_unit_test(keeps_as_much_of_the_inner_text_as_fits),
-        cmocka_unit_test(cuts_the_end_of_the_inner_text),
-        cmocka_unit_test(drops_the_inner_text_if_the_context_is_too_long),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -9,6 +9,8 @@
 #define MAX_BYTES 10000
 
 static char directory[64];
+static struct error error;
+static struct buffer contents;
 static char path[sizeof directory + 16];
 
 static int setup(void **state)
@@ -26,17 +28,14 @@ static int teardown(void **state)
     return 0;
 }
 
-static void rejects_files_above_the_limit(void **state)
+TEST(rejects_files_above_the_limit)
 {
     static const size_t lengths[] = {0, 1, 4095, 4096, 4097, MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1};
     char data[MAX_BYTES + 1];
 
-    (void)state;
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (char)(i * 31);
     for (size_t i = 0; i < COUNT(lengths); i++) {
-        struct buffer contents = {0};
-        struct error error = {""};
         int r;
 
         write_file(path, data, lengths[i]);
@@ -55,12 +54,8 @@ static void rejects_files_above_the_limit(void **state)
 }
 
 // The previous contents of the buffer stay and do not count towards the limit.
-static void appends_to_the_buffer(void **state)
+TEST(appends_to_the_buffer)
 {
-    struct buffer contents = {0};
-    struct error error;
-
-    (void)state;
     write_file(path, "def", 3);
     assert_int_equal(buffer_append(&contents, "abc", 3), 0);
     assert_int_equal(file_read(path, 3, &contents, &error), 0);
@@ -68,12 +63,8 @@ static void appends_to_the_buffer(void **state)
     buffer_finish(&contents);
 }
 
-static void names_the_file_that_it_cannot_read(void **state)
+TEST(names_the_file_that_it_cannot_read)
 {
-    struct buffer contents = {0};
-    struct error error;
-
-    (void)state;
     assert_int_equal(file_read("/does/not/exist", MAX_BYTES, &contents, &error), -ENOENT);
     assert_string_equal(error.text, "/does/not/exist: No such file or directory");
     assert_int_equal(file_read(directory, MAX_BYTES, &contents, &error), -EISDIR);
@@ -81,7 +72,7 @@ static void names_the_file_that_it_cannot_read(void **state)
     buffer_finish(&contents);
 }
 
-static void expands_the_credentials_directory(void **state)
+TEST(expands_the_credentials_directory)
 {
     static const struct {
         const char *path, *expanded;
@@ -96,10 +87,8 @@ static void expands_the_credentials_directory(void **state)
         {"$HOME/token", "$HOME/token"},
     };
 
-    (void)state;
     assert_int_equal(setenv("CREDENTIALS_DIRECTORY", "/run/c", 1), 0);
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct error error;
         char *expanded;
 
         assert_int_equal(file_expand_path(rows[i].path, &expanded, &error), 0);
@@ -108,12 +97,10 @@ static void expands_the_credentials_directory(void **state)
     }
 }
 
-static void reports_missing_credentials(void **state)
+TEST(reports_missing_credentials)
 {
-    struct error error;
     char *expanded = NULL;
 
-    (void)state;
     assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
     assert_int_equal(file_expand_path("$CREDENTIALS_DIRECTORY/token", &expanded, &error), -ENOENT);
     assert_null(expanded);
@@ -123,13 +110,4 @@ static void reports_missing_credentials(void **state)
     free(expanded);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rejects_files_above_the_limit),      cmocka_unit_test(appends_to_the_buffer),
-        cmocka_unit_test(names_the_file_that_it_cannot_read), cmocka_unit_test(expands_the_credentials_directory),
-        cmocka_unit_test(reports_missing_credentials),
-    };
-
-    return cmocka_run_group_tests(tests, setup, teardown);
-}
+TEST_MAIN(setup, teardown)

@@ -8,12 +8,11 @@
 #define THREADS 8
 #define CALLS   1000
 
-static void passes_one_line_and_counts_the_rest(void **state)
+TEST(passes_one_line_and_counts_the_rest)
 {
     struct log_rate_limit limit = {0};
     unsigned int suppressed = 4711;
 
-    (void)state;
     assert_true(log_rate_limit_allows(&limit, &suppressed));
     assert_int_equal(suppressed, 0);
     for (size_t i = 0; i < 5; i++)
@@ -27,13 +26,12 @@ static void passes_one_line_and_counts_the_rest(void **state)
     assert_int_equal(suppressed, 1);
 }
 
-static void suppresses_lines_for_the_interval(void **state)
+TEST(suppresses_lines_for_the_interval)
 {
     struct log_rate_limit limit = {0};
     unsigned int suppressed;
     int64_t before_ms = clock_monotonic_ms();
 
-    (void)state;
     assert_true(log_rate_limit_allows(&limit, &suppressed));
     assert_true(limit.quiet_until_ms >= before_ms + LOG_RATE_LIMIT_INTERVAL_MS);
     assert_true(limit.quiet_until_ms <= clock_monotonic_ms() + LOG_RATE_LIMIT_INTERVAL_MS);
@@ -54,13 +52,12 @@ static void *call_often(void *limit)
     return NULL;
 }
 
-static void passes_one_line_of_many_threads(void **state)
+TEST(passes_one_line_of_many_threads)
 {
     struct log_rate_limit limit = {0};
     pthread_t threads[THREADS];
     unsigned int suppressed;
 
-    (void)state;
     for (size_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, call_often, &limit), 0);
     for (size_t i = 0; i < THREADS; i++)
@@ -71,13 +68,4 @@ static void passes_one_line_of_many_threads(void **state)
     assert_int_equal(reported + suppressed, THREADS * CALLS - 1); // each is reported once
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(passes_one_line_and_counts_the_rest),
-        cmocka_unit_test(suppresses_lines_for_the_interval),
-        cmocka_unit_test(passes_one_line_of_many_threads),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

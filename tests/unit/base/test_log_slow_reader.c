@@ -41,7 +41,7 @@ static size_t drain(int fd, char *text, size_t size)
 }
 
 // The test times out if more than a few of the thousand lines wait.
-static void only_the_first_line_waits_for_an_unread_log(void **state)
+TEST(only_the_first_line_waits_for_an_unread_log)
 {
     enum { LINES_DROPPED = 1000 };
     static const struct {
@@ -55,7 +55,6 @@ static void only_the_first_line_waits_for_an_unread_log(void **state)
                 {make_pipe, LOG_LEVEL_CRIT, 2000000}};
     static char data[2000000], text[4000000], filling[1024], expected[256];
 
-    (void)state;
     memset(data, 'x', sizeof data);
     memset(filling, '-', sizeof filling);
     log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
@@ -152,7 +151,7 @@ static void slow_reader_finish(struct slow_reader *reader)
 
 static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for it
 
-static void only_crit_lines_wait_longer_for_a_log_that_is_read_slowly(void **state)
+TEST(only_crit_lines_wait_longer_for_a_log_that_is_read_slowly)
 {
     static const struct {
         enum log_level level;
@@ -163,7 +162,6 @@ static void only_crit_lines_wait_longer_for_a_log_that_is_read_slowly(void **sta
         {LOG_LEVEL_ERROR, false, "\n" DROPPED "1\n<6>end\n"},
     };
 
-    (void)state;
     memset(data, 'x', sizeof data);
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct slow_reader *reader = slow_reader_create();
@@ -185,13 +183,12 @@ static void *write_crit_line(void *is_written)
     return NULL;
 }
 
-static void a_thread_does_not_wait_for_the_long_crit_line_of_another(void **state)
+TEST(a_thread_does_not_wait_for_the_long_crit_line_of_another)
 {
     struct slow_reader *reader = slow_reader_create();
     atomic_bool is_written = false;
     pthread_t writer;
 
-    (void)state;
     memset(data, 'x', sizeof data);
     slow_reader_start(reader);
     assert_int_equal(pthread_create(&writer, NULL, write_crit_line, &is_written), 0);
@@ -205,11 +202,10 @@ static void a_thread_does_not_wait_for_the_long_crit_line_of_another(void **stat
     assert_string_equal(strchr(reader->text, '\n'), "\n" DROPPED "1\n<6>end\n");
 }
 
-static void no_line_waits_after_the_deadline_but_the_report(void **state)
+TEST(no_line_waits_after_the_deadline_but_the_report)
 {
     struct slow_reader *reader = slow_reader_create();
 
-    (void)state;
     memset(data, 'x', sizeof data);
     log_set_deadline(clock_monotonic_ms());
     log_write_data(LOG_LEVEL_CRIT, data, sizeof data, "%s", "");
@@ -221,14 +217,4 @@ static void no_line_waits_after_the_deadline_but_the_report(void **state)
     assert_string_equal(reader->text + 3 + strspn(reader->text + 3, "x"), "\n" DROPPED "2\n<6>end\n");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(only_the_first_line_waits_for_an_unread_log),
-        cmocka_unit_test(only_crit_lines_wait_longer_for_a_log_that_is_read_slowly),
-        cmocka_unit_test(a_thread_does_not_wait_for_the_long_crit_line_of_another),
-        cmocka_unit_test(no_line_waits_after_the_deadline_but_the_report),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -24,11 +24,10 @@ static const char *print(const struct metric *metric, struct buffer *text)
     return buffer_text(text);
 }
 
-static void prints_counters(void **state)
+TEST(prints_counters)
 {
     struct buffer text = {0};
 
-    (void)state;
     assert_string_equal(print(&plain, &text), "# HELP plain_total A counter.\n# TYPE plain_total counter\n"
                                               "plain_total 0\n");
     metric_add(&plain, 0, 1);
@@ -44,7 +43,7 @@ static void prints_counters(void **state)
     buffer_finish(&text);
 }
 
-static void prints_decimals_without_trailing_zeros(void **state)
+TEST(prints_decimals_without_trailing_zeros)
 {
     static const struct {
         int64_t value;
@@ -66,7 +65,6 @@ static void prints_decimals_without_trailing_zeros(void **state)
     };
     struct buffer text = {0}, expected = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         metric_set(&gauges, 0, rows[i].value);
         metric_set(&gauges, 1, 2500);
@@ -82,12 +80,11 @@ static void prints_decimals_without_trailing_zeros(void **state)
 }
 
 // A value counts in the first bucket whose bound is not smaller.
-static void prints_cumulative_histograms(void **state)
+TEST(prints_cumulative_histograms)
 {
     static const int64_t values[] = {0, 99, 100, 101, 2500, 2501, 1000000, 1000001, 30000000};
     struct buffer text = {0};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(values); i++)
         metric_observe(&histogram, values[i]);
     assert_string_equal(print(&histogram, &text), "# HELP seconds A histogram.\n# TYPE seconds histogram\n"
@@ -100,14 +97,13 @@ static void prints_cumulative_histograms(void **state)
     buffer_finish(&text);
 }
 
-static void prints_metrics_in_the_order_of_the_array(void **state)
+TEST(prints_metrics_in_the_order_of_the_array)
 {
     const struct metric *const list[] = {&histogram, &plain, &gauges, NULL};
     const struct metric *const none[] = {NULL};
     struct buffer text = {0};
     const char *first, *second, *third;
 
-    (void)state;
     assert_int_equal(metrics_print(none, &text), 0);
     assert_string_equal(buffer_text(&text), "");
     assert_int_equal(metrics_print(list, &text), 0);
@@ -132,11 +128,10 @@ static void *count_often(void *unused)
     return NULL;
 }
 
-static void counts_in_all_threads(void **state)
+TEST(counts_in_all_threads)
 {
     pthread_t threads[THREADS];
 
-    (void)state;
     for (size_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, count_often, NULL), 0);
     for (size_t i = 0; i < THREADS; i++)
@@ -149,15 +144,4 @@ static void counts_in_all_threads(void **state)
     assert_int_equal(metric_value(&shared_sizes, 3), THREADS * CALLS / 4 * (0 + 1 + 2 + 3));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prints_counters),
-        cmocka_unit_test(prints_decimals_without_trailing_zeros),
-        cmocka_unit_test(prints_cumulative_histograms),
-        cmocka_unit_test(prints_metrics_in_the_order_of_the_array),
-        cmocka_unit_test(counts_in_all_threads),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

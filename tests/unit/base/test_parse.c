@@ -112,41 +112,36 @@ static void check_rows(const struct row *rows, size_t count, int (*parse)(const 
     }
 }
 
-static void reads_decimals(void **state)
+TEST(reads_decimals)
 {
-    (void)state;
     check_rows(decimals, COUNT(decimals), parse_whole_decimal);
 }
 
-static void reads_only_the_given_length(void **state)
+TEST(reads_only_the_given_length)
 {
     uint64_t value = 0;
 
-    (void)state;
     assert_int_equal(parse_decimal("123x", 3, 1000, &value), 0);
     assert_int_equal(value, 123);
     assert_int_equal(parse_decimal("1\0002", 3, 1000, &value), -EINVAL);
 }
 
-static void reads_durations(void **state)
+TEST(reads_durations)
 {
-    (void)state;
     check_rows(durations, COUNT(durations), parse_duration_ms);
 }
 
-static void reads_sizes(void **state)
+TEST(reads_sizes)
 {
-    (void)state;
     check_rows(sizes, COUNT(sizes), parse_size_bytes);
 }
 
-static void reads_booleans(void **state)
+TEST(reads_booleans)
 {
     static const char *const yes[] = {"yes", "true", "on"}, *const no[] = {"no", "false", "off"},
                              *const neither[] = {"", "y", "n", "1", "0", "Yes", "yes ", " no", "yesno"};
     bool value;
 
-    (void)state;
     for (size_t i = 0; i < COUNT(yes); i++) {
         value = false;
         assert_int_equal(parse_boolean(yes[i], &value), 0);
@@ -161,11 +156,10 @@ static void reads_booleans(void **state)
         assert_int_equal(parse_boolean(neither[i], &value), -EINVAL);
 }
 
-static void reads_hex_digits(void **state)
+TEST(reads_hex_digits)
 {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
 
-    (void)state;
     for (int c = CHAR_MIN; c <= CHAR_MAX; c++) {
         const char *found = c == 0 ? NULL : strchr(digits, c);
 
@@ -173,13 +167,4 @@ static void reads_hex_digits(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_decimals),  cmocka_unit_test(reads_only_the_given_length),
-        cmocka_unit_test(reads_durations), cmocka_unit_test(reads_sizes),
-        cmocka_unit_test(reads_booleans),  cmocka_unit_test(reads_hex_digits),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -74,9 +74,8 @@ static const struct row rows[] = {
     {"\xf1", 0, 1},
 };
 
-static void knows_the_limits_of_each_row(void **state)
+TEST(knows_the_limits_of_each_row)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         const unsigned char *bytes = (const unsigned char *)rows[i].bytes;
         size_t available = strlen(rows[i].bytes), length = utf8_length(bytes, available);
@@ -87,9 +86,8 @@ static void knows_the_limits_of_each_row(void **state)
     }
 }
 
-static void nul_is_a_character_and_an_empty_text_is_not(void **state)
+TEST(nul_is_a_character_and_an_empty_text_is_not)
 {
-    (void)state;
     assert_int_equal(utf8_length((const unsigned char *)"", 1), 1);
     assert_int_equal(utf8_length((const unsigned char *)"A", 0), 0);
 }
@@ -119,11 +117,10 @@ static size_t encode(uint32_t point, unsigned char bytes[4])
 }
 
 // A character is valid only if it is complete. Surrogates and code points above U+10FFFF are never valid.
-static void knows_every_code_point(void **state)
+TEST(knows_every_code_point)
 {
     unsigned char bytes[4];
 
-    (void)state;
     for (uint32_t point = 0; point < 0x110000 + 0x1000; point++) {
         bool valid = point < 0x110000 && (point < 0xd800 || point > 0xdfff);
         size_t length = encode(point, bytes);
@@ -138,9 +135,8 @@ static void knows_every_code_point(void **state)
 }
 
 // For any three bytes, each step moves forwards and no step passes the end.
-static void always_moves_forwards(void **state)
+TEST(always_moves_forwards)
 {
-    (void)state;
     for (uint32_t start = 0; start < 1 << 24; start += 7) {
         const unsigned char bytes[] = {(unsigned char)(start >> 16), (unsigned char)(start >> 8), (unsigned char)start};
         size_t at = 0;
@@ -157,7 +153,7 @@ static void always_moves_forwards(void **state)
     }
 }
 
-static void replaces_invalid_text(void **state)
+TEST(replaces_invalid_text)
 {
     static const struct {
         const char *text, *sanitized;
@@ -174,7 +170,6 @@ static void replaces_invalid_text(void **state)
     };
     struct arena arena;
 
-    (void)state;
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < COUNT(texts); i++) {
         const char *sanitized = utf8_sanitize(&arena, texts[i].text);
@@ -189,13 +184,4 @@ static void replaces_invalid_text(void **state)
     arena_finish(&arena);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(knows_the_limits_of_each_row), cmocka_unit_test(nul_is_a_character_and_an_empty_text_is_not),
-        cmocka_unit_test(knows_every_code_point),       cmocka_unit_test(always_moves_forwards),
-        cmocka_unit_test(replaces_invalid_text),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

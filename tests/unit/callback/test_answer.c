@@ -45,9 +45,8 @@ static const struct {
     {120301, 503, "store_unavailable"},
 };
 
-static void keeps_names_and_status(void **state)
+TEST(keeps_names_and_status)
 {
-    (void)state;
     assert_int_equal(COUNT(promised), ANSWER_CODE_COUNT);
     for (size_t i = 0; i < COUNT(promised); i++) {
         assert_int_equal(answer_http_status((enum answer_code)i), promised[i].http_status);
@@ -55,32 +54,27 @@ static void keeps_names_and_status(void **state)
     }
 }
 
-static void an_unknown_code_is_a_failure(void **state)
+TEST(an_unknown_code_is_a_failure)
 {
-    (void)state;
     assert_int_equal(answer_http_status(ANSWER_CODE_COUNT), 503);
     assert_string_equal(answer_name((enum answer_code) - 1), "store_unavailable");
 }
 
-static void prints_the_exact_body_of_ok(void **state)
+TEST(prints_the_exact_body_of_ok)
 {
-    struct buffer body = {0};
-
-    (void)state;
+    quote("");
     assert_int_equal(answer_print(&body, ANSWER_OK, NULL), 0);
     assert_string_equal(body.data, "{\"ActionStatus\":\"OK\",\"ErrorInfo\":\"\",\"ErrorCode\":0}");
-    buffer_finish(&body);
 }
 
-static void each_failure_has_three_fields_and_a_sentence_of_its_own(void **state)
+TEST(each_failure_has_three_fields_and_a_sentence_of_its_own)
 {
     char *sentences[ANSWER_CODE_COUNT] = {NULL};
 
-    (void)state;
     for (size_t i = 1; i < COUNT(promised); i++) {
-        struct buffer body = {0};
         cJSON *tree;
 
+        quote("");
         assert_int_equal(answer_print(&body, (enum answer_code)i, NULL), 0);
         tree = cJSON_Parse(body.data);
         assert_non_null(tree);
@@ -93,13 +87,12 @@ static void each_failure_has_three_fields_and_a_sentence_of_its_own(void **state
         for (size_t other = 1; other < i; other++)
             assert_string_not_equal(sentences[i], sentences[other]);
         cJSON_Delete(tree);
-        buffer_finish(&body);
     }
     for (size_t i = 1; i < COUNT(promised); i++)
         free(sentences[i]);
 }
 
-static void escapes_details(void **state)
+TEST(escapes_details)
 {
     static const struct {
         const char *detail, *printed; // printed: what follows the sentence
@@ -114,34 +107,29 @@ static void escapes_details(void **state)
         {"</script>%s%n", " </script>%s%n"},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(details); i++) {
-        struct buffer body = {0};
         char expected[256];
 
         (void)snprintf(expected, sizeof expected,
                        "before {\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\"The body is not a JSON "
                        "object.%s\",\"ErrorCode\":120201}",
                        details[i].printed);
-        assert_int_equal(buffer_print(&body, "before "), 0);
+        quote("before ");
         assert_int_equal(answer_print(&body, ANSWER_BODY_NOT_JSON, details[i].detail), 0);
         assert_string_equal(body.data, expected);
-        buffer_finish(&body);
     }
 }
 
-static void fails_without_memory(void **state)
+TEST(fails_without_memory)
 {
     // The buffer is too large to grow, and its bytes are never accessed.
     struct buffer full = {.data = "", .length = SIZE_MAX / 2, .capacity = SIZE_MAX / 2};
 
-    (void)state;
     assert_int_equal(answer_print(&full, ANSWER_OK, NULL), -ENOMEM);
 }
 
-static void quotes_each_byte(void **state)
+TEST(quotes_each_byte)
 {
-    (void)state;
     for (int byte = 1; byte <= 0xff; byte++) {
         static const char digits[] = "0123456789abcdef";
         const char text[] = {(char)byte, '\0'};
@@ -156,9 +144,8 @@ static void quotes_each_byte(void **state)
 }
 
 // Plain text with or without one escape at its end stays complete while it fits, and never exceeds the buffer.
-static void cuts_a_long_quote(void **state)
+TEST(cuts_a_long_quote)
 {
-    (void)state;
     for (size_t plain = 120; plain <= 130; plain++) {
         for (size_t escapes = 0; escapes <= 1; escapes++) {
             const char *end = escapes > 0 ? "\\xff'" : "'";
@@ -176,18 +163,4 @@ static void cuts_a_long_quote(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keeps_names_and_status),
-        cmocka_unit_test(an_unknown_code_is_a_failure),
-        cmocka_unit_test(prints_the_exact_body_of_ok),
-        cmocka_unit_test(each_failure_has_three_fields_and_a_sentence_of_its_own),
-        cmocka_unit_test(escapes_details),
-        cmocka_unit_test(fails_without_memory),
-        cmocka_unit_test(quotes_each_byte),
-        cmocka_unit_test(cuts_a_long_quote),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, finish_fixture)

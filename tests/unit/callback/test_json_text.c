@@ -2,8 +2,6 @@
 #include "callback/json_text.h"
 #include "callback_fixture.h"
 
-#define FFFD "\xef\xbf\xbd"
-
 struct row {
     const char *text;
     size_t length;
@@ -116,19 +114,8 @@ static const struct row rows[] = {
     {TEXT("\"\\u0041"), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
 };
 
-// Copies the text into memory of exactly its length, so that a sanitizer finds each read after its end.
-static char *exact_copy(const char *text, size_t length)
+TEST(scans_and_sanitizes)
 {
-    char *copy = malloc(length > 0 ? length : 1);
-
-    assert_non_null(copy);
-    memcpy(copy, text, length);
-    return copy;
-}
-
-static void scans_and_sanitizes(void **state)
-{
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         const struct row *row = &rows[i];
         char *text = exact_copy(row->text, row->length);
@@ -161,11 +148,10 @@ static void scans_and_sanitizes(void **state)
 }
 
 // Scans every prefix of a text.
-static void never_reads_past_the_end_of_a_prefix(void **state)
+TEST(never_reads_past_the_end_of_a_prefix)
 {
     static const char whole[] = "{\"a\\ud83d\\ude00\":[1,\"\xf0\x9f\x98\x80\\u0041\"]/* c */}//";
 
-    (void)state;
     for (size_t length = 0; length < sizeof whole; length++) {
         char *text = exact_copy(whole, length);
         enum json_text_fault fault = json_text_scan(text, length).fault;
@@ -175,11 +161,10 @@ static void never_reads_past_the_end_of_a_prefix(void **state)
     }
 }
 
-static void limits_the_depth(void **state)
+TEST(limits_the_depth)
 {
     static const char brackets[] = "[{";
 
-    (void)state;
     for (size_t depth = JSON_TEXT_MAX_DEPTH - 1; depth <= JSON_TEXT_MAX_DEPTH + 1; depth++) {
         char text[JSON_TEXT_MAX_DEPTH + 1];
         struct json_text_report report;
@@ -193,22 +178,20 @@ static void limits_the_depth(void **state)
     }
 }
 
-static void does_not_count_siblings_as_depth(void **state)
+TEST(does_not_count_siblings_as_depth)
 {
     char text[4 * JSON_TEXT_MAX_DEPTH];
 
-    (void)state;
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = "[]{}"[i % 4];
     assert_int_equal(json_text_scan(text, sizeof text).fault, JSON_TEXT_NO_FAULT);
 }
 
-static void limits_the_number_of_values(void **state)
+TEST(limits_the_number_of_values)
 {
     const size_t capacity = (JSON_TEXT_MAX_VALUES + 2) * strlen(",0");
     char *text = malloc(capacity);
 
-    (void)state;
     assert_non_null(text);
     assert_int_equal(json_text_max_values(0), JSON_TEXT_MAX_VALUES);
     assert_int_equal(json_text_max_values((size_t)4 << 20), ((size_t)4 << 20) / 10);
@@ -230,27 +213,14 @@ static void limits_the_number_of_values(void **state)
     free(text);
 }
 
-static void sanitizing_fails_without_memory(void **state)
+TEST(sanitizing_fails_without_memory)
 {
     struct arena arena;
     size_t length;
 
-    (void)state;
     arena_init(&arena, 0);
     assert_null(json_text_sanitize(&arena, "{}//", 4, &length));
     arena_finish(&arena);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scans_and_sanitizes),
-        cmocka_unit_test(never_reads_past_the_end_of_a_prefix),
-        cmocka_unit_test(limits_the_depth),
-        cmocka_unit_test(does_not_count_siblings_as_depth),
-        cmocka_unit_test(limits_the_number_of_values),
-        cmocka_unit_test(sanitizing_fails_without_memory),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

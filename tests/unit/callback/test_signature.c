@@ -12,33 +12,30 @@ static bool matches(const char *token, const char *request_time, const char *sig
     return result;
 }
 
-static void matches_the_documented_example(void **state)
+TEST(matches_the_documented_example)
 {
     char hex[SIGNATURE_HEX_LENGTH + 1];
 
-    (void)state;
     assert_int_equal(signature_compute(TOKEN, NOW, hex), 0);
     assert_string_equal(hex, SIGN);
     assert_true(matches(TOKEN, NOW, SIGN));
 }
 
-static void hashes_token_and_time_without_a_separator(void **state)
+TEST(hashes_token_and_time_without_a_separator)
 {
     static const char *const splits[][2] = {{"", "abc"}, {"a", "bc"}, {"abc", ""}};
     char hex[SIGNATURE_HEX_LENGTH + 1];
 
-    (void)state;
     for (size_t i = 0; i < COUNT(splits); i++) {
         assert_int_equal(signature_compute(splits[i][0], splits[i][1], hex), 0);
         assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }
 
-static void compares_each_digit(void **state)
+TEST(compares_each_digit)
 {
     char sign[] = SIGN;
 
-    (void)state;
     for (size_t i = 0; i < SIGNATURE_HEX_LENGTH; i++) {
         char right = sign[i];
 
@@ -49,7 +46,7 @@ static void compares_each_digit(void **state)
     assert_true(matches(TOKEN, NOW, sign));
 }
 
-static void does_not_match_anything_else(void **state)
+TEST(does_not_match_anything_else)
 {
     static const struct {
         const char *token, *request_time, *sign;
@@ -64,7 +61,6 @@ static void does_not_match_anything_else(void **state)
         {"", NOW, SIGN},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         if (matches(rows[i].token, rows[i].request_time, rows[i].sign))
             fail_msg("row %zu fits", i);
@@ -72,12 +68,11 @@ static void does_not_match_anything_else(void **state)
     assert_false(matches(TOKEN, NOW, "17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d48406"));
 }
 
-static void limits_the_total_length(void **state)
+TEST(limits_the_total_length)
 {
     char token[SIGNATURE_MAX_BYTES + 2], hex[SIGNATURE_HEX_LENGTH + 1];
     bool unused;
 
-    (void)state;
     for (size_t length = SIGNATURE_MAX_BYTES - 1; length <= SIGNATURE_MAX_BYTES + 1; length++) {
         int expected = length <= SIGNATURE_MAX_BYTES ? 0 : -EINVAL;
 
@@ -90,15 +85,4 @@ static void limits_the_total_length(void **state)
     assert_int_equal(signature_matches(token, NOW, SIGN, &unused), -EINVAL);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(matches_the_documented_example),
-        cmocka_unit_test(hashes_token_and_time_without_a_separator),
-        cmocka_unit_test(compares_each_digit),
-        cmocka_unit_test(does_not_match_anything_else),
-        cmocka_unit_test(limits_the_total_length),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -6,13 +6,11 @@
 #include "command/monitor.h"
 #include "command_fixture.h"
 
-static void measures_the_database_and_its_log_through_a_symbolic_link(void **state)
+TEST(measures_the_database_and_its_log_through_a_symbolic_link)
 {
     struct disk_usage usage;
     struct statvfs disk;
-    struct error error;
 
-    (void)state;
     write_file("callbacks.db", (char[4096]){0}, 4096);
     assert_int_equal(disk_usage_measure("callbacks.db", &usage, &error), 0);
     assert_int_equal(usage.database_bytes, 4096);
@@ -27,22 +25,12 @@ static void measures_the_database_and_its_log_through_a_symbolic_link(void **sta
     assert_true(usage.free_bytes >= 0 && usage.free_bytes <= usage.total_bytes);
 }
 
-static void names_a_database_that_does_not_exist(void **state)
+TEST(names_a_database_that_does_not_exist)
 {
     struct disk_usage usage;
-    struct error error;
 
-    (void)state;
     assert_int_equal(disk_usage_measure("absent/gone.db", &usage, &error), -ENOENT);
     assert_non_null(strstr(error.text, "absent/gone.db: "));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(measures_the_database_and_its_log_through_a_symbolic_link),
-        cmocka_unit_test(names_a_database_that_does_not_exist),
-    };
-
-    return cmocka_run_group_tests(tests, enter_directory, leave_directory);
-}
+TEST_MAIN(enter_directory, leave_directory)

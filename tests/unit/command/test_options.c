@@ -50,9 +50,8 @@ static const struct {
     {"a --host b -v c", {0, 1, 1, 2}, {NULL, "b", NULL, "c"}},
 };
 
-static void reads_valid_lines(void **state)
+TEST(reads_valid_lines)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(valid); i++) {
         struct parsed parsed;
         char words[256];
@@ -92,9 +91,8 @@ static const struct {
     {"--host a b c d", false, "'d'"},
 };
 
-static void rejects_wrong_usage_with_one_line(void **state)
+TEST(rejects_wrong_usage_with_one_line)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(invalid); i++) {
         int ends[2], stderr_fd = dup(STDERR_FILENO), r;
         struct parsed parsed;
@@ -117,12 +115,4 @@ static void rejects_wrong_usage_with_one_line(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_valid_lines),
-        cmocka_unit_test(rejects_wrong_usage_with_one_line),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

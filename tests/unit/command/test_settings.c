@@ -23,26 +23,24 @@ static int create_files(void **state)
     return 0;
 }
 
-static int read_settings(const char *text, const struct settings *predecessor, struct settings **ret_settings,
-                         struct error *error)
+static int read_settings(const char *text, const struct settings *predecessor, struct settings **ret_settings)
 {
     write_text(CONFIG_PATH, text);
     *ret_settings = NULL;
-    error->text[0] = '\0';
-    return settings_read(CONFIG_PATH, predecessor, ret_settings, error);
+    error.text[0] = '\0';
+    return settings_read(CONFIG_PATH, predecessor, ret_settings, &error);
 }
 
 static struct settings *read_valid_settings(const char *text)
 {
     struct settings *settings;
-    struct error error;
 
-    if (read_settings(text, NULL, &settings, &error) < 0)
+    if (read_settings(text, NULL, &settings) < 0)
         fail_msg("%s", error.text);
     return settings;
 }
 
-static void takes_over_the_configuration_and_the_tokens(void **state)
+TEST(takes_over_the_configuration_and_the_tokens)
 {
     struct settings *settings =
         read_valid_settings(TLS "[app 1]\ntoken_file = token\nrequest_time_window = 90s\n[app 2]\n"
@@ -51,7 +49,6 @@ static void takes_over_the_configuration_and_the_tokens(void **state)
                                 "[limits]\nbody = 64K\nconnections = 10\nconnections_per_address = 5\n"
                                 "idle_timeout = 30s\nrequest_timeout = 6s\nstore_wait = 3s\n");
 
-    (void)state;
     assert_int_equal(settings->rules.app_count, 2);
     assert_int_equal(settings->rules.apps[0].sdk_appid, 1);
     assert_int_equal(settings->rules.apps[0].token_count, 2);
@@ -75,11 +72,10 @@ static void takes_over_the_configuration_and_the_tokens(void **state)
     settings_unref(settings);
 }
 
-static void has_no_optional_features_by_default(void **state)
+TEST(has_no_optional_features_by_default)
 {
     struct settings *settings = read_valid_settings(TLS "[app 1]\n");
 
-    (void)state;
     assert_false(settings->rules.acknowledge_other_commands);
     assert_false(settings->rules.keep_body);
     assert_int_equal(settings->limits.allow_from_count, 0);
@@ -104,26 +100,22 @@ static const struct {
     {TLS "client_ca = empty\n[app 1]\n", CONFIG_PATH ":4: [tls] client_ca: "},
 };
 
-static void names_the_place_of_each_error(void **state)
+TEST(names_the_place_of_each_error)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(errors); i++) {
         struct settings *settings;
-        struct error error;
 
-        if (read_settings(errors[i].text, NULL, &settings, &error) >= 0)
+        if (read_settings(errors[i].text, NULL, &settings) >= 0)
             fail_msg("%s", errors[i].text);
         assert_null(settings);
         assert_starts_with(error.text, errors[i].place);
     }
 }
 
-static void reads_apps_without_the_certificate(void **state)
+TEST(reads_apps_without_the_certificate)
 {
     struct settings *settings;
-    struct error error;
 
-    (void)state;
     write_text(CONFIG_PATH, MINIMAL "token_file = token\n");
     assert_int_equal(settings_read_apps(CONFIG_PATH, &settings, &error), 0);
     assert_int_equal(settings->rules.apps[0].token_count, 2);
@@ -153,19 +145,17 @@ static const struct {
     {"[app 1]\n", CLIENT_CA "[app 1]\n", NULL},
 };
 
-static void a_reload_keeps_each_protection(void **state)
+TEST(a_reload_keeps_each_protection)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(reloads); i++) {
         struct settings *running, *next;
-        struct error error;
         char text[512];
         int r;
 
         (void)snprintf(text, sizeof text, TLS "%s", reloads[i].running);
         running = read_valid_settings(text);
         (void)snprintf(text, sizeof text, TLS "%s", reloads[i].next);
-        r = read_settings(text, running, &next, &error);
+        r = read_settings(text, running, &next);
         if (r != (reloads[i].missing ? -EPERM : 0))
             fail_msg("row %zu: %d: %s", i, r, error.text);
         if (reloads[i].missing) {
@@ -191,7 +181,7 @@ static const char *warn(const struct settings *settings, int64_t now_ms)
     return warnings;
 }
 
-static void warns_of_a_certificate_that_expires(void **state)
+TEST(warns_of_a_certificate_that_expires)
 {
     struct settings *settings = read_valid_settings(TLS "[app 1]\ntoken_file = token\n");
     int64_t from_ms = http_credentials_valid_from_ms(settings->credentials);
@@ -205,7 +195,6 @@ static void warns_of_a_certificate_that_expires(void **state)
         {expires_ms - 1, "expires on"},       {expires_ms, "expired on"},
     };
 
-    (void)state;
     assert_true(expires_ms > from_ms + 22 * DAY_MS);
     for (size_t i = 0; i < COUNT(rows); i++) {
         const char *text = warn(settings, rows[i].now_ms);
@@ -220,12 +209,11 @@ static void warns_of_a_certificate_that_expires(void **state)
     settings_unref(settings);
 }
 
-static void warns_of_apps_without_a_secret_token(void **state)
+TEST(warns_of_apps_without_a_secret_token)
 {
     struct settings *settings;
     const char *text;
 
-    (void)state;
     assert_int_equal(chmod("token", 0604), 0);
     settings = read_valid_settings(TLS "[app 1]\n[app 2]\ntoken_file = token\n");
     assert_int_equal(chmod("token", 0600), 0);
@@ -235,29 +223,14 @@ static void warns_of_apps_without_a_secret_token(void **state)
     settings_unref(settings);
 }
 
-static void live_until_the_last_reference_is_released(void **state)
+TEST(live_until_the_last_reference_is_released)
 {
     struct settings *settings = read_valid_settings(TLS "[app 1]\n");
 
-    (void)state;
     assert_ptr_equal(settings_ref(settings), settings);
     settings_unref(settings);
     assert_int_equal(settings->rules.apps[0].sdk_appid, 1);
     settings_unref(settings);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_over_the_configuration_and_the_tokens),
-        cmocka_unit_test(has_no_optional_features_by_default),
-        cmocka_unit_test(names_the_place_of_each_error),
-        cmocka_unit_test(reads_apps_without_the_certificate),
-        cmocka_unit_test(a_reload_keeps_each_protection),
-        cmocka_unit_test(warns_of_a_certificate_that_expires),
-        cmocka_unit_test(warns_of_apps_without_a_secret_token),
-        cmocka_unit_test(live_until_the_last_reference_is_released),
-    };
-
-    return cmocka_run_group_tests(tests, create_files, leave_directory);
-}
+TEST_MAIN(create_files, leave_directory)

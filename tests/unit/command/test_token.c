@@ -21,13 +21,11 @@ static const struct {
     {BYTES("!#~"), {"!#~"}},
 };
 
-static void reads_one_token_or_two(void **state)
+TEST(reads_one_token_or_two)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(valid); i++) {
         size_t count = valid[i].tokens[1] ? 2 : 1;
         struct token_file file;
-        struct error error;
 
         write_file("token", valid[i].contents, valid[i].length);
         assert_int_equal(token_file_read("token", &file, &error), 0);
@@ -63,13 +61,12 @@ static const struct {
     {BYTES("s3cret\ntwo\nthree"), "two tokens"},
 };
 
-static void rejects_invalid_files(void **state)
+TEST(rejects_invalid_files)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(invalid); i++) {
         struct token_file file;
-        struct error error = {""};
 
+        error.text[0] = '\0';
         write_file("token", invalid[i].contents, invalid[i].length);
         if (token_file_read("token", &file, &error) != -EINVAL)
             fail_msg("row %zu is accepted", i);
@@ -80,15 +77,13 @@ static void rejects_invalid_files(void **state)
     }
 }
 
-static void rejects_files_above_the_limit(void **state)
+TEST(rejects_files_above_the_limit)
 {
     char contents[4098];
 
-    (void)state;
     memset(contents, 'x', sizeof contents);
     for (size_t length = 4095; length <= 4097; length++) {
         struct token_file file;
-        struct error error;
 
         write_file("token", contents, length);
         assert_int_equal(token_file_read("token", &file, &error), length <= 4096 ? 0 : -EFBIG);
@@ -98,18 +93,16 @@ static void rejects_files_above_the_limit(void **state)
     }
 }
 
-static void notices_a_file_that_all_users_can_read(void **state)
+TEST(notices_a_file_that_all_users_can_read)
 {
     static const struct {
         mode_t mode;
         bool readable_by_all;
     } rows[] = {{0600, false}, {0640, false}, {0644, true}, {0604, true}};
 
-    (void)state;
     write_text("token", "one\n");
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct token_file file;
-        struct error error;
 
         assert_int_equal(chmod("token", rows[i].mode), 0);
         assert_int_equal(token_file_read("token", &file, &error), 0);
@@ -118,24 +111,13 @@ static void notices_a_file_that_all_users_can_read(void **state)
     }
 }
 
-static void names_a_file_that_it_cannot_read(void **state)
+TEST(names_a_file_that_it_cannot_read)
 {
     struct token_file file;
-    struct error error;
 
-    (void)state;
     assert_int_equal(token_file_read("absent", &file, &error), -ENOENT);
     assert_starts_with(error.text, "absent: ");
     assert_int_equal(file.count, 0);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_one_token_or_two),           cmocka_unit_test(rejects_invalid_files),
-        cmocka_unit_test(rejects_files_above_the_limit),    cmocka_unit_test(notices_a_file_that_all_users_can_read),
-        cmocka_unit_test(names_a_file_that_it_cannot_read),
-    };
-
-    return cmocka_run_group_tests(tests, enter_directory, leave_directory);
-}
+TEST_MAIN(enter_directory, leave_directory)

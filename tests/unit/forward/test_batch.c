@@ -48,9 +48,8 @@ static const struct {
      "9d5237aa2ac43ac0b6d97231c2a4b37533d814079a94c6ea877160604a5f7916"},
 };
 
-static void derives_the_documented_keys(void **state)
+TEST(derives_the_documented_keys)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         unsigned char uid[UID_BYTES];
         char hex[2 * UID_BYTES + 1];
@@ -63,11 +62,4 @@ static void derives_the_documented_keys(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(derives_the_documented_keys),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

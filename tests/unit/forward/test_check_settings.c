@@ -13,7 +13,7 @@ static void report(const char *sentence)
     (void)snprintf(reported + strlen(reported), sizeof reported - strlen(reported), "%s\n", sentence);
 }
 
-static void rejects_and_warns_of_urls(void **state)
+TEST(rejects_and_warns_of_urls)
 {
     static const struct {
         const char *url;
@@ -34,7 +34,6 @@ static void rejects_and_warns_of_urls(void **state)
         {"postgresql://user@db1/events?hidden=hidden", "cannot parse", NULL},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct error error = {""};
         int r;
@@ -66,7 +65,7 @@ static int remove_file(void **state)
     return unlink(*state);
 }
 
-static void reads_one_line_without_its_end(void **state)
+TEST_WITH(reads_one_line_without_its_end, create_file, remove_file)
 {
     static const struct {
         const char *text;
@@ -95,12 +94,11 @@ static void reads_one_line_without_its_end(void **state)
     }
 }
 
-static void accepts_no_password_file_but_rejects_a_missing_one(void **state)
+TEST(accepts_no_password_file_but_rejects_a_missing_one)
 {
     char *password = NULL;
     struct error error;
 
-    (void)state;
     assert_true(password_read("/nowhere/password", &password, &error) < 0);
     assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
     assert_int_equal(password_read("$CREDENTIALS_DIRECTORY/password", &password, &error), -EACCES);
@@ -108,7 +106,7 @@ static void accepts_no_password_file_but_rejects_a_missing_one(void **state)
     assert_null(password);
 }
 
-static void warns_of_a_password_that_every_user_can_read(void **state)
+TEST_WITH(warns_of_a_password_that_every_user_can_read, create_file, remove_file)
 {
     const char *path = *state;
     struct error error;
@@ -123,14 +121,4 @@ static void warns_of_a_password_that_every_user_can_read(void **state)
     assert_non_null(strstr(reported, "chmod o-r"));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rejects_and_warns_of_urls),
-        cmocka_unit_test_setup_teardown(reads_one_line_without_its_end, create_file, remove_file),
-        cmocka_unit_test(accepts_no_password_file_but_rejects_a_missing_one),
-        cmocka_unit_test_setup_teardown(warns_of_a_password_that_every_user_can_read, create_file, remove_file),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -16,7 +16,7 @@ static void assert_parameter(const struct parameters *parameters, int index, uns
     assert_memory_equal(parameters->values[index], bytes, length);
 }
 
-static void encodes_arrays_of_all_types(void **state)
+TEST(encodes_arrays_of_all_types)
 {
     static const char bytes_array[] = HEADER "\0\0\0\x11\0\0\0\3\0\0\0\1"
                                              "\0\0\0\2a\0"
@@ -33,7 +33,6 @@ static void encodes_arrays_of_all_types(void **state)
     struct array arrays[4] = {{0}};
     struct parameters parameters = {0};
 
-    (void)state;
     for (int round = 0; round < 2; round++) { // the second round reuses the memory
         parameters = (struct parameters){0};
         array_start(&arrays[0], ARRAY_OF_BYTES);
@@ -60,18 +59,17 @@ static void encodes_arrays_of_all_types(void **state)
         array_finish(&arrays[i]);
 }
 
-static void encodes_single_values(void **state)
+TEST(encodes_single_values)
 {
     struct parameters parameters = {0};
 
-    (void)state;
     parameters_add_text(&parameters, "receiver");
     parameters_add_integer(&parameters, INT64_MIN);
     assert_parameter(&parameters, 0, 25, "receiver", 8);
     assert_parameter(&parameters, 1, 20, "\x80\0\0\0\0\0\0", 8);
 }
 
-static void replaces_invalid_utf8(void **state)
+TEST(replaces_invalid_utf8)
 {
     static const struct {
         const char *text, *expected;
@@ -88,7 +86,6 @@ static void replaces_invalid_utf8(void **state)
         {"\xc3\xa9\xc3(", "\xc3\xa9\xef\xbf\xbd("},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct buffer buffer = {0};
 
@@ -98,13 +95,4 @@ static void replaces_invalid_utf8(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(encodes_arrays_of_all_types),
-        cmocka_unit_test(encodes_single_values),
-        cmocka_unit_test(replaces_invalid_utf8),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

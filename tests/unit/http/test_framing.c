@@ -131,9 +131,8 @@ static struct framing read_head(const struct head *head)
     return framing;
 }
 
-static void accepts_only_heads_with_one_reading(void **state)
+TEST(accepts_only_heads_with_one_reading)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(heads); i++) {
         struct framing framing = read_head(&heads[i]);
         const char *fault = framing_finish(&framing, heads[i].method ? heads[i].method : "POST",
@@ -148,11 +147,10 @@ static void accepts_only_heads_with_one_reading(void **state)
 }
 
 // Neither text needs a terminating NUL, and a NUL within a text is one of its bytes.
-static void reads_no_further_than_the_length(void **state)
+TEST(reads_no_further_than_the_length)
 {
     struct framing framing = {0};
 
-    (void)state;
     framing_add(&framing, "Hosts", 4, "a b", 1);
     framing_add(&framing, "Content-Lengths", 14, "12x", 2);
     assert_null(framing_finish(&framing, "POST", "/", "HTTP/1.1"));
@@ -169,7 +167,7 @@ static void reads_no_further_than_the_length(void **state)
     assert_non_null(framing.fault);
 }
 
-static void parses_the_length(void **state)
+TEST(parses_the_length)
 {
     static const struct {
         const char *text;
@@ -185,7 +183,6 @@ static void parses_the_length(void **state)
         {"99999999999999999999999999999999999999", UINT64_MAX},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct framing framing = {0};
 
@@ -196,7 +193,7 @@ static void parses_the_length(void **state)
     }
 }
 
-static void detects_content_encoding_and_expect(void **state)
+TEST(detects_content_encoding_and_expect)
 {
     static const struct {
         struct header headers[MAX_HEADERS];
@@ -212,7 +209,6 @@ static void detects_content_encoding_and_expect(void **state)
         {{{"Expect", "100-continue"}}, false, true},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct head head = {0};
         struct framing framing;
@@ -226,12 +222,11 @@ static void detects_content_encoding_and_expect(void **state)
 }
 
 // Later headers neither remove nor replace a fault.
-static void keeps_the_first_fault(void **state)
+TEST(keeps_the_first_fault)
 {
     struct framing framing = {0};
     const char *fault;
 
-    (void)state;
     framing_add(&framing, "Content-Length", 14, "x", 1);
     fault = framing.fault;
     assert_non_null(fault);
@@ -241,15 +236,4 @@ static void keeps_the_first_fault(void **state)
     assert_ptr_equal(framing_finish(&framing, "PO ST", "x", "HTTP/3"), fault);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts_only_heads_with_one_reading),
-        cmocka_unit_test(reads_no_further_than_the_length),
-        cmocka_unit_test(parses_the_length),
-        cmocka_unit_test(detects_content_encoding_and_expect),
-        cmocka_unit_test(keeps_the_first_fault),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -15,13 +15,12 @@
 
 #define UNPRIVILEGED_UID 65534
 
-static void listens_on_the_given_address(void **state)
+TEST(listens_on_the_given_address)
 {
     static const struct {
         const char *address, *name;
     } rows[] = {{"127.0.0.1", "127.0.0.1"}, {"0.0.0.0", "0.0.0.0"}, {"::1", "[::1]"}, {"::", "[::]"}};
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         char name[LISTEN_NAME_BYTES], expected[LISTEN_NAME_BYTES];
         struct error error = {""};
@@ -42,7 +41,7 @@ static void listens_on_the_given_address(void **state)
     }
 }
 
-static void explains_why_it_cannot_listen(void **state)
+TEST(explains_why_it_cannot_listen)
 {
     static const struct {
         const char *address;
@@ -58,7 +57,6 @@ static void explains_why_it_cannot_listen(void **state)
     };
     const bool is_root = geteuid() == 0;
 
-    (void)state;
     assert_true(!is_root || seteuid(UNPRIVILEGED_UID) == 0);
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct error error = {""};
@@ -71,13 +69,12 @@ static void explains_why_it_cannot_listen(void **state)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-static void reports_that_no_descriptor_is_left(void **state)
+TEST(reports_that_no_descriptor_is_left)
 {
     struct rlimit before, none;
     struct error error;
     int fd;
 
-    (void)state;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     none = (struct rlimit){0, before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
@@ -86,7 +83,7 @@ static void reports_that_no_descriptor_is_left(void **state)
     assert_non_null(strstr(error.text, "cannot create a socket"));
 }
 
-static void adopts_only_listening_stream_sockets(void **state)
+TEST(adopts_only_listening_stream_sockets)
 {
     static const struct {
         int family, type;
@@ -98,7 +95,6 @@ static void adopts_only_listening_stream_sockets(void **state)
         {AF_VSOCK, SOCK_STREAM, false, true, false},
     };
 
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct error error = {""};
         int fd = socket(rows[i].family, rows[i].type, 0);
@@ -118,22 +114,20 @@ static void adopts_only_listening_stream_sockets(void **state)
     }
 }
 
-static void rejects_an_invalid_descriptor(void **state)
+TEST(rejects_an_invalid_descriptor)
 {
     struct error error;
 
-    (void)state;
     assert_int_equal(listen_adopt(-1, true, &error), -EINVAL);
     assert_non_null(strstr(error.text, "not a listening TCP or Unix socket"));
 }
 
-static void names_a_unix_socket_by_its_path(void **state)
+TEST(names_a_unix_socket_by_its_path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char name[LISTEN_NAME_BYTES], expected[LISTEN_NAME_BYTES];
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-    (void)state;
     (void)snprintf(address.sun_path, sizeof address.sun_path, "/tmp/imcallbackd-listen-%d", (int)getpid());
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     listen_name(fd, name);
@@ -143,13 +137,4 @@ static void names_a_unix_socket_by_its_path(void **state)
     close(fd);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(listens_on_the_given_address),       cmocka_unit_test(explains_why_it_cannot_listen),
-        cmocka_unit_test(reports_that_no_descriptor_is_left), cmocka_unit_test(adopts_only_listening_stream_sockets),
-        cmocka_unit_test(rejects_an_invalid_descriptor),      cmocka_unit_test(names_a_unix_socket_by_its_path),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -73,9 +73,8 @@ static bool is_altered(const struct row *row)
     return mhd_head_layout_is_altered(&layout);
 }
 
-static void finds_heads_with_hidden_bytes(void **state)
+TEST(finds_heads_with_hidden_bytes)
 {
-    (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         if (is_altered(&rows[i]) != rows[i].altered)
             fail_msg("%s", rows[i].what);
@@ -83,13 +82,12 @@ static void finds_heads_with_hidden_bytes(void **state)
 }
 
 // The library joins the parts of a folded line in memory outside the head.
-static void finds_headers_that_were_moved(void **state)
+TEST(finds_headers_that_were_moved)
 {
     static const char head[] = "POST\0/\0HTTP/1.1\0\0X\0a\0\0b\0\0\0\0x", elsewhere[] = "X\0a\0\0\0\0";
     const char *name = head + sizeof "POST\0/\0HTTP/1.1\0" - 1 + 1;
     struct mhd_head_layout layout;
 
-    (void)state;
     assert_string_equal(name, "X");
     mhd_head_layout_init(&layout, head, head + 5, 1, head + 7);
     mhd_head_layout_add(&layout, elsewhere, 1, elsewhere + 2, 1);
@@ -100,12 +98,4 @@ static void finds_headers_that_were_moved(void **state)
     assert_true(mhd_head_layout_is_altered(&layout));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds_heads_with_hidden_bytes),
-        cmocka_unit_test(finds_headers_that_were_moved),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

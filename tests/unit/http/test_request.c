@@ -158,7 +158,9 @@ static void assert_refusal(const struct fixture *fixture, enum http_refusal expe
     assert_int_equal(fixture->last_refusal, expected);
 }
 
-static void answers_at_the_end_of_the_body(void **state)
+#define FIXTURE_TEST(name) TEST_WITH(name, setup, teardown)
+
+FIXTURE_TEST(answers_at_the_end_of_the_body)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -176,7 +178,7 @@ static void answers_at_the_end_of_the_body(void **state)
     assert_int_equal(fixture->refusal_count, 0);
 }
 
-static void answers_the_next_request_on_the_connection(void **state)
+FIXTURE_TEST(answers_the_next_request_on_the_connection)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -191,7 +193,7 @@ static void answers_the_next_request_on_the_connection(void **state)
     }
 }
 
-static void holds_until_the_handler_completes(void **state)
+FIXTURE_TEST(holds_until_the_handler_completes)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -208,7 +210,7 @@ static void holds_until_the_handler_completes(void **state)
     assert_takes(fixture, fixture->accepted, false);
 }
 
-static void closes_if_completed_without_a_response(void **state)
+FIXTURE_TEST(closes_if_completed_without_a_response)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -220,7 +222,7 @@ static void closes_if_completed_without_a_response(void **state)
 }
 
 // The body of a refused request is dropped, and the response follows its end.
-static void drops_the_body_of_a_refused_request(void **state)
+FIXTURE_TEST(drops_the_body_of_a_refused_request)
 {
     static const struct {
         const char *target, *method, *length, *encoding;
@@ -253,7 +255,7 @@ static void drops_the_body_of_a_refused_request(void **state)
 }
 
 // The end of the body is uncertain, too far away, or the client waits before it sends the body.
-static void refuses_at_once_what_it_cannot_drop(void **state)
+FIXTURE_TEST(refuses_at_once_what_it_cannot_drop)
 {
     static const struct {
         const char *length, *expect;
@@ -278,7 +280,7 @@ static void refuses_at_once_what_it_cannot_drop(void **state)
     }
 }
 
-static void lets_the_handler_refuse_at_once_if_the_client_waits(void **state)
+FIXTURE_TEST(lets_the_handler_refuse_at_once_if_the_client_waits)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -293,7 +295,7 @@ static void lets_the_handler_refuse_at_once_if_the_client_waits(void **state)
     assert_int_equal(fixture->bodies, 0);
 }
 
-static void continues_if_the_client_waits_for_100(void **state)
+FIXTURE_TEST(continues_if_the_client_waits_for_100)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -302,7 +304,7 @@ static void continues_if_the_client_waits_for_100(void **state)
     assert_int_equal(fixture->heads, 1);
 }
 
-static void reports_a_fault_that_the_adapter_found(void **state)
+FIXTURE_TEST(reports_a_fault_that_the_adapter_found)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange = start(fixture, "/callback");
@@ -314,7 +316,7 @@ static void reports_a_fault_that_the_adapter_found(void **state)
     assert_string_equal(fixture->detail, "The first.");
 }
 
-static void reports_a_fault_if_no_head_arrives(void **state)
+FIXTURE_TEST(reports_a_fault_if_no_head_arrives)
 {
     struct fixture *fixture = *state;
 
@@ -326,7 +328,7 @@ static void reports_a_fault_if_no_head_arrives(void **state)
     assert_int_equal(fixture->refusal_count, 1); // once per connection
 }
 
-static void refuses_a_chunked_body_beyond_its_limit(void **state)
+FIXTURE_TEST(refuses_a_chunked_body_beyond_its_limit)
 {
     static const char piece[BODY_BYTES + 1];
     static const size_t rows[][2] = {{BODY_BYTES, 1}, {1, BODY_BYTES}, {BODY_BYTES + 1, 1}};
@@ -350,7 +352,7 @@ static void refuses_a_chunked_body_beyond_its_limit(void **state)
     assert_int_equal(fixture->bodies, 0);
 }
 
-static void refuses_a_body_beyond_the_memory_for_all_bodies(void **state)
+FIXTURE_TEST(refuses_a_body_beyond_the_memory_for_all_bodies)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -365,7 +367,7 @@ static void refuses_a_body_beyond_the_memory_for_all_bodies(void **state)
     fixture->shared.body_in_flight = 0;
 }
 
-static void accepts_only_a_verified_request_beyond_the_limit(void **state)
+FIXTURE_TEST(accepts_only_a_verified_request_beyond_the_limit)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -389,7 +391,7 @@ static void accepts_only_a_verified_request_beyond_the_limit(void **state)
 }
 
 // The limit per address stays exceeded until the connection is closed; the limit of all connections does not.
-static void forgives_the_limit_when_others_have_closed(void **state)
+FIXTURE_TEST(forgives_the_limit_when_others_have_closed)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -408,7 +410,7 @@ static void forgives_the_limit_when_others_have_closed(void **state)
     assert_takes(fixture, fixture->refusals[HTTP_REFUSE_OVERLOADED], true);
 }
 
-static void closes_the_connection_in_a_drain(void **state)
+FIXTURE_TEST(closes_the_connection_in_a_drain)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -420,7 +422,7 @@ static void closes_the_connection_in_a_drain(void **state)
     assert_takes(fixture, fixture->accepted, true);
 }
 
-static void closes_a_connection_that_receives_no_more(void **state)
+FIXTURE_TEST(closes_a_connection_that_receives_no_more)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -432,7 +434,7 @@ static void closes_a_connection_that_receives_no_more(void **state)
     assert_takes(fixture, fixture->accepted, true);
 }
 
-static void refuses_new_requests_when_stopping(void **state)
+FIXTURE_TEST(refuses_new_requests_when_stopping)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -451,7 +453,7 @@ static void refuses_new_requests_when_stopping(void **state)
     assert_int_equal(fixture->heads, 1);
 }
 
-static void frees_an_aborted_request(void **state)
+FIXTURE_TEST(frees_an_aborted_request)
 {
     struct fixture *fixture = *state;
     struct http_exchange *exchange;
@@ -467,30 +469,4 @@ static void frees_an_aborted_request(void **state)
     assert_int_equal(fixture->ends, 1);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(answers_at_the_end_of_the_body),
-        TEST(answers_the_next_request_on_the_connection),
-        TEST(holds_until_the_handler_completes),
-        TEST(closes_if_completed_without_a_response),
-        TEST(drops_the_body_of_a_refused_request),
-        TEST(refuses_at_once_what_it_cannot_drop),
-        TEST(lets_the_handler_refuse_at_once_if_the_client_waits),
-        TEST(continues_if_the_client_waits_for_100),
-        TEST(reports_a_fault_that_the_adapter_found),
-        TEST(reports_a_fault_if_no_head_arrives),
-        TEST(refuses_a_chunked_body_beyond_its_limit),
-        TEST(refuses_a_body_beyond_the_memory_for_all_bodies),
-        TEST(accepts_only_a_verified_request_beyond_the_limit),
-        TEST(forgives_the_limit_when_others_have_closed),
-        TEST(closes_the_connection_in_a_drain),
-        TEST(closes_a_connection_that_receives_no_more),
-        TEST(refuses_new_requests_when_stopping),
-        TEST(frees_an_aborted_request),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -107,7 +107,7 @@ static enum commit_result record_at(struct fixture *fixture, int64_t event_time_
 
 // Rows: a fault, the results of two events during the fault and of one event after it, and the number of calls of
 // broken(). The events are large, so that each makes a checkpoint due.
-static void stops_after_an_io_error_and_survives_a_shortage(void **state)
+FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage)
 {
     static const struct {
         enum fault fault;
@@ -130,11 +130,10 @@ static void stops_after_an_io_error_and_survives_a_shortage(void **state)
         {FAULT_DATABASE_WRITE, SQLITE_FULL, 0, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},
     };
     const size_t length = (size_t)5 * 1024 * 1024;
-    struct fixture *fixture = *state;
     char *body = calloc(1, length);
 
     assert_non_null(body);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         int64_t first = (int64_t)i * 10;
         int syncs, faults = database_faults;
 
@@ -167,15 +166,13 @@ static void stops_after_an_io_error_and_survives_a_shortage(void **state)
     free(body);
 }
 
-static void records_retried_commits_after_a_shortage(void **state)
+STORE_TEST(records_retried_commits_after_a_shortage)
 {
     enum { COUNT = 20 };
-    struct fixture *fixture = *state;
     struct destroyed_group groups[COUNT];
     struct commit commits[COUNT];
     struct error error = {""};
 
-    fixture_open(fixture);
     fault_code = SQLITE_FULL;
     fault = FAULT_LOG_WRITE;
     for (size_t i = 0; i < COUNT; i++) {
@@ -198,9 +195,8 @@ static void records_retried_commits_after_a_shortage(void **state)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "10");
 }
 
-static void refuses_to_start_if_a_sync_fails(void **state)
+FIXTURE_TEST(refuses_to_start_if_a_sync_fails)
 {
-    struct fixture *fixture = *state;
     struct error error = {""};
 
     fault_code = SQLITE_IOERR_FSYNC;
@@ -213,16 +209,14 @@ static void refuses_to_start_if_a_sync_fails(void **state)
 
 // A frame is a page of 4 KiB with a header of 24 bytes. The log has a header of 32 bytes. A body of 1 MiB takes about
 // 260 frames.
-static void keeps_the_log_short(void **state)
+STORE_TEST(keeps_the_log_short)
 {
     enum { EVENTS = 24, BODY_BYTES = 1024 * 1024, FRAME_BYTES = 4096 + 24, EVENT_FRAMES = 270 };
-    struct fixture *fixture = *state;
     struct destroyed_group groups[EVENTS];
     struct commit commits[EVENTS];
     char *body = calloc(1, BODY_BYTES);
 
     assert_non_null(body);
-    fixture_open(fixture);
     // Four events make a checkpoint due when the writer thread is idle after each.
     for (int64_t i = 0; i < EVENTS; i++) {
         int syncs = database_syncs;
@@ -247,14 +241,4 @@ static void keeps_the_log_short(void **state)
     free(body);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage),
-        FIXTURE_TEST(records_retried_commits_after_a_shortage),
-        FIXTURE_TEST(refuses_to_start_if_a_sync_fails),
-        FIXTURE_TEST(keeps_the_log_short),
-    };
-
-    return cmocka_run_group_tests(tests, install_vfs, remove_vfs);
-}
+TEST_MAIN(install_vfs, remove_vfs)

@@ -40,12 +40,10 @@ static void reject_at(struct fixture *fixture, int64_t received_at_ms)
     assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
 }
 
-static void deletes_old_rows_and_keeps_new_ones(void **state)
+STORE_TEST(deletes_old_rows_and_keeps_new_ones)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
 
-    fixture_open(fixture);
     record_run(fixture, now_ms + 400 * DAY_MS, 1); // with a wrong clock
     record_run(fixture, now_ms - 20 * DAY_MS, 300);
     reject_at(fixture, now_ms - 20 * DAY_MS);
@@ -73,12 +71,10 @@ static void deletes_old_rows_and_keeps_new_ones(void **state)
 }
 
 // Everything is old by the clock, so the clock may be wrong. The age then counts from the newest event.
-static void deletes_little_if_the_clock_is_ahead(void **state)
+STORE_TEST(deletes_little_if_the_clock_is_ahead)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
 
-    fixture_open(fixture);
     record_run(fixture, now_ms - 512 * DAY_MS, 2);
     record_run(fixture, now_ms - 500 * DAY_MS, 3);
     store_set_retention(fixture->store, 10 * DAY_MS);
@@ -88,13 +84,11 @@ static void deletes_little_if_the_clock_is_ahead(void **state)
 }
 
 // Deletions go into the log, and a reader blocks the checkpoint that would let the log start over.
-static void pauses_while_a_reader_blocks_the_checkpoint(void **state)
+STORE_TEST(pauses_while_a_reader_blocks_the_checkpoint)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
     sqlite3 *reader;
 
-    fixture_open(fixture);
     record_run(fixture, now_ms - 20 * DAY_MS, 2000);
     fixture_close(fixture);
     fixture_open(fixture);
@@ -113,13 +107,11 @@ static void pauses_while_a_reader_blocks_the_checkpoint(void **state)
     await_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
 }
 
-static void returns_space_to_the_file_system(void **state)
+STORE_TEST(returns_space_to_the_file_system)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
     off_t full;
 
-    fixture_open(fixture);
     record_run(fixture, now_ms - 20 * DAY_MS, 2000);
     record_run(fixture, now_ms, 1);
     fixture_close(fixture);
@@ -134,10 +126,9 @@ static void returns_space_to_the_file_system(void **state)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-static void subtracts_deleted_rows_from_the_limit_of_rejected_callbacks(void **state)
+STORE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
 {
     static char body[4 * 1024 * 1024];
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
     struct rejected_callback rejected = {.received_at_ms = now_ms - 20 * DAY_MS,
                                          .remote_address = "",
@@ -146,7 +137,6 @@ static void subtracts_deleted_rows_from_the_limit_of_rejected_callbacks(void **s
                                          .body = body,
                                          .body_length = sizeof body};
 
-    fixture_open(fixture);
     for (size_t i = 0; i < 15; i++)
         assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
     store_set_retention(fixture->store, 10 * DAY_MS);
@@ -158,16 +148,14 @@ static void subtracts_deleted_rows_from_the_limit_of_rejected_callbacks(void **s
 }
 
 // The store deletes up to the ids in the note, and nothing without a note on this database.
-static void keeps_rows_that_are_not_shipped(void **state)
+STORE_TEST(keeps_rows_that_are_not_shipped)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
     const struct shipped shipped = {200, 1};
     struct error error = {""};
     char note[160];
 
     (void)snprintf(note, sizeof note, "%s/shipped", fixture->directory);
-    fixture_open(fixture);
     record_run(fixture, now_ms - 20 * DAY_MS, 300);
     reject_at(fixture, now_ms - 20 * DAY_MS);
     reject_at(fixture, now_ms - 20 * DAY_MS);
@@ -189,16 +177,4 @@ static void keeps_rows_that_are_not_shipped(void **state)
     await_query(fixture, "SELECT min(id) FROM destroyed_group", "301");
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        FIXTURE_TEST(deletes_old_rows_and_keeps_new_ones),
-        FIXTURE_TEST(deletes_little_if_the_clock_is_ahead),
-        FIXTURE_TEST(pauses_while_a_reader_blocks_the_checkpoint),
-        FIXTURE_TEST(returns_space_to_the_file_system),
-        FIXTURE_TEST(keeps_rows_that_are_not_shipped),
-        FIXTURE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
