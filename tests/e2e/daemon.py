@@ -145,6 +145,10 @@ class Connection:
         body, self.unread = self.unread[:length], self.unread[length:]
         return Answer(head, body).check_form()
 
+    def answer_to(self, data):
+        self.send(data)
+        return self.read_answer()
+
     def read_rest(self):
         """Returns all bytes until the connection ends."""
         while self._more():
@@ -271,8 +275,10 @@ class Daemon:
         self.check_log()
         return status
 
-    def reload(self):
-        """Has the daemon reload its configuration and waits until it has done so."""
+    def reload(self, settings=None, apps=None):
+        """Has the daemon reload its configuration, if given a new one, and waits until it has done so."""
+        if settings is not None or apps is not None:
+            self.write_config(settings, apps)
         self.process.send_signal(signal.SIGHUP)
         self.wait_notified("RELOADING=1")
         self.wait_notified("READY=1")

@@ -31,8 +31,7 @@ class Scene:
         with self.one.connect() as connection:
             for name in names:
                 body = event(GroupId=name)
-                connection.send(request(padded(body, size) if size else body))
-                assert connection.read_answer().status == 200
+                assert connection.answer_to(request(padded(body, size) if size else body)).status == 200
                 self.acknowledged[name] = 1
 
     def reload(self):

@@ -10,8 +10,8 @@ struct fault_scenario {
     void (*prepare)(void *context); // runs without a fault; NULL: nothing to prepare
     void (*run)(void *context);     // runs with the fault
     // Runs without a fault. Fails the test unless the result is complete or, if the fault happened, a clean failure.
-    // Frees what run() has allocated. lasting: all allocations after the first failing one failed too.
-    void (*judge)(void *context, bool met, bool lasting);
+    // Frees what run() has allocated.
+    void (*judge)(void *context, bool met);
     bool spares_tls; // allocations of the TLS libraries never fail
 };
 

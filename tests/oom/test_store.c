@@ -111,12 +111,11 @@ static void try_to_open(void *context)
         fixture->store = NULL;
 }
 
-static void judge_opening(void *context, bool met, bool lasting)
+static void judge_opening(void *context, bool met)
 {
     struct fixture *fixture = context;
     struct destroyed_group group = example_group();
 
-    (void)lasting;
     if (fixture->error.text[0])
         assert_true(met);
     else
@@ -146,12 +145,11 @@ static void check_recorded(const struct fixture *fixture, enum commit_result res
     free(all);
 }
 
-static void judge_recording(void *context, bool met, bool lasting)
+static void judge_recording(void *context, bool met)
 {
     struct fixture *fixture = context;
     struct destroyed_group group = example_group();
 
-    (void)lasting;
     for (size_t i = 0; i < COMMITS; i++) {
         // UNTIMED_AGAIN takes the place of UNTIMED if that has failed.
         if (i == UNTIMED_AGAIN && commits[i].result == COMMIT_RECORDED)
@@ -188,20 +186,20 @@ FIXTURE_TEST(creates_a_store)
 {
     const struct fault_scenario scenario = {"a new store", remove_files, try_to_open, judge_opening, false};
 
-    fault_run(&scenario, *state);
+    fault_run(&scenario, fixture);
 }
 
 FIXTURE_TEST(opens_a_store)
 {
     const struct fault_scenario scenario = {"a store", make_closed_store, try_to_open, judge_opening, false};
 
-    fault_run(&scenario, *state);
+    fault_run(&scenario, fixture);
 }
 
 FIXTURE_TEST(records_a_batch)
 {
     const struct fault_scenario scenario = {"a batch", make_store, record_all, judge_recording, false};
-    fault_run(&scenario, *state);
+    fault_run(&scenario, fixture);
 }
 
 // The results of reading everything in the store.
@@ -234,11 +232,10 @@ static void read_all(void *context)
     store_reader_close(reader);
 }
 
-static void judge_reading(void *context, bool met, bool lasting)
+static void judge_reading(void *context, bool met)
 {
     const struct reading *reading = context;
 
-    (void)lasting;
     if (reading->result < 0)
         assert_true(met && strstr(reading->error.text, reading->fixture->database));
     else
@@ -261,12 +258,11 @@ static void copy_all(void *context)
     reading->result = backup_make(reading->fixture->database, target, &progress, &reading->error);
 }
 
-static void judge_copy(void *context, bool met, bool lasting)
+static void judge_copy(void *context, bool met)
 {
     const struct reading *reading = context;
     char path[192];
 
-    (void)lasting;
     (void)snprintf(path, sizeof path, "%s.copy", reading->fixture->database);
     assert_true(reading->result == 0 || met);
     // A lack of memory must not look like a difference between the copies.
@@ -281,7 +277,7 @@ FIXTURE_TEST(reads_and_copies_a_store)
 {
     const struct fault_scenario scenarios[] = {{"a reader", NULL, read_all, judge_reading, false},
                                                {"a copy", NULL, copy_all, judge_copy, false}};
-    struct reading reading = {.fixture = *state};
+    struct reading reading = {.fixture = fixture};
 
     make_store(reading.fixture);
     record_all(reading.fixture);
