@@ -1,6 +1,4 @@
 // The library calls back on the loop's thread, within MHD_run, MHD_add_connection and MHD_stop_daemon.
-#pragma GCC diagnostic ignored "-Wunused-parameter" // the libraries choose the parameters of callbacks
-
 #include "mhd.h"
 
 #include <assert.h>
@@ -35,6 +33,7 @@ static struct http_connection *connection_of(struct MHD_Connection *mhd)
 // not acknowledged stays unacknowledged.
 static void on_panic(void *context, const char *file, unsigned int line, const char *reason)
 {
+    (void)context;
     log_crit("libmicrohttpd panicked at %s:%u: %s", file, line, reason);
     abort();
 }
@@ -134,6 +133,7 @@ static void *on_target(void *context, const char *target, struct MHD_Connection 
     struct http_connection *connection = connection_of(mhd);
     struct http_exchange *exchange = http_request_start(connection, target);
 
+    (void)context;
     if (exchange && mhd_quirk_exceeds_parameters(target)) {
         http_request_set_fault(exchange, "The query has more than 100 parameters.");
         http_connection_close_receive(connection);
@@ -151,6 +151,7 @@ static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const c
 {
     struct head *head = context;
 
+    (void)kind;
     http_request_receive_header(head->exchange, name, name_length, value, value_length);
     mhd_head_layout_add(&head->layout, name, name_length, value, value_length);
     return MHD_YES;
@@ -178,6 +179,7 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
 {
     struct http_exchange *exchange = *request_context;
 
+    (void)context;
     if (!exchange)
         return MHD_NO; // memory was exhausted when the request line arrived
     assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
@@ -203,6 +205,8 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
 static void on_request_end(void *context, struct MHD_Connection *mhd, void **request_context,
                            enum MHD_RequestTerminationCode how)
 {
+    (void)context;
+    (void)how;
     if (*request_context)
         finish_request(connection_of(mhd));
     *request_context = NULL;
@@ -212,6 +216,7 @@ static void on_request_end(void *context, struct MHD_Connection *mhd, void **req
 // raw target.
 static size_t on_unescape(void *context, struct MHD_Connection *mhd, char *text)
 {
+    (void)context;
     mhd_quirk_on_unescape(connection_of(mhd));
     return strlen(text);
 }
@@ -224,6 +229,14 @@ static int on_certificate(gnutls_session_t session, const gnutls_datum_t *author
                           const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
                           unsigned int *chain_length, gnutls_privkey_t *key)
 {
+    (void)session;
+    (void)authorities;
+    (void)authority_count;
+    (void)algorithms;
+    (void)algorithm_count;
+    (void)chain;
+    (void)chain_length;
+    (void)key;
     return -1;
 }
 

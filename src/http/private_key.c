@@ -1,6 +1,4 @@
 // GnuTLS calls back for each signature; the callbacks translate between the algorithm names of both libraries.
-#pragma GCC diagnostic ignored "-Wunused-parameter" // the libraries choose the parameters of callbacks
-
 #include "private_key.h"
 
 #include <errno.h>
@@ -80,6 +78,8 @@ static int sign_data(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm,
                 set_padding(padding, algorithm) &&
                 EVP_DigestSign(context, signature->data, &length, data->data, data->size) > 0;
 
+    (void)handle;
+    (void)flags;
     EVP_MD_CTX_free(context);
     return finish_signature(made, length, signature);
 }
@@ -96,6 +96,8 @@ static int sign_hash(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm,
                 set_padding(context, algorithm) && (!digest || EVP_PKEY_CTX_set_signature_md(context, digest) > 0) &&
                 EVP_PKEY_sign(context, signature->data, &length, hash->data, hash->size) > 0;
 
+    (void)handle;
+    (void)flags;
     EVP_PKEY_CTX_free(context);
     return finish_signature(made, length, signature);
 }
@@ -104,6 +106,7 @@ static int describe(gnutls_privkey_t handle, unsigned int flags, void *userdata)
 {
     gnutls_pk_algorithm_t pk = pk_of(userdata);
 
+    (void)handle;
     if (flags & GNUTLS_PRIVKEY_INFO_PK_ALGO)
         return (int)pk;
     if (flags & GNUTLS_PRIVKEY_INFO_PK_ALGO_BITS)
@@ -115,6 +118,7 @@ static int describe(gnutls_privkey_t handle, unsigned int flags, void *userdata)
 
 static void release(gnutls_privkey_t handle, void *userdata)
 {
+    (void)handle;
     EVP_PKEY_free(userdata);
 }
 
