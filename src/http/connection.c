@@ -64,12 +64,13 @@ static void start_stage(struct http_connection *connection, enum http_stage stag
     list->last = connection;
 }
 
-static void unlink_connection(struct http_connection *connection)
+void http_set_remove(struct http_connection *connection)
 {
     struct http_deadline *deadline = &connection->deadline;
     struct http_connection_list *list = deadline->list;
     struct http_connection **from_previous, **from_next;
 
+    assert_is_owner(connection->set);
     assert(list);
     from_previous = deadline->previous ? &deadline->previous->deadline.next : &list->first;
     from_next = deadline->next ? &deadline->next->deadline.previous : &list->last;
@@ -94,12 +95,6 @@ void http_set_add(struct http_connection_set *set, struct http_connection *conne
     start_stage(connection, HTTP_STAGE_HANDSHAKE);
 }
 
-void http_set_remove(struct http_connection *connection)
-{
-    assert_is_owner(connection->set);
-    unlink_connection(connection);
-}
-
 #define MAY_BE(stage) (1U << HTTP_STAGE_##stage)
 
 // The stages that may follow each stage. A request can end at any time, because its connection can be closed; the
@@ -115,9 +110,8 @@ static const unsigned int followers[] = {
 
 void http_connection_enter(struct http_connection *connection, enum http_stage stage)
 {
-    assert_is_owner(connection->set);
     assert(followers[connection->deadline.stage] & 1U << stage);
-    unlink_connection(connection);
+    http_set_remove(connection);
     start_stage(connection, stage);
     connection->transport.body_follows = stage == HTTP_STAGE_ANSWER;
     // If the connection was closed while it was idle, a request that had already arrived still has its deadlines.
@@ -174,7 +168,7 @@ static int64_t close_expired(const struct http_connection_list *list, int64_t ti
         if (left_ms > 0)
             return left_ms;
         if (left_ms < -SUSPENSION_MS && !connection->transport.closing && has_unread_bytes(connection)) {
-            unlink_connection(connection);
+            http_set_remove(connection);
             start_stage(connection, connection->deadline.stage);
             next = next ? next : connection; // which is now at the end of the list
         } else {

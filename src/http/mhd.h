@@ -5,8 +5,8 @@
 #include "connection.h"
 #include "imcallbackd/base/error.h"
 
-// Starts the library for an empty set. The functions below run on the set's owner, or before and after the loop's
-// thread.
+// Starts the library for an empty set, and installs the process-wide handler for its fatal errors. The functions below
+// run on the set's owner, or before and after the loop's thread.
 int mhd_adapter_start(struct http_connection_set *set, struct error *error) MUST_CHECK;
 
 // Closes and frees all connections. Does nothing if the library was not started.
