@@ -175,11 +175,9 @@ STORE_TEST(records_retried_commits_after_a_shortage)
 
     fault_code = SQLITE_FULL;
     fault = FAULT_LOG_WRITE;
+    example_commits(groups, commits, COUNT, 0);
     for (size_t i = 0; i < COUNT; i++) {
-        groups[i] = example_group();
-        groups[i].event_time_ms = (int64_t)i;
-        // Half of the commits give up at once.
-        commits[i] = (struct commit){.group = &groups[i], .give_up_at_ms = i % 2 ? INT64_MAX : 0};
+        commits[i].give_up_at_ms = i % 2 ? INT64_MAX : 0; // half of the commits give up at once
         store_submit(fixture->store, &commits[i]);
     }
     fixture_await(fixture, COUNT / 2);
@@ -227,13 +225,11 @@ STORE_TEST(keeps_the_log_short)
     }
     assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (1000 + EVENT_FRAMES));
     // All events at once come in batches of eight while others wait.
+    example_commits(groups, commits, EVENTS, 1000);
     for (size_t i = 0; i < EVENTS; i++) {
-        groups[i] = example_group();
-        groups[i].event_time_ms = 1000 + (int64_t)i;
         groups[i].keep_body = true;
         groups[i].body = body;
         groups[i].body_length = BODY_BYTES;
-        commits[i] = (struct commit){.group = &groups[i]};
     }
     fixture_commit(fixture, commits, EVENTS);
     assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (4000 + 8 * EVENT_FRAMES));
