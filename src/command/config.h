@@ -22,7 +22,7 @@ struct config_app {
     struct config_value request_time_window;
 };
 
-// Each member but path and apps is the value of one key, named section_key.
+// Each member except path and apps is the value of one key, named section_key.
 struct config {
     char *path;
     struct config_value listen_address;
@@ -110,6 +110,10 @@ void config_configure_log(const struct config *config);
 
 // Puts "FILE:LINE: [section] key: " before the error's text; a default value has no line. value must point into config.
 void config_wrap_error(const struct config *config, const struct config_value *value, struct error *error);
+
+// Does the same if result is the negative error code of a function that used the value. Returns result.
+int config_wrap_result(const struct config *config, const struct config_value *value, int result,
+                       struct error *error) MUST_CHECK;
 
 // Calls report with one sentence for each key that differs between the running and the next configuration, but takes
 // effect only after a restart.

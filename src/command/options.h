@@ -8,7 +8,7 @@
 struct option_spec {
     const char *name;    // "--app"; "" for arguments without a name
     const char *letter;  // "-c"; NULL: no short form
-    const char **values; // array of max_values elements that receives the values in order; NULL for a flag
+    const char **values; // array of max_values elements for the values, in order; NULL for a flag
     size_t max_values;   // number of values, or of repetitions of a flag, that are accepted
     size_t count;        // number of values, or of repetitions of a flag, that were given
 };
@@ -19,3 +19,6 @@ int options_read(int argc, char **argv, struct option_spec *specs, size_t spec_c
 
 // Prints "imcallbackd COMMAND: PROBLEM; see imcallbackd COMMAND --help" to standard error. Returns EXIT_USAGE.
 int options_wrong_usage(const char *command, const char *format, ...) PRINTF_LIKE(2, 3);
+
+// Prints "imcallbackd COMMAND: ERROR" to standard error. Returns 1, the exit status of a failed command.
+int command_failed(const char *command, const struct error *error);

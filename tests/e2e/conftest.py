@@ -37,6 +37,18 @@ def make_daemon():
             one.destroy()
 
 
+@pytest.fixture
+def fresh(make_daemon):
+    """A daemon that was never started."""
+    return make_daemon()
+
+
+@pytest.fixture
+def one(fresh):
+    """A running daemon."""
+    return fresh.start()
+
+
 @pytest.fixture(scope="module")
 def shared():
     """One running daemon for the tests of a file that only send requests to it."""

@@ -64,7 +64,7 @@ def event(**fields):
 
 
 def padded(body, length):
-    """Returns the body with so much white space that it has this length. JSON ignores the white space."""
+    """Returns the body, padded with white space to this length. JSON ignores the white space."""
     return body[:-1] + b" " * (length - len(body)) + body[-1:]
 
 
@@ -86,7 +86,7 @@ class Answer:
         return self.json["ErrorCode"]
 
     def check_form(self):
-        """Every response has the form that the protocol requires and reveals no secret. Returns the answer."""
+        """Asserts that a response has the form that the protocol requires and reveals no secret. Returns the answer."""
         assert self.headers["content-type"] == "application/json", self
         assert set(self.json) == {"ActionStatus", "ErrorInfo", "ErrorCode"}, self
         assert type(self.json["ErrorCode"]) is int and type(self.json["ErrorInfo"]) is str, self
@@ -125,7 +125,7 @@ class Connection:
         return False
 
     def wait_for_answer(self):
-        """Waits until a whole answer is in self.unread. Returns False if the connection ends before."""
+        """Waits until a whole answer is in self.unread. Returns False if the connection ends first."""
         while not re.search(rb"\r\n\r\n.*\}", self.unread, re.DOTALL):
             if not self._more():
                 return False
@@ -144,6 +144,10 @@ class Connection:
             assert self._more(), "closed within the answer"
         body, self.unread = self.unread[:length], self.unread[length:]
         return Answer(head, body).check_form()
+
+    def answer_to(self, data):
+        self.send(data)
+        return self.read_answer()
 
     def read_rest(self):
         """Returns all bytes until the connection ends."""
@@ -271,8 +275,10 @@ class Daemon:
         self.check_log()
         return status
 
-    def reload(self):
-        """Has the daemon reload its configuration and waits until it has done so."""
+    def reload(self, settings=None, apps=None):
+        """Has the daemon reload its configuration, if given a new one, and waits until it has done so."""
+        if settings is not None or apps is not None:
+            self.write_config(settings, apps)
         self.process.send_signal(signal.SIGHUP)
         self.wait_notified("RELOADING=1")
         self.wait_notified("READY=1")
@@ -298,7 +304,7 @@ class Daemon:
         self.wait_exit()
 
     def check_log(self):
-        """No test may bring a secret, a request or a sanitizer's report into the log."""
+        """Asserts that the log contains no secret, no request and no report of a sanitizer."""
         assert TOKEN not in self.log
         assert not re.search(r"(?i)sign=|RequestTime=|CallbackCommand=|[0-9a-f]{64}", self.log), self.log
         assert not re.search(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:", self.log), self.log

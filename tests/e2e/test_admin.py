@@ -1,4 +1,4 @@
-"""The admin listener: its pages, the metrics, readiness, and that its clients do not disturb callbacks."""
+"""Tests the admin listener: its pages, the metrics, readiness, and that its clients do not disturb callbacks."""
 
 import contextlib
 import datetime
@@ -13,7 +13,6 @@ import pytest
 import daemon
 from daemon import eventually, event, request
 from monitoring import ask, connect, metrics
-from processes import passing
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN = "text/plain; charset=utf-8"
@@ -214,11 +213,9 @@ def test_counts_handshakes_and_connections(monitored):
     with monitored.changes(handshakes(full=1, resumed=1, failed=3) | results(repeated=1, recorded=1)
                          | {"imcallbackd_members_recorded_total": 1} | stored(2)):
         with one.connect(context) as first:
-            first.send(request(event(GroupId="session")))
-            assert first.read_answer().status == 200
+            assert first.answer_to(request(event(GroupId="session"))).status == 200
             with one.connect(context, session=first.tls.session) as second:
-                second.send(request(event(GroupId="session")))
-                assert second.read_answer().status == 200 and second.tls.session_reused
+                assert second.answer_to(request(event(GroupId="session"))).status == 200 and second.tls.session_reused
                 assert monitored.metrics()["imcallbackd_connections"] == 2
         for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01"):
             with socket.create_connection(("127.0.0.1", one.port)) as plain:
@@ -268,8 +265,7 @@ def test_reports_clock_skew(make_monitored):
     assert len(warnings()) == 1  # one line in ten seconds
 
 
-def test_logs_a_clock_that_is_behind(make_daemon):
-    one = make_daemon().start()
+def test_logs_a_clock_that_is_behind(one):
     assert one.post(**daemon.signature(at=int(time.time()) + 1000)).status == 403
     eventually(lambda: re.search(r"RequestTime is \d+ s ahead of this", one.log), "the line")
 
@@ -324,8 +320,7 @@ def test_not_ready_when_stopping(make_monitored):
         eventually(lambda: monitored.ready() == (503, "not ready: stopping\n"), "503")
         assert monitored.metrics()["imcallbackd_ready"] == 0
         assert monitored.ask("/healthz")[0] == 200
-        connection.send(whole[-1:])
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(whole[-1:]).status == 200
     assert one.wait_exit() == 0
     monitored.start()  # the socket outlives the daemon
     assert monitored.ready() == (200, "ready\n")
@@ -416,15 +411,14 @@ def test_check_prints_the_section(make_daemon):
     assert "\n[admin]\naddress = 127.0.0.1\nport = 0\n" in done.stdout, done
 
 
-def test_listens_on_a_unix_socket(make_daemon):
-    one = make_daemon()
+def test_listens_on_a_unix_socket(fresh):
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(one.directory / "admin"))
+        listener.bind(str(fresh.directory / "admin"))
         listener.listen()
-        monitored = Monitored(one, listener).start()
+        monitored = Monitored(fresh, listener).start()
         assert monitored.ready() == (200, "ready\n")
-        eventually(lambda: f" on unix:{one.directory}/admin: " in one.log, "the line")
-        one.stop()
+        eventually(lambda: f" on unix:{fresh.directory}/admin: " in fresh.log, "the line")
+        fresh.stop()
 
 
 @pytest.mark.parametrize("names", ["admin:imcallbackd.socket", "imcallbackd.socket:admin"])
@@ -436,14 +430,6 @@ def test_accepts_both_sockets_in_any_order(make_daemon, names):
         assert one.post().status == 200
         assert Monitored(one, admin).ready() == (200, "ready\n")
         one.stop()
-
-
-def test_refuses_two_sockets_with_the_name(make_daemon):
-    one = make_daemon()
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        refused = daemon.run(*passing((first, second), "admin:admin"), daemon.BINARY, "serve", "-c", one.config,
-                             pass_fds=[first.fileno(), second.fileno()])
-        assert refused.returncode == 1 and "two sockets named admin" in refused.stderr, refused
 
 
 # Slow clients

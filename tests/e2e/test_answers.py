@@ -25,42 +25,28 @@ def apps():
         yield one
 
 
-# Requests that are refused because of their query. The daemon keeps nothing of them.
+# Requests that are refused because of their query. The daemon keeps nothing of them. The unit tests have more cases.
 
 SIGN = signature()["Sign"]
 REFUSED_QUERIES = {
     "no app": (dict(SdkAppid=None), 403, 120101),
-    "empty app": (dict(SdkAppid=""), 403, None),
     "app twice": (dict(sdkappid=APP), 403, 120102),
     "app of others": (dict(SdkAppid=1400000999), 403, 120103),
-    "app with a sign": (dict(SdkAppid=f"+{APP}"), 403, 120103),
-    "app with a leading zero": (dict(SdkAppid=f"0{APP}"), 403, 120103),
-    "app of many digits": (dict(SdkAppid="9" * 40), 403, 120103),
     "app that overflows into ours": (dict(SdkAppid=2**64 + APP), 403, 120103),
     "no sign": (dict(Sign=None), 403, 120111),
     "sign twice": (dict(sign=SIGN), 403, 120112),
     "short sign": (dict(Sign=SIGN[:-1]), 403, 120113),
-    "long sign": (dict(Sign=SIGN + "0"), 403, 120113),
-    "empty sign": (dict(Sign=""), 403, None),
-    "sign of no digits": (dict(Sign="z" * 64), 403, 120113),
     "wrong sign": (dict(Sign="0" * 64), 403, 120114),
     "other token's sign": (signature("yyyyxxxx"), 403, 120114),
-    "sign of another time": (dict(RequestTime=int(time.time()) + 20), 403, 120114),
     "no time": (dict(RequestTime=None), 403, 120121),
     "time twice": (dict(requesttime=int(time.time())), 403, 120122),
     "time of no digits": (signature(at="now"), 403, 120123),
-    "time with a sign": (signature(at=f"+{int(time.time())}"), 403, 120123),
-    "time with a fraction": (signature(at=f"{int(time.time())}.0"), 403, 120123),
-    "time of twelve digits": (signature(at=f"{int(time.time()):012}"), 403, 120123),
     "time too old": (signature(at=int(time.time()) - 3600), 403, 120124),
     "time in the future": (signature(at=int(time.time()) + 3600), 403, 120124),
     "time in ms": (signature(at=int(time.time() * 1000) % 10**11), 403, 120124),
     "no command": (dict(CallbackCommand=None), 400, 120131),
     "command twice": (dict(callbackcommand=COMMAND), 400, 120132),
     "other command": (dict(CallbackCommand="Group.CallbackAfterNewMemberJoin"), 400, 120133),
-    "other command, before": (dict(CallbackCommand="Group.CallbackBeforeSendMsg"), 400, 120133),
-    "longer command": (dict(CallbackCommand=COMMAND + "s"), 400, 120133),
-    "command in other case": (dict(CallbackCommand=COMMAND.lower()), 400, 120133),
     "wrong sign on another command": (dict(CallbackCommand="Other", Sign="0" * 64), 403, 120114),
 }
 
@@ -80,9 +66,8 @@ def test_accepts_request_time_inside_the_window(shared, seconds):
 
 
 @pytest.mark.parametrize("seconds, word", [(-70, "behind"), (70, "ahead")])
-def test_refuses_request_time_outside_the_window(make_daemon, seconds, word):
+def test_refuses_request_time_outside_the_window(one, seconds, word):
     """With a wrong clock the daemon refuses every callback, so the answer and the log state the difference."""
-    one = make_daemon().start()
     answer = one.post(**signature(at=int(time.time()) + seconds))
     assert (answer.status, answer.code) == (403, 120124)
     difference = rf"\b(69|70|71) s {word}"
@@ -94,15 +79,6 @@ def test_request_time_window_is_configurable(make_daemon):
     one = make_daemon({f"app {APP}": {"request_time_window": "2h"}}).start()
     assert one.post(**signature(at=int(time.time()) - 7000)).status == 200
     assert one.post(**signature(at=int(time.time()) - 7400)).code == 120124
-
-
-def test_each_cause_has_its_own_sentence(refusing):
-    sentences_of = {}
-    for parameters, _, _ in REFUSED_QUERIES.values():
-        answer = refusing.post(**parameters)
-        sentences_of.setdefault(answer.code, set()).add(answer.json["ErrorInfo"].split(":")[0])
-    sentences = [min(each) for each in sentences_of.values()]
-    assert len(set(sentences)) == len(sentences_of), sentences_of
 
 
 # Apps and tokens
@@ -234,45 +210,6 @@ def test_accepts_http_1_0(shared):
     assert len(shared.groups("1.0")) == 1
 
 
-def test_answers_expect_continue(shared):
-    body = event(GroupId="continued")
-    with shared.connect() as connection:
-        connection.send(request(body, headers=["Expect: 100-continue"])[:-len(body)])
-        assert connection.read_head().startswith(b"HTTP/1.1 100 ")
-        connection.send(body)
-        assert connection.read_answer().status == 200
-
-
-def test_refuses_instead_of_100_continue(shared):
-    body = event()
-    with shared.connect() as connection:
-        query = query_string(Sign="0" * 64)
-        connection.send(request(body, query, headers=["Expect: 100-continue"])[:-len(body)])
-        assert connection.read_answer().code == 120114
-        assert connection.is_closed()
-
-
-def test_accepts_chunks_and_single_bytes(shared):
-    """A body in chunks of one byte, and a request sent byte by byte."""
-    body = event(GroupId="chunked")
-    chunks = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in body) + b"0\r\nTrailer: 1\r\n\r\n"
-    head = f"POST /?{query_string()} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with shared.connect() as connection:
-        connection.send(head.encode() + chunks)
-        assert connection.read_answer().status == 200
-        for byte in request(event(GroupId="pieces")):
-            connection.send(bytes([byte]))
-        assert connection.read_answer().status == 200
-    assert shared.members("chunked") == shared.members("pieces") == ["leckie"]
-
-
-def test_answers_pipelined_requests_in_order(shared):
-    with shared.connect() as connection:
-        connection.send(b"".join(request(event(GroupId=f"pipelined-{i}")) for i in range(20)))
-        assert [connection.read_answer().status for _ in range(20)] == [200] * 20
-    assert shared.group_ids("pipelined") == [f"pipelined-{i}" for i in range(20)]
-
-
 def test_reads_nothing_after_a_refusal(shared):
     with shared.connect() as connection:
         connection.send(request(event(), query_string(Sign="0" * 64)) + request(event(GroupId="after")))
@@ -284,23 +221,11 @@ def test_reads_nothing_after_a_refusal(shared):
 def test_keeps_the_connection_open(shared):
     with shared.connect() as connection:
         for i in range(5):
-            connection.send(request(event(GroupId=f"kept-{i}")))
-            answer = connection.read_answer()
+            answer = connection.answer_to(request(event(GroupId=f"kept-{i}")))
             assert answer.status == 200 and answer.headers.get("connection", "").lower() != "close"
-        connection.send(request(event(GroupId="kept-5"), headers=["Connection: close"]))
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(request(event(GroupId="kept-5"), headers=["Connection: close"])).status == 200
         assert connection.is_closed()
     assert len(shared.group_ids("kept")) == 6
-
-
-def test_closes_an_idle_connection(make_daemon):
-    one = make_daemon({"limits": {"idle_timeout": "1s"}}).start()
-    start = time.monotonic()
-    with one.connect() as connection:
-        connection.send(request(event()))
-        assert connection.read_answer().status == 200
-        assert connection.is_closed()
-    assert 0.5 < time.monotonic() - start < 10
 
 
 def test_does_not_answer_plain_http(shared):
@@ -324,8 +249,7 @@ def test_a_client_that_disconnects_disturbs_no_other(shared):
 
 # Callbacks that are kept although they are refused
 
-def test_keeps_a_rejected_callback(make_daemon):
-    one = make_daemon().start()
+def test_keeps_a_rejected_callback(one):
     body = b'{"CallbackCommand":"' + COMMAND.encode() + b'","GroupId":7}'
     before = time.time() * 1000
     answer = one.post(body)

@@ -1,4 +1,4 @@
-"""`backup` makes a complete copy of one instant while the daemon records, or makes none and says why."""
+"""`backup` makes a complete copy of one instant while the daemon records, or makes no copy and reports why."""
 
 import contextlib
 import os
@@ -59,9 +59,8 @@ def slow(one, *arguments, **options):
         env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}, **options)
 
 
-def test_copies_are_complete_under_load(make_daemon):
+def test_copies_are_complete_under_load(one):
     """Each copy holds all events up to one id, exactly as the daemon recorded them."""
-    one = make_daemon().start()
     load = one.start_load(connections=50, total=10_000)
     before, copies = 0, 0
     try:
@@ -81,8 +80,7 @@ def test_copies_are_complete_under_load(make_daemon):
     assert len(names(one)) == copies  # no other file was left
 
 
-def test_copies_the_database_of_a_stopped_or_killed_daemon(make_daemon):
-    one = make_daemon().start()
+def test_copies_the_database_of_a_stopped_or_killed_daemon(one):
     assert one.post().status == 200
     one.kill()
     assert (one.directory / "callbacks.db-wal").stat().st_size > 0
@@ -97,8 +95,7 @@ def test_copies_the_database_of_a_stopped_or_killed_daemon(make_daemon):
     assert names(one) == ["copy-killed.db", "copy-stopped.db"]
 
 
-def test_the_daemon_continues_with_a_copy(make_daemon):
-    one = make_daemon().start()
+def test_the_daemon_continues_with_a_copy(one):
     assert one.post(event(GroupId="before")).status == 200
     assert backup(one, "copy.db", cwd=one.directory).returncode == 0
     assert one.post(event(GroupId="lost")).status == 200
@@ -125,8 +122,7 @@ def test_needs_a_configuration():
     refused(daemon.run(BINARY, "backup", "copy.db"), "-c FILE is required", "--help", status=2)
 
 
-def test_overwrites_nothing(make_daemon):
-    one = make_daemon().start()
+def test_overwrites_nothing(one):
     (one.directory / "copy-file").write_text("mine")
     (one.directory / "copy-directory").mkdir()
     (one.directory / "copy-link").symlink_to("nowhere")
@@ -137,20 +133,18 @@ def test_overwrites_nothing(make_daemon):
     assert one.post().status == 200
 
 
-def test_reports_what_is_wrong(make_daemon):
-    one = make_daemon()
-    refused(backup(one, one.directory / "copy.db"), one.database, "first start")
-    refused(daemon.run(BINARY, "backup", "-c", one.directory / "missing", "copy.db"), "missing: No such file")
-    one.start()
-    refused(backup(one, one.directory / "missing" / "copy.db"), "missing/copy.db", "No such file")
-    refused(backup(one, one.config / "copy.db"), "Not a directory")
-    refused(backup(one, one.directory / ("copy" + "y" * 300)), "File name too long")
-    assert names(one) == []
+def test_reports_what_is_wrong(fresh):
+    refused(backup(fresh, fresh.directory / "copy.db"), fresh.database, "first start")
+    refused(daemon.run(BINARY, "backup", "-c", fresh.directory / "missing", "copy.db"), "missing: No such file")
+    fresh.start()
+    refused(backup(fresh, fresh.directory / "missing" / "copy.db"), "missing/copy.db", "No such file")
+    refused(backup(fresh, fresh.config / "copy.db"), "Not a directory")
+    refused(backup(fresh, fresh.directory / ("copy" + "y" * 300)), "File name too long")
+    assert names(fresh) == []
 
 
-def test_finds_damage(make_daemon):
+def test_finds_damage(one):
     """Copying alone does not notice an overwritten page of members; the check does."""
-    one = make_daemon().start()
     assert one.load(connections=10, total=2_000, members=10)[0] == 0
     one.stop()
     root = one.value("SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group_member'")
@@ -174,32 +168,29 @@ def small_disk(one):
         daemon.run("umount", place)
 
 
-def test_checks_the_free_space_first(make_daemon):
-    one = make_daemon().start()
+def test_checks_the_free_space_first(one):
     make_large(one)
     with small_disk(one) as place:
         refused(backup(one, place / "copy.db"), place / "copy.db", "the copy needs", "free some space")
         assert list(place.iterdir()) == []
 
 
-def test_leaves_free_space_on_the_file_system_of_the_daemon(make_daemon):
-    one = make_daemon()
-    with small_disk(one) as place:
-        one.write_config({"store": {"database": place / "callbacks.db"}})
-        one.start()
-        refused(backup(one, place / "copy.db"), place / "copy.db", "the copy needs 65 MiB", "another file system")
+def test_leaves_free_space_on_the_file_system_of_the_daemon(fresh):
+    with small_disk(fresh) as place:
+        fresh.write_config({"store": {"database": place / "callbacks.db"}})
+        fresh.start()
+        refused(backup(fresh, place / "copy.db"), place / "copy.db", "the copy needs 65 MiB", "another file system")
         assert not (place / "copy.db").exists()
-        assert backup(one, one.directory / "copy.db").returncode == 0
-        one.stop()
-        one.process = None
+        assert backup(fresh, fresh.directory / "copy.db").returncode == 0
+        fresh.stop()
+        fresh.process = None
 
 
 def limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
 
 
-def test_a_failed_write_leaves_no_file(make_daemon):
-    one = make_daemon().start()
+def test_a_failed_write_leaves_no_file(one):
     make_large(one)
     refused(backup(one, one.directory / "copy.db", preexec_fn=limit_file_size), "copy.db", "File too large")
     assert names(one) == []
@@ -207,9 +198,8 @@ def test_a_failed_write_leaves_no_file(make_daemon):
 
 @pytest.mark.without_coverage
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_fails_if_the_directory_cannot_be_synced(make_daemon):
+def test_fails_if_the_directory_cannot_be_synced(one):
     """An unreadable directory cannot be synced, so the copy could vanish in a power failure."""
-    one = make_daemon().start()
     assert one.post().status == 200
     one.stop()
     place = one.directory / "unreadable"
@@ -224,8 +214,7 @@ def test_fails_if_the_directory_cannot_be_synced(make_daemon):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_no_file(make_daemon, number):
-    one = make_daemon().start()
+def test_a_signal_leaves_no_file(one, number):
     make_large(one)
     with slow(one, one.directory / "copy.db", stderr=subprocess.PIPE, text=True) as process:
         daemon.eventually(lambda: names(one), "a partial copy")
@@ -237,9 +226,8 @@ def test_a_signal_leaves_no_file(make_daemon, number):
 
 
 @pytest.mark.parametrize("slow_file", ["callbacks.db", "copy.db.partial-$$"], ids=["source", "copy"])
-def test_a_signal_interrupts_a_long_statement(make_daemon, slow_file):
+def test_a_signal_interrupts_a_long_statement(one, slow_file):
     """Counting the rows of the source and checking the copy take minutes here, each in one instruction of SQLite."""
-    one = make_daemon().start()
     one.stop()
     made = daemon.run("sqlite3", one.database, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT "
                       "60000) INSERT INTO destroyed_group SELECT i, 1, format('%0200d', i), i, '', '', '', '', 0, '', "
@@ -261,9 +249,8 @@ def test_a_signal_interrupts_a_long_statement(make_daemon, slow_file):
     assert names(one) == []
 
 
-def test_excludes_events_that_are_recorded_meanwhile(make_daemon):
+def test_excludes_events_that_are_recorded_meanwhile(one):
     """The daemon records and answers while the copy is made. The copy does not contain these events."""
-    one = make_daemon().start()
     make_large(one)
     with slow(one, one.directory / "copy.db") as process:
         daemon.eventually(lambda: names(one), "a partial copy")
@@ -276,8 +263,7 @@ def test_excludes_events_that_are_recorded_meanwhile(make_daemon):
     assert one.value("SELECT count(*) FROM destroyed_group") == 24
 
 
-def test_shows_progress_on_a_terminal(make_daemon):
-    one = make_daemon().start()
+def test_shows_progress_on_a_terminal(one):
     make_large(one)
     ours, theirs = pty.openpty()
     with slow(one, one.directory / "copy.db", stderr=theirs) as process:

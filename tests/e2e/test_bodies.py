@@ -1,4 +1,4 @@
-"""Bodies: which ones are recorded, which ones are refused and kept, and when two of them are the same event."""
+"""Bodies: which bodies are recorded, which are refused and kept, and when two of them are the same event."""
 
 import concurrent.futures
 import json
@@ -12,9 +12,7 @@ from daemon import APP, COMMAND, event
 # Recorded
 
 @pytest.mark.parametrize("written, recorded", [
-    (b'"1670574414123"', 1670574414123), (b"1670574414123", 1670574414123), (b"0", 0), (b'"0"', 0),
-    (b"null", None),
-    (b"9007199254740991", 2**53 - 1), (b'"9007199254740991"', 2**53 - 1), (b"1.67e12", 1670000000000),
+    (b'"1670574414123"', 1670574414123), (b"0", 0), (b"null", None), (b"9007199254740991", 2**53 - 1),
 ])
 def test_records_event_time(shared, written, recorded):
     group_id = f"time {written.decode()}".replace('"', "'")
@@ -23,12 +21,6 @@ def test_records_event_time(shared, written, recorded):
     (row,) = shared.groups(group_id)
     assert row["event_time_ms"] == recorded
     assert row["body"] == (b"" if recorded is not None else body)
-
-
-def test_records_null_without_event_time(shared):
-    assert shared.post(event(GroupId="no time", EventTime=None)).status == 200
-    (row,) = shared.groups("no time")
-    assert row["event_time_ms"] is None
 
 
 @pytest.mark.parametrize("name, members, count", [
@@ -93,12 +85,6 @@ def test_keeps_ids_unchanged(shared, identifier):
     assert shared.members(identifier) == [identifier]
 
 
-def test_decodes_escapes(shared):
-    body = event(GroupId="X").replace(b'"X"', rb'"\u0061\"\\\/\b\f\n\r\t\ud83d\ude00\u00e9"')
-    assert shared.post(body).status == 200
-    assert shared.groups()[-1]["group_id"] == 'a"\\/\b\f\n\r\t\U0001f600\u00e9'
-
-
 def test_replaces_a_truncated_character_and_keeps_the_body(shared):
     body = event(GroupId="cut", Name="X").replace(b'"X"', b'"' + "社区".encode()[:-1] + b'"')
     assert shared.post(body).status == 200
@@ -107,24 +93,10 @@ def test_replaces_a_truncated_character_and_keeps_the_body(shared):
     assert row["body"] == body
 
 
-def test_replaces_half_a_surrogate_pair_and_keeps_the_body(shared):
-    body = event(GroupId="X", Name="half").replace(b'"X"', rb'"half \ud83d"')
-    assert shared.post(body).status == 200
-    (row,) = shared.groups("half \ufffd")
-    assert row["body"] == body
-
-
 def test_accepts_unknown_fields_and_white_space(shared):
     fields = json.loads(event(GroupId="grown")) | {"New": {"a": [1, 2.5e3, None, True, {}]}, "groupid": "other"}
     assert shared.post(b"\r\n\t " + json.dumps(fields, indent=4).encode() + b" \n").status == 200
     assert len(shared.groups("grown")) == 1
-
-
-def test_accepts_the_comments_of_the_reference_page(shared):
-    body = b"// one\n" + event(GroupId="http://x", Name="/* no comment */")[:-1] + b"// two }\n/* three */}"
-    assert shared.post(body).status == 200
-    (row,) = shared.groups("http://x")
-    assert row["name"] == "/* no comment */"
 
 
 def test_keeps_each_body_if_configured(make_daemon):
@@ -144,52 +116,31 @@ def with_field(name, value):
                             for key, old in fields.items()) + b"}"
 
 
-# body, ErrorCode (None: any of a body), what ErrorInfo names
+# body, ErrorCode (None: any of a body), what ErrorInfo names. The unit tests have more cases.
 REFUSED_BODIES = {
     "empty": (b"", 120201, ""),
-    "white space": (b" \n", 120201, ""),
-    "no JSON": (b"CallbackCommand=x", 120201, ""),
     "cut": (event()[:-1], 120201, ""),
-    "text after it": (event() + b"x", 120201, ""),
     "two bodies": (event() + event(), 120201, ""),
-    "comma at the end": (event()[:-1] + b",}", 120201, ""),
-    "NUL byte in white space": (event()[:-1] + b"\0}", None, ""),
     "NUL byte after it": (event() + b"\0", None, ""),
     "control character": (event(Name="X").replace(b"X", b"\x01"), 120201, ""),
     "list": (b"[" + event() + b"]", None, ""),
-    "text": (b'"x"', None, ""),
-    "null": (b"null", None, ""),
     "too deep": (event()[:-1] + b',"New":' + b"[" * 1000 + b"]" * 1000 + b"}", 120206, ""),
     "too many nodes": (event()[:-1] + b',"New":[' + b"0," * 500_000 + b"0]}", 120206, ""),
     "no command": (event(CallbackCommand=None), None, "CallbackCommand"),
     "no group": (event(GroupId=None), 120202, "GroupId"),
-    "empty group": (event(GroupId=""), None, "GroupId"),
-    "null group": (with_field("GroupId", b"null"), None, "GroupId"),
     "group twice": (event()[:-1] + b',"GroupId":"other"}', 120204, "GroupId"),
     "group twice, escaped": (event()[:-1] + rb',"\u0047roupId":"other"}', 120204, "GroupId"),
-    "time twice": (event()[:-1] + b',"EventTime":1}', 120204, "EventTime"),
-    "list twice": (event()[:-1] + b',"MemberList":[]}', 120204, "MemberList"),
     "NUL in the group": (with_field("GroupId", rb'"a\u0000b"'), 120205, "byte 67"),
-    "NUL in the name": (with_field("Name", rb'"a\u0000"'), 120205, "byte "),
     "NUL in a member": (with_field("MemberList", rb'[{"Member_Account":"\u0000"}]'), 120205, "byte "),
     "member without account": (with_field("MemberList", b"[{}]"), 120202, "Member_Account"),
     "account twice": (with_field("MemberList", b'[{"Member_Account":"a","Member_Account":"b"}]'), 120204,
                       "Member_Account"),
+    "account that is a number": (with_field("MemberList", b'[{"Member_Account":1}]'), 120203, "Member"),
 } | {
-    f"{name} = {value.decode()}": (with_field(name, value), 120203, name)
-    for name, values in {
-        "GroupId": (b"1", b"true", b"{}", b"[]"),
-        "Type": (b"1", b"[]"),
-        "Owner_Account": (b"7",),
-        "Operator_Account": (b"false",),
-        "Name": (b"1.5", b"{}"),
-        "EventTime": (b"true", b"{}", b"-1", b"1.5", b'"abc"', b'""', b'" 1"', b'"-1"', b'"1e12"', b'"0x10"',
-                      b"9007199254740992", b'"9007199254740992"', b'"18446744073709551617"', b"1e999"),
-        "MemberList": (b"{}", b'"a"', b"0"),
-    }.items() for value in values
-} | {
-    f"member = {value.decode()}": (with_field("MemberList", b"[%s]" % value), 120203, "Member")
-    for value in (b'"a"', b"1", b"null", b"[]", b'{"Member_Account":1}')
+    f"{name} = {value}": (with_field(name, value.encode()), 120203, name)
+    for name, value in (("GroupId", "1"), ("Type", "[]"), ("Owner_Account", "7"), ("Operator_Account", "false"),
+                        ("Name", "{}"), ("EventTime", "-1"), ("EventTime", '"abc"'), ("EventTime", "1e999"),
+                        ("EventTime", "9007199254740992"), ("MemberList", "{}"), ("MemberList", '["a"]'))
 }
 
 
@@ -207,8 +158,7 @@ def test_refuses_and_keeps_body(refusing, case):
 
 # The same event
 
-def test_records_a_repeat_once(make_daemon):
-    one = make_daemon().start()
+def test_records_a_repeat_once(one):
     for _ in range(3):
         assert one.post(event()).status == 200
     assert len(one.groups()) == 1
@@ -219,8 +169,7 @@ def test_records_a_repeat_once(make_daemon):
     assert len(one.groups()) == 1 and one.rejected() == []
 
 
-def test_recognizes_a_repeat_after_a_restart(make_daemon):
-    one = make_daemon().start()
+def test_recognizes_a_repeat_after_a_restart(one):
     without_time = event(GroupId="timeless", EventTime=None)
     assert one.post(event()).status == one.post(without_time).status == 200
     one.stop()
@@ -246,8 +195,7 @@ def test_records_simultaneous_repeats_once(make_daemon):
     assert one.rejected() == []
 
 
-def test_sets_the_loser_of_two_simultaneous_contents_aside(make_daemon):
-    one = make_daemon().start()
+def test_sets_the_loser_of_two_simultaneous_contents_aside(one):
     bodies = [event(Name=f"name-{i % 2}") for i in range(20)]
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         assert [answer.status for answer in pool.map(one.post, bodies)] == [200] * 20
@@ -276,14 +224,12 @@ def test_sets_other_content_aside(shared, difference):
 
 
 @pytest.mark.parametrize("difference", [dict(GroupId="other id"), dict(EventTime=1670574414124)])
-def test_records_another_identity_as_another_event(make_daemon, difference):
-    one = make_daemon().start()
+def test_records_another_identity_as_another_event(one, difference):
     assert one.post(event()).status == one.post(event(**difference)).status == 200
     assert len(one.groups()) == 2 and one.rejected() == []
 
 
-def test_identifies_an_event_without_time_by_its_body(make_daemon):
-    one = make_daemon().start()
+def test_identifies_an_event_without_time_by_its_body(one):
     first = event(EventTime=None)
     for body in (first, first, event(EventTime=None, Name="other"), first + b" "):
         assert one.post(body).status == 200
@@ -292,8 +238,7 @@ def test_identifies_an_event_without_time_by_its_body(make_daemon):
     assert one.rejected() == []
 
 
-def test_ids_grow_in_the_order_of_recording(make_daemon):
-    one = make_daemon().start()
+def test_ids_grow_in_the_order_of_recording(one):
     for i in range(5):
         assert one.post(event(GroupId=f"{9 - i}")).status == 200
     one.stop()

@@ -112,13 +112,12 @@ def test_closes_a_slow_head(one):
 
 def test_closes_a_slow_second_head(one):
     with one.connect() as connection:
-        connection.send(daemon.request(daemon.event()))
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(daemon.request(daemon.event())).status == 200
         check_closed_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
 
 
 def test_closes_slow_empty_lines(one):
-    """No request starts with empty lines before a request line. libmicrohttpd 1.0 closes the connection at once."""
+    """Empty lines do not start a request. libmicrohttpd 1.0 closes the connection at once."""
     with one.connect() as connection:
         assert seconds_until_end(connection.tls, [b"\r\n"] * 100) < REQUEST_TIMEOUT + GRACE
 
@@ -198,8 +197,7 @@ def test_closes_an_idle_connection_with_close_notify(one, requests):
 def test_each_request_restarts_the_idle_timeout(one):
     with one.connect() as connection:
         for _ in range(3):
-            connection.send(daemon.request(daemon.event()))
-            assert connection.read_answer().status == 200
+            assert connection.answer_to(daemon.request(daemon.event())).status == 200
             time.sleep(IDLE_TIMEOUT * 0.6)
 
 
@@ -209,8 +207,7 @@ def test_answers_a_request_that_arrives_at_the_idle_timeout(make_daemon):
     with one.connect() as connection, one.connect() as other:
         # After the other response, the first connection is idle.
         for name, asking in (("first", connection), ("other", other)):
-            asking.send(daemon.request(daemon.event(GroupId=name)))
-            assert asking.read_answer().status == 200
+            assert asking.answer_to(daemon.request(daemon.event(GroupId=name))).status == 200
         with one.paused():
             connection.send(daemon.request(daemon.event(GroupId="second")))
             time.sleep(IDLE_TIMEOUT * 1.2)
@@ -247,16 +244,14 @@ def test_silent_connections_delay_no_callback(make_daemon):
     allow_open_files(count + 100)
     one = make_daemon({"limits": REQUEST_LIMIT | {"connections_per_address": count * 2}}).start()
     with one.connect() as connection, contextlib.ExitStack() as silent:
-        connection.send(daemon.request(daemon.event()))
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(daemon.request(daemon.event())).status == 200
         before = one.open_files()
         slowest, most = 0, 0
         for i in range(count):
             silent.enter_context(socket.create_connection(("127.0.0.1", one.port)))
             if i % 50 == 0:
                 started = time.monotonic()
-                connection.send(daemon.request(daemon.event(GroupId=f"between-{i}")))
-                assert connection.read_answer().status == 200
+                assert connection.answer_to(daemon.request(daemon.event(GroupId=f"between-{i}"))).status == 200
                 slowest = max(slowest, time.monotonic() - started)
                 most = max(most, one.open_files())
         started = time.monotonic()
@@ -311,7 +306,7 @@ def check_sleep(one, connection):
 
 
 def test_waiting_for_a_handshake_uses_no_cpu(one):
-    """The client sends its first message only in part, or nothing after it."""
+    """The client sends only a part of its first message, or nothing after its first message."""
     hello = Wire(one).hello()
     for sent in (0, 1, len(hello) // 2, len(hello)):
         with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:

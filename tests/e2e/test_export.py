@@ -1,4 +1,4 @@
-"""`export` prints recorded events as JSON Lines, in order. It misses and repeats none, even if a process ends meanwhile."""
+"""`export` prints recorded events as JSON Lines, in order. It misses and repeats none, even if a process ends."""
 
 import contextlib
 import json
@@ -92,17 +92,15 @@ def test_prints_every_column_and_member(make_daemon):
     assert objects[3]["event_time_ms"] is None
 
 
-def test_a_body_that_was_not_kept_is_null(make_daemon):
-    one = make_daemon().start()
+def test_a_body_that_was_not_kept_is_null(one):
     assert exported(one) == []
     assert one.post().status == 200
     (only,) = exported(one)
     assert only["body"] is None and only["members"] == ["leckie"]
 
 
-def test_replaces_text_that_is_not_utf8(make_daemon):
+def test_replaces_text_that_is_not_utf8(one):
     """The lines are UTF-8 even if the daemon or another program stored other bytes in the database."""
-    one = make_daemon().start()
     assert one.post(event(Name="cut: @").replace(b"@", b"\xe5\xbc")).status == 200
     one.stop()
     daemon.run("sqlite3", one.database, "UPDATE destroyed_group SET owner_account = CAST(x'61ff62' AS TEXT)")
@@ -111,8 +109,7 @@ def test_replaces_text_that_is_not_utf8(make_daemon):
     assert "cut: \ufffd" in only["body"]
 
 
-def test_prints_ten_thousand_members(make_daemon):
-    one = make_daemon().start()
+def test_prints_ten_thousand_members(one):
     members = [f"member-{number}-{'x' * 20}" for number in range(10_000)]
     assert one.post(event(MemberList=[{"Member_Account": member} for member in members])).status == 200
     assert one.post(event(GroupId="after")).status == 200
@@ -120,8 +117,7 @@ def test_prints_ten_thousand_members(make_daemon):
     assert large["members"] == members and after["group_id"] == "after"
 
 
-def test_since_skips_earlier_events(make_daemon):
-    one = make_daemon().start()
+def test_since_skips_earlier_events(one):
     for number in range(5):
         assert one.post(event(GroupId=f"g{number}")).status == 200
     for since, expected in ((0, [1, 2, 3, 4, 5]), (3, [4, 5]), (5, [])):
@@ -157,9 +153,8 @@ def test_needs_a_configuration_and_a_database(make_daemon):
 
 # Following
 
-def test_follow_misses_nothing_and_repeats_nothing(make_daemon):
+def test_follow_misses_nothing_and_repeats_nothing(one):
     """Under load, each side stops or is killed in turn; each follower continues after the last complete line."""
-    one = make_daemon().start()
     followed = []
     for daemons_end, followers_end in (("stop", signal.SIGKILL), ("kill", signal.SIGTERM), ("kill", signal.SIGKILL)):
         with loaded(one):
@@ -180,9 +175,8 @@ def test_follow_misses_nothing_and_repeats_nothing(make_daemon):
     assert [each["group_id"] for each in exported(one)] == one.group_ids()
 
 
-def test_follow_at_full_load(make_daemon):
+def test_follow_at_full_load(one):
     """FOLLOWED=1000000 makes a campaign of the test, which prints the delay of the follower."""
-    one = make_daemon().start()
     follower = Follower(one)
     begin = time.monotonic()
     report = load_report(one.start_load(connections=128, total=FOLLOWED, timeout=20))
@@ -194,8 +188,7 @@ def test_follow_at_full_load(make_daemon):
     assert follower.end() == list(range(1, FOLLOWED + 1))
 
 
-def test_follow_ends_at_a_replaced_database(make_daemon):
-    one = make_daemon().start()
+def test_follow_ends_at_a_replaced_database(one):
     assert one.post(event(GroupId="old")).status == 200
     follower = Follower(one)
     follower.wait_for(1)
@@ -212,9 +205,8 @@ def test_follow_ends_at_a_replaced_database(make_daemon):
     assert follower.ids() == [1]
 
 
-def test_a_slow_reader_does_not_hold_the_log(make_daemon):
+def test_a_slow_reader_does_not_hold_the_log(one):
     """While no lines are read from the pipe, the daemon still writes its whole log back. No line is lost."""
-    one = make_daemon().start()
     assert one.load(connections=50, total=5_000)[0] == 0
     with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=subprocess.PIPE) as process:
         first = process.stdout.readline()
@@ -228,8 +220,7 @@ def test_a_slow_reader_does_not_hold_the_log(make_daemon):
 
 # The output
 
-def test_a_closed_pipe_ends_the_export(make_daemon):
-    one = make_daemon().start()
+def test_a_closed_pipe_ends_the_export(one):
     assert one.load(connections=50, total=5_000)[0] == 0
     for arguments in ([], ["--follow"]):
         with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
@@ -239,17 +230,15 @@ def test_a_closed_pipe_ends_the_export(make_daemon):
             assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
-def test_a_closed_pipe_ends_an_idle_follower(make_daemon):
-    one = make_daemon().start()
+def test_a_closed_pipe_ends_an_idle_follower(one):
     with subprocess.Popen([BINARY, "export", "-c", str(one.config), "--follow"], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
-def test_waits_for_a_full_pipe_that_is_non_blocking(make_daemon):
+def test_waits_for_a_full_pipe_that_is_non_blocking(one):
     """A slow reader still receives all lines."""
-    one = make_daemon().start()
     assert one.load(connections=20, total=1000)[0] == 0
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -269,8 +258,7 @@ def limited():
 @pytest.mark.parametrize("path, preexec, words", [
     ("/dev/full", None, "No space left"), pytest.param(None, limited, "File too large", marks=pytest.mark.without_coverage),
 ])
-def test_reports_a_failed_write(make_daemon, path, preexec, words):
-    one = make_daemon().start()
+def test_reports_a_failed_write(one, path, preexec, words):
     assert one.load(connections=10, total=100)[0] == 0
     with open(path or one.directory / "limited", "wb") as file:
         done = daemon.run(BINARY, "export", "-c", one.config, stdout=file, stderr=subprocess.PIPE, capture_output=False,
@@ -281,9 +269,8 @@ def test_reports_a_failed_write(make_daemon, path, preexec, words):
 
 @pytest.mark.parametrize("arguments, status", [([], 1), (["--follow"], 0)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_export_after_a_line(make_daemon, arguments, status, number):
+def test_a_signal_ends_the_export_after_a_line(one, arguments, status, number):
     """The last line is complete. An export without --follow reports the last id."""
-    one = make_daemon().start()
     assert one.load(connections=50, total=5_000)[0] == 0
     with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:
@@ -312,43 +299,40 @@ def member_reads(one, expected):
 
 @pytest.mark.without_coverage
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_group_member_reads_at_any_time(make_daemon):
-    one = make_daemon()
-    os.chown(one.directory, 0, GROUP)
-    one.directory.chmod(0o2750)
-    one.start()
-    with loaded(one):
+def test_a_group_member_reads_at_any_time(fresh):
+    os.chown(fresh.directory, 0, GROUP)
+    fresh.directory.chmod(0o2750)
+    fresh.start()
+    with loaded(fresh):
         for _ in range(10):
-            member_reads(one, None)
-        one.kill()
-    count = one.value("SELECT count(*) FROM destroyed_group")
-    assert (one.directory / "callbacks.db-wal").stat().st_size > 0
-    member_reads(one, count)  # the daemon was killed
-    one.start()
-    member_reads(one, count)
-    assert one.post().status == 200
-    one.stop()
-    member_reads(one, count + 1)
-    names = sorted(path.name for path in one.directory.iterdir() if path.name.startswith("callbacks"))
+            member_reads(fresh, None)
+        fresh.kill()
+    count = fresh.value("SELECT count(*) FROM destroyed_group")
+    assert (fresh.directory / "callbacks.db-wal").stat().st_size > 0
+    member_reads(fresh, count)  # the daemon was killed
+    fresh.start()
+    member_reads(fresh, count)
+    assert fresh.post().status == 200
+    fresh.stop()
+    member_reads(fresh, count + 1)
+    names = sorted(path.name for path in fresh.directory.iterdir() if path.name.startswith("callbacks"))
     assert names == ["callbacks.db", "callbacks.db-shm", "callbacks.db-wal"]
     for name in names:
-        status = (one.directory / name).stat()
+        status = (fresh.directory / name).stat()
         assert (status.st_mode & 0o777, status.st_uid) == (0o640, 0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_reports_missing_rights(make_daemon):
-    one = make_daemon()
-    one.directory.chmod(0o755)
-    one.start()
-    done = export(one, wrapper=("setpriv", f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups"))
+def test_reports_missing_rights(fresh):
+    fresh.directory.chmod(0o755)
+    fresh.start()
+    done = export(fresh, wrapper=("setpriv", f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups"))
     assert (done.returncode, done.stdout) == (1, "")
     assert "Permission denied; become a member of the group" in done.stderr
 
 
-def test_restarts_of_the_daemon_fail_no_export(make_daemon):
+def test_restarts_of_the_daemon_fail_no_export(one):
     """Two threads export all the time while the daemon stops, is killed and starts: no export fails."""
-    one = make_daemon().start()
     assert one.load(connections=20, total=500)[0] == 0
     over, wrong = threading.Event(), []
 

@@ -115,9 +115,8 @@ def test_stores_an_event_of_two_receivers_once(make_daemon, server, forward):
     assert server.value("SELECT encode(event_uid, 'hex') AS u FROM destroyed_group WHERE group_id = '@TGS#1'") == uid
 
 
-def test_ships_an_existing_store_from_its_first_row(make_daemon, server, forward):
+def test_ships_an_existing_store_from_its_first_row(one, server, forward):
     """The daemon is stopped. Neither a killed forwarder nor another receiver name changes rows in the destination."""
-    one = make_daemon().start()
     assert one.load(connections=50, total=5_000)[0] == 0
     one.stop()
     ship_to(one, server)
@@ -182,9 +181,8 @@ def test_verify_reports_twenty_differences_at_most(make_daemon, server, forward)
     assert "events: 150 in the store, 0 of them in the destination, 150 missing" in done.stdout, done
 
 
-def test_interrupted_verify_fails(make_daemon, server):
+def test_interrupted_verify_fails(one, server):
     """An interrupted comparison has not compared every row, so it must not look like a successful one."""
-    one = make_daemon().start()
     with socket.create_server(("127.0.0.1", 0)) as mute:
         ship_to(one, server, port=mute.getsockname()[1])
         process = subprocess.Popen([BINARY, "forward", "-c", one.config, "--verify"])
@@ -279,8 +277,7 @@ def test_refuses_a_replaced_store(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
-def test_reports_a_second_forwarder_with_the_same_receiver(make_daemon, server, forward):
-    one = make_daemon().start()
+def test_reports_a_second_forwarder_with_the_same_receiver(one, server, forward):
     assert one.load(connections=50, total=8_000)[0] == 0
     ship_to(one, server)
     both = [forward(one), forward(one)]

@@ -33,15 +33,14 @@ def write_password(one, text, mode=0o600):
     ("receiver", "a name", "is not a name of letters"),
     ("receiver", 65 * "n", "is not a name of letters"),
 ])
-def test_rejects_settings_with_file_and_line(make_daemon, server, key, text, words):
-    one = make_daemon()
-    ship_to(one, server, **{key: text.format(password=postgres.PASSWORD)})
-    lines = one.config.read_text().splitlines()
+def test_rejects_settings_with_file_and_line(fresh, server, key, text, words):
+    ship_to(fresh, server, **{key: text.format(password=postgres.PASSWORD)})
+    lines = fresh.config.read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if text.startswith(f"{key} ="))
     for command in ("forward", "check"):
-        done = daemon.run(BINARY, command, "-c", one.config)
+        done = daemon.run(BINARY, command, "-c", fresh.config)
         assert done.returncode == 1 and words in done.stderr, done
-        assert f"{one.config}:{line}: [forward] {key}: " in done.stderr, done
+        assert f"{fresh.config}:{line}: [forward] {key}: " in done.stderr, done
         assert postgres.PASSWORD not in done.stdout + done.stderr, done
 
 
@@ -60,25 +59,23 @@ def test_rejects_a_configuration_without_url(make_daemon):
     assert done.returncode == 1 and "[forward] url is missing" in done.stderr, done
 
 
-def test_receiver_defaults_to_the_host_name(make_daemon, server, forward):
-    one = make_daemon()
-    ship_to(one, server)
-    text = one.config.read_text()
+def test_receiver_defaults_to_the_host_name(fresh, server, forward):
+    ship_to(fresh, server)
+    text = fresh.config.read_text()
     assert "receiver = a\n" in text
-    one.config.write_text(text.replace("receiver = a\n", ""))
-    one.start()
-    assert one.post().status == 200
-    forward(one)
+    fresh.config.write_text(text.replace("receiver = a\n", ""))
+    fresh.start()
+    assert fresh.post().status == 200
+    forward(fresh)
     has_rows(server, 1)
     assert server.value("SELECT receiver FROM destroyed_group") == socket.gethostname()
 
 
-def test_warns_of_insecure_settings(make_daemon, server, forward):
-    one = make_daemon()
-    readable = write_password(one, postgres.PASSWORD, 0o644)
-    ship_to(one, server, url=f"postgresql://owner@db.invalid:{server.port}/x", password_file=readable)
-    one.start()
-    forwarder = forward(one)
+def test_warns_of_insecure_settings(fresh, server, forward):
+    readable = write_password(fresh, postgres.PASSWORD, 0o644)
+    ship_to(fresh, server, url=f"postgresql://owner@db.invalid:{server.port}/x", password_file=readable)
+    fresh.start()
+    forwarder = forward(fresh)
     forwarder.wait_logged("sslmode=prefer does not verify the destination's identity")
     forwarder.wait_logged("every user of this machine can read")
     forwarder.stop()
@@ -96,41 +93,38 @@ def test_retries_until_it_may_create_the_tables(make_daemon, server, forward):
     server.execute("DROP OWNED BY guest; DROP ROLE guest")
 
 
-def test_check_and_serve_succeed_without_the_destination(make_daemon, server):
-    one = make_daemon()
-    ship_to(one, server)
-    assert "[forward] url" not in daemon.run(BINARY, "check", "-c", one.config).stderr
-    ship_to(one, server, url=f"postgresql://owner@127.0.0.1:{daemon.free_port()}/x")
-    done = daemon.run(BINARY, "check", "-c", one.config)
+def test_check_and_serve_succeed_without_the_destination(fresh, server):
+    ship_to(fresh, server)
+    assert "[forward] url" not in daemon.run(BINARY, "check", "-c", fresh.config).stderr
+    ship_to(fresh, server, url=f"postgresql://owner@127.0.0.1:{daemon.free_port()}/x")
+    done = daemon.run(BINARY, "check", "-c", fresh.config)
     assert done.returncode == 0 and "[forward] url: cannot connect" in done.stderr, done
-    one.start()
-    assert one.post().status == 200
+    fresh.start()
+    assert fresh.post().status == 200
 
 
-def test_reads_the_password_for_each_attempt_and_never_logs_it(make_daemon, server, forward):
+def test_reads_the_password_for_each_attempt_and_never_logs_it(fresh, server, forward):
     """Forwarder.end checks that the password is not in the log."""
-    one = make_daemon()
-    wrong = write_password(one, "wrong-" + postgres.PASSWORD)
-    ship_to(one, server, password_file=wrong)
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
+    wrong = write_password(fresh, "wrong-" + postgres.PASSWORD)
+    ship_to(fresh, server, password_file=wrong)
+    fresh.start()
+    assert fresh.post().status == 200
+    forwarder = forward(fresh)
     forwarder.wait_logged("password authentication failed")
     wrong.write_text(postgres.PASSWORD + "\n")
     has_rows(server, 1)
 
 
-def test_only_the_forwarder_needs_the_password(make_daemon, server):
+def test_only_the_forwarder_needs_the_password(fresh, server):
     """The password is a credential of the forwarder's service, which `serve` and a manual `check` cannot read."""
-    one = make_daemon()
-    ship_to(one, server, password_file="$CREDENTIALS_DIRECTORY/" + server.password_file.name)
-    done = daemon.run(BINARY, "check", "-c", one.config)
+    ship_to(fresh, server, password_file="$CREDENTIALS_DIRECTORY/" + server.password_file.name)
+    done = daemon.run(BINARY, "check", "-c", fresh.config)
     assert done.returncode == 0 and "only the forward service must be able to read" in done.stderr, done
-    one.start()
-    assert one.post().status == 200
-    done = daemon.run(BINARY, "forward", "-c", one.config)
+    fresh.start()
+    assert fresh.post().status == 200
+    done = daemon.run(BINARY, "forward", "-c", fresh.config)
     assert done.returncode == 1 and "CREDENTIALS_DIRECTORY is not set" in done.stderr, done
-    forwarder = Forwarder(one).start({"CREDENTIALS_DIRECTORY": str(server.password_file.parent)})
+    forwarder = Forwarder(fresh).start({"CREDENTIALS_DIRECTORY": str(server.password_file.parent)})
     try:
         has_rows(server, 1)
     finally:
@@ -158,8 +152,7 @@ def tls(server, source):
         server.execute("SELECT pg_reload_conf()")
 
 
-def test_verifies_the_certificate_of_the_destination(make_daemon, server, forward):
-    one = make_daemon().start()
+def test_verifies_the_certificate_of_the_destination(one, make_daemon, server, forward):
     assert one.post().status == 200
     with tls(server, one.directory):
         other = make_daemon()

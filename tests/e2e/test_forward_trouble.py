@@ -103,16 +103,15 @@ def test_lag_counts_events_behind_a_rejected_batch(make_daemon, server, forward)
     assert metrics(port)["imcallbackd_forward_lag_events"] == 1
 
 
-def test_reports_the_failure_of_each_host(make_daemon, server, forward):
+def test_reports_the_failure_of_each_host(fresh, server, forward):
     """The first host may only be down for a while, and the second one may need an operator."""
-    one = make_daemon()
-    wrong = one.directory / "password"
+    wrong = fresh.directory / "password"
     wrong.write_text("wrong-" + postgres.PASSWORD)
     wrong.chmod(0o600)
     hosts = f"127.0.0.1:{daemon.free_port()},127.0.0.1:{server.port}"
-    ship_to(one, server, url=server.url().replace(f"127.0.0.1:{server.port}", hosts), password_file=wrong)
-    one.start()
-    forward(one).wait_logged('Connection refused; connection to server at "127.0.0.1", port '
+    ship_to(fresh, server, url=server.url().replace(f"127.0.0.1:{server.port}", hosts), password_file=wrong)
+    fresh.start()
+    forward(fresh).wait_logged('Connection refused; connection to server at "127.0.0.1", port '
                              f"{server.port} failed: FATAL:  password authentication failed")
 
 
@@ -134,13 +133,12 @@ def test_lag_includes_a_batch_in_flight(make_daemon, server, forward, proxy):
     daemon.eventually(lambda: metrics(port)["imcallbackd_forward_lag_seconds"] == 0, "no lag")
 
 
-def test_ships_although_the_note_cannot_be_written(make_daemon, server, forward):
-    one = make_daemon()
-    place = one.directory / "absent"
-    ship_to(one, server, shipped_file=place / "shipped")
-    one.start()
-    assert one.post().status == 200
-    forwarder = forward(one)
+def test_ships_although_the_note_cannot_be_written(fresh, server, forward):
+    place = fresh.directory / "absent"
+    ship_to(fresh, server, shipped_file=place / "shipped")
+    fresh.start()
+    assert fresh.post().status == 200
+    forwarder = forward(fresh)
     forwarder.wait_logged("retention deletes no further rows until this file can be written")
     has_rows(server, 1)
     place.mkdir()

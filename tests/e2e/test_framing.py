@@ -257,11 +257,12 @@ UNUSUAL = {
     "value with bytes that are not ASCII": sized("X: \xe9\xff"),
 }
 
-# Likewise, but libmicrohttpd decides about them and does not show them: 0.9.75 accepts them, and 1.0 refuses them.
+# Similar requests that libmicrohttpd decides about without calling the daemon: 0.9.75 accepts them, and 1.0 refuses
+# them.
 UNUSUAL_TO_SOME_VERSIONS = {
     # RFC 9112, 2.2: a server ignores an empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
-    # Only the value before the NUL exists. (Before another header, the daemon would notice the NUL.)
+    # The value ends at the NUL. (Before another header, the daemon would detect the NUL.)
     "last header with NUL at its end": post("Content-Length: LENGTH\0"),
     # RFC 9112, 7.1.1: a server ignores an unknown extension, whatever it contains.
     "chunk extension": chunked("HEXLENGTH;name=value\r\nBODY\r\n0;name\r\n\r\n"),
@@ -351,8 +352,7 @@ def test_refuses_hostile_request(one, name):
 def test_response_names_the_fault(one, name, fault):
     """Only faults that every version of libmicrohttpd leaves to the daemon."""
     with one.connect() as connection:
-        connection.send(fill(HOSTILE[name], name))
-        answer = connection.read_answer()
+        answer = connection.answer_to(fill(HOSTILE[name], name))
         assert connection.is_closed()
     assert (answer.status, answer.code) == (400, 120001)
     assert answer.json["ErrorInfo"].endswith(f" chunked. {fault}")
@@ -391,8 +391,7 @@ def test_malformed_length_closes_no_other_connection(make_daemon, filler):
     malformed = fill(post("X: " + "a" * filler, "Content-Length: x"), "malformed")
     with one.connect() as before, one.connect() as hostile, one.connect() as after:
         for other in (before, after):  # a response means that the handshake is complete
-            other.send(daemon.request(daemon.event()))
-            assert other.read_answer().status == 200
+            assert other.answer_to(daemon.request(daemon.event())).status == 200
         with one.paused():  # so that all three arrive at once
             before.send(daemon.request(daemon.event(GroupId="before")))
             hostile.send(malformed)
@@ -409,12 +408,10 @@ def test_malformed_length_after_another_request(make_daemon):
             # The second request stays in the buffer until the first is answered.
             hostile.send(daemon.request(daemon.event()) + fill(post("Content-Length: x"), "malformed"))
             for _ in range(3):
-                other.send(other_command)
-                assert other.read_answer().status == 200
+                assert other.answer_to(other_command).status == 200
         assert hostile.read_answer().status == 200
         assert hostile.is_closed() or statuses(hostile.read_rest()) == [400]
-        other.send(other_command)
-        assert other.read_answer().status == 200
+        assert other.answer_to(other_command).status == 200
 
 
 def test_answers_pipelined_requests(one):
@@ -453,8 +450,7 @@ def test_sends_100_continue(one):
     with one.connect() as connection:
         connection.send(daemon.request(body, headers=["Expect: 100-continue"]).removesuffix(body))
         assert connection.read_head() == b"HTTP/1.1 100 Continue"
-        connection.send(body)
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(body).status == 200
     # This client asks for 100 Continue and does not wait for it.
     received, _ = converse(one.port, one.tls_context(), daemon.request(
         daemon.event(GroupId="expect-2"), headers=["expect: 100-Continue", "Connection: close"]))
@@ -482,8 +478,7 @@ def test_accepts_a_request_byte_by_byte(one):
 def test_accepts_a_pause_between_requests(one):
     with one.connect() as connection:
         for name in ("before the pause", "after the pause"):
-            connection.send(daemon.request(daemon.event(GroupId=name)))
-            assert connection.read_answer().status == 200
+            assert connection.answer_to(daemon.request(daemon.event(GroupId=name))).status == 200
             time.sleep(REQUEST_TIMEOUT * 1.3)
     assert len(one.groups("after the pause")) == 1
 

@@ -17,7 +17,7 @@ LARGE = 1024 * 1024  # four recorded bodies of this size make a checkpoint due
 
 
 class Scene:
-    """A daemon under strace, and what it acknowledged before it was killed."""
+    """A daemon under strace, and the events that it acknowledged before the kill."""
 
     def __init__(self, one):
         self.one = one
@@ -31,8 +31,7 @@ class Scene:
         with self.one.connect() as connection:
             for name in names:
                 body = event(GroupId=name)
-                connection.send(request(padded(body, size) if size else body))
-                assert connection.read_answer().status == 200
+                assert connection.answer_to(request(padded(body, size) if size else body)).status == 200
                 self.acknowledged[name] = 1
 
     def reload(self):

@@ -46,10 +46,10 @@ def missing(one, acknowledged):
 
 # Stop and restart
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_stop_under_load_loses_no_request(make_daemon, threads):
+@pytest.mark.parametrize("threads, options", [(1, {}), (2, {}), (2, {"new_connection": True})])
+def test_stop_under_load_loses_no_request(make_daemon, threads, options):
     one = make_daemon({"listen": {"threads": threads}}).start()
-    load = Load(one)
+    load = Load(one, **options)
     one.stop()  # in time, with exit status 0
     report, acknowledged = load.finish()
     assert list(report["by_status"]) == ["200"], report
@@ -58,27 +58,15 @@ def test_stop_under_load_loses_no_request(make_daemon, threads):
     assert missing(one, acknowledged) == set()
 
 
-def test_stop_under_load_of_new_connections_loses_no_request(make_daemon):
-    one = make_daemon().start()
-    load = Load(one, new_connection=True)
-    one.stop()
-    report, acknowledged = load.finish()
-    assert list(report["by_status"]) == ["200"] and report["unanswered"] == 0, report
-    assert missing(one, acknowledged) == set()
-
-
-def test_stop_answers_a_request_in_progress(make_daemon):
+def test_stop_answers_a_request_in_progress(one):
     """The daemon has received only the head of the request when it gets the signal."""
-    one = make_daemon().start()
     whole = request(event(GroupId="last"))
     with one.connect() as connection, one.connect() as idle:
-        idle.send(request(event(GroupId="idle")))
-        assert idle.read_answer().status == 200
+        assert idle.answer_to(request(event(GroupId="idle"))).status == 200
         connection.send(whole[:-1])
         one.process.terminate()
         one.wait_notified("STOPPING=1")
-        connection.send(whole[-1:])
-        answer = connection.read_answer()
+        answer = connection.answer_to(whole[-1:])
         assert (answer.status, answer.headers["connection"].lower()) == (200, "close")
         assert connection.is_closed() and idle.is_closed()
         assert one.wait_exit() == 0
@@ -106,14 +94,12 @@ def test_stop_refuses_new_connections_at_once(make_daemon):
 
         daemon.eventually(is_refused, "a refused connection")
         assert one.process.poll() is None
-        connection.send(whole[-1:])
-        assert connection.read_answer().status == 200
+        assert connection.answer_to(whole[-1:]).status == 200
         assert one.wait_exit() == 0
 
 
-def test_stop_does_not_wait_for_stalled_clients(make_daemon):
+def test_stop_does_not_wait_for_stalled_clients(one):
     """The clients stall in the handshake, in the head and in the body."""
-    one = make_daemon().start()
     whole = request(event())
     with one.connect() as head, one.connect() as body, socket.create_connection(("127.0.0.1", one.port)):
         head.send(whole[:30])
@@ -123,36 +109,12 @@ def test_stop_does_not_wait_for_stalled_clients(make_daemon):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_stops_when_idle(make_daemon, name):
-    one = make_daemon().start()
+def test_stops_when_idle(one, name):
     one.process.send_signal(getattr(signal, name))
     assert one.wait_exit() == 0
 
 
-def test_restart_keeps_the_events(make_daemon):
-    one = make_daemon().start()
-    assert one.post(event(GroupId="before")).status == 200
-    one.stop()
-    assert one.group_ids() == ["before"]  # the daemon is stopped while the test reads
-    one.start()
-    assert one.post(event(GroupId="after")).status == 200
-    assert one.group_ids() == ["before", "after"]
-
-
-def test_kill_loses_no_acknowledged_event(make_daemon):
-    one = make_daemon().start()
-    load = Load(one)
-    one.kill()
-    report, acknowledged = load.finish()
-    assert list(report["by_status"]) == ["200"], report
-    one.start()
-    assert missing(one, acknowledged) == set()
-    assert one.post().status == 200
-    assert one.value("PRAGMA integrity_check") == "ok"
-
-
-def test_refuses_an_address_in_use(make_daemon):
-    one = make_daemon().start()
+def test_refuses_an_address_in_use(one, make_daemon):
     other = make_daemon({"listen": {"port": one.port}})
     refused = daemon.run(daemon.BINARY, "serve", "-c", other.config)
     assert refused.returncode == 1
@@ -160,14 +122,6 @@ def test_refuses_an_address_in_use(make_daemon):
 
 
 # The service manager
-
-def test_notifies_ready_and_stopping(make_daemon):
-    one = make_daemon().start()  # waits for READY=1
-    assert one.post().status == 200
-    one.process.terminate()
-    one.wait_notified("STOPPING=1")
-    assert one.wait_exit() == 0
-
 
 def test_uses_a_passed_socket(make_daemon):
     """systemd passes a socket like this. The daemon ignores the configured address, which cannot be bound."""
@@ -193,7 +147,7 @@ def test_warns_that_no_admin_socket_was_passed(make_daemon):
 
 
 def test_opens_dev_null_for_closed_standard_descriptors(make_daemon):
-    """The next files to be opened must not get these numbers."""
+    """The files that the process opens next must not get these numbers."""
     one = make_daemon().start(["sh", "-c", 'exec "$@" <&- >&-', "sh"])
     for number in (0, 1):
         assert os.readlink(f"/proc/{one.process.pid}/fd/{number}") == "/dev/null"
@@ -272,10 +226,9 @@ def test_log_contains_no_secret(make_daemon):
 KEYS = {"RSA": ["-newkey", "rsa:2048"], "ECDSA": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
         "ECDSA with P-521": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"], "Ed25519": ["-newkey", "ed25519"]}
 
-
 # The server refuses a handshake with an alert or by closing the connection. Any other exception fails the test.
 REFUSED = (ssl.SSLError, ConnectionResetError)
-REFUSAL = "ALERT_PROTOCOL_VERSION|ALERT_HANDSHAKE_FAILURE|EOF|reset by peer"
+REFUSAL = "ALERT_HANDSHAKE_FAILURE|EOF|reset by peer"
 
 
 @pytest.fixture(scope="module", params=KEYS)
@@ -290,34 +243,19 @@ def with_key(request):
         one.destroy()
 
 
-def shake_hands(one, low, high, ciphers=None):
-    """Connects with only these versions and ciphers. Returns the negotiated version and cipher."""
+def shake_hands(one, ciphers):
+    """Connects with TLS 1.2 and only these ciphers. Returns the negotiated cipher."""
     context = one.tls_context()
-    context.minimum_version, context.maximum_version = low, high
-    if ciphers:
-        context.set_ciphers(ciphers + ":@SECLEVEL=0")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers + ":@SECLEVEL=0")
     with one.connect(context) as connection:
-        connection.send(request(event()))
-        assert connection.read_answer().status == 200
-        return connection.tls.version(), connection.tls.cipher()[0]
-
-
-@pytest.mark.parametrize("version, name", [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")])
-def test_accepts_tls_version(with_key, version, name):
-    assert shake_hands(with_key, version, version)[0] == name
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-def test_refuses_tls_version(with_key, version):
-    with pytest.raises(REFUSED, match=REFUSAL):
-        shake_hands(with_key, version, version, "ALL")
+        assert connection.answer_to(request(event())).status == 200
+        return connection.tls.cipher()[0]
 
 
 @pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"])
 def test_accepts_aead_cipher(with_key, cipher):
-    names = f"ECDHE-ECDSA-{cipher}:ECDHE-RSA-{cipher}"
-    _, negotiated = shake_hands(with_key, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, names)
+    negotiated = shake_hands(with_key, f"ECDHE-ECDSA-{cipher}:ECDHE-RSA-{cipher}")
     assert negotiated == f"ECDHE-{'RSA' if with_key.kind == 'RSA' else 'ECDSA'}-{cipher}"
 
 
@@ -330,13 +268,7 @@ def test_accepts_aead_cipher(with_key, cipher):
 ])
 def test_refuses_other_ciphers(with_key, ciphers):
     with pytest.raises(REFUSED, match=REFUSAL):
-        shake_hands(with_key, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, ciphers)
-
-
-def test_openssl_verifies_the_certificate(with_key):
-    seen = daemon.run("openssl", "s_client", "-connect", f"127.0.0.1:{with_key.port}", "-CAfile",
-                      with_key.directory / "certificate.pem", "-verify_return_error", input="")
-    assert "Verify return code: 0 (ok)" in seen.stdout, seen
+        shake_hands(with_key, ciphers)
 
 
 def replace(path):
@@ -347,9 +279,8 @@ def replace(path):
 
 @pytest.mark.parametrize("remove", [os.unlink, replace])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-def test_a_deleted_database_stops_the_daemon(make_daemon, suffix, remove):
+def test_a_deleted_database_stops_the_daemon(one, suffix, remove):
     """Events in a deleted file are lost, so the daemon must not acknowledge them."""
-    one = make_daemon().start()
     assert one.post(daemon.event(GroupId="before")).status == 200
     remove(f"{one.database}{suffix}")
     answer = one.post(daemon.event(GroupId="after"))

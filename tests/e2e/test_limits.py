@@ -1,4 +1,4 @@
-"""Limits, below, at and above each one: which connections are evicted, refused or still accepted, and allow_from."""
+"""Tests which connections are evicted, refused or accepted below, at and above each limit, and tests allow_from."""
 
 import contextlib
 import random
@@ -24,8 +24,7 @@ BODIES_IN_FLIGHT = 16
 
 def call(connection, name):
     """Sends a verified callback and returns its response."""
-    connection.send(daemon.request(daemon.event(GroupId=name)))
-    return connection.read_answer()
+    return connection.answer_to(daemon.request(daemon.event(GroupId=name)))
 
 
 def says_close(answer):
@@ -135,15 +134,13 @@ def test_refuses_unverified_requests_beyond_the_limit(make_daemon):
                 connection.send(daemon.request(daemon.event(GroupId=f"busy-{i}")))
             for _ in range(3):
                 refused = stack.enter_context(one.connect())
-                refused.send(unsigned)
-                answer = refused.read_answer()
+                answer = refused.answer_to(unsigned)
                 assert answer.status == 503 and int(answer.headers["retry-after"]) > 0 and says_close(answer)
                 assert refused.is_closed()
             verified = stack.enter_context(one.connect())
             verified.send(daemon.request(daemon.event(GroupId="verified")))
             false = stack.enter_context(one.connect())
-            false.send(daemon.request(daemon.event(), daemon.query_string(token="another")))
-            assert false.read_answer().status == 403
+            assert false.answer_to(daemon.request(daemon.event(), daemon.query_string(token="another"))).status == 403
         assert [connection.read_answer().status for connection in (*busy, verified)] == [200] * 3
     assert sorted(one.group_ids()) == ["before", "busy-0", "busy-1", "verified"]
 
@@ -162,7 +159,7 @@ def is_open(connection):
 
 
 def test_evicts_unverified_connections_first(make_daemon):
-    """First a silent handshake, then idle unverified connections, then verified ones, each by their idle time."""
+    """Evicts a silent handshake first, then unverified connections, then verified ones, the longest idle one first."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 5}}).start()
     with contextlib.ExitStack() as stack:
         def enter():
@@ -188,7 +185,7 @@ def test_evicts_unverified_connections_first(make_daemon):
 
 
 def test_evicts_no_connection_during_a_request(make_daemon):
-    """Neither a request that waits for the disk nor one that sends a body after a verified head, however long."""
+    """The daemon never evicts a request that waits for the disk, nor one that sends a body after a verified head."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 2}}).start()
     request = daemon.request(daemon.event(GroupId="sending"))
     with one.connect() as held, one.connect() as sending:
@@ -197,8 +194,7 @@ def test_evicts_no_connection_during_a_request(make_daemon):
             sending.send(request[:-1])
             time.sleep(CALL_TIMEOUT * 1.1)
             with one.connect() as over:
-                over.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert over.read_answer().status == 405
+                assert over.answer_to(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 405
         sending.send(request[-1:])
         assert held.read_answer().status == sending.read_answer().status == 200
 
@@ -326,8 +322,7 @@ def test_limits_the_memory_for_bodies(make_daemon):
 
     def probe(body):
         with one.connect() as connection:
-            connection.send(head("Transfer-Encoding: chunked") + chunks(body, 100) + LAST_CHUNK)
-            return connection.read_answer()
+            return connection.answer_to(head("Transfer-Encoding: chunked") + chunks(body, 100) + LAST_CHUNK)
 
     with contextlib.ExitStack() as stack:
         filling = [stack.enter_context(one.connect()) for _ in range(BODIES_IN_FLIGHT)]
@@ -371,8 +366,7 @@ def test_ends_too_many_parameters_at_once(untimed, parameter, beyond):
             assert connection.read_answer().status == 400 and connection.is_closed()
 
 
-def test_logs_too_many_parameters(make_daemon):
-    one = make_daemon().start()
+def test_logs_too_many_parameters(one):
     with one.connect() as connection:
         connection.send(daemon.request(daemon.event(), query=daemon.query_string() + "&a" * 400))
         connection.read_rest()

@@ -10,7 +10,7 @@ BURSTS = (127, 128, 129, 256, 512, 1000, 4000)  # connections; an event loop tak
 
 
 def assert_all_recorded(one, report, seed, members):
-    """There are as many rows as answers, and each event occurs once with its own members."""
+    """There are as many rows as answers, and each event occurs once with the right members."""
     total = report["requests"]
     assert report["by_status"] == {"200": total} and report["ok"] == total, report
     assert report["failed_connections"] == report["unanswered"] == 0, report
@@ -32,42 +32,38 @@ def start_traced(one, *options):
               {"ASAN_OPTIONS": "detect_leaks=0"})
 
 
-def test_records_the_events_of_two_hundred_clients(make_daemon):
-    one = make_daemon().start()
+def test_records_the_events_of_two_hundred_clients(one):
     status, report = one.load(connections=200, total=20_000, members=3, seed=7)
     print(report)
     assert status == 0
     assert_all_recorded(one, report, 7, 3)
 
 
-def test_records_events_on_new_connections(make_daemon):
-    one = make_daemon().start()
+def test_records_events_on_new_connections(one):
     status, report = one.load(connections=16, total=400, seed=8, new_connection=True)
     print(report)
     assert status == 0
     assert_all_recorded(one, report, 8, 3)
 
 
-def test_one_fsync_serves_many_events(make_daemon):
-    one = make_daemon()
-    counted = one.directory / "fsyncs"
-    start_traced(one, "-c", "-o", counted)
-    status, report = one.load(connections=200, total=8_000, members=3, seed=9)
+def test_one_fsync_serves_many_events(fresh):
+    counted = fresh.directory / "fsyncs"
+    start_traced(fresh, "-c", "-o", counted)
+    status, report = fresh.load(connections=200, total=8_000, members=3, seed=9)
     assert status == 0
-    assert_all_recorded(one, report, 9, 3)
-    one.stop()
+    assert_all_recorded(fresh, report, 9, 3)
+    fresh.stop()
     text = daemon.eventually(lambda: counted.exists() and counted.read_text(), "the summary of strace")
     fsyncs = sum(int(calls) for calls in re.findall(r"(?m)^(?:\s*[\d.]+){3}\s+(\d+)\s.*\bf(?:data)?sync$", text))
     print(f"{fsyncs} fsyncs for {report['requests']} events")
     assert 8_000 / 200 <= fsyncs < 8_000 / 4, text
 
 
-def test_each_answer_to_a_single_client_follows_its_own_fsync(make_daemon):
-    one = make_daemon()
-    counted = one.directory / "fsyncs"
-    start_traced(one, "-o", counted)
+def test_each_answer_to_a_single_client_follows_its_own_fsync(fresh):
+    counted = fresh.directory / "fsyncs"
+    start_traced(fresh, "-o", counted)
     before = counted.read_text().count("sync(")
-    status, _ = one.load(connections=1, total=50)
+    status, _ = fresh.load(connections=1, total=50)
     assert status == 0
     assert counted.read_text().count("sync(") - before >= 50
 

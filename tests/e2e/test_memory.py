@@ -23,8 +23,7 @@ def large(name):
 def status_of(connection, data):
     """Sends the end of a request. Returns the status of the answer, or None if there is no answer."""
     with contextlib.suppress(OSError, AssertionError):
-        connection.send(data)
-        return connection.read_answer().status
+        return connection.answer_to(data).status
     return None
 
 

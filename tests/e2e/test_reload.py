@@ -73,7 +73,7 @@ def assert_nothing_failed(reports):
 
 
 class Reloads:
-    """Reloads in turn with another certificate, with other tokens, and with a broken file."""
+    """Reloads by turns with another certificate, with other tokens, and with a broken file."""
 
     def __init__(self, one, context):
         self.one, self.context, self.number, self.installed = one, context, 0, "leaf-0"
@@ -111,30 +111,28 @@ class Reloads:
         assert certificate_seen(self.one, self.context) == certificate_in(self.one.directory / f"{self.installed}.pem")
 
 
-def test_a_hundred_reloads_under_load_disturb_no_request(make_daemon):
-    one = make_daemon()
+def test_a_hundred_reloads_under_load_disturb_no_request(fresh):
     for name in ("ca", *(f"leaf-{i}" for i in range(LEAVES))):
-        make_signed(one.directory, name, None if name == "ca" else "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-    install(one, "leaf-0")
-    one.start()
-    context = ssl.create_default_context(cafile=one.directory / "ca.pem")
-    reloads = Reloads(one, context)
-    with one.connect(context) as connection:
-        before = one.open_files()
-        with load(one, connections=8, total=2000) as reports, \
-                load(one, connections=4, total=200, new_connection=True) as reports_of_new:
+        make_signed(fresh.directory, name, None if name == "ca" else "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    install(fresh, "leaf-0")
+    fresh.start()
+    context = ssl.create_default_context(cafile=fresh.directory / "ca.pem")
+    reloads = Reloads(fresh, context)
+    with fresh.connect(context) as connection:
+        before = fresh.open_files()
+        with load(fresh, connections=8, total=2000) as reports, \
+                load(fresh, connections=4, total=200, new_connection=True) as reports_of_new:
             for i in range(RELOADS):
                 reloads.next()
-                connection.send(daemon.request(daemon.event(GroupId=f"kept-{i}")))
-                assert connection.read_answer().status == 200
-        daemon.eventually(lambda: one.open_files() <= before, "the same number of descriptors as before")
+                assert connection.answer_to(daemon.request(daemon.event(GroupId=f"kept-{i}"))).status == 200
+        daemon.eventually(lambda: fresh.open_files() <= before, "the same number of descriptors as before")
     for reports in (reports, reports_of_new):
         assert_nothing_failed(reports)
         print(f"{sum(report['requests'] for _, report in reports)} requests in {len(reports)} runs, 0 failed; slowest "
               f"{max(report['max_us'] for _, report in reports) / 1000:.1f} ms")
-    assert one.log.count("configuration reloaded") == RELOADS - RELOADS // 3
-    assert one.log.count(KEPT) == RELOADS // 3
-    assert len(one.group_ids("kept-")) == RELOADS
+    assert fresh.log.count("configuration reloaded") == RELOADS - RELOADS // 3
+    assert fresh.log.count(KEPT) == RELOADS // 3
+    assert len(fresh.group_ids("kept-")) == RELOADS
 
 
 def drop_notifications(one):
@@ -145,9 +143,8 @@ def drop_notifications(one):
             one.notify.recv(4096)
 
 
-def test_a_storm_of_signals_applies_the_last_configuration(make_daemon):
+def test_a_storm_of_signals_applies_the_last_configuration(one):
     """Pending signals are merged, so the configuration at the time of the last signal counts."""
-    one = make_daemon().start()
     config = one.config.read_text()
     for i in range(200):
         # Replaced atomically, as editors do it, so that the daemon reads either the old or the new file.
@@ -164,9 +161,8 @@ def test_a_storm_of_signals_applies_the_last_configuration(make_daemon):
     assert KEPT not in one.log
 
 
-def test_notifies_the_service_manager(make_daemon):
+def test_notifies_the_service_manager(one):
     """Type=notify requires the time of the reload in the message that starts it."""
-    one = make_daemon().start()
     started = time.monotonic_ns() // 1000
     one.process.send_signal(signal.SIGHUP)
     one.notify.settimeout(daemon.START_DEADLINE)
@@ -218,9 +214,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_configuration_is_not_applied(make_daemon, name):
+def test_broken_configuration_is_not_applied(one, name):
     """The old configuration stays in effect, and one line names the place of the fault."""
-    one = make_daemon().start()
     context, old = one.tls_context(), certificate_in(one.directory / "certificate.pem")
     breaks, start = BROKEN[name]
     breaks(one)
@@ -234,8 +229,7 @@ def test_broken_configuration_is_not_applied(make_daemon, name):
     assert is_accepted(one, context, daemon.TOKEN)
 
 
-def test_missing_configuration_is_not_applied(make_daemon):
-    one = make_daemon().start()
+def test_missing_configuration_is_not_applied(one):
     context = one.tls_context()
     one.config.rename(one.directory / "elsewhere")
     one.reload()
@@ -244,9 +238,8 @@ def test_missing_configuration_is_not_applied(make_daemon):
     assert is_accepted(one, context, daemon.TOKEN)
 
 
-def test_applies_nothing_if_one_file_is_broken(make_daemon):
+def test_applies_nothing_if_one_file_is_broken(one):
     """The certificate is valid but the token file is not, so neither is applied."""
-    one = make_daemon().start()
     context, old = one.tls_context(), certificate_in(one.directory / "certificate.pem")
     daemon.make_certificate(one.directory, "-newkey", "ed25519")
     set_tokens(one, "no token")
@@ -264,28 +257,26 @@ PROTECTIONS = {
 
 
 @pytest.mark.parametrize("name", PROTECTIONS)
-def test_reload_keeps_protections_until_a_restart(make_daemon, name):
+def test_reload_keeps_protections_until_a_restart(fresh, name):
     """A truncated file must not admit more callers. A restart accepts the same file."""
-    one = make_daemon()
     protected, unprotected = PROTECTIONS[name]
     for keys in protected.values():
-        keys |= {key: one.directory / value for key, value in keys.items() if value.endswith(".pem")}
-    one.write_config(protected)
-    one.start()
-    one.write_config(**unprotected)
-    one.reload()
-    (line,) = daemon.eventually(lambda: [line for line in one.lines if KEPT in line], "the line with the reason")
+        keys |= {key: fresh.directory / value for key, value in keys.items() if value.endswith(".pem")}
+    fresh.write_config(protected)
+    fresh.start()
+    fresh.write_config(**unprotected)
+    fresh.reload()
+    (line,) = daemon.eventually(lambda: [line for line in fresh.lines if KEPT in line], "the line with the reason")
     assert name.split()[0] in line and "restart" in line, line
     assert name != "token_file of another" or "[app 1400000009] token_file" in line, line
-    one.stop()
-    one.start()
-    assert one.post(token=None if name == "token_file" else daemon.TOKEN).status == 200
+    fresh.stop()
+    fresh.start()
+    assert fresh.post(token=None if name == "token_file" else daemon.TOKEN).status == 200
 
 
 # What a reload changes, and what it does not change
 
-def test_applies_rotated_tokens(make_daemon):
-    one = make_daemon().start()
+def test_applies_rotated_tokens(one):
     context = one.tls_context()
     for tokens in ([daemon.TOKEN, NEW_TOKEN], [NEW_TOKEN], [daemon.TOKEN]):
         set_tokens(one, *tokens)
@@ -293,12 +284,10 @@ def test_applies_rotated_tokens(make_daemon):
         assert [token for token in (daemon.TOKEN, NEW_TOKEN) if is_accepted(one, context, token)] == tokens
 
 
-def test_an_open_connection_uses_the_new_tokens(make_daemon):
-    one = make_daemon().start()
+def test_an_open_connection_uses_the_new_tokens(one):
     with one.connect() as connection:
         for token, status in ((daemon.TOKEN, 200), (NEW_TOKEN, 200), (daemon.TOKEN, 403)):
-            connection.send(daemon.request(daemon.event(), daemon.query_string(token)))
-            assert connection.read_answer().status == status
+            assert connection.answer_to(daemon.request(daemon.event(), daemon.query_string(token))).status == status
             set_tokens(one, NEW_TOKEN)
             one.reload()
 
@@ -307,21 +296,17 @@ def test_applies_added_and_removed_apps(make_daemon):
     other = 1400000002
     one = make_daemon().start()
     for apps in ({daemon.APP: [daemon.TOKEN], other: ["another"]}, {other: ["another"]}, {daemon.APP: [daemon.TOKEN]}):
-        one.write_config(apps=apps)
-        one.reload()
+        one.reload(apps=apps)
         for app, token in ((daemon.APP, daemon.TOKEN), (other, "another")):
             assert one.post(token=token, SdkAppid=app).status == (200 if app in apps else 403)
 
 
-def test_applies_limits(make_daemon):
-    one = make_daemon().start()
+def test_applies_limits(one):
     body = daemon.padded(daemon.event(), 5000)
     for limit, status in (("4K", 413), ("5K", 200)):
-        one.write_config({"limits": {"body": limit}})
-        one.reload()
+        one.reload({"limits": {"body": limit}})
         assert one.post(body=body).status == status
-    one.write_config({"limits": {"request_timeout": "1s"}})
-    one.reload()
+    one.reload({"limits": {"request_timeout": "1s"}})
     with socket.create_connection(("127.0.0.1", one.port)) as silent:
         started = time.monotonic()
         silent.settimeout(daemon.START_DEADLINE)
@@ -329,37 +314,30 @@ def test_applies_limits(make_daemon):
         assert 0.9 < time.monotonic() - started < 2
 
 
-def test_applies_allowed_addresses(make_daemon):
-    one = make_daemon().start()
+def test_applies_allowed_addresses(one):
     for allow_from, allowed in (("127.0.0.1", ["127.0.0.1"]), ("127.0.0.2", ["127.0.0.2"]),
                                 ("127.0.0.0/8", ["127.0.0.1", "127.0.0.2"])):
-        one.write_config({"callback": {"allow_from": allow_from}})
-        one.reload()
+        one.reload({"callback": {"allow_from": allow_from}})
         for source in ("127.0.0.1", "127.0.0.2"):
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 with one.connect(source=source) as connection:
-                    connection.send(daemon.request(daemon.event()))
-                    assert connection.read_answer().status == 200
+                    assert connection.answer_to(daemon.request(daemon.event())).status == 200
                     assert source in allowed
                     continue
             assert source not in allowed
 
 
-def test_applies_other_commands(make_daemon):
-    one = make_daemon().start()
+def test_applies_other_commands(one):
     for value, status in (("acknowledge", 200), ("reject", 400)):
-        one.write_config({"callback": {"other_commands": value}})
-        one.reload()
+        one.reload({"callback": {"other_commands": value}})
         assert one.post(body=b"{}", CallbackCommand="Group.CallbackAfterSendMsg").status == status
 
 
-def test_warns_of_keys_that_need_a_restart(make_daemon):
+def test_warns_of_keys_that_need_a_restart(one):
     """One line per key says that a restart is required. The other changes are applied."""
-    one = make_daemon().start()
-    one.write_config({"listen": {"address": "127.0.0.2", "port": 1, "path": "/other", "threads": 7},
-                      "store": {"database": one.directory / "other.db"}, "limits": {"body": "4K"},
-                      "admin": {"address": "::1", "port": 2}})
-    one.reload()
+    one.reload({"listen": {"address": "127.0.0.2", "port": 1, "path": "/other", "threads": 7},
+                "store": {"database": one.directory / "other.db"}, "limits": {"body": "4K"},
+                "admin": {"address": "::1", "port": 2}})
     assert one.post().status == 200
     assert one.post(body=b" " * 5000).status == 413
     lines = [line for line in one.lines if "restart the daemon to apply" in line]
@@ -374,14 +352,12 @@ def test_warns_of_keys_that_need_a_restart(make_daemon):
     # The comparison is with the running values, not with those that were read last.
     one.reload()
     daemon.eventually(lambda: one.log.count("restart the daemon to apply") == 14, "the same lines again")
-    one.write_config()
-    one.reload()
+    one.reload({})
     assert one.log.count("restart the daemon to apply") == 14
 
 
 def test_accepts_an_app_that_never_had_a_token(make_daemon):
     one = make_daemon(apps={daemon.APP: []}).start()
-    one.write_config({"store": {"keep_body": "yes"}}, {daemon.APP: []})
-    one.reload()
+    one.reload({"store": {"keep_body": "yes"}}, {daemon.APP: []})
     assert one.post(token=None).status == 200
     assert one.groups()[0]["body"]  # the reload was applied

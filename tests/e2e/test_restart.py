@@ -12,26 +12,25 @@ RESTARTS = int(os.environ.get("RESTARTS", "5"))  # more with RESTARTS=20 ctest -
 
 
 @pytest.mark.parametrize("connections", [1, 16])
-def test_restarts_refuse_no_connection(make_daemon, connections):
+def test_restarts_refuse_no_connection(fresh, connections):
     """Each event is sent once, over a new connection."""
-    one = make_daemon()
     reports, over = [], threading.Event()
 
     def send_until_over():
         while not over.is_set():
             # A handshake that waits for the next daemon takes as long as its start on a busy machine.
-            reports.append(one.load(connections=connections, total=100, new_connection=True, timeout=60)[1])
+            reports.append(fresh.load(connections=connections, total=100, new_connection=True, timeout=60)[1])
 
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        one.start(sockets=[listener], names="callback")
+        fresh.start(sockets=[listener], names="callback")
         sender = threading.Thread(target=send_until_over)
         sender.start()
         try:
             for _ in range(RESTARTS):
-                recorded = one.value("SELECT count(*) FROM destroyed_group")
-                daemon.eventually(lambda: one.value("SELECT count(*) FROM destroyed_group") > recorded + 20, "events")
-                one.stop()
-                one.start(sockets=[listener], names="callback")
+                recorded = fresh.value("SELECT count(*) FROM destroyed_group")
+                daemon.eventually(lambda: fresh.value("SELECT count(*) FROM destroyed_group") > recorded + 20, "events")
+                fresh.stop()
+                fresh.start(sockets=[listener], names="callback")
         finally:
             over.set()
             sender.join()
@@ -40,4 +39,4 @@ def test_restarts_refuse_no_connection(make_daemon, connections):
     for report in reports:
         assert report["failed_connections"] == report["unanswered"] == 0, report
         assert report["by_status"] == {"200": 100}, report
-    assert one.value("SELECT count(*) FROM destroyed_group") == total
+    assert fresh.value("SELECT count(*) FROM destroyed_group") == total

@@ -73,17 +73,16 @@ def test_both_spellings_of_the_documented_sample_are_one_event(shared, recorded)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_records_sample_in_an_empty_database(make_daemon, name):
-    one = make_daemon().start()
+def test_records_sample_in_an_empty_database(one, name):
     assert send(one, daemon.SAMPLES / name).status == 200
     assert [row["group_id"] for row in one.groups()] == [EXPECTED[name][0]]
     assert one.members(EXPECTED[name][0]) == EXPECTED[name][7]
 
 
-def test_refuses_a_destroyed_topic(make_daemon):
-    one = make_daemon().start()
+def test_refuses_a_destroyed_topic(one):
     sample = daemon.SAMPLES / "topic-destroyed.json"
-    # First as the service sends it, with its own command in the query, then with the command of a destroyed group.
+    # First sends the sample as the service does, with its own command in the query, then with the command of a
+    # destroyed group.
     answer = one.post(sample.read_bytes(), CallbackCommand="Group.CallbackAfterTopicDestroyed")
     assert (answer.status, answer.code) == (400, 120133)
     answer = one.post(sample.read_bytes())

@@ -87,8 +87,7 @@ def test_recovers_from_a_full_disk_without_a_restart(make_small):
     assert status == 503 and str(one.database) in reason, reason
 
     # A held callback is recorded once there is space again.
-    one.write_config({"store": {"database": one.database}, "limits": {"store_wait": "30s"}})
-    one.reload()
+    one.reload({"store": {"database": one.database}, "limits": {"store_wait": "30s"}})
     thread, answers = in_background(lambda: one.post(event(GroupId="@TGS#held")))
     free_space(one)
     thread.join()
@@ -163,8 +162,7 @@ def test_starts_while_another_process_locks_the_database(make_daemon):
     assert one.group_ids() == ["@TGS#waits"]
 
 
-def test_a_long_read_transaction_fails_no_callback(make_daemon):
-    one = make_daemon().start()
+def test_a_long_read_transaction_fails_no_callback(one):
     assert one.post(event(GroupId="@TGS#1")).status == 200
     with one.reading():
         for number in range(2, 5):

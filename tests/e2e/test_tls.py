@@ -16,10 +16,12 @@ from processes import memory_bytes, unread_bytes
 
 RSA_3072 = ("-newkey", "rsa:3072")
 P_384 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384")
+P_521 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521")
 ED25519 = ("-newkey", "ed25519")
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 # OpenSSL 3.5 and later print more details of a signature.
-KINDS = {"rsa_pkcs1": "RSA", "rsa_pss_rsae": "RSA-PSS", "ecdsa_secp256r1": "ECDSA", "ecdsa_secp384r1": "ECDSA"}
+KINDS = {"rsa_pkcs1": "RSA", "rsa_pss_rsae": "RSA-PSS", "ecdsa_secp256r1": "ECDSA", "ecdsa_secp384r1": "ECDSA",
+         "ecdsa_secp521r1": "ECDSA"}
 CLOSING = ["Connection: close"]
 
 
@@ -43,8 +45,7 @@ def context_of(one, version=None, client=None):
 
 
 def call(connection, group_id="tls"):
-    connection.send(daemon.request(daemon.event(GroupId=group_id)))
-    return connection.read_answer().status
+    return connection.answer_to(daemon.request(daemon.event(GroupId=group_id))).status
 
 
 # Keys
@@ -62,49 +63,48 @@ def call(connection, group_id="tls"):
     (P_256, ("-tls1_3",), "SHA256 ECDSA"),
     (P_384, ("-tls1_2", "-sigalgs", "ECDSA+SHA384"), "SHA384 ECDSA"),
     (P_384, ("-tls1_3",), "SHA384 ECDSA"),
+    (P_521, ("-tls1_2", "-sigalgs", "ECDSA+SHA512"), "SHA512 ECDSA"),
+    (P_521, ("-tls1_3",), "SHA512 ECDSA"),
     (ED25519, ("-tls1_2",), " ed25519"),
     (ED25519, ("-tls1_3",), " ed25519"),
 ], ids=lambda value: "-".join(value).replace("-newkey-", "") if isinstance(value, tuple) else None)
-def test_signs_with_every_kind_of_key(make_daemon, key, options, signature):
-    one = make_daemon()
-    daemon.make_certificate(one.directory, *key)
-    one.start()
-    status, text = s_client(one, *options, send=daemon.request(daemon.event(), headers=CLOSING))
+def test_signs_with_every_kind_of_key(fresh, key, options, signature):
+    daemon.make_certificate(fresh.directory, *key)
+    fresh.start()
+    status, text = s_client(fresh, *options, send=daemon.request(daemon.event(), headers=CLOSING))
     assert status == 0 and "Verify return code: 0 (ok)" in text, text
     digest, kind = (re.search(f"Peer {what}: (.*)", text) for what in ("signing digest", "signature type"))
     assert f"{digest[1] if digest else ''} {KINDS.get(kind[1].rpartition('_')[0], kind[1])}" == signature, text
     assert re.search(r"Cipher is (TLS_|ECDHE-\w+-)(AES_?\d+[-_]GCM|CHACHA20)", text), text
-    assert "HTTP/1.1 200 " in text and len(one.groups("@TGS#1")) == 1
+    assert "HTTP/1.1 200 " in text and len(fresh.groups("@TGS#1")) == 1
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_works_with_the_generated_certificate(make_daemon, version):
+def test_works_with_the_generated_certificate(one, version):
     """The certificate that `imcallbackd certificate` creates."""
-    one = make_daemon().start()
     with one.connect(context_of(one, version)) as connection:
         assert connection.tls.version() == f"TLSv{version}"
         assert call(connection) == 200
 
 
-def test_sends_the_whole_chain(make_daemon):
+def test_sends_the_whole_chain(fresh):
     """The server sends all certificates of its file, so that a client only needs the root."""
-    one = make_daemon()
-    make_signed(one.directory, "root")
-    make_signed(one.directory, "intermediate", "root")
-    make_signed(one.directory, "leaf", "intermediate", "subjectAltName=DNS:localhost")
-    chain = b"".join((one.directory / f"{name}.pem").read_bytes() for name in ("leaf", "intermediate"))
-    (one.directory / "certificate.pem").write_bytes(chain)
-    (one.directory / "key.pem").write_bytes((one.directory / "leaf.key").read_bytes())
-    one.start()
-    with one.connect(ssl.create_default_context(cafile=one.directory / "root.pem")) as connection:
+    make_signed(fresh.directory, "root")
+    make_signed(fresh.directory, "intermediate", "root")
+    make_signed(fresh.directory, "leaf", "intermediate", "subjectAltName=DNS:localhost")
+    chain = b"".join((fresh.directory / f"{name}.pem").read_bytes() for name in ("leaf", "intermediate"))
+    (fresh.directory / "certificate.pem").write_bytes(chain)
+    (fresh.directory / "key.pem").write_bytes((fresh.directory / "leaf.key").read_bytes())
+    fresh.start()
+    with fresh.connect(ssl.create_default_context(cafile=fresh.directory / "root.pem")) as connection:
         assert call(connection) == 200
 
 
 # Versions and algorithms
 
 @pytest.mark.parametrize("key, options", [
-    (P_256, ("-tls1", "-cipher", "ALL:@SECLEVEL=0")),
-    (P_256, ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0")),
+    *((key, (version, "-cipher", "ALL:@SECLEVEL=0")) for key in (RSA_2048, P_256, P_521, ED25519)
+      for version in ("-tls1", "-tls1_1")),
     (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256")),
     (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA:@SECLEVEL=0")),
     (P_256, ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-CCM")),
@@ -117,19 +117,17 @@ def test_sends_the_whole_chain(make_daemon):
     (RSA_2048, ("-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256")),
     (RSA_2048, ("-tls1_2", "-sigalgs", "RSA+SHA1", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0")),
 ], ids=lambda value: " ".join(value))
-def test_refuses_old_and_weak_algorithms(make_daemon, key, options):
-    one = make_daemon()
-    daemon.make_certificate(one.directory, *key)
-    one.start()
-    status, text = s_client(one, *options)
+def test_refuses_old_and_weak_algorithms(fresh, key, options):
+    daemon.make_certificate(fresh.directory, *key)
+    fresh.start()
+    status, text = s_client(fresh, *options)
     assert status != 0 and "HTTP/1.1" not in text, text
     assert re.search(r"has read 0 bytes and written \d{2,} bytes", text), text  # the client sent its hello
 
 
 @pytest.mark.parametrize("after_a_request", [False, True])
-def test_refuses_renegotiation(make_daemon, after_a_request):
+def test_refuses_renegotiation(one, after_a_request):
     """The daemon closes the connection without close_notify."""
-    one = make_daemon().start()
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-tls1_2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
         if after_a_request:
@@ -196,8 +194,7 @@ def test_resumes_sessions_on_other_threads(make_daemon, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_resumes_sessions_after_a_reload(make_daemon, version):
-    one = make_daemon().start()
+def test_resumes_sessions_after_a_reload(one, version):
     context = context_of(one, version)
     _, session = resume(one, context)
     for _ in range(3):
@@ -207,27 +204,25 @@ def test_resumes_sessions_after_a_reload(make_daemon, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_resumes_no_session_of_another_client_ca(make_daemon, version):
+def test_resumes_no_session_of_another_client_ca(fresh, version):
     """Otherwise a client without a certificate, or with one of the old CA, would be accepted because of its ticket."""
-    one = make_daemon()
     for ca in ("ca-1", "ca-2"):
-        make_signed(one.directory, ca)
-        make_signed(one.directory, f"client-{ca}", ca)
-        file = one.directory / f"{ca}.pem"
+        make_signed(fresh.directory, ca)
+        make_signed(fresh.directory, f"client-{ca}", ca)
+        file = fresh.directory / f"{ca}.pem"
         file.write_text(file.read_text().ljust(4096, "\n"))  # so that both files have the same length
-    one.start()
-    context = context_of(one, version)
-    _, session = resume(one, context)
+    fresh.start()
+    context = context_of(fresh, version)
+    _, session = resume(fresh, context)
     for ca in ("ca-1", "ca-2"):
-        one.write_config({"tls": {"client_ca": one.directory / f"{ca}.pem"}})
-        one.reload()
-        assert is_refused(one, context, session=session)
-        context.load_cert_chain(one.directory / f"client-{ca}.pem", one.directory / f"client-{ca}.key")
-        reused, session = resume(one, context, session)
+        fresh.reload({"tls": {"client_ca": fresh.directory / f"{ca}.pem"}})
+        assert is_refused(fresh, context, session=session)
+        context.load_cert_chain(fresh.directory / f"client-{ca}.pem", fresh.directory / f"client-{ca}.key")
+        reused, session = resume(fresh, context, session)
         assert not reused
-        reused, session = resume(one, context, session)
+        reused, session = resume(fresh, context, session)
         assert reused
-    assert len(one.groups()) == 1
+    assert len(fresh.groups()) == 1
 
 
 # Client certificates
@@ -243,24 +238,23 @@ def is_refused(one, context, **options):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_accepts_only_certificates_of_the_client_ca(make_daemon, version):
-    one = make_daemon()
-    make_signed(one.directory, "ca")
-    make_signed(one.directory, "other-ca")
-    make_signed(one.directory, "right", "ca")
-    make_signed(one.directory, "right-purpose", "ca", "extendedKeyUsage=clientAuth")
-    make_signed(one.directory, "server", "ca", "extendedKeyUsage=serverAuth")
-    make_signed(one.directory, "wrong", "other-ca")
-    make_signed(one.directory, "self-signed")
-    one.write_config({"tls": {"client_ca": one.directory / "ca.pem"}})
-    one.start()
+def test_accepts_only_certificates_of_the_client_ca(fresh, version):
+    make_signed(fresh.directory, "ca")
+    make_signed(fresh.directory, "other-ca")
+    make_signed(fresh.directory, "right", "ca")
+    make_signed(fresh.directory, "right-purpose", "ca", "extendedKeyUsage=clientAuth")
+    make_signed(fresh.directory, "server", "ca", "extendedKeyUsage=serverAuth")
+    make_signed(fresh.directory, "wrong", "other-ca")
+    make_signed(fresh.directory, "self-signed")
+    fresh.write_config({"tls": {"client_ca": fresh.directory / "ca.pem"}})
+    fresh.start()
     for client in (None, "server", "wrong", "self-signed"):
-        assert is_refused(one, context_of(one, version, client)), client
-    assert one.groups() == []
+        assert is_refused(fresh, context_of(fresh, version, client)), client
+    assert fresh.groups() == []
     for client in ("right", "right-purpose"):
-        with one.connect(context_of(one, version, client)) as connection:
+        with fresh.connect(context_of(fresh, version, client)) as connection:
             assert call(connection, f"of {client}") == 200
-    assert one.group_ids() == ["of right", "of right-purpose"]
+    assert fresh.group_ids() == ["of right", "of right-purpose"]
 
 
 # Failed handshakes
@@ -294,7 +288,7 @@ def test_logs_failed_handshakes(make_daemon, level):
 
 
 def test_buffers_no_handshake_message_of_16_mib(make_daemon):
-    """The client announces such a message and sends as much as the daemon accepts. GnuTLS would buffer all of it."""
+    """The client announces a large message and sends as much as the daemon accepts. GnuTLS would buffer all of it."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     full_record = b"\x16\x03\x01\x40\x00"
     before = memory_bytes(one.process.pid)
@@ -338,10 +332,9 @@ def test_answers_a_request_after_a_key_update(make_daemon):
 
 @pytest.mark.timing
 @pytest.mark.parametrize("version", VERSIONS)
-def test_first_request_does_not_wait_for_a_delayed_acknowledgement(make_daemon, version):
+def test_first_request_does_not_wait_for_a_delayed_acknowledgement(one, version):
     """With Nagle's algorithm, the default, a client holds its first request back until the end of its handshake is
     acknowledged. The kernel alone would acknowledge it after 40 ms."""
-    one = make_daemon().start()
     context = context_of(one, version)
     times = []
     for i in range(21):

@@ -26,8 +26,7 @@ def test_an_idle_daemon_notifies_the_watchdog(make_daemon):
         one.wait_notified("WATCHDOG=1")
 
 
-def test_sends_no_notification_without_a_watchdog(make_daemon):
-    one = make_daemon().start()
+def test_sends_no_notification_without_a_watchdog(one):
     assert one.post().status == 200
     one.reload()
     assert received(one) == []
@@ -48,20 +47,19 @@ def test_waiting_for_a_lock_counts_as_progress(make_daemon):
     assert answers[0].status == 200 and HANGS not in one.log
 
 
-def test_stops_notifying_while_the_disk_hangs(make_daemon):
-    one = make_daemon()
+def test_stops_notifying_while_the_disk_hangs(fresh):
     # One fdatasync after the start takes 12 s.
-    one.start(["strace", "-D", "-f", "-q", "-o", one.directory / "trace", "-e", "trace=fdatasync", "-e",
+    fresh.start(["strace", "-D", "-f", "-q", "-o", fresh.directory / "trace", "-e", "trace=fdatasync", "-e",
                "inject=fdatasync:delay_enter=12000000:when=20"], WATCHDOG | {"ASAN_OPTIONS": "detect_leaks=0"})
-    one.wait_notified("WATCHDOG=1")
+    fresh.wait_notified("WATCHDOG=1")
     answers = []
-    sending = threading.Thread(target=lambda: answers.extend(one.post(event(GroupId=f"@TGS#{i}")) for i in range(20)))
+    sending = threading.Thread(target=lambda: answers.extend(fresh.post(event(GroupId=f"@TGS#{i}")) for i in range(20)))
     sending.start()
-    daemon.eventually(lambda: HANGS in one.log, "the line about the disk")
-    lines = one.log.count(HANGS)
-    received(one)
-    daemon.eventually(lambda: one.log.count(HANGS) >= lines + 3, "three more lines")
-    assert received(one) == []
+    daemon.eventually(lambda: HANGS in fresh.log, "the line about the disk")
+    lines = fresh.log.count(HANGS)
+    received(fresh)
+    daemon.eventually(lambda: fresh.log.count(HANGS) >= lines + 3, "three more lines")
+    assert received(fresh) == []
     sending.join()
     assert [answer.status for answer in answers] == [200] * 20
-    one.wait_notified("WATCHDOG=1")
+    fresh.wait_notified("WATCHDOG=1")

@@ -151,7 +151,7 @@ static ptrdiff_t run_once(const struct fault_scenario *scenario, void *context, 
     start_countdown(at, is_lasting);
     scenario->run(context);
     *ret_met = stop_countdown();
-    scenario->judge(context, *ret_met, is_lasting);
+    scenario->judge(context, *ret_met);
     return (ptrdiff_t)(blocks - before);
 }
 

@@ -4,14 +4,14 @@
 
 #include <stdbool.h>
 
-// What must survive a failing allocation. `context` belongs to the test.
+// A scenario that must survive a failing allocation. `context` belongs to the test.
 struct fault_scenario {
     const char *name;
     void (*prepare)(void *context); // runs without a fault; NULL: nothing to prepare
     void (*run)(void *context);     // runs with the fault
     // Runs without a fault. Fails the test unless the result is complete or, if the fault happened, a clean failure.
-    // Frees what run() has allocated. lasting: all allocations after the first failing one failed too.
-    void (*judge)(void *context, bool met, bool lasting);
+    // Frees what run() has allocated.
+    void (*judge)(void *context, bool met);
     bool spares_tls; // allocations of the TLS libraries never fail
 };
 

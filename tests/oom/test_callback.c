@@ -61,12 +61,11 @@ static void describe(const struct call *call, struct buffer *text)
     assert_int_equal(r, 0);
 }
 
-static void judge(void *context, bool met, bool lasting)
+static void judge(void *context, bool met)
 {
     struct call *call = context;
     struct buffer outcome = {0};
 
-    (void)lasting;
     if (call->verdict == CALLBACK_REFUSE) {
         assert_true(met);
         assert_int_equal(answer_http_status(call->callback.answer), 503);
@@ -151,11 +150,10 @@ static void print_answer(void *context)
                                  "\"\xe7\xa4\xbe\xe7\xa4\xbe\xe7\xa4\xbe\xe7\xa4\xbe\".");
 }
 
-static void judge_answer(void *context, bool met, bool lasting)
+static void judge_answer(void *context, bool met)
 {
     struct print *print = context;
 
-    (void)lasting;
     assert_true(print->result == 0 || (met && print->result < 0));
     if (!*print->complete)
         (void)snprintf(print->complete, sizeof print->complete, "%s", buffer_text(&print->text));

@@ -104,12 +104,11 @@ static char *describe(const struct settings *settings)
     return text.data;
 }
 
-static void check_settings(void *context, bool met, bool lasting)
+static void check_settings(void *context, bool met)
 {
     struct reading *reading = context;
     char *text;
 
-    (void)lasting;
     if (reading->result < 0) {
         assert_true(met);
         assert_null(reading->settings);
@@ -149,11 +148,10 @@ static void create_receiver(void *context)
     reading->result = receiver_create(reading->settings, &reading->receiver, &reading->error);
 }
 
-static void check_receiver(void *context, bool met, bool lasting)
+static void check_receiver(void *context, bool met)
 {
     struct reading *reading = context;
 
-    (void)lasting;
     assert_true(reading->result == 0 || (met && strstr(reading->error.text, "memory") && !reading->receiver));
     receiver_destroy(reading->receiver);
     settings_unref(reading->settings);

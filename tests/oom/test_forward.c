@@ -158,11 +158,10 @@ static void create_tables(void *context)
 }
 
 // The version is inserted last, so that the next attempt creates the tables that are missing.
-static void judge_tables(void *context, bool met, bool lasting)
+static void judge_tables(void *context, bool met)
 {
     struct outcome *outcome = context;
 
-    (void)lasting;
     assert_fails_only_by_fault(outcome, met);
     create_tables(outcome);
     assert_int_equal(outcome->result, 0);
@@ -273,11 +272,10 @@ static void assert_reports_claim_no_more(const struct fixture *fixture)
     assert_true(cursor_of("rejected_callback") >= shipped_count(REJECTIONS_SHIPPED));
 }
 
-static void judge_shipping(void *context, bool met, bool lasting)
+static void judge_shipping(void *context, bool met)
 {
     bool failed = has_failed();
 
-    (void)lasting;
     await_disconnection();
     assert_true(failed ? met : is_complete());
     assert_rows_match_cursors();
@@ -309,11 +307,10 @@ static void verify(void *context)
     outcome->result = forward_verify(&settings, 0, INT64_MAX, ignore, &outcome->same, &outcome->error);
 }
 
-static void judge_verify(void *context, bool met, bool lasting)
+static void judge_verify(void *context, bool met)
 {
     const struct outcome *outcome = context;
 
-    (void)lasting;
     assert_fails_only_by_fault(outcome, met);
     assert_int_equal(outcome->same, outcome->result == 0);
     ERR_clear_error(); // OpenSSL keeps the last errors of a thread on the heap
@@ -330,9 +327,8 @@ static void check(void *context)
         outcome->result = forward_check_destination(&settings, &outcome->error);
 }
 
-static void judge_check(void *context, bool met, bool lasting)
+static void judge_check(void *context, bool met)
 {
-    (void)lasting;
     assert_fails_only_by_fault(context, met);
 }
 

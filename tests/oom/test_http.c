@@ -29,7 +29,7 @@ struct fixture {
     SSL_CTX *client;
     struct http_response *refusal;
     struct http_server *server;
-    int result; // of the start
+    int result; // result of starting the server
     struct error error;
     char answer[512]; // the start of the response; "": none
 };
@@ -109,11 +109,10 @@ static void start_and_reconfigure(void *context)
         fixture->result = http_server_reconfigure(fixture->server, &limits, fixture->credentials, &fixture->error);
 }
 
-static void check_start(void *context, bool met, bool lasting)
+static void check_start(void *context, bool met)
 {
     struct fixture *fixture = context;
 
-    (void)lasting;
     assert_true(fixture->result == 0 || (met && fixture->error.text[0]));
     stop_server(fixture);
 }
@@ -160,11 +159,10 @@ static bool is_answered(const struct fixture *fixture, const char *status)
     return strncmp(fixture->answer, status, strlen(status)) == 0;
 }
 
-static void check_answer(void *context, bool met, bool lasting)
+static void check_answer(void *context, bool met)
 {
     struct fixture *fixture = context;
 
-    (void)lasting;
     if (!is_answered(fixture, "HTTP/1.1 200 ") &&
         !(met && (!fixture->answer[0] || is_answered(fixture, "HTTP/1.1 503 "))))
         fail_msg("the response is: %s", fixture->answer);
@@ -190,11 +188,10 @@ static void create_responses(void *context)
         http_response_destroy(http_response_create(statuses[i], "{}", 2, HTTP_RESPONSE_SHARED));
 }
 
-static void check_nothing(void *context, bool met, bool lasting)
+static void check_nothing(void *context, bool met)
 {
     (void)context;
     (void)met;
-    (void)lasting;
 }
 
 TEST(creates_responses_without_leaks)

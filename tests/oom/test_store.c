@@ -1,6 +1,5 @@
 // The store without memory. It fails to open with an error, or fails the commits that it cannot record. Every commit
-// that it reports as recorded is in the database, whole, and a failed one leaves nothing that a later start stumbles
-// over.
+// that it reports as recorded is in the database, whole, and a failed one leaves nothing that breaks a later start.
 #include "../unit/store/store_fixture.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/log.h"
@@ -22,7 +21,7 @@ int fdatasync(int fd)
 // The commits that the writer thread gets. Each result must be the expected one or COMMIT_FAILED.
 enum { FRESH, REPEATED, CONFLICT, UNTIMED, UNTIMED_AGAIN, REJECTED, COMMITS };
 
-enum { MEMBERS = 12, BODY_BYTES = 20000 }; // of FRESH: more than ten members, more than a page
+enum { MEMBERS = 12, BODY_BYTES = 20000 }; // sizes of FRESH: more than ten members, more than a page
 
 static const enum commit_result expected[COMMITS] = {
     [FRESH] = COMMIT_RECORDED,   [REPEATED] = COMMIT_REPEATED,      [CONFLICT] = COMMIT_CONFLICT,
@@ -51,7 +50,7 @@ static void fill_commits(void)
     memset(long_member, 'x', sizeof long_member - 1);
     for (size_t i = 0; i < MEMBERS; i++)
         members[i] = "a member of some length, so that it does not fit into what SQLite has at hand";
-    members[MEMBERS - 1] = long_member; // reading it takes an allocation of its own
+    members[MEMBERS - 1] = long_member; // reading it takes a separate allocation
     for (size_t i = 0; i < REJECTED; i++) {
         groups[i] = example_group();
         commits[i] = (struct commit){.group = &groups[i]};
@@ -111,12 +110,11 @@ static void try_to_open(void *context)
         fixture->store = NULL;
 }
 
-static void judge_opening(void *context, bool met, bool lasting)
+static void judge_opening(void *context, bool met)
 {
     struct fixture *fixture = context;
     struct destroyed_group group = example_group();
 
-    (void)lasting;
     if (fixture->error.text[0])
         assert_true(met);
     else
@@ -146,12 +144,11 @@ static void check_recorded(const struct fixture *fixture, enum commit_result res
     free(all);
 }
 
-static void judge_recording(void *context, bool met, bool lasting)
+static void judge_recording(void *context, bool met)
 {
     struct fixture *fixture = context;
     struct destroyed_group group = example_group();
 
-    (void)lasting;
     for (size_t i = 0; i < COMMITS; i++) {
         // UNTIMED_AGAIN takes the place of UNTIMED if that has failed.
         if (i == UNTIMED_AGAIN && commits[i].result == COMMIT_RECORDED)
@@ -234,11 +231,10 @@ static void read_all(void *context)
     store_reader_close(reader);
 }
 
-static void judge_reading(void *context, bool met, bool lasting)
+static void judge_reading(void *context, bool met)
 {
     const struct reading *reading = context;
 
-    (void)lasting;
     if (reading->result < 0)
         assert_true(met && strstr(reading->error.text, reading->fixture->database));
     else
@@ -261,15 +257,14 @@ static void copy_all(void *context)
     reading->result = backup_make(reading->fixture->database, target, &progress, &reading->error);
 }
 
-static void judge_copy(void *context, bool met, bool lasting)
+static void judge_copy(void *context, bool met)
 {
     const struct reading *reading = context;
     char path[192];
 
-    (void)lasting;
     (void)snprintf(path, sizeof path, "%s.copy", reading->fixture->database);
     assert_true(reading->result == 0 || met);
-    // A lack of memory must not look like a difference between the copies.
+    // Running out of memory must not look like a difference between the copies.
     if (reading->result < 0)
         assert_true(!strstr(reading->error.text, "instead of") && !strstr(reading->error.text, "cancelled"));
     assert_int_equal(remove(path), reading->result < 0 ? -1 : 0);

@@ -28,10 +28,6 @@ int http_server_reconfigure(struct http_server *server, const struct http_limits
 // Starts the threads and accepts connections.
 int http_server_start(struct http_server *server, struct error *error) MUST_CHECK;
 
-// Hands a pending request back to its loop, which sends the response. The caller must not use the request afterwards.
-// A NULL response, after memory was exhausted, closes the connection without a response.
-void http_request_complete(struct http_request *request, struct http_response *response);
-
 // Wakes each loop that has received completed requests since the previous call. Call it once after a batch.
 void http_server_wake(struct http_server *server);
 
@@ -40,7 +36,7 @@ void http_server_wake(struct http_server *server);
 // connections are closed, or after timeout_ms at the latest. Returns the number of connections that are still open.
 unsigned int http_server_drain(struct http_server *server, int timeout_ms);
 
-// Ends the threads after the handler has completed all pending requests, and refuses new requests meanwhile. Requires a
+// Refuses new requests, waits until the handler has completed all pending requests, and ends the threads. Requires a
 // previous http_server_start, even a failed one. Afterwards http_request_complete and http_server_wake have no effect.
 void http_server_stop(struct http_server *server);
 

@@ -7,6 +7,8 @@
 #include "../unit.h"
 #include "imcallbackd/base/address.h"
 
+static struct error error;
+
 static struct address address_of(const char *text)
 {
     struct sockaddr_storage storage = {0};
@@ -66,7 +68,6 @@ TEST(a_block_contains_its_addresses_only)
 {
     for (size_t i = 0; i < COUNT(blocks); i++) {
         struct address_block block;
-        struct error error;
 
         assert_int_equal(address_block_parse(blocks[i].block, &block, &error), 0);
         for (size_t j = 0; j < 4; j++) {
@@ -107,8 +108,8 @@ TEST(rejects_invalid_blocks)
 
     for (size_t i = 0; i < COUNT(texts); i++) {
         struct address_block block;
-        struct error error = {""};
 
+        error.text[0] = '\0';
         assert_int_equal(address_block_parse(texts[i], &block, &error), -EINVAL);
         assert_string_not_equal(error.text, "");
     }
@@ -117,7 +118,6 @@ TEST(rejects_invalid_blocks)
 TEST(reports_the_start_of_a_misaligned_block)
 {
     struct address_block block;
-    struct error error;
 
     assert_int_equal(address_block_parse("192.0.2.77/26", &block, &error), -EINVAL);
     assert_non_null(strstr(error.text, "'192.0.2.77/26'"));
@@ -134,7 +134,6 @@ TEST(reads_lists)
         {"", 0},          {"::1 ::2 ::3 ::4", 4},
     };
     struct address_block *list = NULL;
-    struct error error;
     size_t count;
 
     for (size_t i = 0; i < COUNT(lists); i++) {

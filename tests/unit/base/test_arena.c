@@ -7,9 +7,10 @@
 
 #define FIRST_BLOCK_BYTES 4096 // size of the first block
 
+static struct arena arena;
+
 TEST(pieces_are_aligned_and_do_not_overlap)
 {
-    struct arena arena;
     unsigned char *pieces[500];
 
     arena_init(&arena, 1 << 20);
@@ -29,7 +30,6 @@ TEST(pieces_are_aligned_and_do_not_overlap)
 
 TEST(copies_end_with_nul)
 {
-    struct arena arena;
     char *copy;
 
     arena_init(&arena, 1 << 20);
@@ -43,8 +43,6 @@ TEST(copies_end_with_nul)
 
 TEST(allocates_blocks_and_not_pieces)
 {
-    struct arena arena;
-
     arena_init(&arena, 1 << 20);
     assert_int_equal(arena.used_bytes, 0);
     for (size_t i = 0; i < 10; i++)
@@ -59,8 +57,6 @@ TEST(allocates_blocks_and_not_pieces)
 
 TEST(stops_at_the_limit)
 {
-    struct arena arena;
-
     for (size_t limit = FIRST_BLOCK_BYTES - 1; limit <= FIRST_BLOCK_BYTES + 1; limit++) {
         arena_init(&arena, limit);
         if (limit < FIRST_BLOCK_BYTES)
@@ -71,11 +67,10 @@ TEST(stops_at_the_limit)
     }
 }
 
-// Tries every size up to the limit. Once a size is refused, every larger size must be refused.
+// Tries every size up to the limit. If the arena refuses a size, it must refuse every larger size.
 TEST(large_pieces_reach_but_do_not_exceed_the_limit)
 {
     const size_t limit = 100000, step = alignof(max_align_t);
-    struct arena arena;
     size_t largest = 0;
 
     for (size_t bytes = limit - 20 * step; bytes <= limit + step; bytes++) {
@@ -96,7 +91,6 @@ TEST(large_pieces_reach_but_do_not_exceed_the_limit)
 
 TEST(is_usable_after_a_refusal)
 {
-    struct arena arena;
     size_t taken = 0;
 
     arena_init(&arena, 64 << 10);
@@ -114,7 +108,6 @@ TEST(is_usable_after_a_refusal)
 TEST(refuses_sizes_that_overflow)
 {
     static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 64, SIZE_MAX / 2 + 1, SIZE_MAX / 2};
-    struct arena arena;
 
     arena_init(&arena, 1 << 20);
     for (size_t i = 0; i < COUNT(sizes); i++) {

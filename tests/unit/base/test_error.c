@@ -5,6 +5,8 @@
 #include "../unit.h"
 #include "imcallbackd/base/error.h"
 
+static struct error error;
+
 // Writes `length` times x.
 static void fill(char *text, size_t length)
 {
@@ -14,16 +16,12 @@ static void fill(char *text, size_t length)
 
 TEST(sets_text_and_returns_code)
 {
-    struct error error;
-
     assert_int_equal(error_set(&error, ENOENT, "%s has %d rows", "table", 3), -ENOENT);
     assert_string_equal(error.text, "table has 3 rows");
 }
 
 TEST(wraps_with_the_outermost_context_first)
 {
-    struct error error;
-
     error_set(&error, EIO, "disk");
     error_wrap(&error, "store %d", 7);
     error_wrap(&error, "serve");
@@ -33,7 +31,6 @@ TEST(wraps_with_the_outermost_context_first)
 TEST(cuts_a_long_text)
 {
     char longest[sizeof((struct error *)NULL)->text + 1];
-    struct error error;
 
     fill(longest, sizeof error.text);
     error_set(&error, EINVAL, "%s", longest);
@@ -44,7 +41,6 @@ TEST(cuts_the_end_of_the_inner_text)
 {
     const size_t max = sizeof((struct error *)NULL)->text - 1;
     char inner[sizeof((struct error *)NULL)->text];
-    struct error error;
 
     for (size_t length = max - 5; length <= max; length++) {
         fill(inner, length);
@@ -59,7 +55,6 @@ TEST(drops_the_inner_text_if_the_context_is_too_long)
 {
     const size_t max = sizeof((struct error *)NULL)->text - 1;
     char context[sizeof((struct error *)NULL)->text + 1];
-    struct error error;
 
     for (size_t length = max - 2; length <= max + 1; length++) {
         fill(context, length);
@@ -75,7 +70,6 @@ TEST(keeps_as_much_of_the_inner_text_as_fits)
 {
     const size_t max = sizeof((struct error *)NULL)->text - 1;
     char context[sizeof((struct error *)NULL)->text + 1];
-    struct error error;
 
     for (size_t length = max - 8; length <= max; length++) {
         size_t inner = length + 2 < max ? max - length - 2 : 0;

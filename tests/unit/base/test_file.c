@@ -9,6 +9,8 @@
 #define MAX_BYTES 10000
 
 static char directory[64];
+static struct error error;
+static struct buffer contents;
 static char path[sizeof directory + 16];
 
 static int setup(void **state)
@@ -34,8 +36,6 @@ TEST(rejects_files_above_the_limit)
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (char)(i * 31);
     for (size_t i = 0; i < COUNT(lengths); i++) {
-        struct buffer contents = {0};
-        struct error error = {""};
         int r;
 
         write_file(path, data, lengths[i]);
@@ -56,9 +56,6 @@ TEST(rejects_files_above_the_limit)
 // The previous contents of the buffer stay and do not count towards the limit.
 TEST(appends_to_the_buffer)
 {
-    struct buffer contents = {0};
-    struct error error;
-
     write_file(path, "def", 3);
     assert_int_equal(buffer_append(&contents, "abc", 3), 0);
     assert_int_equal(file_read(path, 3, &contents, &error), 0);
@@ -68,9 +65,6 @@ TEST(appends_to_the_buffer)
 
 TEST(names_the_file_that_it_cannot_read)
 {
-    struct buffer contents = {0};
-    struct error error;
-
     assert_int_equal(file_read("/does/not/exist", MAX_BYTES, &contents, &error), -ENOENT);
     assert_string_equal(error.text, "/does/not/exist: No such file or directory");
     assert_int_equal(file_read(directory, MAX_BYTES, &contents, &error), -EISDIR);
@@ -95,7 +89,6 @@ TEST(expands_the_credentials_directory)
 
     assert_int_equal(setenv("CREDENTIALS_DIRECTORY", "/run/c", 1), 0);
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct error error;
         char *expanded;
 
         assert_int_equal(file_expand_path(rows[i].path, &expanded, &error), 0);
@@ -106,7 +99,6 @@ TEST(expands_the_credentials_directory)
 
 TEST(reports_missing_credentials)
 {
-    struct error error;
     char *expanded = NULL;
 
     assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);

@@ -9,39 +9,58 @@
 #include <unistd.h>
 
 #include "../unit.h"
+#include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/log.h"
 
-// Standard error is replaced by a pipe, from which the test reads the lines.
-struct capture {
+// Standard error is replaced by a pipe, which a thread reads until capture_end().
+static struct {
+    pthread_t thread;
     int read_fd;
     int stderr_fd; // duplicate of the replaced descriptor
-};
+    struct buffer text;
+} capture;
 
-static struct capture capture_begin(void)
+static void *read_pipe(void *unused)
 {
-    struct capture capture;
+    char piece[1 << 16];
+    ssize_t got;
+
+    (void)unused;
+    while ((got = read(capture.read_fd, piece, sizeof piece)) > 0) {
+        if (buffer_append(&capture.text, piece, (size_t)got) < 0)
+            abort();
+    }
+    return NULL;
+}
+
+static void capture_begin(void)
+{
     int ends[2];
 
+    capture.text.length = 0;
     assert_int_equal(pipe(ends), 0);
     capture.read_fd = ends[0];
     capture.stderr_fd = dup(STDERR_FILENO);
     assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
     assert_int_equal(close(ends[1]), 0);
-    return capture;
+    assert_int_equal(pthread_create(&capture.thread, NULL, read_pipe, NULL), 0);
 }
 
-static void capture_end(struct capture capture, char *text, size_t size)
+// Returns the captured text, which is valid until the next capture.
+static const char *capture_end(void)
 {
-    size_t length = 0;
-    ssize_t got;
-
     assert_int_equal(dup2(capture.stderr_fd, STDERR_FILENO), STDERR_FILENO); // closes the last writer of the pipe
     assert_int_equal(close(capture.stderr_fd), 0);
-    while ((got = read(capture.read_fd, text + length, size - 1 - length)) > 0)
-        length += (size_t)got;
-    assert_int_equal(got, 0);
+    assert_int_equal(pthread_join(capture.thread, NULL), 0);
     assert_int_equal(close(capture.read_fd), 0);
-    text[length] = '\0';
+    return buffer_text(&capture.text);
+}
+
+static int finish(void **state)
+{
+    (void)state;
+    buffer_finish(&capture.text);
+    return 0;
 }
 
 static const struct {
@@ -74,22 +93,20 @@ static const struct {
 
 TEST(escapes_in_text)
 {
-    char line[256], expected[256];
+    char expected[256];
 
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     for (size_t i = 0; i < COUNT(escapes); i++) {
-        struct capture capture = capture_begin();
-
+        capture_begin();
         log_info("%s", escapes[i].message);
-        capture_end(capture, line, sizeof line);
         (void)snprintf(expected, sizeof expected, "<6>%s\n", escapes[i].text);
-        assert_string_equal(line, expected);
+        assert_string_equal(capture_end(), expected);
     }
 }
 
 TEST(escapes_in_json)
 {
-    char line[256], expected[256];
+    char expected[256];
     regex_t form;
 
     assert_int_equal(regcomp(&form,
@@ -99,25 +116,17 @@ TEST(escapes_in_json)
                      0);
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
     for (size_t i = 0; i < COUNT(escapes); i++) {
-        struct capture capture = capture_begin();
+        const char *line;
 
+        capture_begin();
         log_info("%s", escapes[i].message);
-        capture_end(capture, line, sizeof line);
+        line = capture_end();
         if (regexec(&form, line, 0, NULL, 0) != 0)
             fail_msg("not of the form: %s", line);
         (void)snprintf(expected, sizeof expected, ",\"message\":\"%s\"}\n", escapes[i].json);
         assert_string_equal(strstr(line, ",\"message\":"), expected);
     }
     regfree(&form);
-}
-
-static void write_all_levels(void)
-{
-    log_crit("crit");
-    log_error("error");
-    log_warning("warning");
-    log_info("info");
-    log_debug("debug");
 }
 
 TEST(omits_lines_above_the_level)
@@ -132,45 +141,44 @@ TEST(omits_lines_above_the_level)
         {LOG_LEVEL_INFO, "<2>crit\n<3>error\n<4>warning\n<6>info\n"},
         {LOG_LEVEL_DEBUG, "<2>crit\n<3>error\n<4>warning\n<6>info\n<7>debug\n"},
     };
-    char lines[256];
 
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct capture capture;
-
         log_configure(rows[i].level, LOG_FORMAT_TEXT);
-        capture = capture_begin();
-        write_all_levels();
-        capture_end(capture, lines, sizeof lines);
-        assert_string_equal(lines, rows[i].lines);
+        capture_begin();
+        log_crit("crit");
+        log_error("error");
+        log_warning("warning");
+        log_info("info");
+        log_debug("debug");
+        assert_string_equal(capture_end(), rows[i].lines);
     }
 }
 
 // The journal strips the prefix. In a file or a pipe, lines must be plain JSON.
 TEST(json_has_the_prefix_only_in_the_journal)
 {
-    struct capture capture;
-    char line[256], stream[64];
+    const char *lines;
+    char stream[64];
     struct stat status;
 
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
-    capture = capture_begin();
+    capture_begin();
     assert_int_equal(fstat(STDERR_FILENO, &status), 0);
     (void)snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
     assert_int_equal(setenv("JOURNAL_STREAM", stream, 1), 0);
     log_error("journal");
-    capture_end(capture, line, sizeof line);
-    assert_int_equal(strncmp(line, "<3>{\"time\":", 11), 0);
+    assert_int_equal(strncmp(capture_end(), "<3>{\"time\":", 11), 0);
 
-    capture = capture_begin();
+    capture_begin();
     assert_int_equal(fstat(STDERR_FILENO, &status), 0);
     (void)snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev + 1, (uintmax_t)status.st_ino);
     assert_int_equal(setenv("JOURNAL_STREAM", stream, 1), 0);
     log_error("another stream");
     assert_int_equal(unsetenv("JOURNAL_STREAM"), 0);
     log_error("no stream");
-    capture_end(capture, line, sizeof line);
-    assert_int_equal(strncmp(line, "{\"time\":", 8), 0);
-    assert_non_null(strstr(line, "}\n{\"time\":"));
+    lines = capture_end();
+    assert_int_equal(strncmp(lines, "{\"time\":", 8), 0);
+    assert_non_null(strstr(lines, "}\n{\"time\":"));
 }
 
 TEST(a_terminal_shows_the_level_as_a_word)
@@ -202,72 +210,37 @@ TEST(cuts_a_long_text)
         {LOG_TEXT_BYTES, LOG_TEXT_BYTES - 4, "...\n"},
         {20000, LOG_TEXT_BYTES - 4, "...\n"},
     };
-    static char message[20001], line[30000];
+    static char message[20001];
 
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct capture capture = capture_begin();
+        const char *line;
 
         memset(message, 'x', rows[i].length);
         message[rows[i].length] = '\0';
+        capture_begin();
         log_info("%s", message);
-        capture_end(capture, line, sizeof line);
+        line = capture_end();
         assert_int_equal(strspn(line + 3, "x"), rows[i].kept);
         assert_string_equal(line + 3 + rows[i].kept, rows[i].end);
     }
-}
-
-// A thread that reads a capture to its end, for output that does not fit into the pipe.
-struct collector {
-    pthread_t thread;
-    struct capture capture;
-    char *text;
-    size_t size, length;
-};
-
-static void *collect(void *context)
-{
-    struct collector *collector = context;
-    ssize_t got;
-
-    while ((got = read(collector->capture.read_fd, collector->text + collector->length,
-                       collector->size - 1 - collector->length)) > 0)
-        collector->length += (size_t)got;
-    collector->text[collector->length] = '\0';
-    return NULL;
-}
-
-static void collector_begin(struct collector *collector, size_t size)
-{
-    *collector = (struct collector){.text = malloc(size), .size = size, .capture = capture_begin()};
-    assert_non_null(collector->text);
-    assert_int_equal(pthread_create(&collector->thread, NULL, collect, collector), 0);
-}
-
-static void collector_end(struct collector *collector)
-{
-    assert_int_equal(dup2(collector->capture.stderr_fd, STDERR_FILENO), STDERR_FILENO);
-    assert_int_equal(close(collector->capture.stderr_fd), 0);
-    assert_int_equal(pthread_join(collector->thread, NULL), 0);
-    assert_int_equal(close(collector->capture.read_fd), 0);
 }
 
 TEST(writes_data_of_any_length)
 {
     enum { LENGTH = 3 * 1024 * 1024 };
     char *data = malloc(LENGTH);
-    struct collector collector;
     const char *at;
 
     assert_non_null(data);
     for (size_t i = 0; i < LENGTH; i++)
         data[i] = (char)(i % 1000 == 999 ? '\0' : i % 1000 == 998 ? '\n' : 'a' + (int)(i % 26));
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
-    collector_begin(&collector, (size_t)2 * LENGTH);
+    capture_begin();
     log_write_data(LOG_LEVEL_CRIT, data, LENGTH, "%s: ", "lost");
-    collector_end(&collector);
-    assert_int_equal(strncmp(collector.text, "<2>lost: ", 9), 0);
-    at = collector.text + 9;
+    at = capture_end();
+    assert_int_equal(strncmp(at, "<2>lost: ", 9), 0);
+    at += 9;
     for (size_t i = 0; i < LENGTH; i++) {
         const char expected[] = {data[i], '\0'}, *escaped = data[i] == '\0'   ? "\\x00"
                                                             : data[i] == '\n' ? "\\x0a"
@@ -277,7 +250,6 @@ TEST(writes_data_of_any_length)
         at += strlen(escaped);
     }
     assert_string_equal(at, "\n");
-    free(collector.text);
     free(data);
 }
 
@@ -298,16 +270,14 @@ TEST(lines_of_several_threads_never_mix)
     static char letters[WRITERS] = {'a', 'b', 'c', 'd'};
     size_t lines[WRITERS] = {0};
     pthread_t writers[WRITERS];
-    struct collector collector;
 
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
-    collector_begin(&collector, (size_t)WRITERS * LINES * (LINE_BYTES + 4) + 1);
+    capture_begin();
     for (size_t i = 0; i < WRITERS; i++)
         assert_int_equal(pthread_create(&writers[i], NULL, write_lines, &letters[i]), 0);
     for (size_t i = 0; i < WRITERS; i++)
         assert_int_equal(pthread_join(writers[i], NULL), 0);
-    collector_end(&collector);
-    for (char *at = collector.text; *at; at += 3 + LINE_BYTES + 1) {
+    for (const char *at = capture_end(); *at; at += 3 + LINE_BYTES + 1) {
         char letter[] = {at[3], '\0'};
 
         assert_int_equal(strncmp(at, "<6>", 3), 0);
@@ -318,24 +288,21 @@ TEST(lines_of_several_threads_never_mix)
     }
     for (size_t i = 0; i < WRITERS; i++)
         assert_int_equal(lines[i], LINES);
-    free(collector.text);
 }
 
 TEST(survives_a_closed_log)
 {
     int stderr_fd = dup(STDERR_FILENO);
-    struct capture capture;
-    char text[256];
 
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     assert_int_equal(close(STDERR_FILENO), 0);
     log_info("nowhere");
     assert_int_equal(dup2(stderr_fd, STDERR_FILENO), STDERR_FILENO);
     assert_int_equal(close(stderr_fd), 0);
-    capture = capture_begin();
+    capture_begin();
     log_info("there");
-    capture_end(capture, text, sizeof text);
-    assert_string_equal(text, "<3>log: lines dropped because standard error did not accept them: 1\n<6>there\n");
+    assert_string_equal(capture_end(),
+                        "<3>log: lines dropped because standard error did not accept them: 1\n<6>there\n");
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, finish)

@@ -47,7 +47,7 @@ TEST(only_the_first_line_waits_for_an_unread_log)
     static const struct {
         void (*make)(int ends[2]);
         enum log_level level;
-        size_t first_bytes; // of the line that meets the full log: short, or longer than any pipe or socket takes
+        size_t first_bytes; // length of the line for the full log: short, or longer than any pipe or socket takes
     } rows[] = {{make_pipe, LOG_LEVEL_ERROR, 1},
                 {make_pipe, LOG_LEVEL_ERROR, 2000000},
                 {make_socket, LOG_LEVEL_ERROR, 1},
@@ -149,7 +149,7 @@ static void slow_reader_finish(struct slow_reader *reader)
     assert_int_equal(close(reader->stderr_fd) | close(reader->fd) | close(reader->release_fd), 0);
 }
 
-static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for it
+static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for this line
 
 TEST(only_crit_lines_wait_longer_for_a_log_that_is_read_slowly)
 {

@@ -1,4 +1,5 @@
-// What the tests of the module callback share: the rules of four apps, and a callback that is read in two steps.
+// The common parts of the tests of the module callback: the rules of four apps, and a callback that is read in two
+// steps.
 #pragma once
 
 #include <stdlib.h>
@@ -64,24 +65,59 @@ static inline char *exact_copy(const char *text, size_t length)
     return copy;
 }
 
-static inline enum callback_verdict fixture_read_body(struct fixture *fixture, const struct callback_rules *rules,
-                                                      const char *body, size_t length)
+static inline enum callback_verdict fixture_read(struct fixture *fixture, const struct callback_rules *rules,
+                                                 const struct buffer *body, size_t arena_bytes)
 {
-    enum callback_verdict verdict = callback_read_query(&fixture->callback, rules, OPEN_QUERY);
+    enum callback_verdict verdict;
 
+    fixture_init(fixture, arena_bytes);
+    verdict = callback_read_query(&fixture->callback, rules, OPEN_QUERY);
     if (verdict != CALLBACK_READ_BODY)
         return verdict;
-    fixture->body = exact_copy(body, length);
-    return callback_read_body(&fixture->callback, rules, fixture->body, length);
+    fixture->body = exact_copy(body->data, body->length);
+    return callback_read_body(&fixture->callback, rules, fixture->body, body->length);
 }
 
+// The callback that most tests read, and its body. The next callback and finish_fixture() free the memory.
+static struct fixture fixture;
+static struct buffer body;
+
+#define PRINT(...) assert_int_equal(buffer_print(&body, __VA_ARGS__), 0)
+
 // Sets body to the text with " in place of ', which keeps the bodies in the tests readable.
-static inline void quote(struct buffer *body, const char *text)
+static inline void quote(const char *text)
 {
-    body->length = 0;
-    assert_int_equal(buffer_append(body, text, strlen(text)), 0);
-    for (size_t i = 0; i < body->length; i++) {
-        if (body->data[i] == '\'')
-            body->data[i] = '"';
+    body.length = 0;
+    PRINT("%s", text);
+    for (size_t i = 0; i < body.length; i++) {
+        if (body.data[i] == '\'')
+            body.data[i] = '"';
     }
+}
+
+static inline enum callback_verdict read_query(const struct callback_rules *rules, const char *query)
+{
+    fixture_finish(&fixture);
+    fixture_init(&fixture, 1 << 20);
+    return callback_read_query(&fixture.callback, rules, query);
+}
+
+static inline enum callback_verdict read_body(const struct callback_rules *rules, size_t arena_bytes)
+{
+    fixture_finish(&fixture);
+    return fixture_read(&fixture, rules, &body, arena_bytes);
+}
+
+static inline enum callback_verdict read_quoted(const char *text)
+{
+    quote(text);
+    return read_body(&fixture_rules, ARENA_BYTES);
+}
+
+static inline int finish_fixture(void **state)
+{
+    (void)state;
+    fixture_finish(&fixture);
+    buffer_finish(&body);
+    return 0;
 }

@@ -12,6 +12,7 @@ static const struct {
     unsigned int http_status;
     const char *name;
 } promised[] = {
+    // in the order of enum answer_code
     {0, 200, "ok"},
     {120001, 400, "bad_framing"},
     {120002, 404, "path_unknown"},
@@ -44,36 +45,26 @@ static const struct {
     {120301, 503, "store_unavailable"},
 };
 
-TEST(keeps_numbers_and_names)
+TEST(keeps_names_and_status)
 {
-    bool seen[ANSWER_CODE_COUNT] = {false};
-
     assert_int_equal(COUNT(promised), ANSWER_CODE_COUNT);
     for (size_t i = 0; i < COUNT(promised); i++) {
-        enum answer_code code = (enum answer_code)promised[i].code;
-
-        assert_int_equal(answer_http_status(code), promised[i].http_status);
-        assert_string_equal(answer_name(code), promised[i].name);
-        assert_in_range(answer_index(code), 0, ANSWER_CODE_COUNT - 1);
-        assert_int_equal(answer_at(answer_index(code)), code);
-        assert_false(seen[answer_index(code)]);
-        seen[answer_index(code)] = true;
+        assert_int_equal(answer_http_status((enum answer_code)i), promised[i].http_status);
+        assert_string_equal(answer_name((enum answer_code)i), promised[i].name);
     }
 }
 
 TEST(an_unknown_code_is_a_failure)
 {
-    assert_int_equal(answer_http_status((enum answer_code)1), 503);
+    assert_int_equal(answer_http_status(ANSWER_CODE_COUNT), 503);
     assert_string_equal(answer_name((enum answer_code) - 1), "store_unavailable");
 }
 
 TEST(prints_the_exact_body_of_ok)
 {
-    struct buffer body = {0};
-
+    quote("");
     assert_int_equal(answer_print(&body, ANSWER_OK, NULL), 0);
     assert_string_equal(body.data, "{\"ActionStatus\":\"OK\",\"ErrorInfo\":\"\",\"ErrorCode\":0}");
-    buffer_finish(&body);
 }
 
 TEST(each_failure_has_three_fields_and_a_sentence_of_its_own)
@@ -81,10 +72,10 @@ TEST(each_failure_has_three_fields_and_a_sentence_of_its_own)
     char *sentences[ANSWER_CODE_COUNT] = {NULL};
 
     for (size_t i = 1; i < COUNT(promised); i++) {
-        struct buffer body = {0};
         cJSON *tree;
 
-        assert_int_equal(answer_print(&body, (enum answer_code)promised[i].code, NULL), 0);
+        quote("");
+        assert_int_equal(answer_print(&body, (enum answer_code)i, NULL), 0);
         tree = cJSON_Parse(body.data);
         assert_non_null(tree);
         assert_int_equal(cJSON_GetArraySize(tree), 3);
@@ -96,7 +87,6 @@ TEST(each_failure_has_three_fields_and_a_sentence_of_its_own)
         for (size_t other = 1; other < i; other++)
             assert_string_not_equal(sentences[i], sentences[other]);
         cJSON_Delete(tree);
-        buffer_finish(&body);
     }
     for (size_t i = 1; i < COUNT(promised); i++)
         free(sentences[i]);
@@ -118,17 +108,15 @@ TEST(escapes_details)
     };
 
     for (size_t i = 0; i < COUNT(details); i++) {
-        struct buffer body = {0};
         char expected[256];
 
         (void)snprintf(expected, sizeof expected,
                        "before {\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\"The body is not a JSON "
                        "object.%s\",\"ErrorCode\":120201}",
                        details[i].printed);
-        assert_int_equal(buffer_print(&body, "before "), 0);
+        quote("before ");
         assert_int_equal(answer_print(&body, ANSWER_BODY_NOT_JSON, details[i].detail), 0);
         assert_string_equal(body.data, expected);
-        buffer_finish(&body);
     }
 }
 
@@ -175,4 +163,4 @@ TEST(cuts_a_long_quote)
     }
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, finish_fixture)

@@ -6,20 +6,23 @@
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/base/file.h"
 
-// Prints "GroupId|Type|Owner|Operator|Name|time|members|body", with - for what is absent.
-static void describe(const struct destroyed_group *group, struct buffer *text)
+// Compares the group with "GroupId|Type|Owner|Operator|Name|time|members|body", with - for what is absent.
+static void assert_group(const char *expected)
 {
-    text->length = 0;
-    assert_int_equal(buffer_print(text, "%s|%s|%s|%s|%s|", group->group_id, group->type, group->owner_account,
-                                  group->operator_account, group->name),
-                     0);
-    assert_int_equal(
-        group->has_event_time ? buffer_print(text, "%" PRId64 "|", group->event_time_ms) : buffer_print(text, "-|"), 0);
-    assert_int_equal(buffer_print(text, group->has_member_list ? "[" : "-"), 0);
+    const struct destroyed_group *group = &fixture.callback.group;
+    struct buffer text = {0};
+    int r = buffer_print(&text, "%s|%s|%s|%s|%s|", group->group_id, group->type, group->owner_account,
+                         group->operator_account, group->name);
+
+    r |= group->has_event_time ? buffer_print(&text, "%" PRId64 "|", group->event_time_ms) : buffer_print(&text, "-|");
+    r |= buffer_print(&text, group->has_member_list ? "[" : "-");
     for (size_t i = 0; i < group->member_count; i++)
-        assert_int_equal(buffer_print(text, i > 0 ? ",%s" : "%s", group->members[i]), 0);
-    assert_int_equal(buffer_print(text, group->has_member_list ? "]|" : "|"), 0);
-    assert_int_equal(buffer_print(text, group->keep_body ? "body" : "-"), 0);
+        r |= buffer_print(&text, i > 0 ? ",%s" : "%s", group->members[i]);
+    r |= buffer_print(&text, "%s|%s", group->has_member_list ? "]" : "", group->keep_body ? "body" : "-");
+    assert_int_equal(r, 0);
+    if (strcmp(text.data, expected) != 0)
+        fail_msg("%s: %s", body.data, text.data);
+    buffer_finish(&text);
 }
 
 static const struct {
@@ -72,30 +75,19 @@ static const struct {
 
 TEST(reads_valid_bodies)
 {
-    struct buffer body = {0}, text = {0};
-
     for (size_t i = 0; i < COUNT(valid); i++) {
-        struct fixture fixture;
-        enum callback_verdict verdict;
+        const struct destroyed_group *group = &fixture.callback.group;
 
-        fixture_init(&fixture, ARENA_BYTES);
-        quote(&body, valid[i].body);
-        verdict = fixture_read_body(&fixture, &fixture_rules, body.data, body.length);
-        if (verdict != CALLBACK_RECORD)
+        if (read_quoted(valid[i].body) != CALLBACK_RECORD)
             fail_msg("%s: %s: %s", body.data, answer_name(fixture.callback.answer), fixture.callback.detail);
-        describe(&fixture.callback.group, &text);
-        if (strcmp(text.data, valid[i].group) != 0)
-            fail_msg("%s: %s", body.data, text.data);
+        assert_group(valid[i].group);
         assert_int_equal(fixture.callback.answer, ANSWER_OK);
-        assert_int_equal(fixture.callback.group.sdk_appid, 1400000003);
-        assert_int_equal(fixture.callback.group.received_at_ms, fixture.callback.received_at_ms);
-        assert_string_equal(fixture.callback.group.remote_address, "192.0.2.1");
-        assert_ptr_equal(fixture.callback.group.body, fixture.body);
-        assert_int_equal(fixture.callback.group.body_length, body.length);
-        fixture_finish(&fixture);
+        assert_int_equal(group->sdk_appid, 1400000003);
+        assert_int_equal(group->received_at_ms, fixture.callback.received_at_ms);
+        assert_string_equal(group->remote_address, "192.0.2.1");
+        assert_ptr_equal(group->body, fixture.body);
+        assert_int_equal(group->body_length, body.length);
     }
-    buffer_finish(&body);
-    buffer_finish(&text);
 }
 
 #define TYPE     ANSWER_BODY_FIELD_TYPE
@@ -194,17 +186,12 @@ static const struct {
 
 TEST(rejects_invalid_bodies_and_keeps_them)
 {
-    struct buffer body = {0};
+    const struct callback *callback = &fixture.callback;
+    const struct rejected_callback *kept = &fixture.callback.rejected;
 
     for (size_t i = 0; i < COUNT(rejected); i++) {
-        struct fixture fixture;
-        const struct callback *callback = &fixture.callback;
-        const struct rejected_callback *kept = &fixture.callback.rejected;
-        enum callback_verdict verdict;
+        enum callback_verdict verdict = read_quoted(rejected[i].body);
 
-        fixture_init(&fixture, ARENA_BYTES);
-        quote(&body, rejected[i].body);
-        verdict = fixture_read_body(&fixture, &fixture_rules, body.data, body.length);
         if (verdict != CALLBACK_RECORD_REJECTION || callback->answer != rejected[i].code)
             fail_msg("%s: verdict %d, %s", body.data, (int)verdict, answer_name(callback->answer));
         if (!strstr(callback->detail, rejected[i].detail))
@@ -217,9 +204,7 @@ TEST(rejects_invalid_bodies_and_keeps_them)
         assert_string_equal(kept->callback_command, CALLBACK_COMMAND);
         assert_ptr_equal(kept->body, fixture.body);
         assert_int_equal(kept->body_length, body.length);
-        fixture_finish(&fixture);
     }
-    buffer_finish(&body);
 }
 
 TEST(refuses_other_commands_and_keeps_nothing)
@@ -231,21 +216,14 @@ TEST(refuses_other_commands_and_keeps_nothing)
         {"{'CallbackCommand':'group.callbackaftergroupdestroyed'}", "'group.callbackaftergroupdestroyed'"},
         {"{'CallbackCommand':'a\\n\\u001b[31m\xe7\xa4\xbe','GroupId':1}", "'a\\x0a\\x1b[31m\\xe7\\xa4\\xbe'"},
     };
-    struct buffer body = {0};
 
     for (size_t i = 0; i < COUNT(others); i++) {
-        struct fixture fixture;
-
-        fixture_init(&fixture, ARENA_BYTES);
-        quote(&body, others[i].body);
-        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_REFUSE);
+        assert_int_equal(read_quoted(others[i].body), CALLBACK_REFUSE);
         assert_int_equal(fixture.callback.answer, ANSWER_COMMAND_DIFFERS);
         if (!strstr(fixture.callback.detail, others[i].detail))
             fail_msg("%s", fixture.callback.detail);
         assert_null(fixture.callback.rejected.body);
-        fixture_finish(&fixture);
     }
-    buffer_finish(&body);
 }
 
 TEST(reads_every_sample)
@@ -266,29 +244,21 @@ TEST(reads_every_sample)
          "@TGS#2Z4CLQE5CM|Public|PLNJEE0k|PLNJEE0k|test8888|1682914763569|[PLNJEE0k]|-"},
         {"topic-destroyed.json", CALLBACK_REFUSE, NULL},
     };
-    struct buffer body = {0}, text = {0};
-    struct error error;
 
     for (size_t i = 0; i < COUNT(samples); i++) {
-        struct fixture fixture;
+        struct error error;
         char path[512];
 
-        fixture_init(&fixture, ARENA_BYTES);
         (void)snprintf(path, sizeof path, SAMPLES "/%s", samples[i].file);
         body.length = 0;
         if (file_read(path, 65536, &body, &error) < 0)
             fail_msg("%s", error.text);
-        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), samples[i].verdict);
-        if (samples[i].group) {
-            describe(&fixture.callback.group, &text);
-            assert_string_equal(text.data, samples[i].group);
-        } else {
+        assert_int_equal(read_body(&fixture_rules, ARENA_BYTES), samples[i].verdict);
+        if (samples[i].group)
+            assert_group(samples[i].group);
+        else
             assert_int_equal(fixture.callback.answer, ANSWER_COMMAND_DIFFERS);
-        }
-        fixture_finish(&fixture);
     }
-    buffer_finish(&body);
-    buffer_finish(&text);
 }
 
 // Each id is used in every field, once as it is and once with every ASCII character escaped.
@@ -313,58 +283,44 @@ TEST(keeps_ids_unchanged)
         "\xf4\x8f\xbf\xbf",
         "e\xcc\x81",
     };
-    struct buffer escaped = {0}, body = {0};
+    const struct destroyed_group *group = &fixture.callback.group;
+    struct buffer escaped = {0};
 
     for (size_t i = 0; i < 2 * COUNT(ids); i++) {
         const char *id = ids[i / 2];
-        struct fixture fixture;
 
         escaped.length = 0;
         for (const char *at = id; *at; at++) {
-            if ((unsigned char)*at < 0x80 && (i % 2 == 1 || *at == '"' || *at == '\\'))
-                assert_int_equal(buffer_print(&escaped, "\\u%04x", (unsigned int)*at), 0);
-            else
-                assert_int_equal(buffer_append(&escaped, at, 1), 0);
+            bool is_escaped = (unsigned char)*at < 0x80 && (i % 2 == 1 || *at == '"' || *at == '\\');
+
+            assert_int_equal(buffer_print(&escaped, is_escaped ? "\\u%04x" : "%c", (unsigned int)*at), 0);
         }
-        quote(&body, "{" HEAD ",'EventTime':7,");
-        assert_int_equal(buffer_print(&body,
-                                      "\"GroupId\":\"%s\",\"Type\":\"%s\",\"Owner_Account\":\"%s\","
-                                      "\"Operator_Account\":\"%s\",\"Name\":\"%s\","
-                                      "\"MemberList\":[{\"Member_Account\":\"%s\"}]}",
-                                      escaped.data, escaped.data, escaped.data, escaped.data, escaped.data,
-                                      escaped.data),
-                         0);
-        fixture_init(&fixture, ARENA_BYTES);
-        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD);
-        assert_string_equal(fixture.callback.group.group_id, id);
-        assert_string_equal(fixture.callback.group.type, id);
-        assert_string_equal(fixture.callback.group.owner_account, id);
-        assert_string_equal(fixture.callback.group.operator_account, id);
-        assert_string_equal(fixture.callback.group.name, id);
-        assert_string_equal(fixture.callback.group.members[0], id);
-        assert_false(fixture.callback.group.keep_body);
-        fixture_finish(&fixture);
+        quote("{" HEAD ",'EventTime':7,");
+        PRINT("\"GroupId\":\"%1$s\",\"Type\":\"%1$s\",\"Owner_Account\":\"%1$s\",\"Operator_Account\":\"%1$s\","
+              "\"Name\":\"%1$s\",\"MemberList\":[{\"Member_Account\":\"%1$s\"}]}",
+              escaped.data);
+        assert_int_equal(read_body(&fixture_rules, ARENA_BYTES), CALLBACK_RECORD);
+        assert_string_equal(group->group_id, id);
+        assert_string_equal(group->type, id);
+        assert_string_equal(group->owner_account, id);
+        assert_string_equal(group->operator_account, id);
+        assert_string_equal(group->name, id);
+        assert_string_equal(group->members[0], id);
+        assert_false(group->keep_body);
     }
     buffer_finish(&escaped);
-    buffer_finish(&body);
 }
 
 TEST(keeps_the_body_if_configured)
 {
     struct callback_rules rules = fixture_rules;
-    struct buffer body = {0};
 
-    quote(&body, G ",'EventTime':7}");
+    quote(G ",'EventTime':7}");
     for (int keep = 0; keep <= 1; keep++) {
-        struct fixture fixture;
-
-        fixture_init(&fixture, ARENA_BYTES);
         rules.keep_body = keep;
-        assert_int_equal(fixture_read_body(&fixture, &rules, body.data, body.length), CALLBACK_RECORD);
+        assert_int_equal(read_body(&rules, ARENA_BYTES), CALLBACK_RECORD);
         assert_int_equal(fixture.callback.group.keep_body, keep);
-        fixture_finish(&fixture);
     }
-    buffer_finish(&body);
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, finish_fixture)

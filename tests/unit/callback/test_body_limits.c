@@ -4,51 +4,45 @@
 
 #include "callback_fixture.h"
 
-static void print_members(struct buffer *body, size_t count, const char *name)
+static void print_members(size_t count, const char *name)
 {
-    quote(body, G ",'EventTime':7,'MemberList':[");
+    quote(G ",'EventTime':7,'MemberList':[");
     for (size_t i = 0; i < count; i++)
-        assert_int_equal(buffer_print(body, "%s{\"Member_Account\":\"%s-%025zu\"}", i > 0 ? "," : "", name, i), 0);
-    assert_int_equal(buffer_print(body, "]}"), 0);
+        PRINT("%s{\"Member_Account\":\"%s-%025zu\"}", i > 0 ? "," : "", name, i);
+    PRINT("]}");
 }
 
-static void check_members(const struct destroyed_group *group, size_t count, const char *name)
+// Appends the text this many times.
+static void repeat(const char *text, size_t count)
 {
-    char expected[64];
-
-    assert_int_equal(group->member_count, count);
-    for (size_t i = 0; i < count; i++) {
-        (void)snprintf(expected, sizeof expected, "%s-%025zu", name, i);
-        assert_string_equal(group->members[i], expected);
-    }
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(buffer_append(&body, text, strlen(text)), 0);
 }
 
 TEST(accepts_ten_thousand_members)
 {
-    struct buffer body = {0};
-    struct fixture fixture;
+    const struct destroyed_group *group = &fixture.callback.group;
 
-    print_members(&body, 10000, "member");
+    print_members(10000, "member");
     assert_true(body.length > 500000);
-    fixture_init(&fixture, ARENA_BYTES);
-    assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD);
-    check_members(&fixture.callback.group, 10000, "member");
-    fixture_finish(&fixture);
-    buffer_finish(&body);
+    assert_int_equal(read_body(&fixture_rules, ARENA_BYTES), CALLBACK_RECORD);
+    assert_int_equal(group->member_count, 10000);
+    for (size_t i = 0; i < group->member_count; i++) {
+        char expected[64];
+
+        (void)snprintf(expected, sizeof expected, "member-%025zu", i);
+        assert_string_equal(group->members[i], expected);
+    }
 }
 
 // The body is not at fault, so it must not become a rejected callback.
 TEST(does_not_blame_the_body_for_a_lack_of_memory)
 {
-    struct buffer body = {0};
-    struct fixture fixture;
-
-    print_members(&body, 1000, "member");
-    fixture_init(&fixture, 4096);
-    assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD_REJECTION);
+    print_members(1000, "member");
+    assert_int_equal(read_body(&fixture_rules, 4096), CALLBACK_RECORD_REJECTION);
     assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
+    print_members(1, "member");
     fixture_finish(&fixture);
-    print_members(&body, 1, "member");
     fixture_init(&fixture, 4096);
     assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, OPEN_QUERY), CALLBACK_READ_BODY);
     while (arena_alloc(&fixture.arena, 16)) {
@@ -56,150 +50,108 @@ TEST(does_not_blame_the_body_for_a_lack_of_memory)
     fixture.callback.arena->out_of_memory = true;
     assert_int_equal(callback_read_body(&fixture.callback, &fixture_rules, body.data, body.length), CALLBACK_REFUSE);
     assert_int_equal(fixture.callback.answer, ANSWER_OVERLOADED);
-    fixture_finish(&fixture);
-    buffer_finish(&body);
 }
 
 // While a body waits for the disk, it takes no more memory than the text to be recorded.
 TEST(frees_the_tree_after_the_body_is_read)
 {
     static const char *const begins[] = {G ",'x':", "{'GroupId':'g','x':", ""};
-    struct buffer body = {0};
 
     for (size_t i = 0; i < COUNT(begins); i++) {
-        struct fixture fixture;
-
-        quote(&body, begins[i]);
-        assert_int_equal(buffer_append(&body, "[0", 2), 0);
-        for (size_t values = 10; values < 400000; values++)
-            assert_int_equal(buffer_append(&body, ",0", 2), 0);
-        assert_int_equal(buffer_print(&body, "]%s", *begins[i] ? "}" : ""), 0);
-        fixture_init(&fixture, ARENA_BYTES);
-        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
-                         i == 0 ? CALLBACK_RECORD : CALLBACK_RECORD_REJECTION);
+        quote(begins[i]);
+        PRINT("[0");
+        repeat(",0", 399990);
+        PRINT("]%s", *begins[i] ? "}" : "");
+        assert_int_equal(read_body(&fixture_rules, ARENA_BYTES), i == 0 ? CALLBACK_RECORD : CALLBACK_RECORD_REJECTION);
         assert_true(fixture.arena.used_bytes <= 4096);
-        fixture_finish(&fixture);
     }
-    buffer_finish(&body);
 }
 
 // A large body may consist of members in their shortest form. The server gives each body 1 MiB and 16 bytes per byte of
-// its length, and that must be enough.
+// its length, which must be enough memory.
 TEST(accepts_as_many_members_as_fit_into_a_body)
 {
-    static const char member[] = "{\"Member_Account\":\"a\"}";
+    static const char member[] = ",{\"Member_Account\":\"a\"}";
     static const size_t lengths[] = {(size_t)4 << 20, (size_t)12 << 20};
-    struct buffer body = {0};
 
     for (size_t i = 0; i < COUNT(lengths); i++) {
-        struct fixture fixture;
-        size_t count = 1;
+        size_t count = lengths[i] / strlen(member);
 
-        quote(&body, G ",'EventTime':7,'MemberList':[");
-        assert_int_equal(buffer_append(&body, member, strlen(member)), 0);
-        for (; body.length < lengths[i]; count++) {
-            assert_int_equal(buffer_append(&body, ",", 1), 0);
-            assert_int_equal(buffer_append(&body, member, strlen(member)), 0);
-        }
-        assert_int_equal(buffer_append(&body, "]}", 2), 0);
-        fixture_init(&fixture, 16 * lengths[i] + ((size_t)1 << 20));
-        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD);
-        assert_int_equal(fixture.callback.group.member_count, count);
-        fixture_finish(&fixture);
+        quote(G ",'EventTime':7,'MemberList':[");
+        repeat(member + 1, 1);
+        repeat(member, count);
+        PRINT("]}");
+        assert_int_equal(read_body(&fixture_rules, 16 * lengths[i] + ((size_t)1 << 20)), CALLBACK_RECORD);
+        assert_int_equal(fixture.callback.group.member_count, count + 1);
     }
-    buffer_finish(&body);
 }
 
 // The documentation limits ids to 48 bytes, but a longer id must not be lost.
 TEST(accepts_long_ids)
 {
     static const size_t lengths[] = {48, 49, 500};
-    struct buffer body = {0};
 
     for (size_t i = 0; i < COUNT(lengths); i++) {
-        struct fixture fixture;
         char id[501];
 
         memset(id, 'i', lengths[i]);
         id[lengths[i]] = '\0';
-        quote(&body, "{" HEAD ",'GroupId':");
-        assert_int_equal(
-            buffer_print(&body, "\"%s\",\"Name\":\"%s\",\"MemberList\":[{\"Member_Account\":\"%s\"}]}", id, id, id), 0);
-        fixture_init(&fixture, ARENA_BYTES);
-        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length), CALLBACK_RECORD);
+        quote("{" HEAD ",'GroupId':");
+        PRINT("\"%s\",\"Name\":\"%s\",\"MemberList\":[{\"Member_Account\":\"%s\"}]}", id, id, id);
+        assert_int_equal(read_body(&fixture_rules, ARENA_BYTES), CALLBACK_RECORD);
         assert_string_equal(fixture.callback.group.group_id, id);
         assert_string_equal(fixture.callback.group.name, id);
         assert_string_equal(fixture.callback.group.members[0], id);
-        fixture_finish(&fixture);
     }
-    buffer_finish(&body);
 }
 
-// Checks the limits of depth and number of values with cJSON behind the scanner.
+static void assert_accepted(bool is_accepted)
+{
+    assert_int_equal(read_body(&fixture_rules, ARENA_BYTES), is_accepted ? CALLBACK_RECORD : CALLBACK_RECORD_REJECTION);
+    assert_int_equal(fixture.callback.answer, is_accepted ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
+}
+
+// Checks the limits of depth and number of values with the scanner and cJSON together.
 TEST(rejects_bodies_above_the_limits)
 {
-    struct buffer body = {0};
-
     for (size_t depth = 31; depth <= 33; depth++) {
-        struct fixture fixture;
-
-        quote(&body, G ",'x':");
-        for (size_t i = 1; i < depth; i++)
-            assert_int_equal(buffer_append(&body, "[", 1), 0);
-        for (size_t i = 1; i < depth; i++)
-            assert_int_equal(buffer_append(&body, "]", 1), 0);
-        assert_int_equal(buffer_append(&body, "}", 1), 0);
-        fixture_init(&fixture, ARENA_BYTES);
-        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
-                         depth <= 32 ? CALLBACK_RECORD : CALLBACK_RECORD_REJECTION);
-        assert_int_equal(fixture.callback.answer, depth <= 32 ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
-        fixture_finish(&fixture);
+        quote(G ",'x':");
+        repeat("[", depth - 1);
+        repeat("]", depth - 1);
+        repeat("}", 1);
+        assert_accepted(depth <= 32);
     }
     // The object counts as 1, its two commas as 2, the list as 1, and the commas of the list are the rest.
     for (size_t values = 399999; values <= 400001; values++) {
-        struct fixture fixture;
-
-        quote(&body, G ",'x':[0");
-        for (size_t i = 4; i < values; i++)
-            assert_int_equal(buffer_append(&body, ",0", 2), 0);
-        assert_int_equal(buffer_append(&body, "]}", 2), 0);
-        fixture_init(&fixture, ARENA_BYTES);
-        assert_int_equal(fixture_read_body(&fixture, &fixture_rules, body.data, body.length),
-                         values <= 400000 ? CALLBACK_RECORD : CALLBACK_RECORD_REJECTION);
-        assert_int_equal(fixture.callback.answer, values <= 400000 ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
-        fixture_finish(&fixture);
+        quote(G ",'x':[0");
+        repeat(",0", values - 4);
+        repeat("]}", 1);
+        assert_accepted(values <= 400000);
     }
-    buffer_finish(&body);
 }
 
 // Tries more and more memory until it is enough. Every earlier answer must be "too complex", never a fault of the text.
 TEST(reports_a_full_arena_as_too_complex)
 {
     static const char *const kinds[] = {"", "// a comment to be replaced by spaces"};
-    struct buffer body = {0};
 
     for (size_t i = 0; i < COUNT(kinds); i++) {
         enum callback_verdict verdict = CALLBACK_RECORD_REJECTION;
         size_t rejected_bodies = 0;
 
-        print_members(&body, 50, "member");
-        assert_int_equal(buffer_print(&body, "%s", kinds[i]), 0);
+        print_members(50, "member");
+        PRINT("%s", kinds[i]);
         for (size_t limit = 4096; verdict == CALLBACK_RECORD_REJECTION; limit += 256) {
-            struct fixture fixture;
-
-            fixture_init(&fixture, limit);
-            verdict = fixture_read_body(&fixture, &fixture_rules, body.data, body.length);
+            verdict = read_body(&fixture_rules, limit);
             if (verdict == CALLBACK_RECORD_REJECTION) {
                 assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
                 assert_non_null(fixture.callback.rejected.reason);
                 rejected_bodies++;
             }
-            fixture_finish(&fixture);
         }
         assert_int_equal(verdict, CALLBACK_RECORD);
         assert_true(rejected_bodies > 10);
     }
-    buffer_finish(&body);
 }
 
 // The memory may run out at any point, also for the list of accounts and for the reason.
@@ -207,16 +159,15 @@ TEST(survives_a_full_arena_at_any_point)
 {
     size_t recorded = 0, without_reason = 0;
 
+    quote("{" HEAD ",'GroupId':'g','MemberList':[{'Member_Account':'a'}]}");
     for (size_t taken = 0; taken <= 3968; taken += 16) {
-        static const char body[] = "{\"CallbackCommand\":\"Group.CallbackAfterGroupDestroyed\",\"GroupId\":\"g\","
-                                   "\"MemberList\":[{\"Member_Account\":\"a\"}]}";
-        struct fixture fixture;
         enum callback_verdict verdict;
 
+        fixture_finish(&fixture);
         fixture_init(&fixture, 4096); // one block, of which less and less is left for the body
         assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, OPEN_QUERY), CALLBACK_READ_BODY);
         assert_non_null(arena_alloc(&fixture.arena, taken));
-        verdict = callback_read_body(&fixture.callback, &fixture_rules, body, sizeof body - 1);
+        verdict = callback_read_body(&fixture.callback, &fixture_rules, body.data, body.length);
         if (verdict == CALLBACK_RECORD) {
             assert_string_equal(fixture.callback.group.members[0], "a");
             recorded++;
@@ -225,7 +176,6 @@ TEST(survives_a_full_arena_at_any_point)
             assert_int_equal(fixture.callback.answer, ANSWER_BODY_TOO_COMPLEX);
             without_reason += strcmp(fixture.callback.rejected.reason, "body_too_complex") == 0;
         }
-        fixture_finish(&fixture);
     }
     assert_true(recorded > 0);
     assert_true(without_reason > 0);
@@ -246,16 +196,14 @@ static void *parse_often(void *argument)
 
     pthread_barrier_wait(parser->start);
     for (size_t round = 0; round < 300; round++) {
-        struct fixture fixture;
-        const struct destroyed_group *group = &fixture.callback.group;
-        bool good;
+        struct fixture own;
+        const struct destroyed_group *group = &own.callback.group;
+        bool good = fixture_read(&own, &fixture_rules, &parser->body, ARENA_BYTES) == CALLBACK_RECORD;
 
-        fixture_init(&fixture, ARENA_BYTES);
-        good = fixture_read_body(&fixture, &fixture_rules, parser->body.data, parser->body.length) == CALLBACK_RECORD;
         for (size_t i = 0; good && i < group->member_count; i++)
             good = strncmp(group->members[i], parser->name, strlen(parser->name)) == 0;
         parser->failures += !good;
-        fixture_finish(&fixture);
+        fixture_finish(&own);
     }
     return NULL;
 }
@@ -268,7 +216,9 @@ TEST(threads_parse_into_their_own_arenas)
     assert_int_equal(pthread_barrier_init(&start, NULL, COUNT(parsers)), 0);
     for (size_t i = 0; i < COUNT(parsers); i++) {
         parsers[i].start = &start;
-        print_members(&parsers[i].body, 200, parsers[i].name);
+        print_members(200, parsers[i].name);
+        parsers[i].body = body;
+        body = (struct buffer){0};
         assert_int_equal(pthread_create(&parsers[i].thread, NULL, parse_often, &parsers[i]), 0);
     }
     for (size_t i = 0; i < COUNT(parsers); i++)
@@ -280,4 +230,4 @@ TEST(threads_parse_into_their_own_arenas)
     pthread_barrier_destroy(&start);
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, finish_fixture)

@@ -110,13 +110,11 @@ TEST(accepts_or_rejects_queries)
         const struct row *row = &rows[i / 2];
         struct callback_rules rules = fixture_rules;
         enum callback_verdict verdict, expected = row->code == ANSWER_OK ? CALLBACK_READ_BODY : CALLBACK_REFUSE;
-        struct fixture fixture;
 
-        fixture_init(&fixture, 1 << 20);
         rules.acknowledge_other_commands = i % 2 == 1;
         if (rules.acknowledge_other_commands && is_about_commands(row->code))
             expected = CALLBACK_ACKNOWLEDGE;
-        verdict = callback_read_query(&fixture.callback, &rules, row->query);
+        verdict = read_query(&rules, row->query);
         if (verdict != expected)
             fail_msg("%s: verdict %d", row->query, (int)verdict);
         if (fixture.callback.answer != (verdict == CALLBACK_REFUSE ? row->code : ANSWER_OK))
@@ -126,7 +124,6 @@ TEST(accepts_or_rejects_queries)
         // The detail contains neither a token nor a signature.
         assert_null(strstr(fixture.callback.detail, SIGN));
         assert_null(strstr(fixture.callback.detail, TOKEN));
-        fixture_finish(&fixture);
     }
 }
 
@@ -156,13 +153,11 @@ TEST(rejects_requests_outside_the_window)
     for (size_t i = 0; i < COUNT(ages); i++) {
         char query[256], request_time[24], sign[SIGNATURE_HEX_LENGTH + 1];
         enum callback_verdict verdict;
-        struct fixture fixture;
 
-        fixture_init(&fixture, 1 << 20);
         (void)snprintf(request_time, sizeof request_time, "%" PRId64, NOW_S + ages[i].skew_s);
         assert_int_equal(signature_compute(TOKEN, request_time, sign), 0);
         (void)snprintf(query, sizeof query, "%s&Sign=%s&RequestTime=%s&" COMMAND, ages[i].app, sign, request_time);
-        verdict = callback_read_query(&fixture.callback, &fixture_rules, query);
+        verdict = read_query(&fixture_rules, query);
         assert_true(fixture.callback.clock_skew_known);
         assert_int_equal(fixture.callback.clock_skew_s, ages[i].skew_s);
         if (ages[i].detail) {
@@ -172,7 +167,6 @@ TEST(rejects_requests_outside_the_window)
         } else {
             assert_int_equal(verdict, CALLBACK_READ_BODY);
         }
-        fixture_finish(&fixture);
     }
 }
 
@@ -190,13 +184,10 @@ TEST(accepts_the_old_and_the_new_token)
 
     for (size_t i = 0; i < COUNT(tokens); i++) {
         char query[256], sign[SIGNATURE_HEX_LENGTH + 1];
-        struct fixture fixture;
 
-        fixture_init(&fixture, 1 << 20);
         assert_int_equal(signature_compute(tokens[i].token, NOW, sign), 0);
         (void)snprintf(query, sizeof query, TWO "&Sign=%s&RequestTime=" NOW "&" COMMAND, sign);
-        assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, query), tokens[i].verdict);
-        fixture_finish(&fixture);
+        assert_int_equal(read_query(&fixture_rules, query), tokens[i].verdict);
     }
 }
 
@@ -225,18 +216,15 @@ TEST(records_only_valid_text)
 
     for (size_t i = 0; i < COUNT(values); i++) {
         char query[256];
-        struct fixture fixture;
 
-        fixture_init(&fixture, 1 << 20);
         (void)snprintf(query, sizeof query, OPEN_QUERY "&ClientIP%s&OptPlatform%s&ClientIP=x&OptPlatform=x",
                        values[i].value, values[i].value);
-        assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, query), CALLBACK_READ_BODY);
+        assert_int_equal(read_query(&fixture_rules, query), CALLBACK_READ_BODY);
         assert_string_equal(fixture.callback.group.client_ip, values[i].stored);
         assert_string_equal(fixture.callback.group.opt_platform, values[i].stored);
         assert_int_equal(fixture.callback.group.sdk_appid, 1400000003);
         assert_string_equal(fixture.callback.group.remote_address, "192.0.2.1");
         assert_ptr_equal(fixture.callback.app, &fixture_apps[2]);
-        fixture_finish(&fixture);
     }
 }
 
@@ -252,23 +240,18 @@ TEST(quotes_other_commands)
         {"%e7%a4", "The query has '\\xe7\\xa4'."},
     };
     struct buffer query = {0};
-    struct fixture fixture;
 
     for (size_t i = 0; i < COUNT(commands); i++) {
-        fixture_init(&fixture, 1 << 20);
         query.length = 0;
         assert_int_equal(buffer_print(&query, OPEN "&CallbackCommand=%s", commands[i].command), 0);
-        assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, query.data), CALLBACK_REFUSE);
+        assert_int_equal(read_query(&fixture_rules, query.data), CALLBACK_REFUSE);
         assert_string_equal(fixture.callback.detail, commands[i].detail);
-        fixture_finish(&fixture);
     }
     for (size_t i = 0; i < 1000; i++)
         assert_int_equal(buffer_print(&query, "%s", i % 2 ? "%ff" : "a"), 0);
-    fixture_init(&fixture, 1 << 20);
-    assert_int_equal(callback_read_query(&fixture.callback, &fixture_rules, query.data), CALLBACK_REFUSE);
+    assert_int_equal(read_query(&fixture_rules, query.data), CALLBACK_REFUSE);
     assert_in_range(strlen(fixture.callback.detail), 100, 160);
     assert_string_equal(strchr(fixture.callback.detail, '\0') - 5, "...'.");
-    fixture_finish(&fixture);
     buffer_finish(&query);
 }
 
@@ -284,19 +267,17 @@ TEST(is_overloaded_without_memory)
     broken[sizeof broken - 1] = '\0';
     assert_int_equal(buffer_print(&query, OPEN_QUERY "&ClientIP=%s&OptPlatform=%s", broken, broken), 0);
     for (size_t limit = 0; verdict == CALLBACK_REFUSE; limit += 1024) {
-        struct fixture fixture;
-
+        fixture_finish(&fixture);
         fixture_init(&fixture, limit);
         verdict = callback_read_query(&fixture.callback, &fixture_rules, query.data);
         if (verdict == CALLBACK_REFUSE) {
             assert_int_equal(fixture.callback.answer, ANSWER_OVERLOADED);
             refused++;
         }
-        fixture_finish(&fixture);
     }
     assert_int_equal(verdict, CALLBACK_READ_BODY);
     assert_in_range(refused, 30, 60); // for 8 KB of query and two values of 12 KB
     buffer_finish(&query);
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, finish_fixture)

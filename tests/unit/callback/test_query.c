@@ -75,22 +75,27 @@ static const struct row rows[] = {
     {"%=1&x=%&y=%00&Sign=a", QUERY_SIGN, "a", false, false},
 };
 
+// The values are valid until the next call.
+static const struct query_value *read_parameters(const char *text)
+{
+    static struct query query;
+
+    fixture_finish(&fixture);
+    fixture_init(&fixture, 1 << 20);
+    assert_int_equal(query_read(&fixture.arena, text, &query), 0);
+    return query.values;
+}
+
 TEST(reads_queries)
 {
     for (size_t i = 0; i < COUNT(rows); i++) {
         const struct row *row = &rows[i];
-        const struct query_value *value;
-        struct query query;
-        struct arena arena;
+        const struct query_value *value = &read_parameters(row->query)[row->name];
 
-        arena_init(&arena, 1 << 20);
-        assert_int_equal(query_read(&arena, row->query, &query), 0);
-        value = &query.values[row->name];
         if (!value->text != !row->text || (row->text && strcmp(value->text, row->text) != 0))
             fail_msg("%s: '%s'", row->query, value->text ? value->text : "(none)");
         if (value->repeated != row->repeated || value->malformed != row->malformed)
             fail_msg("%s: repeated %d, malformed %d", row->query, value->repeated, value->malformed);
-        arena_finish(&arena);
     }
 }
 
@@ -99,16 +104,13 @@ TEST(decodes_every_byte)
 {
     for (unsigned int byte = 1; byte <= 0xff; byte++) {
         const char expected[] = {(char)byte, '\0'};
+        const struct query_value *values;
         char text[32];
-        struct query query;
-        struct arena arena;
 
-        arena_init(&arena, 1 << 20);
         (void)snprintf(text, sizeof text, "Sign=%%%02x&OptPlatform=%%%02X", byte, byte);
-        assert_int_equal(query_read(&arena, text, &query), 0);
-        assert_string_equal(query.values[QUERY_SIGN].text, expected);
-        assert_string_equal(query.values[QUERY_OPT_PLATFORM].text, expected);
-        arena_finish(&arena);
+        values = read_parameters(text);
+        assert_string_equal(values[QUERY_SIGN].text, expected);
+        assert_string_equal(values[QUERY_OPT_PLATFORM].text, expected);
     }
 }
 
@@ -122,4 +124,4 @@ TEST(fails_without_memory)
     arena_finish(&arena);
 }
 
-TEST_MAIN(NULL, NULL)
+TEST_MAIN(NULL, finish_fixture)

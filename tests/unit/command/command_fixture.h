@@ -1,5 +1,5 @@
-// What the tests of the module command share. Each program runs in an empty directory of its own, so that all paths in
-// configurations and errors are short.
+// The common parts of the tests of the module command. Each program runs in a separate, empty directory, so that all
+// paths in configurations and errors are short.
 #pragma once
 
 #include <stdbool.h>
@@ -20,19 +20,25 @@ static inline int enter_directory(void **state)
     return chdir(fixture_directory);
 }
 
+// What the last calls have read and reported. The next read_config() and leave_directory() free the configuration.
+static struct config config;
+static struct error error;
+
 static inline int leave_directory(void **state)
 {
     (void)state;
+    config_finish(&config);
     remove_directory(fixture_directory);
     return 0;
 }
 
-// Writes the text into a configuration file and reads the file. The caller calls config_finish() in every case.
-static inline int read_config(const char *text, struct config *ret_config, struct error *error)
+// Writes the text into a configuration file and reads the file.
+static inline int read_config(const char *text)
 {
+    config_finish(&config);
     write_text(CONFIG_PATH, text);
-    error->text[0] = '\0';
-    return config_read(CONFIG_PATH, ret_config, error);
+    error.text[0] = '\0';
+    return config_read(CONFIG_PATH, &config, &error);
 }
 
 static inline void assert_starts_with(const char *text, const char *prefix)

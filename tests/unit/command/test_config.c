@@ -68,15 +68,20 @@ TEST(the_properties_of_each_key_fit_its_type)
     }
 }
 
+static int set_value(const struct config_option *option, const char *text, struct config_value *value)
+{
+    error.text[0] = '\0';
+    return config_value_set(option, text, 7, value, &error);
+}
+
 TEST(each_default_is_valid)
 {
     for (const struct config_option *option = config_options; option->section; option++) {
         struct config_value value = {0};
-        struct error error = {""};
 
         if (!option->default_text)
             continue;
-        if (config_value_set(option, option->default_text, 0, &value, &error) < 0)
+        if (set_value(option, option->default_text, &value) < 0)
             fail_msg("[%s] %s = %s: %s", option->section, option->key, option->default_text, error.text);
         assert_string_equal(value.text, option->default_text);
         free(value.text);
@@ -88,12 +93,11 @@ static void assert_set(const struct config_option *option, uint64_t number, int 
     bool is_time = option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION;
     const uint64_t unchanged = 4711;
     struct config_value value = {.number = unchanged};
-    struct error error = {""};
     char text[32];
     int r;
 
     (void)snprintf(text, sizeof text, "%" PRIu64 "%s", number, is_time ? "ms" : "");
-    r = config_value_set(option, text, 7, &value, &error);
+    r = set_value(option, text, &value);
     if (r != expected || value.number != (r == 0 ? number : unchanged) || value.line != (r == 0 ? 7 : 0))
         fail_msg("[%s] %s = %s: %d: %s", option->section, option->key, text, r, error.text);
     assert_true(!*error.text == (r == 0));
@@ -145,9 +149,8 @@ TEST(accepts_valid_values)
 {
     for (size_t i = 0; i < COUNT(valid); i++) {
         struct config_value value = {0};
-        struct error error = {""};
 
-        if (config_value_set(find_option(valid[i].section, valid[i].key), valid[i].text, 1, &value, &error) < 0)
+        if (set_value(find_option(valid[i].section, valid[i].key), valid[i].text, &value) < 0)
             fail_msg("%s: %s", valid[i].text, error.text);
         assert_string_equal(value.text, valid[i].text);
         assert_int_equal(value.number, valid[i].number);
@@ -160,6 +163,7 @@ static const struct {
 } invalid[] = {
     {"listen", "address", ""},
     {"listen", "address", "localhost"},
+    {"listen", "address", "1.2.3"},
     {"listen", "address", "192.0.2.0/24"},
     {"listen", "address", "[::1]"},
     {"listen", "port", "https"},
@@ -191,10 +195,8 @@ TEST(rejects_invalid_values)
 {
     for (size_t i = 0; i < COUNT(invalid); i++) {
         struct config_value value = {0};
-        struct error error = {""};
 
-        if (config_value_set(find_option(invalid[i].section, invalid[i].key), invalid[i].text, 1, &value, &error) !=
-            -EINVAL)
+        if (set_value(find_option(invalid[i].section, invalid[i].key), invalid[i].text, &value) != -EINVAL)
             fail_msg("[%s] %s = %s is accepted", invalid[i].section, invalid[i].key, invalid[i].text);
         assert_string_not_equal(error.text, "");
         assert_null(strstr(error.text, "secret"));
@@ -204,17 +206,15 @@ TEST(rejects_invalid_values)
 
 TEST(expands_the_credentials_directory_in_file_names)
 {
+    const struct config_option *option = find_option("app", "token_file");
     struct config_value value = {0};
-    struct error error;
 
     assert_int_equal(setenv("CREDENTIALS_DIRECTORY", "/run/c", 1), 0);
-    assert_int_equal(
-        config_value_set(find_option("app", "token_file"), "$CREDENTIALS_DIRECTORY/token", 1, &value, &error), 0);
+    assert_int_equal(set_value(option, "$CREDENTIALS_DIRECTORY/token", &value), 0);
     assert_string_equal(value.text, "/run/c/token");
     free(value.text);
     assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
-    assert_int_equal(
-        config_value_set(find_option("app", "token_file"), "$CREDENTIALS_DIRECTORY/token", 1, &value, &error), -ENOENT);
+    assert_int_equal(set_value(option, "$CREDENTIALS_DIRECTORY/token", &value), -ENOENT);
 }
 
 TEST_MAIN(NULL, NULL)

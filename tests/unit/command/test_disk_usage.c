@@ -3,14 +3,13 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "command/disk_usage.h"
+#include "command/monitor.h"
 #include "command_fixture.h"
 
 TEST(measures_the_database_and_its_log_through_a_symbolic_link)
 {
     struct disk_usage usage;
     struct statvfs disk;
-    struct error error;
 
     write_file("callbacks.db", (char[4096]){0}, 4096);
     assert_int_equal(disk_usage_measure("callbacks.db", &usage, &error), 0);
@@ -29,7 +28,6 @@ TEST(measures_the_database_and_its_log_through_a_symbolic_link)
 TEST(names_a_database_that_does_not_exist)
 {
     struct disk_usage usage;
-    struct error error;
 
     assert_int_equal(disk_usage_measure("absent/gone.db", &usage, &error), -ENOENT);
     assert_non_null(strstr(error.text, "absent/gone.db: "));

@@ -8,7 +8,7 @@
 #include "command/listeners.h"
 #include "command_fixture.h"
 
-#define FIRST_FD 3 // of the passed sockets, by sd_listen_fds(3)
+#define FIRST_FD 3 // first descriptor of the passed sockets, by sd_listen_fds(3)
 
 // Opens a socket of a kind: 't' listening TCP, 'u' listening Unix stream, 'd' UDP, 'n' TCP that does not listen.
 static int open_socket(char kind)
@@ -77,18 +77,17 @@ static void close_passed_sockets(size_t count)
     assert_int_equal(unsetenv("LISTEN_FDS") | unsetenv("LISTEN_PID") | unsetenv("LISTEN_FDNAMES"), 0);
 }
 
-static int open_listeners(unsigned int port, unsigned int admin_port, const char *address, struct listeners *listeners,
-                          struct error *error)
+static struct listeners listeners; // that the last open_listeners() has opened
+
+static int open_listeners(unsigned int port, unsigned int admin_port, const char *address)
 {
-    struct config config;
     char text[256];
     int r;
 
     (void)snprintf(text, sizeof text, "%s[listen]\naddress = %s\nport = %u\n[admin]\nport = %u\n", MINIMAL, address,
                    port, admin_port);
-    assert_int_equal(read_config(text, &config, error), 0);
-    r = listeners_open(&config, listeners, error);
-    config_finish(&config);
+    assert_int_equal(read_config(text), 0);
+    r = listeners_open(&config, &listeners, &error);
     return r;
 }
 
@@ -126,12 +125,10 @@ static const struct {
 TEST(uses_the_sockets_that_systemd_passes)
 {
     for (size_t i = 0; i < COUNT(passed); i++) {
-        struct listeners listeners;
-        struct error error = {""};
         int r;
 
         pass_sockets(passed[i].kinds, passed[i].names, getpid());
-        r = open_listeners(1, 1, "127.0.0.1", &listeners, &error); // the ports of the configuration do not count
+        r = open_listeners(1, 1, "127.0.0.1"); // the ports of the configuration do not count
         if (r != -passed[i].code)
             fail_msg("%s as %s: %d: %s", passed[i].kinds, passed[i].names, r, error.text);
         if (r == 0) {
@@ -150,13 +147,11 @@ TEST(uses_the_sockets_that_systemd_passes)
 
 TEST(tells_the_sockets_apart_by_name)
 {
-    struct listeners listeners;
-    struct error error;
     unsigned int admin_port;
 
     pass_sockets("tt", "admin:callback", getpid());
     admin_port = port_of(FIRST_FD);
-    assert_int_equal(open_listeners(1, 1, "127.0.0.1", &listeners, &error), 0);
+    assert_int_equal(open_listeners(1, 1, "127.0.0.1"), 0);
     assert_int_equal(port_of(listeners.admin_fd), admin_port);
     assert_int_not_equal(port_of(listeners.callback_fds[0]), admin_port);
     listeners_close(&listeners);
@@ -167,11 +162,8 @@ TEST(opens_what_the_configuration_says_without_passed_sockets)
 {
     int taken = open_socket('t');
     unsigned int free_port = port_of(taken);
-    struct listeners listeners;
-    struct error error;
-
     assert_int_equal(close(taken), 0);
-    assert_int_equal(open_listeners(0, free_port, "127.0.0.1", &listeners, &error), 0);
+    assert_int_equal(open_listeners(0, free_port, "127.0.0.1"), 0);
     assert_int_equal(listeners.callback_count, 1);
     assert_false(listeners.callback_fds_were_passed);
     assert_listens(listeners.callback_fds[0]);
@@ -185,10 +177,7 @@ TEST(opens_what_the_configuration_says_without_passed_sockets)
 
 TEST(opens_no_admin_socket_for_port_0)
 {
-    struct listeners listeners;
-    struct error error;
-
-    assert_int_equal(open_listeners(0, 0, "127.0.0.1", &listeners, &error), 0);
+    assert_int_equal(open_listeners(0, 0, "127.0.0.1"), 0);
     assert_int_equal(listeners.callback_count, 1);
     assert_int_equal(listeners.admin_fd, -1);
     listeners_close(&listeners);
@@ -196,11 +185,8 @@ TEST(opens_no_admin_socket_for_port_0)
 
 TEST(opens_the_callback_socket_beside_a_passed_admin_socket)
 {
-    struct listeners listeners;
-    struct error error;
-
     pass_sockets("u", "admin", getpid());
-    assert_int_equal(open_listeners(0, 1, "127.0.0.1", &listeners, &error), 0);
+    assert_int_equal(open_listeners(0, 1, "127.0.0.1"), 0);
     assert_int_equal(listeners.callback_count, 1);
     assert_false(listeners.callback_fds_were_passed);
     assert_int_equal(listeners.admin_fd, FIRST_FD);
@@ -210,11 +196,8 @@ TEST(opens_the_callback_socket_beside_a_passed_admin_socket)
 
 TEST(ignores_sockets_for_another_process)
 {
-    struct listeners listeners;
-    struct error error;
-
     pass_sockets("t", "callback", getppid());
-    assert_int_equal(open_listeners(0, 0, "127.0.0.1", &listeners, &error), 0);
+    assert_int_equal(open_listeners(0, 0, "127.0.0.1"), 0);
     assert_false(listeners.callback_fds_were_passed);
     assert_int_not_equal(listeners.callback_fds[0], FIRST_FD);
     listeners_close(&listeners);
@@ -224,16 +207,13 @@ TEST(ignores_sockets_for_another_process)
 TEST(names_the_key_of_a_socket_that_cannot_be_opened)
 {
     int taken = open_socket('t');
-    struct listeners listeners;
-    struct error error;
-
-    assert_int_equal(open_listeners(port_of(taken), 0, "127.0.0.1", &listeners, &error), -EADDRINUSE);
+    assert_int_equal(open_listeners(port_of(taken), 0, "127.0.0.1"), -EADDRINUSE);
     assert_starts_with(error.text, CONFIG_PATH ":7: [listen] port: ");
     listeners_close(&listeners);
-    assert_int_equal(open_listeners(0, 0, "192.0.2.1", &listeners, &error), -EADDRNOTAVAIL);
+    assert_int_equal(open_listeners(0, 0, "192.0.2.1"), -EADDRNOTAVAIL);
     assert_starts_with(error.text, CONFIG_PATH ":6: [listen] address: ");
     listeners_close(&listeners);
-    assert_int_equal(open_listeners(0, port_of(taken), "127.0.0.1", &listeners, &error), -EADDRINUSE);
+    assert_int_equal(open_listeners(0, port_of(taken), "127.0.0.1"), -EADDRINUSE);
     assert_starts_with(error.text, CONFIG_PATH ":9: [admin] port: ");
     listeners_close(&listeners);
     assert_int_equal(close(taken), 0);

@@ -23,21 +23,19 @@ static int create_files(void **state)
     return 0;
 }
 
-static int read_settings(const char *text, const struct settings *predecessor, struct settings **ret_settings,
-                         struct error *error)
+static int read_settings(const char *text, const struct settings *predecessor, struct settings **ret_settings)
 {
     write_text(CONFIG_PATH, text);
     *ret_settings = NULL;
-    error->text[0] = '\0';
-    return settings_read(CONFIG_PATH, predecessor, ret_settings, error);
+    error.text[0] = '\0';
+    return settings_read(CONFIG_PATH, predecessor, ret_settings, &error);
 }
 
 static struct settings *read_valid_settings(const char *text)
 {
     struct settings *settings;
-    struct error error;
 
-    if (read_settings(text, NULL, &settings, &error) < 0)
+    if (read_settings(text, NULL, &settings) < 0)
         fail_msg("%s", error.text);
     return settings;
 }
@@ -106,9 +104,8 @@ TEST(names_the_place_of_each_error)
 {
     for (size_t i = 0; i < COUNT(errors); i++) {
         struct settings *settings;
-        struct error error;
 
-        if (read_settings(errors[i].text, NULL, &settings, &error) >= 0)
+        if (read_settings(errors[i].text, NULL, &settings) >= 0)
             fail_msg("%s", errors[i].text);
         assert_null(settings);
         assert_starts_with(error.text, errors[i].place);
@@ -118,7 +115,6 @@ TEST(names_the_place_of_each_error)
 TEST(reads_apps_without_the_certificate)
 {
     struct settings *settings;
-    struct error error;
 
     write_text(CONFIG_PATH, MINIMAL "token_file = token\n");
     assert_int_equal(settings_read_apps(CONFIG_PATH, &settings, &error), 0);
@@ -153,14 +149,13 @@ TEST(a_reload_keeps_each_protection)
 {
     for (size_t i = 0; i < COUNT(reloads); i++) {
         struct settings *running, *next;
-        struct error error;
         char text[512];
         int r;
 
         (void)snprintf(text, sizeof text, TLS "%s", reloads[i].running);
         running = read_valid_settings(text);
         (void)snprintf(text, sizeof text, TLS "%s", reloads[i].next);
-        r = read_settings(text, running, &next, &error);
+        r = read_settings(text, running, &next);
         if (r != (reloads[i].missing ? -EPERM : 0))
             fail_msg("row %zu: %d: %s", i, r, error.text);
         if (reloads[i].missing) {
@@ -193,7 +188,7 @@ TEST(warns_of_a_certificate_that_expires)
     int64_t expires_ms = http_credentials_expires_ms(settings->credentials);
     const struct {
         int64_t now_ms;
-        const char *part; // of the warning; NULL: no warning
+        const char *part; // part of the warning; NULL: no warning
     } rows[] = {
         {from_ms - 1, "not valid yet"},       {from_ms, NULL},
         {expires_ms - 21 * DAY_MS - 1, NULL}, {expires_ms - 21 * DAY_MS, "expires on"},

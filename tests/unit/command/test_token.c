@@ -1,7 +1,7 @@
 // Tests token files with one token or two, and what is refused because it would weaken or hide a token.
 #include <errno.h>
 
-#include "command/token.h"
+#include "command/settings.h"
 #include "command_fixture.h"
 
 #define BYTES(literal) (literal), sizeof(literal) - 1
@@ -26,7 +26,6 @@ TEST(reads_one_token_or_two)
     for (size_t i = 0; i < COUNT(valid); i++) {
         size_t count = valid[i].tokens[1] ? 2 : 1;
         struct token_file file;
-        struct error error;
 
         write_file("token", valid[i].contents, valid[i].length);
         assert_int_equal(token_file_read("token", &file, &error), 0);
@@ -42,7 +41,7 @@ TEST(reads_one_token_or_two)
 static const struct {
     const char *contents;
     size_t length;
-    const char *part; // of the error
+    const char *part; // part of the error
 } invalid[] = {
     {BYTES(""), "empty"},
     {BYTES("\n"), "empty"},
@@ -66,8 +65,8 @@ TEST(rejects_invalid_files)
 {
     for (size_t i = 0; i < COUNT(invalid); i++) {
         struct token_file file;
-        struct error error = {""};
 
+        error.text[0] = '\0';
         write_file("token", invalid[i].contents, invalid[i].length);
         if (token_file_read("token", &file, &error) != -EINVAL)
             fail_msg("row %zu is accepted", i);
@@ -85,7 +84,6 @@ TEST(rejects_files_above_the_limit)
     memset(contents, 'x', sizeof contents);
     for (size_t length = 4095; length <= 4097; length++) {
         struct token_file file;
-        struct error error;
 
         write_file("token", contents, length);
         assert_int_equal(token_file_read("token", &file, &error), length <= 4096 ? 0 : -EFBIG);
@@ -105,7 +103,6 @@ TEST(notices_a_file_that_all_users_can_read)
     write_text("token", "one\n");
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct token_file file;
-        struct error error;
 
         assert_int_equal(chmod("token", rows[i].mode), 0);
         assert_int_equal(token_file_read("token", &file, &error), 0);
@@ -117,7 +114,6 @@ TEST(notices_a_file_that_all_users_can_read)
 TEST(names_a_file_that_it_cannot_read)
 {
     struct token_file file;
-    struct error error;
 
     assert_int_equal(token_file_read("absent", &file, &error), -ENOENT);
     assert_starts_with(error.text, "absent: ");
