@@ -107,8 +107,13 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
     struct address_block *blocks = calloc(strlen(text) / 2 + 1, sizeof *blocks);
     char *copy = strdup(text), *rest = copy;
     size_t count = 0;
-    int r = blocks && copy ? 0 : error_set(error, ENOMEM, "out of memory");
+    int r = 0;
 
+    if (!blocks || !copy) {
+        free(copy);
+        free(blocks);
+        return error_set(error, ENOMEM, "out of memory");
+    }
     while (r == 0 && rest) {
         const char *item = strsep(&rest, separators);
 

@@ -11,33 +11,33 @@
 #include "options.h"
 #include "settings.h"
 
-static int find_app(const struct settings *settings, const char *wanted, const struct callback_app **ret_app,
-                    struct error *error)
+// Returns NULL if the app cannot be chosen; the error says why.
+static const struct callback_app *find_app(const struct settings *settings, const char *wanted, struct error *error)
 {
     const struct callback_rules *rules = &settings->rules;
     uint64_t sdk_appid;
 
-    if (!wanted && rules->app_count > 1)
-        return error_set(error, EINVAL, "%s: several apps are configured; choose one with --app",
-                         settings->config.path);
-    for (size_t i = 0; i < rules->app_count; i++) {
-        *ret_app = &rules->apps[i];
-        if (!wanted || (parse_decimal(wanted, strlen(wanted), INT64_MAX, &sdk_appid) == 0 &&
-                        (*ret_app)->sdk_appid == (int64_t)sdk_appid))
-            return 0;
+    if (!wanted && rules->app_count > 1) {
+        (void)error_set(error, EINVAL, "%s: several apps are configured; choose one with --app", settings->config.path);
+        return NULL;
     }
-    return error_set(error, EINVAL, "%s: there is no section [app %s]", settings->config.path, wanted);
+    for (size_t i = 0; i < rules->app_count; i++) {
+        if (!wanted || (parse_decimal(wanted, strlen(wanted), INT64_MAX, &sdk_appid) == 0 &&
+                        rules->apps[i].sdk_appid == (int64_t)sdk_appid))
+            return &rules->apps[i];
+    }
+    (void)error_set(error, EINVAL, "%s: there is no section [app %s]", settings->config.path, wanted);
+    return NULL;
 }
 
 static int print_signature(const struct settings *settings, const char *wanted_app, const char *request_time,
                            struct error *error)
 {
-    const struct callback_app *app = NULL;
+    const struct callback_app *app = find_app(settings, wanted_app, error);
     char sign[SIGNATURE_HEX_LENGTH + 1];
-    int r = find_app(settings, wanted_app, &app, error);
 
-    if (r < 0)
-        return r;
+    if (!app)
+        return -EINVAL;
     if (app->token_count == 0)
         return error_set(error, EINVAL,
                          "[app %" PRId64 "] token_file: the key is not set, so calls of this app need no signature",
