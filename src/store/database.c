@@ -199,9 +199,7 @@ static int configure(sqlite3 *connection, int version, struct error *error)
     if (sqlite3_stricmp(mode, "wal") != 0)
         return error_set(error, ENOTSUP,
                          "SQLite's WAL mode does not work on this file system; move the database to a local disk");
-    if (sqlite3_exec(connection, configure_sql, NULL, NULL, NULL) != SQLITE_OK)
-        return sqlite_error(connection, error);
-    return 0;
+    return sqlite3_exec(connection, configure_sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : sqlite_error(connection, error);
 }
 
 static int open_connection(struct database *database, struct error *error)

@@ -63,14 +63,10 @@ int read_connection_open(struct read_connection *connection, const char *path, s
 // has only opened the file so far.
 static bool is_temporary(int code)
 {
-    switch (code & 0xff) {
-    case SQLITE_BUSY:
-    case SQLITE_CANTOPEN:
-    case SQLITE_PROTOCOL:
-        return true;
-    default:
-        return code == SQLITE_READONLY_RECOVERY || code == SQLITE_READONLY_CANTINIT || code == SQLITE_READONLY_CANTLOCK;
-    }
+    int primary = code & 0xff;
+
+    return primary == SQLITE_BUSY || primary == SQLITE_CANTOPEN || primary == SQLITE_PROTOCOL ||
+           code == SQLITE_READONLY_RECOVERY || code == SQLITE_READONLY_CANTINIT || code == SQLITE_READONLY_CANTLOCK;
 }
 
 static int try_begin(struct read_connection *connection, struct error *error)

@@ -161,6 +161,9 @@ static void await_checkpoint(const struct run *run)
 {
     int64_t deadline_ms = clock_monotonic_ms() + WAIT_TIMEOUT_MS;
 
+    // If the event of the batch before was not recorded, no checkpoint is due.
+    if (run->scenario->answers[run->place - 2][COMMIT_RECORDED] == 0)
+        return;
     while (vfs_checkpoints() == run->checkpoints && clock_monotonic_ms() < deadline_ms)
         (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
@@ -216,7 +219,9 @@ static void do_action(const struct run *run, char sign)
 {
     struct scenario *scenario = run->scenario;
 
-    if (sign == '-')
+    if (sign == '~')
+        await_checkpoint(run);
+    else if (sign == '-')
         delete_old(run);
     else if (sign == '>')
         make_backup(run);
@@ -228,18 +233,10 @@ static void do_action(const struct run *run, char sign)
 static void submit_batches(struct run *run)
 {
     const struct scenario *scenario = run->scenario;
-    bool recorded;
 
     pthread_mutex_lock(&run->mutex);
     while (scenario->script[run->place] && !strchr(";!", scenario->script[run->place])) {
-        if (scenario->script[run->place] == '~') {
-            recorded = scenario->answers[run->place - 2][COMMIT_RECORDED];
-            run->place++;
-            pthread_mutex_unlock(&run->mutex);
-            if (recorded)
-                await_checkpoint(run);
-            pthread_mutex_lock(&run->mutex);
-        } else if (strchr("->()", scenario->script[run->place])) {
+        if (strchr("~->()", scenario->script[run->place])) {
             pthread_mutex_unlock(&run->mutex);
             do_action(run, scenario->script[run->place]);
             pthread_mutex_lock(&run->mutex);
@@ -281,7 +278,6 @@ static void run_script(const struct task *task)
 {
     struct scenario *scenario = task->scenario;
     struct run run = {.scenario = scenario};
-    bool killed;
     struct error error;
 
     for (size_t skip = task->run; skip > 0; run.place++)
@@ -292,8 +288,7 @@ static void run_script(const struct task *task)
         if (must_not_open(task->fault))
             (void)scenario_report(scenario, "the store opens on a failed disk");
         submit_batches(&run);
-        killed = scenario->script[run.place] == '!';
-        if (killed) {
+        if (scenario->script[run.place] == '!') {
             scenario->fired = vfs_fault_fired();
             _exit(0);
         }

@@ -218,6 +218,28 @@ static inline off_t fixture_size(const struct fixture *fixture, const char *suff
     return stat(path_with(fixture->database, suffix).text, &status) == 0 ? status.st_size : -1;
 }
 
+// Fills in commits of events like example_group(), each a millisecond after the one before.
+static inline void example_commits(struct destroyed_group *groups, struct commit *commits, size_t count,
+                                   int64_t first_ms)
+{
+    for (size_t i = 0; i < count; i++) {
+        groups[i] = example_group();
+        groups[i].event_time_ms = first_ms + (int64_t)i;
+        commits[i] = (struct commit){.group = &groups[i]};
+    }
+}
+
+static inline struct rejected_callback example_rejected(void)
+{
+    return (struct rejected_callback){
+        .received_at_ms = RECEIVED_MS,
+        .remote_address = "192.0.2.1",
+        .sdk_appid = 1400000000,
+        .callback_command = CALLBACK_COMMAND,
+        .reason = "not JSON at byte 7",
+    };
+}
+
 // Records an event like example_group() at each of the times.
 static inline void fixture_record_times(struct fixture *fixture, int64_t first_ms, int64_t last_ms)
 {
@@ -319,11 +341,11 @@ static inline void await_query(struct fixture *fixture, const char *sql, const c
 }
 
 // FIXTURE_TEST(rejects_a_file) { ... } defines a test that gets a `fixture`. In a STORE_TEST, the store is open.
-#define FIXTURE_TEST(name) FIXTURE_TEST_WITH(name, fixture_setup)
-#define STORE_TEST(name)   FIXTURE_TEST_WITH(name, fixture_setup_open)
-#define FIXTURE_TEST_WITH(name, setup)                                                                                 \
+#define FIXTURE_TEST(name) FIXTURE_TEST_WITH(name, fixture_setup, fixture_teardown)
+#define STORE_TEST(name)   FIXTURE_TEST_WITH(name, fixture_setup_open, fixture_teardown)
+#define FIXTURE_TEST_WITH(name, setup, teardown)                                                                       \
     static void name##_in(struct fixture *fixture);                                                                    \
-    TEST_WITH(name, setup, fixture_teardown)                                                                           \
+    TEST_WITH(name, setup, teardown)                                                                                   \
     {                                                                                                                  \
         name##_in(*state);                                                                                             \
     }                                                                                                                  \

@@ -12,69 +12,67 @@ static atomic_int database_faults, database_syncs; // in WAL mode only checkpoin
 
 static sqlite3_vfs failing_vfs;
 static sqlite3_vfs *real_vfs;
-static sqlite3_io_methods log_methods, database_methods;
-static const sqlite3_io_methods *real_log_methods, *real_database_methods;
 
-static int log_write(sqlite3_file *file, const void *data, int length, sqlite3_int64 offset)
+// The methods of the log, or of the database. They are replaced once, before a writer thread runs: all files of one
+// kind have the same ones.
+static struct kind {
+    sqlite3_io_methods methods;
+    const sqlite3_io_methods *real;
+} log_kind, database_kind;
+
+static const sqlite3_io_methods *real_methods(const sqlite3_file *file)
 {
-    return fault == FAULT_LOG_WRITE ? fault_code : real_log_methods->xWrite(file, data, length, offset);
+    return file->pMethods == &log_kind.methods ? log_kind.real : database_kind.real;
+}
+
+static bool fails(const sqlite3_file *file, enum fault of_log, enum fault of_database)
+{
+    if (file->pMethods == &log_kind.methods)
+        return fault == (int)of_log;
+    database_faults += fault == (int)of_database;
+    return fault == (int)of_database;
+}
+
+static int failing_write(sqlite3_file *file, const void *data, int length, sqlite3_int64 offset)
+{
+    return fails(file, FAULT_LOG_WRITE, FAULT_DATABASE_WRITE) ? fault_code
+                                                              : real_methods(file)->xWrite(file, data, length, offset);
+}
+
+static int failing_sync(sqlite3_file *file, int flags)
+{
+    int code = real_methods(file)->xSync(file, flags);
+
+    if (fails(file, FAULT_LOG_SYNC, FAULT_DATABASE_SYNC))
+        return fault_code;
+    database_syncs += file->pMethods == &database_kind.methods;
+    return code;
 }
 
 static int log_control(sqlite3_file *file, int operation, void *argument)
 {
     if (operation != SQLITE_FCNTL_LAST_ERRNO)
-        return real_log_methods->xFileControl(file, operation, argument);
+        return real_methods(file)->xFileControl(file, operation, argument);
     *(int *)argument = fault_errno; // SQLite may ask after the fault is over
     return SQLITE_OK;
 }
 
-static int log_sync(sqlite3_file *file, int flags)
-{
-    return fault == FAULT_LOG_SYNC ? fault_code : real_log_methods->xSync(file, flags);
-}
-
-static int database_write(sqlite3_file *file, const void *data, int length, sqlite3_int64 offset)
-{
-    if (fault == FAULT_DATABASE_WRITE) {
-        database_faults++;
-        return fault_code;
-    }
-    return real_database_methods->xWrite(file, data, length, offset);
-}
-
-static int database_sync(sqlite3_file *file, int flags)
-{
-    int code = real_database_methods->xSync(file, flags);
-
-    if (fault == FAULT_DATABASE_SYNC) {
-        database_faults++;
-        return fault_code;
-    }
-    database_syncs++;
-    return code;
-}
-
-// The methods are replaced once, before a writer thread runs: all files of one kind have the same ones.
 static int failing_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *ret_flags)
 {
     int code = real_vfs->xOpen(vfs, name, file, flags, ret_flags);
+    struct kind *kind = flags & SQLITE_OPEN_WAL ? &log_kind : &database_kind;
 
     if (code != SQLITE_OK || !(flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_DB)))
         return code;
-    if (flags & SQLITE_OPEN_WAL && !real_log_methods) {
-        log_methods = *file->pMethods;
-        log_methods.xWrite = log_write;
-        log_methods.xSync = log_sync;
-        log_methods.xFileControl = log_control;
-        real_log_methods = file->pMethods;
+    if (!kind->real) {
+        kind->methods = *file->pMethods;
+        kind->methods.xWrite = failing_write;
+        kind->methods.xSync = failing_sync;
+        if (kind == &log_kind)
+            kind->methods.xFileControl = log_control;
+        kind->real = file->pMethods;
     }
-    if (flags & SQLITE_OPEN_MAIN_DB && !real_database_methods) {
-        database_methods = *file->pMethods;
-        database_methods.xWrite = database_write;
-        database_methods.xSync = database_sync;
-        real_database_methods = file->pMethods;
-    }
-    file->pMethods = flags & SQLITE_OPEN_WAL ? &log_methods : &database_methods;
+    file->pMethods = &kind->methods;
     return code;
 }
 
@@ -175,11 +173,9 @@ STORE_TEST(records_retried_commits_after_a_shortage)
 
     fault_code = SQLITE_FULL;
     fault = FAULT_LOG_WRITE;
+    example_commits(groups, commits, COUNT, 0);
     for (size_t i = 0; i < COUNT; i++) {
-        groups[i] = example_group();
-        groups[i].event_time_ms = (int64_t)i;
-        // Half of the commits give up at once.
-        commits[i] = (struct commit){.group = &groups[i], .give_up_at_ms = i % 2 ? INT64_MAX : 0};
+        commits[i].give_up_at_ms = i % 2 ? INT64_MAX : 0; // half of the commits give up at once
         store_submit(fixture->store, &commits[i]);
     }
     fixture_await(fixture, COUNT / 2);
@@ -227,13 +223,11 @@ STORE_TEST(keeps_the_log_short)
     }
     assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (1000 + EVENT_FRAMES));
     // All events at once come in batches of eight while others wait.
+    example_commits(groups, commits, EVENTS, 1000);
     for (size_t i = 0; i < EVENTS; i++) {
-        groups[i] = example_group();
-        groups[i].event_time_ms = 1000 + (int64_t)i;
         groups[i].keep_body = true;
         groups[i].body = body;
         groups[i].body_length = BODY_BYTES;
-        commits[i] = (struct commit){.group = &groups[i]};
     }
     fixture_commit(fixture, commits, EVENTS);
     assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (4000 + 8 * EVENT_FRAMES));

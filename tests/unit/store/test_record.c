@@ -154,11 +154,7 @@ STORE_TEST(fails_only_the_commit_with_an_invalid_value)
     struct destroyed_group groups[5];
     struct commit commits[5];
 
-    for (size_t i = 0; i < 5; i++) {
-        groups[i] = example_group();
-        groups[i].event_time_ms += (int64_t)i;
-        commits[i] = (struct commit){.group = &groups[i]};
-    }
+    example_commits(groups, commits, 5, 1);
     groups[1].members = broken_members;
     groups[3].type = NULL;
     groups[4].event_time_ms = groups[0].event_time_ms;
@@ -205,16 +201,10 @@ STORE_TEST(keeps_the_order_of_members)
 STORE_TEST(records_rejected_callbacks_byte_by_byte)
 {
     static const char body[] = "{\"a\": \"\0\xff\"";
-    struct rejected_callback rejected = {
-        .received_at_ms = RECEIVED_MS,
-        .remote_address = "192.0.2.1",
-        .sdk_appid = 1400000000,
-        .callback_command = "Group.CallbackAfterGroupDestroyed",
-        .reason = "not JSON at byte 7",
-        .body = body,
-        .body_length = sizeof body - 1,
-    };
+    struct rejected_callback rejected = example_rejected();
 
+    rejected.body = body;
+    rejected.body_length = sizeof body - 1;
     assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
     rejected.body = NULL;
     rejected.body_length = 0;
@@ -229,7 +219,7 @@ STORE_TEST(records_rejected_callbacks_byte_by_byte)
 STORE_TEST(limits_rejected_callbacks)
 {
     const size_t length = (size_t)(REJECTED_MAX_BYTES / 8 - REJECTED_ROW_BYTES);
-    struct rejected_callback rejected = {.remote_address = "", .callback_command = "", .reason = ""};
+    struct rejected_callback rejected = example_rejected();
     char *body = calloc(1, length + 1);
 
     assert_non_null(body);

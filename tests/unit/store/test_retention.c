@@ -18,12 +18,11 @@ static void record_run(struct fixture *fixture, int64_t first_received_ms, size_
     assert_non_null(commits);
     for (size_t i = 0; i < MEMBERS; i++)
         members[i] = "a member with a name of some length";
+    example_commits(groups, commits, count, 0);
     for (size_t i = 0; i < count; i++) {
-        groups[i] = example_group();
         groups[i].received_at_ms = groups[i].event_time_ms = first_received_ms + (int64_t)i * 1000;
         groups[i].members = members;
         groups[i].member_count = MEMBERS;
-        commits[i] = (struct commit){.group = &groups[i]};
     }
     fixture_commit(fixture, commits, count);
     for (size_t i = 0; i < count; i++)
@@ -34,9 +33,9 @@ static void record_run(struct fixture *fixture, int64_t first_received_ms, size_
 
 static void reject_at(struct fixture *fixture, int64_t received_at_ms)
 {
-    struct rejected_callback rejected = {
-        .received_at_ms = received_at_ms, .remote_address = "", .callback_command = "", .reason = "", .body = ""};
+    struct rejected_callback rejected = example_rejected();
 
+    rejected.received_at_ms = received_at_ms;
     assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
 }
 
@@ -130,13 +129,11 @@ STORE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
 {
     static char body[4 * 1024 * 1024];
     int64_t now_ms = clock_realtime_ms();
-    struct rejected_callback rejected = {.received_at_ms = now_ms - 20 * DAY_MS,
-                                         .remote_address = "",
-                                         .callback_command = "",
-                                         .reason = "",
-                                         .body = body,
-                                         .body_length = sizeof body};
+    struct rejected_callback rejected = example_rejected();
 
+    rejected.received_at_ms = now_ms - 20 * DAY_MS;
+    rejected.body = body;
+    rejected.body_length = sizeof body;
     for (size_t i = 0; i < 15; i++)
         assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
     store_set_retention(fixture->store, 10 * DAY_MS);

@@ -19,7 +19,7 @@ static int setup(void **state)
     return r;
 }
 
-FIXTURE_TEST_WITH(reads_what_was_written, setup)
+FIXTURE_TEST_WITH(reads_what_was_written, setup, fixture_teardown)
 {
     static const struct shipped rows[] = {{0, 0}, {1, 2}, {INT64_MAX, INT64_MAX}, {3, 0}};
     struct shipped read;
@@ -32,7 +32,7 @@ FIXTURE_TEST_WITH(reads_what_was_written, setup)
     }
 }
 
-FIXTURE_TEST_WITH(rejects_the_note_about_another_database, setup)
+FIXTURE_TEST_WITH(rejects_the_note_about_another_database, setup, fixture_teardown)
 {
     const struct shipped shipped = {5, 6};
     struct shipped read;
@@ -48,7 +48,7 @@ FIXTURE_TEST_WITH(rejects_the_note_about_another_database, setup)
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ENOENT);
 }
 
-FIXTURE_TEST_WITH(rejects_a_damaged_note, setup)
+FIXTURE_TEST_WITH(rejects_a_damaged_note, setup, fixture_teardown)
 {
     const struct shipped shipped = {123456, 789};
     struct shipped read;
@@ -66,7 +66,7 @@ FIXTURE_TEST_WITH(rejects_a_damaged_note, setup)
     free(text);
 }
 
-FIXTURE_TEST_WITH(reports_why_the_note_cannot_be_written, setup)
+FIXTURE_TEST_WITH(reports_why_the_note_cannot_be_written, setup, fixture_teardown)
 {
     const struct shipped shipped = {1, 1};
     char new_note[sizeof note + 4];
@@ -82,7 +82,7 @@ FIXTURE_TEST_WITH(reports_why_the_note_cannot_be_written, setup)
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), -EISDIR);
 }
 
-FIXTURE_TEST_WITH(partial_write_keeps_the_old_note, setup)
+FIXTURE_TEST_WITH(partial_write_keeps_the_old_note, setup, fixture_teardown)
 {
     const struct rlimit little = {10, RLIM_INFINITY}, any = {RLIM_INFINITY, RLIM_INFINITY};
     const struct shipped before = {1, 2}, after = {3, 4};
