@@ -24,9 +24,8 @@ static void print_command_help(const struct command *command)
     printf("Usage: imcallbackd %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
 }
 
-// Opens /dev/null on every closed descriptor from 0 to 2. Otherwise the next file to be opened, such as the database,
-// would get the number of standard error, and the log would be written into it. Returns false if /dev/null cannot be
-// opened.
+// Opens /dev/null on every closed descriptor from 0 to 2. Otherwise the next opened file, such as the database, would
+// get the number of standard error, and the log would overwrite it. Returns false if /dev/null cannot be opened.
 static bool occupy_standard_descriptors(void)
 {
     int fd;

@@ -293,7 +293,8 @@ static bool parse_and_read_fields(struct callback *callback, struct arena *scrat
 }
 
 // A tree takes many times the memory of its text, and a request may wait for the disk for a long time. Therefore the
-// tree is freed as soon as the text to be recorded is copied out of it, so that each thread has at most one tree.
+// code copies the text to be recorded out of the tree and frees the tree at once, so that each thread has at most one
+// tree.
 static bool read_event(struct callback *callback, const char *body, size_t length, bool *ret_sanitized)
 {
     struct json_text_report report = json_text_scan(body, length);

@@ -192,8 +192,8 @@ static void stop_monitor(struct service *service)
     monitor_stop(service->monitor);
 }
 
-// The parts of the daemon in the order of their start. They stop in the reverse order, and a part whose start failed is
-// stopped as well, so each stop function accepts a part that was started only halfway or not at all.
+// The parts of the daemon in the order of their start. The parts stop in the reverse order, including a part whose
+// start failed. Each stop function therefore accepts a part that was started only halfway or not at all.
 //
 // The server and the store depend on each other. The event loops submit requests to the store, so they run only while
 // the store is open. The writer thread passes answered requests back to the server, so the server must exist before the
@@ -206,8 +206,8 @@ static const struct stage {
     {start_listeners, stop_listeners}, // before the store: a daemon whose address is in use must not touch the database
     {start_receiver, stop_receiver},   // the threads of the server and of the store call the receiver
     {create_server, destroy_server},   // no thread runs yet
-    {start_store, stop_store},         // the database is recovered before the first request is accepted
-    {start_server, stop_server},       // requests are accepted from here on
+    {start_store, stop_store},         // recovers the database before the server accepts the first request
+    {start_server, stop_server},       // the server accepts requests from here on
     {start_monitor, stop_monitor},     // last, because the monitor reports whether events can be recorded
 };
 

@@ -121,7 +121,7 @@ static void set_usage(const struct disk_usage *usage)
     metric_set(&store_disk_size, 0, usage->total_bytes);
 }
 
-// Measures the disk and decides whether events can be recorded. If not, *ret_why says why.
+// Measures the disk and returns whether the daemon can record events. If not, *ret_why holds the reason.
 static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
 {
     struct disk_usage usage = {0};

@@ -145,7 +145,7 @@ void http_set_remove(struct http_connection *connection)
     unlink_connection(connection);
 }
 
-// A request can end at any time, because its connection can be closed; the connection is idle then.
+// A request can end at any time, because its connection can be closed. The connection is then idle.
 static bool may_follow(enum http_stage from, enum http_stage to)
 {
     switch (from) {

@@ -23,7 +23,7 @@ struct inbox {
     struct http_connection *connections; // linked by deadline.next
     struct http_exchange *completed;     // linked by next
     bool reconfigured;                   // the shared limits have changed
-    bool evict_reserve;                  // a connection was refused at a hard limit
+    bool evict_reserve;                  // the server refused a connection at a hard limit
     bool stopping;                       // stays set
 };
 
@@ -97,7 +97,7 @@ static bool process_inbox(struct http_loop *loop)
     return inbox.stopping;
 }
 
-// In a drain, idle connections are closed from drain_idle_at_ms on. Returns the milliseconds until the next check.
+// In a drain, closes idle connections from drain_idle_at_ms on. Returns the milliseconds until the next check.
 static int64_t drain(struct http_loop *loop)
 {
     int64_t left_ms = loop->set.shared->drain_idle_at_ms - loop->set.now_ms;

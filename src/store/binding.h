@@ -16,8 +16,8 @@
 int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count);
 void statements_finalize(sqlite3_stmt **statements, size_t count); // sets the statements to NULL
 
-// Binds the parameters of one statement in their order. After a failure the remaining calls do nothing, so only
-// bind_end has to be checked. Values are not copied: they must live until bind_end.
+// Binds the parameters of one statement in their order. After a failure the remaining calls do nothing, so the caller
+// only needs to check bind_end. Values are not copied: they must live until bind_end.
 struct binding {
     sqlite3_stmt *statement;
     int index; // index of the last bound parameter; SQLite counts from 1

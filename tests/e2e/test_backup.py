@@ -262,7 +262,7 @@ def test_a_signal_interrupts_a_long_statement(make_daemon, slow_file):
 
 
 def test_excludes_events_that_are_recorded_meanwhile(make_daemon):
-    """The daemon records and answers while the copy is made. The copy does not contain these events."""
+    """The daemon records and answers while the copy is made. The copy does not contain the new events."""
     one = make_daemon().start()
     make_large(one)
     with slow(one, one.directory / "copy.db") as process:

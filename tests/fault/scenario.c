@@ -106,7 +106,7 @@ static enum answer answer_of(enum commit_result result)
     }
 }
 
-// With the mutex held, submits the letters and digits up to the next other sign.
+// With the mutex held, submits the letters and digits up to the next sign of another kind.
 static void submit_batch(struct run *run)
 {
     const char *script = run->scenario->script;

@@ -9,7 +9,7 @@
 
 enum answer_code {
     ANSWER_OK = 0,
-    // The HTTP request is rejected.
+    // The server rejects the HTTP request.
     ANSWER_BAD_FRAMING = 120001,
     ANSWER_PATH_UNKNOWN = 120002,
     ANSWER_METHOD_NOT_ALLOWED = 120003,
@@ -47,7 +47,7 @@ enum answer_code {
 #define ANSWER_CODE_COUNT 30
 
 // Maps the codes to the indexes 0 to ANSWER_CODE_COUNT - 1 of a table, and back. A value that is not a code counts as
-// ANSWER_STORE_UNAVAILABLE here and in all functions below, so that it never counts as a success.
+// ANSWER_STORE_UNAVAILABLE in all functions of this header, so that it never counts as a success.
 size_t answer_index(enum answer_code code);
 enum answer_code answer_at(size_t index);
 

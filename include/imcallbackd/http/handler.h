@@ -31,7 +31,7 @@ struct http_request {
     struct buffer body;         // complete when the server calls handler.on_body
     int64_t received_at_ms;     // time of the last byte of the body; in handler.on_head, time of the head
     void *context;              // for the handler's use
-    bool verified;              // handler.on_head sets it if the request is genuine; such requests are refused last
+    bool verified; // handler.on_head sets this if the request is genuine; the server refuses verified requests last
 };
 
 // The reasons for which the server itself refuses a request or a connection.
@@ -57,7 +57,7 @@ struct http_handler {
     // the bodies in memory, but not what the handler leaves in the arenas of pending requests. That memory must be
     // proportional to the body's size.
     struct http_response *(*on_body)(void *context, struct http_request *request);
-    // The request is over, answered or not. Called on its loop's thread, as the last call for this request.
+    // The request has ended, with or without an answer. The loop's thread calls this last for each request.
     void (*on_end)(void *context, struct http_request *request);
     // Counts and logs a refusal, and returns the response for it. `detail` is "" or an English sentence. If `detail` is
     // "", the response must be a shared one. The server does not send the response if it closes the connection at once,

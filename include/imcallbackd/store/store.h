@@ -1,5 +1,5 @@
 // Records received callbacks in one SQLite database. One thread, the writer thread, owns the only connection that
-// writes and checkpoints. Other threads submit commits and learn from done() when the commits are on disk.
+// writes and checkpoints. Other threads submit commits; done() reports when the commits are on disk.
 
 // The writer thread takes all waiting commits as one batch: one transaction, one fsync, one call of done().
 //
