@@ -292,8 +292,8 @@ static bool parse_and_read_fields(struct callback *callback, struct arena *scrat
     return tree && read_fields(callback, tree);
 }
 
-// A tree takes many times the memory of its text, and a request may wait for the disk for a long time. Therefore the
-// code copies the text to be recorded out of the tree and frees the tree at once, so that each thread has at most one
+// A tree takes many times the memory of its text, and a request may wait for the disk for a long time. This function
+// therefore copies the text to be recorded and frees the tree before it returns, so that each thread has at most one
 // tree.
 static bool read_event(struct callback *callback, const char *body, size_t length, bool *ret_sanitized)
 {

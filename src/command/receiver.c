@@ -272,7 +272,7 @@ static struct http_response *answer_set_aside(struct receiver *receiver, const s
 
     count_rejected(RESULT_SET_ASIDE, callback->answer);
     if (log_rate_limit_allows(&receiver->set_asides, &suppressed))
-        log_warning("rejected a callback of app %" PRId64 " from %s%s: %s; see rejected_callback",
+        log_warning("set aside a callback of app %" PRId64 " from %s%s: %s; see rejected_callback",
                     callback->app->sdk_appid, callback->remote_address, describe_suppressed(suppressed, more),
                     callback->rejected.reason);
     return make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);

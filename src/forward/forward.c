@@ -24,7 +24,8 @@
 
 #define TICK_MS 1000
 
-// Delays between attempts. A temporary failure may be over soon. A permanent one lasts until an operator has fixed it.
+// Delays between attempts. A temporary failure may be over soon. A permanent failure lasts until an operator has fixed
+// the cause.
 #define TEMPORARY_DELAY_MIN_MS 100
 #define TEMPORARY_DELAY_MAX_MS 5000
 #define PERMANENT_DELAY_MIN_MS 5000
@@ -352,7 +353,7 @@ struct backoff {
     int64_t temporary_ms, permanent_ms; // the delays before the next attempt
 };
 
-// Returns 50 to 150 percent of the time, so that forwarders do not retry all at once.
+// Returns 50 to 150 percent of the time, so that forwarders do not all retry at the same time.
 static int64_t add_jitter(int64_t ms)
 {
     return ms / 2 + (int64_t)((double)ms * (double)random() / (double)RAND_MAX);

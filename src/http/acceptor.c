@@ -198,7 +198,7 @@ int http_acceptor_start(struct http_shared *shared, const struct http_settings *
     code = start_thread(acceptor);
     if (code != 0) {
         acceptor_destroy(acceptor);
-        return error_set(error, code, "cannot start the acceptor thread: %s", strerror(code));
+        return error_set(error, code, "the acceptor thread cannot be started: %s", strerror(code));
     }
     *ret_acceptor = acceptor;
     return 0;

@@ -30,7 +30,7 @@ static gnutls_datum_t datum_of(const struct buffer *pem)
     return (gnutls_datum_t){(unsigned char *)pem->data, (unsigned int)pem->length};
 }
 
-// The certificate chain in the two forms that GnuTLS has.
+// The certificate chain in the two forms that GnuTLS requires.
 struct chain {
     gnutls_x509_crt_t *certificates;
     unsigned int certificate_count;
@@ -48,7 +48,7 @@ static void chain_finish(struct chain *chain)
     free(chain->links);
 }
 
-// Returns a GnuTLS error code. chain_finish is required in either case.
+// Returns a GnuTLS error code. The caller must call chain_finish, even after a failure.
 static int chain_import(struct chain *chain, const struct buffer *pem)
 {
     gnutls_datum_t datum = datum_of(pem);

@@ -172,7 +172,7 @@ static int init_loop(struct http_loop *loop, struct error *error)
     if (watch(loop, loop->event_fd) < 0 || watch(loop, mhd_adapter_epoll_fd(loop->adapter)) < 0)
         return error_set(error, errno, "cannot create an event loop: %s", strerror(errno));
     if ((errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
-        return error_set(error, errno, "cannot start the event loop thread: %s", strerror(errno));
+        return error_set(error, errno, "the event loop thread cannot be started: %s", strerror(errno));
     return 0;
 }
 

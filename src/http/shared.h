@@ -45,8 +45,8 @@ struct http_shared {
 // one. Other requests on these reserve connections get a 503.
 unsigned int http_hard_limit(unsigned int limit);
 
-// Takes a reference to the credentials and copies the rest. Returns -ENOMEM on failure. http_shared_finish is required
-// in either case.
+// Takes a reference to the credentials and copies the rest. Returns -ENOMEM on failure. The caller must call
+// http_shared_finish, even after a failure.
 int http_shared_init(struct http_shared *shared, const char *path, const struct http_handler *handler,
                      const struct http_limits *limits, struct http_credentials *credentials) MUST_CHECK;
 void http_shared_finish(struct http_shared *shared);

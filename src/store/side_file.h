@@ -28,4 +28,4 @@ int side_file_init(struct side_file *file, const char *database, const char *suf
 
 bool side_file_in_place(const struct side_file *file);
 
-void side_file_finish(struct side_file *file); // a zeroed one is allowed
+void side_file_finish(struct side_file *file); // a zeroed struct is allowed

@@ -54,8 +54,8 @@ struct http_handler {
     // client waits for 100 Continue, the server sends the response at once.
     struct http_response *(*on_head)(void *context, struct http_request *request);
     // The body is complete. NULL: a thread will call http_request_complete later. The server limits the total size of
-    // the bodies in memory, but not what the handler leaves in the arenas of pending requests. That memory must be
-    // proportional to the body's size.
+    // the bodies in memory, but not the memory that the handler uses in the arenas of pending requests. That memory
+    // must be proportional to the body's size.
     struct http_response *(*on_body)(void *context, struct http_request *request);
     // The request has ended, with or without an answer. The loop's thread calls this last for each request.
     void (*on_end)(void *context, struct http_request *request);

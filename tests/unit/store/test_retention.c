@@ -46,7 +46,7 @@ FIXTURE_TEST(deletes_old_rows_and_keeps_new_ones)
     int64_t now_ms = clock_realtime_ms();
 
     fixture_open(fixture);
-    record_run(fixture, now_ms + 400 * DAY_MS, 1); // with a wrong clock
+    record_run(fixture, now_ms + 400 * DAY_MS, 1); // recorded with a wrong clock
     record_run(fixture, now_ms - 20 * DAY_MS, 300);
     reject_at(fixture, now_ms - 20 * DAY_MS);
     reject_at(fixture, now_ms);
