@@ -1,4 +1,5 @@
-// The section [forward] of the configuration as the settings of the module forward. `check` and `forward` share it.
+// Converts the section [forward] of the configuration into the settings of the module forward. `check` and `forward`
+// share this code.
 #pragma once
 
 #include "config.h"

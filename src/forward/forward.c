@@ -78,7 +78,8 @@ void forward_stop(void)
 // Note for retention
 
 // The daemon may delete rows of the store up to the noted ids. If the store has been replaced, the ids belong to the
-// old database and must not be noted for the new one. A note that cannot be written stops retention but not shipping.
+// old database and must not be noted for the new one. If the forwarder cannot write the note, retention stops but
+// shipping continues.
 static void write_note(struct session *session)
 {
     const struct forward_settings *settings = session->settings;

@@ -212,7 +212,7 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
     if (!exchange)
         return MHD_NO; // memory was exhausted when the request line arrived
     assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
-    // GnuTLS may hold more decrypted bytes that the kernel does not know of.
+    // GnuTLS may hold more decrypted bytes, which the kernel does not report.
     exchange->connection->set->has_progress = true;
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:

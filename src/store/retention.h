@@ -1,4 +1,4 @@
-// Deletes what is older than the retention and returns its space to the file system, in small steps between the
+// Deletes rows that are older than the retention and returns their space to the file system, in small steps between the
 // batches. Used by one thread at a time, and never inside a transaction of the recorder.
 #pragma once
 

@@ -264,7 +264,7 @@ FIXTURE_TEST(refuses_a_second_daemon)
     record_at(fixture, 2);
 }
 
-// The child is killed with all events in the log alone. store_open must checkpoint the log before it returns.
+// The child is killed while all events are only in the log. store_open must checkpoint the log before it returns.
 FIXTURE_TEST(recovers_the_log_of_a_killed_process)
 {
     struct fixture *fixture = *state;

@@ -13,7 +13,7 @@ static void await_ready(struct fixture *fixture, bool wanted)
     assert_true(wanted || strstr(error.text, "holds the lock"));
 }
 
-// Kills a daemon that has its events in the log alone.
+// Kills a daemon whose events are only in the log.
 static void leave_log_of_killed_daemon(struct fixture *fixture)
 {
     pid_t child;

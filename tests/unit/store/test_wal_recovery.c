@@ -55,7 +55,7 @@ static void record(struct fixture *fixture, int count)
 }
 
 // Opens a store, records six events and closes it. A reader that has seen the first event blocks the checkpoints, so
-// that the other events are in the log alone. The returned reader stays connected, and so the index stays. headers: the
+// that the other events are only in the log. The returned reader stays connected, and so the index stays. headers: the
 // start of the index as it was after the first event.
 static struct peer leave_log(struct fixture *fixture, void *headers)
 {
@@ -69,7 +69,7 @@ static struct peer leave_log(struct fixture *fixture, void *headers)
     assert_int_equal(pread(fd, headers, COPIED_FRAMES_OFFSET, 0), COPIED_FRAMES_OFFSET);
     record(fixture, 5);
     fixture_close(fixture);
-    close(fd); // last, because this drops the store's locks
+    close(fd); // last, because close() drops the store's locks
     peer_call(&reader, "ROLLBACK");
     return reader;
 }
