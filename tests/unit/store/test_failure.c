@@ -232,7 +232,7 @@ FIXTURE_TEST(keeps_the_log_short)
             AWAIT(database_syncs > syncs);
     }
     assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (1000 + EVENT_FRAMES));
-    // All events at once come in batches of eight while others wait.
+    // Events that are submitted at once come in batches of eight, while other events wait.
     for (size_t i = 0; i < EVENTS; i++) {
         groups[i] = example_group();
         groups[i].event_time_ms = 1000 + (int64_t)i;
