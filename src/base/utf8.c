@@ -24,7 +24,7 @@ static struct lead utf8_lead(unsigned char byte)
     return (struct lead){4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf};
 }
 
-// Returns how many bytes at text belong to the character that its first byte announces.
+// Returns how many bytes at text belong to the character that starts with the first byte.
 static size_t utf8_matching(struct lead lead, const unsigned char *text, size_t available)
 {
     size_t length = 1;

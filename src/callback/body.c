@@ -286,8 +286,9 @@ static bool parse_and_read_fields(struct callback *callback, struct arena *scrat
     return tree && read_fields(callback, tree);
 }
 
-// A tree takes many times the memory of its text, and a request may wait for the disk for a long time. Therefore the
-// tree is freed as soon as the text to be recorded is copied out of it, so that each thread has at most one tree.
+// A tree takes many times the memory of its text, and a request may wait for the disk for a long time. This function
+// therefore copies the text to be recorded and frees the tree before it returns, so that each thread has at most one
+// tree.
 static bool read_event(struct callback *callback, const char *body, size_t length, bool *ret_sanitized)
 {
     struct json_text_report report = json_text_scan(body, length);

@@ -1,5 +1,6 @@
 // Reads the configuration file with inih. inih reports each key with its section, but neither the line number nor a
-// section without keys, and it silently skips lines that it cannot parse. So every line is checked on its way to inih.
+// section without keys, and it silently skips lines that it cannot parse. This file therefore checks every line before
+// inih reads it.
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
@@ -15,8 +16,8 @@
 
 #define MAX_APPS 1000
 
-// After each section header the line "=" is inserted. inih reports the line as an entry with an empty key, which makes
-// sections without keys visible.
+// next_line inserts the line "=" after each section header. inih reports this line as an entry with an empty key, which
+// makes sections without keys visible.
 struct parser {
     struct config *config;
     FILE *file;

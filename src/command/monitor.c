@@ -145,7 +145,7 @@ int disk_usage_measure(const char *database, struct disk_usage *ret_usage, struc
     return r;
 }
 
-// Measures the disk and decides whether events can be recorded. If not, *ret_why says why.
+// Measures the disk and returns whether the daemon can record events. If not, *ret_why holds the reason.
 static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
 {
     const char *database = monitor->settings->config.store_database.text;

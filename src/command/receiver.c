@@ -119,8 +119,8 @@ static void log_refusal(struct receiver *receiver, enum answer_code code, const 
         log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, more, *detail ? ": " : "", detail);
 }
 
-// A valid signature proves that one of the two clocks is wrong. If it is this machine's clock, every later callback
-// will be refused as well, so the line is a warning.
+// A valid signature proves that one of the two clocks is wrong. If this machine's clock is wrong, the daemon will
+// refuse every later callback as well, so the line is a warning.
 static void log_stale(struct receiver *receiver, const struct callback *callback)
 {
     int64_t skew_s = callback->clock_skew_s;

@@ -1,5 +1,5 @@
-// The connection to the destination. Only destination.c calls libpq's connection and result functions. It depends on
-// neither tables nor rows. The thread that opens a connection is the only one that uses it.
+// The connection to the destination. Only destination.c calls libpq's connection and result functions. The file does
+// not depend on tables or rows. The thread that opens a connection is the only one that uses it.
 #pragma once
 
 #include <pthread.h>
@@ -27,9 +27,9 @@ struct destination {
 //   -ETIMEDOUT  no byte has moved for answer_timeout_ms
 //   -ECANCELED  destination_cancel was called
 //   others      a failure that an operator has to fix
-// After an error the caller closes the connection and opens a new one. Whether the last transaction was committed can
-// only be read from the cursor in the destination. destination_query is an exception: after an error that has an
-// sqlstate, the connection remains usable.
+// After an error the caller closes the connection and opens a new one. Only the cursor in the destination shows whether
+// the last transaction was committed. destination_query is an exception: after an error that has an sqlstate, the
+// connection remains usable.
 
 // Tries the hosts of the URL in turn, by default for up to 5 seconds each, and blocks until one of them accepts or all
 // have failed. The caller passes a destination that is zeroed or closed, and calls destination_close after a failure,

@@ -24,7 +24,8 @@
 
 #define TICK_MS 1000
 
-// Delays between attempts. A temporary failure may be over soon. A permanent one lasts until an operator has fixed it.
+// Delays between attempts. A temporary failure may be over soon. A permanent failure lasts until an operator has fixed
+// the cause.
 #define TEMPORARY_DELAY_MIN_MS 100
 #define TEMPORARY_DELAY_MAX_MS 5000
 #define PERMANENT_DELAY_MIN_MS 5000
@@ -77,7 +78,8 @@ void forward_stop(void)
 // Note for retention
 
 // The daemon may delete rows of the store up to the noted ids. If the store has been replaced, the ids belong to the
-// old database and must not be noted for the new one. A note that cannot be written stops retention but not shipping.
+// old database and must not be noted for the new one. If the forwarder cannot write the note, retention stops but
+// shipping continues.
 static void write_note(struct session *session)
 {
     const struct forward_settings *settings = session->settings;
@@ -352,7 +354,7 @@ struct backoff {
     int64_t temporary_ms, permanent_ms; // the delays before the next attempt
 };
 
-// Returns 50 to 150 percent of the time, so that forwarders do not retry all at once.
+// Returns 50 to 150 percent of the time, so that forwarders do not all retry at the same time.
 static int64_t add_jitter(int64_t ms)
 {
     return ms / 2 + (int64_t)((double)ms * (double)random() / (double)RAND_MAX);

@@ -1,5 +1,6 @@
 // The parameters of one statement in libpq's binary form: integers, texts, and arrays that unnest() turns into rows.
-// Functions that add do not fail: the first failure is kept as -errno in `code`, and destination_send reports it.
+// Functions that add a value do not fail: they keep the first failure as -errno in `code`, and destination_send reports
+// it.
 #pragma once
 
 #include <stddef.h>

@@ -147,7 +147,7 @@ void http_connection_destroy(struct http_connection *connection);
 // Moves the connection to a stage that may follow the current one, and starts the deadline of that stage.
 void http_connection_enter(struct http_connection *connection, enum http_stage stage);
 
-// Records that a verified request arrived, so that the connection is evicted last.
+// Records that a verified request arrived, so that the loop evicts the connection last.
 void http_connection_mark_verified(struct http_connection *connection);
 
 // Stops receiving. libmicrohttpd still reads and answers a request that is already in the kernel's buffer.

@@ -138,7 +138,7 @@ static bool has_same_client_ca(const struct http_credentials *credentials, const
            memcmp(buffer_text(&credentials->client_ca), buffer_text(&other->client_ca), other->client_ca.length) == 0;
 }
 
-// A session that started under another client CA, or under none, must not be resumed.
+// A client must not resume a session that started under another client CA, or under none.
 static int make_ticket_key(struct http_credentials *credentials, const struct http_credentials *predecessor)
 {
     if (!predecessor || !has_same_client_ca(credentials, predecessor))

@@ -72,7 +72,7 @@ static void process_inbox(struct http_loop *loop)
     }
 }
 
-// In a drain, idle connections are closed from drain_idle_at_ms on. Returns the milliseconds until the next check.
+// In a drain, closes idle connections from drain_idle_at_ms on. Returns the milliseconds until the next check.
 static int64_t drain(struct http_loop *loop)
 {
     int64_t left_ms = loop->set.shared->drain_idle_at_ms - loop->set.now_ms;

@@ -173,8 +173,8 @@ static enum http_verdict receive_head(struct http_exchange *exchange, const char
     return http_request_receive_head(exchange, method, version);
 }
 
-// The library calls this once for the head, then for each piece of the body, then without data at the end of the body,
-// and again after the connection was resumed.
+// The library calls this once for the head, once for each piece of the body, without data at the end of the body, and
+// again after a resumption.
 static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const char *url, const char *method,
                                const char *version, const char *data, size_t *length, void **request_context)
 {
@@ -184,7 +184,7 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
     if (!exchange)
         return MHD_NO; // memory was exhausted when the request line arrived
     assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
-    // GnuTLS may hold more decrypted bytes that the kernel does not know of.
+    // GnuTLS may hold more decrypted bytes, which the kernel does not report.
     exchange->connection->set->has_progress = true;
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:
@@ -241,7 +241,7 @@ static int on_certificate(gnutls_session_t session, const gnutls_datum_t *author
     return -1;
 }
 
-// The library logs connections that misbehave.
+// The library logs faults of single connections, which the daemon logs only for debugging.
 static void on_log(void *context, const char *format, va_list arguments) PRINTF_LIKE(2, 0);
 
 static void on_log(void *context, const char *format, va_list arguments)

@@ -68,7 +68,7 @@ bool mhd_quirk_report_own_response(struct http_connection *connection);
 // Call it in the unescape callback.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: if the library has no memory for a query parameter, it makes a response while it unescapes the parameters,
-// and then forgets that response. It neither sends the response nor reads on.
+// and then forgets that response. The library neither sends the response nor reads on.
 // Test: "target and parameters" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the build requires 1.0.
 void mhd_quirk_on_unescape(struct http_connection *connection);

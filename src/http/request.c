@@ -17,7 +17,7 @@
 // The bodies in memory may take as much space as this many bodies of the largest size. The server refuses a further
 // body with 503.
 #define BODIES_IN_FLIGHT 16
-// A refused body is read and dropped up to this size.
+// The server reads and drops a refused body up to this size.
 #define DROPPED_BODY_BYTES ((size_t)64 << 20)
 
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target)
@@ -111,9 +111,10 @@ static struct http_response *ask_handler(struct http_exchange *exchange)
     return response;
 }
 
-// Usually a refusal waits until the body has been read and dropped: closing a connection with unread bytes resets it,
-// and then the client may never see the response. The refusal does not wait if the end of the body is uncertain, if the
-// body is larger than what is dropped, or if the client waits for a response before it sends the body.
+// Usually a refusal waits until the server has read and dropped the body: closing a connection with unread bytes resets
+// it, and then the client may never see the response. The refusal does not wait in three cases: the end of the body is
+// uncertain, the body is larger than the limit for dropping, or the client waits for a response before it sends the
+// body.
 static bool answers_at_once(const struct framing *framing)
 {
     return framing->fault || framing->expects || (framing->lengths > 0 && framing->length > DROPPED_BODY_BYTES);

@@ -23,7 +23,7 @@ enum http_verdict {
 
 enum http_phase {
     HTTP_PHASE_TARGET,  // the request line has arrived
-    HTTP_PHASE_BODY,    // the head was accepted, or it was refused and the body is being dropped
+    HTTP_PHASE_BODY,    // the server reads the body, or drops the body after it has refused the head
     HTTP_PHASE_PENDING, // the handler has the complete request
     HTTP_PHASE_ANSWERED,
 };
@@ -46,10 +46,10 @@ struct http_exchange {
 // The request line has arrived, with this raw target. Returns NULL if memory is exhausted.
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target);
 
-// Records a fault that makes the request unacceptable, unless there is one already. Only before receive_head.
+// Records a fault that makes the request unacceptable, unless there is one already. Allowed only before receive_head.
 void http_request_set_fault(struct http_exchange *exchange, const char *fault);
 
-// Adds one header. Neither text needs a terminating NUL. Only before receive_head.
+// Adds one header. Neither text needs a terminating NUL. Allowed only before receive_head.
 void http_request_receive_header(struct http_exchange *exchange, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 

@@ -40,12 +40,12 @@ struct http_shared {
     pthread_cond_t all_closed;            // signalled when connection_count becomes 0
 };
 
-// Up to the hard limit, connections beyond a limit are still accepted, because the next request may be a verified one.
-// Other requests on these reserve connections get a 503.
+// Up to the hard limit, the server still accepts connections beyond a limit, because the next request may be a verified
+// one. Other requests on these reserve connections get a 503.
 unsigned int http_hard_limit(unsigned int limit);
 
-// Takes a reference to the credentials and copies the rest. Returns -ENOMEM on failure. http_shared_finish is required
-// in either case.
+// Takes a reference to the credentials and copies the rest. Returns -ENOMEM on failure. The caller must call
+// http_shared_finish, even after a failure.
 int http_shared_init(struct http_shared *shared, const char *path, const struct http_handler *handler,
                      const struct http_limits *limits, struct http_credentials *credentials) MUST_CHECK;
 void http_shared_finish(struct http_shared *shared);

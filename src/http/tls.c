@@ -64,9 +64,9 @@ static void note_progress(struct http_connection *connection, ssize_t result)
 // - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
 // - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
 //   kernel delays this by 40 ms, so TCP_QUICKACK acknowledges handshake bytes at once.
-// - libmicrohttpd does not report a connection that it closes because of a renegotiation. Renegotiation is refused
-// here.
-// - The size of a handshake is limited.
+// - libmicrohttpd does not report a connection that it closes because of a renegotiation. This function refuses
+//   renegotiation.
+// - This function limits the size of a handshake.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;

@@ -202,7 +202,7 @@ int commit_queue_start(struct commit_queue *queue, const struct commit_queue_fun
     if (code != 0) {
         pthread_cond_destroy(&queue->wake);
         pthread_mutex_destroy(&queue->mutex);
-        return error_set(error, code, "cannot start the writer thread: %s", strerror(code));
+        return error_set(error, code, "the writer thread cannot be started: %s", strerror(code));
     }
     pthread_setname_np(queue->writer, "store-writer");
     return 0;

@@ -23,8 +23,8 @@
 //   IN_BATCH ─► WAITING    write() set retry: back to the front of `taken`, in order, and into the next batch
 //   IN_BATCH ─► AT_CALLER  otherwise: done() returns the commit to its owner
 //
-// Each commit goes to done() exactly once for each push. After stop was called, write() must soon stop setting retry,
-// or the writer thread does not end.
+// Each commit goes to done() exactly once for each push. After a call of stop, write() must soon stop setting retry, or
+// the writer thread does not end.
 #pragma once
 
 #include <pthread.h>

@@ -229,8 +229,8 @@ int database_open(struct database *database, const char *path, struct error *err
     int r;
 
     *database = (struct database){.lock_fd = -1};
-    // The memory statistics are not used and cost a lock around each allocation. The call has an effect only before the
-    // first use of the library in a process, and fails harmlessly afterwards.
+    // Nothing uses the memory statistics, which cost a lock around each allocation. The call has an effect only before
+    // the first use of the library in a process, and fails harmlessly afterwards.
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     r = resolve(path, &database->path, error);
     if (r == 0)

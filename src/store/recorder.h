@@ -60,4 +60,4 @@ enum store_failure recorder_test_write(struct recorder *recorder, struct error *
 // For rows of rejected_callback that other functions delete inside the transaction: subtracts the row from its size.
 void recorder_subtract_rejected(struct recorder *recorder, int64_t body_bytes);
 
-void recorder_finish(struct recorder *recorder); // a zeroed one is allowed
+void recorder_finish(struct recorder *recorder); // a zeroed struct is allowed

@@ -1,4 +1,4 @@
-// Deletes what is older than the retention and returns its space to the file system, in small steps between the
+// Deletes rows that are older than the retention and returns their space to the file system, in small steps between the
 // batches. Used by one thread at a time, and never inside a transaction of the recorder.
 #pragma once
 
@@ -39,4 +39,4 @@ int retention_init(struct retention *retention, struct recorder *recorder, struc
 enum store_failure retention_step(struct retention *retention, int64_t now_ms, int64_t keep_ms,
                                   const struct shipped *last, bool *ret_more, struct error *error) MUST_CHECK;
 
-void retention_finish(struct retention *retention); // a zeroed one is allowed
+void retention_finish(struct retention *retention); // a zeroed struct is allowed

@@ -282,7 +282,8 @@ static int64_t store_delete_some(struct store *store, int64_t keep_ms, bool idle
     return !more ? RETENTION_CHECK_MS : idle ? RETENTION_PAUSE_MS : RETENTION_PAUSE_LOADED_MS;
 }
 
-// Deletes what is older than the retention, if that is due. Returns after how many ms it is due again; -1: never.
+// Deletes rows that are older than the retention, if a deletion is due. Returns after how many ms the next deletion is
+// due; -1: never.
 static int64_t store_apply_retention(struct store *store, bool idle)
 {
     int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms;

@@ -34,7 +34,7 @@
 
 #define REWRITE_CHUNK_BYTES ((size_t)256 * 1024)
 
-// Locks the bytes from first to last. They stay locked until the descriptor is closed.
+// Locks the bytes from first to last. The locks last until the descriptor is closed.
 static int lock_bytes(int fd, off_t first, off_t last, int64_t timeout_ms)
 {
     struct flock bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = last - first + 1};

@@ -9,14 +9,14 @@
 //                  for each lock. All processes that have the database open map it as shared memory.
 //
 // Why the log's bytes cannot be trusted. After a failed fsync the kernel marks the pages clean although they never
-// reached the disk. They are read from the page cache as if nothing had happened, later syncs succeed without writing
-// them, and the next power failure destroys them. The start after a failed commit reads the log from that cache, finds
-// the checksums correct, and would acknowledge a repeat of an event that is not on disk. Only writing the same bytes
-// again marks the pages dirty, so that the next sync writes them.
+// reached the disk. Reads return them from the page cache as if nothing had happened, later syncs succeed without
+// writing them, and the next power failure destroys them. The start after a failed commit reads the log from that
+// cache, finds the checksums correct, and would acknowledge a repeat of an event that is not on disk. Only writing the
+// same bytes again marks the pages dirty, so that the next sync writes them.
 //
-// Why the index cannot be trusted. It is never synced, and it outlives the daemon as long as another process (a reader
-// over a restart, for example) has the database open. SQLite trusts the index if the checksum of its header is correct.
-// However:
+// Why the index cannot be trusted. SQLite never syncs the index, and the index outlives the daemon as long as another
+// process (a reader over a restart, for example) has the database open. SQLite trusts the index if the checksum of its
+// header is correct. However:
 //   - its count of copied frames may include frames that a checkpoint copied without a successful sync of the database:
 //     SQLite syncs the database only when a checkpoint reaches the end of the log, and that sync may have failed;
 //   - it may miss frames at the end of the log, if it was deleted and other processes created a new one.

@@ -1,7 +1,7 @@
 """A typical receiver in Python: FastAPI under uvicorn, sqlite3, one transaction per request.
 
-It does the same work as the daemon: checks the signature, parses the body, stores group and members durably, and
-answers OK.
+This receiver does the same work as the daemon: checks the signature, parses the body, stores group and members durably,
+and answers OK.
 """
 
 import hashlib

@@ -58,7 +58,7 @@ def shared():
 
 @pytest.fixture(scope="module")
 def refusing():
-    """One running daemon for the tests of a file that send only what must not be recorded."""
+    """One running daemon for the tests of a file that send only requests that the daemon must not record."""
     with daemon.running() as one:
         yield one
         assert one.groups() == []

@@ -99,7 +99,7 @@ class Answer:
 
 
 class Connection:
-    """A TLS connection over which a test sends any bytes."""
+    """A TLS connection over which a test sends arbitrary bytes."""
 
     def __init__(self, port, context, to="127.0.0.1", source="", session=None):
         """source: the client's address; session: the TLS session of an earlier connection, which is resumed."""

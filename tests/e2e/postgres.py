@@ -46,7 +46,7 @@ def has_ended(pid):
 
 
 class Postgres:
-    """A server, which is not started yet. settings: those of postgresql.conf."""
+    """A server, which is not started yet. settings: the settings in postgresql.conf."""
 
     def __init__(self, **settings):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-pg-"))
@@ -194,8 +194,8 @@ class Forwarder:
 
 
 def ship_to(one, server, receiver="a", port=None, settings=None, **keys):
-    """Writes a configuration with [forward]. port: of a proxy in front of the server; keys: those of [forward];
-    settings: those of other sections."""
+    """Writes a configuration with [forward]. port: the port of a proxy in front of the server; keys: the keys of
+    [forward]; settings: the keys of other sections."""
     section = {"url": server.url(port), "receiver": receiver, "password_file": server.password_file, "admin_port": 0,
                "shipped_file": one.directory / "shipped"} | keys
     one.write_config((settings or {}) | {"forward": section})

@@ -236,7 +236,7 @@ def test_does_not_answer_plain_http(shared):
 
 
 def test_a_client_that_disconnects_disturbs_no_other(shared):
-    """The client disconnects within its request, or before it reads the answer."""
+    """The client disconnects during its request, or before it reads the answer."""
     whole = request(event(GroupId="left"))
     for length in (0, 1, 20, len(whole) - 1):
         with shared.connect() as connection:

@@ -41,7 +41,7 @@ def test_raises_the_soft_limit_on_open_files(make_daemon):
 
 
 def test_the_database_gets_no_standard_descriptor(make_daemon):
-    """If the database became descriptor 2, the log would be written into it."""
+    """If the database became descriptor 2, the log would overwrite it."""
     port = daemon.free_port()
     one = make_daemon({"listen": {"port": port}})
     with subprocess.Popen(["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", BINARY, "serve", "-c", one.config]) as process:

@@ -21,7 +21,7 @@ MAX_LOG_BYTES = 64 * 1024 * 1024
 
 
 class FaultyClient(threading.Thread):
-    """Sends faulty and truncated requests, and does not close every connection in an orderly way."""
+    """Sends faulty and truncated requests, and does not close every connection properly."""
 
     def __init__(self, one):
         super().__init__()

@@ -254,7 +254,7 @@ def test_refuses_other_encodings(make_daemon, server, forward, encoding):
 
 
 def test_refuses_a_replaced_store(make_daemon, server, forward):
-    """The new database reuses ids: at first it has fewer rows than were shipped, and later as many."""
+    """The new database reuses ids: at first it has fewer rows than were shipped, and later just as many."""
     one = shipping_daemon(make_daemon, server)
     post_groups(one, "old0", "old1", "old2")
     forwarder = forward(one)

@@ -1,4 +1,5 @@
-"""A request that can be read in two ways is refused and its connection closed; an unusual but clear one is answered.
+"""The daemon refuses a request that can be read in two ways, and closes the connection. It answers unusual but clear
+ones.
 
 Every hostile request is followed by a smuggled one on the same connection: a genuine, signed callback. The daemon must
 never read the smuggled request if the request before it was ambiguous."""

@@ -67,7 +67,8 @@ def stop(scene):
     assert scene.one.process.wait(daemon.STOP_DEADLINE) == 0
 
 
-# Scenario: the number of large events that an earlier daemon left in the log; None: the database does not exist yet.
+# Maps each scenario to the number of large events that an earlier daemon left in the log; None: there is no database
+# yet.
 SCENES = {first_start: None, commits: 0, checkpoint: 0, reload: 0, stop: 1, "recovery": 3}
 CALLS = {"pwrite64": 1, "fdatasync": 1, "ftruncate": 1, "openat": 60, "unlink": 1, "mmap": 60}  # the first n
 

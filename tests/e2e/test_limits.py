@@ -41,7 +41,7 @@ def is_rejected(one, address="", to="127.0.0.1"):
 
 
 def is_served(one, name):
-    """Returns whether a callback on a new connection is answered. The new connection itself can be evicted."""
+    """Returns whether the daemon answers a callback on a new connection. The new connection itself can be evicted."""
     with contextlib.suppress(OSError), one.connect() as connection:
         return call(connection, name).status == 200
     return False
@@ -104,7 +104,7 @@ def test_rejects_connections_beyond_the_reserve(make_daemon, limit):
         answers = [connection.read_answer() for connection in busy]
         assert [answer.status for answer in answers] == [200] * HARD_LIMIT
         assert [says_close(answer) for answer in answers[:LIMIT]] == [False] * LIMIT
-        # The reserve connections are closed, and then new connections are accepted.
+        # The daemon closes the reserve connections, and then accepts new connections.
         assert all(connection.is_closed() for connection, answer in zip(busy, answers) if says_close(answer))
         assert sum(map(says_close, answers)) > 0
         daemon.eventually(lambda: not is_rejected(one), "an accepted connection")
@@ -214,7 +214,7 @@ def test_evicts_across_all_loops(make_daemon):
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
 @pytest.mark.parametrize("shakes_hands", [False, True])
 def test_a_burst_blocks_no_verified_callback(make_daemon, limit, shakes_hands):
-    """As many idle connections as the hard limit allows arrive at once. They are evicted for a verified callback."""
+    """As many idle connections as the hard limit allows arrive at once. A verified callback evicts them."""
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     context = one.tls_context()
     with contextlib.ExitStack() as stack:

@@ -65,7 +65,7 @@ def test_answers_callbacks_and_counts_the_lost_lines(unread):
 
 
 def test_stops_in_time(unread):
-    """The drain logs the connections that stay open, and the totals follow. No line can be written."""
+    """The drain logs the connections that stay open, then the totals. The log accepts no line."""
     unread.fill_log()
     with unread.connect() as slow:
         slow.send(daemon.request(event())[:-1])

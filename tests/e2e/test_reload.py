@@ -40,7 +40,7 @@ def set_tokens(one, *tokens):
 
 
 def is_accepted(one, context, token):
-    """Returns whether a callback signed with the token is accepted. If not, it must be refused for its Sign."""
+    """Returns whether the daemon accepts a callback signed with the token. A refusal must be because of the Sign."""
     with one.connect(context) as connection:
         connection.send(daemon.request(daemon.event(), daemon.query_string(token)))
         status = connection.read_answer().status

@@ -305,7 +305,7 @@ def test_buffers_no_handshake_message_of_16_mib(make_daemon):
 # Key update
 
 def test_answers_a_request_after_a_key_update(make_daemon):
-    """Both are in the kernel's buffer at once, so that the kernel does not wake the daemon again for the request."""
+    """Both records are in the kernel's buffer at once, so the kernel does not wake the daemon again for the request."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     request = daemon.request(daemon.event(GroupId="new key"), headers=["Connection: close"])
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-tls1_3", "-msg"]

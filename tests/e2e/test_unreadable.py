@@ -1,4 +1,4 @@
-"""Requests that libmicrohttpd cannot parse. They end at once, long before the deadline, and are counted and logged."""
+"""Requests that libmicrohttpd cannot parse. The daemon ends, counts and logs each one, long before the deadline."""
 
 import contextlib
 import time

@@ -36,7 +36,7 @@ struct scenario {
     const char *script;
     int64_t retry_ms;                           // how long the store may retry a commit
     int reader_fd;                              // for scripts with ( and ); see reader_process.h
-    struct journal *journal;                    // NULL: nothing is recorded; otherwise gets a mark for each answer
+    struct journal *journal;                    // receives a mark for each answer; NULL: the scenario records nothing
     unsigned submitted[SCRIPT_MAX];             // number of submissions, by place in the script
     unsigned answers[SCRIPT_MAX][ANSWER_COUNT]; // number of answers of each kind, by place in the script
     bool fired;                                 // the fault has struck in the last run

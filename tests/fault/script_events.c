@@ -1,4 +1,4 @@
-// Sizes are chosen so that scripts can make a checkpoint due with one event.
+// Some events are large enough that a single one makes a checkpoint due.
 #include "script_events.h"
 
 #include <assert.h>

@@ -20,7 +20,7 @@
 #include <sqlite3.h>
 
 #define RUNS_MAX 3
-// Half of the cuts are within this number of entries from the end, where the interesting part of a script is.
+// Half of the cuts are within this number of entries from the end, which is the critical part of a script.
 #define LAST_ENTRIES 32
 
 static const struct vfs_fault log_sync = {

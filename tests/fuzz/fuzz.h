@@ -28,7 +28,7 @@ void fuzz_begin(struct callback *callback, struct arena *arena);
 // Decides by code points, unlike base/utf8.c, which uses a table of bytes.
 bool is_utf8(const char *text, size_t length);
 
-// These abort if the module callback breaks its contract.
+// The functions below abort if the module callback breaks its contract.
 void check_after_query(const struct callback *callback, const struct callback_rules *rules, const char *query,
                        enum callback_verdict verdict);
 void check_after_body(const struct callback *callback, const char *body, size_t length, enum callback_verdict verdict);

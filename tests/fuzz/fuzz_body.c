@@ -1,4 +1,4 @@
-// The input is a body. It is read twice, first with plenty of memory, then with very little.
+// The input is a body. The target reads the body twice, first with plenty of memory, then with very little.
 #include <stdlib.h>
 
 #include "fuzz.h"

@@ -76,8 +76,8 @@ static void check_apps(const struct config *config, const char *text)
     assert(count == config->app_count);
 }
 
-// Returns false if the printed text cannot be read again: a list over several lines is printed as one line, which may
-// be too long, and a value that starts with ';' is printed after a space, which makes it a comment.
+// Returns false if the printed text cannot be read again: a list over several lines becomes one line, which may be too
+// long, and a value that starts with ';' becomes a comment, because a space precedes it.
 static bool is_printable(const char *text)
 {
     for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {

@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-// SANITIZED is set in a build with sanitizers. This file itself is compiled without them, because its functions are
-// called before the sanitizers are initialized.
+// SANITIZED is set in a build with sanitizers. This file itself is compiled without sanitizers, because its functions
+// run before the sanitizers are initialized.
 #ifdef SANITIZED
 #define REPLACED(name) __interceptor_##name
 #else
@@ -101,7 +101,7 @@ void free(void *block)
     REPLACED(free)(block);
 }
 
-// strdup() and strndup() are replaced too, because those of a sanitizer do not call the malloc() of this file.
+// This file also replaces strdup() and strndup(), because a sanitizer's versions do not call the malloc() of this file.
 static char *copy_of(const char *text, size_t length)
 {
     char *copy = malloc(length + 1);

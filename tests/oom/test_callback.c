@@ -1,5 +1,5 @@
-// If an allocation fails, a callback is answered with 503, whatever it contains. It is never rejected as wrongly signed
-// or as not understood, and never recorded in part.
+// If an allocation fails, the answer to a callback is 503, regardless of its content. The module never rejects the
+// callback as wrongly signed or invalid, and never returns a part of an event.
 #include <stdio.h>
 #include <string.h>
 

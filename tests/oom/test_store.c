@@ -133,7 +133,7 @@ static void record_all(void *context)
     fixture_close(context);
 }
 
-// Checks an event that may be recorded once: it is there if the result says so, and never twice or in part.
+// Checks an event that may be recorded once: the event is there if the result says so, and never twice or in part.
 static void check_recorded(const struct fixture *fixture, enum commit_result result, const char *whole, const char *any)
 {
     char *wholes = fixture_query(fixture, whole), *all = fixture_query(fixture, any);

@@ -1,5 +1,5 @@
-// The protocol as a pure function in two steps: the query shows whether a callback is genuine and for a configured app,
-// the body says what happened. Nothing here uses a socket, a file, a thread or a clock: all input comes as arguments.
+// The protocol as a pure function in two steps: the query shows whether a callback is genuine and for a configured app;
+// the body describes the event. Nothing here uses a socket, a file, a thread or a clock: all input comes as arguments.
 
 //   callback_read_query ── CALLBACK_REFUSE ─► send callback->answer
 //         │      └───────── CALLBACK_ACKNOWLEDGE ─► discard the body, answer OK/0

@@ -16,7 +16,7 @@ struct http_admin_page {
     const char *path;
     const char *content_type;
     // Appends the text of the page, at least 1 byte, and returns the HTTP status. Returns 0 if memory is exhausted;
-    // then the server closes the connection. Called on the server's thread for each request.
+    // then the server closes the connection. The server's thread calls this for each request.
     unsigned int (*print)(void *context, struct buffer *text);
 };
 

@@ -31,7 +31,7 @@ struct http_request {
     struct buffer body;         // complete when the server calls handler.on_body
     int64_t received_at_ms;     // time of the last byte of the body; in handler.on_head, time of the head
     void *context;              // for the handler's use
-    bool verified;              // handler.on_head sets it if the request is genuine; such requests are refused last
+    bool verified; // handler.on_head sets this if the request is genuine; the server refuses verified requests last
 };
 
 // Hands a pending request back to its loop, which sends the response after http_server_wake. The caller must not use
@@ -58,10 +58,10 @@ struct http_handler {
     // client waits for 100 Continue, the server sends the response at once.
     struct http_response *(*on_head)(void *context, struct http_request *request);
     // The body is complete. NULL: a thread will call http_request_complete later. The server limits the total size of
-    // the bodies in memory, but not what the handler leaves in the arenas of pending requests. That memory must be
-    // proportional to the body's size.
+    // the bodies in memory, but not the memory that the handler uses in the arenas of pending requests. That memory
+    // must be proportional to the body's size.
     struct http_response *(*on_body)(void *context, struct http_request *request);
-    // The request is over, answered or not. Called on its loop's thread, as the last call for this request.
+    // The request has ended, with or without an answer. The loop's thread calls this last for each request.
     void (*on_end)(void *context, struct http_request *request);
     // Counts and logs a refusal, and returns the response for it. `detail` is "" or an English sentence. If `detail` is
     // "", the response must be a shared one. The server does not send the response if it closes the connection at once,

@@ -16,7 +16,7 @@ extern const struct metric *const http_metrics[];
 struct http_server;
 struct http_credentials; // certificate chain and private key, see http/credentials.h
 
-// Starts nothing yet. The server takes its own reference to the credentials.
+// Creates the server without starting it. The server takes its own reference to the credentials.
 int http_server_create(const struct http_settings *settings, const struct http_limits *limits,
                        struct http_credentials *credentials, const struct http_handler *handler,
                        struct http_server **ret_server, struct error *error) MUST_CHECK;

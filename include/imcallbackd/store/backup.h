@@ -1,4 +1,4 @@
-// Copies the database as it is at one instant, even while a daemon records.
+// Copies the state of the database at one instant, even while a daemon records.
 #pragma once
 
 #include <stdint.h>

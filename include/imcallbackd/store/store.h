@@ -1,5 +1,5 @@
 // Records received callbacks in one SQLite database. One thread, the writer thread, owns the only connection that
-// writes and checkpoints. Other threads submit commits and learn from done() when the commits are on disk.
+// writes and checkpoints. Other threads submit commits; done() reports when the commits are on disk.
 
 // The writer thread takes all waiting commits as one batch: one transaction, one fsync, one call of done().
 //
@@ -45,9 +45,9 @@ void store_submit(struct store *store, struct commit *commit);
 // Returns true if the last attempt to write succeeded; otherwise *ret_why holds the cause. Any thread may call this.
 bool store_ready(struct store *store, struct error *ret_why);
 
-// Sets the retention: the writer thread deletes what was received more than keep_ms ago, members together with their
-// event, in small steps, and returns the space to the file system. The age counts from now, or from one day after the
-// newest event was received if that is earlier. 0, the initial value, keeps everything. Any thread may call this.
+// Sets the retention: the writer thread deletes rows that were received more than keep_ms ago, members together with
+// their event, in small steps, and returns the space to the file system. The age counts from now, or from one day after
+// the newest event was received if that is earlier. 0, the initial value, keeps everything. Any thread may call this.
 void store_set_retention(struct store *store, int64_t keep_ms);
 
 // Restricts deletion to the rows that the note at this path (shipped.h) reports as shipped; without a valid note the

@@ -162,7 +162,7 @@ TEST(replaces_invalid_text)
         {"a\xe7\xa4\xbe", "a\xe7\xa4\xbe"},
         {"\xff", UTF8_REPLACEMENT},
         {"a\xe7\xa4z\xff", "a" UTF8_REPLACEMENT "z" UTF8_REPLACEMENT},
-        {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", // needs all memory that is allocated for
+        {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", // needs all of the allocated memory
                                                                              // the copy
          UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT
              UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT

@@ -55,7 +55,7 @@ static const struct {
     {G ",'EventTime':'9007199254740990'}", "g|||||9007199254740990|-|-"},
     {G ",'EventTime':'9007199254740991'}", "g|||||9007199254740991|-|-"},
 
-    // Comments are ignored, and the body need not be kept.
+    // The module ignores comments and does not keep the body.
     {"/*1*/" G "/*2*/,//'EventTime':8\n'EventTime':7}//3", "g|||||7|-|-"},
     {G ",'EventTime':7,'Name':'http://x/*y*/'}", "g||||http://x/*y*/|7|-|-"},
 

@@ -221,7 +221,7 @@ FIXTURE_TEST(closes_if_completed_without_a_response)
     assert_int_equal(http_request_resume(exchange), HTTP_VERDICT_CLOSE);
 }
 
-// The body of a refused request is dropped, and the response follows its end.
+// The server drops the body of a refused request, and sends the response after the end of the body.
 FIXTURE_TEST(drops_the_body_of_a_refused_request)
 {
     static const struct {

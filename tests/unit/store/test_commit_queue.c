@@ -197,7 +197,7 @@ static void *produce(void *argument)
     return NULL;
 }
 
-// Stops right after the last push, so that the stop has to drain the queue.
+// Stops right after the last push, so that commit_queue_stop must drain the queue.
 static void push_from_many_threads(struct harness *harness, uint32_t random)
 {
     struct item *items = calloc((size_t)PRODUCERS * PER_PRODUCER, sizeof *items);

@@ -144,7 +144,7 @@ STORE_TEST(refuses_a_damaged_database)
 
     fixture_close(fixture);
     data = read_file(fixture->database, &length);
-    write_file(fixture->database, data, length / 2 + 1); // shorter than its first page says
+    write_file(fixture->database, data, length / 2 + 1); // shorter than the size in its first page
     free(data);
     assert_int_equal(store_check(fixture->database, &error), -EIO);
     assert_int_equal(fixture_try_open(fixture, &error), -EIO);

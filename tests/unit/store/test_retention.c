@@ -159,7 +159,7 @@ STORE_TEST(keeps_rows_that_are_not_shipped)
     record_run(fixture, now_ms, 1);
     assert_int_equal(store_set_shipped_file(fixture->store, note), 0);
     store_set_retention(fixture->store, 10 * DAY_MS);
-    record_run(fixture, now_ms + 1000, 1); // its batch comes after a check of the retention
+    record_run(fixture, now_ms + 1000, 1); // the batch of this event comes after a check of the retention
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "302");
 
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);

@@ -43,7 +43,7 @@ static void simulate_checkpoint(struct fixture *fixture, const char *message)
 }
 
 // Opens a store, records six events and closes it. A reader that has seen the first event blocks the checkpoints, so
-// that the other events are in the log alone. The returned reader stays connected, and so the index stays. headers: the
+// that the other events are only in the log. The returned reader stays connected, and so the index stays. headers: the
 // start of the index as it was after the first event.
 static struct peer leave_log(struct fixture *fixture, void *headers)
 {
@@ -57,7 +57,7 @@ static struct peer leave_log(struct fixture *fixture, void *headers)
     assert_int_equal(pread(fd, headers, COPIED_FRAMES_OFFSET, 0), COPIED_FRAMES_OFFSET);
     fixture_record_times(fixture, 2, 6);
     fixture_close(fixture);
-    close(fd); // last, because this drops the store's locks
+    close(fd); // last, because close() drops the store's locks
     peer_call(&reader, "ROLLBACK");
     return reader;
 }
