@@ -63,6 +63,8 @@ int read_connection_open(struct read_connection *connection, const char *path, s
     if (r == 0)
         r = record_files(connection, error);
     if (r == 0)
+        r = side_file_check(connection->path, SIDE_FILE_JOURNAL, error);
+    if (r == 0)
         r = database_open_readonly(connection->path, connection->inodes[2] ? "readonly_shm=1" : "", &connection->sqlite,
                                    error);
     if (r < 0) {

@@ -18,6 +18,15 @@ bool side_file_status(const char *database, const char *suffix, struct stat *ret
     return found;
 }
 
+int side_file_check(const char *database, const char *suffix, struct error *error)
+{
+    struct stat status;
+
+    if (!side_file_status(database, suffix, &status) || S_ISREG(status.st_mode))
+        return 0;
+    return error_set(error, EINVAL, "%s%s: not a regular file; remove it", database, suffix);
+}
+
 int side_file_init(struct side_file *file, const char *database, const char *suffix, struct error *error)
 {
     struct stat status;

@@ -16,6 +16,9 @@
 // file does not exist or cannot be examined.
 bool side_file_status(const char *database, const char *suffix, struct stat *ret_status);
 
+// Refuses a side file that is not a regular file. SQLite would wait for ever to open a FIFO. The error names the path.
+int side_file_check(const char *database, const char *suffix, struct error *error) MUST_CHECK;
+
 // A side file that SQLite holds open. SQLite never looks at the path again, so this notices when the path does not lead
 // to the open file any more.
 struct side_file {
