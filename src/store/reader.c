@@ -180,6 +180,16 @@ static int read_value(struct store_reader *reader, sqlite3_stmt *statement, int 
     return SQLITE_OK;
 }
 
+// The callers rely on growing ids: they continue after the last one.
+static int check_order(struct store_reader *reader, enum stream stream, int64_t previous_id, int64_t id,
+                       struct error *error)
+{
+    if (id > previous_id)
+        return 0;
+    return error_set(error, EIO, "%s: the table %s is damaged: id %lld follows id %lld; restore it from a backup",
+                     reader->connection.path, stream_tables[stream].name, (long long)id, (long long)previous_id);
+}
+
 // Appends the row that the statement points to.
 static int append_row(struct store_reader *reader, enum stream stream, sqlite3_stmt *statement)
 {
@@ -238,17 +248,22 @@ static int check_after_id(struct store_reader *reader, enum stream stream, int64
 static int read_rows(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
     sqlite3_stmt *statement = reader->statements[statement_of[stream]];
+    int64_t last_id = after_id;
     int code, r = 0;
 
     assert(!sqlite3_get_autocommit(reader->connection.sqlite));
     (void)sqlite3_bind_int64(statement, 1, after_id);
     (void)sqlite3_bind_int64(statement, 2, BATCH_MAX_ROWS);
     while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+        r = check_order(reader, stream, last_id, sqlite3_column_int64(statement, 0), error);
+        if (r < 0)
+            break;
+        last_id = sqlite3_column_int64(statement, 0);
         code = append_row(reader, stream, statement);
         if (code != SQLITE_OK || reader->arena.used_bytes >= BATCH_MAX_BYTES)
             break;
     }
-    if (code != SQLITE_DONE && code != SQLITE_OK)
+    if (r == 0 && code != SQLITE_DONE && code != SQLITE_OK)
         r = failed(reader, code, error);
     (void)sqlite3_reset(statement);
     return r;
