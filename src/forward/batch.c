@@ -81,7 +81,7 @@ int cursor_create(struct destination *destination, const char *receiver, struct 
 
         parameters_add_text(&parameters, receiver);
         parameters_add_text(&parameters, stream_tables[stream].name);
-        r = destination_query(destination, create_cursor_sql, &parameters, NULL, error);
+        r = destination_query(destination, create_cursor_sql, &parameters, 0, NULL, error);
     }
     return r;
 }
@@ -95,7 +95,7 @@ int cursor_read(struct destination *destination, const char *receiver, enum stre
 
     parameters_add_text(&parameters, receiver);
     parameters_add_text(&parameters, stream_tables[stream].name);
-    r = destination_query(destination, read_cursor_sql, &parameters, &result, error);
+    r = destination_query(destination, read_cursor_sql, &parameters, 2, &result, error);
     if (r < 0)
         return r;
     *ret_cursor = (struct cursor){0};

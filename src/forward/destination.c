@@ -219,19 +219,43 @@ int destination_send(struct destination *destination, const char *sql, const str
     return connection_failed(destination, "the connection was lost", error);
 }
 
+// libpq returns the result of a COPY again and again.
+static bool is_copy(const PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result);
+
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
+// The destination is not trusted: a result without the expected columns is an error.
+static int check_result(struct destination *destination, const PGresult *result, int columns, struct error *error)
+{
+    ExecStatusType status = PQresultStatus(result);
+
+    if (is_copy(result) || (status == PGRES_COMMAND_OK && columns > 0) ||
+        (status == PGRES_TUPLES_OK && PQnfields(result) < columns)) {
+        destination->sqlstate[0] = '\0';
+        return error_set(error, EPROTO,
+                         "the destination returned a result that does not belong to the statement; "
+                         "check that [forward] url names a PostgreSQL-compatible database");
+    }
+    return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK ? 0 : result_failed(destination, result, error);
+}
+
 int destination_query(struct destination *destination, const char *sql, const struct parameters *parameters,
-                      PGresult **ret_result, struct error *error)
+                      int columns, PGresult **ret_result, struct error *error)
 {
     int r = destination_send(destination, sql, parameters, error);
     PGresult *result = NULL, *last = NULL;
 
     assert(!destination->in_pipeline);
-    while (r == 0 && (r = await_result(destination, error)) == 0 && (result = PQgetResult(destination->connection))) {
+    while (r == 0 && !is_copy(last) && (r = await_result(destination, error)) == 0 &&
+           (result = PQgetResult(destination->connection))) {
         PQclear(last);
         last = result;
     }
-    if (r == 0 && PQresultStatus(last) != PGRES_TUPLES_OK && PQresultStatus(last) != PGRES_COMMAND_OK)
-        r = result_failed(destination, last, error);
+    if (r == 0)
+        r = check_result(destination, last, columns, error);
     if (r == 0 && ret_result)
         *ret_result = last;
     else

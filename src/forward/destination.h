@@ -37,10 +37,11 @@ struct destination {
 int destination_open(struct destination *destination, const struct forward_settings *settings,
                      int64_t answer_timeout_ms, struct error *error) MUST_CHECK;
 
-// Executes one statement and waits for its result in text format. The caller passes *ret_result to PQclear. If
-// ret_result is NULL, the function discards the result. If parameters is NULL, the statement has none.
+// Executes one statement and waits for its result in text format, which has at least this number of columns. The caller
+// passes *ret_result to PQclear. If ret_result is NULL, the function discards the result. If parameters is NULL, the
+// statement has none.
 int destination_query(struct destination *destination, const char *sql, const struct parameters *parameters,
-                      PGresult **ret_result, struct error *error) MUST_CHECK;
+                      int columns, PGresult **ret_result, struct error *error) MUST_CHECK;
 
 // Switches the connection to pipeline mode, in which statements are sent without waiting for earlier ones. From then
 // on, destination_query is not allowed.

@@ -44,7 +44,7 @@ static const char *const tables_sql[] = {
 static int read_version(struct destination *destination, int64_t *ret_version, struct error *error)
 {
     PGresult *result = NULL;
-    int r = destination_query(destination, "SELECT coalesce(max(version), 0) FROM imcallbackd_schema", NULL, &result,
+    int r = destination_query(destination, "SELECT coalesce(max(version), 0) FROM imcallbackd_schema", NULL, 1, &result,
                               error);
 
     *ret_version = 0;
@@ -52,7 +52,8 @@ static int read_version(struct destination *destination, int64_t *ret_version, s
         return 0; // undefined_table
     if (r < 0)
         return r;
-    *ret_version = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    if (PQntuples(result) > 0)
+        *ret_version = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
     PQclear(result);
     if (*ret_version <= DESTINATION_SCHEMA_VERSION)
         return 0;
@@ -78,11 +79,11 @@ static bool lost_creation_race(const struct destination *destination)
 
 static int create(struct destination *destination, const char *sql, struct error *error)
 {
-    int r = destination_query(destination, sql, NULL, NULL, error);
+    int r = destination_query(destination, sql, NULL, 0, NULL, error);
 
     for (int attempts = 1; r < 0 && attempts < ATTEMPTS && lost_creation_race(destination); attempts++) {
         (void)poll(NULL, 0, (int)((unsigned int)random() % PAUSE_MAX_MS));
-        r = destination_query(destination, sql, NULL, NULL, error);
+        r = destination_query(destination, sql, NULL, 0, NULL, error);
     }
     if (r < 0)
         error_wrap(error, "the tables cannot be created in the destination");

@@ -250,7 +250,7 @@ static int compare_rows(struct verification *verification, enum stream stream, s
     for (size_t i = 0; i < count; i++)
         array_add_bytes(&uids, rows[i].uid, UID_BYTES);
     parameters_add_array(&parameters, &uids);
-    r = destination_query(&verification->destination, verification->sql.data, &parameters, &result, error);
+    r = destination_query(&verification->destination, verification->sql.data, &parameters, 5, &result, error);
     array_finish(&uids);
     if (r < 0)
         return r;

@@ -121,7 +121,11 @@ static int check_file(const char *file, struct error *error)
     if (faccessat(AT_FDCWD, file, R_OK | W_OK, AT_EACCESS) < 0)
         return error_set(error, errno, "not readable and writable: %s; give it to the user that the daemon runs as",
                          strerror(errno));
-    r = wal_recovery_check_index(file, error);
+    r = side_file_check(file, SIDE_FILE_JOURNAL, error);
+    if (r == 0)
+        r = side_file_check(file, SIDE_FILE_LOG, error);
+    if (r == 0)
+        r = wal_recovery_check_index(file, error);
     if (r < 0)
         return r;
     // A crash during the first start leaves an incomplete file with a rollback journal, which only a writing connection

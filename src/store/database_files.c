@@ -1,6 +1,7 @@
 // Nothing here allocates memory, so that a shortage of memory never looks like a missing file.
 #include "database_files.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -12,6 +13,15 @@ bool side_file_status(const char *database, const char *suffix, struct stat *ret
     char name[PATH_MAX];
 
     return snprintf(name, sizeof name, "%s%s", database, suffix) < (int)sizeof name && stat(name, ret_status) == 0;
+}
+
+int side_file_check(const char *database, const char *suffix, struct error *error)
+{
+    struct stat status;
+
+    if (!side_file_status(database, suffix, &status) || S_ISREG(status.st_mode))
+        return 0;
+    return error_set(error, EINVAL, "%s%s: not a regular file; remove it", database, suffix);
 }
 
 void database_files_record(struct database_files *files, const char *database)

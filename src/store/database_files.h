@@ -6,12 +6,17 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "imcallbackd/base/error.h"
+
 #define SIDE_FILE_LOG     "-wal"     // the write-ahead log
 #define SIDE_FILE_INDEX   "-shm"     // the index of the write-ahead log, which the processes map as shared memory
 #define SIDE_FILE_JOURNAL "-journal" // the rollback journal, used until the database is in WAL mode
 
 // Asks for the status of a side file. Returns false if the file does not exist or cannot be examined.
 bool side_file_status(const char *database, const char *suffix, struct stat *ret_status);
+
+// Refuses a side file that is not a regular file. SQLite would wait forever to open a FIFO. The error names the path.
+int side_file_check(const char *database, const char *suffix, struct error *error) MUST_CHECK;
 
 // The files that a connection has open. SQLite never looks at the paths again, so this notices when the paths do not
 // lead to the open files any more. All three are in one directory.

@@ -46,6 +46,8 @@ int read_connection_open(struct read_connection *connection, const char *path, s
                                         : "");
     if (r == 0)
         r = check_file(connection, error);
+    if (r == 0)
+        r = side_file_check(connection->path, SIDE_FILE_JOURNAL, error);
     if (r == 0) {
         // Before SQLite opens the files, so that a file that is replaced in between is noticed later.
         database_files_record(&connection->files, connection->path);

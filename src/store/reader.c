@@ -172,6 +172,16 @@ static int read_value(struct store_reader *reader, sqlite3_stmt *statement, int 
     return SQLITE_OK;
 }
 
+// The callers rely on growing ids: they continue after the last one.
+static int check_order(struct store_reader *reader, enum stream stream, int64_t previous_id, int64_t id,
+                       struct error *error)
+{
+    if (id > previous_id)
+        return 0;
+    return error_set(error, EIO, "%s: the table %s is damaged: id %lld follows id %lld; restore it from a backup",
+                     reader->connection.path, stream_tables[stream].name, (long long)id, (long long)previous_id);
+}
+
 // Appends the row that the statement points to.
 static int append_row(struct store_reader *reader, enum stream stream, sqlite3_stmt *statement)
 {
@@ -227,17 +237,23 @@ static int check_after_id(struct store_reader *reader, enum stream stream, int64
 static int read_rows(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
     struct binding binding = bind_begin(reader->statements[stream]);
-    int code = SQLITE_OK, end_code;
+    int64_t last_id = after_id;
+    int code = SQLITE_OK, end_code, r = 0;
 
     assert(!sqlite3_get_autocommit(reader->connection.sqlite));
     bind_int(&binding, after_id);
     bind_int(&binding, BATCH_MAX_ROWS);
-    while (code == SQLITE_OK && reader->arena.used_bytes < BATCH_MAX_BYTES && bind_step(&binding) == SQLITE_ROW)
+    while (code == SQLITE_OK && reader->arena.used_bytes < BATCH_MAX_BYTES && bind_step(&binding) == SQLITE_ROW) {
+        r = check_order(reader, stream, last_id, sqlite3_column_int64(binding.statement, 0), error);
+        if (r < 0)
+            break;
+        last_id = sqlite3_column_int64(binding.statement, 0);
         code = append_row(reader, stream, binding.statement);
+    }
     end_code = bind_end(&binding);
     if (code == SQLITE_OK)
         code = end_code;
-    return code == SQLITE_OK ? 0 : failed(reader, code, error);
+    return r < 0 || code == SQLITE_OK ? r : failed(reader, code, error);
 }
 
 static int read_once(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)

@@ -1,5 +1,7 @@
 """`forward` on a slow or stalled network, with a rejected event, a replaced store, or a note that cannot be written."""
 
+import socket
+import struct
 import threading
 
 import pytest
@@ -143,3 +145,47 @@ def test_ships_although_the_note_cannot_be_written(fresh, server, forward):
     has_rows(server, 1)
     place.mkdir()
     daemon.eventually(lambda: (place / "shipped").exists(), "the note")
+
+
+def message(kind, body=b""):
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+def read_message(stream, kind_bytes=1):
+    kind = stream.read(kind_bytes)
+    (length,) = struct.unpack("!I", stream.read(4))
+    return kind, stream.read(length - 4)
+
+
+def answer_every_statement(listener, result):
+    """Plays a destination that accepts every login and answers each statement with the same result."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as stream:
+                read_message(stream, 0)
+                connection.sendall(message(b"R", struct.pack("!I", 0)) + message(b"S", b"server_encoding\0UTF8\0") +
+                                   message(b"Z", b"I"))
+                while True:
+                    if read_message(stream)[0] == b"S":
+                        connection.sendall(message(b"1") + message(b"2") + result + message(b"Z", b"I"))
+        except struct.error:
+            pass  # the forwarder has closed the connection
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize("result", [
+    pytest.param(message(b"n") + message(b"C", b"SELECT 0\0"), id="no rows"),
+    pytest.param(message(b"T", b"\0\0") + message(b"D", b"\0\0") + message(b"C", b"SELECT 1\0"), id="no columns"),
+    pytest.param(message(b"G", b"\0\0\0"), id="copy"),
+])
+def test_survives_a_result_that_does_not_belong_to_the_statement(make_daemon, server, forward, result):
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=answer_every_statement, args=(listener, result), daemon=True).start()
+    one = shipping_daemon(make_daemon, server,
+                          url=server.url(listener.getsockname()[1], sslmode="disable", gssencmode="disable"))
+    forwarder = forward(one)
+    forwarder.wait_logged("does not belong to the statement")
+    forwarder.stop()
+    listener.close()

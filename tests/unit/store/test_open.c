@@ -282,4 +282,26 @@ FIXTURE_TEST(accepts_any_file_name)
     }
 }
 
+FIXTURE_TEST(refuses_side_files_that_are_not_regular)
+{
+    static const char *const suffixes[] = {"-journal", "-wal"};
+    char path[192];
+
+    fixture_open(fixture);
+    fixture_record_times(fixture, 1, 1);
+    fixture_close(fixture);
+    for (size_t i = 0; i < COUNT(suffixes); i++) {
+        struct error opened = {""}, checked = {""};
+
+        (void)snprintf(path, sizeof path, "%s%s", fixture->database, suffixes[i]);
+        (void)remove(path);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        assert_int_equal(store_check(fixture->database, &checked), -EINVAL);
+        assert_int_equal(fixture_try_open(fixture, &opened), -EINVAL);
+        assert_non_null(strstr(opened.text, suffixes[i]));
+        assert_string_equal(opened.text, checked.text);
+        assert_int_equal(remove(path), 0);
+    }
+}
+
 TEST_MAIN(NULL, NULL)

@@ -332,4 +332,46 @@ FIXTURE_TEST(reports_why_a_path_cannot_be_read)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
+// Overwrites one byte of the database file.
+static void patch(const struct fixture *fixture, long offset, unsigned char from, unsigned char to)
+{
+    FILE *file = fopen(fixture->database, "r+b");
+
+    assert_non_null(file);
+    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+    assert_int_equal(fgetc(file), from);
+    assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+    assert_int_equal(fputc(to, file), to);
+    assert_int_equal(fclose(file), 0);
+}
+
+// Returns where the file has the id of the first row of destroyed_group. The array of cell pointers follows the 8 bytes
+// of the page's header, and a cell starts with the length of the row in one or two bytes.
+static long offset_of_first_id(const struct fixture *fixture)
+{
+    char *root = fixture_query(fixture, "SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group'");
+    long page = (strtol(root, NULL, 10) - 1) * 4096, cell;
+    FILE *file = fopen(fixture->database, "rb");
+
+    free(root);
+    assert_non_null(file);
+    assert_int_equal(fseek(file, page + 8, SEEK_SET), 0);
+    cell = fgetc(file) << 8;
+    cell = page + (cell | fgetc(file));
+    assert_int_equal(fseek(file, cell, SEEK_SET), 0);
+    cell += fgetc(file) < 0x80 ? 1 : 2;
+    assert_int_equal(fclose(file), 0);
+    return cell;
+}
+
+READER_TEST(ids_that_do_not_grow_are_an_error)
+{
+    fixture_record_times(fixture, 1, 3);
+    fixture_close(fixture);
+    patch(fixture, offset_of_first_id(fixture), 1, 3);
+    open_reader(fixture);
+    assert_int_equal(try_to_read(STREAM_GROUPS, 0), -EIO);
+    assert_non_null(strstr(error.text, "id 2 follows id 3"));
+}
+
 TEST_MAIN(NULL, NULL)
