@@ -24,6 +24,11 @@ def export(one, *arguments, wrapper=(), **options):
     return daemon.run(*wrapper, BINARY, "export", "-c", one.config, *arguments, **options)
 
 
+def exporting(one, *arguments, stdout=subprocess.PIPE):
+    """Starts an export."""
+    return subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=stdout, stderr=subprocess.PIPE)
+
+
 def exported(one, *arguments, wrapper=()):
     """Runs an export that must succeed and returns its objects."""
     done = export(one, *arguments, wrapper=wrapper, text=False)
@@ -208,7 +213,7 @@ def test_follow_ends_at_a_replaced_database(one):
 def test_a_slow_reader_does_not_hold_the_log(one):
     """While no lines are read from the pipe, the daemon still writes its whole log back. No line is lost."""
     assert one.load(connections=50, total=5_000)[0] == 0
-    with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=subprocess.PIPE) as process:
+    with exporting(one) as process:
         first = process.stdout.readline()
         assert one.post().status == 200
         one.stop()
@@ -223,16 +228,14 @@ def test_a_slow_reader_does_not_hold_the_log(one):
 def test_a_closed_pipe_ends_the_export(one):
     assert one.load(connections=50, total=5_000)[0] == 0
     for arguments in ([], ["--follow"]):
-        with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE) as process:
+        with exporting(one, *arguments) as process:
             assert json.loads(process.stdout.readline())["id"] == 1
             process.stdout.close()
             assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
 def test_a_closed_pipe_ends_an_idle_follower(one):
-    with subprocess.Popen([BINARY, "export", "-c", str(one.config), "--follow"], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+    with exporting(one, "--follow") as process:
         process.stdout.close()
         assert (process.wait(60), process.stderr.read()) == (0, b"")
 
@@ -242,8 +245,7 @@ def test_waits_for_a_full_pipe_that_is_non_blocking(one):
     assert one.load(connections=20, total=1000)[0] == 0
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=writing) as process, \
-            open(reading, "rb") as pipe:
+    with exporting(one, stdout=writing) as process, open(reading, "rb") as pipe:
         daemon.eventually(lambda: not select.select([], [writing], [], 0)[1], "a full pipe")
         os.close(writing)
         ids = [json.loads(line)["id"] for line in pipe]
@@ -272,8 +274,7 @@ def test_reports_a_failed_write(one, path, preexec, words):
 def test_a_signal_ends_the_export_after_a_line(one, arguments, status, number):
     """The last line is complete. An export without --follow reports the last id."""
     assert one.load(connections=50, total=5_000)[0] == 0
-    with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+    with exporting(one, *arguments) as process:
         text = process.stdout.readline()
         process.send_signal(number)
         text += process.stdout.read()
