@@ -1,4 +1,4 @@
-// Finds the command and runs it, or prints help. Everything else is in the command module.
+// The table of commands: finds the command and runs it, or prints help. Everything else is in the command module.
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -9,6 +9,43 @@
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/forward/forward.h"
 
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv); // argv[0] is the name of the command
+    const char *usage;                 // the command line without the leading "imcallbackd "
+    const char *summary;               // one sentence
+    const char *help;                  // one line per option
+};
+
+#define CONFIG_HELP "  -c, --config FILE   the configuration file, see imcallbackd.conf(5)\n"
+
+// In the order of --help. Ends with a NULL name.
+static const struct command commands[] = {
+    {"serve", command_serve, "serve -c FILE", "Receives callbacks until SIGTERM or SIGINT.", CONFIG_HELP},
+    {"check", command_check, "check -c FILE", "Validates the configuration and every file it names, and prints it.",
+     CONFIG_HELP},
+    {"sign", command_sign, "sign -c FILE [--app N] [--time T]",
+     "Prints Sign and RequestTime for the URL of a callback.",
+     CONFIG_HELP "  --app N             the SDKAppID; required if several apps are configured\n"
+                 "  --time T            the RequestTime in Unix seconds; default: the current time\n"},
+    {"export", command_export, "export -c FILE [--since ID] [--follow]",
+     "Prints recorded events as JSON, one per line, in the order of recording.",
+     CONFIG_HELP "  --since ID          start after this id instead of at the first event\n"
+                 "  --follow            continue as events are recorded, until SIGTERM or SIGINT\n"},
+    {"backup", command_backup, "backup -c FILE TARGET", "Copies the database, also while the daemon is running.",
+     CONFIG_HELP "  TARGET              the file to create; it must not exist yet\n"},
+    {"forward", command_forward, "forward -c FILE [--verify ...]",
+     "Ships recorded events to the database of [forward] until SIGTERM or SIGINT.",
+     CONFIG_HELP "  --verify            compare the shipped rows with the destination instead, and exit\n"
+                 "  --since T           with --verify: only events received at or after this time, in Unix seconds\n"
+                 "  --until T           with --verify: only events received before this time, in Unix seconds\n"},
+    {"certificate", command_certificate, "certificate --host NAME... --out DIR",
+     "Writes a self-signed certificate for testing.",
+     "  --host NAME...      host names and IP addresses that the certificate covers\n"
+     "  --out DIR           the directory for certificate.pem and key.pem; created if missing\n"},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static void print_help(FILE *file)
 {
     fprintf(file, "imcallbackd records the callback of disbanded groups: HTTPS in, SQLite out.\n\nUsage:\n");
@@ -17,11 +54,6 @@ static void print_help(FILE *file)
     fprintf(file, "  imcallbackd --version\n"
                   "  imcallbackd --help, imcallbackd COMMAND --help\n\n"
                   "See imcallbackd(8) and imcallbackd.conf(5).\n");
-}
-
-static void print_command_help(const struct command *command)
-{
-    printf("Usage: imcallbackd %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
 }
 
 // Opens /dev/null on every closed descriptor from 0 to 2. Otherwise the next file to be opened, such as the database,
@@ -41,8 +73,15 @@ static bool occupy_standard_descriptors(void)
 
 static int run(const struct command *command, int argc, char **argv)
 {
-    int code = command->run(argc, argv);
+    int code;
 
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            printf("Usage: imcallbackd %s\n\n%s\n\n%s", command->usage, command->summary, command->help);
+            return 0;
+        }
+    }
+    code = command->run(argc, argv);
     log_finish();
     return code;
 }
@@ -62,15 +101,8 @@ int main(int argc, char **argv)
         return 0;
     }
     for (const struct command *command = commands; command->name; command++) {
-        if (strcmp(name, command->name) != 0)
-            continue;
-        for (int i = 2; i < argc; i++) {
-            if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-                print_command_help(command);
-                return 0;
-            }
-        }
-        return run(command, argc - 1, argv + 1);
+        if (strcmp(name, command->name) == 0)
+            return run(command, argc - 1, argv + 1);
     }
     if (*name == '\0')
         fprintf(stderr, "imcallbackd: a command is required; see imcallbackd --help\n");

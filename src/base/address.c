@@ -37,23 +37,22 @@ bool address_from_socket(const struct sockaddr_storage *socket_address, struct a
     return false;
 }
 
-void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES])
+bool address_parse(const char *text, struct address *ret_address)
 {
-    if (is_mapped(address))
-        inet_ntop(AF_INET, address->bytes + sizeof mapped_prefix, text, ADDRESS_TEXT_BYTES);
-    else
-        inet_ntop(AF_INET6, address->bytes, text, ADDRESS_TEXT_BYTES);
+    unsigned char v4[4];
+
+    if (inet_pton(AF_INET, text, v4) != 1)
+        return inet_pton(AF_INET6, text, ret_address->bytes) == 1;
+    map_v4(v4, ret_address);
+    return true;
 }
 
-bool address_block_contains(const struct address_block *block, const struct address *address)
+void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES])
 {
-    size_t whole = block->prefix / 8;
-    unsigned int rest = block->prefix % 8;
+    bool is_v4 = is_mapped(address);
 
-    assert(block->prefix <= 128);
-    if (memcmp(block->address.bytes, address->bytes, whole) != 0)
-        return false;
-    return rest == 0 || (block->address.bytes[whole] ^ address->bytes[whole]) >> (8 - rest) == 0;
+    inet_ntop(is_v4 ? AF_INET : AF_INET6, address->bytes + (is_v4 ? sizeof mapped_prefix : 0), text,
+              ADDRESS_TEXT_BYTES);
 }
 
 static struct address network_of(const struct address *address, unsigned int prefix)
@@ -68,29 +67,31 @@ static struct address network_of(const struct address *address, unsigned int pre
     return result;
 }
 
+bool address_block_contains(const struct address_block *block, const struct address *address)
+{
+    struct address network = network_of(address, block->prefix);
+
+    return memcmp(&network, &block->address, sizeof network) == 0; // a block has no bits set after its prefix
+}
+
 int address_block_parse(const char *text, struct address_block *ret_block, struct error *error)
 {
-    const char *slash = strchr(text, '/');
-    size_t length = slash ? (size_t)(slash - text) : strlen(text);
+    size_t length = strcspn(text, "/");
     char host[ADDRESS_TEXT_BYTES];
-    unsigned char v4[4];
-    uint64_t prefix = 0, longest = 128;
+    uint64_t prefix = 0, longest;
     struct address network;
 
     if (length >= sizeof host)
         return error_set(error, EINVAL, "'%s' is not an address", text);
     memcpy(host, text, length);
     host[length] = '\0';
-    if (inet_pton(AF_INET, host, v4) == 1) {
-        map_v4(v4, &ret_block->address);
-        longest = 32;
-    } else if (inet_pton(AF_INET6, host, ret_block->address.bytes) != 1) {
+    if (!address_parse(host, &ret_block->address))
         return error_set(error, EINVAL, "'%s' is not an address and not a CIDR block such as 192.0.2.0/24", text);
-    }
-    if (slash && parse_decimal(slash + 1, strlen(slash + 1), longest, &prefix) < 0)
-        return error_set(error, EINVAL, "'%s': the prefix after '/' is not a number from 0 to %d", text, (int)longest);
-    if (!slash)
+    longest = strchr(host, ':') ? 128 : 32;
+    if (text[length] == '\0')
         prefix = longest;
+    else if (parse_decimal(text + length + 1, strlen(text + length + 1), longest, &prefix) < 0)
+        return error_set(error, EINVAL, "'%s': the prefix after '/' is not a number from 0 to %d", text, (int)longest);
     ret_block->prefix = (unsigned int)(128 - longest + prefix);
     network = network_of(&ret_block->address, ret_block->prefix);
     if (memcmp(&network, &ret_block->address, sizeof network) != 0) {
@@ -106,13 +107,8 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
     struct address_block *blocks = calloc(strlen(text) / 2 + 1, sizeof *blocks);
     char *copy = strdup(text), *rest = copy;
     size_t count = 0;
-    int r = 0;
+    int r = blocks && copy ? 0 : error_set(error, ENOMEM, "out of memory");
 
-    if (!blocks || !copy) {
-        free(copy);
-        free(blocks);
-        return error_set(error, ENOMEM, "out of memory");
-    }
     while (r == 0 && rest) {
         const char *item = strsep(&rest, separators);
 

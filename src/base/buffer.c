@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "imcallbackd/base/utf8.h"
+
 int buffer_reserve(struct buffer *buffer, size_t capacity)
 {
     char *data;
@@ -84,6 +86,28 @@ int buffer_print(struct buffer *buffer, const char *format, ...)
     r = buffer_print_list(buffer, format, arguments);
     va_end(arguments);
     return r;
+}
+
+int buffer_append_json(struct buffer *buffer, const char *text, size_t length)
+{
+    const unsigned char *at = (const unsigned char *)text, *end = at + length, *plain = at;
+    int r = 0;
+
+    while (at < end && r == 0) {
+        size_t character = utf8_length(at, (size_t)(end - at));
+
+        if (character > 0 && *at >= 0x20 && *at != '"' && *at != '\\') {
+            at += character;
+            continue;
+        }
+        r = buffer_append(buffer, plain, (size_t)(at - plain));
+        if (r == 0)
+            r = character == 0 ? buffer_print(buffer, UTF8_REPLACEMENT)
+                               : buffer_print(buffer, *at < 0x20 ? "\\u%04x" : "\\%c", *at);
+        at += character > 0 ? character : utf8_invalid_length(at, (size_t)(end - at));
+        plain = at;
+    }
+    return r < 0 ? r : buffer_append(buffer, plain, (size_t)(end - plain));
 }
 
 const char *buffer_text(const struct buffer *buffer)

@@ -126,9 +126,7 @@ static void put(struct line *line, const void *data, size_t length)
 }
 
 // The text must be shorter than 128 bytes.
-static void print(struct line *line, const char *format, ...) PRINTF_LIKE(2, 3);
-
-static void print(struct line *line, const char *format, ...)
+PRINTF_LIKE(2, 3) static void print(struct line *line, const char *format, ...)
 {
     char text[128];
     va_list arguments;

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 
 void metric_observe(const struct metric *histogram, int64_t value)
 {
@@ -15,29 +16,23 @@ void metric_observe(const struct metric *histogram, int64_t value)
     metric_add(histogram, histogram->count + 1, value);
 }
 
-// Prints a value in the unit of its metric, without trailing zeros in the fraction.
-static int print_number(struct buffer *text, int64_t value, unsigned int decimals)
+// Prints a value in the unit of its metric, without trailing zeros in the fraction, and the text that follows it.
+static int print_number(struct buffer *text, int64_t value, unsigned int decimals, const char *end)
 {
-    uint64_t whole = value < 0 ? 0 - (uint64_t)value : (uint64_t)value, fraction, unit = 1;
+    uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value, unit = 1;
+    char number[64];
+    int length;
 
     for (unsigned int i = 0; i < decimals; i++)
         unit *= 10;
-    fraction = whole % unit;
-    whole /= unit;
-    while (decimals > 0 && fraction % 10 == 0) {
-        fraction /= 10;
-        decimals--;
-    }
-    if (decimals == 0)
-        return buffer_print(text, "%s%" PRIu64, value < 0 ? "-" : "", whole);
-    return buffer_print(text, "%s%" PRIu64 ".%0*" PRIu64, value < 0 ? "-" : "", whole, (int)decimals, fraction);
-}
-
-static int print_value(struct buffer *text, int64_t value, unsigned int decimals)
-{
-    int r = print_number(text, value, decimals);
-
-    return r < 0 ? r : buffer_append(text, "\n", 1);
+    length = snprintf(number, sizeof number, "%s%" PRIu64 ".%0*" PRIu64, value < 0 ? "-" : "", magnitude / unit,
+                      (int)decimals, magnitude % unit);
+    assert(length > 0 && (size_t)length < sizeof number);
+    while (number[length - 1] == '0')
+        length--;
+    if (number[length - 1] == '.')
+        length--;
+    return buffer_print(text, "%.*s%s", length, number, end);
 }
 
 static int print_values(struct buffer *text, const struct metric *metric)
@@ -52,7 +47,7 @@ static int print_values(struct buffer *text, const struct metric *metric)
         else
             continue;
         if (r == 0)
-            r = print_value(text, metric_value(metric, i), metric->decimals);
+            r = print_number(text, metric_value(metric, i), metric->decimals, "\n");
     }
     return r;
 }
@@ -67,15 +62,15 @@ static int print_histogram(struct buffer *text, const struct metric *metric)
         count += metric_value(metric, i);
         r = buffer_print(text, "%s_bucket{le=\"", metric->name);
         if (r == 0)
-            r = print_number(text, metric->bounds[i], metric->decimals);
+            r = print_number(text, metric->bounds[i], metric->decimals, "\"} ");
         if (r == 0)
-            r = buffer_print(text, "\"} %" PRId64 "\n", count);
+            r = buffer_print(text, "%" PRId64 "\n", count);
     }
     count += metric_value(metric, metric->count);
     if (r == 0)
         r = buffer_print(text, "%s_bucket{le=\"+Inf\"} %" PRId64 "\n%s_count %" PRId64 "\n%s_sum ", metric->name, count,
                          metric->name, count, metric->name);
-    return r < 0 ? r : print_value(text, metric_value(metric, metric->count + 1), metric->decimals);
+    return r < 0 ? r : print_number(text, metric_value(metric, metric->count + 1), metric->decimals, "\n");
 }
 
 int metrics_print(const struct metric *const *metrics, struct buffer *text)

@@ -15,15 +15,13 @@ static struct lead utf8_lead(unsigned char byte)
 {
     if (byte < 0x80)
         return (struct lead){1, 0, 0};
-    if (byte < 0xc2)
+    if (byte < 0xc2 || byte > 0xf4)
         return (struct lead){0, 0, 0};
     if (byte < 0xe0)
         return (struct lead){2, 0x80, 0xbf};
     if (byte < 0xf0)
         return (struct lead){3, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf};
-    if (byte < 0xf5)
-        return (struct lead){4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf};
-    return (struct lead){0, 0, 0};
+    return (struct lead){4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf};
 }
 
 // Returns how many bytes at text belong to the character that its first byte announces.
@@ -58,32 +56,24 @@ size_t utf8_invalid_length(const unsigned char *text, size_t available)
 
 const char *utf8_sanitize(struct arena *arena, const char *text)
 {
-    const unsigned char *at = (const unsigned char *)text;
-    size_t left = strlen(text);
+    const unsigned char *at = (const unsigned char *)text, *end = at + strlen(text);
     char *copy, *to;
 
-    while (left > 0 && utf8_length(at, left) > 0) {
-        size_t length = utf8_length(at, left);
-
-        at += length;
-        left -= length;
-    }
-    if (left == 0)
+    while (at < end && utf8_length(at, (size_t)(end - at)) > 0)
+        at += utf8_length(at, (size_t)(end - at));
+    if (at == end)
         return text;
-    left = strlen(text);
-    at = (const unsigned char *)text;
-    copy = to = arena_alloc(arena, left * strlen(UTF8_REPLACEMENT) + 1);
-    while (copy && left > 0) {
-        size_t length = utf8_length(at, left);
-        size_t taken = length > 0 ? length : utf8_invalid_length(at, left);
-        size_t given = length > 0 ? length : strlen(UTF8_REPLACEMENT);
+    copy = to = arena_alloc(arena, strlen(text) * strlen(UTF8_REPLACEMENT) + 1);
+    if (!copy)
+        return NULL;
+    for (at = (const unsigned char *)text; at < end;) {
+        size_t length = utf8_length(at, (size_t)(end - at));
+        size_t copied = length > 0 ? length : strlen(UTF8_REPLACEMENT);
 
-        memcpy(to, length > 0 ? (const char *)at : UTF8_REPLACEMENT, given);
-        to += given;
-        at += taken;
-        left -= taken;
+        memcpy(to, length > 0 ? (const char *)at : UTF8_REPLACEMENT, copied);
+        to += copied;
+        at += length > 0 ? length : utf8_invalid_length(at, (size_t)(end - at));
     }
-    if (copy)
-        *to = '\0';
+    *to = '\0';
     return copy;
 }

@@ -39,9 +39,7 @@ static void init_hooks(void)
 }
 
 // Sets answer and detail, and returns false, so that a failing function can `return fail(...)`.
-static bool fail(struct callback *callback, enum answer_code code, const char *format, ...) PRINTF_LIKE(3, 4);
-
-static bool fail(struct callback *callback, enum answer_code code, const char *format, ...)
+PRINTF_LIKE(3, 4) static bool fail(struct callback *callback, enum answer_code code, const char *format, ...)
 {
     va_list arguments;
 
@@ -116,38 +114,34 @@ static cJSON *parse(struct callback *callback, struct arena *scratch, const char
     return tree;
 }
 
-// The known fields of the body. NULL: the field is absent.
-struct fields {
-    const cJSON *callback_command, *group_id, *type, *owner_account, *operator_account, *name, *member_list,
-        *event_time;
+enum field {
+    FIELD_CALLBACK_COMMAND,
+    FIELD_GROUP_ID,
+    FIELD_TYPE,
+    FIELD_OWNER_ACCOUNT,
+    FIELD_OPERATOR_ACCOUNT,
+    FIELD_NAME,
+    FIELD_MEMBER_LIST,
+    FIELD_EVENT_TIME,
+    FIELD_COUNT
 };
 
-// Finds the known fields, each of which may appear once.
-static bool collect_fields(struct callback *callback, const cJSON *tree, struct fields *fields)
+static const char *const field_names[FIELD_COUNT] = { // indexed by enum field
+    "CallbackCommand", "GroupId", "Type", "Owner_Account", "Operator_Account", "Name", "MemberList", "EventTime"};
+
+// Finds the known fields, each of which may appear once. A field that is absent stays NULL.
+static bool collect_fields(struct callback *callback, const cJSON *tree, const cJSON *fields[static FIELD_COUNT])
 {
-    const struct {
-        const char *name;
-        const cJSON **field;
-    } known[] = {
-        {"CallbackCommand", &fields->callback_command},
-        {"GroupId", &fields->group_id},
-        {"Type", &fields->type},
-        {"Owner_Account", &fields->owner_account},
-        {"Operator_Account", &fields->operator_account},
-        {"Name", &fields->name},
-        {"MemberList", &fields->member_list},
-        {"EventTime", &fields->event_time},
-    };
     const cJSON *item;
 
     cJSON_ArrayForEach(item, tree)
     {
-        for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-            if (strcmp(item->string, known[i].name) != 0)
+        for (size_t i = 0; i < FIELD_COUNT; i++) {
+            if (strcmp(item->string, field_names[i]) != 0)
                 continue;
-            if (*known[i].field)
-                return fail(callback, ANSWER_BODY_FIELD_REPEATED, "The field is %s.", known[i].name);
-            *known[i].field = item;
+            if (fields[i])
+                return fail(callback, ANSWER_BODY_FIELD_REPEATED, "The field is %s.", field_names[i]);
+            fields[i] = item;
         }
     }
     return true;
@@ -164,42 +158,42 @@ static const char *copy_text(struct callback *callback, const cJSON *item)
 }
 
 // Reads a string that may be absent or null; the result is then "".
-static bool read_optional_text(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
+static bool read_optional_text(struct callback *callback, const cJSON *fields[static FIELD_COUNT], enum field field,
+                               const char **ret_text)
 {
+    const cJSON *item = fields[field];
+
     *ret_text = "";
     if (!item || cJSON_IsNull(item))
         return true;
     if (!cJSON_IsString(item))
-        return fail(callback, ANSWER_BODY_FIELD_TYPE, "%s is not a string.", name);
+        return fail(callback, ANSWER_BODY_FIELD_TYPE, "%s is not a string.", field_names[field]);
     *ret_text = copy_text(callback, item);
     return *ret_text != NULL;
 }
 
 // Reads a string that must be present and not empty.
-static bool read_required_text(struct callback *callback, const cJSON *item, const char *name, const char **ret_text)
+static bool read_required_text(struct callback *callback, const cJSON *fields[static FIELD_COUNT], enum field field,
+                               const char **ret_text)
 {
-    if (!read_optional_text(callback, item, name, ret_text))
+    if (!read_optional_text(callback, fields, field, ret_text))
         return false;
-    return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is %s.", name);
+    return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is %s.", field_names[field]);
 }
 
 // Reads milliseconds since 1970. The value may be a number or a string, because editions of the documentation differ.
 static bool read_event_time(struct callback *callback, const cJSON *item)
 {
     struct destroyed_group *group = &callback->group;
-    uint64_t ms;
+    uint64_t ms = 0;
 
     if (!item || cJSON_IsNull(item))
         return true;
-    if (cJSON_IsString(item)) {
-        if (parse_decimal(item->valuestring, strlen(item->valuestring), EVENT_TIME_MAX, &ms) < 0)
-            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in milliseconds since 1970.");
-    } else {
-        if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= (double)EVENT_TIME_MAX) ||
-            (double)(uint64_t)item->valuedouble < item->valuedouble)
-            return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in milliseconds since 1970.");
+    if (cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble <= (double)EVENT_TIME_MAX)
         ms = (uint64_t)item->valuedouble;
-    }
+    if (cJSON_IsString(item) ? parse_decimal(item->valuestring, strlen(item->valuestring), EVENT_TIME_MAX, &ms) < 0
+                             : !cJSON_IsNumber(item) || (double)ms != item->valuedouble)
+        return fail(callback, ANSWER_BODY_FIELD_TYPE, "EventTime is not a time in milliseconds since 1970.");
     group->has_event_time = true;
     group->event_time_ms = (int64_t)ms;
     return true;
@@ -257,25 +251,25 @@ static bool read_member_list(struct callback *callback, const cJSON *list)
 static bool read_fields(struct callback *callback, const cJSON *tree)
 {
     struct destroyed_group *group = &callback->group;
-    struct fields fields = {0};
+    const cJSON *fields[FIELD_COUNT] = {NULL};
     const char *command;
     char quoted[ANSWER_QUOTE_BYTES];
 
     if (!cJSON_IsObject(tree))
         return fail(callback, ANSWER_BODY_NOT_JSON, "The JSON value is not an object.");
-    if (!collect_fields(callback, tree, &fields) ||
-        !read_required_text(callback, fields.callback_command, "CallbackCommand", &command))
+    if (!collect_fields(callback, tree, fields) ||
+        !read_required_text(callback, fields, FIELD_CALLBACK_COMMAND, &command))
         return false;
     if (strcmp(command, CALLBACK_COMMAND) != 0) {
         answer_quote(command, quoted);
         return fail(callback, ANSWER_COMMAND_DIFFERS, "The body has %s.", quoted);
     }
-    return read_required_text(callback, fields.group_id, "GroupId", &group->group_id) &&
-           read_optional_text(callback, fields.type, "Type", &group->type) &&
-           read_optional_text(callback, fields.owner_account, "Owner_Account", &group->owner_account) &&
-           read_optional_text(callback, fields.operator_account, "Operator_Account", &group->operator_account) &&
-           read_optional_text(callback, fields.name, "Name", &group->name) &&
-           read_event_time(callback, fields.event_time) && read_member_list(callback, fields.member_list);
+    return read_required_text(callback, fields, FIELD_GROUP_ID, &group->group_id) &&
+           read_optional_text(callback, fields, FIELD_TYPE, &group->type) &&
+           read_optional_text(callback, fields, FIELD_OWNER_ACCOUNT, &group->owner_account) &&
+           read_optional_text(callback, fields, FIELD_OPERATOR_ACCOUNT, &group->operator_account) &&
+           read_optional_text(callback, fields, FIELD_NAME, &group->name) &&
+           read_event_time(callback, fields[FIELD_EVENT_TIME]) && read_member_list(callback, fields[FIELD_MEMBER_LIST]);
 }
 
 static bool parse_and_read_fields(struct callback *callback, struct arena *scratch, const char *body, size_t length,

@@ -38,20 +38,11 @@ static bool is_low(int32_t unit)
 }
 
 // A piece of a string is one character, escape or pair of escapes, or the end of the string.
-enum piece_kind { PIECE_PLAIN, PIECE_QUOTE, PIECE_INVALID, PIECE_NUL, PIECE_CONTROL, PIECE_BAD_ESCAPE };
-
-static const enum json_text_fault fault_of_piece[] = {
-    [PIECE_PLAIN] = JSON_TEXT_NO_FAULT,
-    [PIECE_QUOTE] = JSON_TEXT_NO_FAULT,
-    [PIECE_INVALID] = JSON_TEXT_NO_FAULT, // json_text_sanitize() replaces it
-    [PIECE_NUL] = JSON_TEXT_NUL,
-    [PIECE_CONTROL] = JSON_TEXT_CONTROL,
-    [PIECE_BAD_ESCAPE] = JSON_TEXT_BAD_ESCAPE,
-};
-
 struct piece {
-    enum piece_kind kind;
     size_t length;
+    enum json_text_fault fault;
+    bool is_invalid; // json_text_sanitize() replaces the piece
+    bool is_end;
 };
 
 static struct piece escape_piece(const char *text, size_t left)
@@ -59,16 +50,15 @@ static struct piece escape_piece(const char *text, size_t left)
     int32_t unit = escaped_unit(text, left);
 
     if (unit == 0)
-        return (struct piece){PIECE_NUL, ESCAPE_LENGTH};
+        return (struct piece){.fault = JSON_TEXT_NUL};
     if (is_high(unit) && is_low(escaped_unit(text + ESCAPE_LENGTH, left - ESCAPE_LENGTH)))
-        return (struct piece){PIECE_PLAIN, 2 * ESCAPE_LENGTH};
+        return (struct piece){.length = 2 * ESCAPE_LENGTH};
     if (is_high(unit) || is_low(unit))
-        return (struct piece){PIECE_INVALID, ESCAPE_LENGTH};
+        return (struct piece){.length = ESCAPE_LENGTH, .is_invalid = true};
     if (unit < 0 && left >= 2 && text[1] == 'u')
-        return (struct piece){PIECE_BAD_ESCAPE, 2};
+        return (struct piece){.fault = JSON_TEXT_BAD_ESCAPE};
     // cJSON checks all other escapes. Here it only matters that \" does not end the string.
-    return (struct piece){PIECE_PLAIN,
-                          left < 2 || (unsigned char)text[1] < 0x20 || (unsigned char)text[1] > 0x7e ? 1 : 2};
+    return (struct piece){.length = left < 2 || (unsigned char)text[1] < 0x20 || (unsigned char)text[1] > 0x7e ? 1 : 2};
 }
 
 static struct piece string_piece(const char *text, size_t left)
@@ -79,17 +69,15 @@ static struct piece string_piece(const char *text, size_t left)
     if (*bytes == '\\')
         return escape_piece(text, left);
     if (*bytes == '"')
-        return (struct piece){PIECE_QUOTE, 1};
+        return (struct piece){.length = 1, .is_end = true};
     if (*bytes == '\0')
-        return (struct piece){PIECE_NUL, 1};
+        return (struct piece){.fault = JSON_TEXT_NUL};
     if (*bytes < 0x20)
-        return (struct piece){PIECE_CONTROL, 1};
-    if (*bytes < 0x80)
-        return (struct piece){PIECE_PLAIN, 1};
+        return (struct piece){.fault = JSON_TEXT_CONTROL};
     length = utf8_length(bytes, left);
     if (length == 0)
-        return (struct piece){PIECE_INVALID, utf8_invalid_length(bytes, left)};
-    return (struct piece){PIECE_PLAIN, length};
+        return (struct piece){.length = utf8_invalid_length(bytes, left), .is_invalid = true};
+    return (struct piece){.length = length};
 }
 
 static bool starts_comment(const char *text, size_t left)
@@ -108,11 +96,8 @@ static size_t comment_length(const char *text, size_t left)
         end = memchr(text, '\n', left);
         return end ? (size_t)(end - text) : left;
     }
-    for (size_t at = 3; at < left; at++) {
-        if (text[at - 1] == '*' && text[at] == '/')
-            return at + 1;
-    }
-    return 0;
+    end = memmem(text + 2, left - 2, "*/", 2);
+    return end ? (size_t)(end - text) + 2 : 0;
 }
 
 // Moves *at from the start of a string to the byte after its end, or to the position of a fault.
@@ -125,13 +110,13 @@ static void scan_string(const char *text, size_t length, size_t *at, struct json
     while (*at < length) {
         struct piece piece = string_piece(text + *at, length - *at);
 
-        report->fault = fault_of_piece[piece.kind];
+        report->fault = piece.fault;
         report->position = *at;
         if (report->fault != JSON_TEXT_NO_FAULT)
             return;
-        report->has_invalid_text |= piece.kind == PIECE_INVALID;
+        report->has_invalid_text |= piece.is_invalid;
         *at += piece.length;
-        if (piece.kind == PIECE_QUOTE)
+        if (piece.is_end)
             return;
     }
     report->fault = JSON_TEXT_UNTERMINATED;
@@ -196,16 +181,12 @@ static char *sanitize_string(const char *text, size_t length, size_t *at, char *
     *to++ = text[(*at)++];
     while (*at < length) {
         struct piece piece = string_piece(text + *at, length - *at);
+        size_t copied = piece.is_invalid ? strlen(UTF8_REPLACEMENT) : piece.length;
 
-        if (piece.kind == PIECE_INVALID) {
-            memcpy(to, UTF8_REPLACEMENT, strlen(UTF8_REPLACEMENT));
-            to += strlen(UTF8_REPLACEMENT);
-        } else {
-            memcpy(to, text + *at, piece.length);
-            to += piece.length;
-        }
+        memcpy(to, piece.is_invalid ? UTF8_REPLACEMENT : text + *at, copied);
+        to += copied;
         *at += piece.length;
-        if (piece.kind == PIECE_QUOTE)
+        if (piece.is_end)
             break;
     }
     return to;

@@ -42,7 +42,7 @@ static bool decode(char *text)
 static void read_pair(struct query *query, char *pair)
 {
     char *value = strchr(pair, '=');
-    bool value_is_valid, name_is_valid;
+    bool name_is_valid;
 
     if (value)
         *value++ = '\0';
@@ -58,8 +58,7 @@ static void read_pair(struct query *query, char *pair)
             known->repeated = true;
             return;
         }
-        value_is_valid = decode(value);
-        *known = (struct query_value){.text = value, .malformed = !value_is_valid};
+        *known = (struct query_value){.text = value, .malformed = !decode(value)};
         return;
     }
 }

@@ -78,9 +78,5 @@ int command_backup(int argc, char **argv)
     if (!target || *target == '\0')
         return options_wrong_usage(argv[0], "TARGET, the name of the copy, is required");
     handle_signals();
-    if (back_up(path, target, &error) < 0) {
-        fprintf(stderr, "imcallbackd backup: %s\n", error.text);
-        return 1;
-    }
-    return 0;
+    return back_up(path, target, &error) < 0 ? command_failed(argv[0], &error) : 0;
 }

@@ -1,5 +1,4 @@
 // `certificate` writes a self-signed certificate and its key, which are for testing only.
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -8,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "imcallbackd/base/address.h"
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/command/command.h"
 #include "options.h"
@@ -17,17 +17,19 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
-#define MAX_HOSTS     64
-#define VALID_SECONDS (365L * 24 * 3600)
+#define KEY_FILE         "key.pem"
+#define CERTIFICATE_FILE "certificate.pem"
+#define MAX_HOSTS        64
+#define VALID_SECONDS    (365L * 24 * 3600)
 
 // Prints "DNS:example.org,IP:127.0.0.1", the syntax of X509V3_EXT_conf_nid. The characters of each name are checked,
 // because a ',' would start another entry.
 static int print_names(struct buffer *names, const char *const *hosts, size_t count, struct error *error)
 {
-    unsigned char address[sizeof(struct in6_addr)];
+    struct address address;
 
     for (size_t i = 0; i < count; i++) {
-        bool is_address = inet_pton(AF_INET, hosts[i], address) == 1 || inet_pton(AF_INET6, hosts[i], address) == 1;
+        bool is_address = address_parse(hosts[i], &address);
 
         if (!is_address &&
             strspn(hosts[i], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-*") != strlen(hosts[i]))
@@ -49,14 +51,10 @@ static bool add_extension(X509 *certificate, int kind, const char *value)
 
 static bool set_serial(X509 *certificate)
 {
-    unsigned char bytes[8];
-    uint64_t serial = 0;
+    uint64_t serial;
 
-    if (RAND_bytes(bytes, sizeof bytes) != 1)
-        return false;
-    for (size_t i = 0; i < sizeof bytes; i++)
-        serial = serial << 8 | bytes[i];
-    return ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), serial >> 1) == 1;
+    return RAND_bytes((unsigned char *)&serial, sizeof serial) == 1 &&
+           ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), serial >> 1) == 1;
 }
 
 static X509 *make_certificate(EVP_PKEY *key, const char *first_host, const char *names)
@@ -81,62 +79,47 @@ static X509 *make_certificate(EVP_PKEY *key, const char *first_host, const char 
     return NULL;
 }
 
-// Creates the file with its final permissions. Returns NULL if the file exists or cannot be created.
+// Creates the file in the working directory with its final permissions. Returns NULL if the file exists or cannot be
+// created.
 static FILE *create_file(const char *directory, const char *name, mode_t mode, struct error *error)
 {
-    struct buffer path = {0};
-    FILE *file = NULL;
-    int fd = -1;
+    int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
 
-    if (buffer_print(&path, "%s/%s", directory, name) == 0)
-        fd = open(path.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    if (fd >= 0)
-        file = fdopen(fd, "w");
     if (!file)
-        error_set(error, errno, "%s: cannot create the file: %s%s", buffer_text(&path), strerror(errno),
+        error_set(error, errno, "%s/%s: cannot create the file: %s%s", directory, name, strerror(errno),
                   errno == EEXIST ? "; move the existing file away first" : "");
     if (!file && fd >= 0)
         close(fd);
-    buffer_finish(&path);
     return file;
 }
 
-static void remove_file(const char *directory, const char *name)
-{
-    struct buffer path = {0};
-
-    if (buffer_print(&path, "%s/%s", directory, name) == 0)
-        (void)unlink(path.data);
-    buffer_finish(&path);
-}
-
+// Writes both files, or leaves none of them. Changes the working directory.
 static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, struct error *error)
 {
     FILE *key_file, *certificate_file;
     bool written;
 
-    if (mkdir(directory, 0755) < 0 && errno != EEXIST)
+    if ((mkdir(directory, 0755) < 0 && errno != EEXIST) || chdir(directory) < 0)
         return error_set(error, errno, "%s: cannot create the directory: %s", directory, strerror(errno));
-    key_file = create_file(directory, "key.pem", 0600, error);
+    key_file = create_file(directory, KEY_FILE, 0600, error);
     if (!key_file)
         return -EEXIST;
-    certificate_file = create_file(directory, "certificate.pem", 0644, error);
+    certificate_file = create_file(directory, CERTIFICATE_FILE, 0644, error);
     if (!certificate_file) {
         (void)fclose(key_file);
-        remove_file(directory, "key.pem");
+        (void)unlink(KEY_FILE);
         return -EEXIST;
     }
     written = PEM_write_PrivateKey(key_file, key, NULL, NULL, 0, NULL, NULL) == 1;
     written = PEM_write_X509(certificate_file, certificate) == 1 && written;
     written = fclose(key_file) == 0 && written;
     written = fclose(certificate_file) == 0 && written;
-    if (!written) {
-        remove_file(directory, "key.pem");
-        remove_file(directory, "certificate.pem");
-    }
-    return written ? 0
-                   : error_set(error, EIO, "%s: cannot write certificate.pem and key.pem; check the free disk space",
-                               directory);
+    if (written)
+        return 0;
+    (void)unlink(KEY_FILE);
+    (void)unlink(CERTIFICATE_FILE);
+    return error_set(error, EIO, "%s: cannot write certificate.pem and key.pem; check the free disk space", directory);
 }
 
 static int make_certificate_files(const char *directory, const char *const *hosts, size_t host_count,
@@ -169,10 +152,8 @@ int command_certificate(int argc, char **argv)
         return EXIT_USAGE;
     if (!directory || specs[0].count == 0)
         return options_wrong_usage(argv[0], "--host NAME and --out DIR are required");
-    if (make_certificate_files(directory, hosts, specs[0].count, &error) < 0) {
-        fprintf(stderr, "imcallbackd certificate: %s\n", error.text);
-        return 1;
-    }
+    if (make_certificate_files(directory, hosts, specs[0].count, &error) < 0)
+        return command_failed(argv[0], &error);
     printf("wrote %s/certificate.pem and %s/key.pem\n", directory, directory);
     return 0;
 }

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "command_forward.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/store/store.h"
@@ -51,12 +50,9 @@ static int check(const char *path, struct settings **ret_settings, struct buffer
     if (r < 0)
         return r;
     config = &(*ret_settings)->config;
-    r = store_check(config->store_database.text, error);
-    if (r < 0) {
-        config_wrap_error(config, &config->store_database, error);
-        return r;
-    }
-    r = check_forward(config, error);
+    r = config_wrap_result(config, &config->store_database, store_check(config->store_database.text, error), error);
+    if (r == 0)
+        r = check_forward(config, error);
     if (r < 0)
         return r;
     return config_print(config, text) < 0 ? error_set(error, ENOMEM, "out of memory") : 0;
@@ -77,7 +73,7 @@ int command_check(int argc, char **argv)
         return options_wrong_usage(argv[0], "-c FILE is required");
     r = check(path, &settings, &text, &error);
     if (r < 0) {
-        fprintf(stderr, "imcallbackd check: %s\n", error.text);
+        (void)command_failed(argv[0], &error);
     } else {
         fputs(buffer_text(&text), stdout);
         settings_warn(settings, clock_realtime_ms(), print_warning);

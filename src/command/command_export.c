@@ -1,4 +1,5 @@
-// imcallbackd export: prints recorded events as JSON Lines. The first signal ends the export after the current line.
+// imcallbackd export: prints recorded events as JSON Lines, in UTF-8. Control characters are escaped, so no value
+// breaks a line. The first signal ends the export after the current line.
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -11,8 +12,9 @@
 #include "imcallbackd/base/parse.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/store/reader.h"
-#include "json_lines.h"
 #include "options.h"
+
+#define FLUSH_BYTES ((size_t)65536) // lines are collected until they are about this long
 
 static volatile sig_atomic_t stopping;
 
@@ -42,21 +44,83 @@ static bool is_pipe_closed(int fd)
     return poll(&output, 1, 0) > 0 && (output.revents & POLLERR) != 0;
 }
 
-static int output_failed(const struct json_lines *lines, int64_t last, struct error *error)
+static int print_string(struct buffer *text, const char *string, size_t length)
 {
-    // A program such as head closes the pipe when it has read enough.
-    if (lines->code == -EPIPE)
-        return 0;
-    return error_set(
-        error, -lines->code,
-        "standard output: cannot be written: %s; the last line may be incomplete, and lines up to id %" PRId64
-        " may be missing",
-        strerror(-lines->code), last);
+    int r = buffer_append(text, "\"", 1);
+
+    if (r == 0)
+        r = buffer_append_json(text, string, length);
+    return r < 0 ? r : buffer_append(text, "\"", 1);
 }
 
-static int export_events(struct store_reader *reader, int64_t last, bool follow, struct error *error)
+static int print_column(struct buffer *text, const struct column *column, const struct destroyed_group *group)
 {
-    static struct json_lines lines = {.fd = STDOUT_FILENO};
+    struct column_value value = column_get(column, group);
+    int r = buffer_print(text, ",\"%s\":", column->name);
+
+    if (r < 0)
+        return r;
+    if (value.is_null)
+        return buffer_print(text, "null");
+    if (column->type == COLUMN_INTEGER)
+        return buffer_print(text, "%" PRId64, value.integer);
+    return print_string(text, value.data, value.length);
+}
+
+// Appends an object whose members are named like the columns of destroyed_group. Its last member, "members", is an
+// array of the accounts in the order of the callback.
+static int print_event(struct buffer *text, int64_t id, const struct destroyed_group *group)
+{
+    const struct stream_table *table = &stream_tables[STREAM_GROUPS];
+    int r = buffer_print(text, "{\"id\":%" PRId64, id);
+
+    for (size_t i = 0; i < table->column_count && r == 0; i++)
+        r = print_column(text, &table->columns[i], group);
+    if (r == 0)
+        r = buffer_print(text, ",\"members\":[");
+    for (size_t i = 0; i < group->member_count && r == 0; i++) {
+        if (i > 0)
+            r = buffer_append(text, ",", 1);
+        if (r == 0)
+            r = print_string(text, group->members[i], strlen(group->members[i]));
+    }
+    return r < 0 ? r : buffer_print(text, "]}\n");
+}
+
+// Writes the text to standard output and empties it. Returns 0 or -errno.
+static int flush(struct buffer *text)
+{
+    for (size_t done = 0; done < text->length;) {
+        ssize_t written = write(STDOUT_FILENO, text->data + done, text->length - done);
+
+        if (written >= 0)
+            done += (size_t)written;
+        else if (errno == EAGAIN) // the parent process made the descriptor non-blocking
+            (void)poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
+        else if (errno != EINTR)
+            return -errno;
+    }
+    text->length = 0;
+    return 0;
+}
+
+// Prints the rows and sets *last to the id of the last printed row. Returns 0, -ENOMEM, or the -errno of the output.
+static int print_rows(struct buffer *text, const struct recorded_row *rows, size_t count, int64_t *last)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < count && !stopping && r == 0; i++) {
+        r = print_event(text, rows[i].id, &rows[i].event.group);
+        *last = rows[i].id;
+        if (r == 0 && text->length >= FLUSH_BYTES)
+            r = flush(text);
+    }
+    return r < 0 ? r : flush(text);
+}
+
+static int export_events(struct store_reader *reader, struct buffer *text, int64_t last, bool follow,
+                         struct error *error)
+{
     const struct recorded_row *rows;
     size_t count;
 
@@ -65,22 +129,21 @@ static int export_events(struct store_reader *reader, int64_t last, bool follow,
 
         if (r < 0)
             return r;
-        for (size_t i = 0; i < count && !stopping; i++) {
-            json_lines_add(&lines, rows[i].id, &rows[i].event.group);
-            last = rows[i].id;
-        }
-        if (json_lines_flush(&lines) < 0)
-            return output_failed(&lines, last, error);
-        if (stopping)
-            return follow ? 0
-                          : error_set(error, EINTR,
-                                      "stopped by a signal after id %" PRId64 "; continue with --since %" PRId64, last,
-                                      last);
-        if (count > 0)
-            continue;
-        if (!follow || is_pipe_closed(lines.fd))
+        r = print_rows(text, rows, count, &last);
+        if (r == -EPIPE) // a program such as head closes the pipe when it has read enough
             return 0;
-        store_reader_wait(reader);
+        if (r < 0)
+            return error_set(error, -r,
+                             "standard output: cannot be written: %s; the last line may be incomplete, and lines up to "
+                             "id %" PRId64 " may be missing",
+                             strerror(-r), last);
+        if (stopping && !follow)
+            return error_set(error, EINTR, "stopped by a signal after id %" PRId64 "; continue with --since %" PRId64,
+                             last, last);
+        if (stopping || (count == 0 && (!follow || is_pipe_closed(STDOUT_FILENO))))
+            return 0;
+        if (count == 0)
+            store_reader_wait(reader);
     }
 }
 
@@ -88,15 +151,17 @@ static int export_from(const char *config_path, int64_t since, bool follow, stru
 {
     struct config config = {0};
     struct store_reader *reader = NULL;
+    struct buffer text = {0};
     int r = config_read(config_path, &config, error);
 
     if (r == 0)
         r = store_reader_open(config.store_database.text, &reader, error);
     if (r == 0)
-        r = export_events(reader, since, follow, error);
+        r = export_events(reader, &text, since, follow, error);
     // A network file system can report only now that the file is too large.
     if (r == 0 && close(STDOUT_FILENO) < 0)
         r = error_set(error, errno, "standard output: cannot be written: %s", strerror(errno));
+    buffer_finish(&text);
     store_reader_close(reader);
     config_finish(&config);
     return r;
@@ -120,9 +185,5 @@ int command_export(int argc, char **argv)
     if (since && parse_decimal(since, strlen(since), INT64_MAX, &id) < 0)
         return options_wrong_usage(argv[0], "--since requires the id of an event, a decimal number");
     handle_signals();
-    if (export_from(path, (int64_t)id, specs[2].count > 0, &error) < 0) {
-        fprintf(stderr, "imcallbackd export: %s\n", error.text);
-        return 1;
-    }
-    return 0;
+    return export_from(path, (int64_t)id, specs[2].count > 0, &error) < 0 ? command_failed(argv[0], &error) : 0;
 }

@@ -1,7 +1,5 @@
 // The commands `forward` and `forward --verify`: options, signals and the monitoring listener. The module forward does
 // the work, on the main thread.
-#include "command_forward.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -10,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "config.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/base/parse.h"
@@ -18,41 +15,9 @@
 #include "imcallbackd/http/admin.h"
 #include "imcallbackd/http/listen.h"
 #include "options.h"
+#include "settings.h"
 
 #include <systemd/sd-daemon.h>
-
-int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
-                         struct forward_settings *ret_settings, forward_report *report, struct error *error)
-{
-    const struct config_value *checked = &config->forward_url;
-    int r;
-
-    if (!config->forward_url.text)
-        return error_set(error, EINVAL,
-                         "%s: [forward] url is missing; set it to the destination database, such as "
-                         "postgresql://user@host:5432/database?sslmode=verify-full",
-                         config->path);
-    if (!config->forward_receiver.text && (gethostname(host_name, HOST_NAME_BYTES - 1) < 0 || *host_name == '\0'))
-        return error_set(
-            error, EINVAL,
-            "%s: [forward] receiver is missing: the default is the host name, and this host has none; set it",
-            config->path);
-    *ret_settings = (struct forward_settings){
-        .database = config->store_database.text,
-        .url = config->forward_url.text,
-        .password_file = config->forward_password_file.text,
-        .receiver = config->forward_receiver.text ? config->forward_receiver.text : host_name,
-        .shipped_file = config->forward_shipped_file.text,
-    };
-    r = forward_check_url(config->forward_url.text, report, error);
-    if (r == 0) {
-        checked = &config->forward_password_file;
-        r = forward_check_password(checked->text, report, error);
-    }
-    if (r < 0 && r != -ENOSYS)
-        config_wrap_error(config, checked, error);
-    return r;
-}
 
 static unsigned int print_health(void *context, struct buffer *text)
 {
@@ -107,10 +72,8 @@ static int start_admin(const struct config *config, int *ret_fd, struct http_adm
     if (port == 0)
         return 0;
     r = listen_open(config->admin_address.text, port, ret_fd, error);
-    if (r < 0) {
-        config_wrap_error(config, &config->forward_admin_port, error);
-        return r;
-    }
+    if (r < 0)
+        return config_wrap_result(config, &config->forward_admin_port, r, error);
     listen_name(*ret_fd, name);
     log_info("monitoring in plain HTTP on %s: /metrics, /healthz", name);
     return http_admin_start(*ret_fd, pages, NULL, ret_admin, error);
@@ -191,9 +154,7 @@ int command_forward(int argc, char **argv)
     // The default action ends an interrupted comparison, which must not exit with 0 like a complete one.
     if (!invocation.verify)
         handle_signals();
-    if (forward(&invocation, &same, &error) < 0) {
-        fprintf(stderr, "imcallbackd forward: %s\n", error.text);
-        return 1;
-    }
+    if (forward(&invocation, &same, &error) < 0)
+        return command_failed(argv[0], &error);
     return same ? 0 : 1;
 }

@@ -39,6 +39,7 @@ struct service {
     struct receiver *receiver;
     struct store *store;
     struct http_server *server;
+    bool server_started; // http_server_start was called, even if it failed
     struct monitor *monitor;
     int64_t watchdog_ms; // timeout of the service manager's watchdog; 0: no watchdog
     atomic_bool store_broken;
@@ -62,12 +63,6 @@ static int start_settings(struct service *service, struct error *error)
     return 0;
 }
 
-static void stop_settings(struct service *service)
-{
-    settings_unref(service->started);
-    settings_unref(service->settings);
-}
-
 // Each connection takes a descriptor, so the soft limit is raised to the hard limit.
 static void raise_file_limit(void)
 {
@@ -80,28 +75,7 @@ static void raise_file_limit(void)
         log_warning("cannot raise the limit on open files: %s; the daemon keeps its soft limit", strerror(errno));
 }
 
-static int start_listeners(struct service *service, struct error *error)
-{
-    raise_file_limit();
-    return listeners_open(&service->settings->config, &service->listeners, error);
-}
-
-static void stop_listeners(struct service *service)
-{
-    listeners_close(&service->listeners);
-}
-
-static int start_receiver(struct service *service, struct error *error)
-{
-    return receiver_create(service->settings, &service->receiver, error);
-}
-
-static void stop_receiver(struct service *service)
-{
-    receiver_destroy(service->receiver);
-}
-
-// Called on the writer thread, or by stop_store.
+// Called on the writer thread, or by store_close.
 static void on_broken(void *context, const struct error *error)
 {
     struct service *service = context;
@@ -136,15 +110,8 @@ static int start_store(struct service *service, struct error *error)
     int r = store_open(database->text, &callbacks, &service->store, error);
 
     if (r < 0)
-        config_wrap_error(&service->settings->config, database, error);
-    return r < 0 ? r : set_retention(service, service->settings, error);
-}
-
-static void stop_store(struct service *service)
-{
-    store_close(service->store);
-    if (service->store)
-        receiver_log_totals(); // no commit is pending any more, so the totals are final
+        return config_wrap_result(&service->settings->config, database, r, error);
+    return set_retention(service, service->settings, error);
 }
 
 static int create_server(struct service *service, struct error *error)
@@ -164,52 +131,55 @@ static int create_server(struct service *service, struct error *error)
                               receiver_handler(service->receiver), &service->server, error);
 }
 
-static void destroy_server(struct service *service)
-{
-    http_server_destroy(service->server);
-}
-
 static int start_server(struct service *service, struct error *error)
 {
+    service->server_started = true;
     receiver_connect(service->receiver, service->store, service->server);
     return http_server_start(service->server, error);
 }
 
-static void stop_server(struct service *service)
-{
-    http_server_stop(service->server);
-}
-
-static int start_monitor(struct service *service, struct error *error)
-{
-    if (service->listeners.admin_fd < 0)
-        return 0;
-    return monitor_start(service->listeners.admin_fd, service->store, service->settings, &service->monitor, error);
-}
-
-static void stop_monitor(struct service *service)
-{
-    monitor_stop(service->monitor);
-}
-
-// The parts of the daemon in the order of their start. They stop in the reverse order, and a part whose start failed is
-// stopped as well, so each stop function accepts a part that was started only halfway or not at all.
+// Starts the parts of the daemon in order. The caller must call stop, also after an error.
 //
 // The server and the store depend on each other. The event loops submit requests to the store, so they run only while
 // the store is open. The writer thread passes answered requests back to the server, so the server must exist before the
-// store is opened and until it is closed. That is why the server has two stages.
-static const struct stage {
-    int (*start)(struct service *service, struct error *error);
-    void (*stop)(struct service *service);
-} stages[] = {
-    {start_settings, stop_settings},   // all other stages read the settings
-    {start_listeners, stop_listeners}, // before the store: a daemon whose address is in use must not touch the database
-    {start_receiver, stop_receiver},   // the threads of the server and of the store call the receiver
-    {create_server, destroy_server},   // no thread runs yet
-    {start_store, stop_store},         // the database is recovered before the first request is accepted
-    {start_server, stop_server},       // requests are accepted from here on
-    {start_monitor, stop_monitor},     // last, because the monitor reports whether events can be recorded
-};
+// store is opened and until it is closed. That is why the server is created and started separately.
+static int start(struct service *service, struct error *error)
+{
+    int r = start_settings(service, error); // all other parts read the settings
+
+    if (r == 0) {
+        raise_file_limit();
+        // Before the store: a daemon whose address is in use must not touch the database.
+        r = listeners_open(&service->settings->config, &service->listeners, error);
+    }
+    if (r == 0) // the threads of the server and of the store call the receiver
+        r = receiver_create(service->settings, &service->receiver, error);
+    if (r == 0) // no thread runs yet
+        r = create_server(service, error);
+    if (r == 0) // the database is recovered before the first request is accepted
+        r = start_store(service, error);
+    if (r == 0) // requests are accepted from here on
+        r = start_server(service, error);
+    if (r == 0 && service->listeners.admin_fd >= 0) // last, because the monitor reports whether events can be recorded
+        r = monitor_start(service->listeners.admin_fd, service->store, service->settings, &service->monitor, error);
+    return r;
+}
+
+// Stops the parts that were started, in the reverse order.
+static void stop(struct service *service)
+{
+    monitor_stop(service->monitor);
+    if (service->server_started)
+        http_server_stop(service->server);
+    store_close(service->store);
+    if (service->store)
+        receiver_log_totals(); // no commit is pending any more, so the totals are final
+    http_server_destroy(service->server);
+    receiver_destroy(service->receiver);
+    listeners_close(&service->listeners);
+    settings_unref(service->started);
+    settings_unref(service->settings);
+}
 
 // Prepares everything before it changes anything, so that a faulty configuration has no effect.
 static void reload(struct service *service)
@@ -283,15 +253,13 @@ static void wait_for_stop(struct service *service, const sigset_t *signals)
 
 static void log_listening(const struct service *service)
 {
-    for (size_t i = 0; i < service->listeners.callback_count; i++) {
-        char name[LISTEN_NAME_BYTES];
+    char name[LISTEN_NAME_BYTES];
 
+    for (size_t i = 0; i < service->listeners.callback_count; i++) {
         listen_name(service->listeners.callback_fds[i], name);
         log_info("listening on https://%s%s", name, service->settings->config.listen_path.text);
     }
     if (service->listeners.admin_fd >= 0) {
-        char name[LISTEN_NAME_BYTES];
-
         listen_name(service->listeners.admin_fd, name);
         log_info("monitoring in plain HTTP on %s: /metrics, /readyz, /healthz", name);
     }
@@ -318,12 +286,11 @@ static void run(struct service *service, const sigset_t *signals)
 
 int command_serve(int argc, char **argv)
 {
-    struct service service = {.main_thread = pthread_self()};
+    struct service service = {.main_thread = pthread_self(), .listeners = {.admin_fd = -1}};
     struct option_spec specs[] = {{"--config", "-c", &service.config_path, 1, 0}};
-    size_t started = 0;
     struct error error;
     sigset_t signals;
-    int r = 0;
+    int r;
 
     if (options_read(argc, argv, specs, 1) < 0)
         return EXIT_USAGE;
@@ -337,13 +304,11 @@ int command_serve(int argc, char **argv)
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
 
-    while (started < sizeof stages / sizeof stages[0] && r == 0)
-        r = stages[started++].start(&service, &error);
+    r = start(&service, &error);
     if (r == 0)
         run(&service, &signals);
     else
         log_error("%s", error.text);
-    while (started-- > 0)
-        stages[started].stop(&service);
+    stop(&service);
     return r < 0 || service.store_broken ? 1 : 0;
 }

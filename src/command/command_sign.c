@@ -1,4 +1,5 @@
 // `sign` prints what the service appends to the callback URL, for use in a curl command line.
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,48 +11,40 @@
 #include "options.h"
 #include "settings.h"
 
-static const struct callback_app *find_app(const struct settings *settings, const char *wanted, struct error *error)
+static int find_app(const struct settings *settings, const char *wanted, const struct callback_app **ret_app,
+                    struct error *error)
 {
     const struct callback_rules *rules = &settings->rules;
     uint64_t sdk_appid;
 
-    if (!wanted && rules->app_count == 1)
-        return &rules->apps[0];
-    if (!wanted) {
-        error_set(error, 0, "%s: several apps are configured; choose one with --app", settings->config.path);
-        return NULL;
-    }
+    if (!wanted && rules->app_count > 1)
+        return error_set(error, EINVAL, "%s: several apps are configured; choose one with --app",
+                         settings->config.path);
     for (size_t i = 0; i < rules->app_count; i++) {
-        if (parse_decimal(wanted, strlen(wanted), INT64_MAX, &sdk_appid) == 0 &&
-            rules->apps[i].sdk_appid == (int64_t)sdk_appid)
-            return &rules->apps[i];
+        *ret_app = &rules->apps[i];
+        if (!wanted || (parse_decimal(wanted, strlen(wanted), INT64_MAX, &sdk_appid) == 0 &&
+                        (*ret_app)->sdk_appid == (int64_t)sdk_appid))
+            return 0;
     }
-    error_set(error, 0, "%s: there is no section [app %s]", settings->config.path, wanted);
-    return NULL;
+    return error_set(error, EINVAL, "%s: there is no section [app %s]", settings->config.path, wanted);
 }
 
-static int print_signature(const struct settings *settings, const char *wanted_app, const char *request_time)
+static int print_signature(const struct settings *settings, const char *wanted_app, const char *request_time,
+                           struct error *error)
 {
-    struct error error;
-    const struct callback_app *app = find_app(settings, wanted_app, &error);
+    const struct callback_app *app = NULL;
     char sign[SIGNATURE_HEX_LENGTH + 1];
+    int r = find_app(settings, wanted_app, &app, error);
 
-    if (!app) {
-        fprintf(stderr, "imcallbackd sign: %s\n", error.text);
-        return 1;
-    }
-    if (app->token_count == 0) {
-        fprintf(stderr,
-                "imcallbackd sign: [app %" PRId64
-                "] token_file: the key is not set, so calls of this app need no signature\n",
-                app->sdk_appid);
-        return 1;
-    }
+    if (r < 0)
+        return r;
+    if (app->token_count == 0)
+        return error_set(error, EINVAL,
+                         "[app %" PRId64 "] token_file: the key is not set, so calls of this app need no signature",
+                         app->sdk_appid);
     // If the token file holds two tokens, the last one is the new one.
-    if (signature_compute(app->tokens[app->token_count - 1], request_time, sign) < 0) {
-        fprintf(stderr, "imcallbackd sign: libcrypto failed to compute SHA-256\n");
-        return 1;
-    }
+    if (signature_compute(app->tokens[app->token_count - 1], request_time, sign) < 0)
+        return error_set(error, EIO, "libcrypto failed to compute SHA-256");
     printf("Sign=%s&RequestTime=%s\n", sign, request_time);
     return 0;
 }
@@ -68,7 +61,7 @@ int command_sign(int argc, char **argv)
     struct error error;
     char now[24];
     uint64_t parsed;
-    int status = 1;
+    int r;
 
     if (options_read(argc, argv, specs, sizeof specs / sizeof specs[0]) < 0)
         return EXIT_USAGE;
@@ -77,10 +70,9 @@ int command_sign(int argc, char **argv)
     if (time && (strlen(time) > 11 || parse_decimal(time, strlen(time), UINT64_MAX, &parsed) < 0))
         return options_wrong_usage(argv[0], "--time requires Unix seconds, at most 11 digits");
     (void)snprintf(now, sizeof now, "%" PRId64, clock_realtime_ms() / 1000);
-    if (settings_read_apps(path, &settings, &error) < 0)
-        fprintf(stderr, "imcallbackd sign: %s\n", error.text);
-    else
-        status = print_signature(settings, app, time ? time : now);
+    r = settings_read_apps(path, &settings, &error);
+    if (r == 0)
+        r = print_signature(settings, app, time ? time : now, &error);
     settings_unref(settings);
-    return status;
+    return r < 0 ? command_failed(argv[0], &error) : 0;
 }

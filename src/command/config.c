@@ -2,7 +2,6 @@
 // place of a value in an error.
 #include "config.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -40,8 +39,7 @@ static const char *const log_formats[] = {"text", "json", NULL};
 #define RANGE(min_, max_) .min = (min_), .max = (max_)
 #define NEEDS_RESTART     .needs_restart = true
 
-// To add a key, add a row here, a member to struct config, the key to imcallbackd.conf(5) and to the sample
-// configuration. The order is that of `check`'s output.
+// src/README.md lists what else a new key needs. The order is that of `check`'s output.
 // clang-format off
 const struct config_option config_options[] = {
     KEY(listen, address, CONFIG_ADDRESS, DEFAULT("0.0.0.0"), NEEDS_RESTART),
@@ -96,43 +94,6 @@ static int set_choice(const struct config_option *option, const char *text, uint
     return r;
 }
 
-// Describes the form of the type's values for an error message.
-static const char *describe_form(enum config_type type)
-{
-    switch (type) {
-    case CONFIG_ADDRESS:
-        return "a numeric IPv4 or IPv6 address";
-    case CONFIG_URL_PATH:
-        return "a path that starts with '/' and contains no space, '?' or '#'";
-    case CONFIG_NUMBER:
-        return "a whole number";
-    case CONFIG_DURATION:
-        return "a time with a unit, such as 90s, 5m or 2h";
-    case CONFIG_RETENTION:
-        return "a time with a unit, such as 400d, or forever";
-    case CONFIG_SIZE:
-        return "a size in bytes, such as 4096, 64K or 4M";
-    case CONFIG_BOOLEAN:
-        return "yes or no";
-    case CONFIG_NAME:
-        return "a name of letters, digits, '.', '_' and '-' with at most 64 characters";
-    case CONFIG_ADDRESS_BLOCKS:
-    case CONFIG_FILE:
-    case CONFIG_SERVICE_FILE:
-    case CONFIG_CHOICE:
-    case CONFIG_DESTINATION:
-        break;
-    }
-    return "a valid value";
-}
-
-static int check_address(const char *text)
-{
-    unsigned char address[sizeof(struct in6_addr)];
-
-    return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1 ? 0 : -EINVAL;
-}
-
 static int check_address_blocks(const char *text, struct error *error)
 {
     struct address_block *blocks;
@@ -143,13 +104,6 @@ static int check_address_blocks(const char *text, struct error *error)
         return r;
     free(blocks);
     return count > 0 ? 0 : error_set(error, EINVAL, "'%s' contains no address", text);
-}
-
-static int check_name(const char *text)
-{
-    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
-
-    return length <= 64 && text[length] == '\0' ? 0 : -EINVAL;
 }
 
 // Everyone who may read the configuration or the output of `check` would see a password in the URL. For the same reason
@@ -171,85 +125,91 @@ static int check_destination(const char *text, struct error *error)
     return 0;
 }
 
-// Returns -EINVAL if the text does not have the form of the option's type, or -ERANGE if it is outside of the option's
-// range. Sets *ret_number only for types that stand for a number.
-static int parse_value(const struct config_option *option, const char *text, uint64_t *ret_number)
-{
-    bool is_set;
-    int r = 0;
-
-    switch (option->type) {
-    case CONFIG_ADDRESS:
-        return check_address(text);
-    case CONFIG_URL_PATH:
-        return text[0] == '/' && !strpbrk(text, " \t?#") ? 0 : -EINVAL;
-    case CONFIG_NUMBER:
-        r = parse_decimal(text, strlen(text), option->max, ret_number);
-        break;
-    case CONFIG_RETENTION:
-        if (strcmp(text, "forever") == 0)
-            return 0;
-        r = parse_duration_ms(text, option->max, ret_number);
-        break;
-    case CONFIG_DURATION:
-        r = parse_duration_ms(text, option->max, ret_number);
-        break;
-    case CONFIG_SIZE:
-        r = parse_size_bytes(text, option->max, ret_number);
-        break;
-    case CONFIG_BOOLEAN:
-        r = parse_boolean(text, &is_set);
-        if (r == 0)
-            *ret_number = is_set;
-        return r;
-    case CONFIG_NAME:
-        return check_name(text);
-    case CONFIG_ADDRESS_BLOCKS: // config_value_set checks these types, whose errors need more words
-    case CONFIG_DESTINATION:
-    case CONFIG_CHOICE:
-    case CONFIG_FILE:
-    case CONFIG_SERVICE_FILE:
-        break;
-    }
-    return r == 0 && *ret_number < option->min ? -ERANGE : r;
-}
-
 // Prints the range in units that the file accepts: seconds for times, bytes for sizes.
-static void set_range_error(const struct config_option *option, const char *text, struct error *error)
+static int range_error(const struct config_option *option, const char *text, struct error *error)
 {
     bool time = option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION;
     uint64_t unit = time ? SECONDS_MS : 1;
     const char *name = time ? "s" : "";
 
-    (void)error_set(error, ERANGE, "%s is out of range; choose %" PRIu64 "%s to %" PRIu64 "%s", text,
-                    option->min / unit, name, option->max / unit, name);
+    return error_set(error, ERANGE, "%s is out of range; choose %" PRIu64 "%s to %" PRIu64 "%s", text,
+                     option->min / unit, name, option->max / unit, name);
+}
+
+// Checks the text by the option's type. Sets the number only for types that stand for a number, and the text only if
+// the value differs from the text in the file.
+static int parse_value(const struct config_option *option, const char *text, struct config_value *value,
+                       struct error *error)
+{
+    static const char name_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const char *form = "";
+    struct address address;
+    bool is_set = false;
+    int r = 0;
+
+    switch (option->type) {
+    case CONFIG_ADDRESS:
+        form = "a numeric IPv4 or IPv6 address";
+        r = address_parse(text, &address) ? 0 : -EINVAL;
+        break;
+    case CONFIG_ADDRESS_BLOCKS:
+        return check_address_blocks(text, error);
+    case CONFIG_URL_PATH:
+        form = "a path that starts with '/' and contains no space, '?' or '#'";
+        r = text[0] == '/' && !strpbrk(text, " \t?#") ? 0 : -EINVAL;
+        break;
+    case CONFIG_FILE:
+        return file_expand_path(text, &value->text, error);
+    case CONFIG_SERVICE_FILE:
+        return 0;
+    case CONFIG_NUMBER:
+        form = "a whole number";
+        r = parse_decimal(text, strlen(text), option->max, &value->number);
+        break;
+    case CONFIG_DURATION:
+        form = "a time with a unit, such as 90s, 5m or 2h";
+        r = parse_duration_ms(text, option->max, &value->number);
+        break;
+    case CONFIG_RETENTION:
+        if (strcmp(text, "forever") == 0)
+            return 0;
+        form = "a time with a unit, such as 400d, or forever";
+        r = parse_duration_ms(text, option->max, &value->number);
+        break;
+    case CONFIG_SIZE:
+        form = "a size in bytes, such as 4096, 64K or 4M";
+        r = parse_size_bytes(text, option->max, &value->number);
+        break;
+    case CONFIG_BOOLEAN:
+        form = "yes or no";
+        r = parse_boolean(text, &is_set);
+        value->number = is_set;
+        break;
+    case CONFIG_CHOICE:
+        return set_choice(option, text, &value->number, error);
+    case CONFIG_DESTINATION:
+        return check_destination(text, error);
+    case CONFIG_NAME:
+        form = "a name of letters, digits, '.', '_' and '-' with at most 64 characters";
+        r = strlen(text) <= 64 && text[strspn(text, name_characters)] == '\0' ? 0 : -EINVAL;
+        break;
+    }
+    if (r == -EINVAL)
+        return error_set(error, EINVAL, "'%s' is not %s", text, form);
+    return r < 0 || value->number < option->min ? range_error(option, text, error) : 0;
 }
 
 int config_value_set(const struct config_option *option, const char *text, unsigned int line,
                      struct config_value *ret_value, struct error *error)
 {
     struct config_value value = {.line = line};
-    int r = 0;
+    int r;
 
     if (*text == '\0')
         return error_set(error, EINVAL, "the value is empty; remove the line to use the default");
-    if (option->type == CONFIG_CHOICE)
-        r = set_choice(option, text, &value.number, error);
-    else if (option->type == CONFIG_FILE)
-        r = file_expand_path(text, &value.text, error);
-    else if (option->type == CONFIG_ADDRESS_BLOCKS)
-        r = check_address_blocks(text, error);
-    else if (option->type == CONFIG_DESTINATION)
-        r = check_destination(text, error);
+    r = parse_value(option, text, &value, error);
     if (r < 0)
         return r;
-    r = parse_value(option, text, &value.number);
-    if (r == -EINVAL)
-        return error_set(error, EINVAL, "'%s' is not %s", text, describe_form(option->type));
-    if (r == -ERANGE) {
-        set_range_error(option, text, error);
-        return -ERANGE;
-    }
     if (!value.text)
         value.text = strdup(text);
     if (!value.text)
@@ -297,6 +257,13 @@ void config_wrap_error(const struct config *config, const struct config_value *v
     assert(false); // the value is not part of the configuration
 }
 
+int config_wrap_result(const struct config *config, const struct config_value *value, int result, struct error *error)
+{
+    if (result < 0)
+        config_wrap_error(config, value, error);
+    return result;
+}
+
 void config_configure_log(const struct config *config)
 {
     // The order is that of log_levels.
@@ -306,22 +273,18 @@ void config_configure_log(const struct config *config)
     log_configure(levels[config->log_level.number], config->log_format.number ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
 }
 
-static int print_option(struct buffer *text, const struct config_option *option, const void *base)
+static int print_section(struct buffer *text, const char *section, const void *base)
 {
-    const struct config_value *value = config_option_value(option, base);
-
-    if (!value->text)
-        return buffer_print(text, "# %s is not set\n", option->key);
-    return buffer_print(text, "%s = %s\n", option->key, value->text);
-}
-
-static int print_app(struct buffer *text, const struct config_app *app)
-{
-    int r = buffer_print(text, "\n[app %" PRId64 "]\n", app->sdk_appid);
+    int r = 0;
 
     for (const struct config_option *option = config_options; option->section && r == 0; option++) {
-        if (config_option_is_per_app(option))
-            r = print_option(text, option, app);
+        const char *value;
+
+        if (strcmp(option->section, section) != 0)
+            continue;
+        value = config_option_value(option, base)->text;
+        r = value ? buffer_print(text, "%s = %s\n", option->key, value)
+                  : buffer_print(text, "# %s is not set\n", option->key);
     }
     return r;
 }
@@ -332,17 +295,18 @@ int config_print(const struct config *config, struct buffer *text)
     int r = 0;
 
     for (const struct config_option *option = config_options; option->section && r == 0; option++) {
-        if (config_option_is_per_app(option))
+        if (config_option_is_per_app(option) || strcmp(section, option->section) == 0)
             continue;
-        if (strcmp(section, option->section) != 0) {
-            r = buffer_print(text, "%s[%s]\n", *section ? "\n" : "", option->section);
-            section = option->section;
-        }
+        r = buffer_print(text, "%s[%s]\n", *section ? "\n" : "", option->section);
+        section = option->section;
         if (r == 0)
-            r = print_option(text, option, config);
+            r = print_section(text, section, config);
     }
-    for (size_t i = 0; i < config->app_count && r == 0; i++)
-        r = print_app(text, &config->apps[i]);
+    for (size_t i = 0; i < config->app_count && r == 0; i++) {
+        r = buffer_print(text, "\n[app %" PRId64 "]\n", config->apps[i].sdk_appid);
+        if (r == 0)
+            r = print_section(text, "app", &config->apps[i]);
+    }
     return r;
 }
 
@@ -365,19 +329,14 @@ void config_report_unapplied(const struct config *running, const struct config *
     }
 }
 
-static void finish_values(void *base, bool per_app)
-{
-    for (const struct config_option *option = config_options; option->section; option++) {
-        if (config_option_is_per_app(option) == per_app)
-            free(config_option_value(option, base)->text);
-    }
-}
-
 void config_finish(struct config *config)
 {
-    for (size_t i = 0; i < config->app_count; i++)
-        finish_values(&config->apps[i], true);
-    finish_values(config, false);
+    for (const struct config_option *option = config_options; option->section; option++) {
+        if (!config_option_is_per_app(option))
+            free(config_option_value(option, config)->text);
+        for (size_t i = 0; i < config->app_count && config_option_is_per_app(option); i++)
+            free(config_option_value(option, &config->apps[i])->text);
+    }
     free(config->apps);
     free(config->path);
     *config = (struct config){0};

@@ -111,6 +111,10 @@ void config_configure_log(const struct config *config);
 // Puts "FILE:LINE: [section] key: " before the error's text; a default value has no line. value must point into config.
 void config_wrap_error(const struct config *config, const struct config_value *value, struct error *error);
 
+// Does the same if result is the negative error code of a function that used the value. Returns result.
+int config_wrap_result(const struct config *config, const struct config_value *value, int result,
+                       struct error *error) MUST_CHECK;
+
 // Calls report with one sentence for each key that differs between the running and the next configuration, but takes
 // effect only after a restart.
 void config_report_unapplied(const struct config *running, const struct config *next,

@@ -27,19 +27,17 @@ struct parser {
 };
 
 // Keeps the first failure and its place. Returns 0, the value that tells inih that its handler failed.
-static int fail(struct parser *parser, const char *format, ...) PRINTF_LIKE(2, 3);
-
-static int fail(struct parser *parser, const char *format, ...)
+PRINTF_LIKE(2, 3) static int fail(struct parser *parser, const char *format, ...)
 {
-    char what[sizeof parser->error->text];
     va_list arguments;
 
     if (parser->result < 0)
         return 0;
     va_start(arguments, format);
-    (void)vsnprintf(what, sizeof what, format, arguments);
+    (void)vsnprintf(parser->error->text, sizeof parser->error->text, format, arguments);
     va_end(arguments);
-    parser->result = error_set(parser->error, EINVAL, "%s:%u: %s", parser->config->path, parser->line, what);
+    error_wrap(parser->error, "%s:%u", parser->config->path, parser->line);
+    parser->result = -EINVAL;
     return 0;
 }
 
@@ -200,17 +198,13 @@ static int on_entry(void *context, const char *section, const char *key, const c
 static int set_default(const struct config *config, const struct config_option *option, void *base, struct error *error)
 {
     struct config_value *value = config_option_value(option, base);
-    int r;
 
     if (value->text || (!option->default_text && !option->required))
         return 0;
     if (!option->default_text)
         return error_set(error, EINVAL, "%s: [%s] %s: the key is required; add it", config->path, option->section,
                          option->key);
-    r = config_value_set(option, option->default_text, 0, value, error);
-    if (r < 0)
-        config_wrap_error(config, value, error);
-    return r;
+    return config_wrap_result(config, value, config_value_set(option, option->default_text, 0, value, error), error);
 }
 
 static int set_defaults(struct config *config, struct error *error)

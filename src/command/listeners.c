@@ -50,9 +50,7 @@ static int open_one(const struct config *config, const struct config_value *addr
 {
     int r = listen_open(address->text, (unsigned int)port->number, ret_fd, error);
 
-    if (r < 0)
-        config_wrap_error(config, r == -EADDRNOTAVAIL ? address : port, error);
-    return r;
+    return config_wrap_result(config, r == -EADDRNOTAVAIL ? address : port, r, error);
 }
 
 int listeners_open(const struct config *config, struct listeners *listeners, struct error *error)

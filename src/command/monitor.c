@@ -10,10 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "disk_usage.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/admin.h"
@@ -27,7 +28,7 @@
 struct monitor {
     struct http_admin *admin;
     struct store *store;
-    char *database_path;
+    struct settings *settings; // for the path of the database, which only a restart changes
     atomic_bool stopping;
 };
 
@@ -113,28 +114,56 @@ static void measure_process(void)
     metric_set(&process_files, 0, count_open_files());
 }
 
-static void set_usage(const struct disk_usage *usage)
+static int64_t size_of(const char *path)
 {
-    metric_set(&store_bytes, FILE_DATABASE, usage->database_bytes);
-    metric_set(&store_bytes, FILE_LOG, usage->log_bytes);
-    metric_set(&store_disk_free, 0, usage->free_bytes);
-    metric_set(&store_disk_size, 0, usage->total_bytes);
+    struct stat status;
+
+    return stat(path, &status) == 0 ? status.st_size : 0;
+}
+
+int disk_usage_measure(const char *database, struct disk_usage *ret_usage, struct error *error)
+{
+    char *file = realpath(database, NULL); // SQLite creates the log next to the target of a symbolic link
+    struct buffer log = {0};
+    struct statvfs disk;
+    int r = 0;
+
+    if (!file || statvfs(file, &disk) < 0)
+        r = error_set(error, errno, "%s: %s", database, strerror(errno));
+    else if (buffer_print(&log, "%s-wal", file) < 0)
+        r = error_set(error, ENOMEM, "out of memory");
+    else
+        *ret_usage = (struct disk_usage){
+            .database_bytes = size_of(file),
+            .log_bytes = size_of(log.data),
+            .free_bytes = (int64_t)(disk.f_bavail * disk.f_frsize),
+            // Blocks reserved for root do not count.
+            .total_bytes = (int64_t)((disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize),
+        };
+    buffer_finish(&log);
+    free(file);
+    return r;
 }
 
 // Measures the disk and decides whether events can be recorded. If not, *ret_why says why.
 static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
 {
+    const char *database = monitor->settings->config.store_database.text;
     struct disk_usage usage = {0};
-    int r = disk_usage_measure(monitor->database_path, &usage, ret_why);
+    int r = disk_usage_measure(database, &usage, ret_why);
     bool is_ready = false;
 
-    if (r == 0)
-        set_usage(&usage);
+    if (r == 0) {
+        metric_set(&store_bytes, FILE_DATABASE, usage.database_bytes);
+        metric_set(&store_bytes, FILE_LOG, usage.log_bytes);
+        metric_set(&store_disk_free, 0, usage.free_bytes);
+        metric_set(&store_disk_size, 0, usage.total_bytes);
+    }
     if (monitor->stopping)
         (void)error_set(ret_why, ESHUTDOWN, "stopping");
     else if (r == 0 && usage.free_bytes < LEAST_FREE_BYTES)
-        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; free disk space",
-                        monitor->database_path, usage.free_bytes);
+        (void)error_set(ret_why, ENOSPC, "%s: the disk is full: %" PRId64 " bytes are left; free disk space", database,
+                        usage.free_bytes);
     else if (r == 0)
         is_ready = store_ready(monitor->store, ret_why);
     metric_set(&ready, 0, is_ready);
@@ -175,7 +204,7 @@ static const struct http_admin_page pages[] = {
     {NULL, NULL, NULL},
 };
 
-int monitor_start(int listen_fd, struct store *store, const struct settings *settings, struct monitor **ret_monitor,
+int monitor_start(int listen_fd, struct store *store, struct settings *settings, struct monitor **ret_monitor,
                   struct error *error)
 {
     struct monitor *monitor = calloc(1, sizeof *monitor);
@@ -185,12 +214,11 @@ int monitor_start(int listen_fd, struct store *store, const struct settings *set
     if (!monitor)
         return error_set(error, ENOMEM, "out of memory");
     monitor->store = store;
-    monitor->database_path = strdup(settings->config.store_database.text);
+    monitor->settings = settings_ref(settings);
     metric_set(&build_info, 0, 1);
     metric_set(&process_start_time, 0, clock_realtime_ms());
     monitor_set_settings(monitor, settings);
-    r = monitor->database_path ? http_admin_start(listen_fd, pages, monitor, &monitor->admin, error)
-                               : error_set(error, ENOMEM, "out of memory");
+    r = http_admin_start(listen_fd, pages, monitor, &monitor->admin, error);
     if (r < 0)
         monitor_stop(monitor);
     else
@@ -215,6 +243,6 @@ void monitor_stop(struct monitor *monitor)
     if (!monitor)
         return;
     http_admin_stop(monitor->admin);
-    free(monitor->database_path);
+    settings_unref(monitor->settings);
     free(monitor);
 }

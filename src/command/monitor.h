@@ -5,14 +5,17 @@
 // The admin listener's thread and the threads that serve callbacks never wait for each other.
 #pragma once
 
+#include <stdint.h>
+
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/store/store.h"
 #include "settings.h"
 
 struct monitor;
 
-// Starts the admin listener. listen_fd and the store must outlive the monitor; the caller closes them.
-int monitor_start(int listen_fd, struct store *store, const struct settings *settings, struct monitor **ret_monitor,
+// Starts the admin listener. listen_fd and the store must outlive the monitor; the caller closes them. Takes its own
+// reference to the settings.
+int monitor_start(int listen_fd, struct store *store, struct settings *settings, struct monitor **ret_monitor,
                   struct error *error) MUST_CHECK;
 
 // The functions below accept NULL as the monitor, because a daemon without an admin listener has none.
@@ -25,3 +28,16 @@ void monitor_set_stopping(struct monitor *monitor);
 
 // Stops the admin listener and frees the monitor.
 void monitor_stop(struct monitor *monitor);
+
+// The size of the database on disk and the space left on its file system.
+struct disk_usage {
+    int64_t database_bytes;
+    int64_t log_bytes;   // size of the write-ahead log; 0 if the file does not exist
+    int64_t free_bytes;  // space on the file system that the daemon can still use
+    int64_t total_bytes; // space that the daemon could use if the file system were empty
+};
+
+// Measures the database at this path. Asks the file system, never SQLite, so that a busy or damaged database cannot
+// delay the admin listener. Returns -errno if the database
+// or its file system cannot be examined, or -ENOMEM.
+int disk_usage_measure(const char *database, struct disk_usage *ret_usage, struct error *error) MUST_CHECK;

@@ -30,6 +30,12 @@ int options_wrong_usage(const char *command, const char *format, ...)
     return EXIT_USAGE;
 }
 
+int command_failed(const char *command, const struct error *error)
+{
+    fprintf(stderr, "imcallbackd %s: %s\n", command, error->text);
+    return 1;
+}
+
 static int refuse(const char *command, const char *what, const char *word, const char *why)
 {
     (void)options_wrong_usage(command, "%s '%s'%s", what, word, why);

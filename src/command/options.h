@@ -19,3 +19,6 @@ int options_read(int argc, char **argv, struct option_spec *specs, size_t spec_c
 
 // Prints "imcallbackd COMMAND: PROBLEM; see imcallbackd COMMAND --help" to standard error. Returns EXIT_USAGE.
 int options_wrong_usage(const char *command, const char *format, ...) PRINTF_LIKE(2, 3);
+
+// Prints "imcallbackd COMMAND: ERROR" to standard error. Returns 1, the exit status of a failed command.
+int command_failed(const char *command, const struct error *error);

@@ -29,7 +29,7 @@ enum result {
 static const struct metric results = {METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by result.", "result",
                                                       "recorded", "repeated", "conflict", "set_aside", "acknowledged",
                                                       "refused", "failed")};
-static const char *cause_names[ANSWER_CODE_COUNT]; // indexed by answer_index(); filled in by receiver_create
+static const char *cause_names[ANSWER_CODE_COUNT]; // indexed by enum answer_code; filled in by receiver_create
 static const struct metric rejected = {
     METRIC_VALUES(METRIC_TYPE_COUNTER, "imcallbackd_rejected_total",
                   "Requests that were not answered OK, by cause; some are closed without an answer.",
@@ -54,9 +54,7 @@ struct receiver {
     struct store *store;
     struct http_server *server;
     struct http_handler handler;
-    struct http_response *recorded;
-    struct http_response *unavailable;
-    struct http_response *server_refusals[HTTP_REFUSE_COUNT]; // HTTP_REFUSE_NONE has no response
+    struct http_response *answers[ANSWER_CODE_COUNT]; // without a detail
 };
 
 // One request in progress, allocated from the request's arena.
@@ -95,27 +93,30 @@ static void count(enum result result)
 static void count_rejected(enum result result, enum answer_code code)
 {
     count(result);
-    metric_add(&rejected, answer_index(code), 1);
+    metric_add(&rejected, code, 1);
 }
 
-// Returns the part of a log line that reports the similar lines suppressed before it; "" if there were none.
-static const char *describe_suppressed(unsigned int suppressed, char text[static SUPPRESSED_TEXT_BYTES])
+// Returns true if the caller is to write a line of this cause. *more is then the part of the line that reports the
+// similar lines suppressed before it; "" if there were none.
+static bool may_log(struct log_rate_limit *limit, char more[static SUPPRESSED_TEXT_BYTES])
 {
-    text[0] = '\0';
+    unsigned int suppressed;
+
+    if (!log_rate_limit_allows(limit, &suppressed))
+        return false;
+    more[0] = '\0';
     if (suppressed > 0)
-        (void)snprintf(text, SUPPRESSED_TEXT_BYTES, " (and %u more since the last such line)", suppressed);
-    return text;
+        (void)snprintf(more, SUPPRESSED_TEXT_BYTES, " (and %u more since the last such line)", suppressed);
+    return true;
 }
 
 static void log_refusal(struct receiver *receiver, enum answer_code code, const char *remote_address,
                         const char *detail)
 {
     char more[SUPPRESSED_TEXT_BYTES];
-    unsigned int suppressed;
 
-    if (log_rate_limit_allows(&receiver->refusals[answer_index(code)], &suppressed))
-        log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, describe_suppressed(suppressed, more),
-                 *detail ? ": " : "", detail);
+    if (may_log(&receiver->refusals[code], more))
+        log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, more, *detail ? ": " : "", detail);
 }
 
 // A valid signature proves that one of the two clocks is wrong. If it is this machine's clock, every later callback
@@ -124,13 +125,12 @@ static void log_stale(struct receiver *receiver, const struct callback *callback
 {
     int64_t skew_s = callback->clock_skew_s;
     char more[SUPPRESSED_TEXT_BYTES];
-    unsigned int suppressed;
 
-    if (log_rate_limit_allows(&receiver->refusals[answer_index(callback->answer)], &suppressed))
+    if (may_log(&receiver->refusals[callback->answer], more))
         log_warning("refused %s from %s%s: the signature is valid, but RequestTime is %" PRId64
                     " s %s this machine's clock; synchronize the clock (see timedatectl) unless the call is a replay",
-                    answer_name(callback->answer), callback->remote_address, describe_suppressed(suppressed, more),
-                    skew_s < 0 ? -skew_s : skew_s, skew_s < 0 ? "behind" : "ahead of");
+                    answer_name(callback->answer), callback->remote_address, more, skew_s < 0 ? -skew_s : skew_s,
+                    skew_s < 0 ? "behind" : "ahead of");
 }
 
 static struct http_response *refuse(struct receiver *receiver, const struct callback *callback)
@@ -142,7 +142,7 @@ static struct http_response *refuse(struct receiver *receiver, const struct call
         log_stale(receiver, callback);
     else
         log_refusal(receiver, callback->answer, callback->remote_address, callback->detail);
-    return answer ? answer : receiver->unavailable;
+    return answer ? answer : receiver->answers[ANSWER_STORE_UNAVAILABLE];
 }
 
 static struct settings *current_settings(struct receiver *receiver)
@@ -164,7 +164,7 @@ static struct http_response *on_head(void *context, struct http_request *request
     assert(!request->context);
     if (!call) {
         count_rejected(RESULT_REFUSED, ANSWER_STORE_UNAVAILABLE);
-        return receiver->unavailable;
+        return receiver->answers[ANSWER_STORE_UNAVAILABLE];
     }
     memset(call, 0, sizeof *call);
     call->request = request;
@@ -181,7 +181,7 @@ static struct http_response *on_head(void *context, struct http_request *request
         return NULL;
     if (verdict == CALLBACK_ACKNOWLEDGE) {
         count(RESULT_ACKNOWLEDGED);
-        return receiver->recorded;
+        return receiver->answers[ANSWER_OK];
     }
     assert(verdict == CALLBACK_REFUSE);
     return refuse(receiver, &call->callback);
@@ -243,38 +243,36 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
                                         const char *detail)
 {
     struct receiver *receiver = context;
-    struct http_response *detailed = NULL;
+    struct http_response *detailed;
+    enum answer_code code;
 
     assert(why > HTTP_REFUSE_NONE && why < HTTP_REFUSE_COUNT);
-    count_rejected(RESULT_REFUSED, code_of_refusal[why]);
-    log_refusal(receiver, code_of_refusal[why], remote_address, detail);
-    if (*detail)
-        detailed = make_answer(code_of_refusal[why], detail, HTTP_RESPONSE_ONCE);
-    return detailed ? detailed : receiver->server_refusals[why];
+    code = code_of_refusal[why];
+    count_rejected(RESULT_REFUSED, code);
+    log_refusal(receiver, code, remote_address, detail);
+    detailed = *detail ? make_answer(code, detail, HTTP_RESPONSE_ONCE) : NULL;
+    return detailed ? detailed : receiver->answers[code];
 }
 
 static struct http_response *answer_conflict(struct receiver *receiver, const struct callback *callback)
 {
     char more[SUPPRESSED_TEXT_BYTES];
-    unsigned int suppressed;
 
     count(RESULT_CONFLICT);
-    if (log_rate_limit_allows(&receiver->conflicts, &suppressed))
+    if (may_log(&receiver->conflicts, more))
         log_warning("group '%s' of app %" PRId64 " was received again with different content%s; see rejected_callback",
-                    callback->group.group_id, callback->app->sdk_appid, describe_suppressed(suppressed, more));
-    return receiver->recorded;
+                    callback->group.group_id, callback->app->sdk_appid, more);
+    return receiver->answers[ANSWER_OK];
 }
 
 static struct http_response *answer_set_aside(struct receiver *receiver, const struct callback *callback)
 {
     char more[SUPPRESSED_TEXT_BYTES];
-    unsigned int suppressed;
 
     count_rejected(RESULT_SET_ASIDE, callback->answer);
-    if (log_rate_limit_allows(&receiver->set_asides, &suppressed))
+    if (may_log(&receiver->set_asides, more))
         log_warning("set aside a callback of app %" PRId64 " from %s%s: %s; see rejected_callback",
-                    callback->app->sdk_appid, callback->remote_address, describe_suppressed(suppressed, more),
-                    callback->rejected.reason);
+                    callback->app->sdk_appid, callback->remote_address, more, callback->rejected.reason);
     return make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);
 }
 
@@ -288,12 +286,12 @@ static struct http_response *answer_committed(struct receiver *receiver, const s
     case COMMIT_FAILED:
         count_rejected(RESULT_FAILED, ANSWER_STORE_UNAVAILABLE);
         log_lost(call);
-        return receiver->unavailable;
+        return receiver->answers[ANSWER_STORE_UNAVAILABLE];
     case COMMIT_CONFLICT:
         return answer_conflict(receiver, &call->callback);
     case COMMIT_REPEATED:
         count(RESULT_REPEATED);
-        return receiver->recorded;
+        return receiver->answers[ANSWER_OK];
     case COMMIT_RECORDED:
         break;
     }
@@ -301,7 +299,7 @@ static struct http_response *answer_committed(struct receiver *receiver, const s
         return answer_set_aside(receiver, &call->callback);
     count(RESULT_RECORDED);
     metric_add(&members, 0, (int64_t)commit->group->member_count);
-    return receiver->recorded;
+    return receiver->answers[ANSWER_OK];
 }
 
 void receiver_on_committed(void *context, struct commit *finished)
@@ -316,7 +314,7 @@ void receiver_on_committed(void *context, struct commit *finished)
         finished = finished->next; // the call may be gone after http_request_complete
         answer = answer_committed(receiver, call);
         call->committing = false;
-        http_request_complete(call->request, answer ? answer : receiver->unavailable);
+        http_request_complete(call->request, answer ? answer : receiver->answers[ANSWER_STORE_UNAVAILABLE]);
     }
     http_server_wake(receiver->server);
 }
@@ -324,22 +322,18 @@ void receiver_on_committed(void *context, struct commit *finished)
 int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error)
 {
     struct receiver *receiver = calloc(1, sizeof *receiver);
-    bool complete;
+    bool complete = true;
 
     if (!receiver)
         return error_set(error, ENOMEM, "out of memory");
-    for (size_t i = 0; i < ANSWER_CODE_COUNT; i++)
-        cause_names[i] = answer_at(i) == ANSWER_OK ? NULL : answer_name(answer_at(i));
     pthread_mutex_init(&receiver->lock, NULL);
     receiver->settings = settings_ref(settings);
     receiver->handler = (struct http_handler){
         .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_refusal = on_refusal, .context = receiver};
-    receiver->recorded = make_answer(ANSWER_OK, NULL, HTTP_RESPONSE_SHARED);
-    receiver->unavailable = make_answer(ANSWER_STORE_UNAVAILABLE, NULL, HTTP_RESPONSE_SHARED);
-    complete = receiver->recorded && receiver->unavailable;
-    for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++) {
-        receiver->server_refusals[i] = make_answer(code_of_refusal[i], NULL, HTTP_RESPONSE_SHARED);
-        complete = complete && receiver->server_refusals[i];
+    for (enum answer_code code = 0; code < ANSWER_CODE_COUNT; code++) {
+        cause_names[code] = code == ANSWER_OK ? NULL : answer_name(code);
+        receiver->answers[code] = make_answer(code, NULL, HTTP_RESPONSE_SHARED);
+        complete = complete && receiver->answers[code];
     }
     if (!complete) {
         receiver_destroy(receiver);
@@ -387,10 +381,8 @@ void receiver_destroy(struct receiver *receiver)
 {
     if (!receiver)
         return;
-    http_response_destroy(receiver->recorded);
-    http_response_destroy(receiver->unavailable);
-    for (size_t i = HTTP_REFUSE_NONE + 1; i < HTTP_REFUSE_COUNT; i++)
-        http_response_destroy(receiver->server_refusals[i]);
+    for (size_t i = 0; i < ANSWER_CODE_COUNT; i++)
+        http_response_destroy(receiver->answers[i]);
     settings_unref(receiver->settings);
     pthread_mutex_destroy(&receiver->lock);
     free(receiver);

@@ -1,5 +1,6 @@
 // Reads the configuration and every file that it names, in one direction: config, tokens, credentials, limits. A
-// failure at any step releases everything that was read before.
+// failure at any step releases everything that was read before. Every buffer that held a token is overwritten before it
+// is freed, because tokens are secrets.
 #include "settings.h"
 
 #include <assert.h>
@@ -8,12 +9,77 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "imcallbackd/base/address.h"
+#include "imcallbackd/base/file.h"
 
 // The warning comes early enough to renew the certificate by hand.
-#define EXPIRY_WARNING_MS (INT64_C(21) * 24 * 3600 * 1000)
+#define EXPIRY_WARNING_MS    (INT64_C(21) * 24 * 3600 * 1000)
+#define MAX_TOKEN_FILE_BYTES ((size_t)4096)
+
+static int add_token(struct token_file *file, const char *path, const char *text, size_t length, struct error *error)
+{
+    if (length == 0)
+        return error_set(error, EINVAL,
+                         "%s: the token is empty, so anyone could sign a call; write the token of the console into "
+                         "the file",
+                         path);
+    if (file->count == CALLBACK_MAX_TOKENS)
+        return error_set(error, EINVAL, "%s: the file holds more than two tokens; keep only the old and the new one",
+                         path);
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] <= ' ' || text[i] > '~')
+            return error_set(
+                error, EINVAL,
+                "%s: line %zu contains a byte that is not visible ASCII; write one token per line, without spaces",
+                path, file->count + 1);
+    }
+    file->tokens[file->count] = strndup(text, length);
+    if (!file->tokens[file->count])
+        return error_set(error, ENOMEM, "out of memory");
+    file->count++;
+    return 0;
+}
+
+int token_file_read(const char *path, struct token_file *ret_file, struct error *error)
+{
+    struct buffer contents = {0};
+    struct stat status;
+    const char *line;
+    int r = file_read(path, MAX_TOKEN_FILE_BYTES, &contents, error);
+
+    *ret_file = (struct token_file){.readable_by_all = stat(path, &status) == 0 && (status.st_mode & S_IROTH)};
+    line = buffer_text(&contents);
+    do {
+        size_t length = strcspn(line, "\r\n");
+
+        if (r == 0)
+            r = add_token(ret_file, path, line, length, error);
+        line += length;
+        line += line[0] == '\r' && line[1] == '\n' ? 2 : line[0] != '\0';
+    } while (r == 0 && *line != '\0');
+    if (r == 0 && strlen(contents.data) != contents.length)
+        r = error_set(error, EINVAL, "%s: the file contains a NUL byte; write one token per line", path);
+    if (r < 0)
+        token_file_finish(ret_file);
+    if (contents.data)
+        explicit_bzero(contents.data, contents.capacity);
+    buffer_finish(&contents);
+    return r;
+}
+
+void token_file_finish(struct token_file *file)
+{
+    for (size_t i = 0; i < file->count; i++) {
+        explicit_bzero(file->tokens[i], strlen(file->tokens[i]));
+        free(file->tokens[i]);
+    }
+    *file = (struct token_file){0};
+}
 
 static int read_app(struct settings *settings, size_t index, struct error *error)
 {
@@ -27,13 +93,9 @@ static int read_app(struct settings *settings, size_t index, struct error *error
     if (!configured->token_file.text)
         return 0;
     r = token_file_read(configured->token_file.text, tokens, error);
-    if (r < 0) {
-        config_wrap_error(&settings->config, &configured->token_file, error);
-        return r;
-    }
     for (size_t i = 0; i < tokens->count; i++)
         app->tokens[app->token_count++] = tokens->tokens[i];
-    return 0;
+    return config_wrap_result(&settings->config, &configured->token_file, r, error);
 }
 
 static int read_apps(struct settings *settings, const char *path, struct error *error)
@@ -69,12 +131,8 @@ static int load_credentials(struct settings *settings, const struct settings *pr
     int r = http_credentials_load(&files, predecessor ? predecessor->credentials : NULL, &settings->credentials, error);
 
     if (r == -EKEYREJECTED)
-        config_wrap_error(config, &config->tls_private_key, error);
-    else if (r == -EPROTO)
-        config_wrap_error(config, &config->tls_client_ca, error);
-    else if (r < 0)
-        config_wrap_error(config, &config->tls_certificate, error);
-    return r;
+        return config_wrap_result(config, &config->tls_private_key, r, error);
+    return config_wrap_result(config, r == -EPROTO ? &config->tls_client_ca : &config->tls_certificate, r, error);
 }
 
 static int set_limits(struct settings *settings, struct error *error)
@@ -97,23 +155,13 @@ static int set_limits(struct settings *settings, struct error *error)
     return r;
 }
 
-// Passes the settings to the caller, or releases them if r is an error.
-static int pass_or_release(struct settings *settings, int r, struct settings **ret_settings)
-{
-    if (r < 0)
-        settings_unref(settings);
-    else
-        *ret_settings = settings;
-    return r;
-}
-
 static bool has_app_without_token(const struct config *config, int64_t sdk_appid)
 {
-    for (size_t i = 0; i < config->app_count; i++) {
-        if (config->apps[i].sdk_appid == sdk_appid)
-            return !config->apps[i].token_file.text;
-    }
-    return false;
+    size_t i = 0;
+
+    while (i < config->app_count && config->apps[i].sdk_appid != sdk_appid)
+        i++;
+    return i < config->app_count && !config->apps[i].token_file.text;
 }
 
 // Refuses a configuration that lacks a protection of the running daemon. Such a configuration is more likely a
@@ -139,61 +187,52 @@ static int check_protections(const struct settings *running, const struct settin
                      new->path, missing.text);
 }
 
-static struct settings *settings_create(struct error *error)
-{
-    struct settings *settings = calloc(1, sizeof *settings);
-
-    if (settings)
-        settings->references = 1;
-    else
-        (void)error_set(error, ENOMEM, "out of memory");
-    return settings;
-}
-
 int settings_read_apps(const char *path, struct settings **ret_settings, struct error *error)
 {
-    struct settings *settings = settings_create(error);
+    struct settings *settings = calloc(1, sizeof *settings);
+    int r;
 
     if (!settings)
-        return -ENOMEM;
-    return pass_or_release(settings, read_apps(settings, path, error), ret_settings);
+        return error_set(error, ENOMEM, "out of memory");
+    settings->references = 1;
+    r = read_apps(settings, path, error);
+    if (r < 0)
+        settings_unref(settings);
+    else
+        *ret_settings = settings;
+    return r;
 }
 
 int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
                   struct error *error)
 {
-    struct settings *settings = settings_create(error);
-    int r;
+    struct settings *settings = NULL;
+    int r = settings_read_apps(path, &settings, error);
 
-    if (!settings)
-        return -ENOMEM;
-    r = read_apps(settings, path, error);
     if (r == 0)
         r = load_credentials(settings, predecessor, error);
     if (r == 0)
         r = set_limits(settings, error);
     if (r == 0 && predecessor)
         r = check_protections(predecessor, settings, error);
-    return pass_or_release(settings, r, ret_settings);
-}
-
-static void format_day(int64_t ms, char day[sizeof "2026-11-23"])
-{
-    time_t seconds = (time_t)(ms / 1000);
-    struct tm utc;
-
-    if (!gmtime_r(&seconds, &utc) || strftime(day, sizeof "2026-11-23", "%Y-%m-%d", &utc) == 0)
-        day[0] = '\0';
+    if (r < 0)
+        settings_unref(settings);
+    else
+        *ret_settings = settings;
+    return r;
 }
 
 static void warn_of_certificate(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence))
 {
     int64_t from_ms = http_credentials_valid_from_ms(settings->credentials);
     int64_t expires_ms = http_credentials_expires_ms(settings->credentials);
-    struct error sentence;
+    time_t expires_s = (time_t)(expires_ms / 1000);
     char day[sizeof "2026-11-23"];
+    struct error sentence;
+    struct tm utc;
 
-    format_day(expires_ms, day);
+    if (!gmtime_r(&expires_s, &utc) || strftime(day, sizeof day, "%Y-%m-%d", &utc) == 0)
+        day[0] = '\0';
     if (now_ms < from_ms)
         error_set(&sentence, 0, "the certificate is not valid yet; check this machine's clock");
     else if (now_ms >= expires_ms)
@@ -253,4 +292,35 @@ void settings_unref(struct settings *settings)
     free(settings->allow_from);
     config_finish(&settings->config);
     free(settings);
+}
+
+int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
+                         struct forward_settings *ret_settings, forward_report *report, struct error *error)
+{
+    const struct config_value *checked = &config->forward_url;
+    int r;
+
+    if (!config->forward_url.text)
+        return error_set(error, EINVAL,
+                         "%s: [forward] url is missing; set it to the destination database, such as "
+                         "postgresql://user@host:5432/database?sslmode=verify-full",
+                         config->path);
+    if (!config->forward_receiver.text && (gethostname(host_name, HOST_NAME_BYTES - 1) < 0 || *host_name == '\0'))
+        return error_set(
+            error, EINVAL,
+            "%s: [forward] receiver is missing: the default is the host name, and this host has none; set it",
+            config->path);
+    *ret_settings = (struct forward_settings){
+        .database = config->store_database.text,
+        .url = config->forward_url.text,
+        .password_file = config->forward_password_file.text,
+        .receiver = config->forward_receiver.text ? config->forward_receiver.text : host_name,
+        .shipped_file = config->forward_shipped_file.text,
+    };
+    r = forward_check_url(config->forward_url.text, report, error);
+    if (r == 0) {
+        checked = &config->forward_password_file;
+        r = forward_check_password(checked->text, report, error);
+    }
+    return r == -ENOSYS ? r : config_wrap_result(config, checked, r, error);
 }

@@ -3,14 +3,30 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "config.h"
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/callback/callback.h"
+#include "imcallbackd/forward/forward.h"
 #include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/server.h"
-#include "token.h"
+
+// The token file of an app. The file holds one token, or two on separate lines while the token is being rotated.
+struct token_file {
+    char *tokens[CALLBACK_MAX_TOKENS];
+    size_t count;
+    bool readable_by_all; // by the mode of the file; the caller warns
+};
+
+// Refuses an empty file, an empty token (anyone could sign with it), a token that is not visible ASCII, and a third
+// token. On success the caller must call token_file_finish; after an error ret_file holds nothing.
+int token_file_read(const char *path, struct token_file *ret_file, struct error *error) MUST_CHECK;
+
+// Overwrites and frees the tokens.
+void token_file_finish(struct token_file *file);
 
 struct settings {
     atomic_uint references; // a request keeps the settings that were in effect when the request started
@@ -43,3 +59,12 @@ void settings_unref(struct settings *settings); // NULL is allowed
 // Calls report with one sentence for each setting that works but needs attention: a certificate that expires soon, a
 // token file that is readable by every user, an app without a token.
 void settings_warn(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence));
+
+#define HOST_NAME_BYTES 65
+
+// Derives the settings of the module forward from the section [forward], checks them, and reports insecure ones. The
+// settings refer to the configuration and to host_name, which receives the default receiver. -EINVAL: the configuration
+// has no url, or a value is wrong. -EACCES: only another service can read the password. -ENOSYS: this build has no
+// forward command.
+int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
+                         struct forward_settings *ret_settings, forward_report *report, struct error *error) MUST_CHECK;

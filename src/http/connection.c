@@ -13,23 +13,10 @@
 // A loop that is this late did not run: the process was stopped, or the machine was suspended.
 #define SUSPENSION_MS 100
 
+// Without an owner, before and after the loop's thread, any one thread may use the set.
 static void assert_is_owner(const struct http_connection_set *set)
 {
     assert(!set->has_owner || pthread_equal(set->owner, pthread_self()));
-}
-
-void http_set_own(struct http_connection_set *set)
-{
-    assert(!set->has_owner);
-    set->owner = pthread_self();
-    set->has_owner = true;
-}
-
-void http_set_disown(struct http_connection_set *set)
-{
-    assert(set->has_owner);
-    assert_is_owner(set);
-    set->has_owner = false;
 }
 
 struct http_connection *http_connection_create(struct http_shared *shared)
@@ -46,53 +33,33 @@ struct http_connection *http_connection_create(struct http_shared *shared)
 
 void http_connection_destroy(struct http_connection *connection)
 {
-    struct http_connection_set *set;
-
     if (!connection)
         return;
     assert(!connection->deadline.list && !connection->exchange);
-    set = connection->set;
-    if (set) {
-        assert(set->connection_count > 0);
-        set->connection_count--;
+    if (connection->set) {
+        assert(connection->set->connection_count > 0);
+        connection->set->connection_count--;
         if (!connection->is_verified)
-            set->unverified_count--;
+            connection->set->unverified_count--;
     }
     if (connection->transport.credentials)
-        http_shared_release(connection->shared, &connection->transport.address);
+        http_shared_release(connection->shared, &connection->transport.network);
     http_credentials_unref(connection->transport.credentials);
     free(connection);
 }
 
-static struct http_connection_list *list_of(struct http_connection_set *set, enum http_stage stage)
+// Puts the connection at the end of the stage's list, so that the list stays sorted.
+static void start_stage(struct http_connection *connection, enum http_stage stage)
 {
-    switch (stage) {
-    case HTTP_STAGE_IDLE:
-        return &set->idle;
-    case HTTP_STAGE_HELD:
-        return &set->held;
-    case HTTP_STAGE_HANDSHAKE:
-    case HTTP_STAGE_HEAD:
-    case HTTP_STAGE_BODY:
-    case HTTP_STAGE_ANSWER:
-        break;
-    }
-    return &set->timed;
-}
+    struct http_connection_set *set = connection->set;
+    struct http_connection_list *list = stage == HTTP_STAGE_IDLE   ? &set->idle
+                                        : stage == HTTP_STAGE_HELD ? &set->held
+                                                                   : &set->timed;
 
-static void append(struct http_connection_list *list, struct http_connection *connection)
-{
-    struct http_deadline *deadline = &connection->deadline;
-
-    assert(!deadline->list);
-    assert(!list->last || list->last->deadline.since_ms <= deadline->since_ms);
-    deadline->list = list;
-    deadline->next = NULL;
-    deadline->previous = list->last;
-    if (list->last)
-        list->last->deadline.next = connection;
-    else
-        list->first = connection;
+    assert(!connection->deadline.list);
+    assert(!list->last || list->last->deadline.since_ms <= set->now_ms);
+    connection->deadline = (struct http_deadline){stage, set->now_ms, list, list->last, NULL};
+    *(list->last ? &list->last->deadline.next : &list->first) = connection;
     list->last = connection;
 }
 
@@ -100,20 +67,15 @@ static void unlink_connection(struct http_connection *connection)
 {
     struct http_deadline *deadline = &connection->deadline;
     struct http_connection_list *list = deadline->list;
+    struct http_connection **from_previous, **from_next;
 
     assert(list);
-    assert(deadline->previous ? deadline->previous->deadline.next == connection : list->first == connection);
-    assert(deadline->next ? deadline->next->deadline.previous == connection : list->last == connection);
-    if (deadline->previous)
-        deadline->previous->deadline.next = deadline->next;
-    else
-        list->first = deadline->next;
-    if (deadline->next)
-        deadline->next->deadline.previous = deadline->previous;
-    else
-        list->last = deadline->previous;
+    from_previous = deadline->previous ? &deadline->previous->deadline.next : &list->first;
+    from_next = deadline->next ? &deadline->next->deadline.previous : &list->last;
+    assert(*from_previous == connection && *from_next == connection);
+    *from_previous = deadline->next;
+    *from_next = deadline->previous;
     deadline->list = NULL;
-    deadline->previous = deadline->next = NULL;
 }
 
 void http_set_expect(struct http_connection_set *set, struct http_connection *connection)
@@ -122,13 +84,6 @@ void http_set_expect(struct http_connection_set *set, struct http_connection *co
     connection->set = set;
     set->connection_count++;
     set->unverified_count++;
-}
-
-static void start_stage(struct http_connection *connection, enum http_stage stage)
-{
-    connection->deadline.stage = stage;
-    connection->deadline.since_ms = connection->set->now_ms;
-    append(list_of(connection->set, stage), connection);
 }
 
 void http_set_add(struct http_connection_set *set, struct http_connection *connection)
@@ -144,29 +99,23 @@ void http_set_remove(struct http_connection *connection)
     unlink_connection(connection);
 }
 
-// A request can end at any time, because its connection can be closed; the connection is idle then.
-static bool may_follow(enum http_stage from, enum http_stage to)
-{
-    switch (from) {
-    case HTTP_STAGE_HANDSHAKE:
-    case HTTP_STAGE_ANSWER:
-        return to == HTTP_STAGE_IDLE;
-    case HTTP_STAGE_IDLE:
-        return to == HTTP_STAGE_HEAD;
-    case HTTP_STAGE_HEAD:
-        return to == HTTP_STAGE_BODY || to == HTTP_STAGE_IDLE;
-    case HTTP_STAGE_BODY:
-        return to == HTTP_STAGE_HELD || to == HTTP_STAGE_ANSWER || to == HTTP_STAGE_IDLE;
-    case HTTP_STAGE_HELD:
-        return to == HTTP_STAGE_ANSWER || to == HTTP_STAGE_IDLE;
-    }
-    return false;
-}
+#define MAY_BE(stage) (1U << HTTP_STAGE_##stage)
+
+// The stages that may follow each stage. A request can end at any time, because its connection can be closed; the
+// connection is idle then.
+static const unsigned int followers[] = {
+    [HTTP_STAGE_HANDSHAKE] = MAY_BE(IDLE),
+    [HTTP_STAGE_IDLE] = MAY_BE(HEAD),
+    [HTTP_STAGE_HEAD] = MAY_BE(BODY) | MAY_BE(IDLE),
+    [HTTP_STAGE_BODY] = MAY_BE(HELD) | MAY_BE(ANSWER) | MAY_BE(IDLE),
+    [HTTP_STAGE_HELD] = MAY_BE(ANSWER) | MAY_BE(IDLE),
+    [HTTP_STAGE_ANSWER] = MAY_BE(IDLE),
+};
 
 void http_connection_enter(struct http_connection *connection, enum http_stage stage)
 {
     assert_is_owner(connection->set);
-    assert(may_follow(connection->deadline.stage, stage));
+    assert(followers[connection->deadline.stage] & 1U << stage);
     unlink_connection(connection);
     start_stage(connection, stage);
     connection->transport.body_follows = stage == HTTP_STAGE_ANSWER;
@@ -211,14 +160,6 @@ static bool has_unread_bytes(const struct http_connection *connection)
            recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-static void restart_stage(struct http_connection *connection)
-{
-    enum http_stage stage = connection->deadline.stage;
-
-    unlink_connection(connection);
-    start_stage(connection, stage);
-}
-
 // A connection that is overdue by so much that the process was suspended may have unread data. Reading that data comes
 // first; the connection is not the one that was slow.
 static int64_t close_expired(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
@@ -232,7 +173,8 @@ static int64_t close_expired(const struct http_connection_list *list, int64_t ti
         if (left_ms > 0)
             return left_ms;
         if (left_ms < -SUSPENSION_MS && !connection->transport.closing && has_unread_bytes(connection)) {
-            restart_stage(connection);
+            unlink_connection(connection);
+            start_stage(connection, connection->deadline.stage);
             next = next ? next : connection; // which is now at the end of the list
         } else {
             http_connection_close(connection);
@@ -248,62 +190,40 @@ int64_t http_set_close_expired(struct http_connection_set *set)
                                 close_expired(&set->idle, set->limits.idle_timeout_ms, set->now_ms));
 }
 
-static bool is_in_network(const struct http_connection *connection, const struct address *network)
+// Closes the connection that has been in the list longest, but at least since `since_ms`, and meets the other criteria.
+// `network` may be NULL. Returns false if there is no such connection.
+static bool close_oldest(const struct http_connection_list *list, bool is_verified, bool beyond_limit,
+                         const struct address *network, int64_t since_ms)
 {
-    struct address of_connection;
-
-    if (!network)
-        return true;
-    of_connection = address_client_network(&connection->transport.address);
-    return memcmp(&of_connection, network, sizeof *network) == 0;
-}
-
-struct criteria {
-    const struct address *network; // NULL: any
-    bool is_verified;
-    bool beyond_limit;
-};
-
-// Returns the connection that has been in the list longest, but at least since `since_ms`, and meets the criteria.
-static struct http_connection *find(const struct http_connection_list *list, struct criteria criteria, int64_t since_ms)
-{
-    for (struct http_connection *connection = list->first; connection; connection = connection->deadline.next) {
-        if (connection->deadline.since_ms > since_ms)
-            return NULL;
-        if (!connection->transport.closing && connection->is_verified == criteria.is_verified &&
-            (connection->exceeded_limit != HTTP_LIMIT_NONE) == criteria.beyond_limit &&
-            is_in_network(connection, criteria.network))
-            return connection;
+    for (struct http_connection *one = list->first; one && one->deadline.since_ms <= since_ms;
+         one = one->deadline.next) {
+        if (!one->transport.closing && one->is_verified == is_verified &&
+            (one->exceeded_limit != HTTP_LIMIT_NONE) == beyond_limit &&
+            (!network || memcmp(&one->transport.network, network, sizeof *network) == 0)) {
+            http_connection_close(one);
+            return true;
+        }
     }
-    return NULL;
-}
-
-static bool close_if_found(struct http_connection *connection)
-{
-    if (connection)
-        http_connection_close(connection);
-    return connection != NULL;
+    return false;
 }
 
 bool http_set_evict(struct http_connection_set *set, const struct address *network)
 {
-    const struct criteria unverified = {.network = network}, verified = {.network = network, .is_verified = true};
     int64_t call_timed_out_ms = set->now_ms - CALL_TIMEOUT_MS;
 
     assert_is_owner(set);
-    return close_if_found(find(&set->timed, unverified, call_timed_out_ms)) ||
-           close_if_found(find(&set->idle, unverified, set->now_ms)) ||
-           close_if_found(find(&set->idle, verified, call_timed_out_ms));
+    return close_oldest(&set->timed, false, false, network, call_timed_out_ms) ||
+           close_oldest(&set->idle, false, false, network, set->now_ms) ||
+           close_oldest(&set->idle, true, false, network, call_timed_out_ms);
 }
 
 void http_set_evict_reserve(struct http_connection_set *set)
 {
-    const struct criteria reserve = {.beyond_limit = true};
     int64_t call_timed_out_ms = set->now_ms - CALL_TIMEOUT_MS;
 
     assert_is_owner(set);
-    while (close_if_found(find(&set->timed, reserve, call_timed_out_ms)) ||
-           close_if_found(find(&set->idle, reserve, call_timed_out_ms))) {
+    while (close_oldest(&set->timed, false, true, NULL, call_timed_out_ms) ||
+           close_oldest(&set->idle, false, true, NULL, call_timed_out_ms)) {
     }
 }
 

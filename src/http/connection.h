@@ -20,6 +20,7 @@
 struct http_connection;
 struct http_exchange;
 struct MHD_Connection;
+struct MHD_Daemon;
 
 enum http_stage {
     HTTP_STAGE_HANDSHAKE,
@@ -43,6 +44,7 @@ struct http_transport {
     struct sockaddr_storage socket_address;
     socklen_t socket_address_length;
     struct address address;
+    struct address network;                  // under which the limit per client counts
     char remote_address[ADDRESS_TEXT_BYTES]; // `address` as text
     struct http_credentials *credentials;    // a reference
     struct http_record_parser records;
@@ -83,11 +85,10 @@ struct http_connection {
     struct http_stall stall;
 };
 
-// What the adapter of libmicrohttpd must do at moments that only TLS code sees.
-struct http_transport_hooks {
-    bool (*before_send)(void *context, struct http_connection *connection); // false: close instead of sending
-    void (*on_key_update)(void *context, struct http_connection *connection);
-    void *context;
+// What the workarounds in mhd_quirks.h remember for each instance of libmicrohttpd.
+struct mhd_quirks {
+    struct http_connection *starting; // added but not started; linked by deadline.next
+    bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
 };
 
 // The connections of one loop, in lists by the kind of deadline. Each list is sorted by since_ms, because a connection
@@ -101,18 +102,15 @@ struct http_connection_set {
     int64_t now_ms;            // start of the current turn of the loop, monotonic
     bool has_progress;         // in this turn a connection received, sent or changed something
     unsigned int pending;      // requests that the handler has to complete
-    struct http_transport_hooks hooks;
-    bool has_owner;  // `owner` runs the loop; without an owner any one thread may use the set
-    pthread_t owner; // the loop's thread
+    struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
+    struct mhd_quirks quirks;
+    bool has_owner;  // the loop's thread runs, so that no other thread may use the set
+    pthread_t owner; // that thread
 
     // Any thread may read these. They include connections that the loop has not added to its lists yet.
     atomic_uint connection_count;
     atomic_uint unverified_count; // connections on which no verified request arrived
 };
-
-// The calling thread becomes the only one that may use the set, until it disowns the set.
-void http_set_own(struct http_connection_set *set);
-void http_set_disown(struct http_connection_set *set);
 
 // Counts a connection that is on its way to the set's loop. Any thread.
 void http_set_expect(struct http_connection_set *set, struct http_connection *connection);

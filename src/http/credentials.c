@@ -1,5 +1,4 @@
-// Loads the files into GnuTLS objects. The credentials object owns everything that it has taken; what a step has not
-// handed over yet, the step itself frees.
+// Loads the files into GnuTLS objects. Each step frees what it has not handed over to the credentials object.
 #include "imcallbackd/http/credentials.h"
 
 #include <assert.h>
@@ -30,52 +29,26 @@ static gnutls_datum_t datum_of(const struct buffer *pem)
     return (gnutls_datum_t){(unsigned char *)pem->data, (unsigned int)pem->length};
 }
 
-// The certificate chain in the two forms that GnuTLS has.
-struct chain {
-    gnutls_x509_crt_t *certificates;
-    unsigned int certificate_count;
-    gnutls_pcert_st *links;
-    unsigned int link_count; // those of `links` that are imported and not handed over
-};
-
-static void chain_finish(struct chain *chain)
-{
-    for (unsigned int i = 0; i < chain->certificate_count; i++)
-        gnutls_x509_crt_deinit(chain->certificates[i]);
-    gnutls_free(chain->certificates);
-    for (unsigned int i = 0; i < chain->link_count; i++)
-        gnutls_pcert_deinit(&chain->links[i]);
-    free(chain->links);
-}
-
-// Returns a GnuTLS error code. chain_finish is required in either case.
-static int chain_import(struct chain *chain, const struct buffer *pem)
+// Returns a GnuTLS error code or the number of certificates. The caller releases each of *ret_chain and frees the
+// array.
+static int import_chain(struct http_credentials *credentials, const struct buffer *pem, gnutls_pcert_st **ret_chain)
 {
     gnutls_datum_t datum = datum_of(pem);
-    unsigned int count;
-    int r = gnutls_x509_crt_list_import2(&chain->certificates, &chain->certificate_count, &datum, GNUTLS_X509_FMT_PEM,
+    gnutls_x509_crt_t *certificates = NULL;
+    unsigned int count = 0;
+    int r = gnutls_x509_crt_list_import2(&certificates, &count, &datum, GNUTLS_X509_FMT_PEM,
                                          GNUTLS_X509_CRT_LIST_FAIL_IF_UNSORTED);
 
     if (r < 0)
         return r;
-    count = chain->certificate_count;
-    chain->links = calloc(count, sizeof *chain->links);
-    if (!chain->links)
-        return GNUTLS_E_MEMORY_ERROR;
-    r = gnutls_pcert_import_x509_list(chain->links, chain->certificates, &count, 0);
-    chain->link_count = r < 0 ? 0 : count;
-    return r;
-}
-
-static int load_chain(struct chain *chain, const char *path, const struct buffer *pem, struct error *error)
-{
-    int r = chain_import(chain, pem);
-
-    if (r < 0)
-        return error_set(error, EBADMSG,
-                         "%s: not a PEM certificate chain that starts with the server's own certificate: %s", path,
-                         gnutls_strerror(r));
-    return 0;
+    credentials->valid_from_ms = (int64_t)gnutls_x509_crt_get_activation_time(certificates[0]) * 1000;
+    credentials->expires_ms = (int64_t)gnutls_x509_crt_get_expiration_time(certificates[0]) * 1000;
+    *ret_chain = calloc(count, sizeof **ret_chain);
+    r = *ret_chain ? gnutls_pcert_import_x509_list(*ret_chain, certificates, &count, 0) : GNUTLS_E_MEMORY_ERROR;
+    for (unsigned int i = 0; i < count; i++)
+        gnutls_x509_crt_deinit(certificates[i]);
+    gnutls_free(certificates);
+    return r < 0 ? r : (int)count;
 }
 
 static int load_key(const char *path, const struct buffer *certificate_pem, gnutls_privkey_t *ret_key,
@@ -95,47 +68,39 @@ static int load_key(const char *path, const struct buffer *certificate_pem, gnut
     return r < 0 ? -EKEYREJECTED : 0;
 }
 
-// Hands the chain's links and the key over to the credentials.
-static int set_certificate(struct http_credentials *credentials, struct chain *chain, gnutls_privkey_t key)
-{
-    int r = gnutls_certificate_set_key(credentials->certificate, NULL, 0, chain->links, (int)chain->link_count, key);
-
-    if (r < 0) {
-        gnutls_privkey_deinit(key);
-        return r;
-    }
-    chain->link_count = 0;
-    credentials->valid_from_ms = (int64_t)gnutls_x509_crt_get_activation_time(chain->certificates[0]) * 1000;
-    credentials->expires_ms = (int64_t)gnutls_x509_crt_get_expiration_time(chain->certificates[0]) * 1000;
-    return 0;
-}
-
 static int load_chain_and_key(struct http_credentials *credentials, const struct http_credentials_files *files,
-                              const struct buffer *certificate_pem, struct chain *chain, struct error *error)
+                              const struct buffer *certificate_pem, struct error *error)
 {
+    gnutls_pcert_st *chain = NULL;
     gnutls_privkey_t key = NULL;
-    int r = load_chain(chain, files->certificate, certificate_pem, error);
+    int count = import_chain(credentials, certificate_pem, &chain), r;
 
-    if (r < 0)
-        return r;
-    r = load_key(files->private_key, certificate_pem, &key, error);
-    if (r < 0)
-        return r;
-    r = set_certificate(credentials, chain, key);
-    return r < 0 ? error_set(error, EKEYREJECTED, "%s: %s", files->private_key, gnutls_strerror(r)) : 0;
+    if (count < 0) {
+        r = error_set(error, EBADMSG,
+                      "%s: not a PEM certificate chain that starts with the server's own certificate: %s",
+                      files->certificate, gnutls_strerror(count));
+    } else if ((r = load_key(files->private_key, certificate_pem, &key, error)) == 0) {
+        r = gnutls_certificate_set_key(credentials->certificate, NULL, 0, chain, count, key);
+        if (r < 0) {
+            gnutls_privkey_deinit(key);
+            r = error_set(error, EKEYREJECTED, "%s: %s", files->private_key, gnutls_strerror(r));
+        }
+    }
+    for (int i = 0; r < 0 && i < count; i++) // otherwise the credentials own the key and the content of the chain
+        gnutls_pcert_deinit(&chain[i]);
+    free(chain);
+    return r;
 }
 
 static int load_certificate(struct http_credentials *credentials, const struct http_credentials_files *files,
                             struct error *error)
 {
-    struct buffer certificate_pem = {0};
-    struct chain chain = {0};
+    struct buffer pem = {0};
     int r = -EBADMSG;
 
-    if (file_read(files->certificate, MAX_PEM_BYTES, &certificate_pem, error) == 0)
-        r = load_chain_and_key(credentials, files, &certificate_pem, &chain, error);
-    chain_finish(&chain);
-    buffer_finish(&certificate_pem);
+    if (file_read(files->certificate, MAX_PEM_BYTES, &pem, error) == 0)
+        r = load_chain_and_key(credentials, files, &pem, error);
+    buffer_finish(&pem);
     return r;
 }
 

@@ -1,6 +1,7 @@
 // The checks follow RFC 9110 and RFC 9112; the first fault wins.
 #include "framing.h"
 
+#include <errno.h>
 #include <string.h>
 #include <strings.h>
 
@@ -47,18 +48,13 @@ static bool is_host(const char *text, size_t length)
 
 static void take_length(struct framing *framing, const char *value, size_t length)
 {
-    uint64_t number = UINT64_MAX;
+    int r = parse_decimal(value, length, UINT64_MAX - 1, &framing->length);
 
     framing->lengths++;
-    for (size_t i = 0; i < length; i++) {
-        if (value[i] < '0' || value[i] > '9')
-            framing->fault = "Content-Length is not a number.";
-    }
-    if (length == 0)
-        framing->fault = "Content-Length is empty.";
-    if (!framing->fault && parse_decimal(value, length, UINT64_MAX - 1, &number) < 0)
-        number = UINT64_MAX; // exceeds every limit
-    framing->length = number;
+    if (r == -ERANGE)
+        framing->length = UINT64_MAX;
+    else if (r < 0)
+        framing->fault = length == 0 ? "Content-Length is empty." : "Content-Length is not a number.";
 }
 
 void framing_add(struct framing *framing, const char *name, size_t name_length, const char *value, size_t value_length)
@@ -102,29 +98,27 @@ static bool is_origin_form(const char *target)
 
 const char *framing_finish(struct framing *framing, const char *method, const char *target, const char *version)
 {
-    bool http_1_0 = strcmp(version, "HTTP/1.0") == 0;
+    const bool http_1_0 = strcmp(version, "HTTP/1.0") == 0, chunked = framing->codings > 0;
+    const struct {
+        bool applies;
+        const char *fault;
+    } faults[] = {
+        {!http_1_0 && strcmp(version, "HTTP/1.1") != 0, "The HTTP version is neither 1.1 nor 1.0."},
+        {!is_token(method, strlen(method)), "The method is not a valid token."},
+        {!is_origin_form(target), "The request target is not a path of visible ASCII characters."},
+        {framing->hosts > 1, "There is more than one Host header."},
+        {framing->hosts == 0 && !http_1_0, "The Host header is missing."},
+        {framing->lengths > 1, "There is more than one Content-Length header."},
+        {framing->codings > 1, "There is more than one Transfer-Encoding header."},
+        {chunked && http_1_0, "Transfer-Encoding is not allowed in HTTP/1.0."},
+        {chunked && framing->lengths > 0, "Content-Length and Transfer-Encoding cannot be combined."},
+        {!chunked && framing->lengths == 0 && strcmp(method, "POST") == 0,
+         "The request has neither Content-Length nor Transfer-Encoding."},
+    };
 
-    if (framing->fault)
-        return framing->fault;
-    if (!http_1_0 && strcmp(version, "HTTP/1.1") != 0)
-        framing->fault = "The HTTP version is neither 1.1 nor 1.0.";
-    else if (!is_token(method, strlen(method)))
-        framing->fault = "The method is not a valid token.";
-    else if (!is_origin_form(target))
-        framing->fault = "The request target is not a path of visible ASCII characters.";
-    else if (framing->hosts > 1)
-        framing->fault = "There is more than one Host header.";
-    else if (framing->hosts == 0 && !http_1_0)
-        framing->fault = "The Host header is missing.";
-    else if (framing->lengths > 1)
-        framing->fault = "There is more than one Content-Length header.";
-    else if (framing->codings > 1)
-        framing->fault = "There is more than one Transfer-Encoding header.";
-    else if (framing->codings > 0 && http_1_0)
-        framing->fault = "Transfer-Encoding is not allowed in HTTP/1.0.";
-    else if (framing->codings > 0 && framing->lengths > 0)
-        framing->fault = "Content-Length and Transfer-Encoding cannot be combined.";
-    else if (framing->codings == 0 && framing->lengths == 0 && strcmp(method, "POST") == 0)
-        framing->fault = "The request has neither Content-Length nor Transfer-Encoding.";
+    for (size_t i = 0; i < sizeof faults / sizeof *faults && !framing->fault; i++) {
+        if (faults[i].applies)
+            framing->fault = faults[i].fault;
+    }
     return framing->fault;
 }

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,22 +19,21 @@ union socket_address {
     struct sockaddr_un local;
 };
 
-static int parse_address(const char *text, unsigned int port, union socket_address *address, socklen_t *length)
+// Returns the length of the address, or 0 if the text is not a numeric address.
+static socklen_t parse_address(const char *text, unsigned int port, union socket_address *address)
 {
     *address = (union socket_address){0};
     if (inet_pton(AF_INET, text, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
         address->v4.sin_port = htons((in_port_t)port);
-        *length = sizeof address->v4;
-        return 0;
+        return sizeof address->v4;
     }
     if (inet_pton(AF_INET6, text, &address->v6.sin6_addr) == 1) {
         address->v6.sin6_family = AF_INET6;
         address->v6.sin6_port = htons((in_port_t)port);
-        *length = sizeof address->v6;
-        return 0;
+        return sizeof address->v6;
     }
-    return -EINVAL;
+    return 0;
 }
 
 static const char *bind_hint(int code)
@@ -54,10 +54,10 @@ int listen_open(const char *address_text, unsigned int port, int *ret_fd, struct
 {
     const int on = 1, off = 0;
     union socket_address address;
-    socklen_t length;
+    socklen_t length = parse_address(address_text, port, &address);
     int fd;
 
-    if (parse_address(address_text, port, &address, &length) < 0)
+    if (length == 0)
         return error_set(error, EINVAL, "%s is not a numeric IPv4 or IPv6 address", address_text);
     fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0)
@@ -98,18 +98,13 @@ void listen_name(int fd, char name[LISTEN_NAME_BYTES])
 {
     union socket_address address = {0};
     socklen_t length = sizeof address;
-    char text[INET6_ADDRSTRLEN] = "?";
+    char host[LISTEN_NAME_BYTES / 2] = "?", port[sizeof "65535"] = "?";
 
     if (getsockname(fd, &address.any, &length) == 0 && address.any.sa_family == AF_UNIX) {
         (void)snprintf(name, LISTEN_NAME_BYTES, "unix:%.*s", (int)sizeof address.local.sun_path,
                        address.local.sun_path);
         return;
     }
-    if (address.any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &address.v6.sin6_addr, text, sizeof text);
-        (void)snprintf(name, LISTEN_NAME_BYTES, "[%s]:%u", text, ntohs(address.v6.sin6_port));
-        return;
-    }
-    inet_ntop(AF_INET, &address.v4.sin_addr, text, sizeof text);
-    (void)snprintf(name, LISTEN_NAME_BYTES, "%s:%u", text, ntohs(address.v4.sin_port));
+    (void)getnameinfo(&address.any, length, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+    (void)snprintf(name, LISTEN_NAME_BYTES, address.any.sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }

@@ -4,9 +4,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -22,79 +22,54 @@
 struct inbox {
     struct http_connection *connections; // linked by deadline.next
     struct http_exchange *completed;     // linked by next
-    bool reconfigured;                   // the shared limits have changed
-    bool evict_reserve;                  // a connection was refused at a hard limit
-    bool stopping;                       // stays set
 };
 
 struct http_loop {
     struct http_connection_set set; // the first member, so that a pointer to it is also a pointer to the loop
-    struct mhd_adapter *adapter;
-    int epoll_fd; // watches the adapter's epoll descriptor and event_fd
-    int event_fd; // readable when another thread wakes the loop
+    int event_fd;                   // readable when another thread wakes the loop
     pthread_t thread;
 
     pthread_mutex_t lock; // guards the inbox
     struct inbox inbox;
-    atomic_bool has_queued; // since http_loop_wake_if_queued woke the loop
+    atomic_bool has_queued;    // since http_loop_wake_if_queued woke the loop
+    atomic_bool reconfigured;  // the shared limits have changed
+    atomic_bool evict_reserve; // a connection was refused at a hard limit
 };
 
 // A connection that arrived beyond a limit stays within the limit if another one can be evicted for it.
 static void make_room(struct http_connection_set *set, struct http_connection *connection)
 {
-    struct address network = address_client_network(&connection->transport.address);
+    bool per_address = connection->exceeded_limit == HTTP_LIMIT_PER_ADDRESS;
 
-    if (http_set_evict(set, connection->exceeded_limit == HTTP_LIMIT_PER_ADDRESS ? &network : NULL))
+    if (http_set_evict(set, per_address ? &connection->transport.network : NULL))
         connection->exceeded_limit = HTTP_LIMIT_NONE;
 }
 
-static void start_connections(struct http_loop *loop, struct http_connection *connections)
-{
-    while (connections) {
-        struct http_connection *connection = connections;
-
-        connections = connection->deadline.next;
-        connection->deadline.next = NULL;
-        if (connection->exceeded_limit != HTTP_LIMIT_NONE)
-            make_room(&loop->set, connection);
-        mhd_adapter_add(loop->adapter, connection);
-    }
-}
-
-static void resume_completed(struct http_exchange *completed)
-{
-    while (completed) {
-        struct http_exchange *exchange = completed;
-
-        completed = exchange->next;
-        mhd_adapter_resume(exchange);
-    }
-}
-
-static struct inbox empty_inbox(struct http_loop *loop)
+static void process_inbox(struct http_loop *loop)
 {
     struct inbox inbox;
 
     pthread_mutex_lock(&loop->lock);
     inbox = loop->inbox;
-    loop->inbox = (struct inbox){.stopping = inbox.stopping};
+    loop->inbox = (struct inbox){0};
     pthread_mutex_unlock(&loop->lock);
-    return inbox;
-}
 
-// Returns true if the loop must stop as soon as no request is pending.
-static bool process_inbox(struct http_loop *loop)
-{
-    struct inbox inbox = empty_inbox(loop);
-
-    if (inbox.reconfigured)
-        http_shared_copy_limits(loop->set.shared, &loop->set.limits);
-    if (inbox.evict_reserve)
-        http_set_evict_reserve(&loop->set);
     loop->set.has_progress = inbox.connections || inbox.completed;
-    start_connections(loop, inbox.connections);
-    resume_completed(inbox.completed);
-    return inbox.stopping;
+    while (inbox.connections) {
+        struct http_connection *connection = inbox.connections;
+
+        inbox.connections = connection->deadline.next;
+        connection->deadline.next = NULL;
+        if (connection->exceeded_limit != HTTP_LIMIT_NONE)
+            make_room(&loop->set, connection);
+        mhd_adapter_add(connection);
+    }
+    while (inbox.completed) {
+        struct http_exchange *exchange = inbox.completed;
+
+        inbox.completed = exchange->next;
+        mhd_adapter_resume(exchange);
+    }
 }
 
 // In a drain, idle connections are closed from drain_idle_at_ms on. Returns the milliseconds until the next check.
@@ -116,61 +91,55 @@ static int process_deadlines(struct http_loop *loop)
     timeout_ms = http_set_close_expired(&loop->set);
     if (loop->set.shared->draining)
         timeout_ms = clock_min_timeout_ms(timeout_ms, drain(loop));
-    timeout_ms = clock_min_timeout_ms(timeout_ms, mhd_adapter_timeout_ms(loop->adapter));
+    timeout_ms = clock_min_timeout_ms(timeout_ms, mhd_adapter_timeout_ms(&loop->set));
     timeout_ms = mhd_quirk_adjust_timeout(&loop->set, timeout_ms);
     return timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX;
 }
 
 static void sleep_until_ready(struct http_loop *loop)
 {
-    struct epoll_event events[2];
-    int count = epoll_wait(loop->epoll_fd, events, 2, process_deadlines(loop));
+    struct pollfd ready[] = {{.fd = loop->event_fd, .events = POLLIN},
+                             {.fd = mhd_adapter_epoll_fd(&loop->set), .events = POLLIN}};
+    int count = poll(ready, 2, process_deadlines(loop));
     uint64_t wakes;
 
     loop->set.now_ms = clock_monotonic_ms();
-    for (int i = 0; i < count; i++) {
-        if (events[i].data.fd == loop->event_fd && read(loop->event_fd, &wakes, sizeof wakes) < 0)
-            log_debug("eventfd: %s", strerror(errno));
-    }
+    if (count > 0 && ready[0].revents && read(loop->event_fd, &wakes, sizeof wakes) < 0)
+        log_debug("eventfd: %s", strerror(errno));
 }
 
 static void *loop_main(void *argument)
 {
     struct http_loop *loop = argument;
+    struct http_connection_set *set = &loop->set;
     bool stopping;
 
-    http_set_own(&loop->set);
+    set->owner = pthread_self();
+    set->has_owner = true;
     do {
         sleep_until_ready(loop);
-        stopping = process_inbox(loop);
-        mhd_adapter_run(loop->adapter);
-    } while (!stopping || loop->set.pending > 0);
-    mhd_adapter_run_last(loop->adapter);
-    http_set_disown(&loop->set);
+        if (atomic_exchange(&loop->reconfigured, false))
+            http_shared_copy_limits(set->shared, &set->limits);
+        if (atomic_exchange(&loop->evict_reserve, false))
+            http_set_evict_reserve(set);
+        stopping = set->shared->stopping; // the inbox gets no new connections afterwards
+        process_inbox(loop);
+        mhd_adapter_run(set);
+    } while (!stopping || set->pending > 0);
+    for (int i = 0; i < MHD_QUIRK_LAST_TURNS; i++)
+        mhd_adapter_run(set);
+    set->has_owner = false;
     return NULL;
 }
 
-static int watch(const struct http_loop *loop, int fd)
+static int start_thread(struct http_loop *loop, struct error *error)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    int r = mhd_adapter_start(&loop->set, error);
 
-    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event);
-}
-
-static int init_loop(struct http_loop *loop, struct error *error)
-{
-    int r;
-
-    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (loop->epoll_fd < 0 || loop->event_fd < 0)
-        return error_set(error, errno, "cannot create an event loop: %s", strerror(errno));
-    r = mhd_adapter_create(&loop->set, &loop->adapter, error);
     if (r < 0)
         return r;
-    if (watch(loop, loop->event_fd) < 0 || watch(loop, mhd_adapter_epoll_fd(loop->adapter)) < 0)
-        return error_set(error, errno, "cannot create an event loop: %s", strerror(errno));
-    if ((errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
+    loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->event_fd < 0 || (errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
         return error_set(error, errno, "the event loop thread cannot be started: %s", strerror(errno));
     return 0;
 }
@@ -182,10 +151,11 @@ int http_loop_start(struct http_shared *shared, struct http_loop **ret_loop, str
 
     if (!loop)
         return error_set(error, ENOMEM, "out of memory");
+    loop->event_fd = -1;
     loop->set.shared = shared;
     http_shared_copy_limits(shared, &loop->set.limits);
     pthread_mutex_init(&loop->lock, NULL);
-    r = init_loop(loop, error);
+    r = start_thread(loop, error);
     if (r < 0) {
         http_loop_destroy(loop);
         return r;
@@ -198,10 +168,7 @@ void http_loop_stop(struct http_loop *loop)
 {
     if (!loop)
         return;
-    pthread_mutex_lock(&loop->lock);
-    assert(!loop->inbox.stopping);
-    loop->inbox.stopping = true;
-    pthread_mutex_unlock(&loop->lock);
+    assert(loop->set.shared->stopping);
     http_loop_wake(loop);
     pthread_join(loop->thread, NULL);
 }
@@ -211,9 +178,7 @@ void http_loop_destroy(struct http_loop *loop)
     if (!loop)
         return;
     assert(!loop->set.has_owner && loop->set.pending == 0 && !loop->inbox.connections);
-    mhd_adapter_destroy(loop->adapter);
-    if (loop->epoll_fd >= 0)
-        close(loop->epoll_fd);
+    mhd_adapter_stop(&loop->set);
     if (loop->event_fd >= 0)
         close(loop->event_fd);
     pthread_mutex_destroy(&loop->lock);
@@ -230,7 +195,7 @@ void http_loop_add(struct http_loop *loop, struct http_connection *connection)
     loop->has_queued = true;
 }
 
-void http_loop_complete(struct http_request *request, struct http_response *response)
+void http_request_complete(struct http_request *request, struct http_response *response)
 {
     struct http_exchange *exchange = (struct http_exchange *)request;
     struct http_loop *loop = (struct http_loop *)exchange->connection->set;
@@ -246,9 +211,7 @@ void http_loop_complete(struct http_request *request, struct http_response *resp
 
 void http_loop_evict_reserve(struct http_loop *loop)
 {
-    pthread_mutex_lock(&loop->lock);
-    loop->inbox.evict_reserve = true;
-    pthread_mutex_unlock(&loop->lock);
+    loop->evict_reserve = true;
     loop->has_queued = true;
 }
 
@@ -260,9 +223,7 @@ void http_loop_wake_if_queued(struct http_loop *loop)
 
 void http_loop_reconfigure(struct http_loop *loop)
 {
-    pthread_mutex_lock(&loop->lock);
-    loop->inbox.reconfigured = true;
-    pthread_mutex_unlock(&loop->lock);
+    loop->reconfigured = true;
     http_loop_wake(loop);
 }
 

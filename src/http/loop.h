@@ -7,11 +7,12 @@
 
 struct http_loop;
 
-#define HTTP_LOOP_FILES 3 // descriptors that a loop opens besides its connections
+#define HTTP_LOOP_FILES 2 // descriptors that a loop opens besides its connections
 
 int http_loop_start(struct http_shared *shared, struct http_loop **ret_loop, struct error *error) MUST_CHECK;
 
-// Ends the thread after all pending requests are completed. Call it once; NULL is allowed.
+// Ends the thread after all pending requests are completed. Call it once, after setting shared.stopping; NULL is
+// allowed.
 void http_loop_stop(struct http_loop *loop);
 
 // Closes all connections. Requires a previous http_loop_stop. NULL is allowed.
@@ -21,9 +22,6 @@ void http_loop_destroy(struct http_loop *loop);
 
 // Queues an admitted connection, which then belongs to the loop.
 void http_loop_add(struct http_loop *loop, struct http_connection *connection);
-
-// Queues a held request with its response. The caller must not use the request afterwards.
-void http_loop_complete(struct http_request *request, struct http_response *response);
 
 // Queues the order to close all connections beyond a limit on which no verified request arrived in time.
 void http_loop_evict_reserve(struct http_loop *loop);

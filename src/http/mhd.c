@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +20,6 @@
 // The memory of the library for one connection: read buffer, headers, head of the response.
 #define CONNECTION_MEMORY_BYTES ((size_t)16 << 10)
 
-struct mhd_adapter {
-    struct MHD_Daemon *daemon;
-    struct http_connection_set *set;
-    struct mhd_quirks quirks;
-};
-
 static struct http_connection *connection_of(struct MHD_Connection *mhd)
 {
     struct http_connection *connection =
@@ -43,11 +36,6 @@ static void on_panic(void *context, const char *file, unsigned int line, const c
     (void)context;
     log_crit("libmicrohttpd panicked at %s:%u: %s", file, line, reason);
     abort();
-}
-
-void mhd_adapter_set_panic_handler(void)
-{
-    MHD_set_panic_func(on_panic, NULL);
 }
 
 // ---- Connections ----
@@ -70,58 +58,44 @@ static void on_connection_closed(struct http_connection *connection)
     http_connection_destroy(connection);
 }
 
-static void on_connection_started(struct mhd_adapter *adapter, struct http_connection *connection)
-{
-    gnutls_session_t session =
-        MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
-
-    http_set_add(adapter->set, connection);
-    if (!tls_session_init(session, connection))
-        (void)shutdown(connection->transport.fd, SHUT_RDWR);
-}
-
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
                           enum MHD_ConnectionNotificationCode what)
 {
-    struct mhd_adapter *adapter = context;
+    struct http_connection_set *set = context;
     struct http_connection *connection = *socket_context;
 
-    adapter->set->has_progress = true;
+    set->has_progress = true;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         assert(connection->mhd == mhd);
         on_connection_closed(connection);
         return;
     }
-    connection = mhd_quirk_take_starting(&adapter->quirks,
-                                         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+    connection =
+        mhd_quirk_take_starting(set, MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     assert(connection);
     *socket_context = connection;
     connection->mhd = mhd;
-    on_connection_started(adapter, connection);
+    http_set_add(set, connection);
+    if (!tls_session_init(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session, connection))
+        (void)shutdown(connection->transport.fd, SHUT_RDWR);
 }
 
-void mhd_adapter_add(struct mhd_adapter *adapter, struct http_connection *connection)
+void mhd_adapter_add(struct http_connection *connection)
 {
+    struct http_connection_set *set = connection->set;
     struct http_transport *transport = &connection->transport;
 
-    assert(connection->set == adapter->set);
     // If a starting connection has the same descriptor, the library has closed it without a notification.
-    http_connection_destroy(mhd_quirk_take_starting(&adapter->quirks, transport->fd));
-    mhd_quirk_add_starting(&adapter->quirks, connection);
+    http_connection_destroy(mhd_quirk_take_starting(set, transport->fd));
+    mhd_quirk_add_starting(connection);
     // If this fails, the library has closed the descriptor. The connection is still starting unless the library has
     // reported its end.
-    if (MHD_add_connection(adapter->daemon, transport->fd, (struct sockaddr *)&transport->socket_address,
+    if (MHD_add_connection(set->daemon, transport->fd, (struct sockaddr *)&transport->socket_address,
                            transport->socket_address_length) != MHD_YES)
-        http_connection_destroy(mhd_quirk_take_starting(&adapter->quirks, transport->fd));
+        http_connection_destroy(mhd_quirk_take_starting(set, transport->fd));
 }
 
 // ---- Requests ----
-
-static void suspend(struct http_connection *connection)
-{
-    assert(connection->deadline.stage == HTTP_STAGE_HELD);
-    MHD_suspend_connection(connection->mhd);
-}
 
 void mhd_adapter_resume(struct http_exchange *exchange)
 {
@@ -129,25 +103,23 @@ void mhd_adapter_resume(struct http_exchange *exchange)
     MHD_resume_connection(exchange->connection->mhd);
 }
 
-static enum MHD_Result answer(struct http_exchange *exchange)
-{
-    bool closing;
-    struct http_response *response = http_request_take_response(exchange, &closing);
-
-    return http_response_queue(response, exchange->connection->mhd, closing) ? MHD_YES : MHD_NO;
-}
-
 static enum MHD_Result carry_out(struct http_exchange *exchange, enum http_verdict verdict)
 {
+    struct MHD_Connection *mhd = exchange->connection->mhd;
+    struct http_response *response;
+    bool closing;
+
     switch (verdict) {
     case HTTP_VERDICT_CONTINUE:
         break;
     case HTTP_VERDICT_HOLD:
         // The completion arrives through the loop's inbox, so it cannot overtake the suspension.
-        suspend(exchange->connection);
+        assert(exchange->connection->deadline.stage == HTTP_STAGE_HELD);
+        MHD_suspend_connection(mhd);
         break;
     case HTTP_VERDICT_ANSWER:
-        return answer(exchange);
+        response = http_request_take_response(exchange, &closing);
+        return http_response_queue(response, mhd, closing) ? MHD_YES : MHD_NO;
     case HTTP_VERDICT_CLOSE:
         return MHD_NO;
     }
@@ -273,10 +245,9 @@ static void on_log(void *context, const char *format, va_list arguments) PRINTF_
 
 static void on_log(void *context, const char *format, va_list arguments)
 {
-    struct mhd_adapter *adapter = context;
     struct buffer text = {0};
 
-    mhd_quirk_on_log(&adapter->quirks, format);
+    mhd_quirk_on_log(context, format);
     if (buffer_print_list(&text, format, arguments) == 0) {
         if (text.length > 0 && text.data[text.length - 1] == '\n')
             text.data[text.length - 1] = '\0';
@@ -285,71 +256,46 @@ static void on_log(void *context, const char *format, va_list arguments)
     buffer_finish(&text);
 }
 
-static struct MHD_Daemon *start_daemon(struct mhd_adapter *adapter)
+int mhd_adapter_start(struct http_connection_set *set, struct error *error)
 {
-    return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_TLS | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
-        NULL, on_data, NULL, MHD_OPTION_EXTERNAL_LOGGER, on_log, adapter, MHD_OPTION_HTTPS_CERT_CALLBACK,
-        on_certificate, MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL,
-        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_request_end, NULL,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, adapter, MHD_OPTION_CONNECTION_LIMIT, 1U << 30,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY_BYTES, MHD_QUIRK_STRICT_OPTION MHD_OPTION_END);
-}
-
-int mhd_adapter_create(struct http_connection_set *set, struct mhd_adapter **ret_adapter, struct error *error)
-{
-    struct mhd_adapter *adapter = calloc(1, sizeof *adapter);
-
-    if (!adapter)
-        return error_set(error, ENOMEM, "out of memory");
-    adapter->set = set;
-    set->hooks = (struct http_transport_hooks){mhd_quirk_before_send, mhd_quirk_on_key_update, &adapter->quirks};
+    MHD_set_panic_func(on_panic, NULL);
     errno = 0;
-    adapter->daemon = start_daemon(adapter);
-    if (!adapter->daemon) {
-        error_set(error, EIO, "cannot start libmicrohttpd: %s", errno ? strerror(errno) : "it may lack TLS support");
-        free(adapter);
-        return -EIO;
-    }
-    *ret_adapter = adapter;
+    set->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_TLS | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
+        NULL, on_data, NULL, MHD_OPTION_EXTERNAL_LOGGER, on_log, set, MHD_OPTION_HTTPS_CERT_CALLBACK, on_certificate,
+        MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_request_end, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, set, MHD_OPTION_CONNECTION_LIMIT, 1U << 30,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY_BYTES, MHD_QUIRK_STRICT_OPTION MHD_OPTION_END);
+    if (!set->daemon)
+        return error_set(error, EIO, "cannot start libmicrohttpd: %s",
+                         errno ? strerror(errno) : "it may lack TLS support");
     return 0;
 }
 
-void mhd_adapter_destroy(struct mhd_adapter *adapter)
+void mhd_adapter_stop(struct http_connection_set *set)
 {
-    if (!adapter)
+    if (!set->daemon)
         return;
-    MHD_stop_daemon(adapter->daemon);
-    while (adapter->quirks.starting) {
-        int fd = adapter->quirks.starting->transport.fd;
-
-        http_connection_destroy(mhd_quirk_take_starting(&adapter->quirks, fd));
-    }
-    assert(adapter->set->connection_count == 0);
-    free(adapter);
+    MHD_stop_daemon(set->daemon);
+    while (set->quirks.starting)
+        http_connection_destroy(mhd_quirk_take_starting(set, set->quirks.starting->transport.fd));
+    assert(set->connection_count == 0);
 }
 
-int mhd_adapter_epoll_fd(const struct mhd_adapter *adapter)
+int mhd_adapter_epoll_fd(const struct http_connection_set *set)
 {
-    return MHD_get_daemon_info(adapter->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    return MHD_get_daemon_info(set->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
 }
 
-int64_t mhd_adapter_timeout_ms(const struct mhd_adapter *adapter)
+int64_t mhd_adapter_timeout_ms(const struct http_connection_set *set)
 {
     MHD_UNSIGNED_LONG_LONG timeout_ms;
 
-    if (MHD_get_timeout(adapter->daemon, &timeout_ms) != MHD_YES)
-        return -1;
-    return timeout_ms < INT_MAX ? (int64_t)timeout_ms : INT_MAX;
+    return MHD_get_timeout(set->daemon, &timeout_ms) == MHD_YES ? (int64_t)timeout_ms : -1;
 }
 
-void mhd_adapter_run(struct mhd_adapter *adapter)
+void mhd_adapter_run(struct http_connection_set *set)
 {
-    (void)MHD_run(adapter->daemon);
-}
-
-void mhd_adapter_run_last(struct mhd_adapter *adapter)
-{
-    for (int i = 0; i < MHD_QUIRK_LAST_TURNS; i++)
-        mhd_adapter_run(adapter);
+    (void)MHD_run(set->daemon);
 }

@@ -5,32 +5,24 @@
 #include "connection.h"
 #include "imcallbackd/base/error.h"
 
-struct mhd_adapter;
+// Starts the library for an empty set. The functions below run on the set's owner, or before and after the loop's
+// thread.
+int mhd_adapter_start(struct http_connection_set *set, struct error *error) MUST_CHECK;
 
-// Installs the process-wide handler for fatal errors of the library.
-void mhd_adapter_set_panic_handler(void);
-
-// The set must outlive the adapter. The functions below run on the set's owner, or before and after the loop's thread.
-int mhd_adapter_create(struct http_connection_set *set, struct mhd_adapter **ret_adapter,
-                       struct error *error) MUST_CHECK;
-
-// Closes and frees all connections. NULL is allowed.
-void mhd_adapter_destroy(struct mhd_adapter *adapter);
+// Closes and frees all connections. Does nothing if the library was not started.
+void mhd_adapter_stop(struct http_connection_set *set);
 
 // The epoll descriptor that becomes readable when the library has something to do.
-int mhd_adapter_epoll_fd(const struct mhd_adapter *adapter);
+int mhd_adapter_epoll_fd(const struct http_connection_set *set);
 
-// Milliseconds until the library has to run even if its descriptor is not readable; INT_MAX at most; -1: no timeout.
-int64_t mhd_adapter_timeout_ms(const struct mhd_adapter *adapter);
+// Milliseconds until the library has to run even if its descriptor is not readable; -1: no timeout.
+int64_t mhd_adapter_timeout_ms(const struct http_connection_set *set);
 
 // Runs the library once: it calls back for everything that is ready.
-void mhd_adapter_run(struct mhd_adapter *adapter);
-
-// Sends the responses of connections that were resumed last, before the loop ends.
-void mhd_adapter_run_last(struct mhd_adapter *adapter);
+void mhd_adapter_run(struct http_connection_set *set);
 
 // Starts an expected connection. Takes ownership of the connection and its descriptor, even on failure.
-void mhd_adapter_add(struct mhd_adapter *adapter, struct http_connection *connection);
+void mhd_adapter_add(struct http_connection *connection);
 
 // Resumes the connection of a request that the handler has completed.
 void mhd_adapter_resume(struct http_exchange *exchange);

@@ -78,15 +78,15 @@ void mhd_quirk_on_unescape(struct http_connection *connection)
         http_connection_close(connection);
 }
 
-void mhd_quirk_on_log(struct mhd_quirks *quirks, const char *format)
+void mhd_quirk_on_log(struct http_connection_set *set, const char *format)
 {
     if (mhd_is_before_1_0() && strstr(format, "Content-Length"))
-        quirks->has_length_fault = true;
+        set->quirks.has_length_fault = true;
 }
 
-bool mhd_quirk_before_send(void *context, struct http_connection *connection)
+bool mhd_quirk_before_send(struct http_connection *connection)
 {
-    struct mhd_quirks *quirks = context;
+    struct mhd_quirks *quirks = &connection->set->quirks;
 
     if (quirks->has_length_fault && connection->deadline.stage == HTTP_STAGE_HEAD) {
         quirks->has_length_fault = false;
@@ -96,24 +96,25 @@ bool mhd_quirk_before_send(void *context, struct http_connection *connection)
     return true;
 }
 
-void mhd_quirk_on_key_update(void *context, struct http_connection *connection)
+void mhd_quirk_on_key_update(struct http_connection *connection)
 {
     const int low_water_bytes = 1;
 
-    (void)context;
     (void)setsockopt(connection->transport.fd, SOL_SOCKET, SO_RCVLOWAT, &low_water_bytes, sizeof low_water_bytes);
 }
 
-void mhd_quirk_add_starting(struct mhd_quirks *quirks, struct http_connection *connection)
+void mhd_quirk_add_starting(struct http_connection *connection)
 {
+    struct mhd_quirks *quirks = &connection->set->quirks;
+
     assert(!connection->deadline.list && !connection->deadline.next && !connection->mhd);
     connection->deadline.next = quirks->starting;
     quirks->starting = connection;
 }
 
-struct http_connection *mhd_quirk_take_starting(struct mhd_quirks *quirks, int fd)
+struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set, int fd)
 {
-    for (struct http_connection **link = &quirks->starting; *link; link = &(*link)->deadline.next) {
+    for (struct http_connection **link = &set->quirks.starting; *link; link = &(*link)->deadline.next) {
         struct http_connection *connection = *link;
 
         if (connection->transport.fd != fd)
@@ -125,19 +126,14 @@ struct http_connection *mhd_quirk_take_starting(struct mhd_quirks *quirks, int f
     return NULL;
 }
 
-static size_t count_undelivered(const struct http_connection *connection)
-{
-    return gnutls_record_check_pending(
-        MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
-}
-
 // Records how many bytes GnuTLS holds for the library. Returns true if no connection's number has changed.
 static bool is_delivery_stalled(const struct http_connection_list *list)
 {
     bool stalled = true;
 
     for (struct http_connection *connection = list->first; connection; connection = connection->deadline.next) {
-        size_t undelivered = count_undelivered(connection);
+        size_t undelivered = gnutls_record_check_pending(
+            MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
 
         stalled = stalled && undelivered == connection->stall.undelivered_bytes;
         connection->stall.undelivered_bytes = undelivered;

@@ -78,12 +78,6 @@ void mhd_quirk_on_unescape(struct http_connection *connection);
 // Test: test_counts_one_refusal in tests/e2e/test_unreadable.py, with a sanitizer that finds leaks.
 // Delete the call when the build requires 1.0.
 
-// What the workarounds below remember for each instance of the library.
-struct mhd_quirks {
-    struct http_connection *starting; // added but not started; linked by deadline.next
-    bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
-};
-
 // Call it with each log message of the library.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
@@ -91,17 +85,17 @@ struct mhd_quirks {
 // HEAD is the one, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes it.
 // Test: test_malformed_length_closes_no_other_connection in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
-void mhd_quirk_on_log(struct mhd_quirks *quirks, const char *format);
+void mhd_quirk_on_log(struct http_connection_set *set, const char *format);
 
-// The hooks of http_transport_hooks; the context is a struct mhd_quirks.
-bool mhd_quirk_before_send(void *context, struct http_connection *connection);
+// Call it before each send. Returns false if the connection must be closed instead.
+bool mhd_quirk_before_send(struct http_connection *connection);
 
 // Versions: all.
 // Symptom: after a TLS key update, the library believes that it has read everything, and waits for the kernel to
 // report more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived.
 // Test: test_answers_a_request_after_a_key_update in tests/e2e/test_tls.py.
 // Delete when the library reads until GnuTLS returns GNUTLS_E_AGAIN.
-void mhd_quirk_on_key_update(void *context, struct http_connection *connection);
+void mhd_quirk_on_key_update(struct http_connection *connection);
 
 // ---- Connections that the library closes before it starts them ----
 
@@ -110,10 +104,10 @@ void mhd_quirk_on_key_update(void *context, struct http_connection *connection);
 // calls the callback for that connection. The kernel can reuse the descriptor for another connection.
 // Test: answers_or_closes_and_works_again in tests/oom/test_http.c.
 // Delete when MHD_add_connection accepts a context that every notification carries.
-void mhd_quirk_add_starting(struct mhd_quirks *quirks, struct http_connection *connection);
+void mhd_quirk_add_starting(struct http_connection *connection);
 
 // Returns and removes the starting connection with this descriptor; NULL: there is none.
-struct http_connection *mhd_quirk_take_starting(struct mhd_quirks *quirks, int fd);
+struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set, int fd);
 
 // ---- Turns in which the library does nothing ----
 

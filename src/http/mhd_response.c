@@ -13,11 +13,6 @@ struct http_response {
     struct MHD_Response *closing; // announces Connection: close
 };
 
-static bool always_closes(unsigned int status)
-{
-    return status >= 400 && status <= 499;
-}
-
 static struct MHD_Response *create_form(unsigned int status, const char *body, size_t length, bool closing)
 {
     struct MHD_Response *form = MHD_create_response_from_buffer(length, (void *)body, MHD_RESPMEM_MUST_COPY);
@@ -39,15 +34,16 @@ struct http_response *http_response_create(unsigned int status, const char *body
                                            enum http_response_lifetime lifetime)
 {
     struct http_response *response = calloc(1, sizeof *response);
+    bool always_closes = status >= 400 && status <= 499;
 
     if (!response)
         return NULL;
     response->status = status;
     response->lifetime = lifetime;
     response->closing = create_form(status, body, length, true);
-    if (!always_closes(status))
+    if (!always_closes)
         response->keeping = create_form(status, body, length, false);
-    if (response->closing && (response->keeping || always_closes(status)))
+    if (response->closing && (response->keeping || always_closes))
         return response;
     http_response_destroy(response);
     return NULL;

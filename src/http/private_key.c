@@ -28,18 +28,10 @@ static gnutls_pk_algorithm_t pk_of(EVP_PKEY *key)
 // Ed25519 hashes internally. GnuTLS names SHA-512 for it, but libcrypto requires that no digest is named.
 static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
 {
-    if (gnutls_sign_get_pk_algorithm(algorithm) == GNUTLS_PK_EDDSA_ED25519)
-        return NULL;
-    switch (gnutls_sign_get_hash_algorithm(algorithm)) {
-    case GNUTLS_DIG_SHA256:
-        return EVP_sha256();
-    case GNUTLS_DIG_SHA384:
-        return EVP_sha384();
-    case GNUTLS_DIG_SHA512:
-        return EVP_sha512();
-    default:
-        return NULL;
-    }
+    const char *name = gnutls_digest_get_name(gnutls_sign_get_hash_algorithm(algorithm));
+    bool hashes_internally = gnutls_sign_get_pk_algorithm(algorithm) == GNUTLS_PK_EDDSA_ED25519;
+
+    return name && !hashes_internally ? EVP_get_digestbyname(name) : NULL;
 }
 
 // RFC 8446, 4.2.3: the salt of RSASSA-PSS is as long as the digest.
@@ -130,16 +122,6 @@ static void release(gnutls_privkey_t handle, void *userdata)
     EVP_PKEY_free(userdata);
 }
 
-// Without this callback, libcrypto would ask for a password on the terminal.
-static int no_password(char *password, int size, int writing, void *userdata)
-{
-    (void)password;
-    (void)size;
-    (void)writing;
-    (void)userdata;
-    return -1;
-}
-
 static bool matches(EVP_PKEY *key, const char *certificate_pem)
 {
     BIO *bio = BIO_new_mem_buf(certificate_pem, -1);
@@ -151,10 +133,11 @@ static bool matches(EVP_PKEY *key, const char *certificate_pem)
     return same;
 }
 
+// If the key is encrypted, the empty password keeps libcrypto from asking for one on the terminal.
 static EVP_PKEY *read_key(const char *pem)
 {
     BIO *bio = BIO_new_mem_buf(pem, -1);
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)"") : NULL;
 
     BIO_free(bio);
     return key;
@@ -163,37 +146,31 @@ static EVP_PKEY *read_key(const char *pem)
 // On success GnuTLS owns the key and frees it through `release`.
 static int hand_over(EVP_PKEY *key, gnutls_privkey_t *ret_key)
 {
-    gnutls_privkey_t handle = NULL;
-    int r = gnutls_privkey_init(&handle);
+    int r = gnutls_privkey_init(ret_key);
 
-    if (r == 0)
-        r = gnutls_privkey_import_ext4(handle, key, sign_data, sign_hash, NULL, release, describe, 0);
-    if (r < 0) {
-        if (handle)
-            gnutls_privkey_deinit(handle);
+    if (r < 0)
         return r;
-    }
-    *ret_key = handle;
-    return 0;
+    r = gnutls_privkey_import_ext4(*ret_key, key, sign_data, sign_hash, NULL, release, describe, 0);
+    if (r < 0)
+        gnutls_privkey_deinit(*ret_key);
+    return r;
 }
 
 int private_key_load(const char *pem, const char *certificate_pem, gnutls_privkey_t *ret_key, struct error *error)
 {
     EVP_PKEY *key = read_key(pem);
-    int r;
+    const char *fault;
 
     if (!key)
         return error_set(error, EKEYREJECTED, "contains no private key in PEM format without a password");
     if (pk_of(key) == GNUTLS_PK_UNKNOWN)
-        r = error_set(error, EKEYREJECTED, "the key is not an RSA, ECDSA or Ed25519 key");
-    else if (!matches(key, certificate_pem))
-        r = error_set(
-            error, EKEYREJECTED,
-            "the key does not match the certificate; install a certificate and key that were issued together");
+        fault = "the key is not an RSA, ECDSA or Ed25519 key";
+    else if (!matches(key, certificate_pem)) // for Ed25519, GnuTLS does not check this
+        fault = "the key does not match the certificate; install a certificate and key that were issued together";
     else if (hand_over(key, ret_key) < 0)
-        r = error_set(error, EKEYREJECTED, "GnuTLS rejects the key");
+        fault = "GnuTLS rejects the key";
     else
         return 0;
     EVP_PKEY_free(key);
-    return r;
+    return error_set(error, EKEYREJECTED, "%s", fault);
 }

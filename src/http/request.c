@@ -173,14 +173,6 @@ void http_request_receive_data(struct http_exchange *exchange, const char *data,
         drop_body(exchange);
 }
 
-static enum http_verdict hold(struct http_exchange *exchange)
-{
-    exchange->connection->set->pending++;
-    metric_add(&http_requests_waiting, 0, 1);
-    http_connection_enter(exchange->connection, HTTP_STAGE_HELD);
-    return HTTP_VERDICT_HOLD;
-}
-
 enum http_verdict http_request_receive_end(struct http_exchange *exchange)
 {
     struct http_shared *shared = exchange->connection->shared;
@@ -197,8 +189,12 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange)
     exchange->phase = HTTP_PHASE_PENDING;
     response = shared->handler.on_body(shared->handler.context, &exchange->request);
     // After NULL, exchange->response belongs to http_request_complete, which may have set it already.
-    if (!response)
-        return hold(exchange);
+    if (!response) {
+        exchange->connection->set->pending++;
+        metric_add(&http_requests_waiting, 0, 1);
+        http_connection_enter(exchange->connection, HTTP_STAGE_HELD);
+        return HTTP_VERDICT_HOLD;
+    }
     exchange->response = response;
     return HTTP_VERDICT_ANSWER;
 }

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -25,30 +26,17 @@ unsigned int http_hard_limit(unsigned int limit)
     return limit + limit / 16 + 16;
 }
 
-static int copy_blocks(const struct http_limits *limits, struct address_block **ret_blocks)
-{
-    size_t bytes = limits->allow_from_count * sizeof *limits->allow_from;
-    struct address_block *blocks;
-
-    *ret_blocks = NULL;
-    if (bytes == 0)
-        return 0;
-    blocks = malloc(bytes);
-    if (!blocks)
-        return -ENOMEM;
-    memcpy(blocks, limits->allow_from, bytes);
-    *ret_blocks = blocks;
-    return 0;
-}
-
 int http_shared_reconfigure(struct http_shared *shared, const struct http_limits *limits,
                             struct http_credentials *credentials)
 {
+    struct address_block *blocks = calloc(limits->allow_from_count + 1, sizeof *blocks); // never of 0 bytes
+    struct address_block *old_blocks;
     struct http_credentials *old_credentials;
-    struct address_block *blocks, *old_blocks;
 
-    if (copy_blocks(limits, &blocks) < 0)
+    if (!blocks)
         return -ENOMEM;
+    for (size_t i = 0; i < limits->allow_from_count; i++)
+        blocks[i] = limits->allow_from[i];
     pthread_mutex_lock(&shared->lock);
     old_blocks = shared->allow_from;
     old_credentials = shared->credentials;
@@ -61,34 +49,24 @@ int http_shared_reconfigure(struct http_shared *shared, const struct http_limits
     return 0;
 }
 
-static void init_locks(struct http_shared *shared)
+int http_shared_init(struct http_shared *shared, const char *path, const struct http_handler *handler,
+                     const struct http_limits *limits, struct http_credentials *credentials)
 {
     pthread_condattr_t monotonic;
 
+    *shared = (struct http_shared){.handler = *handler, .path = strdup(path)};
     pthread_mutex_init(&shared->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&shared->all_closed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-}
-
-int http_shared_init(struct http_shared *shared, const char *path, const struct http_handler *handler,
-                     const struct http_limits *limits, struct http_credentials *credentials)
-{
-    *shared = (struct http_shared){.handler = *handler};
-    init_locks(shared);
-    shared->path = strdup(path);
-    shared->peers = peers_create();
-    if (!shared->path || !shared->peers)
-        return -ENOMEM;
-    return http_shared_reconfigure(shared, limits, credentials);
+    return shared->path ? http_shared_reconfigure(shared, limits, credentials) : -ENOMEM;
 }
 
 void http_shared_finish(struct http_shared *shared)
 {
-    assert(shared->connection_count == 0 && shared->body_in_flight == 0);
+    assert(shared->connection_count == 0 && !shared->networks && shared->body_in_flight == 0);
     http_credentials_unref(shared->credentials);
-    peers_destroy(shared->peers);
     free(shared->allow_from);
     free(shared->path);
     pthread_cond_destroy(&shared->all_closed);
@@ -113,38 +91,64 @@ static bool is_allowed(const struct http_limits *limits, const struct address *a
     return allowed;
 }
 
+// A node of shared->networks. A balanced tree stays fast if a client chooses its addresses to collide.
+struct network {
+    struct address address; // the first member, so that a pointer to an address serves as a key
+    unsigned int connections;
+};
+
+static int compare_networks(const void *one, const void *other)
+{
+    return memcmp(one, other, sizeof(struct address));
+}
+
+// Returns the network with this address, which it adds if necessary, or NULL if memory is exhausted.
+static struct network *get_network(struct http_shared *shared, const struct address *address)
+{
+    struct network *const *found = tfind(address, &shared->networks, compare_networks);
+    struct network *network;
+
+    if (found)
+        return *found;
+    network = calloc(1, sizeof *network);
+    if (!network)
+        return NULL;
+    network->address = *address;
+    if (tsearch(network, &shared->networks, compare_networks))
+        return network;
+    free(network);
+    return NULL;
+}
+
 // Counts one more connection of the network unless a hard limit or memory forbids it. The caller holds the lock.
-static bool count_connection(struct http_shared *shared, const struct address *network, enum http_limit *ret_exceeded)
+static bool count_connection(struct http_shared *shared, const struct address *address, enum http_limit *ret_exceeded)
 {
     const struct http_limits *limits = &shared->limits;
-    unsigned int total = shared->connection_count + 1, of_network;
+    struct network *network;
 
-    if (total > http_hard_limit(limits->connections))
+    if (shared->connection_count >= http_hard_limit(limits->connections))
         return false;
-    of_network = peers_add(shared->peers, network);
-    if (of_network == 0)
+    network = get_network(shared, address);
+    if (!network || network->connections >= http_hard_limit(limits->connections_per_address))
         return false;
-    if (of_network > http_hard_limit(limits->connections_per_address)) {
-        peers_remove(shared->peers, network);
-        return false;
-    }
+    network->connections++;
     shared->connection_count++;
-    *ret_exceeded = of_network > limits->connections_per_address ? HTTP_LIMIT_PER_ADDRESS
-                    : total > limits->connections                ? HTTP_LIMIT_CONNECTIONS
-                                                                 : HTTP_LIMIT_NONE;
+    *ret_exceeded = network->connections > limits->connections_per_address ? HTTP_LIMIT_PER_ADDRESS
+                    : shared->connection_count > limits->connections       ? HTTP_LIMIT_CONNECTIONS
+                                                                           : HTTP_LIMIT_NONE;
     return true;
 }
 
 enum http_refusal http_shared_admit(struct http_shared *shared, const struct address *address,
-                                    enum http_limit *ret_exceeded, struct http_credentials **ret_credentials)
+                                    const struct address *network, enum http_limit *ret_exceeded,
+                                    struct http_credentials **ret_credentials)
 {
-    struct address network = address_client_network(address);
     enum http_refusal why = HTTP_REFUSE_NONE;
 
     pthread_mutex_lock(&shared->lock);
     if (!is_allowed(&shared->limits, address)) {
         why = HTTP_REFUSE_PEER;
-    } else if (!count_connection(shared, &network, ret_exceeded)) {
+    } else if (!count_connection(shared, network, ret_exceeded)) {
         why = HTTP_REFUSE_TOO_MANY_CONNECTIONS;
     } else {
         *ret_credentials = http_credentials_ref(shared->credentials);
@@ -156,11 +160,16 @@ enum http_refusal http_shared_admit(struct http_shared *shared, const struct add
 
 void http_shared_release(struct http_shared *shared, const struct address *address)
 {
-    struct address network = address_client_network(address);
+    struct network *const *found, *network;
 
     pthread_mutex_lock(&shared->lock);
-    assert(shared->connection_count > 0);
-    peers_remove(shared->peers, &network);
+    found = tfind(address, &shared->networks, compare_networks);
+    assert(shared->connection_count > 0 && found);
+    network = *found;
+    if (--network->connections == 0) {
+        tdelete(network, &shared->networks, compare_networks);
+        free(network);
+    }
     metric_add(&http_connections_open, 0, -1);
     if (--shared->connection_count == 0)
         pthread_cond_signal(&shared->all_closed);

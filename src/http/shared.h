@@ -11,7 +11,6 @@
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/handler.h"
-#include "peers.h"
 
 enum http_handshake { HTTP_HANDSHAKE_FULL, HTTP_HANDSHAKE_RESUMED, HTTP_HANDSHAKE_FAILED };
 extern const struct metric http_connections_open, http_requests_waiting, http_handshakes, http_answer_seconds;
@@ -37,8 +36,8 @@ struct http_shared {
     struct http_limits limits;
     struct address_block *allow_from;     // the copy that limits.allow_from points to
     struct http_credentials *credentials; // a reference, for new connections
-    struct peers *peers;
-    pthread_cond_t all_closed; // signalled when connection_count becomes 0
+    void *networks;                       // the client networks with open connections, a tree of tsearch(3)
+    pthread_cond_t all_closed;            // signalled when connection_count becomes 0
 };
 
 // Up to the hard limit, connections beyond a limit are still accepted, because the next request may be a verified one.
@@ -58,11 +57,13 @@ int http_shared_reconfigure(struct http_shared *shared, const struct http_limits
 // Copies the limits without allow_from, which only http_shared_admit uses.
 void http_shared_copy_limits(struct http_shared *shared, struct http_limits *ret_limits);
 
-// Decides whether a connection from this address may stay. On HTTP_REFUSE_NONE the connection is counted until
-// http_shared_release, *ret_exceeded says which limit it exceeds, and *ret_credentials is a new reference.
+// Decides whether a connection from this address may stay. On HTTP_REFUSE_NONE the connection is counted for `network`,
+// which is address_client_network(address), until http_shared_release. *ret_exceeded then says which limit the
+// connection exceeds, and *ret_credentials is a new reference.
 enum http_refusal http_shared_admit(struct http_shared *shared, const struct address *address,
-                                    enum http_limit *ret_exceeded, struct http_credentials **ret_credentials);
-void http_shared_release(struct http_shared *shared, const struct address *address);
+                                    const struct address *network, enum http_limit *ret_exceeded,
+                                    struct http_credentials **ret_credentials);
+void http_shared_release(struct http_shared *shared, const struct address *network);
 
 // Waits until no connection is left, or until the monotonic clock reaches until_ms. Returns the number of connections.
 unsigned int http_shared_wait_until_empty(struct http_shared *shared, int64_t until_ms);

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "mhd_quirks.h"
+
 #define HANDSHAKE_RECORD 22
 // The most bytes that a client may send in a handshake. GnuTLS buffers a message until it is complete, and a client can
 // announce 16 MiB.
@@ -97,11 +99,10 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
 {
     struct http_connection *connection = pointer;
     struct http_transport *transport = &connection->transport;
-    const struct http_transport_hooks *hooks = &connection->set->hooks;
     const struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
     ssize_t sent;
 
-    if (!hooks->before_send(hooks->context, connection)) {
+    if (!mhd_quirk_before_send(connection)) {
         (void)shutdown(transport->fd, SHUT_RDWR);
         errno = EPIPE;
         return -1;
@@ -128,12 +129,11 @@ static int on_handshake_message(gnutls_session_t session, unsigned int type, uns
                                 const gnutls_datum_t *message)
 {
     struct http_connection *connection = gnutls_transport_get_ptr(session);
-    const struct http_transport_hooks *hooks = &connection->set->hooks;
 
     (void)when;
     (void)message;
     if (incoming && type == GNUTLS_HANDSHAKE_KEY_UPDATE)
-        hooks->on_key_update(hooks->context, connection);
+        mhd_quirk_on_key_update(connection);
     if (!incoming || type != GNUTLS_HANDSHAKE_FINISHED || connection->deadline.stage != HTTP_STAGE_HANDSHAKE)
         return 0;
     metric_add(&http_handshakes, gnutls_session_is_resumed(session) ? HTTP_HANDSHAKE_RESUMED : HTTP_HANDSHAKE_FULL, 1);
@@ -145,7 +145,6 @@ bool tls_session_init(gnutls_session_t session, struct http_connection *connecti
 {
     static const gnutls_datum_t protocol = {(unsigned char *)"http/1.1", sizeof "http/1.1" - 1};
 
-    assert(connection->set->hooks.before_send && connection->set->hooks.on_key_update);
     assert(connection->transport.credentials);
     gnutls_transport_set_ptr(session, connection);
     gnutls_transport_set_pull_function(session, pull);

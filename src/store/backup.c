@@ -15,6 +15,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "binding.h"
 #include "read_connection.h"
 #include "sqlite_error.h"
 
@@ -71,9 +72,9 @@ static int fail(const char *path, struct error *error)
     return error_set(error, errno, "%s: %s", path, strerror(errno));
 }
 
-static int fail_copy(struct backup *backup, struct error *error)
+static int fail_sqlite(const struct backup *backup, sqlite3 *connection, struct error *error)
 {
-    int r = sqlite_error(backup->copy, error);
+    int r = sqlite_error(connection, error);
 
     error_wrap(error, "%s", backup->target);
     return r;
@@ -105,8 +106,7 @@ static int run_interruptible(struct backup *backup, sqlite3 *connection,
 
     if (sqlite3_prepare_v2(connection, "SELECT 1 UNION ALL SELECT 2", -1, &pending, NULL) != SQLITE_OK ||
         sqlite3_step(pending) != SQLITE_ROW) {
-        r = sqlite_error(connection, error);
-        error_wrap(error, "%s", backup->target);
+        r = fail_sqlite(backup, connection, error);
         (void)sqlite3_finalize(pending);
         return r;
     }
@@ -125,34 +125,18 @@ static int run_interruptible(struct backup *backup, sqlite3 *connection,
 
 // Source
 
-static int read_summary(sqlite3 *connection, char ret_summary[SUMMARY_BYTES])
-{
-    sqlite3_stmt *statement;
-    int code = sqlite3_prepare_v2(connection, summary_sql, -1, &statement, NULL);
-
-    if (code != SQLITE_OK)
-        return code;
-    if (sqlite3_step(statement) == SQLITE_ROW)
-        (void)snprintf(ret_summary, SUMMARY_BYTES, "%s", sqlite3_column_text(statement, 0));
-    return sqlite3_finalize(statement);
-}
-
 static int measure_source(struct backup *backup, struct error *error)
 {
-    sqlite3_stmt *statement;
-    int code = sqlite3_prepare_v2(backup->source.sqlite, size_sql, -1, &statement, NULL);
+    char bytes[24];
+    int code = query_text(backup->source.sqlite, size_sql, bytes, sizeof bytes);
 
-    if (code == SQLITE_OK) {
-        if (sqlite3_step(statement) == SQLITE_ROW)
-            backup->bytes = (uint64_t)sqlite3_column_int64(statement, 0);
-        code = sqlite3_finalize(statement);
-    }
+    backup->bytes = strtoull(bytes, NULL, 10);
     return code == SQLITE_OK ? 0 : read_connection_failed(&backup->source, error);
 }
 
 static int summarize_source(struct backup *backup, struct error *error)
 {
-    int code = read_summary(backup->source.sqlite, backup->summary);
+    int code = query_text(backup->source.sqlite, summary_sql, backup->summary, sizeof backup->summary);
 
     return code == SQLITE_OK ? 0 : read_connection_failed(&backup->source, error);
 }
@@ -218,7 +202,7 @@ static int open_copy(struct backup *backup, int flags, struct error *error)
     // SQLite requires that the connection is closed even if opening it failed.
     if (sqlite3_open_v2(backup->partial, &backup->copy, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) !=
         SQLITE_OK) {
-        r = fail_copy(backup, error);
+        r = fail_sqlite(backup, backup->copy, error);
         close_copy(backup);
     }
     return r;
@@ -245,14 +229,14 @@ static int copy_pages(struct backup *backup, struct error *error)
 
     assert(!sqlite3_get_autocommit(backup->source.sqlite));
     if (!pages)
-        return fail_copy(backup, error);
+        return fail_sqlite(backup, backup->copy, error);
     do {
         code = sqlite3_backup_step(pages, STEP_PAGES);
         if (code == SQLITE_OK || code == SQLITE_DONE)
             r = finish_step(backup, pages, error);
     } while (code == SQLITE_OK && r == 0 && !cancelled);
     if (sqlite3_backup_finish(pages) != SQLITE_OK && r == 0)
-        r = fail_copy(backup, error);
+        r = fail_sqlite(backup, backup->copy, error);
     return r;
 }
 
@@ -265,7 +249,7 @@ static int copy_database(struct backup *backup, struct error *error)
     // No other process reads the copy before it gets its name, and name_copy syncs the whole file before that.
     if (sqlite3_exec(backup->copy, "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF", NULL, NULL, NULL) !=
         SQLITE_OK)
-        r = fail_copy(backup, error);
+        r = fail_sqlite(backup, backup->copy, error);
     if (r == 0)
         r = copy_pages(backup, error);
     close_copy(backup);
@@ -278,26 +262,23 @@ static int copy_database(struct backup *backup, struct error *error)
 
 static int check_content(struct backup *backup, struct error *error)
 {
-    sqlite3_stmt *statement = NULL;
-    char summary[SUMMARY_BYTES] = "";
-    int r = 0;
+    char summary[SUMMARY_BYTES], check[8];
 
-    if (read_summary(backup->copy, summary) != SQLITE_OK ||
-        sqlite3_prepare_v2(backup->copy, "PRAGMA integrity_check(1)", -1, &statement, NULL) != SQLITE_OK ||
-        sqlite3_step(statement) != SQLITE_ROW)
-        r = fail_copy(backup, error);
-    else if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
-        r = error_set(error, EIO,
-                      "%s: the copy is damaged, and the database probably is, too; run PRAGMA integrity_check on the "
-                      "database in the sqlite3 shell",
-                      backup->target);
-    else if (strcmp(summary, backup->summary) != 0)
-        r = error_set(
+    if (query_text(backup->copy, summary_sql, summary, sizeof summary) != SQLITE_OK ||
+        query_text(backup->copy, "PRAGMA integrity_check(1)", check, sizeof check) != SQLITE_OK)
+        return fail_sqlite(backup, backup->copy, error);
+    if (strcmp(check, "ok") != 0)
+        return error_set(
+            error, EIO,
+            "%s: the copy is damaged, and the database probably is, too; run PRAGMA integrity_check on the "
+            "database in the sqlite3 shell",
+            backup->target);
+    if (strcmp(summary, backup->summary) != 0)
+        return error_set(
             error, EIO,
             "%s: the copy has %s instead of %s; run PRAGMA integrity_check on the database in the sqlite3 shell",
             backup->target, summary, backup->summary);
-    (void)sqlite3_finalize(statement);
-    return r;
+    return 0;
 }
 
 static int check_copy(struct backup *backup, struct error *error)

@@ -1,6 +1,8 @@
 // The parameters of a binding are bound by index, which counts up with each call.
 #include "binding.h"
 
+#include <stdio.h>
+
 int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count)
 {
     int code = SQLITE_OK;
@@ -18,6 +20,18 @@ void statements_finalize(sqlite3_stmt **statements, size_t count)
         (void)sqlite3_finalize(statements[i]);
         statements[i] = NULL;
     }
+}
+
+int query_text(sqlite3 *connection, const char *sql, char *ret_text, size_t size)
+{
+    sqlite3_stmt *statement;
+    int code = sqlite3_prepare_v2(connection, sql, -1, &statement, NULL);
+    const unsigned char *text = NULL;
+
+    if (code == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW)
+        text = sqlite3_column_text(statement, 0);
+    (void)snprintf(ret_text, size, "%s", text ? (const char *)text : "");
+    return code == SQLITE_OK ? sqlite3_finalize(statement) : code;
 }
 
 void bind_text(struct binding *binding, const char *text)

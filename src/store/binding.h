@@ -16,6 +16,10 @@
 int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count);
 void statements_finalize(sqlite3_stmt **statements, size_t count); // sets them to NULL
 
+// Runs a query once. ret_text: the first column of the first row, cut to the size; "" if there is no row. Returns
+// SQLite's code.
+int query_text(sqlite3 *connection, const char *sql, char *ret_text, size_t size);
+
 // Binds the parameters of one statement in their order. After a failure the remaining calls do nothing, so only
 // bind_end has to be checked. Values are not copied: they must live until bind_end.
 struct binding {

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "binding.h"
 #include "imcallbackd/base/buffer.h"
 #include "schema.h"
 #include "wal_recovery.h"
@@ -189,22 +190,13 @@ static const char first_sql[] = "PRAGMA auto_vacuum = INCREMENTAL";
 
 static int configure(sqlite3 *connection, int version, struct error *error)
 {
-    sqlite3_stmt *statement;
-    bool wal;
+    char mode[16];
 
     if (version == 0 && sqlite3_exec(connection, first_sql, NULL, NULL, NULL) != SQLITE_OK)
         return sqlite_error(connection, error);
-    if (sqlite3_prepare_v2(connection, "PRAGMA journal_mode = WAL", -1, &statement, NULL) != SQLITE_OK)
+    if (query_text(connection, "PRAGMA journal_mode = WAL", mode, sizeof mode) != SQLITE_OK)
         return sqlite_error(connection, error);
-    if (sqlite3_step(statement) != SQLITE_ROW) {
-        (void)sqlite3_finalize(statement);
-        return sqlite_error(connection, error);
-    }
-    wal = sqlite3_stricmp((const char *)sqlite3_column_text(statement, 0), "wal") == 0;
-    // Finalizing commits the change.
-    if (sqlite3_finalize(statement) != SQLITE_OK)
-        return sqlite_error(connection, error);
-    if (!wal)
+    if (sqlite3_stricmp(mode, "wal") != 0)
         return error_set(error, ENOTSUP,
                          "SQLite's WAL mode does not work on this file system; move the database to a local disk");
     if (sqlite3_exec(connection, configure_sql, NULL, NULL, NULL) != SQLITE_OK)
@@ -251,10 +243,10 @@ int database_open(struct database *database, const char *path, struct error *err
         r = wal_recovery_force_rebuild(database->path, error);
     if (r == 0)
         r = open_connection(database, error);
-    if (r == 0)
-        r = side_file_init(&database->log, database->path, SIDE_FILE_LOG, error);
-    if (r == 0)
-        r = side_file_init(&database->index, database->path, SIDE_FILE_INDEX, error);
+    if (r == 0) {
+        database_files_record(&database->files, database->path);
+        r = database_check_in_place(database, error) == STORE_FAILURE_NONE ? 0 : -EIO;
+    }
     if (r < 0) {
         error_wrap(error, "%s", path);
         database_close(database);
@@ -273,11 +265,12 @@ static int frames_written(const struct database *database, bool reset)
 
 enum store_failure database_check_in_place(const struct database *database, struct error *error)
 {
-    struct stat locked, found;
+    const struct database_files *files = &database->files;
+    struct stat locked;
 
     assert(database->lock_fd >= 0);
-    if (fstat(database->lock_fd, &locked) == 0 && stat(database->path, &found) == 0 && locked.st_dev == found.st_dev &&
-        locked.st_ino == found.st_ino && side_file_in_place(&database->log) && side_file_in_place(&database->index))
+    if (fstat(database->lock_fd, &locked) == 0 && locked.st_dev == files->device && locked.st_ino == files->inodes[0] &&
+        files->inodes[1] && files->inodes[2] && database_files_check(files, database->path) == DATABASE_FILES_CURRENT)
         return STORE_FAILURE_NONE;
     (void)error_set(error, EIO,
                     "the database or a side file (-wal, -shm) was deleted, moved or replaced while it was in use; stop "
@@ -302,11 +295,6 @@ enum store_failure database_checkpoint(struct database *database, int mode, stru
     return code == SQLITE_BUSY ? STORE_FAILURE_NONE : sqlite_failure(database->connection, code, error);
 }
 
-bool database_checkpoint_is_blocked(const struct database *database)
-{
-    return database->checkpoint_blocked;
-}
-
 enum store_failure database_checkpoint_last(struct database *database, struct error *error)
 {
     sqlite3_busy_timeout(database->connection, CLOSE_BUSY_TIMEOUT_MS);
@@ -320,7 +308,7 @@ enum store_failure database_recover_wal(struct database *database, struct error 
     assert(database->connection && database->lock_fd >= 0);
     if (database->wal_recovered)
         return STORE_FAILURE_NONE;
-    failure = wal_recovery_complete(database->connection, database->log.path, error);
+    failure = wal_recovery_complete(database->connection, error);
     sqlite3_busy_timeout(database->connection, BUSY_TIMEOUT_MS);
     if (failure != STORE_FAILURE_NONE)
         return failure;
@@ -334,8 +322,6 @@ void database_close(struct database *database)
     sqlite3_close(database->connection);
     if (database->lock_fd >= 0)
         close(database->lock_fd); // last: closing any descriptor of the file drops SQLite's locks on it
-    side_file_finish(&database->log);
-    side_file_finish(&database->index);
     free(database->path);
     *database = (struct database){.lock_fd = -1};
 }

@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
+#include "database_files.h"
 #include "imcallbackd/base/error.h"
-#include "side_file.h"
 #include "sqlite_error.h"
 
 #include <sqlite3.h>
@@ -14,13 +14,13 @@ struct database {
     sqlite3 *connection;
     char *path;
     int lock_fd; // holds the lock that keeps a second daemon out
-    struct side_file log, index;
-    bool checkpoint_blocked; // the last checkpoint could not copy all frames of the write-ahead log
+    struct database_files files;
+    bool checkpoint_blocked; // a reader kept the last checkpoint from copying all frames: the log can only grow
     bool wal_recovered;
 };
 
 // Locks the file for this process, opens or creates it, and upgrades its schema. Leaves a file alone that belongs to
-// another program. database_recover_wal has to succeed before the first write. The error names the path.
+// another program. database_recover_wal has to succeed before the caller writes. The error names the path.
 int database_open(struct database *database, const char *path, struct error *error) MUST_CHECK;
 
 // Recovers the write-ahead log (wal_recovery.h); does nothing after the first success.
@@ -45,9 +45,6 @@ bool database_checkpoint_due(const struct database *database, int frames);
 
 // mode: SQLITE_CHECKPOINT_PASSIVE or SQLITE_CHECKPOINT_TRUNCATE. Being blocked by another process is not a failure.
 enum store_failure database_checkpoint(struct database *database, int mode, struct error *error) MUST_CHECK;
-
-// Returns true if a reader kept the last checkpoint from copying all frames, so that the log can only grow.
-bool database_checkpoint_is_blocked(const struct database *database);
 
 // Runs a last checkpoint, for which it waits a moment. What a reader keeps it from copying stays safe in the log.
 enum store_failure database_checkpoint_last(struct database *database, struct error *error) MUST_CHECK;

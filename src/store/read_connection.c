@@ -1,4 +1,4 @@
-// Opening, the start of transactions while the daemon starts, and the comparison of inodes.
+// Opening, and the start of transactions while the daemon starts.
 #include "read_connection.h"
 
 #include <assert.h>
@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,24 +15,12 @@
 #include "database.h"
 #include "imcallbackd/base/clock.h"
 #include "schema.h"
-#include "side_file.h"
 #include "sqlite_error.h"
 
 #define BEGIN_TIMEOUT_MS 5000
 #define RETRY_DELAY_MS   10
 
-static const char *const suffixes[READ_CONNECTION_FILES] = {"", SIDE_FILE_LOG, SIDE_FILE_INDEX};
-
-// Returns 0 if the file does not exist or cannot be examined.
-static ino_t inode_of(const struct read_connection *connection, const char *suffix)
-{
-    struct stat status;
-
-    return side_file_status(connection->path, suffix, &status) ? status.st_ino : 0;
-}
-
-// Runs before SQLite opens the files, so that a file that is replaced in between is noticed later.
-static int record_files(struct read_connection *connection, struct error *error)
+static int check_file(const struct read_connection *connection, struct error *error)
 {
     struct stat status;
 
@@ -44,9 +31,6 @@ static int record_files(struct read_connection *connection, struct error *error)
     if (faccessat(AT_FDCWD, connection->path, R_OK, AT_EACCESS) < 0)
         return error_set(error, errno, "cannot be read: %s; become a member of the group that owns the file",
                          strerror(errno));
-    connection->device = status.st_dev;
-    for (size_t i = 0; i < READ_CONNECTION_FILES; i++)
-        connection->inodes[i] = inode_of(connection, suffixes[i]);
     return 0;
 }
 
@@ -61,10 +45,13 @@ int read_connection_open(struct read_connection *connection, const char *path, s
                       : errno == EACCES ? "; become a member of the group that owns the file"
                                         : "");
     if (r == 0)
-        r = record_files(connection, error);
-    if (r == 0)
-        r = database_open_readonly(connection->path, connection->inodes[2] ? "readonly_shm=1" : "", &connection->sqlite,
-                                   error);
+        r = check_file(connection, error);
+    if (r == 0) {
+        // Before SQLite opens the files, so that a file that is replaced in between is noticed later.
+        database_files_record(&connection->files, connection->path);
+        r = database_open_readonly(connection->path, connection->files.inodes[2] ? "readonly_shm=1" : "",
+                                   &connection->sqlite, error);
+    }
     if (r < 0) {
         error_wrap(error, "%s", path);
         read_connection_close(connection);
@@ -129,21 +116,6 @@ int read_connection_failed(struct read_connection *connection, struct error *err
 
     error_wrap(error, "%s", connection->path);
     return r;
-}
-
-enum read_connection_state read_connection_check_files(const struct read_connection *connection)
-{
-    struct stat status;
-
-    assert(connection->path);
-    if (stat(connection->path, &status) < 0 || status.st_dev != connection->device ||
-        status.st_ino != connection->inodes[0])
-        return READ_CONNECTION_REPLACED;
-    for (size_t i = 1; i < READ_CONNECTION_FILES; i++) {
-        if (inode_of(connection, suffixes[i]) != connection->inodes[i])
-            return READ_CONNECTION_OUTDATED;
-    }
-    return READ_CONNECTION_CURRENT;
 }
 
 void read_connection_close(struct read_connection *connection)

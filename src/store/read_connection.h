@@ -3,14 +3,10 @@
 // the path still names them.
 #pragma once
 
-#include <sys/types.h>
-
+#include "database_files.h"
 #include "imcallbackd/base/error.h"
 
 #include <sqlite3.h>
-
-// The database, its write-ahead log and the index of the log.
-#define READ_CONNECTION_FILES 3
 
 // The connection opens the index of the write-ahead log read-only, even if it may write. So it takes only shared locks
 // in the index, repairs nothing, never checkpoints, and needs no more rights than a member of the daemon's group has.
@@ -19,14 +15,7 @@
 struct read_connection {
     sqlite3 *sqlite;
     char *path; // with symbolic links resolved, because SQLite puts the side files next to the real file
-    dev_t device;
-    ino_t inodes[READ_CONNECTION_FILES]; // just before the files were opened; 0: the file did not exist
-};
-
-enum read_connection_state {
-    READ_CONNECTION_CURRENT,
-    READ_CONNECTION_OUTDATED, // a side file was replaced: the database is the same, but it must be opened again
-    READ_CONNECTION_REPLACED, // the path names another database file, or none
+    struct database_files files; // if a side file was replaced, the database must be opened again
 };
 
 // Errors name the path and the remedy.
@@ -42,7 +31,5 @@ void read_connection_end(struct read_connection *connection);
 
 // Describes the last failure of SQLite, with the path and the remedy. Returns -errno.
 int read_connection_failed(struct read_connection *connection, struct error *error);
-
-enum read_connection_state read_connection_check_files(const struct read_connection *connection);
 
 void read_connection_close(struct read_connection *connection); // a zeroed struct is allowed

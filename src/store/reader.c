@@ -15,7 +15,6 @@
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/buffer.h"
 #include "read_connection.h"
-#include "side_file.h"
 
 #define BATCH_MAX_ROWS  1000
 #define BATCH_MAX_BYTES ((size_t)1024 * 1024)
@@ -23,9 +22,9 @@
 #define WAIT_MAX_MS     1000
 
 enum reader_statement {
+    READER_GROUPS = STREAM_GROUPS, // the statements that read a stream have its number
+    READER_REJECTIONS = STREAM_REJECTIONS,
     READER_NEWEST_ID,
-    READER_GROUPS,
-    READER_REJECTIONS,
     READER_MEMBERS,
     READER_STATEMENT_COUNT,
 };
@@ -37,11 +36,6 @@ static const char *const reader_sql[READER_STATEMENT_COUNT] = {
         "SELECT id" REJECTED_CALLBACK_NAMES " FROM rejected_callback WHERE id > ?1 ORDER BY id LIMIT ?2",
     [READER_MEMBERS] = ("SELECT member_account FROM destroyed_group_member WHERE destroyed_group_id = ?1"
                         " ORDER BY position"),
-};
-
-static const enum reader_statement statement_of[STREAM_COUNT] = {
-    [STREAM_GROUPS] = READER_GROUPS,
-    [STREAM_REJECTIONS] = READER_REJECTIONS,
 };
 
 struct store_reader {
@@ -134,22 +128,20 @@ static const char *copy_column(struct store_reader *reader, sqlite3_stmt *statem
 
 static int read_members(struct store_reader *reader, int64_t id, struct destroyed_group *group)
 {
-    sqlite3_stmt *statement = reader->statements[READER_MEMBERS];
+    struct binding binding = bind_begin(reader->statements[READER_MEMBERS]);
     const char **members;
     int r = 0, code;
 
     reader->names.length = 0;
-    (void)sqlite3_bind_int64(statement, 1, id);
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW && r == 0) {
-        const char *name = copy_column(reader, statement, 0);
+    bind_int(&binding, id);
+    while (r == 0 && bind_step(&binding) == SQLITE_ROW) {
+        const char *name = copy_column(reader, binding.statement, 0);
 
         r = name ? buffer_append(&reader->names, &name, sizeof name) : -ENOMEM;
     }
-    (void)sqlite3_reset(statement);
-    if (r < 0)
-        return SQLITE_NOMEM;
-    if (code != SQLITE_DONE)
-        return code;
+    code = bind_end(&binding);
+    if (r < 0 || code != SQLITE_OK)
+        return r < 0 ? SQLITE_NOMEM : code;
     members = arena_alloc(&reader->arena, reader->names.length + 1);
     if (!members)
         return SQLITE_NOMEM;
@@ -207,17 +199,14 @@ static int failed(struct store_reader *reader, int code, struct error *error)
 
 static int read_newest(struct store_reader *reader, enum stream stream, int64_t *ret_id, struct error *error)
 {
-    sqlite3_stmt *statement = reader->statements[READER_NEWEST_ID];
-    int code, r = 0;
+    struct binding binding = bind_begin(reader->statements[READER_NEWEST_ID]);
+    int code;
 
     assert(!sqlite3_get_autocommit(reader->connection.sqlite));
-    (void)sqlite3_bind_text(statement, 1, stream_tables[stream].name, -1, SQLITE_STATIC);
-    code = sqlite3_step(statement);
-    *ret_id = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
-    if (code != SQLITE_ROW && code != SQLITE_DONE)
-        r = failed(reader, code, error);
-    (void)sqlite3_reset(statement);
-    return r;
+    bind_text(&binding, stream_tables[stream].name);
+    *ret_id = bind_step(&binding) == SQLITE_ROW ? sqlite3_column_int64(binding.statement, 0) : 0;
+    code = bind_end(&binding);
+    return code == SQLITE_OK ? 0 : failed(reader, code, error);
 }
 
 // Fails if this database has never assigned the id.
@@ -237,21 +226,18 @@ static int check_after_id(struct store_reader *reader, enum stream stream, int64
 
 static int read_rows(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
-    sqlite3_stmt *statement = reader->statements[statement_of[stream]];
-    int code, r = 0;
+    struct binding binding = bind_begin(reader->statements[stream]);
+    int code = SQLITE_OK, end_code;
 
     assert(!sqlite3_get_autocommit(reader->connection.sqlite));
-    (void)sqlite3_bind_int64(statement, 1, after_id);
-    (void)sqlite3_bind_int64(statement, 2, BATCH_MAX_ROWS);
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-        code = append_row(reader, stream, statement);
-        if (code != SQLITE_OK || reader->arena.used_bytes >= BATCH_MAX_BYTES)
-            break;
-    }
-    if (code != SQLITE_DONE && code != SQLITE_OK)
-        r = failed(reader, code, error);
-    (void)sqlite3_reset(statement);
-    return r;
+    bind_int(&binding, after_id);
+    bind_int(&binding, BATCH_MAX_ROWS);
+    while (code == SQLITE_OK && reader->arena.used_bytes < BATCH_MAX_BYTES && bind_step(&binding) == SQLITE_ROW)
+        code = append_row(reader, stream, binding.statement);
+    end_code = bind_end(&binding);
+    if (code == SQLITE_OK)
+        code = end_code;
+    return code == SQLITE_OK ? 0 : failed(reader, code, error);
 }
 
 static int read_once(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
@@ -267,6 +253,11 @@ static int read_once(struct store_reader *reader, enum stream stream, int64_t af
         r = read_rows(reader, stream, after_id, error);
     read_connection_end(&reader->connection);
     return r;
+}
+
+static enum database_files_state check_files(const struct store_reader *reader)
+{
+    return database_files_check(&reader->connection.files, reader->connection.path);
 }
 
 static int reconnect(struct store_reader *reader, struct error *error)
@@ -287,8 +278,8 @@ static int reconnect(struct store_reader *reader, struct error *error)
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
 {
-    enum read_connection_state state = read_connection_check_files(&reader->connection);
-    int r = state == READ_CONNECTION_OUTDATED ? reconnect(reader, error) : 0;
+    enum database_files_state state = check_files(reader);
+    int r = state == DATABASE_FILES_OUTDATED ? reconnect(reader, error) : 0;
 
     assert(stream < STREAM_COUNT);
     arena_finish(&reader->arena);
@@ -302,7 +293,7 @@ int store_reader_read(struct store_reader *reader, enum stream stream, int64_t a
     assert(*ret_count <= BATCH_MAX_ROWS);
     if (*ret_count > 0)
         reader->wait_ms = WAIT_MIN_MS;
-    else if (state == READ_CONNECTION_REPLACED)
+    else if (state == DATABASE_FILES_REPLACED)
         return error_set(
             error, ESTALE,
             "%s: the database was moved away or replaced: all of its rows up to id %lld have been read; open "
@@ -325,7 +316,7 @@ int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[ST
 
 bool store_reader_is_in_place(const struct store_reader *reader)
 {
-    return reader->connection.path && read_connection_check_files(&reader->connection) != READ_CONNECTION_REPLACED;
+    return reader->connection.path && check_files(reader) != DATABASE_FILES_REPLACED;
 }
 
 // inotify reports when the daemon writes to the log, but a commit becomes visible only after the sync that follows. So

@@ -5,11 +5,16 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "binding.h"
 #include "imcallbackd/store/columns.h"
 #include "schema.h"
+
+// Whether the recorded column is the same as a parameter. The first three columns, ?1 to ?3, are the identity.
+#define IS_SAME(name, ...) ", " #name " IS ?"
+#define COMPARED_COLUMNS   DESTROYED_GROUP_COLUMNS(IS_SAME, IS_SAME)
 
 // Parameters are bound in their order, so each text numbers them in the order of their first use.
 static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
@@ -25,7 +30,7 @@ static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
     [RECORDER_INSERT_TEN_MEMBERS] = "INSERT INTO destroyed_group_member VALUES (?1, ?2, ?3), (?1, ?2 + 1, ?4),"
                                     " (?1, ?2 + 2, ?5), (?1, ?2 + 3, ?6), (?1, ?2 + 4, ?7), (?1, ?2 + 5, ?8),"
                                     " (?1, ?2 + 6, ?9), (?1, ?2 + 7, ?10), (?1, ?2 + 8, ?11), (?1, ?2 + 9, ?12)",
-    [RECORDER_FIND_SAME_IDENTITY] = "SELECT id" DESTROYED_GROUP_NAMES " FROM destroyed_group"
+    [RECORDER_FIND_SAME_IDENTITY] = "SELECT id" COMPARED_COLUMNS " FROM destroyed_group"
                                     " WHERE sdk_appid = ?1 AND group_id = ?2 AND event_time_ms = ?3",
     [RECORDER_LIST_MEMBERS] = "SELECT member_account FROM destroyed_group_member WHERE destroyed_group_id = ?1"
                               " ORDER BY position",
@@ -35,7 +40,8 @@ static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
                                       " (SELECT id FROM rejected_callback ORDER BY id LIMIT 1) RETURNING length(body)",
 };
 
-static const char sum_rejected_sql[] = "SELECT count(*), coalesce(sum(length(body)), 0) FROM rejected_callback";
+static const char sum_rejected_sql[] =
+    "SELECT count(*) * " SQL_NUMBER(REJECTED_ROW_BYTES) " + coalesce(sum(length(body)), 0) FROM rejected_callback";
 
 static struct binding begin(const struct recorder *recorder, enum recorder_statement which)
 {
@@ -51,15 +57,11 @@ static int run(const struct recorder *recorder, enum recorder_statement which)
 
 static int sum_rejected(struct recorder *recorder)
 {
-    sqlite3_stmt *statement;
-    int code = sqlite3_prepare_v2(recorder->connection, sum_rejected_sql, -1, &statement, NULL);
+    char bytes[24];
+    int code = query_text(recorder->connection, sum_rejected_sql, bytes, sizeof bytes);
 
-    if (code != SQLITE_OK)
-        return code;
-    if (sqlite3_step(statement) == SQLITE_ROW)
-        recorder->rejected_bytes =
-            sqlite3_column_int64(statement, 0) * REJECTED_ROW_BYTES + sqlite3_column_int64(statement, 1);
-    return sqlite3_finalize(statement);
+    recorder->rejected_bytes = strtoll(bytes, NULL, 10);
+    return code;
 }
 
 int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *error)
@@ -211,14 +213,6 @@ static int insert_members(struct recorder *recorder, const struct destroyed_grou
     return SQLITE_OK;
 }
 
-// If SQLite runs out of memory for the text, this returns false, and bind_end returns the failure.
-static bool same_text(sqlite3_stmt *row, int index, const char *text)
-{
-    const char *recorded = (const char *)sqlite3_column_text(row, index);
-
-    return recorded && strcmp(recorded, text) == 0;
-}
-
 static int compare_members(struct recorder *recorder, const struct destroyed_group *group, int64_t id, bool *ret_same)
 {
     struct binding binding = begin(recorder, RECORDER_LIST_MEMBERS);
@@ -227,37 +221,25 @@ static int compare_members(struct recorder *recorder, const struct destroyed_gro
 
     bind_int(&binding, id);
     while (same && bind_step(&binding) == SQLITE_ROW) {
-        same = position < group->member_count && same_text(binding.statement, 0, group->members[position]);
+        const char *recorded = (const char *)sqlite3_column_text(binding.statement, 0);
+
+        // If SQLite runs out of memory for the text, bind_end returns the failure.
+        same = position < group->member_count && recorded && strcmp(recorded, group->members[position]) == 0;
         position++;
     }
     *ret_same = same && position == group->member_count;
     return bind_end(&binding);
 }
 
-static bool same_value(sqlite3_stmt *row, int index, enum column_type type, const struct column_value *value)
-{
-    assert(type != COLUMN_BYTES);
-    if (value->is_null || sqlite3_column_type(row, index) == SQLITE_NULL)
-        return value->is_null && sqlite3_column_type(row, index) == SQLITE_NULL;
-    return type == COLUMN_INTEGER ? sqlite3_column_int64(row, index) == value->integer
-                                  : same_text(row, index, value->data);
-}
-
-// Returns the first column about the content of the event in which the row of RECORDER_FIND_SAME_IDENTITY differs from
-// the group; NULL: none.
-static const char *differing_column(sqlite3_stmt *row, const struct destroyed_group *group)
+// Returns the first column about the content of the event in which the recorded event of RECORDER_FIND_SAME_IDENTITY
+// differs; NULL: none.
+static const char *differing_column(sqlite3_stmt *row)
 {
     const struct stream_table *table = &stream_tables[STREAM_GROUPS];
 
     for (size_t i = 0; i < table->column_count; i++) {
-        const struct column *column = &table->columns[i];
-        struct column_value value;
-
-        if (column->part != COLUMN_CONTENT)
-            continue;
-        value = column_get(column, group);
-        if (!same_value(row, (int)i + 1, column->type, &value)) // the id comes first
-            return column->name;
+        if (table->columns[i].part == COLUMN_CONTENT && !sqlite3_column_int(row, (int)i + 1)) // the id comes first
+            return table->columns[i].name;
     }
     return NULL;
 }
@@ -272,15 +254,13 @@ static int compare_with_recorded(struct recorder *recorder, const struct destroy
     int code;
 
     assert(group->has_event_time);
-    bind_int(&binding, group->sdk_appid);
-    bind_text(&binding, group->group_id);
-    bind_int(&binding, group->event_time_ms);
+    bind_columns(&binding, STREAM_GROUPS, group);
     if (bind_step(&binding) != SQLITE_ROW) {
         code = bind_end(&binding);
         return code != SQLITE_OK ? code : SQLITE_CORRUPT_INDEX; // the insertion has just met this identity
     }
     *ret_id = sqlite3_column_int64(binding.statement, 0);
-    *ret_difference = differing_column(binding.statement, group);
+    *ret_difference = differing_column(binding.statement);
     code = bind_end(&binding);
     if (code != SQLITE_OK || *ret_difference)
         return code;

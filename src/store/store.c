@@ -255,9 +255,9 @@ static struct shipped store_deletable_ids(struct store *store)
 // need.
 static bool store_retention_is_blocked(struct store *store)
 {
-    if (database_checkpoint_is_blocked(&store->database))
+    if (store->database.checkpoint_blocked)
         store_checkpoint(store);
-    return store->broken || database_checkpoint_is_blocked(&store->database);
+    return store->broken || store->database.checkpoint_blocked;
 }
 
 // Runs one step of the deletion. Returns after how many ms the next one is due.

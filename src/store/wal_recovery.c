@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "database_files.h"
 #include "imcallbackd/base/clock.h"
-#include "side_file.h"
 
 // The index starts with two copies of a header. SQLite rebuilds the index if they are zero. The count of copied frames
 // and, further on, one byte for each lock follow.
@@ -175,8 +175,9 @@ int wal_recovery_rewrite_file(const char *path, struct error *error)
 }
 
 // The write lock keeps other processes from appending to the log meanwhile.
-static enum store_failure rewrite_log(sqlite3 *connection, const char *log, struct error *error)
+static enum store_failure rewrite_log(sqlite3 *connection, struct error *error)
 {
+    const char *log = sqlite3_filename_wal(sqlite3_db_filename(connection, "main"));
     enum store_failure failure;
     int code = SQLITE_OK, r;
 
@@ -191,9 +192,9 @@ static enum store_failure rewrite_log(sqlite3 *connection, const char *log, stru
     return r < 0 ? errno_failure(-r) : sqlite_failure(connection, code, error);
 }
 
-enum store_failure wal_recovery_complete(sqlite3 *connection, const char *log, struct error *error)
+enum store_failure wal_recovery_complete(sqlite3 *connection, struct error *error)
 {
-    enum store_failure failure = rewrite_log(connection, log, error);
+    enum store_failure failure = rewrite_log(connection, error);
     int code;
 
     if (failure != STORE_FAILURE_NONE)

@@ -20,7 +20,8 @@
 //     SQLite syncs the database only when a checkpoint reaches the end of the log, and that sync may have failed;
 //   - it may miss frames at the end of the log, if it was deleted and other processes created a new one.
 //
-// The order, all of it before the first write of a start:
+// The order, all of it before the first event is written. Only the creation or upgrade of the schema comes earlier,
+// between steps 1 and 2, and step 2 syncs its frames with the others.
 //   1. Before this process opens the database: wal_recovery_force_rebuild zeroes the header and the count of copied
 //      frames in the index. The next connection rebuilds the index from the log and verifies the frames' checksums.
 //   2. wal_recovery_complete takes the write lock, so that nothing is appended, writes all bytes of the log over
@@ -46,9 +47,9 @@ int wal_recovery_check_index(const char *database, struct error *error) MUST_CHE
 // frames is zeroed. Refuses what wal_recovery_check_index refuses.
 int wal_recovery_force_rebuild(const char *database, struct error *error) MUST_CHECK;
 
-// Steps 2 and 3. log: the path of the write-ahead log. May change the busy timeout of the connection. After
-// STORE_FAILURE_RETRY nothing may be written to the database until a later call succeeds.
-enum store_failure wal_recovery_complete(sqlite3 *connection, const char *log, struct error *error) MUST_CHECK;
+// Steps 2 and 3. May change the busy timeout of the connection. After STORE_FAILURE_RETRY nothing may be written to the
+// database until a later call succeeds.
+enum store_failure wal_recovery_complete(sqlite3 *connection, struct error *error) MUST_CHECK;
 
 // Part of step 2, here for its test: writes all bytes of a file over themselves and syncs the file. No one else may
 // write to the file meanwhile. Does nothing if the file does not exist. The error names the path.

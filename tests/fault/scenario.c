@@ -92,20 +92,6 @@ void scenario_count_mark(struct scenario *scenario, int mark)
     scenario->answers[mark / ANSWER_COUNT][mark % ANSWER_COUNT]++;
 }
 
-static enum answer answer_of(enum commit_result result)
-{
-    switch (result) {
-    case COMMIT_RECORDED:
-        return ANSWER_RECORDED;
-    case COMMIT_REPEATED:
-        return ANSWER_REPEATED;
-    case COMMIT_CONFLICT:
-        return ANSWER_CONFLICT;
-    default:
-        return ANSWER_FAILED;
-    }
-}
-
 // With the mutex held, submits the letters and digits up to the next other sign.
 static void submit_batch(struct run *run)
 {
@@ -133,13 +119,12 @@ static void submit_batch(struct run *run)
 static void finish_commit(struct run *run, const struct commit *commit)
 {
     size_t place = (size_t)(commit - run->commits);
-    enum answer answer = answer_of(commit->result);
 
-    if (run->broken && answer != ANSWER_FAILED)
+    if (run->broken && commit->result != COMMIT_FAILED)
         (void)scenario_report(run->scenario, "a broken store acknowledges place %zu", place);
-    scenario_count_mark(run->scenario, (int)place * ANSWER_COUNT + (int)answer);
-    if (answer != ANSWER_FAILED)
-        journal_mark(run->scenario->journal, (int)place * ANSWER_COUNT + (int)answer);
+    scenario_count_mark(run->scenario, (int)place * ANSWER_COUNT + (int)commit->result);
+    if (commit->result != COMMIT_FAILED)
+        journal_mark(run->scenario->journal, (int)place * ANSWER_COUNT + (int)commit->result);
     run->pending--;
 }
 
@@ -248,7 +233,7 @@ static void submit_batches(struct run *run)
     pthread_mutex_lock(&run->mutex);
     while (scenario->script[run->place] && !strchr(";!", scenario->script[run->place])) {
         if (scenario->script[run->place] == '~') {
-            recorded = scenario->answers[run->place - 2][ANSWER_RECORDED];
+            recorded = scenario->answers[run->place - 2][COMMIT_RECORDED];
             run->place++;
             pthread_mutex_unlock(&run->mutex);
             if (recorded)
@@ -325,7 +310,7 @@ static bool submit_again(struct run *run)
     struct scenario *scenario = run->scenario;
 
     for (size_t i = 0; scenario->script[i]; i++) {
-        unsigned failed = scenario->answers[i][ANSWER_FAILED];
+        unsigned failed = scenario->answers[i][COMMIT_FAILED];
 
         if (!isalpha((unsigned char)scenario->script[i]))
             continue;
@@ -338,7 +323,7 @@ static bool submit_again(struct run *run)
         while (run->pending > 0)
             pthread_cond_wait(&run->changed, &run->mutex);
         pthread_mutex_unlock(&run->mutex);
-        if (scenario->answers[i][ANSWER_FAILED] > failed)
+        if (scenario->answers[i][COMMIT_FAILED] > failed)
             return scenario_report(scenario, "%c cannot be recorded afterwards", scenario->script[i]);
     }
     return true;

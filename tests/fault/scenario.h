@@ -21,12 +21,13 @@
 #include <stddef.h>
 
 #include "imcallbackd/base/error.h"
+#include "imcallbackd/store/commit.h"
 #include "journal.h"
 #include "vfs.h"
 
 #define SCRIPT_MAX 96
 
-enum answer { ANSWER_FAILED, ANSWER_RECORDED, ANSWER_REPEATED, ANSWER_CONFLICT, ANSWER_COUNT };
+#define ANSWER_COUNT (COMMIT_FAILED + 1) // the kinds of answers, enum commit_result
 
 // In memory that all processes of a test share.
 struct scenario {

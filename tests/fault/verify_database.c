@@ -28,8 +28,8 @@ static struct tally tally_of(const struct scenario *scenario, char letter)
         if (scenario->script[i] != letter)
             continue;
         tally.submitted += scenario->submitted[i];
-        tally.recorded += scenario->answers[i][ANSWER_RECORDED] + scenario->answers[i][ANSWER_REPEATED];
-        tally.conflicts += scenario->answers[i][ANSWER_CONFLICT];
+        tally.recorded += scenario->answers[i][COMMIT_RECORDED] + scenario->answers[i][COMMIT_REPEATED];
+        tally.conflicts += scenario->answers[i][COMMIT_CONFLICT];
     }
     return tally;
 }

@@ -1,4 +1,5 @@
-// Each method asks whether its call is to fail, calls the VFS below, and records what that has done.
+// Each method asks whether its call is to fail, calls the VFS below, and records what that has done. The files are
+// those of the VFS below, and some of their methods are replaced.
 #include "vfs.h"
 
 #include <assert.h>
@@ -15,9 +16,10 @@
 // The offset of the checkpoint lock among the locks of the index.
 #define CHECKPOINT_LOCK 1
 
-// The file of the VFS below follows it in memory.
+// Follows the file of the VFS below in memory.
 struct shim_file {
-    sqlite3_file base;
+    const sqlite3_io_methods *below;
+    sqlite3_io_methods methods;
     int type;             // SQLITE_OPEN_MAIN_DB, …
     int journal_id;       // number in the journal; -1: not recorded
     int cause;            // errno of the last fault
@@ -34,9 +36,9 @@ static struct {
     atomic_uint checkpoints;
 } shim;
 
-static sqlite3_file *below(sqlite3_file *file)
+static struct shim_file *shim_of(sqlite3_file *file)
 {
-    return (sqlite3_file *)((struct shim_file *)file + 1);
+    return (struct shim_file *)(void *)((char *)file + shim.below->szOsFile);
 }
 
 static bool fails(enum vfs_call call, int type)
@@ -54,7 +56,7 @@ static bool fails(enum vfs_call call, int type)
 
 static bool file_fails(sqlite3_file *file, enum vfs_call call)
 {
-    struct shim_file *self = (struct shim_file *)file;
+    struct shim_file *self = shim_of(file);
 
     if (!fails(call, self->type))
         return false;
@@ -62,26 +64,19 @@ static bool file_fails(sqlite3_file *file, enum vfs_call call)
     return true;
 }
 
-static int shim_close(sqlite3_file *file)
-{
-    return below(file)->pMethods->xClose(below(file));
-}
-
 static int shim_read(sqlite3_file *file, void *data, int length, sqlite3_int64 offset)
 {
-    if (file_fails(file, VFS_READ))
-        return shim.fault.code;
-    return below(file)->pMethods->xRead(below(file), data, length, offset);
+    return file_fails(file, VFS_READ) ? shim.fault.code : shim_of(file)->below->xRead(file, data, length, offset);
 }
 
 static int shim_write(sqlite3_file *file, const void *data, int length, sqlite3_int64 offset)
 {
-    int id = ((struct shim_file *)file)->journal_id, code;
+    int id = shim_of(file)->journal_id, code;
     bool failing = file_fails(file, VFS_WRITE);
 
     if (failing)
         length = shim.fault.partial ? length / 2 : 0;
-    code = length > 0 ? below(file)->pMethods->xWrite(below(file), data, length, offset) : SQLITE_OK;
+    code = length > 0 ? shim_of(file)->below->xWrite(file, data, length, offset) : SQLITE_OK;
     if (code == SQLITE_OK && length > 0)
         journal_write(shim.journal, id, offset, data, (size_t)length);
     return failing ? shim.fault.code : code;
@@ -93,17 +88,17 @@ static int shim_truncate(sqlite3_file *file, sqlite3_int64 size)
 
     if (file_fails(file, VFS_TRUNCATE))
         return shim.fault.code;
-    code = below(file)->pMethods->xTruncate(below(file), size);
+    code = shim_of(file)->below->xTruncate(file, size);
     if (code == SQLITE_OK)
-        journal_truncate(shim.journal, ((struct shim_file *)file)->journal_id, size);
+        journal_truncate(shim.journal, shim_of(file)->journal_id, size);
     return code;
 }
 
 static int shim_sync(sqlite3_file *file, int flags)
 {
-    struct shim_file *self = (struct shim_file *)file;
+    struct shim_file *self = shim_of(file);
     bool failing = file_fails(file, VFS_SYNC);
-    int code = failing ? shim.fault.code : below(file)->pMethods->xSync(below(file), flags);
+    int code = failing ? shim.fault.code : shim_of(file)->below->xSync(file, flags);
 
     journal_sync(shim.journal, self->journal_id, code == SQLITE_OK);
     if (code == SQLITE_OK && self->syncs_directory) {
@@ -115,108 +110,66 @@ static int shim_sync(sqlite3_file *file, int flags)
 
 static int shim_file_size(sqlite3_file *file, sqlite3_int64 *ret_size)
 {
-    if (file_fails(file, VFS_FILE_SIZE))
-        return shim.fault.code;
-    return below(file)->pMethods->xFileSize(below(file), ret_size);
+    return file_fails(file, VFS_FILE_SIZE) ? shim.fault.code : shim_of(file)->below->xFileSize(file, ret_size);
 }
 
 static int shim_lock(sqlite3_file *file, int level)
 {
-    if (file_fails(file, VFS_LOCK))
-        return shim.fault.code;
-    return below(file)->pMethods->xLock(below(file), level);
-}
-
-static int shim_unlock(sqlite3_file *file, int level)
-{
-    return below(file)->pMethods->xUnlock(below(file), level);
-}
-
-static int shim_check_reserved_lock(sqlite3_file *file, int *ret_locked)
-{
-    return below(file)->pMethods->xCheckReservedLock(below(file), ret_locked);
+    return file_fails(file, VFS_LOCK) ? shim.fault.code : shim_of(file)->below->xLock(file, level);
 }
 
 static int shim_file_control(sqlite3_file *file, int operation, void *argument)
 {
-    int cause = ((struct shim_file *)file)->cause;
+    int cause = shim_of(file)->cause;
 
     if (operation != SQLITE_FCNTL_LAST_ERRNO || cause == 0)
-        return below(file)->pMethods->xFileControl(below(file), operation, argument);
+        return shim_of(file)->below->xFileControl(file, operation, argument);
     *(int *)argument = cause;
     return SQLITE_OK;
 }
 
-static int shim_sector_size(sqlite3_file *file)
-{
-    return below(file)->pMethods->xSectorSize(below(file));
-}
-
-static int shim_device_characteristics(sqlite3_file *file)
-{
-    return below(file)->pMethods->xDeviceCharacteristics(below(file));
-}
-
 static int shim_shm_map(sqlite3_file *file, int region, int size, int extend, void volatile **ret_memory)
 {
-    if (file_fails(file, VFS_SHM_MAP))
-        return shim.fault.code;
-    return below(file)->pMethods->xShmMap(below(file), region, size, extend, ret_memory);
+    return file_fails(file, VFS_SHM_MAP) ? shim.fault.code
+                                         : shim_of(file)->below->xShmMap(file, region, size, extend, ret_memory);
 }
 
 static int shim_shm_lock(sqlite3_file *file, int offset, int count, int flags)
 {
     bool taking = flags & SQLITE_SHM_LOCK, failing = taking && file_fails(file, VFS_SHM_LOCK);
-    int code = failing ? shim.fault.code : below(file)->pMethods->xShmLock(below(file), offset, count, flags);
+    int code = failing ? shim.fault.code : shim_of(file)->below->xShmLock(file, offset, count, flags);
 
     if (offset == CHECKPOINT_LOCK && count == 1 && (!taking || code != SQLITE_OK))
         shim.checkpoints++;
     return code;
 }
 
-static void shim_shm_barrier(sqlite3_file *file)
-{
-    below(file)->pMethods->xShmBarrier(below(file));
-}
-
-static int shim_shm_unmap(sqlite3_file *file, int delete)
-{
-    return below(file)->pMethods->xShmUnmap(below(file), delete);
-}
-
-static const sqlite3_io_methods methods = {
-    .iVersion = 2,
-    .xClose = shim_close,
-    .xRead = shim_read,
-    .xWrite = shim_write,
-    .xTruncate = shim_truncate,
-    .xSync = shim_sync,
-    .xFileSize = shim_file_size,
-    .xLock = shim_lock,
-    .xUnlock = shim_unlock,
-    .xCheckReservedLock = shim_check_reserved_lock,
-    .xFileControl = shim_file_control,
-    .xSectorSize = shim_sector_size,
-    .xDeviceCharacteristics = shim_device_characteristics,
-    .xShmMap = shim_shm_map,
-    .xShmLock = shim_shm_lock,
-    .xShmBarrier = shim_shm_barrier,
-    .xShmUnmap = shim_shm_unmap,
-};
-
 static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *ret_flags)
 {
-    struct shim_file *self = (struct shim_file *)file;
+    struct shim_file *self = shim_of(file);
     int type = flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL), code;
 
     (void)vfs;
     *self = (struct shim_file){.type = type, .journal_id = -1};
+    file->pMethods = NULL; // SQLite does not close the file after a fault
     if (fails(VFS_OPEN, type))
         return shim.fault.code;
-    code = shim.below->xOpen(shim.below, name, below(file), flags, ret_flags);
+    code = shim.below->xOpen(shim.below, name, file, flags, ret_flags);
     if (code != SQLITE_OK)
         return code;
-    self->base.pMethods = &methods;
+    self->below = file->pMethods;
+    self->methods = *file->pMethods;
+    self->methods.iVersion = 2; // without memory-mapped I/O, which would bypass the shim
+    self->methods.xRead = shim_read;
+    self->methods.xWrite = shim_write;
+    self->methods.xTruncate = shim_truncate;
+    self->methods.xSync = shim_sync;
+    self->methods.xFileSize = shim_file_size;
+    self->methods.xLock = shim_lock;
+    self->methods.xFileControl = shim_file_control;
+    self->methods.xShmMap = shim_shm_map;
+    self->methods.xShmLock = shim_shm_lock;
+    file->pMethods = &self->methods;
     if (type && name)
         self->journal_id = journal_open(shim.journal, name);
     // The VFS below does the same.

@@ -186,20 +186,20 @@ FIXTURE_TEST(creates_a_store)
 {
     const struct fault_scenario scenario = {"a new store", remove_files, try_to_open, judge_opening, false};
 
-    fault_run(&scenario, *state);
+    fault_run(&scenario, fixture);
 }
 
 FIXTURE_TEST(opens_a_store)
 {
     const struct fault_scenario scenario = {"a store", make_closed_store, try_to_open, judge_opening, false};
 
-    fault_run(&scenario, *state);
+    fault_run(&scenario, fixture);
 }
 
 FIXTURE_TEST(records_a_batch)
 {
     const struct fault_scenario scenario = {"a batch", make_store, record_all, judge_recording, false};
-    fault_run(&scenario, *state);
+    fault_run(&scenario, fixture);
 }
 
 // The results of reading everything in the store.
@@ -277,7 +277,7 @@ FIXTURE_TEST(reads_and_copies_a_store)
 {
     const struct fault_scenario scenarios[] = {{"a reader", NULL, read_all, judge_reading, false},
                                                {"a copy", NULL, copy_all, judge_copy, false}};
-    struct reading reading = {.fixture = *state};
+    struct reading reading = {.fixture = fixture};
 
     make_store(reading.fixture);
     record_all(reading.fixture);

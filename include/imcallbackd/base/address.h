@@ -23,6 +23,9 @@ struct address_block {
 // Returns false if the socket address is neither IPv4 nor IPv6.
 bool address_from_socket(const struct sockaddr_storage *socket_address, struct address *ret_address);
 
+// Reads a numeric IPv4 or IPv6 address. Returns false for any other text.
+bool address_parse(const char *text, struct address *ret_address);
+
 // Prints the address in numeric form, a mapped IPv4 address as a.b.c.d.
 void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES]);
 

@@ -1,5 +1,5 @@
 // A growable array of bytes. A NUL always follows the last byte, so that text in the buffer is a C string. A zeroed
-// struct is a valid empty buffer. A function that returns -ENOMEM has not changed the buffer.
+// struct is a valid empty buffer. Unless said otherwise, a function that returns -ENOMEM has not changed the buffer.
 #pragma once
 
 #include <stdarg.h>
@@ -17,6 +17,10 @@ struct buffer {
 int buffer_reserve(struct buffer *buffer, size_t capacity) MUST_CHECK;
 int buffer_append(struct buffer *buffer, const void *data, size_t length) MUST_CHECK;
 int buffer_print(struct buffer *buffer, const char *format, ...) MUST_CHECK PRINTF_LIKE(2, 3);
+
+// Appends the text escaped for a JSON string, without quotes around it. Each invalid UTF-8 sequence becomes U+FFFD. If
+// the function returns -ENOMEM, a part may have been appended.
+int buffer_append_json(struct buffer *buffer, const char *text, size_t length) MUST_CHECK;
 int buffer_print_list(struct buffer *buffer, const char *format, va_list arguments) MUST_CHECK PRINTF_LIKE(2, 0);
 
 // Returns the contents as a C string, and "" if nothing was allocated. Valid until the next change of the buffer.

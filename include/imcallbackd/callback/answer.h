@@ -1,5 +1,6 @@
 // The answers of the daemon. Every answer has the three-field JSON body of the protocol. Each cause of a rejection has
-// an ErrorCode, which never changes, from the range 120001 to 130000 that the service reserves for backends of apps.
+// an ErrorCode (in answer.c), which never changes, from the range 120001 to 130000 that the service reserves for
+// backends of apps.
 #pragma once
 
 #include <stddef.h>
@@ -8,48 +9,45 @@
 #include "imcallbackd/base/error.h"
 
 enum answer_code {
-    ANSWER_OK = 0,
+    ANSWER_OK,
     // The HTTP request is rejected.
-    ANSWER_BAD_FRAMING = 120001,
-    ANSWER_PATH_UNKNOWN = 120002,
-    ANSWER_METHOD_NOT_ALLOWED = 120003,
-    ANSWER_BODY_TOO_LARGE = 120004,
-    ANSWER_CONTENT_ENCODED = 120005,
-    ANSWER_PEER_NOT_ALLOWED = 120006,
-    ANSWER_OVERLOADED = 120007,
+    ANSWER_BAD_FRAMING,
+    ANSWER_PATH_UNKNOWN,
+    ANSWER_METHOD_NOT_ALLOWED,
+    ANSWER_BODY_TOO_LARGE,
+    ANSWER_CONTENT_ENCODED,
+    ANSWER_PEER_NOT_ALLOWED,
+    ANSWER_OVERLOADED,
     // The query does not belong to a genuine callback of a configured app, or names another command.
-    ANSWER_SDK_APPID_MISSING = 120101,
-    ANSWER_SDK_APPID_REPEATED = 120102,
-    ANSWER_SDK_APPID_UNKNOWN = 120103,
-    ANSWER_SIGN_MISSING = 120111,
-    ANSWER_SIGN_REPEATED = 120112,
-    ANSWER_SIGN_MALFORMED = 120113,
-    ANSWER_SIGN_WRONG = 120114,
-    ANSWER_REQUEST_TIME_MISSING = 120121,
-    ANSWER_REQUEST_TIME_REPEATED = 120122,
-    ANSWER_REQUEST_TIME_MALFORMED = 120123,
-    ANSWER_REQUEST_TIME_STALE = 120124,
-    ANSWER_COMMAND_MISSING = 120131,
-    ANSWER_COMMAND_REPEATED = 120132,
-    ANSWER_COMMAND_NOT_HANDLED = 120133,
-    ANSWER_COMMAND_DIFFERS = 120134,
+    ANSWER_SDK_APPID_MISSING,
+    ANSWER_SDK_APPID_REPEATED,
+    ANSWER_SDK_APPID_UNKNOWN,
+    ANSWER_SIGN_MISSING,
+    ANSWER_SIGN_REPEATED,
+    ANSWER_SIGN_MALFORMED,
+    ANSWER_SIGN_WRONG,
+    ANSWER_REQUEST_TIME_MISSING,
+    ANSWER_REQUEST_TIME_REPEATED,
+    ANSWER_REQUEST_TIME_MALFORMED,
+    ANSWER_REQUEST_TIME_STALE,
+    ANSWER_COMMAND_MISSING,
+    ANSWER_COMMAND_REPEATED,
+    ANSWER_COMMAND_NOT_HANDLED,
+    ANSWER_COMMAND_DIFFERS,
     // The body is not understood. The detail names the field or the position.
-    ANSWER_BODY_NOT_JSON = 120201,
-    ANSWER_BODY_FIELD_MISSING = 120202,
-    ANSWER_BODY_FIELD_TYPE = 120203,
-    ANSWER_BODY_FIELD_REPEATED = 120204,
-    ANSWER_BODY_NUL = 120205,
-    ANSWER_BODY_TOO_COMPLEX = 120206,
+    ANSWER_BODY_NOT_JSON,
+    ANSWER_BODY_FIELD_MISSING,
+    ANSWER_BODY_FIELD_TYPE,
+    ANSWER_BODY_FIELD_REPEATED,
+    ANSWER_BODY_NUL,
+    ANSWER_BODY_TOO_COMPLEX,
     // The event is not on disk.
-    ANSWER_STORE_UNAVAILABLE = 120301,
+    ANSWER_STORE_UNAVAILABLE,
+    ANSWER_CODE_COUNT,
 };
 
-#define ANSWER_CODE_COUNT 30
-
-// Maps the codes to the indexes 0 to ANSWER_CODE_COUNT - 1 of a table, and back. A value that is not a code counts as
-// ANSWER_STORE_UNAVAILABLE here and in all functions below, so that it never counts as a success.
-size_t answer_index(enum answer_code code);
-enum answer_code answer_at(size_t index);
+// A value that is not a code counts as ANSWER_STORE_UNAVAILABLE in all functions below, so that it never counts as a
+// success.
 
 // Returns the HTTP status of the code: 200, 400, 403, 404, 405, 413, 415 or 503.
 unsigned int answer_http_status(enum answer_code code);

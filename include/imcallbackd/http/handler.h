@@ -34,6 +34,10 @@ struct http_request {
     bool verified;              // handler.on_head sets it if the request is genuine; such requests are refused last
 };
 
+// Hands a pending request back to its loop, which sends the response after http_server_wake. The caller must not use
+// the request afterwards. A NULL response, after memory was exhausted, closes the connection without a response.
+void http_request_complete(struct http_request *request, struct http_response *response);
+
 // Why the server itself refuses a request or a connection.
 enum http_refusal {
     HTTP_REFUSE_NONE,

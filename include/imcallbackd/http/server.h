@@ -28,10 +28,6 @@ int http_server_reconfigure(struct http_server *server, const struct http_limits
 // Starts the threads and accepts connections.
 int http_server_start(struct http_server *server, struct error *error) MUST_CHECK;
 
-// Hands a pending request back to its loop, which sends the response. The caller must not use the request afterwards.
-// A NULL response, after memory was exhausted, closes the connection without a response.
-void http_request_complete(struct http_request *request, struct http_response *response);
-
 // Wakes each loop that has received completed requests since the previous call. Call it once after a batch.
 void http_server_wake(struct http_server *server);
 

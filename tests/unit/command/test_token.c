@@ -1,7 +1,7 @@
 // Tests token files with one token or two, and what is refused because it would weaken or hide a token.
 #include <errno.h>
 
-#include "command/token.h"
+#include "command/settings.h"
 #include "command_fixture.h"
 
 #define BYTES(literal) (literal), sizeof(literal) - 1

@@ -288,23 +288,20 @@ TEST(evicts_no_connection_that_was_just_served)
     fixture_finish(&fixture);
 }
 
-// At the limit per address only connections of the same network are evicted; for IPv6 the network is the /64.
+// At the limit per address, only connections of the same network are evicted.
 TEST(evicts_within_one_network)
 {
-    static const unsigned char one[16] = {0x20, 1, 0xd, 0xb8, [15] = 1}, other[16] = {0x20, 2};
-    struct address network;
+    static const struct address one = {{0x20, 1, 0xd, 0xb8}}, other = {{0x20, 2}};
     struct fixture fixture;
 
     fixture_init(&fixture);
     for (size_t i = 0; i < CONNECTIONS; i++) {
-        memcpy(fixture.connections[i].transport.address.bytes, i < 3 ? other : one, sizeof one);
-        fixture.connections[i].transport.address.bytes[14] = (unsigned char)i;
+        fixture.connections[i].transport.network = i < 3 ? other : one;
         enter(&fixture, i, HTTP_STAGE_IDLE, NOW);
     }
-    network = address_client_network(&fixture.connections[3].transport.address);
     for (size_t i = 3; i < CONNECTIONS; i++)
-        assert_true(evict(&fixture, &network, NOW));
-    assert_false(evict(&fixture, &network, NOW));
+        assert_true(evict(&fixture, &one, NOW));
+    assert_false(evict(&fixture, &one, NOW));
     assert_states(&fixture, "ooorrr");
     fixture_finish(&fixture);
 }

@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #include "store_fixture.h"
 
@@ -24,9 +23,7 @@ static inline struct peer peer_start(struct fixture *fixture, peer_handler *hand
     int ends[2];
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    (void)fflush(NULL);
-    peer.process = fork();
-    assert_true(peer.process >= 0);
+    peer.process = start_child();
     if (peer.process == 0) {
         close(ends[0]);
         while (recv(ends[1], message, sizeof message, 0) > 0) {
@@ -62,12 +59,9 @@ static inline void peer_call(const struct peer *peer, const char *message)
 
 static inline void peer_stop(const struct peer *peer)
 {
-    int status;
-
     (void)shutdown(peer->fd, SHUT_RDWR); // reaches the copies of the descriptor that other processes inherited, too
     close(peer->fd);
-    assert_int_equal(waitpid(peer->process, &status, 0), peer->process);
-    assert_int_equal(status, 0);
+    assert_int_equal(child_status(peer->process), 0);
 }
 
 // For handlers: ends the peer if the condition is false.

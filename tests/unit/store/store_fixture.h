@@ -4,11 +4,13 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,6 +32,18 @@
             sched_yield();                                                                                             \
         }                                                                                                              \
     } while (0)
+
+struct path {
+    char text[192];
+};
+
+static inline struct path path_with(const char *path, const char *suffix)
+{
+    struct path whole;
+
+    (void)snprintf(whole.text, sizeof whole.text, "%s%s", path, suffix);
+    return whole;
+}
 
 struct fixture {
     char directory[64];
@@ -98,6 +112,13 @@ static inline int fixture_setup(void **state)
     make_directory(fixture->directory, sizeof fixture->directory);
     (void)snprintf(fixture->database, sizeof fixture->database, "%s/callbacks.db", fixture->directory);
     *state = fixture;
+    return 0;
+}
+
+static inline int fixture_setup_open(void **state)
+{
+    (void)fixture_setup(state);
+    fixture_open(*state);
     return 0;
 }
 
@@ -189,6 +210,55 @@ static inline struct destroyed_group example_group(void)
     };
 }
 
+// The size of the database or, with a suffix, of a side file; -1 if the file does not exist.
+static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
+{
+    struct stat status;
+
+    return stat(path_with(fixture->database, suffix).text, &status) == 0 ? status.st_size : -1;
+}
+
+// Records an event like example_group() at each of the times.
+static inline void fixture_record_times(struct fixture *fixture, int64_t first_ms, int64_t last_ms)
+{
+    struct destroyed_group group = example_group();
+
+    for (group.event_time_ms = first_ms; group.event_time_ms <= last_ms; group.event_time_ms++)
+        assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
+}
+
+static inline pid_t start_child(void)
+{
+    pid_t child;
+
+    (void)fflush(NULL);
+    child = fork();
+    assert_true(child >= 0);
+    return child;
+}
+
+static inline int child_status(pid_t child)
+{
+    int status;
+
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+// Leaves three events in the write-ahead log alone, as a daemon does that is killed.
+static inline void leave_log_of_killed_daemon(struct fixture *fixture)
+{
+    pid_t child = start_child();
+
+    if (child == 0) {
+        fixture_open(fixture);
+        fixture_record_times(fixture, 1, 3);
+        (void)raise(SIGKILL);
+    }
+    assert_true(WIFSIGNALED(child_status(child)));
+    assert_true(fixture_size(fixture, "-wal") > 0);
+}
+
 // Runs the SQL on a new connection. Returns the first column of the first row, which the caller frees.
 static inline char *fixture_query(const struct fixture *fixture, const char *sql)
 {
@@ -209,6 +279,16 @@ static inline char *fixture_query(const struct fixture *fixture, const char *sql
         fail_msg("%s: %s", sql, sqlite3_errmsg(connection));
     assert_int_equal(sqlite3_close(connection), SQLITE_OK);
     return copy;
+}
+
+// Runs statements on a new connection, which checkpoints when it is closed.
+static inline void fixture_execute(const struct fixture *fixture, const char *sql)
+{
+    sqlite3 *connection;
+
+    assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(connection, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(connection), SQLITE_OK);
 }
 
 static inline void assert_query(const struct fixture *fixture, const char *sql, const char *expected)
@@ -238,15 +318,13 @@ static inline void await_query(struct fixture *fixture, const char *sql, const c
     }
 }
 
-// The size of the database or, with a suffix, of a side file; -1 if the file does not exist.
-static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
-{
-    char path[192];
-    struct stat status;
-
-    (void)snprintf(path, sizeof path, "%s%s", fixture->database, suffix);
-    return stat(path, &status) == 0 ? status.st_size : -1;
-}
-
-// A test that gets a fixture.
-#define FIXTURE_TEST(name) TEST_WITH(name, fixture_setup, fixture_teardown)
+// FIXTURE_TEST(rejects_a_file) { ... } defines a test that gets a `fixture`. In a STORE_TEST, the store is open.
+#define FIXTURE_TEST(name) FIXTURE_TEST_WITH(name, fixture_setup)
+#define STORE_TEST(name)   FIXTURE_TEST_WITH(name, fixture_setup_open)
+#define FIXTURE_TEST_WITH(name, setup)                                                                                 \
+    static void name##_in(struct fixture *fixture);                                                                    \
+    TEST_WITH(name, setup, fixture_teardown)                                                                           \
+    {                                                                                                                  \
+        name##_in(*state);                                                                                             \
+    }                                                                                                                  \
+    static void name##_in(struct fixture *fixture __attribute__((unused)))

@@ -1,7 +1,6 @@
 // A backup of a store that records: the copy shows one instant, and it is complete or absent.
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 
 #include "imcallbackd/store/backup.h"
 #include "store_fixture.h"
@@ -14,6 +13,7 @@ struct copying {
     void (*during)(struct copying *copying);
     size_t reports;      // since the first page was copied
     size_t last_reports; // since the last page was copied
+    struct error error;  // of the last call of make()
 };
 
 static void on_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
@@ -47,11 +47,11 @@ static struct copying prepare(struct fixture *fixture, void (*during)(struct cop
     return copying;
 }
 
-static int make(struct copying *copying, struct error *error)
+static int make(struct copying *copying)
 {
     struct backup_progress progress = {on_progress, copying};
 
-    return backup_make(copying->fixture->database, copying->target, &progress, error);
+    return backup_make(copying->fixture->database, copying->target, &progress, &copying->error);
 }
 
 static void assert_copy(const struct copying *copying, const char *sql, const char *expected)
@@ -76,6 +76,14 @@ static size_t count_targets(const struct copying *copying)
     return count;
 }
 
+static struct stat target_status(const struct copying *copying)
+{
+    struct stat status;
+
+    assert_int_equal(stat(copying->target, &status), 0);
+    return status;
+}
+
 static void name_partial(const struct copying *copying, char partial[static 256])
 {
     (void)snprintf(partial, 256, "%s.partial-%d", copying->target, (int)getpid());
@@ -92,34 +100,29 @@ static void record_one(struct copying *copying)
 
 FIXTURE_TEST(copies_one_instant_while_the_store_records)
 {
-    struct copying copying = prepare(*state, record_one);
-    struct error error = {""};
+    struct copying copying = prepare(fixture, record_one);
     mode_t before = umask(022);
-    struct stat status;
 
-    if (make(&copying, &error) < 0)
-        fail_msg("%s", error.text);
+    if (make(&copying) < 0)
+        fail_msg("%s", copying.error.text);
     umask(before);
     assert_true(copying.reports > 2);
     assert_int_equal(count_targets(&copying), 1);
-    assert_int_equal(stat(copying.target, &status), 0);
-    assert_int_equal(status.st_mode & 07777, 0640);
+    assert_int_equal(target_status(&copying).st_mode & 07777, 0640);
     assert_copy(&copying, "PRAGMA integrity_check", "ok");
     assert_copy(&copying, "PRAGMA journal_mode", "delete");
     assert_copy(&copying, "PRAGMA user_version", "1");
     assert_copy(&copying, "SELECT group_concat(id) FROM destroyed_group", "1,2,3");
     assert_copy(&copying, "SELECT count(*) FROM destroyed_group_member", "9");
-    assert_query(*state, "SELECT count(*) > 5 FROM destroyed_group", "1");
+    assert_query(fixture, "SELECT count(*) > 5 FROM destroyed_group", "1");
 }
 
 FIXTURE_TEST(store_opens_and_continues_a_copy)
 {
-    struct fixture *fixture = *state;
     struct copying copying = prepare(fixture, NULL);
     struct destroyed_group group = example_group();
-    struct error error = {""};
 
-    assert_int_equal(make(&copying, &error), 0);
+    assert_int_equal(make(&copying), 0);
     fixture_close(fixture);
     (void)snprintf(fixture->database, sizeof fixture->database, "%s", copying.target);
     fixture_open(fixture);
@@ -130,15 +133,18 @@ FIXTURE_TEST(store_opens_and_continues_a_copy)
 
 FIXTURE_TEST(applies_the_umask)
 {
-    struct copying copying = prepare(*state, NULL);
+    struct copying copying = prepare(fixture, NULL);
     mode_t before = umask(077);
-    struct error error = {""};
-    struct stat status;
 
-    assert_int_equal(make(&copying, &error), 0);
+    assert_int_equal(make(&copying), 0);
     umask(before);
-    assert_int_equal(stat(copying.target, &status), 0);
-    assert_int_equal(status.st_mode & 07777, 0600);
+    assert_int_equal(target_status(&copying).st_mode & 07777, 0600);
+}
+
+static void cancel_at_once(struct copying *copying)
+{
+    assert_int_equal(count_targets(copying), 0);
+    backup_cancel();
 }
 
 static void cancel_in_the_middle(struct copying *copying)
@@ -148,67 +154,46 @@ static void cancel_in_the_middle(struct copying *copying)
         backup_cancel();
 }
 
-FIXTURE_TEST(cancelled_copy_leaves_no_file)
-{
-    struct copying copying = prepare(*state, cancel_in_the_middle);
-    struct error error = {""};
-
-    assert_int_equal(make(&copying, &error), -ECANCELED);
-    assert_int_equal(copying.reports, 2);
-    assert_int_equal(count_targets(&copying), 0);
-}
-
-static void cancel_at_once(struct copying *copying)
-{
-    assert_int_equal(count_targets(copying), 0);
-    backup_cancel();
-}
-
-FIXTURE_TEST(counting_can_be_cancelled)
-{
-    struct copying copying = prepare(*state, cancel_at_once);
-    struct error error = {""};
-
-    assert_int_equal(make(&copying, &error), -ECANCELED);
-    assert_int_equal(copying.reports, 0);
-    assert_int_equal(count_targets(&copying), 0);
-}
-
 static void cancel_during_check(struct copying *copying)
 {
     if (copying->last_reports == 2) // the first is for the last page
         backup_cancel();
 }
 
-FIXTURE_TEST(check_can_be_cancelled)
+FIXTURE_TEST(cancelled_backup_leaves_no_file)
 {
-    struct copying copying = prepare(*state, cancel_during_check);
-    struct error error = {""};
+    struct copying copying = prepare(fixture, cancel_at_once);
 
-    assert_int_equal(make(&copying, &error), -ECANCELED);
+    assert_int_equal(make(&copying), -ECANCELED);
+    assert_int_equal(copying.reports, 0);
+    assert_int_equal(count_targets(&copying), 0);
+    copying.during = cancel_in_the_middle;
+    assert_int_equal(make(&copying), -ECANCELED);
+    assert_int_equal(copying.reports, 2);
+    assert_int_equal(count_targets(&copying), 0);
+    copying.during = cancel_during_check;
+    assert_int_equal(make(&copying), -ECANCELED);
     assert_int_equal(copying.last_reports, 2);
     assert_int_equal(count_targets(&copying), 0);
 }
 
 FIXTURE_TEST(cancelling_affects_one_backup)
 {
-    struct copying copying = prepare(*state, NULL);
-    struct error error = {""};
+    struct copying copying = prepare(fixture, NULL);
 
     backup_cancel();
-    assert_int_equal(make(&copying, &error), -ECANCELED);
+    assert_int_equal(make(&copying), -ECANCELED);
     assert_int_equal(copying.reports, 0);
-    assert_int_equal(make(&copying, &error), 0);
+    assert_int_equal(make(&copying), 0);
 }
 
 FIXTURE_TEST(reports_progress_of_the_check)
 {
-    struct copying copying = prepare(*state, NULL);
-    struct error error = {""};
+    struct copying copying = prepare(fixture, NULL);
 
-    free(fixture_query(*state, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50000) "
-                               "INSERT INTO destroyed_group_member SELECT 1000, i, 'tom' FROM n RETURNING 1"));
-    assert_int_equal(make(&copying, &error), 0);
+    free(fixture_query(fixture, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50000) "
+                                "INSERT INTO destroyed_group_member SELECT 1000, i, 'tom' FROM n RETURNING 1"));
+    assert_int_equal(make(&copying), 0);
     assert_true(copying.last_reports > 3);
 }
 
@@ -227,47 +212,34 @@ static void put_directory_in_place(struct copying *copying)
 
 FIXTURE_TEST(copy_that_cannot_be_read_back_fails)
 {
-    struct copying copying = prepare(*state, put_directory_in_place);
-    struct error error = {""};
+    struct copying copying = prepare(fixture, put_directory_in_place);
     char partial[256];
 
-    assert_true(make(&copying, &error) < 0);
-    assert_non_null(strstr(error.text, copying.target));
+    assert_true(make(&copying) < 0);
+    assert_non_null(strstr(copying.error.text, copying.target));
     name_partial(&copying, partial);
     assert_int_equal(rmdir(partial), 0);
     assert_int_equal(count_targets(&copying), 0);
 }
 
-static void write_target(const struct copying *copying)
-{
-    int fd = open(copying->target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, "mine", 4), 4);
-    close(fd);
-}
-
-static void write_target_in_the_middle(struct copying *copying)
+static void write_target(struct copying *copying)
 {
     if (copying->reports == 1)
-        write_target(copying);
+        write_text(copying->target, "mine");
 }
 
 // The target exists from the start, or another process creates it meanwhile.
 FIXTURE_TEST(overwrites_nothing)
 {
-    struct copying copying = prepare(*state, write_target_in_the_middle);
-    struct error error = {""};
-    struct stat status;
+    struct copying copying = prepare(fixture, write_target);
 
-    assert_int_equal(make(&copying, &error), -EEXIST);
+    assert_int_equal(make(&copying), -EEXIST);
     copying.reports = 2;
-    assert_int_equal(make(&copying, &error), -EEXIST);
-    assert_non_null(strstr(error.text, "already"));
+    assert_int_equal(make(&copying), -EEXIST);
+    assert_non_null(strstr(copying.error.text, "already"));
     assert_int_equal(copying.reports, 2);
     assert_int_equal(count_targets(&copying), 1);
-    assert_int_equal(stat(copying.target, &status), 0);
-    assert_int_equal(status.st_size, 4);
+    assert_int_equal(target_status(&copying).st_size, 4);
 }
 
 TEST_MAIN(NULL, NULL)

@@ -20,7 +20,7 @@ struct item {
 // What the functions of the queue record and how they behave. Everything but the gate belongs to the writer thread
 // until the queue is stopped; the main thread asserts afterwards.
 struct harness {
-    struct commit_queue *queue;
+    struct commit_queue queue;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool gate_closed; // write() waits until the gate opens
@@ -117,7 +117,7 @@ static void record_done(void *context, struct commit *batch)
     harness->batch_count++;
     harness->done += size;
     if (harness->again) {
-        commit_queue_push(harness->queue, &harness->again->commit);
+        commit_queue_push(&harness->queue, &harness->again->commit);
         harness->again = NULL;
     }
 }
@@ -137,26 +137,19 @@ static int64_t count_housekeeping(void *context, bool idle)
     return harness->wait_ms;
 }
 
-static void start_with(struct commit_queue *queue, struct harness *harness, int64_t wait_ms)
+static void start(struct harness *harness)
 {
     struct commit_queue_functions functions = {record_write, record_done, count_housekeeping, harness};
     struct error error;
 
-    harness->queue = queue;
-    harness->wait_ms = wait_ms;
     pthread_mutex_init(&harness->mutex, NULL);
     pthread_cond_init(&harness->changed, NULL);
-    assert_int_equal(commit_queue_start(queue, &functions, &error), 0);
+    assert_int_equal(commit_queue_start(&harness->queue, &functions, &error), 0);
 }
 
-static void start(struct commit_queue *queue, struct harness *harness)
+static void finish(struct harness *harness)
 {
-    start_with(queue, harness, -1);
-}
-
-static void finish(struct commit_queue *queue, struct harness *harness)
-{
-    commit_queue_stop(queue);
+    commit_queue_stop(&harness->queue);
     pthread_cond_destroy(&harness->changed);
     pthread_mutex_destroy(&harness->mutex);
     assert_int_equal(harness->faults, 0);
@@ -210,20 +203,20 @@ static void push_from_many_threads(struct harness *harness, uint32_t random)
     struct item *items = calloc((size_t)PRODUCERS * PER_PRODUCER, sizeof *items);
     struct producer producers[PRODUCERS];
     pthread_t threads[PRODUCERS];
-    struct commit_queue queue;
 
     assert_non_null(items);
     for (size_t i = 0; i < (size_t)PRODUCERS * PER_PRODUCER; i++)
         items[i] = new_item(i / PER_PRODUCER, i % PER_PRODUCER, &small);
     harness->random = random;
-    start(&queue, harness);
+    start(harness);
     for (size_t i = 0; i < PRODUCERS; i++) {
-        producers[i] = (struct producer){&queue, items + i * PER_PRODUCER, random ? random + (uint32_t)i + 1 : 0};
+        producers[i] =
+            (struct producer){&harness->queue, items + i * PER_PRODUCER, random ? random + (uint32_t)i + 1 : 0};
         assert_int_equal(pthread_create(&threads[i], NULL, produce, &producers[i]), 0);
     }
     for (size_t i = 0; i < PRODUCERS; i++)
         pthread_join(threads[i], NULL);
-    finish(&queue, harness);
+    finish(harness);
     assert_int_equal(harness->done, PRODUCERS * PER_PRODUCER);
     assert_true(harness->last_was_idle);
     for (size_t i = 0; i < (size_t)PRODUCERS * PER_PRODUCER; i++)
@@ -233,7 +226,7 @@ static void push_from_many_threads(struct harness *harness, uint32_t random)
 
 TEST(returns_every_commit_once_and_in_order)
 {
-    struct harness harness = {0};
+    struct harness harness = {.wait_ms = -1};
 
     push_from_many_threads(&harness, 0);
 }
@@ -243,7 +236,7 @@ TEST(returns_every_commit_once_despite_retries)
 {
     const char *given = getenv("SEED");
     uint32_t seed = given ? (uint32_t)strtoul(given, NULL, 10) : (uint32_t)time(NULL) | 1;
-    struct harness harness = {.retry_batches_left = 8};
+    struct harness harness = {.wait_ms = -1, .retry_batches_left = 8};
 
     print_message("SEED=%u\n", seed);
     push_from_many_threads(&harness, seed);
@@ -255,16 +248,15 @@ TEST(housekeeps_without_pushes)
 {
     for (int64_t wait_ms = 0; wait_ms <= 1; wait_ms++) {
         struct item item = new_item(0, 0, &small);
-        struct harness harness = {0};
-        struct commit_queue queue;
+        struct harness harness = {.wait_ms = wait_ms};
 
-        start_with(&queue, &harness, wait_ms);
-        commit_queue_push(&queue, &item.commit);
+        start(&harness);
+        commit_queue_push(&harness.queue, &item.commit);
         pthread_mutex_lock(&harness.mutex);
         while (harness.wakes < 3)
             pthread_cond_wait(&harness.changed, &harness.mutex);
         pthread_mutex_unlock(&harness.mutex);
-        finish(&queue, &harness);
+        finish(&harness);
         assert_int_equal(harness.done, 1);
     }
 }
@@ -286,23 +278,22 @@ TEST(limits_batches)
         {3, COMMIT_BATCH_MAX_BYTES + 1, {1, 1, 1}},
     };
 
-    for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
+    for (size_t row = 0; row < COUNT(rows); row++) {
         struct destroyed_group group = {.body_length = rows[row].bytes_each};
         struct item *items = calloc(rows[row].commits + 1, sizeof *items);
-        struct harness harness = {.gate_closed = true};
-        struct commit_queue queue;
+        struct harness harness = {.wait_ms = -1, .gate_closed = true};
         size_t batch_count = 1;
 
         assert_non_null(items);
-        start(&queue, &harness);
+        start(&harness);
         for (size_t i = 0; i < rows[row].commits + 1; i++) {
             items[i] = new_item(0, i, &group);
-            commit_queue_push(&queue, &items[i].commit);
+            commit_queue_push(&harness.queue, &items[i].commit);
             if (i == 0)
                 await_arrivals(&harness, 1);
         }
         open_gate(&harness);
-        finish(&queue, &harness);
+        finish(&harness);
         assert_int_equal(harness.batches[0], 1);
         for (; batch_count <= 4 && rows[row].batches[batch_count - 1] > 0; batch_count++)
             assert_int_equal(harness.batches[batch_count], rows[row].batches[batch_count - 1]);
@@ -316,24 +307,22 @@ TEST(limits_batches)
 TEST(allows_a_push_in_done)
 {
     struct item first = new_item(0, 0, &small), second = new_item(0, 1, &small);
-    struct harness harness = {.again = &second};
-    struct commit_queue queue;
+    struct harness harness = {.wait_ms = -1, .again = &second};
 
-    start(&queue, &harness);
-    commit_queue_push(&queue, &first.commit);
+    start(&harness);
+    commit_queue_push(&harness.queue, &first.commit);
     await_arrivals(&harness, 2);
-    finish(&queue, &harness);
+    finish(&harness);
     assert_int_equal(harness.done, 2);
     assert_int_equal(harness.batch_count, 2);
 }
 
 TEST(stops_without_a_commit)
 {
-    struct harness harness = {0};
-    struct commit_queue queue;
+    struct harness harness = {.wait_ms = -1};
 
-    start(&queue, &harness);
-    finish(&queue, &harness);
+    start(&harness);
+    finish(&harness);
     assert_int_equal(harness.batch_count, 0);
 }
 

@@ -130,11 +130,10 @@ FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage)
         {FAULT_DATABASE_WRITE, SQLITE_FULL, 0, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},
     };
     const size_t length = (size_t)5 * 1024 * 1024;
-    struct fixture *fixture = *state;
     char *body = calloc(1, length);
 
     assert_non_null(body);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         int64_t first = (int64_t)i * 10;
         int syncs, faults = database_faults;
 
@@ -167,15 +166,13 @@ FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage)
     free(body);
 }
 
-FIXTURE_TEST(records_retried_commits_after_a_shortage)
+STORE_TEST(records_retried_commits_after_a_shortage)
 {
     enum { COUNT = 20 };
-    struct fixture *fixture = *state;
     struct destroyed_group groups[COUNT];
     struct commit commits[COUNT];
     struct error error = {""};
 
-    fixture_open(fixture);
     fault_code = SQLITE_FULL;
     fault = FAULT_LOG_WRITE;
     for (size_t i = 0; i < COUNT; i++) {
@@ -200,7 +197,6 @@ FIXTURE_TEST(records_retried_commits_after_a_shortage)
 
 FIXTURE_TEST(refuses_to_start_if_a_sync_fails)
 {
-    struct fixture *fixture = *state;
     struct error error = {""};
 
     fault_code = SQLITE_IOERR_FSYNC;
@@ -213,16 +209,14 @@ FIXTURE_TEST(refuses_to_start_if_a_sync_fails)
 
 // A frame is a page of 4 KiB with a header of 24 bytes. The log has a header of 32 bytes. A body of 1 MiB takes about
 // 260 frames.
-FIXTURE_TEST(keeps_the_log_short)
+STORE_TEST(keeps_the_log_short)
 {
     enum { EVENTS = 24, BODY_BYTES = 1024 * 1024, FRAME_BYTES = 4096 + 24, EVENT_FRAMES = 270 };
-    struct fixture *fixture = *state;
     struct destroyed_group groups[EVENTS];
     struct commit commits[EVENTS];
     char *body = calloc(1, BODY_BYTES);
 
     assert_non_null(body);
-    fixture_open(fixture);
     // Four events make a checkpoint due when the writer thread is idle after each.
     for (int64_t i = 0; i < EVENTS; i++) {
         int syncs = database_syncs;

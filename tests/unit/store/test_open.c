@@ -2,45 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <signal.h>
-#include <sys/wait.h>
 
 #include "store_fixture.h"
-
-static void execute(const struct fixture *fixture, const char *sql)
-{
-    sqlite3 *connection;
-
-    assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(connection, sql, NULL, NULL, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_close(connection), SQLITE_OK);
-}
-
-static pid_t start_child(void)
-{
-    pid_t child;
-
-    (void)fflush(NULL);
-    child = fork();
-    assert_true(child >= 0);
-    return child;
-}
-
-static int child_status(pid_t child)
-{
-    int status;
-
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return status;
-}
-
-static void record_at(struct fixture *fixture, int64_t event_time_ms)
-{
-    struct destroyed_group group = example_group();
-
-    group.event_time_ms = event_time_ms;
-    assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
-}
 
 FIXTURE_TEST(creates_the_promised_schema)
 {
@@ -68,7 +31,6 @@ FIXTURE_TEST(creates_the_promised_schema)
          "sdk_appid,event_time_ms,group_id"},
     };
     static const char *const files[] = {"", "-wal", "-shm"};
-    struct fixture *fixture = *state;
     mode_t before = umask(077);
     struct error error;
 
@@ -77,21 +39,18 @@ FIXTURE_TEST(creates_the_promised_schema)
     fixture_open(fixture);
     umask(before);
     assert_int_equal(store_check(fixture->database, &error), 0);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    for (size_t i = 0; i < COUNT(rows); i++)
         assert_query(fixture, rows[i].sql, rows[i].expected);
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        char path[192];
+    for (size_t i = 0; i < COUNT(files); i++) {
         struct stat status;
 
-        (void)snprintf(path, sizeof path, "%s%s", fixture->database, files[i]);
-        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal(stat(path_with(fixture->database, files[i]).text, &status), 0);
         assert_int_equal(status.st_mode & 07777, 0640);
     }
 }
 
 FIXTURE_TEST(creates_a_database_in_an_empty_file)
 {
-    struct fixture *fixture = *state;
     struct error error;
 
     write_file(fixture->database, "", 0);
@@ -104,15 +63,14 @@ FIXTURE_TEST(creates_a_database_in_an_empty_file)
 // Such a database cannot shrink, but is like a new one otherwise.
 FIXTURE_TEST(opens_a_database_of_the_first_release)
 {
-    struct fixture *fixture = *state;
     size_t length;
     char *sql = read_file(UNIT_DATA "/first_release.sql", &length);
 
     sql[length] = '\0';
-    execute(fixture, sql);
+    fixture_execute(fixture, sql);
     free(sql);
     fixture_open(fixture);
-    record_at(fixture, 1);
+    fixture_record_times(fixture, 1, 1);
     assert_query(fixture, "SELECT count(*) || ' ' || max(id) FROM destroyed_group", "2 8");
     assert_query(fixture,
                  "SELECT group_concat(member_account) FROM destroyed_group_member WHERE destroyed_group_id = 7",
@@ -123,18 +81,14 @@ FIXTURE_TEST(opens_a_database_of_the_first_release)
     await_query(fixture, "SELECT group_concat(id) FROM destroyed_group", "8");
 }
 
-FIXTURE_TEST(keeps_rows_and_never_reuses_ids)
+STORE_TEST(keeps_rows_and_never_reuses_ids)
 {
-    struct fixture *fixture = *state;
-
-    fixture_open(fixture);
-    for (int64_t i = 1; i <= 3; i++)
-        record_at(fixture, i);
+    fixture_record_times(fixture, 1, 3);
     fixture_close(fixture);
     assert_int_equal(fixture_size(fixture, "-wal"), 0);
-    execute(fixture, "DELETE FROM destroyed_group WHERE id = 3");
+    fixture_execute(fixture, "DELETE FROM destroyed_group WHERE id = 3");
     fixture_open(fixture);
-    record_at(fixture, 3);
+    fixture_record_times(fixture, 3, 3);
     assert_query(fixture, "SELECT group_concat(id) FROM destroyed_group", "1,2,4");
     fixture_close(fixture);
     store_close(NULL);
@@ -155,9 +109,8 @@ FIXTURE_TEST(refuses_foreign_files_and_leaves_them_alone)
         {NULL, "PRAGMA user_version = 2", "newer"},
         {NULL, "PRAGMA journal_mode = WAL; CREATE TABLE destroyed_group (id); PRAGMA user_version = 2", "newer"},
     };
-    struct fixture *fixture = *state;
 
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         struct error opened = {""}, checked = {""};
         size_t length, length_after;
         char *data, *data_after;
@@ -165,7 +118,7 @@ FIXTURE_TEST(refuses_foreign_files_and_leaves_them_alone)
         if (rows[i].data)
             write_file(fixture->database, rows[i].data, strlen(rows[i].data));
         else
-            execute(fixture, rows[i].sql);
+            fixture_execute(fixture, rows[i].sql);
         data = read_file(fixture->database, &length);
         assert_int_equal(store_check(fixture->database, &checked), -EINVAL);
         assert_int_equal(fixture_try_open(fixture, &opened), -EINVAL);
@@ -183,14 +136,12 @@ FIXTURE_TEST(refuses_foreign_files_and_leaves_them_alone)
     }
 }
 
-FIXTURE_TEST(refuses_a_damaged_database)
+STORE_TEST(refuses_a_damaged_database)
 {
-    struct fixture *fixture = *state;
     struct error error = {""};
     char *data;
     size_t length;
 
-    fixture_open(fixture);
     fixture_close(fixture);
     data = read_file(fixture->database, &length);
     write_file(fixture->database, data, length / 2 + 1); // shorter than its first page says
@@ -215,24 +166,19 @@ FIXTURE_TEST(refuses_unusable_paths)
         {"sealed/callbacks.db", -EACCES, "Permission denied"},
         {"read-only.db", -EACCES, "not readable and writable: Permission denied"},
     };
-    struct fixture *fixture = *state;
     const bool is_root = geteuid() == 0; // root may read and write everything
-    char path[192];
+    const struct path loop = path_with(fixture->directory, "/loop.db");
+    const struct path read_only = path_with(fixture->directory, "/read-only.db");
 
-    (void)snprintf(path, sizeof path, "%s/file", fixture->directory);
-    write_file(path, "x", 1);
-    (void)snprintf(path, sizeof path, "%s/directory", fixture->directory);
-    assert_int_equal(mkdir(path, 0755), 0);
-    (void)snprintf(path, sizeof path, "%s/loop.db", fixture->directory);
-    assert_int_equal(symlink(path, path), 0);
-    (void)snprintf(path, sizeof path, "%s/sealed", fixture->directory);
-    assert_int_equal(mkdir(path, 0555), 0);
-    (void)snprintf(path, sizeof path, "%s/read-only.db", fixture->directory);
-    write_file(path, "", 0);
-    assert_int_equal(chmod(path, 0440), 0);
+    write_text(path_with(fixture->directory, "/file").text, "x");
+    assert_int_equal(mkdir(path_with(fixture->directory, "/directory").text, 0755), 0);
+    assert_int_equal(symlink(loop.text, loop.text), 0);
+    assert_int_equal(mkdir(path_with(fixture->directory, "/sealed").text, 0555), 0);
+    write_text(read_only.text, "");
+    assert_int_equal(chmod(read_only.text, 0440), 0);
     assert_int_equal(chmod(fixture->directory, 0777), 0);
     assert_true(!is_root || seteuid(65534) == 0);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         struct error opened = {""}, checked = {""};
 
         (void)snprintf(fixture->database, sizeof fixture->database, "%s/%s", fixture->directory, rows[i].path);
@@ -245,47 +191,35 @@ FIXTURE_TEST(refuses_unusable_paths)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-FIXTURE_TEST(refuses_a_second_daemon)
+STORE_TEST(refuses_a_second_daemon)
 {
-    struct fixture *fixture = *state;
     struct error error = {""};
     pid_t child;
 
-    fixture_open(fixture);
-    record_at(fixture, 1);
+    fixture_record_times(fixture, 1, 1);
     child = start_child();
-    if (child == 0) {
+    if (child == 0)
         _exit(store_check(fixture->database, &error) == 0 && fixture_try_open(fixture, &error) == -EBUSY &&
                       strstr(error.text, "another imcallbackd")
                   ? 0
                   : 1);
-    }
     assert_int_equal(child_status(child), 0);
-    record_at(fixture, 2);
+    fixture_record_times(fixture, 2, 2);
 }
 
-// The child is killed with all events in the log alone. store_open must checkpoint the log before it returns.
+// store_open must checkpoint the log before it returns.
 FIXTURE_TEST(recovers_the_log_of_a_killed_process)
 {
-    struct fixture *fixture = *state;
     struct error error;
-    pid_t child = start_child();
 
-    if (child == 0) {
-        fixture_open(fixture);
-        for (int64_t i = 1; i <= 3; i++)
-            record_at(fixture, i);
-        (void)raise(SIGKILL);
-    }
-    assert_true(WIFSIGNALED(child_status(child)));
-    assert_true(fixture_size(fixture, "-wal") > 0);
+    leave_log_of_killed_daemon(fixture);
     assert_int_equal(store_check(fixture->database, &error), 0);
     assert_true(fixture_size(fixture, "-wal") > 0);
     fixture_open(fixture);
     assert_int_equal(fixture_size(fixture, "-wal"), 0);
     assert_query(fixture, "SELECT count(*) || ' ' || max(id) FROM destroyed_group", "3 3");
     assert_query(fixture, "SELECT count(*) FROM destroyed_group_member", "9");
-    record_at(fixture, 4);
+    fixture_record_times(fixture, 4, 4);
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
@@ -308,26 +242,19 @@ static void permit_all(const struct fixture *fixture, mode_t directory, mode_t f
 {
     static const char *const files[] = {"", "-wal", "-shm"};
 
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        char path[192];
-
-        (void)snprintf(path, sizeof path, "%s%s", fixture->database, files[i]);
-        assert_int_equal(chmod(path, file), 0);
-    }
+    for (size_t i = 0; i < COUNT(files); i++)
+        assert_int_equal(chmod(path_with(fixture->database, files[i]).text, file), 0);
     assert_int_equal(chmod(fixture->directory, directory), 0);
 }
 
 FIXTURE_TEST(allows_group_members_to_read_at_any_time)
 {
-    struct fixture *fixture = *state;
-
     for (int running = 1; running >= 0; running--) {
         pid_t child;
 
         if (running) {
             fixture_open(fixture);
-            record_at(fixture, 1);
-            record_at(fixture, 2);
+            fixture_record_times(fixture, 1, 2);
         } else {
             fixture_close(fixture);
         }
@@ -344,10 +271,9 @@ FIXTURE_TEST(allows_group_members_to_read_at_any_time)
 FIXTURE_TEST(accepts_any_file_name)
 {
     static const char *const names[] = {"a?b#c%41.db", "\xe5\xba\x93 1.db", "file:x.db"};
-    struct fixture *fixture = *state;
     struct error error;
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    for (size_t i = 0; i < COUNT(names); i++) {
         (void)snprintf(fixture->database, sizeof fixture->database, "%s/%s", fixture->directory, names[i]);
         fixture_open(fixture);
         fixture_close(fixture);

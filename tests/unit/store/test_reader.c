@@ -25,14 +25,6 @@ static size_t read_groups(struct store_reader *reader, int64_t after_id, const s
     return count;
 }
 
-static void record_times(struct fixture *fixture, int64_t first, int64_t last)
-{
-    struct destroyed_group group = example_group();
-
-    for (group.event_time_ms = first; group.event_time_ms <= last; group.event_time_ms++)
-        assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
-}
-
 // Asserts that exactly `count` events follow after_id, each with its id as the event time. Returns the last id.
 static int64_t assert_next(struct store_reader *reader, int64_t after_id, size_t count)
 {
@@ -47,17 +39,26 @@ static int64_t assert_next(struct store_reader *reader, int64_t after_id, size_t
     return after_id + (int64_t)count;
 }
 
-FIXTURE_TEST(newest_ids_of_both_streams_are_known)
+static void assert_same_columns(enum stream stream, const void *found, const void *expected)
+{
+    for (size_t i = 0; i < stream_tables[stream].column_count; i++) {
+        const struct column *column = &stream_tables[stream].columns[i];
+        struct column_value one = column_get(column, found), other = column_get(column, expected);
+
+        if (one.is_null != other.is_null || one.integer != other.integer || one.length != other.length ||
+            (one.length > 0 && memcmp(one.data, other.data, one.length) != 0))
+            fail_msg("%s differs", column->name);
+    }
+}
+
+STORE_TEST(newest_ids_of_both_streams_are_known)
 {
     struct rejected_callback rejected = {.remote_address = "", .callback_command = "", .reason = "", .body = ""};
-    struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
     int64_t ids[STREAM_COUNT] = {-1, -1};
     struct error error = {""};
-    struct store_reader *reader;
+    struct store_reader *reader = open_reader(fixture);
 
-    fixture_open(fixture);
-    reader = open_reader(fixture);
     assert_int_equal(store_reader_read_newest_ids(reader, ids, &error), 0);
     assert_true(ids[STREAM_GROUPS] == 0 && ids[STREAM_REJECTIONS] == 0);
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
@@ -68,9 +69,8 @@ FIXTURE_TEST(newest_ids_of_both_streams_are_known)
     store_reader_close(reader);
 }
 
-FIXTURE_TEST(group_is_read_as_it_was_recorded)
+STORE_TEST(group_is_read_as_it_was_recorded)
 {
-    struct fixture *fixture = *state;
     struct destroyed_group full = example_group(), bare = example_group(), plain = example_group();
     const struct recorded_row *groups;
     struct store_reader *reader;
@@ -81,81 +81,49 @@ FIXTURE_TEST(group_is_read_as_it_was_recorded)
     bare.name = "";
     bare.member_count = plain.member_count = 0;
     plain.event_time_ms++;
-    fixture_open(fixture);
     fixture_record(fixture, &full);
     fixture_record(fixture, &bare);
     fixture_record(fixture, &plain);
     reader = open_reader(fixture);
     assert_int_equal(read_groups(reader, 0, &groups), 3);
     assert_int_equal(groups[0].id, 1);
-    assert_int_equal(groups[0].event.group.sdk_appid, full.sdk_appid);
-    assert_string_equal(groups[0].event.group.group_id, full.group_id);
-    assert_true(groups[0].event.group.has_event_time);
-    assert_int_equal(groups[0].event.group.event_time_ms, full.event_time_ms);
-    assert_string_equal(groups[0].event.group.type, full.type);
-    assert_string_equal(groups[0].event.group.owner_account, full.owner_account);
-    assert_string_equal(groups[0].event.group.operator_account, full.operator_account);
-    assert_string_equal(groups[0].event.group.name, full.name);
-    assert_true(groups[0].event.group.has_member_list);
-    assert_int_equal(groups[0].event.group.member_count, 3);
+    assert_int_equal(groups[0].received_at_ms, full.received_at_ms);
+    assert_same_columns(STREAM_GROUPS, &groups[0].event, &full);
     for (size_t i = 0; i < 3; i++)
         assert_string_equal(groups[0].event.group.members[i], full.members[i]);
-    assert_string_equal(groups[0].event.group.opt_platform, full.opt_platform);
-    assert_string_equal(groups[0].event.group.client_ip, full.client_ip);
-    assert_string_equal(groups[0].event.group.remote_address, full.remote_address);
-    assert_int_equal(groups[0].event.group.received_at_ms, full.received_at_ms);
-    assert_true(groups[0].event.group.keep_body);
-    assert_int_equal(groups[0].event.group.body_length, full.body_length);
-    assert_memory_equal(groups[0].event.group.body, full.body, full.body_length);
     assert_int_equal(groups[1].id, 2);
-    assert_string_equal(groups[1].event.group.group_id, bare.group_id);
-    assert_string_equal(groups[1].event.group.name, "");
-    assert_false(groups[1].event.group.has_event_time);
-    assert_false(groups[1].event.group.has_member_list);
-    assert_int_equal(groups[1].event.group.member_count, 0);
-    assert_true(groups[2].event.group.has_member_list);
-    assert_int_equal(groups[2].event.group.member_count, 0);
-    assert_false(groups[2].event.group.keep_body);
+    assert_same_columns(STREAM_GROUPS, &groups[1].event, &bare);
+    assert_same_columns(STREAM_GROUPS, &groups[2].event, &plain);
     assert_int_equal(read_groups(reader, 2, &groups), 1);
     store_reader_close(reader);
 }
 
-FIXTURE_TEST(rejection_is_read_as_it_was_recorded)
+STORE_TEST(rejection_is_read_as_it_was_recorded)
 {
     struct rejected_callback rejected = {RECEIVED_MS, "192.0.2.1", 1400000000, "Group.Command", "reason", "[\0]", 3};
-    struct fixture *fixture = *state;
     const struct recorded_row *found;
     struct store_reader *reader;
     struct error error;
     size_t count;
 
-    fixture_open(fixture);
     fixture_reject(fixture, &rejected);
     fixture_reject(fixture, &rejected);
     reader = open_reader(fixture);
     assert_int_equal(store_reader_read(reader, STREAM_REJECTIONS, 1, &found, &count, &error), 0);
     assert_int_equal(count, 1);
     assert_int_equal(found->id, 2);
-    assert_int_equal(found->event.rejection.received_at_ms, RECEIVED_MS);
-    assert_string_equal(found->event.rejection.remote_address, "192.0.2.1");
-    assert_int_equal(found->event.rejection.sdk_appid, 1400000000);
-    assert_string_equal(found->event.rejection.callback_command, "Group.Command");
-    assert_string_equal(found->event.rejection.reason, "reason");
-    assert_int_equal(found->event.rejection.body_length, 3);
-    assert_memory_equal(found->event.rejection.body, "[\0]", 3);
+    assert_same_columns(STREAM_REJECTIONS, &found->event, &rejected);
     assert_int_equal(store_reader_read(reader, STREAM_REJECTIONS, 2, &found, &count, &error), 0);
     assert_int_equal(count, 0);
     assert_int_equal(store_reader_read(reader, STREAM_REJECTIONS, 3, &found, &count, &error), -ESTALE);
     store_reader_close(reader);
 }
 
-FIXTURE_TEST(batch_is_limited_by_rows)
+STORE_TEST(batch_is_limited_by_rows)
 {
-    struct fixture *fixture = *state;
     const struct recorded_row *groups;
     struct store_reader *reader;
 
-    fixture_open(fixture);
     free(fixture_query(fixture, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1001) "
                                 "INSERT INTO destroyed_group SELECT i, 1, '@TGS#' || i, i, '', '', '', '', NULL, '', "
                                 "'', '', 0, NULL FROM n RETURNING id"));
@@ -166,10 +134,9 @@ FIXTURE_TEST(batch_is_limited_by_rows)
     store_reader_close(reader);
 }
 
-FIXTURE_TEST(batch_is_limited_by_bytes_but_has_a_row)
+STORE_TEST(batch_is_limited_by_bytes_but_has_a_row)
 {
     struct destroyed_group group = example_group();
-    struct fixture *fixture = *state;
     const struct recorded_row *groups;
     char *body = calloc(1, 2000000);
     struct store_reader *reader;
@@ -178,7 +145,6 @@ FIXTURE_TEST(batch_is_limited_by_bytes_but_has_a_row)
     memset(body, 'x', 2000000);
     group.body = body;
     group.keep_body = true;
-    fixture_open(fixture);
     for (size_t i = 0; i < 4; i++) {
         group.event_time_ms = (int64_t)i;
         group.body_length = i < 2 ? 2000000 : 10;
@@ -195,25 +161,23 @@ FIXTURE_TEST(batch_is_limited_by_bytes_but_has_a_row)
 }
 
 // The caller's rows are copies: while the caller uses them, the store can write the whole log back and truncate it.
-FIXTURE_TEST(reader_blocks_no_checkpoint)
+STORE_TEST(reader_blocks_no_checkpoint)
 {
-    struct fixture *fixture = *state;
     const struct recorded_row *groups;
     struct store_reader *reader;
 
-    fixture_open(fixture);
-    record_times(fixture, 1, 3);
+    fixture_record_times(fixture, 1, 3);
     reader = open_reader(fixture);
     assert_int_equal(read_groups(reader, 0, &groups), 3);
     assert_query(fixture, "PRAGMA wal_checkpoint(TRUNCATE)", "0");
     assert_int_equal(fixture_size(fixture, "-wal"), 0);
     assert_string_equal(groups[2].event.group.members[1], "tom");
-    record_times(fixture, 4, 5);
+    fixture_record_times(fixture, 4, 5);
     assert_int_equal(assert_next(reader, 3, 2), 5);
     fixture_close(fixture);
     assert_int_equal(assert_next(reader, 3, 2), 5);
     fixture_open(fixture);
-    record_times(fixture, 6, 6);
+    fixture_record_times(fixture, 6, 6);
     assert_int_equal(assert_next(reader, 5, 1), 6);
     store_reader_close(reader);
 }
@@ -237,17 +201,14 @@ static void *record_events(void *context)
     return NULL;
 }
 
-FIXTURE_TEST(misses_no_row_of_a_concurrent_writer)
+STORE_TEST(misses_no_row_of_a_concurrent_writer)
 {
-    struct fixture *fixture = *state;
     const struct recorded_row *groups;
-    struct store_reader *reader;
+    struct store_reader *reader = open_reader(fixture);
     size_t reads = 0;
     int64_t last = 0;
     pthread_t writer;
 
-    fixture_open(fixture);
-    reader = open_reader(fixture);
     assert_int_equal(pthread_create(&writer, NULL, record_events, fixture), 0);
     while (last < EVENTS) {
         size_t count = read_groups(reader, last, &groups);
@@ -270,50 +231,42 @@ FIXTURE_TEST(misses_no_row_of_a_concurrent_writer)
 static void move_files(const struct fixture *fixture, const char *to)
 {
     static const char *const suffixes[] = {"", "-wal", "-shm"};
+    const struct path target = path_with(fixture->directory, to);
 
-    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        char from[192], target[192];
-
-        (void)snprintf(from, sizeof from, "%s%s", fixture->database, suffixes[i]);
-        (void)snprintf(target, sizeof target, "%s/%s%s", fixture->directory, to, suffixes[i]);
-        assert_int_equal(rename(from, target), 0);
-    }
+    for (size_t i = 0; i < COUNT(suffixes); i++)
+        assert_int_equal(
+            rename(path_with(fixture->database, suffixes[i]).text, path_with(target.text, suffixes[i]).text), 0);
 }
 
-FIXTURE_TEST(replaced_database_is_read_to_its_end_and_then_reported)
+STORE_TEST(replaced_database_is_read_to_its_end_and_then_reported)
 {
-    struct fixture *fixture = *state;
     const struct recorded_row *groups;
     struct store_reader *reader;
     struct error error;
     size_t count;
 
-    fixture_open(fixture);
-    record_times(fixture, 1, 2);
+    fixture_record_times(fixture, 1, 2);
     reader = open_reader(fixture);
-    record_times(fixture, 3, 3);
+    fixture_record_times(fixture, 3, 3);
     fixture_close(fixture);
-    move_files(fixture, "old.db");
+    move_files(fixture, "/old.db");
     fixture_open(fixture);
-    record_times(fixture, 1, 5);
+    fixture_record_times(fixture, 1, 5);
     assert_int_equal(read_groups(reader, 2, &groups), 1);
     assert_int_equal(store_reader_read(reader, STREAM_GROUPS, 3, &groups, &count, &error), -ESTALE);
     assert_non_null(strstr(error.text, "moved away or replaced"));
     store_reader_close(reader);
 }
 
-FIXTURE_TEST(rejects_an_id_that_was_never_assigned)
+STORE_TEST(rejects_an_id_that_was_never_assigned)
 {
-    struct fixture *fixture = *state;
     const struct recorded_row *groups;
-    struct store_reader *reader;
+    struct store_reader *reader = open_reader(fixture);
     struct error error;
     size_t count;
 
-    fixture_open(fixture);
-    reader = open_reader(fixture);
     assert_int_equal(store_reader_read(reader, STREAM_GROUPS, 1, &groups, &count, &error), -ESTALE);
-    record_times(fixture, 1, 2);
+    fixture_record_times(fixture, 1, 2);
     assert_int_equal(assert_next(reader, 2, 0), 2);
     assert_int_equal(store_reader_read(reader, STREAM_GROUPS, 3, &groups, &count, &error), -ESTALE);
     assert_non_null(strstr(error.text, "backup"));
@@ -330,25 +283,21 @@ static void continue_store(struct fixture *fixture, const char *message)
         return;
     }
     fixture_open(fixture);
-    record_times(fixture, 3, 4);
+    fixture_record_times(fixture, 3, 4);
 }
 
 // The operator restored the database file alone while the daemon was stopped.
 FIXTURE_TEST(reconnects_to_new_side_files)
 {
-    struct fixture *fixture = *state;
     struct peer second = peer_start(fixture, continue_store);
     struct store_reader *reader;
-    char path[192];
 
     fixture_open(fixture);
-    record_times(fixture, 1, 2);
+    fixture_record_times(fixture, 1, 2);
     reader = open_reader(fixture);
     fixture_close(fixture);
-    (void)snprintf(path, sizeof path, "%s-wal", fixture->database);
-    assert_int_equal(unlink(path), 0);
-    (void)snprintf(path, sizeof path, "%s-shm", fixture->database);
-    assert_int_equal(unlink(path), 0);
+    assert_int_equal(unlink(path_with(fixture->database, "-wal").text), 0);
+    assert_int_equal(unlink(path_with(fixture->database, "-shm").text), 0);
     peer_call(&second, "begin");
     assert_int_equal(assert_next(reader, 2, 2), 4);
     peer_call(&second, "end");
@@ -368,18 +317,13 @@ FIXTURE_TEST(rejects_databases_of_other_programs)
         {"CREATE TABLE note (text)", -EINVAL, "another program"},
         {"PRAGMA user_version = 2", -EINVAL, "newer"},
     };
-    struct fixture *fixture = *state;
 
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         struct store_reader *reader = NULL;
         struct error error = {""};
-        sqlite3 *connection;
 
-        if (rows[i].sql) {
-            assert_int_equal(sqlite3_open(fixture->database, &connection), SQLITE_OK);
-            assert_int_equal(sqlite3_exec(connection, rows[i].sql, NULL, NULL, NULL), SQLITE_OK);
-            assert_int_equal(sqlite3_close(connection), SQLITE_OK);
-        }
+        if (rows[i].sql)
+            fixture_execute(fixture, rows[i].sql);
         assert_int_equal(store_reader_open(fixture->database, &reader, &error), rows[i].code);
         assert_null(reader);
         if (!strstr(error.text, rows[i].word) || !strstr(error.text, fixture->database))
@@ -395,30 +339,27 @@ FIXTURE_TEST(reports_why_a_path_cannot_be_read)
         int code;
         const char *word;
     } rows[] = {
-        {"below", -EINVAL, "not a regular file"},
-        {"loop.db", -ELOOP, "symbolic links"},
-        {"sealed.db", -EACCES, "cannot be read: Permission denied; become a member of the group"},
-        {"below/callbacks.db", -EACCES, "Permission denied; become a member of the group"},
+        {"/below", -EINVAL, "not a regular file"},
+        {"/loop.db", -ELOOP, "symbolic links"},
+        {"/sealed.db", -EACCES, "cannot be read: Permission denied; become a member of the group"},
+        {"/below/callbacks.db", -EACCES, "Permission denied; become a member of the group"},
     };
-    struct fixture *fixture = *state;
     const bool is_root = geteuid() == 0; // root may read everything
-    char path[192];
+    const struct path loop = path_with(fixture->directory, "/loop.db");
+    const struct path sealed = path_with(fixture->directory, "/sealed.db");
 
-    (void)snprintf(path, sizeof path, "%s/below", fixture->directory);
-    assert_int_equal(mkdir(path, 0), 0);
-    (void)snprintf(path, sizeof path, "%s/loop.db", fixture->directory);
-    assert_int_equal(symlink(path, path), 0);
-    (void)snprintf(path, sizeof path, "%s/sealed.db", fixture->directory);
-    assert_int_equal(close(open(path, O_CREAT | O_WRONLY, 0)), 0);
+    assert_int_equal(mkdir(path_with(fixture->directory, "/below").text, 0), 0);
+    assert_int_equal(symlink(loop.text, loop.text), 0);
+    assert_int_equal(close(open(sealed.text, O_CREAT | O_WRONLY, 0)), 0);
     assert_int_equal(chmod(fixture->directory, 0755), 0);
     assert_true(!is_root || seteuid(65534) == 0);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        const struct path path = path_with(fixture->directory, rows[i].path);
         struct store_reader *reader = NULL;
         struct error error = {""};
 
-        (void)snprintf(path, sizeof path, "%s/%s", fixture->directory, rows[i].path);
-        assert_int_equal(store_reader_open(path, &reader, &error), rows[i].code);
-        if (!strstr(error.text, rows[i].word) || !strstr(error.text, path))
+        assert_int_equal(store_reader_open(path.text, &reader, &error), rows[i].code);
+        if (!strstr(error.text, rows[i].word) || !strstr(error.text, path.text))
             fail_msg("row %zu: %s", i, error.text);
     }
     assert_true(!is_root || seteuid(0) == 0);

@@ -4,12 +4,10 @@
 
 #define MINUTE_MS INT64_C(60000)
 
-FIXTURE_TEST(records_every_field)
+STORE_TEST(records_every_field)
 {
-    struct fixture *fixture = *state;
     struct destroyed_group group = example_group(), community = example_group(), empty = example_group();
 
-    fixture_open(fixture);
     assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
     community.group_id = "@TGS#_community'; DROP TABLE destroyed_group; --";
     community.has_member_list = false;
@@ -42,12 +40,11 @@ FIXTURE_TEST(records_every_field)
 }
 
 // Rows: an event that differs from example_group(), its result, and the difference that a conflict reports.
-FIXTURE_TEST(tells_repeats_from_conflicts)
+STORE_TEST(tells_repeats_from_conflicts)
 {
     static const char *const other_member[] = {"jared", "tom", "tommy"};
     static const char *const other_order[] = {"tom", "jared", "\xe5\xbc\xa0\xe4\xb8\x89"};
     static const char *const fourth[] = {"jared", "tom", "\xe5\xbc\xa0\xe4\xb8\x89", "eve"};
-    struct fixture *fixture = *state;
     struct destroyed_group same = example_group();
     enum { ROWS = 15 };
     struct {
@@ -80,7 +77,6 @@ FIXTURE_TEST(tells_repeats_from_conflicts)
     rows[13].group.event_time_ms++; // the service reused the id
     rows[14].group.event_time_ms = INT64_MIN;
 
-    fixture_open(fixture);
     assert_int_equal(fixture_record(fixture, &same), COMMIT_RECORDED);
     for (size_t i = 0; i < ROWS; i++) {
         char reason[128];
@@ -101,7 +97,7 @@ FIXTURE_TEST(tells_repeats_from_conflicts)
     assert_query(fixture, "SELECT CAST(body AS TEXT) FROM rejected_callback", same.body);
 }
 
-FIXTURE_TEST(compares_bodies_for_five_minutes_without_a_time)
+STORE_TEST(compares_bodies_for_five_minutes_without_a_time)
 {
     static const struct {
         int64_t after_ms;
@@ -119,10 +115,8 @@ FIXTURE_TEST(compares_bodies_for_five_minutes_without_a_time)
         {5 * MINUTE_MS + 1, "{1}", 1, COMMIT_RECORDED},
         {10 * MINUTE_MS + 1, "{1}", 1, COMMIT_REPEATED}, // repeats the event of the row above
     };
-    struct fixture *fixture = *state;
 
-    fixture_open(fixture);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         struct destroyed_group group = example_group();
 
         group.has_event_time = false;
@@ -138,15 +132,13 @@ FIXTURE_TEST(compares_bodies_for_five_minutes_without_a_time)
     assert_query(fixture, "SELECT event_time FROM destroyed_group_log", "NULL");
 }
 
-FIXTURE_TEST(sees_earlier_commits_of_the_batch)
+STORE_TEST(sees_earlier_commits_of_the_batch)
 {
-    struct fixture *fixture = *state;
     struct destroyed_group first = example_group(), other = example_group(), next = example_group();
     struct commit commits[] = {{.group = &first}, {.group = &next}, {.group = &first}, {.group = &other}};
 
     other.name = "another";
     next.event_time_ms++;
-    fixture_open(fixture);
     fixture_commit(fixture, commits, 4);
     assert_int_equal(commits[0].result, COMMIT_RECORDED);
     assert_int_equal(commits[1].result, COMMIT_RECORDED);
@@ -156,10 +148,9 @@ FIXTURE_TEST(sees_earlier_commits_of_the_batch)
 }
 
 // A value that the schema rejects stands for everything that can be wrong with a single commit.
-FIXTURE_TEST(fails_only_the_commit_with_an_invalid_value)
+STORE_TEST(fails_only_the_commit_with_an_invalid_value)
 {
     static const char *const broken_members[] = {"jared", NULL, "tom"};
-    struct fixture *fixture = *state;
     struct destroyed_group groups[5];
     struct commit commits[5];
 
@@ -171,7 +162,6 @@ FIXTURE_TEST(fails_only_the_commit_with_an_invalid_value)
     groups[1].members = broken_members;
     groups[3].type = NULL;
     groups[4].event_time_ms = groups[0].event_time_ms;
-    fixture_open(fixture);
     fixture_commit(fixture, commits, 5);
     assert_int_equal(commits[0].result, COMMIT_RECORDED);
     assert_int_equal(commits[1].result, COMMIT_FAILED);
@@ -183,19 +173,17 @@ FIXTURE_TEST(fails_only_the_commit_with_an_invalid_value)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group_member", "6");
 }
 
-FIXTURE_TEST(keeps_the_order_of_members)
+STORE_TEST(keeps_the_order_of_members)
 {
     static const size_t counts[] = {1, 9, 10, 11, 10000};
     static char texts[10000][16];
     static const char *members[10000];
-    struct fixture *fixture = *state;
 
     for (size_t i = 0; i < 10000; i++) {
         (void)snprintf(texts[i], sizeof texts[i], "user-%zu", i);
         members[i] = texts[i];
     }
-    fixture_open(fixture);
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+    for (size_t i = 0; i < COUNT(counts); i++) {
         struct destroyed_group group = example_group();
         char expected[32];
 
@@ -214,10 +202,9 @@ FIXTURE_TEST(keeps_the_order_of_members)
                  "0");
 }
 
-FIXTURE_TEST(records_rejected_callbacks_byte_by_byte)
+STORE_TEST(records_rejected_callbacks_byte_by_byte)
 {
     static const char body[] = "{\"a\": \"\0\xff\"";
-    struct fixture *fixture = *state;
     struct rejected_callback rejected = {
         .received_at_ms = RECEIVED_MS,
         .remote_address = "192.0.2.1",
@@ -228,7 +215,6 @@ FIXTURE_TEST(records_rejected_callbacks_byte_by_byte)
         .body_length = sizeof body - 1,
     };
 
-    fixture_open(fixture);
     assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
     rejected.body = NULL;
     rejected.body_length = 0;
@@ -240,17 +226,15 @@ FIXTURE_TEST(records_rejected_callbacks_byte_by_byte)
 }
 
 // Eight of these rows fit exactly, and the ninth pushes out the first. Opening the store computes the sum again.
-FIXTURE_TEST(limits_rejected_callbacks)
+STORE_TEST(limits_rejected_callbacks)
 {
     const size_t length = (size_t)(REJECTED_MAX_BYTES / 8 - REJECTED_ROW_BYTES);
-    struct fixture *fixture = *state;
     struct rejected_callback rejected = {.remote_address = "", .callback_command = "", .reason = ""};
     char *body = calloc(1, length + 1);
 
     assert_non_null(body);
     rejected.body = body;
     rejected.body_length = length;
-    fixture_open(fixture);
     for (size_t i = 0; i < 8; i++)
         assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
     assert_query(fixture, "SELECT count(*) || ' ' || min(id) FROM rejected_callback", "8 1");

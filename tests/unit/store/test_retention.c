@@ -40,12 +40,10 @@ static void reject_at(struct fixture *fixture, int64_t received_at_ms)
     assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
 }
 
-FIXTURE_TEST(deletes_old_rows_and_keeps_new_ones)
+STORE_TEST(deletes_old_rows_and_keeps_new_ones)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
 
-    fixture_open(fixture);
     record_run(fixture, now_ms + 400 * DAY_MS, 1); // with a wrong clock
     record_run(fixture, now_ms - 20 * DAY_MS, 300);
     reject_at(fixture, now_ms - 20 * DAY_MS);
@@ -73,12 +71,10 @@ FIXTURE_TEST(deletes_old_rows_and_keeps_new_ones)
 }
 
 // Everything is old by the clock, so the clock may be wrong. The age then counts from the newest event.
-FIXTURE_TEST(deletes_little_if_the_clock_is_ahead)
+STORE_TEST(deletes_little_if_the_clock_is_ahead)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
 
-    fixture_open(fixture);
     record_run(fixture, now_ms - 512 * DAY_MS, 2);
     record_run(fixture, now_ms - 500 * DAY_MS, 3);
     store_set_retention(fixture->store, 10 * DAY_MS);
@@ -88,13 +84,11 @@ FIXTURE_TEST(deletes_little_if_the_clock_is_ahead)
 }
 
 // Deletions go into the log, and a reader blocks the checkpoint that would let the log start over.
-FIXTURE_TEST(pauses_while_a_reader_blocks_the_checkpoint)
+STORE_TEST(pauses_while_a_reader_blocks_the_checkpoint)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
     sqlite3 *reader;
 
-    fixture_open(fixture);
     record_run(fixture, now_ms - 20 * DAY_MS, 2000);
     fixture_close(fixture);
     fixture_open(fixture);
@@ -113,13 +107,11 @@ FIXTURE_TEST(pauses_while_a_reader_blocks_the_checkpoint)
     await_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
 }
 
-FIXTURE_TEST(returns_space_to_the_file_system)
+STORE_TEST(returns_space_to_the_file_system)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
     off_t full;
 
-    fixture_open(fixture);
     record_run(fixture, now_ms - 20 * DAY_MS, 2000);
     record_run(fixture, now_ms, 1);
     fixture_close(fixture);
@@ -134,10 +126,9 @@ FIXTURE_TEST(returns_space_to_the_file_system)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-FIXTURE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
+STORE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
 {
     static char body[4 * 1024 * 1024];
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
     struct rejected_callback rejected = {.received_at_ms = now_ms - 20 * DAY_MS,
                                          .remote_address = "",
@@ -146,7 +137,6 @@ FIXTURE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
                                          .body = body,
                                          .body_length = sizeof body};
 
-    fixture_open(fixture);
     for (size_t i = 0; i < 15; i++)
         assert_int_equal(fixture_reject(fixture, &rejected), COMMIT_RECORDED);
     store_set_retention(fixture->store, 10 * DAY_MS);
@@ -158,16 +148,14 @@ FIXTURE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
 }
 
 // The store deletes up to the ids in the note, and nothing without a note on this database.
-FIXTURE_TEST(keeps_rows_that_are_not_shipped)
+STORE_TEST(keeps_rows_that_are_not_shipped)
 {
-    struct fixture *fixture = *state;
     int64_t now_ms = clock_realtime_ms();
     const struct shipped shipped = {200, 1};
     struct error error = {""};
     char note[160];
 
     (void)snprintf(note, sizeof note, "%s/shipped", fixture->directory);
-    fixture_open(fixture);
     record_run(fixture, now_ms - 20 * DAY_MS, 300);
     reject_at(fixture, now_ms - 20 * DAY_MS);
     reject_at(fixture, now_ms - 20 * DAY_MS);

@@ -7,6 +7,7 @@
 #include "store_fixture.h"
 
 static char note[160];
+static struct error error;
 
 static int setup(void **state)
 {
@@ -18,26 +19,22 @@ static int setup(void **state)
     return r;
 }
 
-TEST_WITH(reads_what_was_written, setup, fixture_teardown)
+FIXTURE_TEST_WITH(reads_what_was_written, setup)
 {
     static const struct shipped rows[] = {{0, 0}, {1, 2}, {INT64_MAX, INT64_MAX}, {3, 0}};
-    const struct fixture *fixture = *state;
-    struct error error = {""};
     struct shipped read;
 
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ENOENT);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         assert_int_equal(shipped_write(note, fixture->database, &rows[i], &error), 0);
         assert_int_equal(shipped_read(note, fixture->database, &read, &error), 0);
         assert_true(read.group_id == rows[i].group_id && read.rejection_id == rows[i].rejection_id);
     }
 }
 
-TEST_WITH(rejects_the_note_about_another_database, setup, fixture_teardown)
+FIXTURE_TEST_WITH(rejects_the_note_about_another_database, setup)
 {
-    const struct fixture *fixture = *state;
     const struct shipped shipped = {5, 6};
-    struct error error = {""};
     struct shipped read;
     char other[160];
 
@@ -51,41 +48,27 @@ TEST_WITH(rejects_the_note_about_another_database, setup, fixture_teardown)
     assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ENOENT);
 }
 
-TEST_WITH(rejects_a_damaged_note, setup, fixture_teardown)
+FIXTURE_TEST_WITH(rejects_a_damaged_note, setup)
 {
-    const struct fixture *fixture = *state;
     const struct shipped shipped = {123456, 789};
-    struct error error = {""};
     struct shipped read;
-    char text[256];
-    FILE *file;
     size_t length;
+    char *text;
 
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
-    file = fopen(note, "re");
-    assert_non_null(file);
-    length = fread(text, 1, sizeof text - 2, file);
-    assert_int_equal(fclose(file), 0);
-    for (size_t cut = 0; cut < length; cut++) {
-        char beginning[sizeof text];
-
-        memcpy(beginning, text, cut);
-        beginning[cut] = '\0';
-        write_text(note, beginning);
-        if (shipped_read(note, fixture->database, &read, &error) != -ESTALE)
-            fail_msg("accepts the first %zu of %zu bytes", cut, length);
-    }
+    text = read_file(note, &length);
     text[length] = 'x';
-    text[length + 1] = '\0';
-    write_text(note, text);
-    assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ESTALE);
+    for (size_t cut = 0; cut <= length + 1; cut++) {
+        write_file(note, text, cut);
+        if (cut != length && shipped_read(note, fixture->database, &read, &error) != -ESTALE)
+            fail_msg("accepts %zu bytes instead of %zu", cut, length);
+    }
+    free(text);
 }
 
-TEST_WITH(reports_why_the_note_cannot_be_written, setup, fixture_teardown)
+FIXTURE_TEST_WITH(reports_why_the_note_cannot_be_written, setup)
 {
-    const struct fixture *fixture = *state;
     const struct shipped shipped = {1, 1};
-    struct error error = {""};
     char new_note[sizeof note + 4];
 
     assert_int_equal(shipped_write("/nowhere/shipped", fixture->database, &shipped, &error), -ENOENT);
@@ -99,12 +82,10 @@ TEST_WITH(reports_why_the_note_cannot_be_written, setup, fixture_teardown)
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), -EISDIR);
 }
 
-TEST_WITH(partial_write_keeps_the_old_note, setup, fixture_teardown)
+FIXTURE_TEST_WITH(partial_write_keeps_the_old_note, setup)
 {
     const struct rlimit little = {10, RLIM_INFINITY}, any = {RLIM_INFINITY, RLIM_INFINITY};
     const struct shipped before = {1, 2}, after = {3, 4};
-    const struct fixture *fixture = *state;
-    struct error error = {""};
     struct shipped read;
     int r;
 

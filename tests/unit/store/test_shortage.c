@@ -1,6 +1,5 @@
 // The store waits for locks and readers of other processes, up to the limits of the commits.
 #include <limits.h>
-#include <signal.h>
 
 #include "imcallbackd/base/clock.h"
 #include "peer_process.h"
@@ -13,30 +12,8 @@ static void await_ready(struct fixture *fixture, bool wanted)
     assert_true(wanted || strstr(error.text, "holds the lock"));
 }
 
-// Kills a daemon that has its events in the log alone.
-static void leave_log_of_killed_daemon(struct fixture *fixture)
-{
-    pid_t child;
-    int status;
-
-    (void)fflush(NULL);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        struct destroyed_group group = example_group();
-
-        fixture_open(fixture);
-        (void)fixture_record(fixture, &group);
-        (void)raise(SIGKILL);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status));
-}
-
 FIXTURE_TEST(starts_despite_a_reader)
 {
-    struct fixture *fixture = *state;
-    struct destroyed_group group = example_group();
     struct peer reader = peer_start(fixture, peer_executes_sql);
     struct error error;
 
@@ -44,10 +21,9 @@ FIXTURE_TEST(starts_despite_a_reader)
     peer_call(&reader, "BEGIN; SELECT * FROM destroyed_group");
     fixture_open(fixture);
     assert_true(store_ready(fixture->store, &error));
-    group.event_time_ms++;
-    assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
+    fixture_record_times(fixture, 4, 4);
     peer_stop(&reader);
-    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "4");
 }
 
 // Rows: when the other process takes the lock, how long the commits may wait, and their result.
@@ -63,11 +39,10 @@ FIXTURE_TEST(retries_while_another_process_holds_the_lock)
         {false, INT_MAX, COMMIT_RECORDED},
         {false, 300, COMMIT_FAILED},
     };
-    struct fixture *fixture = *state;
     struct peer other = peer_start(fixture, peer_executes_sql);
 
     leave_log_of_killed_daemon(fixture);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         struct destroyed_group groups[2] = {example_group(), example_group()};
         struct commit commits[2];
         size_t before;
@@ -96,13 +71,12 @@ FIXTURE_TEST(retries_while_another_process_holds_the_lock)
         fixture_close(fixture);
     }
     peer_stop(&other);
-    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "5");
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "7");
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
 FIXTURE_TEST(stops_without_waiting_for_the_lock)
 {
-    struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
     struct commit commit = {.group = &group, .give_up_at_ms = INT64_MAX};
     struct peer other = peer_start(fixture, peer_executes_sql);

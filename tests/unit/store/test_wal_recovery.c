@@ -13,17 +13,15 @@
 
 static int open_index(const struct fixture *fixture)
 {
-    char path[192];
-
-    (void)snprintf(path, sizeof path, "%s-shm", fixture->database);
-    return open(path, O_RDWR | O_CLOEXEC);
+    return open(path_with(fixture->database, "-shm").text, O_RDWR | O_CLOEXEC);
 }
 
 // Makes the index claim, as a checkpoint does at its end, that all frames are copied into the database.
-static bool claim_all_frames_copied(int fd)
+static bool claim_all_frames_copied(int fd, const unsigned char *headers)
 {
     uint32_t frames;
 
+    (void)headers;
     return pread(fd, &frames, sizeof frames, FRAMES_OFFSET) == sizeof frames &&
            pwrite(fd, &frames, sizeof frames, COPIED_FRAMES_OFFSET) == sizeof frames;
 }
@@ -40,18 +38,8 @@ static void simulate_checkpoint(struct fixture *fixture, const char *message)
         return;
     }
     (void)usleep(200000);
-    peer_check(claim_all_frames_copied(fd), "the index cannot be written");
+    peer_check(claim_all_frames_copied(fd, NULL), "the index cannot be written");
     close(fd);
-}
-
-static void record(struct fixture *fixture, int count)
-{
-    for (int i = 0; i < count; i++) {
-        struct destroyed_group group = example_group();
-
-        group.event_time_ms = RECEIVED_MS + (int64_t)fixture_done_count(fixture);
-        assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
-    }
 }
 
 // Opens a store, records six events and closes it. A reader that has seen the first event blocks the checkpoints, so
@@ -63,11 +51,11 @@ static struct peer leave_log(struct fixture *fixture, void *headers)
     int fd;
 
     fixture_open(fixture);
-    record(fixture, 1);
+    fixture_record_times(fixture, 1, 1);
     peer_call(&reader, "BEGIN; SELECT count(*) FROM destroyed_group");
     fd = open_index(fixture);
     assert_int_equal(pread(fd, headers, COPIED_FRAMES_OFFSET, 0), COPIED_FRAMES_OFFSET);
-    record(fixture, 5);
+    fixture_record_times(fixture, 2, 6);
     fixture_close(fixture);
     close(fd); // last, because this drops the store's locks
     peer_call(&reader, "ROLLBACK");
@@ -76,29 +64,67 @@ static struct peer leave_log(struct fixture *fixture, void *headers)
 
 static void assert_nothing_lost(struct fixture *fixture, const struct peer *reader)
 {
-    record(fixture, 2);
+    fixture_record_times(fixture, 7, 8);
     fixture_close(fixture);
     peer_stop(reader);
     assert_query(fixture, "PRAGMA integrity_check", "ok");
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "8");
 }
 
-FIXTURE_TEST(ignores_the_count_of_copied_frames)
+// The index lacks frames if it was deleted and other processes made a new one meanwhile.
+static bool forget_frames(int fd, const unsigned char *headers)
 {
-    struct fixture *fixture = *state;
+    return pwrite(fd, headers, COPIED_FRAMES_OFFSET, 0) == COPIED_FRAMES_OFFSET;
+}
+
+static bool zero_headers(int fd, const unsigned char *headers)
+{
+    static const unsigned char zeros[COPIED_FRAMES_OFFSET];
+
+    (void)headers;
+    return pwrite(fd, zeros, sizeof zeros, 0) == sizeof zeros;
+}
+
+// Another process may hold the write lock, which does not prevent the start.
+static void recover_with_index(struct fixture *fixture, bool (*change)(int fd, const unsigned char *headers),
+                               bool is_locked)
+{
     unsigned char headers[COPIED_FRAMES_OFFSET];
     struct peer reader = leave_log(fixture, headers);
     int fd = open_index(fixture);
 
-    assert_true(claim_all_frames_copied(fd));
+    assert_true(change(fd, headers));
     close(fd);
+    if (is_locked)
+        peer_call(&reader, "BEGIN IMMEDIATE");
     fixture_open(fixture);
+    if (is_locked)
+        peer_call(&reader, "ROLLBACK");
     assert_nothing_lost(fixture, &reader);
+}
+
+FIXTURE_TEST(ignores_the_count_of_copied_frames)
+{
+    recover_with_index(fixture, claim_all_frames_copied, false);
+}
+
+FIXTURE_TEST(ignores_the_count_of_copied_frames_under_a_write_lock)
+{
+    recover_with_index(fixture, claim_all_frames_copied, true);
+}
+
+FIXTURE_TEST(finds_frames_that_the_index_lacks)
+{
+    recover_with_index(fixture, forget_frames, false);
+}
+
+FIXTURE_TEST(accepts_an_index_of_zeros)
+{
+    recover_with_index(fixture, zero_headers, false);
 }
 
 FIXTURE_TEST(waits_for_a_running_checkpoint)
 {
-    struct fixture *fixture = *state;
     unsigned char headers[COPIED_FRAMES_OFFSET];
     struct peer other = peer_start(fixture, simulate_checkpoint), reader = leave_log(fixture, headers);
 
@@ -110,44 +136,14 @@ FIXTURE_TEST(waits_for_a_running_checkpoint)
     assert_nothing_lost(fixture, &reader);
 }
 
-FIXTURE_TEST(ignores_the_count_of_copied_frames_under_a_write_lock)
-{
-    struct fixture *fixture = *state;
-    unsigned char headers[COPIED_FRAMES_OFFSET];
-    struct peer writer = leave_log(fixture, headers);
-    int fd = open_index(fixture);
-
-    assert_true(claim_all_frames_copied(fd));
-    close(fd);
-    peer_call(&writer, "BEGIN IMMEDIATE");
-    fixture_open(fixture); // the lock of another process does not prevent the start
-    peer_call(&writer, "ROLLBACK");
-    assert_nothing_lost(fixture, &writer);
-}
-
-// The index lacks frames if it was deleted and other processes made a new one meanwhile.
-FIXTURE_TEST(finds_frames_that_the_index_lacks)
-{
-    struct fixture *fixture = *state;
-    unsigned char headers[COPIED_FRAMES_OFFSET];
-    struct peer reader = leave_log(fixture, headers);
-    int fd = open_index(fixture);
-
-    assert_int_equal(pwrite(fd, headers, sizeof headers, 0), sizeof headers);
-    close(fd);
-    fixture_open(fixture);
-    assert_nothing_lost(fixture, &reader);
-}
-
 // Another SQLite may lay out the index differently, and zeros at the known offsets would destroy it.
 FIXTURE_TEST(refuses_an_index_of_an_unknown_version)
 {
     static const uint32_t unknown[] = {1, 3006999, 3007001, UINT32_MAX};
-    struct fixture *fixture = *state;
     unsigned char headers[COPIED_FRAMES_OFFSET], before[COPIED_FRAMES_OFFSET], after[COPIED_FRAMES_OFFSET];
     struct peer reader = leave_log(fixture, headers);
 
-    for (size_t i = 0; i < 2 * sizeof unknown / sizeof unknown[0]; i++) {
+    for (size_t i = 0; i < 2 * COUNT(unknown); i++) {
         off_t header = i % 2 ? HEADER_BYTES : 0;
         struct error error = {""};
         char version[16];
@@ -170,42 +166,27 @@ FIXTURE_TEST(refuses_an_index_of_an_unknown_version)
     assert_nothing_lost(fixture, &reader);
 }
 
-FIXTURE_TEST(accepts_an_index_of_zeros)
+STORE_TEST(refuses_an_index_that_is_not_a_regular_file)
 {
-    static const unsigned char zeros[COPIED_FRAMES_OFFSET];
-    struct fixture *fixture = *state;
-    unsigned char headers[COPIED_FRAMES_OFFSET];
-    struct peer reader = leave_log(fixture, headers);
-    int fd = open_index(fixture);
+    const struct path index = path_with(fixture->database, "-shm");
+    const struct path target = path_with(fixture->directory, "/target");
 
-    assert_int_equal(pwrite(fd, zeros, sizeof zeros, 0), sizeof zeros);
-    close(fd);
-    fixture_open(fixture);
-    assert_nothing_lost(fixture, &reader);
-}
-
-FIXTURE_TEST(refuses_an_index_that_is_not_a_regular_file)
-{
-    struct fixture *fixture = *state;
-    char path[192], log[192], target[192];
-
-    (void)snprintf(path, sizeof path, "%s-shm", fixture->database);
-    (void)snprintf(log, sizeof log, "%s-wal", fixture->database);
-    (void)snprintf(target, sizeof target, "%s/target", fixture->directory);
-    fixture_open(fixture);
-    record(fixture, 1);
+    fixture_record_times(fixture, 1, 1);
     fixture_close(fixture);
-    assert_int_equal(rename(path, target), 0);
-    assert_int_equal(remove(log), 0); // with a log, the check of the database opens the index first
+    assert_int_equal(rename(index.text, target.text), 0);
+    assert_int_equal(remove(path_with(fixture->database, "-wal").text),
+                     0); // with a log, the check of the database opens the index first
     for (int kind = 0; kind < 3; kind++) {
         struct error error = {""};
-        int made = kind == 0 ? mkfifo(path, 0600) : kind == 1 ? mkdir(path, 0700) : symlink(target, path);
+        int made = kind == 0   ? mkfifo(index.text, 0600)
+                   : kind == 1 ? mkdir(index.text, 0700)
+                               : symlink(target.text, index.text);
 
         assert_int_equal(made, 0);
         assert_true(fixture_try_open(fixture, &error) < 0);
         if (!strstr(error.text, "-shm"))
             fail_msg("%s", error.text);
-        assert_int_equal(remove(path), 0);
+        assert_int_equal(remove(index.text), 0);
     }
     fixture_open(fixture);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "1");
@@ -213,7 +194,6 @@ FIXTURE_TEST(refuses_an_index_that_is_not_a_regular_file)
 
 FIXTURE_TEST(rewriting_accepts_a_missing_file)
 {
-    const struct fixture *fixture = *state;
     struct error error = {""};
 
     assert_int_equal(wal_recovery_rewrite_file(fixture->database, &error), 0);
@@ -226,7 +206,7 @@ FIXTURE_TEST(rewriting_reports_failures_with_the_path)
         int code;
     } rows[] = {{"/tmp", -EISDIR}, {"/dev/full", -ENOSPC}, {"/proc/self/mem", -EIO}};
 
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < COUNT(rows); i++) {
         struct error error = {""};
 
         assert_int_equal(wal_recovery_rewrite_file(rows[i].path, &error), rows[i].code);

@@ -1,0 +1,32 @@
+// The files of a database: the database itself and those that SQLite keeps next to it. SQLite forms their names from
+// the database's path after all symbolic links are resolved, and so must callers.
+#pragma once
+
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#define SIDE_FILE_LOG     "-wal"     // the write-ahead log
+#define SIDE_FILE_INDEX   "-shm"     // the index of the write-ahead log, which the processes map as shared memory
+#define SIDE_FILE_JOURNAL "-journal" // the rollback journal, used until the database is in WAL mode
+
+// Asks for the status of a side file. Returns false if the file does not exist or cannot be examined.
+bool side_file_status(const char *database, const char *suffix, struct stat *ret_status);
+
+// The files that a connection has open. SQLite never looks at the paths again, so this notices when the paths do not
+// lead to the open files any more. All three are in one directory.
+struct database_files {
+    dev_t device;
+    ino_t inodes[3]; // of the database, its log and the index of the log; 0: the file did not exist
+};
+
+// Remembers which files are at the paths now.
+void database_files_record(struct database_files *files, const char *database);
+
+enum database_files_state {
+    DATABASE_FILES_CURRENT,
+    DATABASE_FILES_OUTDATED, // a side file was replaced or has appeared; the database is the same
+    DATABASE_FILES_REPLACED, // the path names another database file, or none
+};
+
+enum database_files_state database_files_check(const struct database_files *files, const char *database);
