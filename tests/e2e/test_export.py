@@ -123,8 +123,7 @@ def test_prints_ten_thousand_members(one):
 
 
 def test_since_skips_earlier_events(one):
-    for number in range(5):
-        assert one.post(event(GroupId=f"g{number}")).status == 200
+    one.record(*(f"g{number}" for number in range(5)))
     for since, expected in ((0, [1, 2, 3, 4, 5]), (3, [4, 5]), (5, [])):
         assert [each["id"] for each in exported(one, "--since", since)] == expected
     beyond = export(one, "--since", 6)
@@ -202,8 +201,7 @@ def test_follow_ends_at_a_replaced_database(one):
         path = one.directory / f"callbacks.db{suffix}"
         path.rename(one.directory / f"old.db{suffix}")
     one.start()
-    for number in range(3):
-        assert one.post(event(GroupId=f"new{number}")).status == 200
+    one.record(*(f"new{number}" for number in range(3)))
     _, said = follower.process.communicate(timeout=60)
     assert follower.process.returncode == 1
     assert b"replaced" in said and b"up to id 1" in said and said.count(b"\n") == 1
