@@ -43,7 +43,7 @@ static atomic_int configured_format = LOG_FORMAT_TEXT;
 static atomic_int_fast64_t deadline_ms = INT64_MAX;       // by the monotonic clock; no line waits after it
 static atomic_ulong dropped_lines;                        // not reported yet
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and the following variables
-static bool has_unfinished_line;                          // the last line in the log lacks its end
+static bool has_unfinished_line;                          // the last line in the log is incomplete
 static bool is_stuck;                                     // the log accepted nothing since a line was dropped
 
 static bool is_level(enum log_level level)
@@ -213,7 +213,7 @@ static bool report_dropped_lines(int64_t wait_ms)
     return true;
 }
 
-// Lines of level crit may follow one another for a long time. Only another line of level crit is worth that wait.
+// Lines of level crit may follow one another for a long time. Only another line of level crit waits that long.
 static bool lock(enum log_level level)
 {
     const struct timespec end = clock_timespec(clock_realtime_ms() + LOG_WAIT_MS);

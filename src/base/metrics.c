@@ -52,7 +52,7 @@ static int print_values(struct buffer *text, const struct metric *metric)
     return r;
 }
 
-// Prometheus wants cumulative buckets. The count is their total, so that the two agree even while other threads count.
+// Prometheus expects cumulative buckets. The count is their total, so that both agree even while other threads count.
 static int print_histogram(struct buffer *text, const struct metric *metric)
 {
     int64_t count = 0;

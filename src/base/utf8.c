@@ -4,10 +4,10 @@
 #include <assert.h>
 #include <string.h>
 
-// What the first byte of a character says about the rest, by the table of well-formed byte sequences in the Unicode
-// standard (table 3-7). The third and fourth byte are always 80 to BF.
+// The length of a character and the range of its second byte, by its first byte (table 3-7 of the Unicode standard,
+// well-formed byte sequences). The third and fourth byte are always 80 to BF.
 struct lead {
-    size_t length; // of the character in bytes; 0: no character starts with this byte
+    size_t length; // length of the character in bytes; 0: no character starts with this byte
     unsigned char second_min, second_max;
 };
 

@@ -1,4 +1,4 @@
-// Turns a body into a struct destroyed_group, or says why not. The only file that uses cJSON.
+// Turns a body into a struct destroyed_group, or reports why the body is invalid. No other file uses cJSON.
 #include <assert.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -287,7 +287,7 @@ static bool parse_and_read_fields(struct callback *callback, struct arena *scrat
 }
 
 // A tree takes many times the memory of its text, and a request may wait for the disk for a long time. Therefore the
-// tree is freed as soon as the text to be recorded is copied out of it, so that no more trees exist than threads.
+// tree is freed as soon as the text to be recorded is copied out of it, so that each thread has at most one tree.
 static bool read_event(struct callback *callback, const char *body, size_t length, bool *ret_sanitized)
 {
     struct json_text_report report = json_text_scan(body, length);

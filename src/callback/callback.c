@@ -1,5 +1,5 @@
-// Judges the query in the order app, signature, age, command, so that a forged request learns nothing about later
-// checks.
+// Judges the query in the order app, signature, age, command, so that the sender of a forged request learns nothing
+// about later checks.
 #include "imcallbackd/callback/callback.h"
 
 #include <assert.h>
@@ -123,7 +123,8 @@ static enum callback_verdict check_command(struct callback *callback, const stru
     return refuse(callback, ANSWER_COMMAND_NOT_HANDLED);
 }
 
-// Returns a value that is recorded but not interpreted, as valid UTF-8; NULL if the arena has no memory left.
+// Returns a value that the daemon records without interpreting it, as valid UTF-8. Returns NULL if the arena has no
+// memory left.
 static const char *sanitized(struct arena *arena, const struct query_value *value)
 {
     return value->text ? utf8_sanitize(arena, value->text) : "";

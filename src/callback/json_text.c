@@ -1,4 +1,4 @@
-// One scanner for strings serves both the check and the copy, so that they agree about where a string ends.
+// One scanner for strings serves both the check and the copy, so that they agree on where a string ends.
 #include "json_text.h"
 
 #include <assert.h>
@@ -194,7 +194,7 @@ static char *sanitize_string(const char *text, size_t length, size_t *at, char *
 
 char *json_text_sanitize(struct arena *arena, const char *text, size_t length, size_t *ret_length)
 {
-    // An invalid byte is replaced by the 3 bytes of U+FFFD.
+    // The 3 bytes of U+FFFD replace an invalid byte.
     char *copy = length < SIZE_MAX / 4 ? arena_alloc(arena, length * strlen(UTF8_REPLACEMENT) + 1) : NULL;
     char *to = copy;
     size_t at = 0;

@@ -1,8 +1,8 @@
 // Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts control characters, even between
 // values, invalid UTF-8, and \u0000 and \uzzzz, which both end the string; and it takes about 40 bytes of memory for
-// each byte of `[0,0,…`. Therefore one pass looks for these first. The same pass finds what real callbacks may contain
-// and cJSON does not accept: the comments of the sample on the reference page, and text that was cut inside a
-// character.
+// each byte of `[0,0,…`. Therefore one pass finds these faults first. The same pass finds valid input that cJSON does
+// not accept but real callbacks may contain: the comments of the sample on the reference page, and text that was cut
+// inside a character.
 #pragma once
 
 #include <stdbool.h>
@@ -11,12 +11,12 @@
 #include "imcallbackd/base/arena.h"
 
 #define JSON_TEXT_MAX_DEPTH  32
-#define JSON_TEXT_MAX_VALUES 400000 // for a text of up to 10 times as many bytes; see json_text_max_values()
+#define JSON_TEXT_MAX_VALUES 400000 // for a text of up to 4,000,000 bytes; see json_text_max_values()
 
 enum json_text_fault {
     JSON_TEXT_NO_FAULT,
     JSON_TEXT_NUL,
-    JSON_TEXT_CONTROL,      // below U+0020: in a string any, between values any that is not white space
+    JSON_TEXT_CONTROL,      // below U+0020: any in a string, any but white space between values
     JSON_TEXT_BAD_ESCAPE,   // \u without four hexadecimal digits
     JSON_TEXT_UNTERMINATED, // a string or a comment without its end
     JSON_TEXT_TOO_DEEP,
@@ -25,13 +25,13 @@ enum json_text_fault {
 
 struct json_text_report {
     enum json_text_fault fault;
-    size_t position;       // of the fault, in bytes from 0
+    size_t position;       // byte offset of the fault
     bool has_comments;     // outside strings
     bool has_invalid_text; // invalid UTF-8 or a lone surrogate in a string
 };
 
 // Returns how many values a text of `length` bytes may have. A large text may have as many as a list of members of that
-// length, in which 2 values take at least 23 bytes. So the memory for the tree stays proportional to the text.
+// length, in which 2 values take at least 23 bytes. The memory for the tree therefore stays proportional to the text.
 size_t json_text_max_values(size_t length);
 
 // Stops at the first fault.

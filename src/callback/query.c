@@ -1,4 +1,5 @@
-// Decodes a copy of the query in place. The first value of a repeated parameter wins, and the repetition is noted.
+// Decodes a copy of the query in place. The first value of a repeated parameter counts, and a flag records the
+// repetition.
 #include "query.h"
 
 #include <errno.h>

@@ -19,7 +19,7 @@ enum query_name {
 };
 
 struct query_value {
-    const char *text; // of the first parameter with this name; NULL: the query has none
+    const char *text; // value of the first parameter with this name; NULL: the query has none
     bool repeated;
     bool malformed; // the value has an invalid %-escape or %00; text ends before it
 };

@@ -22,8 +22,8 @@
 #define MAX_HOSTS        64
 #define VALID_SECONDS    (365L * 24 * 3600)
 
-// Prints "DNS:example.org,IP:127.0.0.1", the syntax of X509V3_EXT_conf_nid. The characters of each name are checked,
-// because a ',' would start another entry.
+// Prints "DNS:example.org,IP:127.0.0.1", the syntax of X509V3_EXT_conf_nid. Checks the characters of each name, because
+// a ',' would start another entry.
 static int print_names(struct buffer *names, const char *const *hosts, size_t count, struct error *error)
 {
     struct address address;

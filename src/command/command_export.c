@@ -25,7 +25,7 @@ static void on_signal(int number)
 }
 
 // The first signal lets the export finish its line. A second signal ends the process at once, in case the reader of the
-// output never takes the line.
+// output never reads the line.
 static void handle_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
@@ -36,7 +36,7 @@ static void handle_signals(void)
     (void)signal(SIGXFSZ, SIG_IGN);
 }
 
-// An export that writes nothing cannot notice otherwise that the reader closed the pipe.
+// Without this check, an export that writes nothing would not notice that the reader closed the pipe.
 static bool is_pipe_closed(int fd)
 {
     struct pollfd output = {.fd = fd};

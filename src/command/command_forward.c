@@ -151,7 +151,8 @@ int command_forward(int argc, char **argv)
         return options_wrong_usage(argv[0], "--since and --until require --verify");
     if (!read_time(since, &invocation.since_s) || !read_time(until, &invocation.until_s))
         return options_wrong_usage(argv[0], "--since and --until take a Unix time in whole seconds");
-    // The default action ends an interrupted comparison, which must not exit with 0 like a complete one.
+    // The default action of the signals ends an interrupted comparison: its exit status must not be 0 like that of a
+    // complete one.
     if (!invocation.verify)
         handle_signals();
     if (forward(&invocation, &same, &error) < 0)

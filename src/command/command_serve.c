@@ -24,7 +24,7 @@
 
 #include <systemd/sd-daemon.h>
 
-// SIGTERM ends the daemon within 10 s. What the drain leaves of them is for a batch that waits for a lock, and for the
+// SIGTERM ends the daemon within 10 s. The time that the drain leaves is for a batch that waits for a lock, and for the
 // last checkpoint.
 #define DRAIN_TIMEOUT_MS 3500
 // After SIGTERM, a slow log gets this long to take the events that could not be recorded.
@@ -34,7 +34,7 @@
 struct service {
     const char *config_path;
     struct settings *settings;
-    struct settings *started; // the settings at the start; keys that need a restart keep their values
+    struct settings *started; // the settings at the start; keys that need a restart keep these values
     struct listeners listeners;
     struct receiver *receiver;
     struct store *store;
@@ -212,7 +212,8 @@ static void reload(struct service *service)
 }
 
 // Notifies the service manager's watchdog as long as the writer makes progress, however slowly. If the writer hangs in
-// a disk operation, the watchdog expires, and the service manager kills the daemon with a core dump that shows where.
+// a disk operation, the watchdog expires, and the service manager kills the daemon. The core dump shows where the
+// writer hangs.
 static void notify_watchdog(const struct service *service)
 {
     int64_t busy_since_ms = store_busy_since_ms(service->store);
@@ -296,7 +297,8 @@ int command_serve(int argc, char **argv)
         return EXIT_USAGE;
     if (!service.config_path)
         return options_wrong_usage(argv[0], "-c FILE is required");
-    // Blocked before the first thread starts, so that all threads inherit the mask and wait_for_stop gets the signals.
+    // Block the signals before the first thread starts, so that all threads inherit the mask and wait_for_stop gets the
+    // signals.
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);

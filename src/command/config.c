@@ -1,5 +1,5 @@
-// The table of all keys, and everything that follows from it: checking a value, printing the configuration, naming the
-// place of a value in an error.
+// The table of all keys, and the functions that depend on the table alone: they check a value, print the configuration,
+// and add the place of a value to an error.
 #include "config.h"
 
 #include <assert.h>

@@ -22,7 +22,7 @@ struct config_app {
     struct config_value request_time_window;
 };
 
-// Each member but path and apps is the value of one key, named section_key.
+// Each member except path and apps is the value of one key, named section_key.
 struct config {
     char *path;
     struct config_value listen_address;

@@ -57,7 +57,7 @@ static bool is_section_header(const char *line)
     return *end == ']' && strchr("\n;#", end[1 + strspn(end + 1, " \t\r")]);
 }
 
-// Returns false for a line that inih would skip, or read differently from what a human reads. A line that starts with
+// Returns false for a line that inih would skip, or would read differently than a person would. A line that starts with
 // bytes which inih ignores, such as a byte order mark, could hide a section header from next_line.
 static bool is_well_formed(const char *line)
 {

@@ -1,5 +1,6 @@
-// The sockets that `serve` listens on. systemd passes them, or the daemon opens them as the configuration says. If
-// systemd passes a callback socket, the daemon opens no admin socket, because the unit may deny it the network.
+// The sockets that `serve` listens on. systemd passes the sockets, or the daemon opens them according to the
+// configuration. If systemd passes a callback socket, the daemon opens no admin socket, because the unit may deny the
+// daemon network access.
 #pragma once
 
 #include <stdbool.h>
@@ -14,7 +15,7 @@ struct listeners {
     int callback_fds[LISTENERS_MAX];
     size_t callback_count;
     int admin_fd;                  // -1: no admin socket
-    bool callback_fds_were_passed; // systemd keeps listening on them after the daemon has stopped
+    bool callback_fds_were_passed; // systemd keeps listening on the sockets after the daemon has stopped
 };
 
 // Initializes *listeners and opens the sockets. Errors name the place in the configuration. The caller must call

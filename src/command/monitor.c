@@ -1,5 +1,5 @@
-// Most metrics are counted where their events happen. The metrics defined here are measured whenever a page is read, on
-// the thread of the admin listener.
+// The other modules count most metrics where the events happen. The thread of the admin listener measures the metrics
+// in this file whenever a client reads a page.
 #include "monitor.h"
 
 #include <assert.h>
@@ -22,7 +22,7 @@
 #include "imcallbackd/http/server.h"
 #include "receiver.h"
 
-// The daemon reports that it is not ready if less is left, because the next callback may not fit.
+// The daemon reports that it is not ready if less space is left, because the next callback may not fit.
 #define LEAST_FREE_BYTES (INT64_C(64) << 10)
 
 struct monitor {
@@ -48,7 +48,7 @@ static const struct metric store_bytes = {METRIC_GAUGES(
 static const struct metric store_disk_free = {METRIC_GAUGE(
     "imcallbackd_store_disk_free_bytes", "Free bytes that the daemon can use on the file system of the database.")};
 static const struct metric store_disk_size = {METRIC_GAUGE(
-    "imcallbackd_store_disk_size_bytes", "Bytes that the daemon could use there if the file system were empty.")};
+    "imcallbackd_store_disk_size_bytes", "Bytes that the daemon could use on this file system if it were empty.")};
 static const struct metric process_start_time = {
     METRIC_GAUGE("process_start_time_seconds", "When the daemon started, in seconds since 1970."), .decimals = 3};
 static const struct metric process_cpu = {

@@ -8,7 +8,7 @@
 struct option_spec {
     const char *name;    // "--app"; "" for arguments without a name
     const char *letter;  // "-c"; NULL: no short form
-    const char **values; // array of max_values elements that receives the values in order; NULL for a flag
+    const char **values; // array of max_values elements for the values, in order; NULL for a flag
     size_t max_values;   // number of values, or of repetitions of a flag, that are accepted
     size_t count;        // number of values, or of repetitions of a flag, that were given
 };

@@ -1,6 +1,6 @@
-// Three kinds of threads meet here. The event loops call on_head, on_body, on_end and on_refusal, the writer thread
-// calls receiver_on_committed, and the main thread replaces the settings on a reload. A call belongs to its event loop,
-// except from store_submit until http_request_complete, when it belongs to the store.
+// Three kinds of threads call these functions. The event loops call on_head, on_body, on_end and on_refusal, the writer
+// thread calls receiver_on_committed, and the main thread replaces the settings on a reload. A call belongs to its
+// event loop, except from store_submit until http_request_complete, when it belongs to the store.
 #include "receiver.h"
 
 #include <assert.h>
@@ -187,8 +187,8 @@ static struct http_response *on_head(void *context, struct http_request *request
     return refuse(receiver, &call->callback);
 }
 
-// The service may never send a refused event again, so the log line is the last place where the event is kept. The
-// manual page has a script that parses this line.
+// The service may never send a refused event again, so the log line is the only copy of the event. The manual page has
+// a script that parses this line.
 static void log_lost(const struct call *call)
 {
     const struct destroyed_group *group = &call->callback.group;
@@ -226,7 +226,7 @@ static struct http_response *on_body(void *context, struct http_request *request
     return NULL;
 }
 
-// Releases what the request's arena does not hold. The context is NULL if on_head found no memory.
+// Releases the resources that are not in the request's arena. The context is NULL if on_head ran out of memory.
 static void on_end(void *context, struct http_request *request)
 {
     struct call *call = request->context;
@@ -311,7 +311,7 @@ void receiver_on_committed(void *context, struct commit *finished)
         struct http_response *answer;
 
         assert(call->committing);
-        finished = finished->next; // the call may be gone after http_request_complete
+        finished = finished->next; // http_request_complete may free the call
         answer = answer_committed(receiver, call);
         call->committing = false;
         http_request_complete(call->request, answer ? answer : receiver->answers[ANSWER_STORE_UNAVAILABLE]);

@@ -1,4 +1,4 @@
-// Where the modules meet: takes requests from the HTTP server, has the callback module parse them and the store record
+// Connects the modules: takes requests from the HTTP server, lets the callback module parse them and the store record
 // them, and answers them.
 #pragma once
 

@@ -164,8 +164,8 @@ static bool has_app_without_token(const struct config *config, int64_t sdk_appid
     return i < config->app_count && !config->apps[i].token_file.text;
 }
 
-// Refuses a configuration that lacks a protection of the running daemon. Such a configuration is more likely a
-// truncated file than an intention. A restart accepts it.
+// Refuses a configuration that lacks a protection of the running daemon. Such a configuration is more likely to be a
+// truncated file than an intended change. A restart accepts it.
 static int check_protections(const struct settings *running, const struct settings *next, struct error *error)
 {
     const struct config *old = &running->config, *new = &next->config;
@@ -181,10 +181,11 @@ static int check_protections(const struct settings *running, const struct settin
         (void)error_set(&missing, EPERM, "[tls] client_ca");
     if (!*missing.text)
         return 0;
-    return error_set(error, EPERM,
-                     "%s: %s: a reload cannot remove this key, because more callers would be admitted; restart the "
-                     "daemon if the removal is intended",
-                     new->path, missing.text);
+    return error_set(
+        error, EPERM,
+        "%s: %s: a reload cannot remove this key, because the daemon would admit more clients; restart the "
+        "daemon if the removal is intended",
+        new->path, missing.text);
 }
 
 int settings_read_apps(const char *path, struct settings **ret_settings, struct error *error)

@@ -1,5 +1,6 @@
 // The configuration together with the contents of all files that it names: tokens, certificate, private key. `check`
-// validates settings, and `serve` runs on them. Settings never change once they are read; a reload reads new ones.
+// validates settings, and `serve` uses them. Settings never change after they have been read; a reload reads new
+// settings.
 #pragma once
 
 #include <stdatomic.h>
@@ -44,8 +45,8 @@ struct settings {
 // Reads the configuration at this path and the files that it names. On success the caller owns one reference. Errors
 // name the file, the line and the key.
 //
-// The predecessor is NULL, or the settings that the daemon runs on. TLS sessions of the predecessor can be resumed with
-// the new settings. Settings that lack a protection of the predecessor are refused with -EPERM.
+// The predecessor is NULL, or the settings that the daemon currently uses. TLS sessions of the predecessor can be
+// resumed with the new settings. Settings that lack a protection of the predecessor are refused with -EPERM.
 int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
                   struct error *error) MUST_CHECK;
 

@@ -1,4 +1,4 @@
-// Everything about columns comes from the descriptions in store/columns.h; only the key and the members are added here.
+// The descriptions in store/columns.h define the columns; this file only adds the key and the members.
 #include "batch.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-// Checks the settings before anything is shipped. A URL may contain a password, so no message may repeat the URL or
+// Checks the settings before the forwarder connects. A URL may contain a password, so no message may repeat the URL or
 // libpq's message about the URL.
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-// Waiting is the difficult part: libpq runs in nonblocking mode, and every wait ends after a signal, or when no byte
-// has moved for answer_timeout_ms.
+// libpq runs in nonblocking mode, because every wait must end after a signal, or when no byte has moved for
+// answer_timeout_ms.
 #include "destination.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
-// The connection to the destination. Only this file's implementation calls libpq's connection and result functions; it
-// knows neither tables nor rows. The thread that opens a connection is the only one that uses it.
+// The connection to the destination. Only destination.c calls libpq's connection and result functions. It depends on
+// neither tables nor rows. The thread that opens a connection is the only one that uses it.
 #pragma once
 
 #include <pthread.h>
@@ -10,15 +10,15 @@
 #include "imcallbackd/forward/forward_settings.h"
 #include "parameters.h"
 
-// After this time without any traffic, a server that executes a slow statement counts as a host that has vanished. The
-// forwarder cannot distinguish the two.
+// After this time without any traffic, the host counts as unreachable. The forwarder cannot distinguish an unreachable
+// host from a server that executes a slow statement.
 #define ANSWER_TIMEOUT_MIN_MS 30000
 
 struct destination {
     PGconn *connection;
     pthread_t thread; // the thread that opened the connection
     bool in_pipeline;
-    char sqlstate[6];          // of the last failure; "" if the server did not report it
+    char sqlstate[6];          // SQLSTATE of the last failure; "" if the server did not report the failure
     int64_t answer_timeout_ms; // how long a wait continues while no byte moves
 };
 
@@ -31,8 +31,9 @@ struct destination {
 // only be read from the cursor in the destination. destination_query is an exception: after an error that has an
 // sqlstate, the connection remains usable.
 
-// Tries the hosts of the URL in turn, by default for up to 5 seconds each, and blocks meanwhile. The caller passes a
-// destination that is zeroed or closed, and calls destination_close after a failure, too.
+// Tries the hosts of the URL in turn, by default for up to 5 seconds each, and blocks until one of them accepts or all
+// have failed. The caller passes a destination that is zeroed or closed, and calls destination_close after a failure,
+// too.
 int destination_open(struct destination *destination, const struct forward_settings *settings,
                      int64_t answer_timeout_ms, struct error *error) MUST_CHECK;
 

@@ -20,7 +20,7 @@
 #define OPTIONAL_COLUMN(name, type, part, flag) ", " #name " " SQL_##type
 
 // Plain tables, which every engine that speaks PostgreSQL's protocol accepts. The values are those of the store. There
-// are no foreign keys: the rows on both sides of one are written in one transaction, and rows are never deleted.
+// are no foreign keys: one transaction writes the rows on both sides of a reference, and rows are never deleted.
 static const char *const tables_sql[] = {
     "CREATE TABLE IF NOT EXISTS imcallbackd_schema (version bigint PRIMARY KEY, created_at timestamptz NOT NULL)",
     "CREATE TABLE IF NOT EXISTS imcallbackd_cursor ("
@@ -28,7 +28,7 @@ static const char *const tables_sql[] = {
     " updated_at timestamptz NOT NULL, PRIMARY KEY (receiver, stream))",
     "CREATE TABLE IF NOT EXISTS destroyed_group (event_uid bytea PRIMARY KEY, receiver text NOT NULL, id bigint NOT "
     "NULL" DESTROYED_GROUP_COLUMNS(REQUIRED_COLUMN, OPTIONAL_COLUMN) ", forwarded_at timestamptz NOT NULL)",
-    // A batch finds its own rows through this index, and an operator the rows of one receiver.
+    // A batch finds its rows through this index, and an operator finds the rows of one receiver.
     "CREATE INDEX IF NOT EXISTS destroyed_group_receiver ON destroyed_group (receiver, id)",
     "CREATE TABLE IF NOT EXISTS destroyed_group_member ("
     " event_uid bytea NOT NULL, position bigint NOT NULL, member_account text NOT NULL,"

@@ -1,5 +1,5 @@
-// Ships batches until something fails, and then starts again from the cursor in the destination. No state survives a
-// failure but the delays between attempts, so that a failure at any point has the same simple recovery.
+// Ships batches until something fails, and then starts again from the cursor in the destination. Only the delays
+// between attempts survive a failure, so that the recovery is the same wherever the failure happened.
 #include "imcallbackd/forward/forward.h"
 
 #include <assert.h>
@@ -16,10 +16,10 @@
 #include "imcallbackd/store/shipped.h"
 #include "progress.h"
 
-// The destination always has a further batch at hand when it completes one, however long the round trip is.
+// The destination always has another batch ready when it completes one, however long the round trip is.
 #define MAX_IN_FLIGHT 4
-// After a batch with fewer rows and members than this, the forwarder waits for all batches in flight. Meanwhile new
-// rows collect in the store, so that the next batch is larger.
+// After a batch with fewer rows and members than this, the forwarder waits for all batches in flight. New rows collect
+// in the store during the wait, so that the next batch is larger.
 #define LARGE_BATCH_ROWS 500
 
 #define TICK_MS 1000

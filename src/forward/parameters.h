@@ -33,8 +33,8 @@ void array_add_bytes(struct array *array, const void *data, size_t length);
 void array_add_text(struct array *array, const char *text);
 void array_finish(struct array *array);
 
-// Zeroed at first. Points to the added values, so the caller keeps them, and this struct in its place, until the
-// statement is sent.
+// The caller zeroes the struct before use. The struct points to the added values and into itself, so the caller must
+// neither free the values nor move the struct until the statement is sent.
 struct parameters {
     int count;
     int code;

@@ -12,7 +12,7 @@
 static int check(const char *path, const struct buffer *text, struct error *error)
 {
     if (text->length == 0)
-        return error_set(error, EINVAL, "%s: the password is empty", path);
+        return error_set(error, EINVAL, "%s: the password is empty; write the password into the file", path);
     if (strlen(text->data) != text->length || strpbrk(text->data, "\r\n"))
         return error_set(error, EINVAL, "%s: the file must contain the password on a single line", path);
     return 0;

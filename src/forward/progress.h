@@ -13,7 +13,7 @@
 
 extern const struct metric *const progress_metrics[]; // ends with NULL
 
-// Brings the age of the oldest waiting event up to date and appends all metrics. Returns 0 or -ENOMEM.
+// Updates the age of the oldest waiting event and appends all metrics. Returns 0 or -ENOMEM.
 int progress_print_metrics(struct buffer *text) MUST_CHECK;
 
 // oldest_received_at_ms: the time when the oldest event that is not in the destination yet was received. 0 means that
@@ -25,7 +25,8 @@ void progress_set_connected(bool connected);
 // Counts one batch that the destination has committed. members: 0 for rejected callbacks.
 void progress_add_shipped(enum stream stream, size_t rows, size_t members, int64_t duration_us);
 
-// Counts a failure and logs it, rate-limited while the message stays the same. pause_ms: the delay before the retry.
+// Counts a failure and logs it, rate-limited as long as the message stays the same. pause_ms: the delay before the
+// retry.
 void progress_add_failure(const struct error *error, int64_t pause_ms);
 
 // Logs a summary once a minute if events were shipped since the last one.

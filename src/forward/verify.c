@@ -1,5 +1,5 @@
-// Compares the store with the destination. Both sides compute checksums of each row, so that the destination sends no
-// more than these. Both sides must compute a checksum from the same text: print_sql and make_row change together.
+// Compares the store with the destination. Both sides compute checksums of each row, so that the destination only sends
+// checksums. Both sides must compute a checksum from the same text: print_sql and make_row change together.
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -33,7 +33,7 @@ static const char members_digest_sql[] =
 static const char member_count_sql[] =
     ", (SELECT count(*) FROM destroyed_group_member AS m WHERE m.event_uid = r.event_uid)";
 
-// Two receivers of the same event agree on the event, and differ in its reception.
+// Two receivers of the same event agree on its identity and content, and differ in its reception.
 enum checksum { CHECKSUM_EVENT, CHECKSUM_RECEPTION, CHECKSUM_COUNT };
 
 // A row of the store, and the result of its comparison.
@@ -290,7 +290,7 @@ static int read_rows(struct verification *verification, enum stream stream, int6
         *after_id = rows[i].id;
         r = add_row(verification, stream, &rows[i], shipped_id);
         if (r < 0)
-            return error_set(error, -r, "a checksum cannot be computed: %s", strerror(-r));
+            return error_set(error, -r, "cannot compute a checksum: %s", strerror(-r));
     }
     return r;
 }

@@ -1,4 +1,4 @@
-// The second use of libmicrohttpd, apart from the adapter: here the library runs its own thread.
+// Uses libmicrohttpd without the adapter in mhd.c: here the library runs its own thread.
 #include "imcallbackd/http/admin.h"
 
 #include <assert.h>
@@ -152,7 +152,7 @@ void http_admin_stop(struct http_admin *admin)
 {
     if (!admin)
         return;
-    // The library would shut the listening socket down; after a quiesce it does not. A socket from systemd outlives the
+    // Without MHD_quiesce_daemon, the library would shut down the listening socket. A socket from systemd outlives the
     // daemon.
     (void)MHD_quiesce_daemon(admin->daemon);
     MHD_stop_daemon(admin->daemon);

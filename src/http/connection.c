@@ -8,7 +8,8 @@
 
 #include "imcallbackd/base/clock.h"
 
-// The service gives up on a call after 2 s, so a connection without a request after this time is of no use to it.
+// The service gives up on a call after 2 s, so a connection without a request after this time is useless to the
+// service.
 #define CALL_TIMEOUT_MS 2000
 // A loop that is this late did not run: the process was stopped, or the machine was suspended.
 #define SUSPENSION_MS 100
@@ -119,7 +120,7 @@ void http_connection_enter(struct http_connection *connection, enum http_stage s
     unlink_connection(connection);
     start_stage(connection, stage);
     connection->transport.body_follows = stage == HTTP_STAGE_ANSWER;
-    // If the connection was closed while it was idle, a request that had already arrived has deadlines of its own.
+    // If the connection was closed while it was idle, a request that had already arrived still has its deadlines.
     connection->transport.closing = false;
     connection->set->has_progress = true;
 }

@@ -2,9 +2,9 @@
 
 //   accept ─► HANDSHAKE ─► IDLE ─► HEAD ─► BODY ─► HELD ─► ANSWER ─► IDLE …
 //
-// HANDSHAKE, HEAD, BODY and ANSWER must each end within `request_timeout`, no matter how many bytes arrive meanwhile.
-// IDLE ends after `idle_timeout`. HELD, while the handler has the request, has no deadline. A set and its connections
-// belong to the loop's thread, unless a comment says otherwise.
+// HANDSHAKE, HEAD, BODY and ANSWER must each end within `request_timeout`, no matter how many bytes arrive. IDLE ends
+// after `idle_timeout`. HELD, while the handler has the request, has no deadline. A set and its connections belong to
+// the loop's thread, unless a comment says otherwise.
 #pragma once
 
 #include <pthread.h>
@@ -49,15 +49,15 @@ struct http_transport {
     struct http_credentials *credentials;    // a reference
     struct http_record_parser records;
     size_t handshake_bytes; // received before the handshake was complete
-    bool has_received;      // at least one byte
+    bool has_received;      // at least one byte was received
     bool body_follows;      // the next bytes to send are the head of a response, and its body follows
     bool receive_closed;    // no more bytes arrive; requests that were already received are still answered
     bool closing;           // shut down by http_connection_close; libmicrohttpd has not noticed yet
 };
 
-// What the detection of stalled connections in mhd_quirks.c remembers from one check to the next.
+// State that the detection of stalled connections in mhd_quirks.c keeps between two checks.
 struct http_stall {
-    size_t undelivered_bytes; // that GnuTLS had decrypted and libmicrohttpd had not read
+    size_t undelivered_bytes; // bytes that GnuTLS had decrypted and libmicrohttpd had not read
     bool has_unread_input;    // there was input to read, and no byte has arrived since
 };
 
@@ -81,7 +81,7 @@ struct http_connection {
     struct http_exchange *exchange; // the current request; NULL: none
     enum http_limit exceeded_limit; // if set, only verified requests are accepted, and the first one is the last
     bool is_verified;               // a verified request arrived
-    bool fault_reported;            // the refusal that ends the connection is in the log
+    bool fault_reported;            // the refusal that ends the connection was logged
     struct http_stall stall;
 };
 
@@ -100,14 +100,15 @@ struct http_connection_set {
     struct http_connection_list held;
     struct http_limits limits; // the loop's copy
     int64_t now_ms;            // start of the current turn of the loop, monotonic
-    bool has_progress;         // in this turn a connection received, sent or changed something
+    bool has_progress;         // a connection received, sent or changed something in this turn
     unsigned int pending;      // requests that the handler has to complete
     struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
     struct mhd_quirks quirks;
     bool has_owner;  // the loop's thread runs, so that no other thread may use the set
     pthread_t owner; // that thread
 
-    // Any thread may read these. They include connections that the loop has not added to its lists yet.
+    // Any thread may read the counters below. The counters include connections that the loop has not added to its lists
+    // yet.
     atomic_uint connection_count;
     atomic_uint unverified_count; // connections on which no verified request arrived
 };
@@ -136,7 +137,8 @@ void http_set_evict_reserve(struct http_connection_set *set);
 // Closes all connections that are between two requests or before the first request.
 void http_set_close_idle(struct http_connection_set *set);
 
-// Returns a connection for an accepted socket address, without a set. Returns NULL if memory is exhausted. Any thread.
+// Returns a connection for an accepted socket address, without a set. Returns NULL if memory is exhausted. Any thread
+// may call this.
 struct http_connection *http_connection_create(struct http_shared *shared);
 
 // Releases what http_shared_admit and http_set_expect have counted. Does not close the descriptor. NULL is allowed.

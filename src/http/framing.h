@@ -1,13 +1,13 @@
 // The framing guard refuses every request head that two HTTP implementations could read in two ways (RFC 9112).
 // libmicrohttpd 0.9.75 accepts many of these even in its strict mode: two lengths, a length together with chunked
-// encoding, odd header names. The guard is pure: it needs neither a connection nor memory.
+// encoding, odd header names. The guard is a pure function: it needs neither a connection nor memory.
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-// What the headers say about the body. Zero-initialize it before the first header.
+// The result of reading the headers. The caller zeroes it before the first header.
 struct framing {
     const char *fault;                    // the first fault as an English sentence; NULL: none so far
     unsigned int hosts, lengths, codings; // number of Host, Content-Length and Transfer-Encoding headers

@@ -1,4 +1,4 @@
-// Errors name the address and, where the errno value alone does not tell, the remedy.
+// Errors name the address and, where the errno value does not suggest one, the remedy.
 #include "imcallbackd/http/listen.h"
 
 #include <arpa/inet.h>

@@ -35,6 +35,6 @@ void http_loop_reconfigure(struct http_loop *loop);
 // Wakes the loop, so that it sees the shared flags.
 void http_loop_wake(struct http_loop *loop);
 
-// Include connections that are still queued.
+// The counts include connections that are still queued.
 unsigned int http_loop_connection_count(const struct http_loop *loop);
 unsigned int http_loop_unverified_count(const struct http_loop *loop); // on which no verified request arrived

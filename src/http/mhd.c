@@ -29,8 +29,8 @@ static struct http_connection *connection_of(struct MHD_Connection *mhd)
     return connection;
 }
 
-// The library reports a state that it cannot continue from. It would abort, and so does the daemon. An event that was
-// not acknowledged stays unacknowledged.
+// The library reports a state that it cannot continue from. The library would abort the process, so the daemon does the
+// same. An event that was not acknowledged stays unacknowledged.
 static void on_panic(void *context, const char *file, unsigned int line, const char *reason)
 {
     (void)context;
@@ -40,7 +40,8 @@ static void on_panic(void *context, const char *file, unsigned int line, const c
 
 // ---- Connections ----
 
-// Reports a request that the library has not reported as ended: 0.9.75 does so for a request that it cannot parse.
+// Ends a request whose end the library has not reported. Version 0.9.75 does not report the end of a request that it
+// cannot parse.
 static void finish_request(struct http_connection *connection)
 {
     if (!connection->exchange)

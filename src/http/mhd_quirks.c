@@ -11,7 +11,7 @@
 
 #define CRLF_LENGTH    2
 #define MAX_PARAMETERS 100
-// How long the loop sleeps although the library wants another turn, after a turn without progress.
+// How long the loop sleeps after a turn without progress, even if the library asks for another turn.
 #define NO_PROGRESS_SLEEP_MS 20
 
 bool mhd_is_before_1_0(void)
@@ -38,12 +38,12 @@ void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_
                          size_t value_length)
 {
     expect_next(layout, name);
-    // Spaces may follow the colon. The library skips these and nothing else.
+    // Spaces may follow the colon. The library skips only these spaces.
     layout->is_altered = layout->is_altered || (uintptr_t)value <= (uintptr_t)name + name_length;
     layout->next = (uintptr_t)value + value_length + CRLF_LENGTH;
 }
 
-// The library has replaced the CRLF of the last line and the empty line after it by four NULs.
+// The library has replaced the CRLF of the last line and the empty line after it with four NULs.
 bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout)
 {
     static const char line_ends[2 * CRLF_LENGTH];

@@ -2,7 +2,7 @@
 // test that shows the symptom, and the condition under which the workaround can be deleted.
 
 // DEBIAN 12 marks what serves libmicrohttpd 0.9.75 alone. Delete all of it in one commit when the build requires 1.0.
-// Both versions have the same soname, so that the version is checked at run time.
+// Both versions have the same soname, so the code checks the version at run time.
 #pragma once
 
 #include <stdbool.h>
@@ -29,9 +29,9 @@ bool mhd_is_before_1_0(void);
 #endif
 
 // Versions: before 1.0 (DEBIAN 12). Later versions refuse such heads themselves.
-// Symptom: the library parses a head in place, puts a NUL at the end of each part, and hides what this changes. A NUL
-// in a value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and spaces before
-// the target vanish. But then the parts do not follow each other at the distance of a CRLF. Their addresses show it.
+// Symptom: the library parses a head in place, puts a NUL at the end of each part, and hides such changes. A NUL in a
+// value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and spaces before the
+// target vanish. The addresses of the parts reveal the change, because the parts are then not a CRLF apart.
 // Test: tests/unit/http/test_quirks.c, and test_refuses_hostile_request in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 struct mhd_head_layout {
@@ -45,7 +45,7 @@ void mhd_head_layout_init(struct mhd_head_layout *layout, const char *method, co
 void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_t name_length, const char *value,
                          size_t value_length);
 
-// Call it after the last header. Returns true if the library shows a head other than the one the client has sent.
+// Call it after the last header. Returns true if the library presents a different head than the client has sent.
 bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 
 // ---- Responses that the library makes itself ----
@@ -58,8 +58,9 @@ bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 bool mhd_quirk_exceeds_parameters(const char *target);
 
 // Versions: all.
-// Symptom: the library answers what it cannot parse without a call of the application. The refusal would appear
-// neither in the log nor in the metrics. This reports it and returns true if the library has answered.
+// Symptom: the library answers a request that it cannot parse without calling the application. The refusal would appear
+// neither in the log nor in the metrics. This function reports the refusal and returns true if the library has
+// answered.
 // Test: test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the library reports its own responses.
 bool mhd_quirk_report_own_response(struct http_connection *connection);
@@ -81,8 +82,9 @@ void mhd_quirk_on_unescape(struct http_connection *connection);
 // Call it with each log message of the library.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
-// announces the first response, and the message does not name the connection. The next connection that sends in stage
-// HEAD is the one, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes it.
+// announces the first response, and the message does not name the connection. It must be the next connection that sends
+// in stage HEAD, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes that
+// connection.
 // Test: test_malformed_length_closes_no_other_connection in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 void mhd_quirk_on_log(struct http_connection_set *set, const char *format);
@@ -91,8 +93,8 @@ void mhd_quirk_on_log(struct http_connection_set *set, const char *format);
 bool mhd_quirk_before_send(struct http_connection *connection);
 
 // Versions: all.
-// Symptom: after a TLS key update, the library believes that it has read everything, and waits for the kernel to
-// report more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived.
+// Symptom: after a TLS key update, the library assumes that it has read everything, and waits for the kernel to report
+// more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived.
 // Test: test_answers_a_request_after_a_key_update in tests/e2e/test_tls.py.
 // Delete when the library reads until GnuTLS returns GNUTLS_E_AGAIN.
 void mhd_quirk_on_key_update(struct http_connection *connection);
@@ -114,15 +116,15 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 // Returns `timeout_ms`, or a longer timeout if the library can do nothing before the kernel reports something.
 //
 // Versions: all.
-// Symptom: while a handshake waits for its client, the library regards the connection as ready and never wants to
-// sleep. The same holds for a connection whose request the library cannot read on. If nothing was received or sent in
-// a whole turn, only the kernel can announce more work.
+// Symptom: while a handshake waits for its client, the library regards the connection as ready and always asks for
+// another turn. The same holds for a connection on which the library cannot continue to read. If a turn has
+// neither received nor sent anything, only the kernel can announce more work.
 // Test: test_waiting_for_a_handshake_uses_no_cpu in tests/e2e/test_deadlines.py.
 // Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
 //
 // Versions: 0.9.75 at least.
-// Symptom: the library waits forever if its memory is full of something that it reads only as a whole, such as the
-// size line of a chunk. This closes the connection.
+// Symptom: the library waits forever if its memory is full before it has read a unit such as the size line of a chunk.
+// This function closes the connection.
 // Test: test_counts_one_refusal and test_full_memory_uses_no_cpu in tests/e2e/test_unreadable.py.
 // Delete when the library refuses every request that does not fit into the memory of a connection.
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);

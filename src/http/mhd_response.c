@@ -1,4 +1,4 @@
-// Both forms are built in advance, because only the loop knows whether the connection stays open.
+// The constructor builds both forms, because only the loop knows whether the connection stays open.
 #include "mhd_response.h"
 
 #include <assert.h>

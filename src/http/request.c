@@ -8,14 +8,14 @@
 #include "imcallbackd/base/clock.h"
 #include "mhd_response.h"
 
-// Parsing a body of the largest allowed size takes about ten times its bytes. Only one request per loop needs them at a
-// time, while handler.on_body runs.
+// Parsing a body of the largest allowed size takes about ten times its bytes. Only one request per loop needs this
+// memory at a time, while handler.on_body runs.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
 // The body's buffer grows as data arrives; the announced length allocates nothing.
 #define BODY_FIRST_BYTES ((size_t)4 << 10)
-// The bodies in memory may take as much as this many bodies of the largest size. A body beyond that is refused with
-// 503.
+// The bodies in memory may take as much space as this many bodies of the largest size. The server refuses a further
+// body with 503.
 #define BODIES_IN_FLIGHT 16
 // A refused body is read and dropped up to this size.
 #define DROPPED_BODY_BYTES ((size_t)64 << 20)
@@ -100,7 +100,7 @@ static struct http_response *ask_handler(struct http_exchange *exchange)
 
     if (shared->connection_count <= connection->set->limits.connections &&
         connection->exceeded_limit == HTTP_LIMIT_CONNECTIONS)
-        connection->exceeded_limit = HTTP_LIMIT_NONE; // other connections have been closed meanwhile
+        connection->exceeded_limit = HTTP_LIMIT_NONE; // other connections have been closed since
     exchange->needs_on_end = true;
     response = shared->handler.on_head(shared->handler.context, &exchange->request);
     if (exchange->request.verified)
@@ -179,7 +179,7 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange)
     struct http_response *response;
 
     assert(exchange->phase == HTTP_PHASE_BODY);
-    // A loop that stops does not wait for requests that the handler gets now.
+    // A stopping loop does not wait for requests that it hands to the handler from now on.
     if (!exchange->response && shared->stopping)
         exchange->response = refuse(exchange, HTTP_REFUSE_OVERLOADED, "");
     if (exchange->response)

@@ -1,6 +1,6 @@
 // One request as a state machine. The adapter reports what arrives: the target, the head, data, the end of the body,
-// the completion by the handler. Each call returns a verdict, which the adapter carries out. This file knows neither
-// libmicrohttpd nor the loop; it calls the handler and changes the stage of the connection.
+// the completion by the handler. Each call returns a verdict, which the adapter carries out. This file depends on
+// neither libmicrohttpd nor the loop; it calls the handler and changes the stage of the connection.
 
 //   start ─► receive_header* ─► receive_head ─► receive_data* ─► receive_end ─► resume ─► take_response ─► finish
 //
@@ -36,11 +36,11 @@ struct http_exchange {
     const char *target; // raw, in the arena; NULL if memory was exhausted
     struct framing framing;
     bool needs_on_end;              // handler.on_head was called
-    bool closes_connection;         // whatever the response is
+    bool closes_connection;         // regardless of the response
     size_t body_in_flight;          // bytes that this request has added to shared.body_in_flight
     int64_t complete_us;            // when the handler got the complete body, monotonic; 0: not yet
-    struct http_response *response; // decided but not queued; while PENDING, the completing thread sets it
-    struct http_exchange *next;     // in the loop's inbox
+    struct http_response *response; // not queued yet; while PENDING, the completing thread sets this field
+    struct http_exchange *next;     // the next exchange in the loop's inbox
 };
 
 // The request line has arrived, with this raw target. Returns NULL if memory is exhausted.
@@ -73,6 +73,6 @@ struct http_response *http_request_take_response(struct http_exchange *exchange,
 // Ends the connection's current request in any phase, answered or not. Does nothing if there is no request.
 void http_request_finish(struct http_connection *connection);
 
-// Counts and logs why a connection ends without a response of ours. Reports once per connection, and not at all if a
-// response is decided.
+// Counts and logs why a connection ends without a response. Reports once per connection, and not at all if a response
+// is decided.
 void http_request_report_fault(struct http_connection *connection, const char *fault);

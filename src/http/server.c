@@ -19,8 +19,8 @@
 #include "imcallbackd/http/credentials.h"
 #include "loop.h"
 
-// How long an idle connection stays open in a drain. A client that sends a request meanwhile gets a response with
-// Connection: close. A client that is disconnected without this announcement may lose an event.
+// How long an idle connection stays open in a drain. A client that sends a request within this time gets a response
+// with Connection: close. A client that is disconnected without this announcement may lose an event.
 #define DRAIN_GRACE_MS 1000
 
 #define ACCEPTS_PER_BATCH 64  // then the loops are woken, so that the first of many need not wait for the last

@@ -18,7 +18,7 @@ const struct metric http_handshakes = {
                     "TLS handshakes; a failed one is a connection that was closed before its handshake was complete.",
                     "result", "full", "resumed", "failed")};
 const struct metric http_answer_seconds = {METRIC_HISTOGRAM(
-    "imcallbackd_answer_seconds", "From the last byte of a callback's body to its answer.", 6, 100, 250, 500, 1000,
+    "imcallbackd_answer_seconds", "Time from the last byte of a callback's body to its answer.", 6, 100, 250, 500, 1000,
     2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2000000, 5000000, 10000000)};
 
 unsigned int http_hard_limit(unsigned int limit)

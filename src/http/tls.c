@@ -53,7 +53,7 @@ static bool exceeds_handshake(struct http_connection *connection, size_t length)
     return connection->transport.handshake_bytes > MAX_HANDSHAKE_BYTES;
 }
 
-// Any result but EAGAIN means that the turn of the loop had something to do.
+// Any result except EAGAIN means that the turn of the loop had something to do.
 static void note_progress(struct http_connection *connection, ssize_t result)
 {
     if (result >= 0 || errno != EAGAIN)
@@ -162,7 +162,7 @@ void tls_report_failed_handshake(const struct http_connection *connection)
 
     assert(connection->deadline.stage == HTTP_STAGE_HANDSHAKE);
     metric_add(&http_handshakes, HTTP_HANDSHAKE_FAILED, 1);
-    // A client that sends no byte is not worth a line: port probes behave like this.
+    // A client that sends no byte is not logged: port probes behave like this.
     if (!connection->transport.has_received)
         return;
     if (log_rate_limit_allows(&connection->shared->failed_handshakes, &suppressed))

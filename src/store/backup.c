@@ -25,8 +25,8 @@
 // the syncs of the daemon.
 #define STEP_PAGES 1024
 
-// Free space that a copy on the database's own file system leaves for what the daemon records meanwhile. The daemon
-// cannot truncate its log until the copy is complete.
+// Free space to leave for the daemon if the copy is on the same file system as the database. The daemon cannot truncate
+// its log until the copy is complete.
 #define RESERVE_BYTES (UINT64_C(64) << 20)
 
 // How many instructions of SQLite's virtual machine lie between two progress reports of the check.
@@ -45,10 +45,10 @@ struct backup {
     const char *target;
     const struct backup_progress *progress;
     struct read_connection source;
-    uint64_t bytes, bytes_done; // of the source
+    uint64_t bytes, bytes_done; // size of the source, and the part that was copied
     char summary[SUMMARY_BYTES];
     char *partial; // name of the incomplete copy; NULL: it does not exist or has its final name
-    int fd;        // of the copy
+    int fd;        // descriptor of the copy
     sqlite3 *copy;
 };
 
@@ -93,11 +93,11 @@ static int report_from_sqlite(void *context)
     return 0; // backup_cancel interrupts the statement itself
 }
 
-// Runs work, which may take minutes, so that backup_cancel ends it. sqlite3_interrupt is the only means: when SQLite
-// counts the rows of a table or checks a b-tree, that is a single instruction, which calls no progress handler.
+// Runs work, which may take minutes, so that backup_cancel can end it. Only sqlite3_interrupt can do this: SQLite
+// counts the rows of a table, or checks a b-tree, in a single instruction, which calls no progress handler.
 //
 // SQLite forgets an interrupt as soon as no statement of the connection runs. The statement `pending`, which stays at
-// its first row, keeps an interrupt in force that arrives between two statements of work.
+// its first row, preserves an interrupt that arrives between two statements of work.
 static int run_interruptible(struct backup *backup, sqlite3 *connection,
                              int (*work)(struct backup *backup, struct error *error), struct error *error)
 {
@@ -220,8 +220,8 @@ static int finish_step(struct backup *backup, sqlite3_backup *pages, struct erro
     return 0;
 }
 
-// The open transaction of the source keeps the pages as they are, so each step continues where the last one ended
-// although the daemon writes. Without the transaction, every commit of the daemon would restart the copy.
+// The open transaction of the source keeps the pages unchanged, so each step continues where the last one ended, even
+// while the daemon writes. Without the transaction, every commit of the daemon would restart the copy.
 static int copy_pages(struct backup *backup, struct error *error)
 {
     sqlite3_backup *pages = sqlite3_backup_init(backup->copy, "main", backup->source.sqlite, "main");
@@ -305,8 +305,8 @@ static int sync_directory(const char *path, struct error *error)
     return r;
 }
 
-// Syncs the copy and gives it its name, unless another file has got that name meanwhile. Some file systems do not
-// support RENAME_NOREPLACE; there, link gives the same guarantee.
+// Syncs the copy and gives it its name, unless another file has that name by now. Some file systems do not support
+// RENAME_NOREPLACE; there, link gives the same guarantee.
 static int name_copy(struct backup *backup, struct error *error)
 {
     const char *from = backup->partial, *to = backup->target;

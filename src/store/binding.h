@@ -14,7 +14,7 @@
 // Prepares each of the texts for frequent use. All statements are NULL before. Returns SQLite's code. The caller
 // finalizes the statements, after a failure too.
 int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count);
-void statements_finalize(sqlite3_stmt **statements, size_t count); // sets them to NULL
+void statements_finalize(sqlite3_stmt **statements, size_t count); // sets the statements to NULL
 
 // Runs a query once. ret_text: the first column of the first row, cut to the size; "" if there is no row. Returns
 // SQLite's code.
@@ -24,7 +24,7 @@ int query_text(sqlite3 *connection, const char *sql, char *ret_text, size_t size
 // bind_end has to be checked. Values are not copied: they must live until bind_end.
 struct binding {
     sqlite3_stmt *statement;
-    int index; // of the last bound parameter; SQLite counts from 1
+    int index; // index of the last bound parameter; SQLite counts from 1
     int code;  // SQLite's extended result code
 };
 
@@ -39,7 +39,7 @@ void bind_int(struct binding *binding, int64_t value);
 void bind_null(struct binding *binding);
 void bind_bytes(struct binding *binding, const char *data, size_t length); // length 0 binds '', not NULL
 
-// Returns SQLITE_ROW for each row. Any other code ends the rows; bind_end follows in any case.
+// Returns SQLITE_ROW for each row. Any other code ends the rows. The caller must always call bind_end afterwards.
 int bind_step(const struct binding *binding);
 
 // Resets the statement. Returns SQLITE_OK, or the first failure of binding or stepping.

@@ -1,4 +1,4 @@
-// The state machine in commit_queue.h is what this file implements; each transition asserts the state that it leaves.
+// Implements the state machine in commit_queue.h. Each transition asserts the state that it leaves.
 #include "commit_queue.h"
 
 #include <assert.h>
@@ -6,7 +6,8 @@
 
 #include "imcallbackd/base/clock.h"
 
-// The queue whose writer thread this is. queue->writer cannot tell: pthread_create may store it after the thread runs.
+// The queue whose writer thread this is. queue->writer is not reliable: pthread_create may store it after the thread
+// has started to run.
 static _Thread_local const struct commit_queue *own_queue;
 
 static void list_clear(struct commit_list *list)
@@ -103,7 +104,7 @@ static bool queue_wait(struct commit_queue *queue, enum writer_state state, int6
     return code == 0;
 }
 
-// Appends all waiting commits to those that were taken before. Sleeps while there are neither, but no longer than
+// Appends all waiting commits to the list of taken commits. Sleeps while both lists are empty, but no longer than
 // timeout_ms. Returns false, and ends, if the queue is stopping and all commits are done.
 static bool queue_take(struct commit_queue *queue, struct commit_list *taken, int64_t timeout_ms)
 {
@@ -201,7 +202,7 @@ int commit_queue_start(struct commit_queue *queue, const struct commit_queue_fun
     if (code != 0) {
         pthread_cond_destroy(&queue->wake);
         pthread_mutex_destroy(&queue->mutex);
-        return error_set(error, code, "the writer thread cannot be started: %s", strerror(code));
+        return error_set(error, code, "cannot start the writer thread: %s", strerror(code));
     }
     pthread_setname_np(queue->writer, "store-writer");
     return 0;
@@ -216,7 +217,7 @@ void commit_queue_push(struct commit_queue *queue, struct commit *commit)
     pthread_mutex_lock(&queue->mutex);
     assert(!queue->stopping && queue->state != WRITER_ENDED);
     list_append(&queue->waiting, commit);
-    signal = queue->state == WRITER_SLEEPING && !queue->woken; // one signal is enough for all pushes of a sleep
+    signal = queue->state == WRITER_SLEEPING && !queue->woken; // one signal is enough for all pushes during one sleep
     queue->woken = true;
     pthread_mutex_unlock(&queue->mutex);
     if (signal)

@@ -1,5 +1,5 @@
-// The queue between the threads that submit commits and the one writer thread. It knows nothing about disks: a struct
-// of functions says what to do with a batch.
+// The queue between the threads that submit commits and the only writer thread. The queue does not depend on disks: a
+// struct of functions defines what happens to a batch.
 
 // States of the writer thread. It changes its state only under the mutex, and starts as WRITER_BUSY.
 //
@@ -44,7 +44,7 @@
 // The pause of the writer thread before it retries commits.
 #define COMMIT_RETRY_MS 100
 
-// The writer thread calls these without holding a lock.
+// The writer thread calls these functions without holding a lock.
 struct commit_queue_functions {
     // Sets result and retry of each commit. Must not change the list.
     void (*write)(void *context, struct commit *batch);
@@ -97,6 +97,6 @@ bool commit_queue_is_writer(const struct commit_queue *queue);
 // it sleeps or pauses. Any thread may call this.
 int64_t commit_queue_busy_since_ms(const struct commit_queue *queue);
 
-// Returns after done() has received every pushed commit and the writer thread has ended. To be called once, and not on
-// the writer thread.
+// Returns after done() has received every pushed commit and the writer thread has ended. Must be called once, and not
+// on the writer thread.
 void commit_queue_stop(struct commit_queue *queue);

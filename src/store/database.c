@@ -1,5 +1,4 @@
-// What SQLite is configured for, and which files are refused, is decided here; what is done with a log that a crash
-// left, in wal_recovery.c.
+// Configures SQLite and decides which files to refuse. wal_recovery.c handles a log that a crash left.
 #include "database.h"
 
 #include <assert.h>
@@ -20,13 +19,13 @@
 
 #define OPEN_BUSY_TIMEOUT_MS  5000
 #define BUSY_TIMEOUT_MS       100  // short, because the writer thread retries
-#define CLOSE_BUSY_TIMEOUT_MS 1000 // a reader delays the stop no longer; the next start recovers the log
+#define CLOSE_BUSY_TIMEOUT_MS 1000 // the longest that a reader delays the stop; the next start recovers the log
 #define FILE_MODE             0640 // the group may read; SQLite gives its side files the same mode
 #define LOG_HEADER_BYTES      32
 
-// Automatic checkpoints are off because they would run inside commits. The log grows to the length between two
-// checkpoints and is then reused; only a reader that stays makes it longer, and journal_size_limit cuts it afterwards.
-// The cache (in KiB) holds the largest batch, so that no page spills into the log before its commit.
+// Automatic checkpoints are off because they would run inside commits. The log grows until the next checkpoint and is
+// then reused. Only a long read transaction makes the log longer, and journal_size_limit truncates it afterwards. The
+// cache (in KiB) holds the largest batch, so that no page spills into the log before its commit.
 static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA wal_autocheckpoint = 0;"
                                     "PRAGMA cache_size = -16384;"
@@ -66,7 +65,7 @@ static int check_directory(const char *file, struct error *error)
     return r;
 }
 
-// Keeps a manipulated database from making the connection do more than the statements ask for.
+// Prevents a manipulated database from making the connection do more than the statements request.
 static void restrict_connection(sqlite3 *connection)
 {
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -95,8 +94,9 @@ int database_open_readonly(const char *file, const char *parameters, sqlite3 **r
 }
 
 // Opens for reading without changing any file. If there is no log, the database alone is complete. If there is one,
-// this reads its index as it is; SQLite creates an index only where it is missing. A log that ends after its header, as
-// a failure of the first write leaves it, counts as none: SQLite would look for frames until SQLITE_PROTOCOL.
+// SQLite reads its index without a change, and creates an index only if it is missing. A log that ends after its
+// header, as a failure of the first write leaves it, counts as missing: SQLite would look for frames and fail with
+// SQLITE_PROTOCOL.
 static int open_untouched(const char *file, sqlite3 **ret_connection, struct error *error)
 {
     struct stat log, index;
@@ -171,7 +171,7 @@ static int lock_file(struct database *database, struct error *error)
         fd = open(database->path, O_RDWR | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_set(error, errno, "%s", strerror(errno));
-    // An empty file may stem from a start that was killed right here, before fchmod.
+    // An empty file may be left from a start that was killed at this point, before fchmod.
     if (fstat(fd, &status) == 0 && status.st_size == 0)
         (void)fchmod(fd, FILE_MODE);
     database->lock_fd = fd;
@@ -254,7 +254,7 @@ int database_open(struct database *database, const char *path, struct error *err
     return r;
 }
 
-// Returns the number of pages written since the last reset. In WAL mode each is a frame of the log.
+// Returns the number of pages written since the last reset. In WAL mode each page is a frame of the log.
 static int frames_written(const struct database *database, bool reset)
 {
     int frames = 0, unused;

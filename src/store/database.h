@@ -26,18 +26,18 @@ int database_open(struct database *database, const char *path, struct error *err
 // Recovers the write-ahead log (wal_recovery.h); does nothing after the first success.
 enum store_failure database_recover_wal(struct database *database, struct error *error) MUST_CHECK;
 
-// Checks that database_open could succeed, without its lock, so also while a daemon runs. Changes nothing. The error
-// names the path.
+// Checks that database_open could succeed. Does not take the lock of database_open, so the check also works while a
+// daemon runs. Changes nothing. The error names the path.
 int database_check(const char *path, struct error *error) MUST_CHECK;
 
-// Opens another connection, which only reads; parameters: of SQLite's file: URI. The caller closes *ret_connection in
-// any case. The error does not name the path.
+// Opens another connection, which only reads. parameters: the query of SQLite's file: URI. The caller closes
+// *ret_connection, even after a failure. The error does not name the path.
 int database_open_readonly(const char *file, const char *parameters, sqlite3 **ret_connection,
                            struct error *error) MUST_CHECK;
 
-// Checks that the paths of the database and its side files still lead to the open files. SQLite does not notice when
-// they do not. What it writes into deleted or replaced files is lost, and without a common index, which holds the
-// locks, this and other processes do not see each other. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
+// Checks that the paths of the database and its side files still lead to the open files. SQLite does not detect a
+// deleted or replaced file. Data that it writes into such a file is lost. Without a common index, which holds the
+// locks, this process and others do not see each other. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
 enum store_failure database_check_in_place(const struct database *database, struct error *error) MUST_CHECK;
 
 // Returns true if this connection has written at least this number of frames since the last attempt to checkpoint.
@@ -49,6 +49,6 @@ enum store_failure database_checkpoint(struct database *database, int mode, stru
 // Runs a last checkpoint, for which it waits a moment. What a reader keeps it from copying stays safe in the log.
 enum store_failure database_checkpoint_last(struct database *database, struct error *error) MUST_CHECK;
 
-// Closes without a checkpoint. Both side files stay, even if they are empty, because without them readers that may not
-// create files cannot open a database in WAL mode.
+// Closes without a checkpoint. Both side files stay, even if they are empty: readers that may not create files cannot
+// open a database in WAL mode without its side files.
 void database_close(struct database *database);

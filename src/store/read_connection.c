@@ -59,8 +59,8 @@ int read_connection_open(struct read_connection *connection, const char *path, s
     return r;
 }
 
-// Whether SQLite can return this code while the daemon starts: while it recovers the log, creates the index, or has
-// only opened the file so far.
+// Returns whether SQLite can return this code while the daemon starts: while it recovers the log, creates the index, or
+// has only opened the file so far.
 static bool is_temporary(int code)
 {
     switch (code & 0xff) {

@@ -1,6 +1,6 @@
 // A connection that only reads, and that follows the database file: it works while a daemon records, while the daemon
-// is stopped, and after the daemon was killed. It knows which files it has open, so that the caller can tell whether
-// the path still names them.
+// is stopped, and after the daemon was killed. The connection records which files it has open, so that the caller can
+// check whether the path still names them.
 #pragma once
 
 #include "database_files.h"
@@ -23,7 +23,7 @@ int read_connection_open(struct read_connection *connection, const char *path, s
 
 // Starts a read transaction. Until read_connection_end, the caller sees the database as it is now, and the daemon's log
 // can only grow. Waits for a few seconds if the daemon is starting or recovers its log. Refuses a database that is
-// empty or that another program made.
+// empty or that belongs to another program.
 int read_connection_begin(struct read_connection *connection, struct error *error) MUST_CHECK;
 
 // Does nothing if no transaction is open.

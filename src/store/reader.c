@@ -50,7 +50,7 @@ struct store_reader {
 
 // Opening
 
-// Without inotify, store_reader_wait works all the same, but notices new rows later.
+// Without inotify, store_reader_wait still works, but detects new rows later.
 static void watch_log(struct store_reader *reader)
 {
     struct buffer name = {0};
@@ -273,8 +273,9 @@ static int reconnect(struct store_reader *reader, struct error *error)
     return r;
 }
 
-// The files are checked before they are read. If they were moved away by then and hold no more rows, the reader has
-// seen all acknowledged events: the daemon acknowledges nothing that it commits to files that are out of place.
+// The check of the files precedes the read. If the files were moved away before the check and hold no more rows, the
+// reader has seen all acknowledged events: the daemon acknowledges nothing that it commits to files that are out of
+// place.
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
 {
@@ -319,8 +320,8 @@ bool store_reader_is_in_place(const struct store_reader *reader)
     return reader->connection.path && check_files(reader) != DATABASE_FILES_REPLACED;
 }
 
-// inotify reports when the daemon writes to the log, but a commit becomes visible only after the sync that follows. So
-// the reader looks again soon after each write, and then at growing intervals.
+// inotify reports when the daemon writes to the log, but a commit becomes visible only after the sync that follows. The
+// reader therefore looks again soon after each write, and then at growing intervals.
 void store_reader_wait(struct store_reader *reader)
 {
     struct pollfd log = {.fd = reader->log_watch, .events = POLLIN};

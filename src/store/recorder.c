@@ -1,5 +1,5 @@
-// Statements and their order decide what is a repeat and what is a conflict. Functions that return int return SQLite's
-// extended result code; the public ones judge it.
+// The statements and their order decide whether an event is a repeat or a conflict. Functions that return int return
+// SQLite's extended result code, which the public functions translate with sqlite_error.h.
 #include "recorder.h"
 
 #include <assert.h>
@@ -244,8 +244,8 @@ static const char *differing_column(sqlite3_stmt *row)
     return NULL;
 }
 
-// Compares the group with the recorded event of the same identity, *ret_id. *ret_difference says in what the two
-// differ; NULL: in nothing.
+// Compares the group with the recorded event of the same identity, *ret_id. *ret_difference names the first column that
+// differs; NULL: none.
 static int compare_with_recorded(struct recorder *recorder, const struct destroyed_group *group, int64_t *ret_id,
                                  const char **ret_difference)
 {
@@ -257,7 +257,7 @@ static int compare_with_recorded(struct recorder *recorder, const struct destroy
     bind_columns(&binding, STREAM_GROUPS, group);
     if (bind_step(&binding) != SQLITE_ROW) {
         code = bind_end(&binding);
-        return code != SQLITE_OK ? code : SQLITE_CORRUPT_INDEX; // the insertion has just met this identity
+        return code != SQLITE_OK ? code : SQLITE_CORRUPT_INDEX; // the insertion has just found this identity
     }
     *ret_id = sqlite3_column_int64(binding.statement, 0);
     *ret_difference = differing_column(binding.statement);

@@ -11,8 +11,8 @@
 
 #include <sqlite3.h>
 
-// The limit of rejected_callback, which anyone whose callbacks are accepted could fill otherwise. A row counts with the
-// length of its body plus a fixed amount for all other columns.
+// The maximum size of rejected_callback. Without it, any client whose callbacks are accepted could fill the disk. A row
+// counts with the length of its body plus a fixed amount for all other columns.
 #define REJECTED_MAX_BYTES ((int64_t)64 * 1024 * 1024)
 #define REJECTED_ROW_BYTES 512
 
@@ -40,10 +40,10 @@ struct recorder {
     sqlite3_stmt *statements[RECORDER_STATEMENT_COUNT];
     bool in_transaction;            // between begin and commit or rollback
     int64_t rejected_bytes;         // size of rejected_callback as of the last COMMIT
-    int64_t rejected_bytes_pending; // the same as the open transaction sees it
+    int64_t rejected_bytes_pending; // the same size as the open transaction sees it
 };
 
-// Returns -errno. recorder_finish is allowed in any case.
+// Returns -errno. recorder_finish is allowed even after a failure.
 int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *error) MUST_CHECK;
 
 enum store_failure recorder_begin(struct recorder *recorder, struct error *error) MUST_CHECK;
@@ -53,11 +53,11 @@ void recorder_rollback(struct recorder *recorder);
 // Sets the result of the commit. After a failure the transaction may hold parts of the commit.
 enum store_failure recorder_record(struct recorder *recorder, struct commit *commit, struct error *error) MUST_CHECK;
 
-// Writes one page without changing its content, in a transaction of its own, to learn whether a commit could be
+// Writes one page without changing its content, in a separate transaction, to find out whether a commit could be
 // recorded. After a failure the caller calls recorder_rollback.
 enum store_failure recorder_test_write(struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// For rows of rejected_callback that others delete inside the transaction: subtracts the row from its size.
+// For rows of rejected_callback that other functions delete inside the transaction: subtracts the row from its size.
 void recorder_subtract_rejected(struct recorder *recorder, int64_t body_bytes);
 
 void recorder_finish(struct recorder *recorder); // a zeroed one is allowed

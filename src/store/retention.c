@@ -7,7 +7,8 @@
 
 #include "binding.h"
 
-// The limits of one step, which takes a few milliseconds. An event is deleted whole, however many members it has.
+// The limits of one step, which takes a few milliseconds. An event is deleted with all its members, however many there
+// are.
 #define STEP_EVENTS 256
 #define STEP_ROWS   2000
 #define STEP_PAGES  64

@@ -87,11 +87,11 @@ int schema_inspect(sqlite3 *connection, int *ret_version, struct error *error)
     if ((version == 0 && objects == 0) || (version == SCHEMA_VERSION && ours == our_object_count))
         return 0;
     if (version > SCHEMA_VERSION)
-        return error_set(error, EINVAL,
-                         "its user_version %d is newer than %d, the latest that this imcallbackd knows; install the "
-                         "newer imcallbackd "
-                         "or set another path (nothing was changed)",
-                         version, SCHEMA_VERSION);
+        return error_set(
+            error, EINVAL,
+            "its user_version %d is newer than %d, the newest version that this imcallbackd supports; install the "
+            "newer imcallbackd or set another path (nothing was changed)",
+            version, SCHEMA_VERSION);
     return error_set(error, EINVAL,
                      "it belongs to another program (user_version %d; %d of %d tables, indexes and views are those of "
                      "imcallbackd); set another path (nothing was changed)",

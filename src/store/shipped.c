@@ -1,4 +1,5 @@
-// One line of text: "inode N born S.NS groups ID rejected ID". It is replaced by rename, so a reader sees all of it.
+// One line of text: "inode N born S.NS groups ID rejected ID". Writing replaces the file by rename, so that a reader
+// always sees a complete line.
 #include "imcallbackd/store/shipped.h"
 
 #include <assert.h>
@@ -68,7 +69,7 @@ int shipped_read(const char *path, const char *database, struct shipped *ret_shi
     if (r == 0)
         r = print_identity(database, &identity, error);
     if (r == 0 && strncmp(buffer_text(&text), buffer_text(&identity), identity.length) != 0)
-        r = error_set(error, ESTALE, "%s: the note is about another database than %s", path, database);
+        r = error_set(error, ESTALE, "%s: the note is about a different database than %s", path, database);
     if (r == 0 && (sscanf(text.data + identity.length, "groups %" SCNd64 " rejected %" SCNd64 "%n",
                           &ret_shipped->group_id, &ret_shipped->rejection_id, &end) != 2 ||
                    strcmp(text.data + identity.length + end, "\n") != 0))

@@ -1,5 +1,5 @@
-// The mapping is a judgement about disks: an error during a sync is always fatal, an error during a write is not if its
-// cause may go away.
+// The mapping depends on how disks fail: an error during a sync is always fatal, but an error during a write is not
+// fatal if its cause may go away.
 #include "sqlite_error.h"
 
 #include <assert.h>
@@ -27,8 +27,8 @@ static int file_errno(sqlite3 *connection, int which)
 }
 
 // Returns the errno behind SQLite's last error; 0: none. sqlite3_system_errno does not cover failures in a COMMIT, so
-// for I/O errors this asks the files. One of their two errnos may stem from an earlier failure; a bad disk therefore
-// takes precedence over a shortage.
+// for I/O errors this function asks the two files. One of the two errno values may be from an earlier failure, so a bad
+// disk takes precedence over a shortage.
 static int system_cause(sqlite3 *connection, int code)
 {
     int of_file, of_log;

@@ -1,5 +1,5 @@
 // The writer thread's policy: when to retry, when to stop, when to checkpoint and when to delete. The lower files do
-// the work and judge their failures (enum store_failure); only this file acts on them.
+// the work and classify their failures (enum store_failure); only this file acts on the failures.
 #include "imcallbackd/store/store.h"
 
 #include <assert.h>
@@ -103,8 +103,8 @@ static void store_report(struct store *store, enum store_failure failure, const 
     }
 }
 
-// Runs one transaction for all commits of the batch that have not failed by themselves. Returns STORE_FAILURE_VALUE
-// after such a commit, which now is COMMIT_FAILED: the batch is worth another attempt without it.
+// Runs one transaction for all commits of the batch that are not COMMIT_FAILED yet. If SQLite rejects a commit's value,
+// marks that commit as COMMIT_FAILED and returns STORE_FAILURE_VALUE: the caller retries the batch without that commit.
 static enum store_failure store_transact(struct store *store, struct commit *batch)
 {
     struct error error;
@@ -218,7 +218,7 @@ static void store_done(void *context, struct commit *finished)
     store->callbacks.done(store->callbacks.context, finished);
 }
 
-// Finds out whether a shortage is over although no callback comes.
+// Checks whether a shortage is over even if no callback arrives.
 static void store_test_write(struct store *store)
 {
     struct error error;

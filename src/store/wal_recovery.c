@@ -1,5 +1,5 @@
-// The bytes and locks of the index are as in SQLite's "WAL-mode File Format", section 2. This is the only file that
-// relies on them.
+// Only this file relies on the bytes and locks of the index, which SQLite's "WAL-mode File Format" describes in section
+// 2.
 #include "wal_recovery.h"
 
 #include <assert.h>
@@ -16,8 +16,8 @@
 #include "database_files.h"
 #include "imcallbackd/base/clock.h"
 
-// The index starts with two copies of a header. SQLite rebuilds the index if they are zero. The count of copied frames
-// and, further on, one byte for each lock follow.
+// The index starts with two copies of a header. SQLite rebuilds the index if both copies are zero. The count of copied
+// frames follows, and further on one byte for each lock.
 #define FORMAT_VERSION         UINT32_C(3007000) // the first field of a header, in native byte order
 #define HEADER_BYTES           48
 #define COPIED_FRAMES_OFFSET   96
@@ -65,7 +65,8 @@ static int check_version(int fd, const char *path, struct error *error)
         if (version != 0 && version != FORMAT_VERSION)
             return error_set(error, ENOTSUP,
                              "%s: the index of the write-ahead log has the format version %" PRIu32
-                             ", and only %" PRIu32 " is known; end all processes that have the database open (fuser "
+                             ", and only %" PRIu32
+                             " is supported; end all processes that have the database open (fuser "
                              "lists them), then delete this file",
                              path, version, FORMAT_VERSION);
     }
@@ -89,8 +90,8 @@ static int zero_index(int fd, const char *path, struct error *error)
     return 0;
 }
 
-// Opens the index and checks that it is what this file expects. *ret_fd is -1 if there is no index, or one that SQLite
-// rebuilds anyway.
+// Opens the index and checks that it has the format that this file expects. *ret_fd is -1 if there is no index, or one
+// that SQLite rebuilds anyway.
 static int open_index(const char *path, int access, int *ret_fd, struct error *error)
 {
     int fd = open(path, access | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK), r = 0;

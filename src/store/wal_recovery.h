@@ -10,12 +10,13 @@
 //
 // Why the log's bytes cannot be trusted. After a failed fsync the kernel marks the pages clean although they never
 // reached the disk. They are read from the page cache as if nothing had happened, later syncs succeed without writing
-// them, and the next loss of power destroys them. The start after a failed commit reads the log from that cache, finds
+// them, and the next power failure destroys them. The start after a failed commit reads the log from that cache, finds
 // the checksums correct, and would acknowledge a repeat of an event that is not on disk. Only writing the same bytes
 // again marks the pages dirty, so that the next sync writes them.
 //
 // Why the index cannot be trusted. It is never synced, and it outlives the daemon as long as another process (a reader
-// over a restart, for example) has the database open. SQLite believes it if its own checksum is correct. Yet
+// over a restart, for example) has the database open. SQLite trusts the index if the checksum of its header is correct.
+// However:
 //   - its count of copied frames may include frames that a checkpoint copied without a successful sync of the database:
 //     SQLite syncs the database only when a checkpoint reaches the end of the log, and that sync may have failed;
 //   - it may miss frames at the end of the log, if it was deleted and other processes created a new one.
@@ -24,25 +25,26 @@
 // between steps 1 and 2, and step 2 syncs its frames with the others.
 //   1. Before this process opens the database: wal_recovery_force_rebuild zeroes the header and the count of copied
 //      frames in the index. The next connection rebuilds the index from the log and verifies the frames' checksums.
-//   2. wal_recovery_complete takes the write lock, so that nothing is appended, writes all bytes of the log over
-//      themselves, syncs the log, and releases the lock.
-//   3. wal_recovery_complete then runs a checkpoint (TRUNCATE). As the count is zero it copies all frames, syncs the
-//      database, and truncates the log. If a reader blocks the checkpoint, the log stays, which is safe: its bytes are
-//      on disk now.
+//   2. wal_recovery_complete takes the write lock, so that nothing is appended, rewrites all bytes of the log in place,
+//      syncs the log, and releases the lock.
+//   3. wal_recovery_complete then runs a checkpoint (TRUNCATE). Because the count is zero, the checkpoint copies all
+//      frames, syncs the database, and truncates the log. If a reader blocks the checkpoint, the log stays, which is
+//      safe: its bytes are on disk now.
 //
-// What a reader sees that keeps the database open over the restart: its snapshot and its locks stay valid, because a
-// rebuild yields the same frames in the same order and a checkpoint copies nothing that the snapshot must not see. The
-// reader may get SQLITE_BUSY or SQLITE_PROTOCOL for a moment while the index is rebuilt.
+// A reader that keeps the database open over the restart keeps a valid snapshot and valid locks: a rebuild yields the
+// same frames in the same order, and a checkpoint copies nothing that the snapshot must not see. The reader may get
+// SQLITE_BUSY or SQLITE_PROTOCOL for a moment while the index is rebuilt.
 #pragma once
 
 #include "imcallbackd/base/error.h"
 #include "sqlite_error.h"
 
 // Checks that the index, if there is one, is a regular file of the known format. Changes nothing. The error names the
-// index. Not to be called while this process has the database open, because closing a descriptor drops SQLite's locks.
+// index. Must not be called while this process has the database open, because closing a descriptor drops SQLite's
+// locks.
 int wal_recovery_check_index(const char *database, struct error *error) MUST_CHECK;
 
-// Step 1. To be called before this process opens the database; database is a path without symbolic links. Waits up to
+// Step 1. Must be called before this process opens the database; database is a path without symbolic links. Waits up to
 // 5 s for a checkpoint of another process. If another process holds the write lock for long, only the count of copied
 // frames is zeroed. Refuses what wal_recovery_check_index refuses.
 int wal_recovery_force_rebuild(const char *database, struct error *error) MUST_CHECK;
@@ -51,6 +53,6 @@ int wal_recovery_force_rebuild(const char *database, struct error *error) MUST_C
 // database until a later call succeeds.
 enum store_failure wal_recovery_complete(sqlite3 *connection, struct error *error) MUST_CHECK;
 
-// Part of step 2, here for its test: writes all bytes of a file over themselves and syncs the file. No one else may
-// write to the file meanwhile. Does nothing if the file does not exist. The error names the path.
+// Part of step 2, public for its test: rewrites all bytes of a file in place and syncs the file. No other process may
+// write to the file during the call. Does nothing if the file does not exist. The error names the path.
 int wal_recovery_rewrite_file(const char *path, struct error *error) MUST_CHECK;

@@ -1,8 +1,8 @@
 """Compares the daemon with other servers. Run it through bench.sh, which installs and builds them.
 
-All servers run at the same time and get load in turns, so that other work of the machine affects all of them. Medians
-are over the rounds; a ratio is the median of the ratios within a round. At the end, every acknowledged event has to be
-in the server's store."""
+All servers run at the same time and receive load by turns, so that other work of the machine affects all of them.
+Medians are over the rounds; a ratio is the median of the ratios within a round. At the end, every acknowledged event
+has to be in the server's store."""
 
 import argparse
 import json

@@ -68,7 +68,7 @@ def write_bare(directory, seconds, members, batch):
 
 
 def fill(database, rows):
-    """Creates a database with at least so many member rows. Returns the numbers of events and rows."""
+    """Creates a database with at least this many member rows. Returns the numbers of events and rows."""
     members = 6000
     events = -(-rows // members)
     check_run(servers.WRITER, database, next(seeds), events, members, 32, timeout=3600)

@@ -1,6 +1,6 @@
-// Measures how fast the store can be at best: the daemon's schema and statements without sockets, HTTP, JSON and queue.
-// Events like those of the load generator go straight into the database, a fixed number in each transaction. The clock
-// does not run while they are made. The result is one line of JSON on standard output.
+// Measures the upper limit of the store's speed: the daemon's schema and statements without sockets, HTTP, JSON and
+// queue. Events like those of the load generator go straight into the database, a fixed number in each transaction. The
+// measured time does not include creating the events. The result is one line of JSON on standard output.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -64,7 +64,7 @@ def event(**fields):
 
 
 def padded(body, length):
-    """Returns the body with so much white space that it has this length. JSON ignores the white space."""
+    """Returns the body, padded with white space to this length. JSON ignores the white space."""
     return body[:-1] + b" " * (length - len(body)) + body[-1:]
 
 
@@ -86,7 +86,7 @@ class Answer:
         return self.json["ErrorCode"]
 
     def check_form(self):
-        """Every response has the form that the protocol requires and reveals no secret. Returns the answer."""
+        """Asserts that a response has the form that the protocol requires and reveals no secret. Returns the answer."""
         assert self.headers["content-type"] == "application/json", self
         assert set(self.json) == {"ActionStatus", "ErrorInfo", "ErrorCode"}, self
         assert type(self.json["ErrorCode"]) is int and type(self.json["ErrorInfo"]) is str, self
@@ -125,7 +125,7 @@ class Connection:
         return False
 
     def wait_for_answer(self):
-        """Waits until a whole answer is in self.unread. Returns False if the connection ends before."""
+        """Waits until a whole answer is in self.unread. Returns False if the connection ends first."""
         while not re.search(rb"\r\n\r\n.*\}", self.unread, re.DOTALL):
             if not self._more():
                 return False
@@ -304,7 +304,7 @@ class Daemon:
         self.wait_exit()
 
     def check_log(self):
-        """No test may bring a secret, a request or a sanitizer's report into the log."""
+        """Asserts that the log contains no secret, no request and no report of a sanitizer."""
         assert TOKEN not in self.log
         assert not re.search(r"(?i)sign=|RequestTime=|CallbackCommand=|[0-9a-f]{64}", self.log), self.log
         assert not re.search(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:", self.log), self.log

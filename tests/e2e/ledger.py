@@ -1,4 +1,4 @@
-"""Compares the acknowledged events with the database: each is there once, complete, its members in order."""
+"""Compares the acknowledged events with the database: each must occur once and complete, its members in order."""
 
 import sqlite3
 

@@ -8,7 +8,7 @@ import threading
 class LogReader(threading.Thread):
     """Reads a pipe in the background, so that the program never blocks on it.
 
-    The property lines first reads everything that the program has written by then: the program's answer to a request
+    The property `lines` first reads everything that the program has written so far: the program's answer to a request
     may reach the test before this thread has read the corresponding line.
     """
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server in a temporary directory, a TCP proxy in front of it, and a forwarder that ships into it."""
+"""A PostgreSQL server in a temporary directory, a TCP proxy for the server, and a forwarder that ships to it."""
 
 import contextlib
 import glob
@@ -38,7 +38,7 @@ def unprivileged():
 
 
 def has_ended(pid):
-    """Tells whether the process has ended. A zombie counts, although its parent has not waited for it yet."""
+    """Returns whether the process has ended. A zombie counts, although its parent has not waited for it yet."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):

@@ -46,7 +46,7 @@ def free_port():
 def passing(sockets, names=""):
     """Returns a command line to put in front of a daemon, which then gets the sockets as from systemd.
 
-    names: the value of LISTEN_FDNAMES, with colons between. The process has to inherit the descriptors: pass_fds. The
+    names: the value of LISTEN_FDNAMES, separated by colons. The process has to inherit the descriptors: pass_fds. The
     shell is bash, since other shells may reject descriptors of two digits. Each socket moves out of the way first,
     because its number may be the one that another socket gets.
     """

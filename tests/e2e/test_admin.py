@@ -1,4 +1,4 @@
-"""The admin listener: its pages, the metrics, readiness, and that its clients do not disturb callbacks."""
+"""Tests the admin listener: its pages, the metrics, readiness, and that its clients do not disturb callbacks."""
 
 import contextlib
 import datetime

@@ -1,4 +1,4 @@
-"""`backup` makes a complete copy of one instant while the daemon records, or makes none and says why."""
+"""`backup` makes a complete copy of one instant while the daemon records, or makes no copy and reports why."""
 
 import contextlib
 import os

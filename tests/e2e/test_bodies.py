@@ -1,4 +1,4 @@
-"""Bodies: which ones are recorded, which ones are refused and kept, and when two of them are the same event."""
+"""Bodies: which bodies are recorded, which are refused and kept, and when two of them are the same event."""
 
 import concurrent.futures
 import json

@@ -1,4 +1,4 @@
-"""The commands other than `serve`: what `check` refuses and how it reports it, `sign`, `certificate`, wrong usage."""
+"""The commands other than `serve`: the faults that `check` reports, `sign`, `certificate`, wrong usage."""
 
 import hashlib
 import os

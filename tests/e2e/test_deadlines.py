@@ -122,7 +122,7 @@ def test_closes_a_slow_request(one, requests, pieces_of):
 
 
 def test_closes_slow_empty_lines(one):
-    """No request starts with empty lines before a request line. libmicrohttpd 1.0 closes the connection at once."""
+    """Empty lines do not start a request. libmicrohttpd 1.0 closes the connection at once."""
     with one.connect() as connection:
         assert seconds_until_end(connection.tls, [b"\r\n"] * 100) < REQUEST_TIMEOUT + GRACE
 
@@ -290,7 +290,7 @@ def check_sleep(one, connection):
 
 
 def test_waiting_for_a_handshake_uses_no_cpu(one):
-    """The client sends its first message only in part, or nothing after it."""
+    """The client sends only a part of its first message, or nothing after its first message."""
     hello = Wire(one).hello()
     for sent in (0, 1, len(hello) // 2, len(hello)):
         with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:

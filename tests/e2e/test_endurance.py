@@ -1,5 +1,5 @@
-"""Valid and faulty requests for a long time: memory, descriptors and the write-ahead log do not grow.
-Set REQUESTS=1000000 for a campaign."""
+"""Sends valid and faulty requests for a long time. Memory, descriptors and the write-ahead log do not grow. Set
+REQUESTS=1000000 for a campaign."""
 
 import contextlib
 import os

@@ -1,7 +1,7 @@
 """`forward` under load while each part fails in turn: two receivers, two forwarders, one PostgreSQL server. A receiver
 answers callbacks as long as it runs. At the end, each acknowledged event is in the destination once, with its members.
 
-FORWARD_ROUNDS=50 makes a campaign; SEED repeats the order of a run."""
+FORWARD_ROUNDS=50 turns the test into a campaign; SEED repeats the order of a run."""
 
 import json
 import os

@@ -257,11 +257,12 @@ UNUSUAL = {
     "value with bytes that are not ASCII": sized("X: \xe9\xff"),
 }
 
-# Likewise, but libmicrohttpd decides about them and does not show them: 0.9.75 accepts them, and 1.0 refuses them.
+# Similar requests that libmicrohttpd decides about without calling the daemon: 0.9.75 accepts them, and 1.0 refuses
+# them.
 UNUSUAL_TO_SOME_VERSIONS = {
     # RFC 9112, 2.2: a server ignores an empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
-    # Only the value before the NUL exists. (Before another header, the daemon would notice the NUL.)
+    # The value ends at the NUL. (Before another header, the daemon would detect the NUL.)
     "last header with NUL at its end": post("Content-Length: LENGTH\0"),
     # RFC 9112, 7.1.1: a server ignores an unknown extension, whatever it contains.
     "chunk extension": chunked("HEXLENGTH;name=value\r\nBODY\r\n0;name\r\n\r\n"),

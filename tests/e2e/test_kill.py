@@ -1,5 +1,5 @@
 """The daemon is killed at random moments, again and again on one store: no acknowledged event is lost, and no event is
-incomplete or duplicated. KILLS=10000 makes a campaign; SEED repeats a run."""
+incomplete or duplicated. KILLS=10000 turns the test into a campaign; SEED repeats a run."""
 
 import contextlib
 import os
@@ -17,8 +17,8 @@ ENDS = (OSError, ssl.SSLError)  # how a connection to a killed daemon fails
 
 
 class UnusualClient(threading.Thread):
-    """Sends what the load generator does not: events without a time, bodies that are rejected, and again the event that
-    was left without an answer, as a careful client does."""
+    """Sends requests that the load generator does not send: events without a time, bodies that are rejected, and a
+    repeat of the event that was not answered, as a careful client does."""
 
     def __init__(self, one, number, unanswered):
         super().__init__()

@@ -17,7 +17,7 @@ LARGE = 1024 * 1024  # four recorded bodies of this size make a checkpoint due
 
 
 class Scene:
-    """A daemon under strace, and what it acknowledged before it was killed."""
+    """A daemon under strace, and the events that it acknowledged before the kill."""
 
     def __init__(self, one):
         self.one = one

@@ -1,6 +1,6 @@
 """A large store under load: the daemon starts and answers, a backup and an export run, and the retention applies.
 
-EVENTS=1000000 makes a campaign of the test, which prints its times. Each event has 20 members."""
+EVENTS=1000000 turns the test into a campaign, which prints its times. Each event has 20 members."""
 
 import contextlib
 import os

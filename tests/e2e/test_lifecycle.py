@@ -147,7 +147,7 @@ def test_warns_that_no_admin_socket_was_passed(make_daemon):
 
 
 def test_opens_dev_null_for_closed_standard_descriptors(make_daemon):
-    """The next files to be opened must not get these numbers."""
+    """The files that the process opens next must not get these numbers."""
     one = make_daemon().start(["sh", "-c", 'exec "$@" <&- >&-', "sh"])
     for number in (0, 1):
         assert os.readlink(f"/proc/{one.process.pid}/fd/{number}") == "/dev/null"

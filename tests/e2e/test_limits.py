@@ -1,4 +1,4 @@
-"""Limits, below, at and above each one: which connections are evicted, refused or still accepted, and allow_from."""
+"""Tests which connections are evicted, refused or accepted below, at and above each limit, and tests allow_from."""
 
 import contextlib
 import random
@@ -159,7 +159,7 @@ def is_open(connection):
 
 
 def test_evicts_unverified_connections_first(make_daemon):
-    """First a silent handshake, then idle unverified connections, then verified ones, each by their idle time."""
+    """Evicts a silent handshake first, then unverified connections, then verified ones, the longest idle one first."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 5}}).start()
     with contextlib.ExitStack() as stack:
         def enter():
@@ -185,7 +185,7 @@ def test_evicts_unverified_connections_first(make_daemon):
 
 
 def test_evicts_no_connection_during_a_request(make_daemon):
-    """Neither a request that waits for the disk nor one that sends a body after a verified head, however long."""
+    """The daemon never evicts a request that waits for the disk, nor one that sends a body after a verified head."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 2}}).start()
     request = daemon.request(daemon.event(GroupId="sending"))
     with one.connect() as held, one.connect() as sending:

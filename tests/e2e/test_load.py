@@ -10,7 +10,7 @@ BURSTS = (127, 128, 129, 256, 512, 1000, 4000)  # connections; an event loop tak
 
 
 def assert_all_recorded(one, report, seed, members):
-    """There are as many rows as answers, and each event occurs once with its own members."""
+    """There are as many rows as answers, and each event occurs once with the right members."""
     total = report["requests"]
     assert report["by_status"] == {"200": total} and report["ok"] == total, report
     assert report["failed_connections"] == report["unanswered"] == 0, report

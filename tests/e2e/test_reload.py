@@ -73,7 +73,7 @@ def assert_nothing_failed(reports):
 
 
 class Reloads:
-    """Reloads in turn with another certificate, with other tokens, and with a broken file."""
+    """Reloads by turns with another certificate, with other tokens, and with a broken file."""
 
     def __init__(self, one, context):
         self.one, self.context, self.number, self.installed = one, context, 0, "leaf-0"

@@ -81,7 +81,8 @@ def test_records_sample_in_an_empty_database(one, name):
 
 def test_refuses_a_destroyed_topic(one):
     sample = daemon.SAMPLES / "topic-destroyed.json"
-    # First as the service sends it, with its own command in the query, then with the command of a destroyed group.
+    # First sends the sample as the service does, with its own command in the query, then with the command of a
+    # destroyed group.
     answer = one.post(sample.read_bytes(), CallbackCommand="Group.CallbackAfterTopicDestroyed")
     assert (answer.status, answer.code) == (400, 120133)
     answer = one.post(sample.read_bytes())

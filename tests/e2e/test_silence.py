@@ -14,7 +14,7 @@ from processes import memory_bytes
 
 COUNT = int(os.environ.get("IMCALLBACKD_SILENT_CONNECTIONS", "2000"))
 AT_A_TIME = 1000
-# What an allocator may retain, and what each connection may add to it: less than any object that could leak.
+# The bytes that an allocator may retain in total and per connection: less than any object that could leak.
 SLACK_BYTES = 2 << 20
 BYTES_PER_CONNECTION = 16
 

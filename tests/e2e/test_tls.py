@@ -288,7 +288,7 @@ def test_logs_failed_handshakes(make_daemon, level):
 
 
 def test_buffers_no_handshake_message_of_16_mib(make_daemon):
-    """The client announces such a message and sends as much as the daemon accepts. GnuTLS would buffer all of it."""
+    """The client announces a large message and sends as much as the daemon accepts. GnuTLS would buffer all of it."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     full_record = b"\x16\x03\x01\x40\x00"
     before = memory_bytes(one.process.pid)

@@ -99,7 +99,7 @@ def test_disturbs_no_slow_connection(make_daemon):
 
 
 def test_full_memory_uses_no_cpu(untimed):
-    """Neither while the client is silent, nor after it has closed. At some of these lengths the memory is just full."""
+    """Clients fill the memory of their connections, then stay silent, then disconnect. Some lengths fill it exactly."""
     with contextlib.ExitStack() as stack:
         for length in range(15000, 15800, 40):
             connection = stack.enter_context(untimed.connect())

@@ -1,4 +1,4 @@
-// An image replays the entries up to the cut; what is not safe is drawn at random.
+// An image replays the entries up to the cut. The fate of each entry that is not safe is random.
 #include "journal.h"
 
 #include <assert.h>

@@ -1,10 +1,10 @@
-// Records what a process writes to disk and in which order, and builds from it what a loss of power may leave.
+// Records the order of a process's writes to disk, and builds from this journal what a power failure may leave.
 
-// The journal is in memory that is shared with all processes forked later: one writes; when it has ended, another one
-// continues, or the parent builds images. The journal covers the files of one directory and names them by the last part
-// of their path. All functions that record accept NULL as the journal and do nothing then.
+// The journal is in memory that all processes forked later share. One process writes. When it has ended, another
+// process continues, or the parent builds images. The journal covers the files of one directory and names them by the
+// last part of their path. All functions that record accept NULL as the journal and do nothing then.
 //
-// The model of a loss of power after the first `cut` entries:
+// The model of a power failure after the first `cut` entries:
 //  - A write or truncation is safe once the next sync of the file has succeeded. If that sync failed, the entry never
 //    becomes safe: the kernel may have dropped the pages, and reads until now came from its cache.
 //  - Each other write reached the disk whole, not at all, or in part. In part means that each sector (512 bytes) of it
@@ -29,7 +29,7 @@ struct journal *journal_create(void);
 void journal_destroy(struct journal *journal);
 void journal_clear(struct journal *journal);
 
-// Returns the number of the file that is at the path now, for later calls. A file that the journal does not know was
+// Returns the number of the file that is at the path now, for later calls. A file that is not in the journal yet was
 // just created.
 int journal_open(struct journal *journal, const char *path);
 void journal_write(struct journal *journal, int file, int64_t offset, const void *data, size_t length);
@@ -46,7 +46,7 @@ size_t journal_length(const struct journal *journal);
 // Returns the number if the entry at this place is a mark; otherwise -1.
 int journal_mark_at(const struct journal *journal, size_t place);
 
-// Writes into an empty directory what a loss of power after the cut may leave. Advances *random.
+// Writes into an empty directory what a power failure after the cut may leave. Advances *random.
 void journal_build(const struct journal *journal, size_t cut, uint64_t *random, const char *directory);
 
 // Returns true if the files of the directory hold exactly what was recorded. Otherwise a write has bypassed the shim.

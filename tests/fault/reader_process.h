@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-// Returns a descriptor for the process, which processes that are forked later can use, too.
+// Returns a descriptor for the process. Processes that are forked later can use the descriptor, too.
 int reader_process_start(const char *database);
 
 // '(' starts a read transaction, which from then on sees no changes; ')' ends it, but the process stays connected.

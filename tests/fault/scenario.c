@@ -33,10 +33,10 @@
 struct run {
     struct scenario *scenario;
     struct store *store;
-    struct commit commits[SCRIPT_MAX]; // by place in the script
-    pthread_mutex_t mutex;             // guards what follows
+    struct commit commits[SCRIPT_MAX]; // indexed by the place in the script
+    pthread_mutex_t mutex;             // guards the fields below
     pthread_cond_t changed;
-    size_t place;         // of the next sign in the script
+    size_t place;         // place of the next sign in the script
     size_t pending;       // number of commits that are not done
     unsigned checkpoints; // vfs_checkpoints() when the last batch was submitted
     bool broken;
@@ -165,7 +165,7 @@ static void await_checkpoint(const struct run *run)
         (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
-// Bypasses the shim, so that no fault strikes here. Returns the number that the SQL selects; -1: none.
+// Bypasses the shim, so that no fault applies here. Returns the number that the SQL selects; -1: none.
 static int64_t query_number(const char *path, const char *sql)
 {
     sqlite3 *connection;
@@ -304,7 +304,7 @@ static void run_script(const struct task *task)
     scenario->fired = vfs_fault_fired();
 }
 
-// Submits each event in a batch of its own, so that no event can make another one fail.
+// Submits each event in a separate batch, so that no event can make another one fail.
 static bool submit_again(struct run *run)
 {
     struct scenario *scenario = run->scenario;

@@ -1,4 +1,5 @@
-// Drives the store through a script and collects what the store answered. No other file of the fault tests drives it.
+// Drives the store through a script and collects the store's answers. No other file of the fault tests drives the
+// store.
 
 // The signs of a script:
 //
@@ -56,8 +57,8 @@ void scenario_count_mark(struct scenario *scenario, int mark);
 // Executes the run with this number, counted from 0, of the script. The fault is active from the start; NULL: none.
 bool scenario_run(struct scenario *scenario, size_t run, const struct vfs_fault *fault);
 
-// Opens the store on what is in the directory and checks that every answer is true. Then submits each event of the
-// script once more and checks again.
+// Opens the store in the directory and checks that every answer is true. Then submits each event of the script again
+// and repeats the checks.
 bool scenario_verify(struct scenario *scenario);
 
 // Keeps the first problem. Always returns false.

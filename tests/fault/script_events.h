@@ -8,13 +8,13 @@
 
 #include "imcallbackd/callback/event.h"
 
-// The events p to t were received before event_old_before_ms, longer before the other events than the retention
-// EVENT_KEEP_MS.
+// The events p to t were received before event_old_before_ms. They are older than the other events by more than the
+// retention EVENT_KEEP_MS.
 bool event_is_old(char letter);
 extern const int64_t event_old_before_ms;
 #define EVENT_KEEP_MS (INT64_C(300) * 86400000)
 
-// Creates all events. To be called once, before any other function.
+// Creates all events. Must be called once, before any other function.
 void event_create_all(void);
 
 const struct destroyed_group *event_group(char letter);

@@ -1,6 +1,6 @@
-// Lets each call of SQLite and of the store to the file layer fail, once and for good. Whatever the store makes of it,
-// its answers must agree with the database afterwards. The argument `campaign` tries every call; otherwise the tested
-// calls get sparser the later they come.
+// Makes each call of SQLite and of the store to the file layer fail, once alone and once with all later calls. The
+// store's answers must agree with the database afterwards. The argument `campaign` tries every call; otherwise the test
+// samples later calls more sparsely.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
-// Cuts the power at random moments: whatever the disk then holds of the unsynced writes, every event that was
-// acknowledged before is in the database. The test prints its seed. SEED=n repeats a run, IMAGES=n sets the number of
-// images, and the argument `campaign` tries many.
+// Cuts the power at random moments: every event that was acknowledged before is in the database, no matter which
+// unsynced writes reached the disk. The test prints its seed. SEED=n repeats a run, IMAGES=n sets the number of images,
+// and the argument `campaign` tries many.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// The script and the counted answers say what each row may be; the row itself says which content won.
+// The script and the counted answers define what each row may be; the row itself shows which content the store kept.
 #include "verify_database.h"
 
 #include <ctype.h>
@@ -15,7 +15,7 @@ struct verification {
     int64_t groups, members, rejected; // number of rows that were found and are correct
 };
 
-// What the store answered to the submissions of one event.
+// The store's answers to the submissions of one event.
 struct tally {
     int64_t submitted, recorded, conflicts; // recorded: as new or as a repeat
 };

@@ -1,12 +1,12 @@
-// A faulty file layer for SQLite: a shim over the default VFS that becomes the default itself, so that the store runs
-// on it unchanged. It counts the calls of each kind, makes the n-th call or all calls from the n-th on fail, and
-// reports writes and syncs to a journal.
+// A faulty file layer for SQLite: a shim over the default VFS that replaces it as the default, so that the store uses
+// the shim without a change. It counts the calls of each kind, makes the n-th call or all calls from the n-th on fail,
+// and reports writes and syncs to a journal.
 
 // Locks and the index in shared memory (-shm) pass through unrecorded. Sleeping (xSleep) takes no time. The store also
 // writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the same faults and the same
 // journal apply to its pwrite and fdatasync.
 //
-// A process has one shim, which one thread at a time uses.
+// A process has one shim, which only one thread at a time may use.
 #pragma once
 
 #include <stdbool.h>
@@ -35,7 +35,7 @@ struct vfs_fault {
     unsigned countdown; // number of the call that fails, counted from 1; 0: none
     bool repeat;        // all following calls fail, too
     int code;           // the extended result code of the failing call
-    int cause;          // its errno
+    int cause;          // errno of the failing call
     bool partial;       // a failing write still writes half of its bytes
 };
 

@@ -1,6 +1,6 @@
-// What the fuzz targets share. Each target is one LLVMFuzzerTestOneInput(), which libFuzzer calls in the preset `fuzz`
-// and replay.c in every other build. A target keeps no state between inputs. Its assertions must not use the code under
-// test to judge the result of that code.
+// The declarations that the fuzz targets share. Each target is one LLVMFuzzerTestOneInput(), which libFuzzer calls in
+// the preset `fuzz` and replay.c in every other build. A target keeps no state between inputs. Its assertions must not
+// use the code under test to judge the result of that code.
 #pragma once
 
 #include <stddef.h>
@@ -22,7 +22,7 @@ extern const struct callback_rules fuzz_rules;
 // end. Never returns NULL. The caller frees the copy.
 char *fuzz_copy(const void *data, size_t length);
 
-// Initializes a callback like the receiver does.
+// Initializes a callback as the receiver does.
 void fuzz_begin(struct callback *callback, struct arena *arena);
 
 // Decides by code points, unlike base/utf8.c, which uses a table of bytes.

@@ -50,10 +50,10 @@ struct load {
     uint64_t busy; // number of clients that are SHAKING_HANDS, SENDING or RECEIVING
     uint64_t planned, started, answered, ok, failed_connections, resumed, unanswered;
     uint64_t by_status[STATUS_END];
-    uint32_t *latencies_us; // of the answered requests
+    uint32_t *latencies_us; // latencies of the answered requests
     uint32_t *rounds_us;
     uint64_t rounds_done;
-    struct buffer body; // of the request that is being built
+    struct buffer body; // body of the request that is being built
     char request_time[24];
     char sign[SIGNATURE_HEX_LENGTH + 1];
 };
@@ -70,7 +70,7 @@ uint32_t us_since(int64_t start_us);
 // Starts to connect.
 void client_open(struct client *client);
 
-// For SSL_CTX_sess_set_new_cb. The client takes over the session, which its next connection resumes.
+// For SSL_CTX_sess_set_new_cb. The client takes ownership of the session, which its next connection resumes.
 int client_keep_session(SSL *ssl, SSL_SESSION *session);
 
 // Builds the next request, which client_drive() sends. Starts to connect if the client is CLOSED.

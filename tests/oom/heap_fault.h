@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-// What must survive a failing allocation. `context` belongs to the test.
+// A scenario that must survive a failing allocation. `context` belongs to the test.
 struct fault_scenario {
     const char *name;
     void (*prepare)(void *context); // runs without a fault; NULL: nothing to prepare

@@ -1,4 +1,4 @@
-// metrics_print() reports a failed allocation, whichever it is.
+// Checks that metrics_print() reports a failure of any of its allocations.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,7 @@ static void judge(void *context, bool met)
     buffer_finish(&page->text);
 }
 
-// The buffer doubles, so each initial capacity makes another append the failing one.
+// The buffer doubles, so a different append fails for each initial capacity.
 TEST(printing_metrics_fails_cleanly)
 {
     const struct fault_scenario scenario = {"metrics", reserve, print, judge, false};

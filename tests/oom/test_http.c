@@ -29,7 +29,7 @@ struct fixture {
     SSL_CTX *client;
     struct http_response *refusal;
     struct http_server *server;
-    int result; // of the start
+    int result; // result of starting the server
     struct error error;
     char answer[512]; // the start of the response; "": none
 };

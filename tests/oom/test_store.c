@@ -1,6 +1,5 @@
 // The store without memory. It fails to open with an error, or fails the commits that it cannot record. Every commit
-// that it reports as recorded is in the database, whole, and a failed one leaves nothing that a later start stumbles
-// over.
+// that it reports as recorded is in the database, whole, and a failed one leaves nothing that breaks a later start.
 #include "../unit/store/store_fixture.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/log.h"
@@ -22,7 +21,7 @@ int fdatasync(int fd)
 // The commits that the writer thread gets. Each result must be the expected one or COMMIT_FAILED.
 enum { FRESH, REPEATED, CONFLICT, UNTIMED, UNTIMED_AGAIN, REJECTED, COMMITS };
 
-enum { MEMBERS = 12, BODY_BYTES = 20000 }; // of FRESH: more than ten members, more than a page
+enum { MEMBERS = 12, BODY_BYTES = 20000 }; // sizes of FRESH: more than ten members, more than a page
 
 static const enum commit_result expected[COMMITS] = {
     [FRESH] = COMMIT_RECORDED,   [REPEATED] = COMMIT_REPEATED,      [CONFLICT] = COMMIT_CONFLICT,
@@ -51,7 +50,7 @@ static void fill_commits(void)
     memset(long_member, 'x', sizeof long_member - 1);
     for (size_t i = 0; i < MEMBERS; i++)
         members[i] = "a member of some length, so that it does not fit into what SQLite has at hand";
-    members[MEMBERS - 1] = long_member; // reading it takes an allocation of its own
+    members[MEMBERS - 1] = long_member; // reading it takes a separate allocation
     for (size_t i = 0; i < REJECTED; i++) {
         groups[i] = example_group();
         commits[i] = (struct commit){.group = &groups[i]};
@@ -265,7 +264,7 @@ static void judge_copy(void *context, bool met)
 
     (void)snprintf(path, sizeof path, "%s.copy", reading->fixture->database);
     assert_true(reading->result == 0 || met);
-    // A lack of memory must not look like a difference between the copies.
+    // Running out of memory must not look like a difference between the copies.
     if (reading->result < 0)
         assert_true(!strstr(reading->error.text, "instead of") && !strstr(reading->error.text, "cancelled"));
     assert_int_equal(remove(path), reading->result < 0 ? -1 : 0);

@@ -1,8 +1,8 @@
-"""Runs the matrix of compilers, sanitizers and analyzers, each row of which must bring 0 reports.
+"""Runs the matrix of compilers, sanitizers and analyzers, each row of which must produce no report.
 
 The output of a row's tools is in build/matrix/ROW.log. False positives are suppressed in the nearest place:
 .clang-tidy, cppcheck.suppressions, ANALYZER_IS_WRONG below. No sanitizer needs a suppression: GnuTLS and libmicrohttpd
-are not instrumented, but they lock with pthread mutexes, which ThreadSanitizer does see."""
+are not instrumented, but they lock with pthread mutexes, which ThreadSanitizer observes."""
 
 import argparse
 import concurrent.futures
@@ -24,11 +24,11 @@ UNIT = ("-L", "^(unit|oom|fuzz-replay)$")
 ALL = ("-L", "^(unit|fault|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # e2e-readme builds the project itself
 THREADED = ("-L", "^(unit|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # faults strike in forked processes
 
-# False positives of gcc 12's analyzer, by module. It knows neither that error_set() never returns 0, nor that a pointer
-# which grew by realloc() replaces the old one.
+# False positives of gcc 12's analyzer, by module. The analyzer assumes that error_set() can return 0, and that the old
+# pointer stays in use after realloc().
 ANALYZER_IS_WRONG = {"command": ["-Wno-analyzer-malloc-leak"], "store": ["-Wno-analyzer-null-argument"]}
 
-# The least percentage of branches that the tests have to take. The lines of assertions do not count, since no test can
+# The minimum percentage of branches that the tests must take. The lines of assertions do not count, since no test can
 # make an assertion fail.
 COVERED = {"base": 95, "callback": 95, "store": 85, "http": 85, "command": 85, "forward": 85}
 ASSERTION = r"\s*assert\("
@@ -39,7 +39,7 @@ class LeftOut(Exception):
 
 
 def needs(program, version=""):
-    """Leaves the row out without the program. Other versions of an analyzer report other things."""
+    """Skips the row if the program is missing. Other versions of an analyzer report other faults."""
     if not shutil.which(program):
         raise LeftOut(f"{program} is not installed")
     shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
@@ -115,7 +115,7 @@ def compile_commands(log):
 
 
 def each_source(log, commands):
-    """Runs the command of each source, as many at a time as there are processors, and returns how many fail."""
+    """Runs the command of each source, one per processor at a time, and returns the number of failures."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         done = list(pool.map(lambda words: subprocess.run(words, cwd=TOP, capture_output=True, text=True), commands))
     for one in done:

@@ -43,7 +43,7 @@ SLOW = {"base": r"^(base-log.*|e2e-(gone|limits|log|memory|restart|tls))$", "cal
 
 
 def code_of(text):
-    """Replaces comments, literals, directives and assertions by as many tildes, so that positions stay."""
+    """Replaces comments, literals, directives and assertions with as many tildes, so that positions stay valid."""
     pattern = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'|^#(?:\\\n|[^\n])*|' \
               r"\b(?:_Static_)?assert\([^;]*;"
     return re.sub(pattern, lambda found: re.sub(r"[^\n]", "~", found[0]), text, flags=re.S | re.M)
@@ -75,7 +75,7 @@ def drawn(seed):
 
 
 def run(words, log, deadline):
-    """Whether the program succeeds before the deadline. Its process group does not outlive it."""
+    """Returns whether the program succeeds before the deadline. Its process group does not outlive it."""
     with subprocess.Popen([str(word) for word in words], cwd=TREE, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                           start_new_session=True) as process:
         try:

@@ -1,6 +1,6 @@
 """The documents for contributors match the tree: every command in them works, every link leads somewhere, and every
 path, function and type that they name exists. Commands that take long run in a reduced form: `ctest` lists its
-selection, `cmake` must have the preset, pytest collects, and a script must know the options that it gets."""
+selection, `cmake` must have the preset, pytest collects, and a script must have the options that it gets."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ CONTRIBUTORS = [TOP / name for name in ("src/README.md", "src/callback/README.md
                                         ".github/CONTRIBUTING.md", ".github/SECURITY.md")]
 DOCUMENTS = [TOP / "README.md", *CONTRIBUTORS]
 FOLDERS = ("src/", "include/", "tests/", "conf/", "systemd/", ".github/", ".ci/")
-# What the library tables of test_tree.py call by its header has this name in the documents.
+# Maps each header in the library tables of test_tree.py to the name that the documents use.
 LIBRARY_NAMES = {"microhttpd.h": "libmicrohttpd", "gnutls/": "GnuTLS", "sqlite3.h": "SQLite", "cjson/": "cJSON",
                  "ini.h": "inih", "systemd/": "libsystemd", "openssl/": "libcrypto", "libpq-fe.h": "libpq"}
 PRESETS = {preset["name"] for preset in json.loads((TOP / "CMakePresets.json").read_text())["configurePresets"]
@@ -78,7 +78,7 @@ def check_cmake(words):
 
 
 def check_pytest(words, environment):
-    """Runs the test with this build. What would take long, or lacks a program, is collected only."""
+    """Runs the test with this build. A test that would take long, or whose program is missing, is only collected."""
     collect = False
     for variable in ("IMCALLBACKD", "IMCALLBACKD_LOAD"):
         preset, path = re.fullmatch(r"\$PWD/build/(\w+)/(.*)", environment[variable]).groups()
@@ -95,7 +95,7 @@ def check_pytest(words, environment):
 
 
 def check_script(words):
-    """The script knows the options and the rows that the command gives it."""
+    """The script has the options and the rows that the command names."""
     script, arguments = TOP / words[1], words[2:]
     text = script.read_text()
     for argument in arguments:
@@ -196,7 +196,7 @@ def test_public_headers_exist(document):
 # Links
 
 def anchors(document):
-    """The anchors that code hosts make of headings."""
+    """The anchors that code hosts derive from headings."""
     headings = re.findall(r"(?m)^#+ (.*)$", prose(document))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,6 +1,6 @@
-"""The manual pages describe exactly what exists. What exists comes from the program (its --help, `check`, /metrics, the
-schema of its database) and from two tables of the sources (the answers, the keys that need a restart). The examples
-of the pages work."""
+"""The manual pages describe exactly what exists. The tests learn what exists from the program (its --help, `check`,
+/metrics, the schema of its database) and from two tables of the sources (the answers, the keys that need a restart).
+The examples of the pages work."""
 
 import contextlib
 import os

@@ -104,7 +104,7 @@ def test_daemon_makes_only_permitted_system_calls():
     text = re.search(rf'(?ms)^\d+ +execve\("{daemon.BINARY}".*', text)[0]  # the calls before are those of the shell
     made = set(re.findall(r"(?m)^\d+ +(\w+)\(", text))
     assert {"execve", "accept4", "fdatasync", "pwrite64"} <= made
-    # As root only, SQLite gives its side files to the owner of the database.
+    # Only as root, SQLite gives its side files to the owner of the database.
     assert made - allowed <= {"fchown"}
     assert set(re.findall(r"\bsocket\((\w+)", text)) == {"AF_UNIX"}
     assert values("RestrictAddressFamilies") == ["AF_UNIX"] and values("PrivateNetwork") == ["yes"]

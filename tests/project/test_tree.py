@@ -1,4 +1,4 @@
-"""Checks the tree itself: what lies where, how long files and functions are, what includes and calls what, the words.
+"""Checks the tree itself: where files are, how long files and functions are, includes, calls and wording.
 
 No check reads a list of files, so a new file has to follow the rules without being registered here.
 """
@@ -34,7 +34,7 @@ MODULES = {
 }
 EVENT = "imcallbackd/callback/event.h"
 
-# What STYLE rules out. "nobody" in quotes is a user, and the comment is part of a schema that was released.
+# Words that STYLE rules out. "nobody" in quotes is a user, and the comment is part of a schema that was released.
 RULED_OUT = re.compile(r'(?i)\b(whoever|anew(?! by the service once the group is gone)|(?<!")nobody|is\s+told|'
                        r"makes\s+sure\s+of|for\s+want\s+of)\b")
 

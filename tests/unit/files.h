@@ -1,4 +1,4 @@
-// Files and directories that a unit test needs. Each function fails the running test if the system refuses.
+// Files and directories that a unit test needs. Each function fails the running test if a system call fails.
 #pragma once
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// What every unit test includes: cmocka, and a way to define a test that also registers it with the program.
+// Every unit test includes this header: cmocka, and a way to define a test that also registers it with the program.
 #pragma once
 
 #include <assert.h>

@@ -24,5 +24,5 @@ void *arena_alloc(struct arena *arena, size_t bytes);
 // Copies the bytes and appends a NUL. data may be NULL if length is 0. Returns NULL like arena_alloc().
 char *arena_copy(struct arena *arena, const char *data, size_t length);
 
-// Frees all memory of the arena. The arena is empty and can be used again with the same limit.
+// Frees all memory of the arena. The caller can use the empty arena again with the same limit.
 void arena_finish(struct arena *arena);

@@ -26,5 +26,5 @@ int buffer_print_list(struct buffer *buffer, const char *format, va_list argumen
 // Returns the contents as a C string, and "" if nothing was allocated. Valid until the next change of the buffer.
 const char *buffer_text(const struct buffer *buffer);
 
-// Frees the memory. The buffer is empty and can be used again.
+// Frees the memory. The caller can use the empty buffer again.
 void buffer_finish(struct buffer *buffer);

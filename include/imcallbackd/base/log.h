@@ -31,7 +31,7 @@
 #define LOG_TEXT_BYTES 4096 // size of a formatted text with its NUL; a longer text is cut and ends with "..."
 #define LOG_WAIT_MS    1000
 
-// Longer than a pause of a reader on a busy machine. The event loop of the caller stands still meanwhile.
+// A reader on a busy machine pauses for less time than this. The caller's event loop is blocked while a line waits.
 #define LOG_CRIT_WAIT_MS 5000
 
 // The values are those of syslog(3) and of the journal's "<N>" prefix.
@@ -48,13 +48,14 @@ enum log_format {
     LOG_FORMAT_JSON, // {"time":"…Z","level":"info","message":"…"}, with "<6>" in front only for the journal
 };
 
-// Until the first call, the level is info and the format is text. May be called again at any time.
+// Until the first call, the level is info and the format is text. The caller may change both at any time.
 void log_configure(enum log_level level, enum log_format format);
 
 // From at_ms on, by the monotonic clock, no line waits for the log. A shutdown calls this to end in time.
 void log_set_deadline(int64_t at_ms);
 
-// Reports the dropped lines that were not reported yet; waits LOG_WAIT_MS at most for the log. Must be the last call.
+// Reports the dropped lines that were not reported yet; waits at most LOG_WAIT_MS for the log. This must be the last
+// call.
 void log_finish(void);
 
 // Writes one line: the formatted text, followed by all of the data, which may have any length and hold any bytes.
@@ -74,9 +75,9 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
 
 struct log_rate_limit {
     atomic_int_fast64_t quiet_until_ms; // by the monotonic clock
-    atomic_uint suppressed;             // lines since the last one that passed
+    atomic_uint suppressed;             // number of lines since the last line that passed
 };
 
-// Returns true if the caller is to write the line. The line then reports *ret_suppressed, the number of lines that were
-// suppressed since the previous one.
+// Returns true if the caller should write the line. The line then reports *ret_suppressed, the number of lines that
+// were suppressed since the previous one.
 bool log_rate_limit_allows(struct log_rate_limit *limit, unsigned int *ret_suppressed);

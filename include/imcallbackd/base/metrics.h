@@ -28,7 +28,7 @@ struct metric {
     const char *label;              // name of the label of a counter or gauge; NULL: one value without a label
     const char *const *label_texts; // text of the label for each value; a value whose text is NULL is not printed
     const int64_t *bounds;          // largest value of each bucket of a histogram, in ascending order
-    size_t count;                   // number of values, for a histogram number of bounds
+    size_t count;                   // number of values; for a histogram, the number of bounds
     _Atomic int64_t *values;        // for a histogram: one per bucket, one for values above all bounds, the sum
 };
 
@@ -37,7 +37,7 @@ struct metric {
 #define METRIC_COUNTER(name_, help_) METRIC_VALUES(METRIC_TYPE_COUNTER, name_, help_, 1)
 #define METRIC_GAUGE(name_, help_)   METRIC_VALUES(METRIC_TYPE_GAUGE, name_, help_, 1)
 
-// The same with a label, followed by the texts of the label.
+// The same initializers with a label, followed by the texts of the label.
 #define METRIC_COUNTERS(name_, help_, label_, ...)                                                                     \
     METRIC_LABELLED(METRIC_TYPE_COUNTER, name_, help_, label_, __VA_ARGS__)
 #define METRIC_GAUGES(name_, help_, label_, ...) METRIC_LABELLED(METRIC_TYPE_GAUGE, name_, help_, label_, __VA_ARGS__)
@@ -55,7 +55,7 @@ struct metric {
     .values = (_Atomic int64_t[count_]){0}, .count = (count_), .name = (name_), .help = (help_), .type = (type_)
 #define METRIC_LENGTH(type_, ...) (sizeof((type_[]){__VA_ARGS__}) / sizeof(type_))
 
-// A histogram has two values more than bounds: those above all bounds, and the sum.
+// A histogram has two more values than bounds: the count of values above all bounds, and the sum.
 static inline size_t metric_value_count(const struct metric *metric)
 {
     return metric->type == METRIC_TYPE_HISTOGRAM ? metric->count + 2 : metric->count;
@@ -86,6 +86,6 @@ void metric_observe(const struct metric *histogram, int64_t value);
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
-// Appends the metrics of an array that ends with NULL, in the text format 0.0.4 of Prometheus. Returns 0 or -ENOMEM,
-// and then a part may have been appended.
+// Appends the metrics of an array that ends with NULL, in the text format 0.0.4 of Prometheus. Returns 0 or -ENOMEM.
+// After -ENOMEM, part of the text may have been appended.
 int metrics_print(const struct metric *const *metrics, struct buffer *text) MUST_CHECK;

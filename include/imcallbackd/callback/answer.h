@@ -61,7 +61,7 @@ int answer_print(struct buffer *body, enum answer_code code, const char *detail)
 
 #define ANSWER_QUOTE_BYTES 132 // maximum size of what answer_quote() writes, with its NUL
 
-// Quotes text of a client for a detail, so that no byte of it can do harm in a log, on a terminal or in an answer:
+// Quotes a client's text for a detail, so that no byte of the text can do harm in a log, on a terminal or in an answer:
 // writes 'text' with \xXX for every byte except printable ASCII, and for quotes and backslashes. A long text ends with
 // "...".
 void answer_quote(const char *text, char ret_quoted[ANSWER_QUOTE_BYTES]);

@@ -44,8 +44,8 @@ enum callback_verdict {
     CALLBACK_REFUSE,
 };
 
-// One callback and what is known about it so far. The caller sets arena, remote_address and received_at_ms and zeroes
-// the rest.
+// One callback and the results of the checks so far. The caller sets arena, remote_address and received_at_ms and
+// zeroes the rest.
 struct callback {
     struct arena *arena; // owns all text below that is not in the body
     const char *remote_address;
@@ -55,7 +55,7 @@ struct callback {
     bool clock_skew_known;          // the signature is genuine, however old it is
     int64_t clock_skew_s;           // RequestTime minus received_at_ms
     enum answer_code answer;
-    char detail[256];                  // for answer and log: what is wrong, and where; text of the client is escaped
+    char detail[256];                  // for answer and log: the fault and its place; the client's text is escaped
     struct destroyed_group group;      // with CALLBACK_RECORD
     struct rejected_callback rejected; // with CALLBACK_RECORD_REJECTION
 };
@@ -64,8 +64,8 @@ struct callback {
 enum callback_verdict callback_read_query(struct callback *callback, const struct callback_rules *rules,
                                           const char *query);
 
-// Reads the body, after callback_read_query() has returned CALLBACK_READ_BODY. The parsed tree takes memory of its own,
-// up to the limit of the arena, and is freed before the function returns; the arena keeps only the text to be recorded
-// and one pointer per member. The body must live as long as the callback, because group and rejected point into it.
+// Reads the body, after callback_read_query() has returned CALLBACK_READ_BODY. The parsed tree is allocated separately,
+// up to the limit of the arena, and freed before the function returns. The arena keeps only the text to be recorded and
+// one pointer per member. The body must live as long as the callback, because group and rejected point into it.
 enum callback_verdict callback_read_body(struct callback *callback, const struct callback_rules *rules,
                                          const char *body, size_t length);

@@ -8,7 +8,7 @@
 
 #define CALLBACK_COMMAND "Group.CallbackAfterGroupDestroyed"
 
-// One callback with that command. A text that is absent is "". The names are those of the protocol.
+// One callback with this command. An absent text is "". The field names follow the protocol.
 struct destroyed_group {
     int64_t sdk_appid;
     const char *group_id;
@@ -20,7 +20,7 @@ struct destroyed_group {
     const char *name;
     bool has_member_list; // false: the list is absent or null, as for communities
     size_t member_count;
-    const char *const *members; // Member_Account of each, in the order of the list
+    const char *const *members; // Member_Account of each member, in the order of the list
 
     const char *opt_platform; // from the query
     const char *client_ip;    // from the query; not verified, unlike remote_address
@@ -32,7 +32,7 @@ struct destroyed_group {
     bool keep_body; // record the body too: configured, part of the identity, or the only copy of text with U+FFFD
 };
 
-// A genuine callback of a configured app whose body was not understood, or that contradicts a recorded event.
+// A genuine callback of a configured app that has an invalid body or contradicts a recorded event.
 struct rejected_callback {
     int64_t received_at_ms;
     const char *remote_address;

@@ -7,10 +7,10 @@
 #include "imcallbackd/base/error.h"
 
 #define SIGNATURE_HEX_LENGTH 64
-#define SIGNATURE_MAX_BYTES  8192 // of token and request_time together; the maximum size of a token file is smaller
+#define SIGNATURE_MAX_BYTES  8192 // maximum of token and request_time together; a token file is always smaller
 
-// Computes the Sign for a token and a RequestTime exactly as it is in the query. Returns 0, -EINVAL if the two are
-// longer than SIGNATURE_MAX_BYTES, or -EIO if libcrypto fails, for example because it is out of memory.
+// Computes the Sign for a token and a RequestTime, which must be exactly as in the query. Returns 0, -EINVAL if the two
+// are longer than SIGNATURE_MAX_BYTES, or -EIO if libcrypto fails, for example because it is out of memory.
 int signature_compute(const char *token, const char *request_time, char ret_hex[SIGNATURE_HEX_LENGTH + 1]) MUST_CHECK;
 
 // Compares a sign with the computed one, in constant time if the sign has the right length. Fails like

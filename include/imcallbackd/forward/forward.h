@@ -1,4 +1,4 @@
-// Ships recorded rows into a database that speaks PostgreSQL's protocol, the destination, while another process
+// Ships recorded rows into the destination, a database that speaks PostgreSQL's protocol, while another process
 // records. Each batch of rows and the new cursor are one transaction, and the cursor is stored in the destination only.
 // A batch is therefore in the destination completely and once, or not at all, no matter when the network, either
 // database or a process fails. The only local state is a note for retention.

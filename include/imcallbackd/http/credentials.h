@@ -1,6 +1,6 @@
 // The TLS credentials of the server: certificate chain, private key, the CA that must have issued client certificates,
-// and the key of the session tickets. They are reference counted, because a connection keeps the credentials that it
-// started with while a reload loads new ones.
+// and the key of the session tickets. They are reference counted, because a connection keeps its credentials after a
+// reload has loaded new ones.
 #pragma once
 
 #include <stdbool.h>
@@ -30,6 +30,6 @@ int64_t http_credentials_expires_ms(const struct http_credentials *credentials);
 // Makes a new TLS session use the credentials, which must outlive the session. Returns false if memory is exhausted.
 bool http_credentials_apply(const struct http_credentials *credentials, struct gnutls_session_int *session);
 
-// Any thread may call these.
+// Any thread may call the next two functions.
 struct http_credentials *http_credentials_ref(struct http_credentials *credentials);
 void http_credentials_unref(struct http_credentials *credentials); // NULL is allowed

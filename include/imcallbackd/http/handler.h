@@ -1,5 +1,5 @@
-// The types that the HTTP server and its user share: requests, responses, the handler, limits and settings. This header
-// is the bottom of the module: files below the server include it in place of http/server.h.
+// The types that the HTTP server and its caller share: requests, responses, the handler, limits and settings. This
+// header is the bottom of the module: files below the server include this header instead of http/server.h.
 #pragma once
 
 #include <stdbool.h>
@@ -14,8 +14,8 @@
 struct http_response;
 
 enum http_response_lifetime {
-    HTTP_RESPONSE_ONCE,   // for one request, which takes ownership
-    HTTP_RESPONSE_SHARED, // for any number of requests on any thread; its creator destroys it after the server
+    HTTP_RESPONSE_ONCE,   // used for one request, which takes ownership
+    HTTP_RESPONSE_SHARED, // for any number of requests on any thread; the creator destroys it after the server
 };
 
 // Copies the body. Returns NULL if memory is exhausted.
@@ -29,7 +29,7 @@ struct http_request {
     const char *query;          // raw bytes after the '?' of the target; "" if there is no '?'
     const char *remote_address; // numeric, without the port
     struct buffer body;         // complete when the server calls handler.on_body
-    int64_t received_at_ms;     // when the last byte of the body arrived; in handler.on_head, when the head arrived
+    int64_t received_at_ms;     // time of the last byte of the body; in handler.on_head, time of the head
     void *context;              // for the handler's use
     bool verified;              // handler.on_head sets it if the request is genuine; such requests are refused last
 };
@@ -47,8 +47,8 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
-    HTTP_REFUSE_PEER,                 // not in allow_from; the server closes the connection without a response
-    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // far beyond the limit; the server closes the connection without a response
+    HTTP_REFUSE_PEER,                 // peer not in allow_from; the server closes the connection without a response
+    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit; the server closes the connection without a response
     HTTP_REFUSE_COUNT,
 };
 
@@ -57,9 +57,9 @@ struct http_handler {
     // reads and drops the body before it sends the returned response, so that the client receives the response. If the
     // client waits for 100 Continue, the server sends the response at once.
     struct http_response *(*on_head)(void *context, struct http_request *request);
-    // The body is complete. NULL: some thread will call http_request_complete. The server limits the total size of the
-    // bodies in memory, but not what the handler leaves in the arenas of pending requests. That must be of the order of
-    // the body's size.
+    // The body is complete. NULL: a thread will call http_request_complete later. The server limits the total size of
+    // the bodies in memory, but not what the handler leaves in the arenas of pending requests. That memory must be
+    // proportional to the body's size.
     struct http_response *(*on_body)(void *context, struct http_request *request);
     // The request is over, answered or not. Called on its loop's thread, as the last call for this request.
     void (*on_end)(void *context, struct http_request *request);

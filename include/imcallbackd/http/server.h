@@ -36,7 +36,7 @@ void http_server_wake(struct http_server *server);
 // connections are closed, or after timeout_ms at the latest. Returns the number of connections that are still open.
 unsigned int http_server_drain(struct http_server *server, int timeout_ms);
 
-// Ends the threads after the handler has completed all pending requests, and refuses new requests meanwhile. Requires a
+// Refuses new requests, waits until the handler has completed all pending requests, and ends the threads. Requires a
 // previous http_server_start, even a failed one. Afterwards http_request_complete and http_server_wake have no effect.
 void http_server_stop(struct http_server *server);
 

@@ -1,4 +1,4 @@
-// Copies the database as it is at one instant, whether or not a daemon records meanwhile.
+// Copies the database as it is at one instant, even while a daemon records.
 #pragma once
 
 #include <stdint.h>
@@ -7,20 +7,21 @@
 
 // Receives the progress of a backup, several times a second, on the thread that called backup_make.
 struct backup_progress {
-    // done_bytes stays 0 until the first page is copied, and total_bytes while the copy is checked.
+    // done_bytes is 0 until the first page has been copied, and equals total_bytes while the copy is checked.
     void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
 
-// Creates the file target with the mode 0640 less the umask. Until the copy is complete, checked and on disk, its name
-// is TARGET.partial-PID; a failed backup leaves no file. The copy is one file without side files. The daemon can record
-// meanwhile, but its write-ahead log grows until the copy is made.
+// Creates the file `target` with mode 0640, restricted by the umask. Until the copy is complete, checked and on disk,
+// its name is TARGET.partial-PID; a failed backup leaves no file. The copy is one file without side files. The daemon
+// can record during the backup, but its write-ahead log grows until the copy is complete.
 //
-// One backup at a time may run in a process. Errors name the path and the remedy. -EEXIST: the target exists.
+// A process can run only one backup at a time. Errors name the path and the remedy. -EEXIST: the target exists.
 // -ECANCELED: backup_cancel was called. progress: NULL is allowed.
 int backup_make(const char *database, const char *target, const struct backup_progress *progress,
                 struct error *error) MUST_CHECK;
 
-// Ends the backup that runs, or the next one if none runs. Only a signal handler or progress->report may call it, on
-// the thread that runs backup_make: SQLite allows the interruption of a connection only while the connection is open.
+// Cancels the running backup, or the next one if none is running. Only a signal handler or progress->report may call
+// it, on the thread that runs backup_make: SQLite allows the interruption of a connection only while the connection is
+// open.
 void backup_cancel(void);

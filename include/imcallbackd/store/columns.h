@@ -11,7 +11,7 @@
 enum stream { STREAM_GROUPS, STREAM_REJECTIONS, STREAM_COUNT };
 
 // REQUIRED(name, type, part) or OPTIONAL(name, type, part, flag), in the order of the tables. The field of the struct
-// is named like the column. The column is NULL if the bool field `flag` is false. A BYTES column has a second field,
+// has the name of the column. The column is NULL if the bool field `flag` is false. A BYTES column has a second field,
 // name_length.
 //
 // type: INTEGER, TEXT or BYTES.
@@ -40,7 +40,7 @@ enum stream { STREAM_GROUPS, STREAM_REJECTIONS, STREAM_COUNT };
     REQUIRED(reason, TEXT, CONTENT)                                                                                    \
     REQUIRED(body, BYTES, RECEPTION)
 
-// Text of SQL for all columns, each with a comma in front: "INSERT INTO t (id" NAMES ") VALUES (NULL" PLACEHOLDERS ")".
+// SQL text for all columns, each with a comma in front: "INSERT INTO t (id" NAMES ") VALUES (NULL" PLACEHOLDERS ")".
 #define COLUMN_NAME(name, ...)         ", " #name
 #define COLUMN_PLACEHOLDER(name, ...)  ", ?"
 #define DESTROYED_GROUP_NAMES          DESTROYED_GROUP_COLUMNS(COLUMN_NAME, COLUMN_NAME)
@@ -56,9 +56,9 @@ struct column {
     enum column_type type;
     enum column_part part;
     bool is_optional;     // whether the column can be NULL
-    size_t value_offset;  // of the field in struct destroyed_group or struct rejected_callback
-    size_t length_offset; // of the length of BYTES
-    size_t flag_offset;   // of the bool that is false for NULL; only if is_optional
+    size_t value_offset;  // offset of the field in struct destroyed_group or struct rejected_callback
+    size_t length_offset; // offset of the length of BYTES
+    size_t flag_offset;   // offset of the bool that is false for NULL; only if is_optional
 };
 
 struct stream_table {

@@ -1,5 +1,5 @@
 // One event or rejected callback on its way into the store. The caller owns the commit until store_submit and again
-// from the call of done(); in between only the store touches the commit and what the commit points to.
+// from the call of done(); in between, only the store may access the commit and the data that it points to.
 #pragma once
 
 #include <stdbool.h>
@@ -10,9 +10,9 @@
 enum commit_result {
     COMMIT_RECORDED, // on disk
     COMMIT_REPEATED, // the same event is on disk already, or an earlier commit of the same batch records it
-    COMMIT_CONFLICT, // an event with this identity and other content is on disk and stays; this one is on disk in
+    COMMIT_CONFLICT, // an event with this identity and other content stays on disk; this one is on disk in
                      // rejected_callback
-    COMMIT_FAILED,   // not acknowledged; may be on disk all the same if the disk failed during the COMMIT
+    COMMIT_FAILED,   // not acknowledged; may still be on disk if the disk failed during the COMMIT
 };
 
 // For the store: where the commit is. commit_queue.h has the transitions.
@@ -26,9 +26,9 @@ enum commit_stage {
 struct commit {
     const struct destroyed_group *group;
     const struct rejected_callback *rejected;
-    int64_t give_up_at_ms; // end of the retries on the monotonic clock; the store makes one attempt in any case
+    int64_t give_up_at_ms; // end of the retries on the monotonic clock; the store always makes one attempt
     enum commit_result result;
     struct commit *next; // in done(): the next finished commit; NULL ends the list
     enum commit_stage stage;
-    bool retry; // for the store: the commit belongs into the next batch again
+    bool retry; // for the store: retry the commit in the next batch
 };

@@ -1,6 +1,6 @@
 // Reads the recorded rows by id, in the order of recording, while the daemon runs or while it is stopped. The reader
-// does not write and does not keep the daemon from writing: each read is one short transaction. The reader copies the
-// rows and ends the transaction before it returns them.
+// neither writes nor blocks the daemon's writes: each read is one short transaction. The reader copies the rows and
+// ends the transaction before it returns them.
 #pragma once
 
 #include <stdbool.h>
@@ -11,8 +11,8 @@
 #include "imcallbackd/callback/event.h"
 #include "imcallbackd/store/columns.h"
 
-// The one writer assigns ids within its transactions, so ids grow in the order of the commits. A read after the last id
-// that was seen therefore neither misses a row nor repeats one. SQLite never reuses an id, not even after rows were
+// The only writer assigns ids within its transactions, so ids grow in the order of the commits. A read after the last
+// id that was seen therefore neither misses a row nor repeats one. SQLite never reuses an id, not even after rows were
 // deleted.
 //
 // One thread at a time may use a reader. After an error, the caller closes the reader and opens a new one to try again.
@@ -28,11 +28,11 @@ struct recorded_row {
     } event;
 };
 
-// All errors of the reader name the path and the remedy. The caller needs no rights but to read the database and its
+// All errors of the reader name the path and the remedy. The caller only needs permission to read the database and its
 // side files.
 int store_reader_open(const char *path, struct store_reader **ret_reader, struct error *error) MUST_CHECK;
 
-// Returns the next rows after an id, where 0 is before the first row. The rows live until the next call of this
+// Returns the next rows after an id, where 0 stands for the start. The rows are valid until the next call of this
 // function. *ret_count is 0 if no more rows are recorded yet. A batch ends after 1,000 rows or 1 MiB, but has at least
 // one row.
 //
@@ -42,11 +42,12 @@ int store_reader_open(const char *path, struct store_reader **ret_reader, struct
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
-// Returns the largest id that each stream has ever assigned, 0 for none. Rows of an earlier read stay valid.
+// Returns the largest id that each stream has ever assigned, or 0 if it has assigned none. Rows of an earlier read stay
+// valid.
 int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT],
                                  struct error *error) MUST_CHECK;
 
-// Tells whether the path still names the database that the reader has open. The call is allowed after an error.
+// Returns whether the path still names the database that the reader has open. The call is allowed after an error.
 bool store_reader_is_in_place(const struct store_reader *reader);
 
 // After a read that returned no rows, waits until another read is worthwhile. Returns when the daemon writes to its

@@ -1,19 +1,19 @@
 // The note on what was shipped: a small file that the forwarder writes, and that the daemon reads before it deletes
-// rows that are older than the retention. The daemon deletes nothing if anything is wrong with the note.
+// rows that are older than the retention. The daemon deletes nothing unless the note is valid.
 #pragma once
 
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 
-// Every row up to these ids is certain to be in the destination; 0: no row.
+// The destination has every row up to these ids; 0: it has no row.
 //
-// The note names the database by the inode and the birth time of the file. So the note about an earlier database does
-// not apply to one that was moved into its place, for example from a backup, because there the ids belong to other
-// rows. A copy over the bytes of the file, as by cp, keeps both and goes unnoticed.
+// The note names the database by the inode and the birth time of the file. A note about an earlier database therefore
+// does not apply to a database that was moved into its place, for example from a backup, where the ids belong to other
+// rows. Overwriting the file in place, as cp does, keeps both and goes unnoticed.
 struct shipped {
-    int64_t group_id;     // of destroyed_group
-    int64_t rejection_id; // of rejected_callback
+    int64_t group_id;     // largest shipped id of destroyed_group
+    int64_t rejection_id; // largest shipped id of rejected_callback
 };
 
 // Replaces the note atomically, but does not sync it: an older note after a power failure only makes the daemon delete

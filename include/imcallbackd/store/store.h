@@ -1,12 +1,13 @@
 // Records received callbacks in one SQLite database. One thread, the writer thread, owns the only connection that
-// writes and checkpoints. Other threads submit commits and learn from done() when those are on disk.
+// writes and checkpoints. Other threads submit commits and learn from done() when the commits are on disk.
 
 // The writer thread takes all waiting commits as one batch: one transaction, one fsync, one call of done().
 //
 // Failures are of two kinds. A shortage (disk full, quota, file system remounted read-only, lock of another process,
-// out of memory) committed nothing: the writer thread rolls back and retries the batch, together with new commits,
-// until each commit's give_up_at_ms; store_ready reports the cause. An I/O error or a damaged file is final, and the
-// store retries nothing: what a failed fsync left on disk is unknown until the next start has read it back.
+// out of memory) leaves nothing committed: the writer thread rolls back and retries the batch, together with new
+// commits, until each commit's give_up_at_ms; store_ready reports the cause. An I/O error or a damaged file is final,
+// and the store retries nothing: the contents of the disk after a failed fsync are unknown until the next start has
+// recovered the log.
 #pragma once
 
 #include <stdbool.h>
@@ -18,7 +19,7 @@
 
 struct store_callbacks {
     // Returns the finished commits, a list linked by next, to their owners. Runs on the writer thread and delays the
-    // next batch, so it must return soon. May submit further commits.
+    // next batch, so it must return quickly. May submit further commits.
     void (*done)(void *context, struct commit *finished);
     // The disk failed or the database is damaged. From now on the store acknowledges nothing, and every commit comes
     // back as COMMIT_FAILED. The store calls this once, before it returns the affected commits, on the writer thread or
@@ -50,8 +51,8 @@ bool store_ready(struct store *store, struct error *ret_why);
 void store_set_retention(struct store *store, int64_t keep_ms);
 
 // Restricts deletion to the rows that the note at this path (shipped.h) reports as shipped; without a valid note the
-// store deletes nothing. NULL, the initial value, lets the age alone decide. Any thread may call this. Returns 0, or
-// -ENOMEM and changes nothing.
+// store deletes nothing. With NULL, the initial value, only the age decides. Any thread may call this. Returns 0, or
+// -ENOMEM without a change.
 int store_set_shipped_file(struct store *store, const char *shipped_path) MUST_CHECK;
 
 // Returns the time on the monotonic clock at which the writer thread started its current step (one attempt at a batch,

@@ -67,7 +67,7 @@ TEST(stops_at_the_limit)
     }
 }
 
-// Tries every size up to the limit. Once a size is refused, every larger size must be refused.
+// Tries every size up to the limit. If the arena refuses a size, it must refuse every larger size.
 TEST(large_pieces_reach_but_do_not_exceed_the_limit)
 {
     const size_t limit = 100000, step = alignof(max_align_t);

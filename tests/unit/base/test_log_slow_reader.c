@@ -47,7 +47,7 @@ TEST(only_the_first_line_waits_for_an_unread_log)
     static const struct {
         void (*make)(int ends[2]);
         enum log_level level;
-        size_t first_bytes; // of the line that meets the full log: short, or longer than any pipe or socket takes
+        size_t first_bytes; // length of the line for the full log: short, or longer than any pipe or socket takes
     } rows[] = {{make_pipe, LOG_LEVEL_ERROR, 1},
                 {make_pipe, LOG_LEVEL_ERROR, 2000000},
                 {make_socket, LOG_LEVEL_ERROR, 1},
@@ -112,7 +112,7 @@ static void *read_slowly(void *argument)
     return NULL;
 }
 
-static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for it
+static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for this line
 
 static struct slow_reader *slow_reader_create(void)
 {

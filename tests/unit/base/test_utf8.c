@@ -7,7 +7,7 @@
 
 struct row {
     const char *bytes;
-    size_t length;  // of the valid character at the start; 0: invalid
+    size_t length;  // length of the valid character at the start; 0: invalid
     size_t invalid; // if invalid: number of bytes that one U+FFFD replaces
 };
 

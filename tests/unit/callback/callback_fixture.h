@@ -1,4 +1,5 @@
-// What the tests of the module callback share: the rules of four apps, and a callback that is read in two steps.
+// The common parts of the tests of the module callback: the rules of four apps, and a callback that is read in two
+// steps.
 #pragma once
 
 #include <stdlib.h>

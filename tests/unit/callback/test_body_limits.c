@@ -68,7 +68,7 @@ TEST(frees_the_tree_after_the_body_is_read)
 }
 
 // A large body may consist of members in their shortest form. The server gives each body 1 MiB and 16 bytes per byte of
-// its length, and that must be enough.
+// its length, which must be enough memory.
 TEST(accepts_as_many_members_as_fit_into_a_body)
 {
     static const char member[] = ",{\"Member_Account\":\"a\"}";
@@ -111,7 +111,7 @@ static void assert_accepted(bool is_accepted)
     assert_int_equal(fixture.callback.answer, is_accepted ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
 }
 
-// Checks the limits of depth and number of values with cJSON behind the scanner.
+// Checks the limits of depth and number of values with the scanner and cJSON together.
 TEST(rejects_bodies_above_the_limits)
 {
     for (size_t depth = 31; depth <= 33; depth++) {

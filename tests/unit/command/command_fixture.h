@@ -1,5 +1,5 @@
-// What the tests of the module command share. Each program runs in an empty directory of its own, so that all paths in
-// configurations and errors are short.
+// The common parts of the tests of the module command. Each program runs in a separate, empty directory, so that all
+// paths in configurations and errors are short.
 #pragma once
 
 #include <stdbool.h>

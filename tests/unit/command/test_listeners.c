@@ -8,7 +8,7 @@
 #include "command/listeners.h"
 #include "command_fixture.h"
 
-#define FIRST_FD 3 // of the passed sockets, by sd_listen_fds(3)
+#define FIRST_FD 3 // first descriptor of the passed sockets, by sd_listen_fds(3)
 
 // Opens a socket of a kind: 't' listening TCP, 'u' listening Unix stream, 'd' UDP, 'n' TCP that does not listen.
 static int open_socket(char kind)

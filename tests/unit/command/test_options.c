@@ -71,7 +71,7 @@ TEST(reads_valid_lines)
 static const struct {
     const char *line;
     bool has_unnamed;
-    const char *word; // that the message names
+    const char *word; // the word that the message names
 } invalid[] = {
     {"--unknown", true, "'--unknown'"},
     {"-x", true, "'-x'"},

@@ -188,7 +188,7 @@ TEST(warns_of_a_certificate_that_expires)
     int64_t expires_ms = http_credentials_expires_ms(settings->credentials);
     const struct {
         int64_t now_ms;
-        const char *part; // of the warning; NULL: no warning
+        const char *part; // part of the warning; NULL: no warning
     } rows[] = {
         {from_ms - 1, "not valid yet"},       {from_ms, NULL},
         {expires_ms - 21 * DAY_MS - 1, NULL}, {expires_ms - 21 * DAY_MS, "expires on"},

@@ -41,7 +41,7 @@ TEST(reads_one_token_or_two)
 static const struct {
     const char *contents;
     size_t length;
-    const char *part; // of the error
+    const char *part; // part of the error
 } invalid[] = {
     {BYTES(""), "empty"},
     {BYTES("\n"), "empty"},

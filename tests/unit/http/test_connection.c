@@ -1,4 +1,4 @@
-// Stages, deadlines and evictions in a set of connections. The test holds the clients' ends.
+// Stages, deadlines and evictions in a set of connections. The test owns the clients' ends.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,8 +50,8 @@ static void fixture_finish(struct fixture *fixture)
     assert_is_empty(&fixture->set.held);
 }
 
-// Starts the stage at this time. Not every stage may follow every other, so the connection passes through the stages
-// between.
+// Starts the stage at this time. Only certain stages may follow each other, so the connection passes through the stages
+// in between.
 static void enter(struct fixture *fixture, size_t index, enum http_stage stage, int64_t at_ms)
 {
     static const enum http_stage next[] = {
@@ -90,7 +90,7 @@ static void evict_reserve(struct fixture *fixture, int64_t at_ms)
     http_set_evict_reserve(&fixture->set);
 }
 
-// What the client sees: 'o': open, 'r': the server only stopped receiving, 'c': closed.
+// The state that the client sees: 'o': open, 'r': the server only stopped receiving, 'c': closed.
 static char state_of(const struct fixture *fixture, size_t index)
 {
     char byte;
@@ -140,8 +140,8 @@ TEST(closes_each_stage_at_its_timeout)
     }
 }
 
-// After the process was suspended, data that arrived meanwhile is read first. This does not hold for data that arrives
-// while the server sends, and it holds only once.
+// After the process was suspended, the loop first reads data that arrived during the suspension. A connection gets this
+// extra time only once, and not while the server sends.
 TEST(restarts_deadlines_of_unread_data_after_a_suspension)
 {
     static const struct {
@@ -258,7 +258,7 @@ TEST(evicts_unverified_connections_first)
     enter(&fixture, 4, HTTP_STAGE_IDLE, NOW + 2000);
 
     assert_true(evict(&fixture, NULL, NOW + 2001));
-    assert_states(&fixture, "oooroo"); // the one in its head has 1 ms left until it qualifies
+    assert_states(&fixture, "oooroo"); // the connection in its head qualifies 1 ms later
     assert_true(evict(&fixture, NULL, NOW + 2002));
     assert_states(&fixture, "oocroo");
     assert_true(evict(&fixture, NULL, NOW + 2002));

@@ -1,5 +1,5 @@
-// The check that finds heads which libmicrohttpd before 1.0 has altered. The heads are written as the library leaves
-// them, with a NUL in place of each delimiter and each byte of a line end. An 'x' after the head stands for the body.
+// Tests the check for heads that libmicrohttpd before 1.0 has altered. The heads are as the library leaves them, with a
+// NUL in place of each delimiter and each byte of a line end. An 'x' after the head stands for the body.
 #include <string.h>
 
 #include "../unit.h"

@@ -1,6 +1,6 @@
 // A second process that works on the test's database. SQLite shares its locks and the index of the write-ahead log
-// among the connections of one process, so a test of what happens between two processes needs two. Start the peer
-// before the store, or else the peer inherits the store's lock and not its thread.
+// among the connections of one process, so a test of the interaction of two processes needs two processes. Start the
+// peer before the store; otherwise the peer inherits the store's lock without the store's thread.
 #pragma once
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-// What the tests of the store share: a temporary directory with a store in it, example events, and queries on a second
-// connection.
+// The common parts of the tests of the store: a temporary directory with a store in it, example events, and queries on
+// a second connection.
 #pragma once
 
 #include <pthread.h>
@@ -49,7 +49,7 @@ struct fixture {
     char directory[64];
     char database[128];
     struct store *store;
-    pthread_mutex_t mutex; // guards what follows
+    pthread_mutex_t mutex; // guards the fields below
     pthread_cond_t changed;
     size_t done, broken;
     struct error error; // the argument of the last call of broken()
@@ -134,7 +134,7 @@ static inline int fixture_teardown(void **state)
     return 0;
 }
 
-// Waits until the store has given back this number of commits since the setup.
+// Waits until the store has returned this number of commits since the setup.
 static inline void fixture_await(struct fixture *fixture, size_t done)
 {
     struct timespec deadline;
@@ -157,7 +157,7 @@ static inline size_t fixture_done_count(struct fixture *fixture)
     return done;
 }
 
-// Submits the commits and waits until the store has given all of them back.
+// Submits the commits and waits until the store has returned all of them.
 static inline void fixture_commit(struct fixture *fixture, struct commit *commits, size_t count)
 {
     size_t before = fixture_done_count(fixture);
@@ -183,7 +183,7 @@ static inline enum commit_result fixture_reject(struct fixture *fixture, const s
     return commit.result;
 }
 
-// An event with three members. A test changes the fields that it is about.
+// An event with three members. Each test changes the fields that it checks.
 static inline struct destroyed_group example_group(void)
 {
     static const char *const members[] = {"jared", "tom", "\xe5\xbc\xa0\xe4\xb8\x89"};

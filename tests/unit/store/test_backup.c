@@ -197,7 +197,7 @@ FIXTURE_TEST(reports_progress_of_the_check)
     assert_true(copying.last_reports > 3);
 }
 
-// After the last page was copied, replaces the copy by a directory, which cannot be read.
+// After the last page was copied, replaces the copy with a directory, which cannot be read.
 static void put_directory_in_place(struct copying *copying)
 {
     char partial[256];
@@ -228,7 +228,7 @@ static void write_target(struct copying *copying)
         write_text(copying->target, "mine");
 }
 
-// The target exists from the start, or another process creates it meanwhile.
+// The target exists from the start, or another process creates it during the backup.
 FIXTURE_TEST(overwrites_nothing)
 {
     struct copying copying = prepare(fixture, write_target);

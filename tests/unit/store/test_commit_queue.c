@@ -1,4 +1,4 @@
-// The queue without SQLite. Also meant for ThreadSanitizer.
+// Tests the queue without SQLite. The tests are also meant to run with ThreadSanitizer.
 #include <sched.h>
 #include <stdlib.h>
 #include <time.h>
@@ -17,14 +17,14 @@ struct item {
     size_t number; // counts the pushes of the producer
 };
 
-// What the functions of the queue record and how they behave. Everything but the gate belongs to the writer thread
-// until the queue is stopped; the main thread asserts afterwards.
+// The calls that the queue makes, and how the called functions behave. Until the queue is stopped, only the writer
+// thread may use the fields except the gate. The main thread asserts afterwards.
 struct harness {
     struct commit_queue queue;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool gate_closed; // write() waits until the gate opens
-    size_t arrivals;  // at the gate
+    size_t arrivals;  // number of batches that have reached the gate
 
     size_t written, done, idle, batch_count;
     size_t batches[MAX_BATCHES]; // number of commits in the first batches
@@ -231,7 +231,7 @@ TEST(returns_every_commit_once_and_in_order)
     push_from_many_threads(&harness, 0);
 }
 
-// Random delays at every step show ThreadSanitizer another order in each run.
+// Random delays at every step give ThreadSanitizer a different order in each run.
 TEST(returns_every_commit_once_despite_retries)
 {
     const char *given = getenv("SEED");

@@ -1,5 +1,5 @@
 // Failing disks, and the length of the write-ahead log. The faults come from SQLite's own VFS: when a file is opened,
-// its methods are replaced by ones that fail on demand.
+// its methods are replaced with ones that fail on demand.
 #include <errno.h>
 #include <stdatomic.h>
 

@@ -1,4 +1,4 @@
-// Opening and refusing databases, recovering after a kill, and what other processes may read.
+// Tests opening and refusing databases, recovery after a kill, and what other processes may read.
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -60,7 +60,7 @@ FIXTURE_TEST(creates_a_database_in_an_empty_file)
     assert_query(fixture, "PRAGMA user_version", "1");
 }
 
-// Such a database cannot shrink, but is like a new one otherwise.
+// A database of the first release cannot shrink, but is otherwise like a new one.
 FIXTURE_TEST(opens_a_database_of_the_first_release)
 {
     size_t length;
@@ -223,7 +223,7 @@ FIXTURE_TEST(recovers_the_log_of_a_killed_process)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// Reads as a user that may read the files and create none. Does not return.
+// Reads as a user that may read the files but not create any. Does not return.
 static void read_as_group_member(const struct fixture *fixture)
 {
     sqlite3 *connection;

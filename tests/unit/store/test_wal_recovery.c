@@ -1,13 +1,13 @@
-// What a start makes of a write-ahead log and an index that cannot be trusted. A process that reads over the restart
-// keeps the index alive. That the rewritten log has the same bytes is for the tests of a power loss to show.
+// Tests how a start recovers a write-ahead log and an index that cannot be trusted. A process that reads over the
+// restart keeps the index alive. test_power_loss.c tests that the rewritten log has the same bytes.
 #include <errno.h>
 
 #include "../../../src/store/wal_recovery.h"
 #include "peer_process.h"
 
 // Offsets in the index, from SQLite's "WAL-mode File Format".
-#define HEADER_BYTES           48 // of each of the two copies
-#define FRAMES_OFFSET          16 // in a header
+#define HEADER_BYTES           48 // size of each of the two copies
+#define FRAMES_OFFSET          16 // offset in a header
 #define COPIED_FRAMES_OFFSET   96
 #define CHECKPOINT_LOCK_OFFSET 121
 
