@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import sqlite3
 import stat
 import time
 
@@ -203,17 +202,10 @@ def move_database(one, path):
     return f"{line_of(one, 'database')}: "
 
 
-def test_refuses_a_database_in_a_missing_directory(fresh):
-    path = fresh.directory / "missing" / "callbacks.db"
-    refused(fresh, move_database(fresh, path), "[store] database", str(path.parent))
-
-
-def test_refuses_a_database_below_a_file(fresh):
-    refused(fresh, move_database(fresh, fresh.config / "callbacks.db"), "[store] database")
-
-
-def test_refuses_a_directory_as_the_database(fresh):
-    refused(fresh, move_database(fresh, fresh.directory), "[store] database")
+@pytest.mark.parametrize("path, word", [
+    ("missing/callbacks.db", "missing"), ("imcallbackd.conf/callbacks.db", ""), ("", "")])
+def test_refuses_an_impossible_database(fresh, path, word):
+    refused(fresh, move_database(fresh, fresh.directory / path), "[store] database", word)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write to every directory")
@@ -222,32 +214,20 @@ def test_refuses_a_directory_that_is_not_writable(fresh):
     refused(fresh, move_database(fresh, fresh.directory / "closed" / "callbacks.db"), "[store] database")
 
 
-def test_refuses_a_newer_database_and_leaves_it_unchanged(one):
-    assert one.post().status == 200
-    one.stop()
-    with sqlite3.connect(one.database) as database:
-        database.execute("PRAGMA user_version = 2")
-    database.close()
-    before = one.database.read_bytes()
-    refused(one, f"{line_of(one, 'database')}: ", "[store] database", "user_version", "2")
-    assert one.database.read_bytes() == before
-
-
-def test_refuses_a_database_of_another_program(make_daemon):
-    one = make_daemon()
-    with sqlite3.connect(one.database) as database:
-        database.execute("CREATE TABLE other (x)")
-    database.close()
-    before = one.database.read_bytes()
-    refused(one, f"{line_of(one, 'database')}: ", "[store] database")
-    assert one.database.read_bytes() == before
-
-
-def test_refuses_a_file_that_is_not_a_database(make_daemon):
-    one = make_daemon()
-    one.database.write_text("Dear diary, " * 100)
-    refused(one, f"{line_of(one, 'database')}: ", "[store] database")
-    assert one.database.read_text() == "Dear diary, " * 100
+@pytest.mark.parametrize("content, words", [
+    ("PRAGMA user_version = 2", ["user_version", "2"]), ("CREATE TABLE other (x)", []), ("Dear diary, " * 100, []),
+], ids=["newer", "of another program", "not a database"])
+def test_refuses_a_foreign_database_and_leaves_it_unchanged(fresh, content, words):
+    if "user_version" in words:
+        fresh.start()
+        fresh.stop()
+    if content.startswith("Dear"):
+        fresh.database.write_text(content)
+    else:
+        assert daemon.run("sqlite3", fresh.database, content).returncode == 0
+    before = fresh.database.read_bytes()
+    refused(fresh, f"{line_of(fresh, 'database')}: ", "[store] database", *words)
+    assert fresh.database.read_bytes() == before
 
 
 # sign
@@ -306,7 +286,8 @@ def test_certificate_refuses_an_invalid_host(tmp_path, host):
     [], ["nonsense"], ["serve"], ["check"], ["sign"], ["certificate"], ["serve", "-c"], ["serve", "-x"],
     ["serve", "-c", "a", "b"], ["check", "-c", "a", "-c", "b"], ["serve", "nonsense"], ["certificate", "--host", "a"],
     ["certificate", "--out", "a"], ["sign", "-c", "a", "--time", "now"], ["sign", "-c", "a", "--time", "-1"],
-    ["sign", "-c", "a", "--time", "123456789012"], ["export"],
+    ["sign", "-c", "a", "--time", "123456789012"], ["export"], ["certificate", "--nonsense"],
+    ["check", "-c", "-c", "x"], ["sign", "--app"],
 ])
 def test_wrong_usage_exits_with_2_and_one_line(arguments):
     done = daemon.run(BINARY, *arguments)

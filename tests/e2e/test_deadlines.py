@@ -88,59 +88,43 @@ def check_closed_in_time(seconds, timeout=REQUEST_TIMEOUT):
 
 # Slow and silent clients
 
-def test_closes_a_silent_connection(one):
-    with socket.create_connection(("127.0.0.1", one.port)) as plain:
-        check_closed_in_time(seconds_until_end(plain, []))
-
-
-def test_closes_a_slow_handshake(one):
+@pytest.mark.parametrize("pieces_of", [
+    lambda wire: [],
+    lambda wire: single_bytes(wire.hello()),
+    lambda wire: [wire.hello()],
+    lambda wire: single_bytes(wire.shake_hands().record(daemon.request(daemon.event()))),
+], ids=["silent", "slow handshake", "unfinished handshake", "slow record"])
+def test_closes_a_slow_connection(one, pieces_of):
     wire = Wire(one)
     with wire.plain as plain:
-        check_closed_in_time(seconds_until_end(plain, single_bytes(wire.hello())))
+        check_closed_in_time(seconds_until_end(plain, pieces_of(wire)))
 
 
-def test_closes_an_unfinished_handshake(one):
-    wire = Wire(one)
-    with wire.plain as plain:
-        check_closed_in_time(seconds_until_end(plain, [wire.hello()]))
+def drip_body(framing, path="/"):
+    """Returns a head and a body in pieces of one byte."""
+    head = f"POST {path}?{daemon.query_string()} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode()
+    return [head, *[b"1\r\n \r\n" if "chunked" in framing else b" "] * 100]
 
 
-def test_closes_a_slow_head(one):
+# The daemon reads a refused body so that the client receives the response, but not longer than any other body.
+@pytest.mark.parametrize("requests, pieces_of", [
+    (0, lambda: single_bytes(daemon.request(daemon.event()))),
+    (1, lambda: single_bytes(daemon.request(daemon.event()))),
+    (0, lambda: drip_body("Content-Length: 5000")),
+    (0, lambda: drip_body("Transfer-Encoding: chunked")),
+    (0, lambda: drip_body("Content-Length: 5000", "/elsewhere")),
+], ids=["head", "second head", "body", "chunks", "refused body"])
+def test_closes_a_slow_request(one, requests, pieces_of):
     with one.connect() as connection:
-        check_closed_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
-
-
-def test_closes_a_slow_second_head(one):
-    with one.connect() as connection:
-        assert connection.answer_to(daemon.request(daemon.event())).status == 200
-        check_closed_in_time(seconds_until_end(connection.tls, single_bytes(daemon.request(daemon.event()))))
+        for _ in range(requests):
+            assert connection.answer_to(daemon.request(daemon.event())).status == 200
+        check_closed_in_time(seconds_until_end(connection.tls, pieces_of()))
 
 
 def test_closes_slow_empty_lines(one):
     """Empty lines do not start a request. libmicrohttpd 1.0 closes the connection at once."""
     with one.connect() as connection:
         assert seconds_until_end(connection.tls, [b"\r\n"] * 100) < REQUEST_TIMEOUT + GRACE
-
-
-def test_closes_a_slow_tls_record(one):
-    wire = Wire(one).shake_hands()
-    with wire.plain as plain:
-        check_closed_in_time(seconds_until_end(plain, single_bytes(wire.record(daemon.request(daemon.event())))))
-
-
-@pytest.mark.parametrize("framing", ["Content-Length: 5000", "Transfer-Encoding: chunked"])
-def test_closes_a_slow_body(one, framing):
-    head = f"POST /?{daemon.query_string()} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode()
-    body = [b"1\r\n \r\n" if "chunked" in framing else b" "] * 100
-    with one.connect() as connection:
-        check_closed_in_time(seconds_until_end(connection.tls, [head, *body]))
-
-
-def test_closes_a_slow_refused_body(one):
-    """The daemon reads a refused body so that the client receives the response, but not longer than any other body."""
-    head = b"POST /elsewhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n"
-    with one.connect() as connection:
-        check_closed_in_time(seconds_until_end(connection.tls, [head, *[b" "] * 100]))
 
 
 def test_closes_a_client_that_reads_no_response(one):

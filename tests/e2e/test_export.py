@@ -24,6 +24,11 @@ def export(one, *arguments, wrapper=(), **options):
     return daemon.run(*wrapper, BINARY, "export", "-c", one.config, *arguments, **options)
 
 
+def exporting(one, *arguments, stdout=subprocess.PIPE):
+    """Starts an export."""
+    return subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=stdout, stderr=subprocess.PIPE)
+
+
 def exported(one, *arguments, wrapper=()):
     """Runs an export that must succeed and returns its objects."""
     done = export(one, *arguments, wrapper=wrapper, text=False)
@@ -118,8 +123,7 @@ def test_prints_ten_thousand_members(one):
 
 
 def test_since_skips_earlier_events(one):
-    for number in range(5):
-        assert one.post(event(GroupId=f"g{number}")).status == 200
+    one.record(*(f"g{number}" for number in range(5)))
     for since, expected in ((0, [1, 2, 3, 4, 5]), (3, [4, 5]), (5, [])):
         assert [each["id"] for each in exported(one, "--since", since)] == expected
     beyond = export(one, "--since", 6)
@@ -197,8 +201,7 @@ def test_follow_ends_at_a_replaced_database(one):
         path = one.directory / f"callbacks.db{suffix}"
         path.rename(one.directory / f"old.db{suffix}")
     one.start()
-    for number in range(3):
-        assert one.post(event(GroupId=f"new{number}")).status == 200
+    one.record(*(f"new{number}" for number in range(3)))
     _, said = follower.process.communicate(timeout=60)
     assert follower.process.returncode == 1
     assert b"replaced" in said and b"up to id 1" in said and said.count(b"\n") == 1
@@ -208,7 +211,7 @@ def test_follow_ends_at_a_replaced_database(one):
 def test_a_slow_reader_does_not_hold_the_log(one):
     """While no lines are read from the pipe, the daemon still writes its whole log back. No line is lost."""
     assert one.load(connections=50, total=5_000)[0] == 0
-    with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=subprocess.PIPE) as process:
+    with exporting(one) as process:
         first = process.stdout.readline()
         assert one.post().status == 200
         one.stop()
@@ -223,16 +226,14 @@ def test_a_slow_reader_does_not_hold_the_log(one):
 def test_a_closed_pipe_ends_the_export(one):
     assert one.load(connections=50, total=5_000)[0] == 0
     for arguments in ([], ["--follow"]):
-        with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE) as process:
+        with exporting(one, *arguments) as process:
             assert json.loads(process.stdout.readline())["id"] == 1
             process.stdout.close()
             assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
 def test_a_closed_pipe_ends_an_idle_follower(one):
-    with subprocess.Popen([BINARY, "export", "-c", str(one.config), "--follow"], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+    with exporting(one, "--follow") as process:
         process.stdout.close()
         assert (process.wait(60), process.stderr.read()) == (0, b"")
 
@@ -242,8 +243,7 @@ def test_waits_for_a_full_pipe_that_is_non_blocking(one):
     assert one.load(connections=20, total=1000)[0] == 0
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    with subprocess.Popen([BINARY, "export", "-c", str(one.config)], stdout=writing) as process, \
-            open(reading, "rb") as pipe:
+    with exporting(one, stdout=writing) as process, open(reading, "rb") as pipe:
         daemon.eventually(lambda: not select.select([], [writing], [], 0)[1], "a full pipe")
         os.close(writing)
         ids = [json.loads(line)["id"] for line in pipe]
@@ -272,8 +272,7 @@ def test_reports_a_failed_write(one, path, preexec, words):
 def test_a_signal_ends_the_export_after_a_line(one, arguments, status, number):
     """The last line is complete. An export without --follow reports the last id."""
     assert one.load(connections=50, total=5_000)[0] == 0
-    with subprocess.Popen([BINARY, "export", "-c", str(one.config), *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+    with exporting(one, *arguments) as process:
         text = process.stdout.readline()
         process.send_signal(number)
         text += process.stdout.read()

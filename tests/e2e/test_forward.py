@@ -35,11 +35,6 @@ def member_list(*names):
     return [{"Member_Account": name} for name in names]
 
 
-def post_groups(one, *group_ids, **fields):
-    for group_id in group_ids:
-        assert one.post(event(GroupId=group_id, **fields)).status == 200
-
-
 def wait_for_note(one, end):
     """Waits until the note for retention ends with these ids."""
     note = one.directory / "shipped"
@@ -76,7 +71,7 @@ def test_ships_every_column_and_member(make_daemon, server, forward):
 def test_ships_large_groups_and_bodies(make_daemon, server, forward):
     one = shipping_daemon(make_daemon, server, settings={"store": {"keep_body": "yes"}})
     members = [f"member-{number}-{'x' * 20}" for number in range(10_000)]
-    post_groups(one, *(f"g{number}" for number in range(5)), MemberList=member_list(*members))
+    one.record(*(f"g{number}" for number in range(5)), MemberList=member_list(*members))
     forward(one)
     has_rows(server, 50_000, "destroyed_group_member")
     assert shipped_members(server, "g4") == members
@@ -85,7 +80,7 @@ def test_ships_large_groups_and_bodies(make_daemon, server, forward):
 
 def test_query_of_the_readme_finds_the_event(make_daemon, server, forward):
     one = shipping_daemon(make_daemon, server)
-    post_groups(one, "peters", MemberList=member_list("peter"))
+    one.record("peters", MemberList=member_list("peter"))
     forward(one)
     has_rows(server, 1)
     text = block("USING (event_uid)")
@@ -101,8 +96,8 @@ def test_stores_an_event_of_two_receivers_once(make_daemon, server, forward):
     both = {name: shipping_daemon(make_daemon, server, name) for name in "ab"}
     for (name, one), names, rows in zip(both.items(), (["first"], ["second", "third"]), (3, 5)):
         assert one.post(event(MemberList=member_list(*names))).status == 200
-        post_groups(one, "untimed", EventTime=None)
-        post_groups(one, f"only-{name}")
+        one.record("untimed", EventTime=None)
+        one.record(f"only-{name}")
         forward(one)
         has_rows(server, rows)
     assert shipped_members(server, "@TGS#1") == ["first"]
@@ -139,13 +134,13 @@ def test_ships_an_existing_store_from_its_first_row(one, server, forward):
 
 def test_verify_reports_each_difference(make_daemon, server, forward):
     one = shipping_daemon(make_daemon, server)
-    post_groups(one, *(f"g{number}" for number in range(6)), MemberList=member_list("a", "b"))
+    one.record(*(f"g{number}" for number in range(6)), MemberList=member_list("a", "b"))
     assert one.post(b"{").status == 400
     forwarder = forward(one)
     has_rows(server, 6)
     has_rows(server, 1, "rejected_callback")
     forwarder.stop()
-    post_groups(one, "later")
+    one.record("later")
     done = verify(one)
     assert done.returncode == 0 and "1 not shipped yet" in done.stdout, done
     uid = "(SELECT event_uid FROM destroyed_group WHERE group_id = 'g{}')"
@@ -227,7 +222,7 @@ def test_refuses_newer_tables_and_leaves_them_unchanged(make_daemon, server, for
 def test_needs_only_the_documented_privileges(make_daemon, server, forward):
     """Once the tables exist, the user needs no privilege to create or delete anything."""
     one = shipping_daemon(make_daemon, server)
-    post_groups(one, "by the owner")
+    one.record("by the owner")
     forwarder = forward(one)
     has_rows(server, 1)
     forwarder.stop()
@@ -237,7 +232,7 @@ def test_needs_only_the_documented_privileges(make_daemon, server, forward):
                    "GRANT SELECT, INSERT, UPDATE ON imcallbackd_cursor TO shipper;"
                    "GRANT SELECT ON imcallbackd_schema TO shipper")
     ship_to(one, server, url=server.url().replace("owner@", "shipper@"))
-    post_groups(one, "by the shipper")
+    one.record("by the shipper")
     forward(one)
     has_rows(server, 2)
     server.execute("DROP OWNED BY shipper; DROP ROLE shipper")
@@ -256,7 +251,7 @@ def test_refuses_other_encodings(make_daemon, server, forward, encoding):
 def test_refuses_a_replaced_store(make_daemon, server, forward):
     """The new database reuses ids: at first it has fewer rows than were shipped, and later just as many."""
     one = shipping_daemon(make_daemon, server)
-    post_groups(one, "old0", "old1", "old2")
+    one.record("old0", "old1", "old2")
     forwarder = forward(one)
     has_rows(server, 3)
     note = wait_for_note(one, " groups 3 rejected 0")
@@ -264,11 +259,11 @@ def test_refuses_a_replaced_store(make_daemon, server, forward):
     for path in one.directory.glob("callbacks.db*"):
         path.unlink()
     one.start()
-    post_groups(one, "new0")
+    one.record("new0")
     forwarder.wait_logged("the database was replaced or restored from a backup")
     assert not note.exists()  # so that retention deletes nothing
     forwarder.stop()
-    post_groups(one, *(f"new{number}" for number in range(1, 5)))
+    one.record(*(f"new{number}" for number in range(1, 5)))
     forwarder = forward(one)
     forwarder.wait_logged("the database was replaced or restored from a backup")
     has_rows(server, 3)
@@ -285,7 +280,7 @@ def test_reports_a_second_forwarder_with_the_same_receiver(one, server, forward)
 
     def is_reported():
         """Posts one more event, which both forwarders try to ship."""
-        post_groups(one, f"posted-{next(posted)}")
+        one.record(f"posted-{next(posted)}")
         return any("another forwarder uses this receiver name" in each.log for each in both)
 
     daemon.eventually(is_reported, "the message", 60)
@@ -308,7 +303,7 @@ def test_metrics_show_the_lag_while_the_server_is_away(make_daemon, server, forw
     assert now['imcallbackd_forward_shipped_total{kind="member"}'] == 1
     assert (now["imcallbackd_forward_connected"], now["imcallbackd_forward_lag_events"]) == (1, 0)
     proxy.close()
-    post_groups(one, "g0", "g1", "g2")
+    one.record("g0", "g1", "g2")
     daemon.eventually(lambda: metrics(port)["imcallbackd_forward_lag_events"] == 3, "the lag", 60)
     daemon.eventually(lambda: metrics(port)["imcallbackd_forward_lag_seconds"] > 0.5, "its age", 60)
     now = metrics(port)
@@ -320,7 +315,7 @@ def test_metrics_show_the_lag_while_the_server_is_away(make_daemon, server, forw
 
 def test_note_names_the_database_and_the_shipped_ids(make_daemon, server, forward):
     one = shipping_daemon(make_daemon, server)
-    post_groups(one, "g0", "g1", "g2", MemberList=None)  # the batch has no member at all
+    one.record("g0", "g1", "g2", MemberList=None)  # the batch has no member at all
     forward(one)
     note = wait_for_note(one, " groups 3 rejected 0")
     assert f"inode {one.database.stat().st_ino} " in note.read_text()

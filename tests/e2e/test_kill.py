@@ -8,7 +8,6 @@ import ssl
 import threading
 import time
 
-import daemon
 from daemon import event, load_report, request
 from ledger import Ledger
 

@@ -165,8 +165,7 @@ def test_starts_while_another_process_locks_the_database(make_daemon):
 def test_a_long_read_transaction_fails_no_callback(one):
     assert one.post(event(GroupId="@TGS#1")).status == 200
     with one.reading():
-        for number in range(2, 5):
-            assert one.post(event(GroupId=f"@TGS#{number}")).status == 200
+        one.record(*(f"@TGS#{number}" for number in range(2, 5)))
         one.kill()
         one.start()
         assert one.post(event(GroupId="@TGS#5")).status == 200

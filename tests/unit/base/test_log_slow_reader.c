@@ -112,11 +112,14 @@ static void *read_slowly(void *argument)
     return NULL;
 }
 
+static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for this line
+
 static struct slow_reader *slow_reader_create(void)
 {
     static struct slow_reader reader;
     int ends[2];
 
+    memset(data, 'x', sizeof data);
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     make_pipe(ends);
     reader.length = 0;
@@ -149,8 +152,6 @@ static void slow_reader_finish(struct slow_reader *reader)
     assert_int_equal(close(reader->stderr_fd) | close(reader->fd) | close(reader->release_fd), 0);
 }
 
-static char data[300 * PAGE_BYTES]; // the slow reader needs three times LOG_WAIT_MS for this line
-
 TEST(only_crit_lines_wait_longer_for_a_log_that_is_read_slowly)
 {
     static const struct {
@@ -162,7 +163,6 @@ TEST(only_crit_lines_wait_longer_for_a_log_that_is_read_slowly)
         {LOG_LEVEL_ERROR, false, "\n" DROPPED "1\n<6>end\n"},
     };
 
-    memset(data, 'x', sizeof data);
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct slow_reader *reader = slow_reader_create();
         size_t length;
@@ -189,7 +189,6 @@ TEST(a_thread_does_not_wait_for_the_long_crit_line_of_another)
     atomic_bool is_written = false;
     pthread_t writer;
 
-    memset(data, 'x', sizeof data);
     slow_reader_start(reader);
     assert_int_equal(pthread_create(&writer, NULL, write_crit_line, &is_written), 0);
     while (reader->length == 0)
@@ -206,7 +205,6 @@ TEST(no_line_waits_after_the_deadline_but_the_report)
 {
     struct slow_reader *reader = slow_reader_create();
 
-    memset(data, 'x', sizeof data);
     log_set_deadline(clock_monotonic_ms());
     log_write_data(LOG_LEVEL_CRIT, data, sizeof data, "%s", "");
     log_crit("second");

@@ -5,18 +5,14 @@
 struct row {
     const char *text;
     size_t length;
-    struct json_text_report report; // position is compared only if there is a fault
-    const char *sanitized;          // NULL: the text itself
+    enum json_text_fault fault;
+    size_t position; // compared only if there is a fault
+    bool has_comments, has_invalid_text;
+    const char *sanitized; // NULL: the text itself
 };
 
-#define NO_FAULT(comments, broken)                                                                                     \
-    {                                                                                                                  \
-        JSON_TEXT_NO_FAULT, 0, comments, broken                                                                        \
-    }
-#define FAULT(fault, position)                                                                                         \
-    {                                                                                                                  \
-        fault, position, false, false                                                                                  \
-    }
+#define NO_FAULT(comments, broken) JSON_TEXT_NO_FAULT, 0, comments, broken
+#define FAULT(fault, position)     fault, position, false, false
 
 static const struct row rows[] = {
     {TEXT(""), NO_FAULT(false, false), NULL},
@@ -121,10 +117,10 @@ TEST(scans_and_sanitizes)
         char *text = exact_copy(row->text, row->length);
         struct json_text_report report = json_text_scan(text, row->length);
 
-        if (report.fault != row->report.fault)
+        if (report.fault != row->fault)
             fail_msg("%s: fault %d", row->text, (int)report.fault);
         if (report.fault != JSON_TEXT_NO_FAULT) {
-            if (report.position != row->report.position)
+            if (report.position != row->position)
                 fail_msg("%s: position %zu", row->text, report.position);
         } else {
             const char *expected = row->sanitized ? row->sanitized : row->text;
@@ -132,8 +128,7 @@ TEST(scans_and_sanitizes)
             struct arena arena;
             char *sanitized;
 
-            if (report.has_comments != row->report.has_comments ||
-                report.has_invalid_text != row->report.has_invalid_text)
+            if (report.has_comments != row->has_comments || report.has_invalid_text != row->has_invalid_text)
                 fail_msg("%s: comments %d, broken %d", row->text, report.has_comments, report.has_invalid_text);
             arena_init(&arena, 1 << 20);
             sanitized = json_text_sanitize(&arena, text, row->length, &length);
