@@ -34,6 +34,7 @@ struct http_loop {
     atomic_bool has_queued;    // since http_loop_wake_if_queued woke the loop
     atomic_bool reconfigured;  // the shared limits have changed
     atomic_bool evict_reserve; // a connection was refused at a hard limit
+    atomic_bool ending;        // ends once no request is pending; until then new requests are answered 503
 };
 
 // A connection that arrived beyond a limit stays within the limit if another one can be evicted for it.
@@ -113,7 +114,7 @@ static void *loop_main(void *argument)
 {
     struct http_loop *loop = argument;
     struct http_connection_set *set = &loop->set;
-    bool stopping;
+    bool ending;
 
     set->owner = pthread_self();
     set->has_owner = true;
@@ -123,10 +124,10 @@ static void *loop_main(void *argument)
             http_shared_copy_limits(set->shared, &set->limits);
         if (atomic_exchange(&loop->evict_reserve, false))
             http_set_evict_reserve(set);
-        stopping = set->shared->stopping; // the inbox gets no new connections afterwards
+        ending = loop->ending; // the inbox gets no new connections afterwards
         process_inbox(loop);
         mhd_adapter_run(set);
-    } while (!stopping || set->pending > 0);
+    } while (!ending || set->pending > 0);
     for (int i = 0; i < MHD_QUIRK_LAST_TURNS; i++)
         mhd_adapter_run(set);
     set->has_owner = false;
@@ -169,7 +170,8 @@ void http_loop_stop(struct http_loop *loop)
 {
     if (!loop)
         return;
-    assert(loop->set.shared->stopping);
+    assert(loop->set.shared->stopping && !loop->ending);
+    loop->ending = true;
     http_loop_wake(loop);
     pthread_join(loop->thread, NULL);
 }
