@@ -157,7 +157,7 @@ static int check_cursor(struct session *session, enum stream stream, struct erro
 
     if (cursor->id == 0)
         return 0;
-    if (cursor->id <= session->newest_ids[stream]) {
+    if (cursor->id > 0 && cursor->id <= session->newest_ids[stream]) {
         r = store_reader_read(session->reader, stream, cursor->id - 1, &rows, &count, error);
         if (r < 0 || count == 0 || rows[0].id != cursor->id || rows[0].received_at_ms == cursor->received_at_ms)
             return r;
