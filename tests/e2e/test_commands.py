@@ -61,8 +61,8 @@ def test_the_database_gets_no_standard_descriptor(make_daemon):
 
 
 @pytest.mark.parametrize("loops, taken, connections, warns", [
-    (1, 299, 100, False), (1, 299, 299, False), (1, 299, 300, True), (1, 299, 4096, True), (20, 245, 245, False),
-    (20, 245, 246, True),
+    (1, 300, 100, False), (1, 300, 300, False), (1, 300, 301, True), (1, 300, 4096, True), (20, 264, 264, False),
+    (20, 264, 265, True),
 ])
 def test_warns_of_more_connections_than_open_files(make_daemon, loops, taken, connections, warns):
     one = make_daemon({"listen": {"threads": loops},
