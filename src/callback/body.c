@@ -1,8 +1,8 @@
 // Turns a body into a struct destroyed_group, or reports why the body is invalid. No other file uses cJSON.
 #include <assert.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 

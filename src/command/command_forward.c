@@ -1,9 +1,8 @@
 // The commands `forward` and `forward --verify`: options, signals and the monitoring listener. The module forward does
 // the work, on the main thread.
 #include <assert.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

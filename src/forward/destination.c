@@ -300,9 +300,9 @@ int destination_await_sync(struct destination *destination, int statement_index,
                 return connection_failed(destination, "the connection was lost", error);
             continue;
         }
-        if (status == PGRES_FATAL_ERROR)
-            r = result_failed(destination, result, error);
-        else if (status == PGRES_COMMAND_OK && statement++ == statement_index)
+        if (status != PGRES_PIPELINE_SYNC)
+            r = check_result(destination, result, 0, error);
+        if (status == PGRES_COMMAND_OK && statement++ == statement_index)
             *ret_rows = strtoll(PQcmdTuples(result), NULL, 10);
         PQclear(result);
         if (r < 0 || status == PGRES_PIPELINE_SYNC)

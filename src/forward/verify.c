@@ -193,6 +193,8 @@ static void compare_row(struct verification *verification, struct totals *totals
     struct row wanted = {0}, *row, *rows = rows_of(verification, &count);
     bool is_ours = strcmp(PQgetvalue(result, at, 1), verification->settings->receiver) == 0;
 
+    if (PQgetlength(result, at, 0) != 2 * UID_BYTES)
+        return; // the destination is not trusted
     for (size_t i = 0; i < UID_BYTES; i++)
         (void)sscanf(PQgetvalue(result, at, 0) + 2 * i, "%2hhx", &wanted.uid[i]);
     row = bsearch(&wanted, rows, count, sizeof wanted, by_uid);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <string.h>
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>

@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/metrics.h"

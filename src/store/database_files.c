@@ -32,7 +32,8 @@ void database_files_record(struct database_files *files, const char *database)
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (!side_file_status(database, suffixes[i], &status))
             continue;
-        files->device = status.st_dev;
+        if (i == 0)
+            files->device = status.st_dev;
         files->inodes[i] = status.st_ino;
     }
 }

@@ -19,9 +19,9 @@ bool side_file_status(const char *database, const char *suffix, struct stat *ret
 int side_file_check(const char *database, const char *suffix, struct error *error) MUST_CHECK;
 
 // The files that a connection has open. SQLite never looks at the paths again, so this notices when the paths do not
-// lead to the open files any more. All three are in one directory.
+// lead to the open files any more.
 struct database_files {
-    dev_t device;
+    dev_t device;    // of the database, which a mount of this file alone puts on another device than its side files
     ino_t inodes[3]; // of the database, its log and the index of the log; 0: the file did not exist
 };
 

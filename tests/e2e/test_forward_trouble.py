@@ -157,8 +157,18 @@ def read_message(stream, kind_bytes=1):
     return kind, stream.read(length - 4)
 
 
-def answer_every_statement(listener, result):
-    """Plays a destination that accepts every login and answers each statement with the same result."""
+def row(*values):
+    """The result of a SELECT that returns one row of text."""
+    column = b"column\0" + struct.pack("!IhIhih", 0, 0, 25, -1, -1, 0)
+    count = struct.pack("!H", len(values))
+    return (message(b"T", count + column * len(values)) +
+            message(b"D", count + b"".join(struct.pack("!I", len(value)) + value for value in values)) +
+            message(b"C", b"SELECT 1\0"))
+
+
+def answer_every_statement(listener, result, answers=()):
+    """Plays a destination that accepts every login. The first statement before a synchronization point
+    decides on the result: the value in `answers` if the statement starts with its key, otherwise `result`."""
     while True:
         try:
             connection, _ = listener.accept()
@@ -166,9 +176,16 @@ def answer_every_statement(listener, result):
                 read_message(stream, 0)
                 connection.sendall(message(b"R", struct.pack("!I", 0)) + message(b"S", b"server_encoding\0UTF8\0") +
                                    message(b"Z", b"I"))
+                sql = None
                 while True:
-                    if read_message(stream)[0] == b"S":
-                        connection.sendall(message(b"1") + message(b"2") + result + message(b"Z", b"I"))
+                    kind, body = read_message(stream)
+                    if kind == b"P" and sql is None:
+                        sql = body.split(b"\0")[1]
+                    if kind == b"S":
+                        found = [answer for start, answer in dict(answers).items() if sql.startswith(start)]
+                        connection.sendall(message(b"1") + message(b"2") + (found or [result])[0] +
+                                           message(b"Z", b"I"))
+                        sql = None
         except struct.error:
             pass  # the forwarder has closed the connection
         except OSError:
@@ -185,6 +202,24 @@ def test_survives_a_result_that_does_not_belong_to_the_statement(make_daemon, se
     threading.Thread(target=answer_every_statement, args=(listener, result), daemon=True).start()
     one = shipping_daemon(make_daemon, server,
                           url=server.url(listener.getsockname()[1], sslmode="disable", gssencmode="disable"))
+    forwarder = forward(one)
+    forwarder.wait_logged("does not belong to the statement")
+    forwarder.stop()
+    listener.close()
+
+
+def test_survives_a_copy_instead_of_the_result_of_a_batch(make_daemon, server, forward):
+    listener = socket.create_server(("127.0.0.1", 0))
+    answers = {
+        b"SELECT coalesce(max(version)": row(b"1"),
+        b"SELECT last_id": row(b"0", b"0"),
+        b"INSERT INTO imcallbackd_cursor": message(b"n") + message(b"C", b"INSERT 0 1\0"),
+    }
+    threading.Thread(target=answer_every_statement, args=(listener, message(b"G", b"\0\0\0"), answers),
+                     daemon=True).start()
+    one = shipping_daemon(make_daemon, server,
+                          url=server.url(listener.getsockname()[1], sslmode="disable", gssencmode="disable"))
+    assert one.post().status == 200
     forwarder = forward(one)
     forwarder.wait_logged("does not belong to the statement")
     forwarder.stop()

@@ -1,7 +1,5 @@
 // Exhausts memory at each allocation of the HTTP server. The server must fail to start, close the connection or answer
 // 503, and then work again without leaks. The client runs in the same process; allocations of its library never fail.
-#include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>

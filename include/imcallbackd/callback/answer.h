@@ -3,8 +3,6 @@
 // backends of apps.
 #pragma once
 
-#include <stddef.h>
-
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
 

@@ -3,8 +3,6 @@
 // It answers GET and HEAD, other methods with 405, and other paths with 404.
 #pragma once
 
-#include <stddef.h>
-
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
 

@@ -2,8 +2,6 @@
 // paths in configurations and errors are short.
 #pragma once
 
-#include <stdbool.h>
-
 #include "../files.h"
 #include "../unit.h"
 #include "command/config.h"

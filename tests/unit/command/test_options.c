@@ -7,7 +7,6 @@
 
 #include "../unit.h"
 #include "command/options.h"
-#include "imcallbackd/command/command.h"
 
 enum { CONFIG, HOST, VERBOSE, UNNAMED, OPTIONS };
 

@@ -1,7 +1,5 @@
 // Stages, deadlines and evictions in a set of connections. The test owns the clients' ends.
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

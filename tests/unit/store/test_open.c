@@ -1,6 +1,5 @@
 // Tests opening and refusing databases, recovery after a kill, and what other processes may read.
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 
 #include "store_fixture.h"
