@@ -44,7 +44,7 @@ static atomic_int_fast64_t deadline_ms = INT64_MAX;       // by the monotonic cl
 static atomic_ulong dropped_lines;                        // not reported yet
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and the following variables
 static bool has_unfinished_line;                          // the last line in the log is incomplete
-static bool is_stuck;                                     // the log accepted nothing since a line was dropped
+static int64_t stalled_ms; // how long dropped lines have waited since the log last accepted something; 0: none has
 
 static bool is_level(enum log_level level)
 {
@@ -109,7 +109,7 @@ static void flush(struct line *line)
         }
         data += written;
         line->is_partly_written = true;
-        is_stuck = false;
+        stalled_ms = 0;
         if (line->is_crit)
             line->give_up_at_ms = clock_monotonic_ms() + LOG_CRIT_WAIT_MS;
     }
@@ -188,7 +188,7 @@ static bool write_line(enum log_level level, int64_t wait_ms, const char *text, 
     struct line line = {.is_crit = level == LOG_LEVEL_CRIT};
     bool json = configured_format == LOG_FORMAT_JSON;
 
-    line.give_up_at_ms = clock_monotonic_ms() + (is_stuck ? 0 : wait_ms);
+    line.give_up_at_ms = clock_monotonic_ms() + (wait_ms > stalled_ms ? wait_ms - stalled_ms : 0);
     if (has_unfinished_line)
         put(&line, "\n", 1);
     put_prefix(&line, level, json);
@@ -197,7 +197,8 @@ static bool write_line(enum log_level level, int64_t wait_ms, const char *text, 
     print(&line, json ? "\"}\n" : "\n");
     flush(&line);
     has_unfinished_line = line.failed && (has_unfinished_line || line.is_partly_written);
-    is_stuck = line.failed;
+    if (line.failed && stalled_ms < wait_ms)
+        stalled_ms = wait_ms;
     return !line.failed;
 }
 
@@ -258,7 +259,7 @@ void log_finish(void)
         return;
     deadline_ms = INT64_MAX;
     pthread_mutex_lock(&mutex);
-    is_stuck = false;
+    stalled_ms = 0;
     (void)report_dropped_lines(LOG_WAIT_MS);
     pthread_mutex_unlock(&mutex);
 }

@@ -6,8 +6,9 @@
 // Rules for a log that accepts data slowly or not at all:
 //   - A line waits at most LOG_WAIT_MS for the log. A line of level crit, which may be the only copy of an event, waits
 //     LOG_CRIT_WAIT_MS, and again after each piece that the log accepts.
-//   - A line that would wait longer is dropped. Later lines are then dropped without waiting until the log accepts data
-//     again. The next line written, at the latest by log_finish(), reports the number of dropped lines.
+//   - A line that would wait longer is dropped. Until the log accepts data again, the wait of a dropped line counts for
+//     all later lines: they are dropped at once, but the first line of level crit waits for the rest of its time. The
+//     next line written, at the latest by log_finish(), reports the number of dropped lines.
 //   - While one thread writes a line of level crit, a line of another level waits at most LOG_WAIT_MS for its turn. A
 //     line of level crit waits for its turn as long as necessary.
 //   - A line that was dropped in the middle is ended with a newline before the next line is written.

@@ -176,6 +176,26 @@ TEST(only_crit_lines_wait_longer_for_a_log_that_is_read_slowly)
     }
 }
 
+static void *read_late(void *argument)
+{
+    const struct slow_reader *reader = argument;
+
+    (void)poll(&(struct pollfd){.fd = reader->release_fd, .events = POLLIN}, 1, 200);
+    return read_slowly(argument);
+}
+
+// The log accepts data again after the first line was dropped and while the second line waits.
+TEST(a_crit_line_waits_after_another_line_was_dropped)
+{
+    struct slow_reader *reader = slow_reader_create();
+
+    log_write_data(LOG_LEVEL_INFO, data, sizeof data, "%s", "");
+    assert_int_equal(pthread_create(&reader->thread, NULL, read_late, reader), 0);
+    log_crit("event");
+    slow_reader_finish(reader);
+    assert_string_equal(reader->text + 3 + strspn(reader->text + 3, "x"), "\n" DROPPED "1\n<2>event\n<6>end\n");
+}
+
 static void *write_crit_line(void *is_written)
 {
     log_write_data(LOG_LEVEL_CRIT, data, sizeof data, "%s", "");
