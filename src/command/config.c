@@ -136,8 +136,8 @@ static int range_error(const struct config_option *option, const char *text, str
                      option->min / unit, name, option->max / unit, name);
 }
 
-// Checks the text by the option's type. Sets the number only for types that stand for a number, and the text only if
-// the value differs from the text in the file.
+// Checks the text according to the option's type. Sets the number only for types that stand for a number, and the text
+// only if the value differs from the text in the file.
 static int parse_value(const struct config_option *option, const char *text, struct config_value *value,
                        struct error *error)
 {

@@ -115,8 +115,8 @@ void config_wrap_error(const struct config *config, const struct config_value *v
 int config_wrap_result(const struct config *config, const struct config_value *value, int result,
                        struct error *error) MUST_CHECK;
 
-// Calls report with one sentence for each key that differs between the running and the next configuration, but takes
-// effect only after a restart.
+// Calls report with one sentence for each key whose value differs between the running and the next configuration and
+// that takes effect only after a restart.
 void config_report_unapplied(const struct config *running, const struct config *next,
                              void (*report)(const char *sentence));
 

@@ -38,6 +38,5 @@ struct disk_usage {
 };
 
 // Measures the database at this path. Asks the file system, never SQLite, so that a busy or damaged database cannot
-// delay the admin listener. Returns -errno if the database
-// or its file system cannot be examined, or -ENOMEM.
+// delay the admin listener. Returns -errno if the database or its file system cannot be examined, or -ENOMEM.
 int disk_usage_measure(const char *database, struct disk_usage *ret_usage, struct error *error) MUST_CHECK;

@@ -1,5 +1,5 @@
 // One event loop: a thread with its own instance of libmicrohttpd and its own connections. Other threads reach the loop
-// through its inbox; http_loop_wake_if_queued makes the loop look into the inbox.
+// through its inbox; http_loop_wake_if_queued makes the loop check its inbox.
 #pragma once
 
 #include "connection.h"

@@ -6,7 +6,7 @@
 #include "imcallbackd/base/error.h"
 
 // Starts the library for an empty set, and installs the process-wide handler for its fatal errors. The functions below
-// run on the set's owner, or before and after the loop's thread.
+// run on the thread that owns the set, or before the loop's thread starts or after it ends.
 int mhd_adapter_start(struct http_connection_set *set, struct error *error) MUST_CHECK;
 
 // Closes and frees all connections. Does nothing if the library was not started.

@@ -1,8 +1,8 @@
 // Every workaround for a fault of libmicrohttpd. Each has a comment with the versions that need it, the symptom, the
 // test that shows the symptom, and the condition under which the workaround can be deleted.
 
-// DEBIAN 12 marks what serves libmicrohttpd 0.9.75 alone. Delete all of it in one commit when the build requires 1.0.
-// Both versions have the same soname, so the code checks the version at run time.
+// DEBIAN 12 marks code that only libmicrohttpd 0.9.75 needs. Delete all such code in one commit when the build requires
+// 1.0. Both versions have the same soname, so the code checks the version at run time.
 #pragma once
 
 #include <stdbool.h>
@@ -51,8 +51,8 @@ bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 // ---- Responses that the library makes itself ----
 
 // Versions: 0.9.75 at least.
-// Symptom: if the library has no memory for another query parameter, it neither answers nor reads on. The limit of 100
-// parameters is far below that; a callback has seven.
+// Symptom: if the library has no memory for another query parameter, it neither answers nor reads on. The daemon allows
+// 100 parameters, which never exhaust this memory; a callback has seven.
 // Test: test_ends_too_many_parameters_at_once in tests/e2e/test_limits.py.
 // Delete when the library answers every such request itself.
 bool mhd_quirk_exceeds_parameters(const char *target);
@@ -73,7 +73,7 @@ bool mhd_quirk_report_own_response(struct http_connection *connection);
 // Delete when the build requires 1.0.
 void mhd_quirk_on_unescape(struct http_connection *connection);
 
-// There is no function for this one: on_connection_closed in mhd.c calls finish_request.
+// This workaround has no function: on_connection_closed in mhd.c calls finish_request.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: the library does not report the end of a request that it could not parse, so that the request would leak.
 // Test: test_counts_one_refusal in tests/e2e/test_unreadable.py, with a sanitizer that finds leaks.

@@ -23,7 +23,7 @@
 // with Connection: close. A client that is disconnected without this announcement may lose an event.
 #define DRAIN_GRACE_MS 1000
 
-#define ACCEPTS_PER_BATCH 64  // then the loops are woken, so that the first of many need not wait for the last
+#define ACCEPTS_PER_BATCH 64  // the acceptor wakes the loops after this number, so that no client waits for many others
 #define SHORTAGE_PAUSE_MS 100 // without descriptors or memory, some connections must be closed first
 
 #define OTHER_FILES 64 // descriptors for anything but connections and loops
@@ -200,8 +200,8 @@ static void stop_acceptor(struct http_server *server)
 
 // ---- Start and stop ----
 
-// Each connection takes a descriptor. With a limit that the descriptors cannot reach, the server would refuse
-// connections instead of evicting the right ones.
+// Each connection takes a descriptor. If the limit exceeded the number of available descriptors, the server would
+// refuse connections instead of evicting the right ones.
 static struct http_limits fit_limits(const struct http_limits *limits, unsigned int threads)
 {
     struct http_limits fitting = *limits;

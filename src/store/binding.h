@@ -39,7 +39,8 @@ void bind_int(struct binding *binding, int64_t value);
 void bind_null(struct binding *binding);
 void bind_bytes(struct binding *binding, const char *data, size_t length); // length 0 binds '', not NULL
 
-// Returns SQLITE_ROW for each row. Any other code ends the rows. The caller must always call bind_end afterwards.
+// Returns SQLITE_ROW for each row. After any other code, no more rows follow. The caller must always call bind_end
+// afterwards.
 int bind_step(const struct binding *binding);
 
 // Resets the statement. Returns SQLITE_OK, or the first failure of binding or stepping.

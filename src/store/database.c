@@ -93,8 +93,8 @@ int database_open_readonly(const char *file, const char *parameters, sqlite3 **r
     return 0;
 }
 
-// Opens for reading without changing any file. If there is no log, the database alone is complete. If there is one,
-// SQLite reads its index without a change, and creates an index only if it is missing. A log that ends after its
+// Opens for reading without changing any file. If there is no log, the database alone is complete. If there is a log,
+// SQLite reads its index without changing it, and creates an index only if none exists. A log that ends after its
 // header, as a failure of the first write leaves it, counts as missing: SQLite would look for frames and fail with
 // SQLITE_PROTOCOL.
 static int open_untouched(const char *file, sqlite3 **ret_connection, struct error *error)

@@ -1,6 +1,6 @@
 // Records commits inside transactions that the caller starts and ends:
 //   begin ─► record, any number of times ─► commit, or rollback after any failure
-// Used by one thread at a time. Errors do not name the path.
+// Only one thread at a time may use a recorder. Errors do not name the path.
 #pragma once
 
 #include <stdbool.h>

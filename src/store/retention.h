@@ -1,5 +1,5 @@
 // Deletes rows that are older than the retention and returns their space to the file system, in small steps between the
-// batches. Used by one thread at a time, and never inside a transaction of the recorder.
+// batches. Only one thread at a time may call these functions, and never inside a transaction of the recorder.
 #pragma once
 
 #include <stdbool.h>

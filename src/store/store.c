@@ -25,7 +25,7 @@
 // The pause between two steps of the deletion, without and with commits waiting.
 #define RETENTION_PAUSE_MS        10
 #define RETENTION_PAUSE_LOADED_MS 100
-// The pause before the next try when a reader blocks the checkpoint.
+// The pause before the next attempt if a reader blocks the checkpoint.
 #define RETENTION_BLOCKED_MS 100
 // How often the writer thread checks whether something has become older than the retention.
 #define RETENTION_CHECK_MS 60000
@@ -260,7 +260,7 @@ static bool store_retention_is_blocked(struct store *store)
     return store->broken || store->database.checkpoint_blocked;
 }
 
-// Runs one step of the deletion. Returns after how many ms the next one is due.
+// Runs one step of the deletion. Returns the number of milliseconds until the next step is due.
 static int64_t store_delete_some(struct store *store, int64_t keep_ms, bool idle)
 {
     struct retention *retention = &store->retention;
@@ -282,8 +282,8 @@ static int64_t store_delete_some(struct store *store, int64_t keep_ms, bool idle
     return !more ? RETENTION_CHECK_MS : idle ? RETENTION_PAUSE_MS : RETENTION_PAUSE_LOADED_MS;
 }
 
-// Deletes rows that are older than the retention, if a deletion is due. Returns after how many ms the next deletion is
-// due; -1: never.
+// Deletes rows that are older than the retention, if a deletion is due. Returns the number of milliseconds until the
+// next deletion is due; -1: never.
 static int64_t store_apply_retention(struct store *store, bool idle)
 {
     int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms;

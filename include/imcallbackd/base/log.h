@@ -51,7 +51,7 @@ enum log_format {
 // Until the first call, the level is info and the format is text. The caller may change both at any time.
 void log_configure(enum log_level level, enum log_format format);
 
-// From at_ms on, by the monotonic clock, no line waits for the log. A shutdown calls this to end in time.
+// Once the monotonic clock has reached at_ms, no line waits for the log. A shutdown calls this function to end in time.
 void log_set_deadline(int64_t at_ms);
 
 // Reports the dropped lines that were not reported yet; waits at most LOG_WAIT_MS for the log. This must be the last
@@ -74,7 +74,7 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
 #define LOG_RATE_LIMIT_INTERVAL_MS 10000
 
 struct log_rate_limit {
-    atomic_int_fast64_t quiet_until_ms; // by the monotonic clock
+    atomic_int_fast64_t quiet_until_ms; // on the monotonic clock
     atomic_uint suppressed;             // number of lines since the last line that passed
 };
 

@@ -12,7 +12,7 @@
 // port. The caller closes *ret_fd. Returns -EADDRNOTAVAIL if the machine does not have the address.
 int listen_open(const char *address, unsigned int port, int *ret_fd, struct error *error) MUST_CHECK;
 
-// Checks that a descriptor passed by systemd is a listening TCP socket, or with accepts_unix possibly a listening Unix
+// Checks that a descriptor passed by systemd is a listening TCP socket or, if accepts_unix is set, a listening Unix
 // stream socket. Makes it non-blocking. The caller closes it.
 int listen_adopt(int fd, bool accepts_unix, struct error *error) MUST_CHECK;
 
