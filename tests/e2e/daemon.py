@@ -244,7 +244,7 @@ class Daemon:
 
     @property
     def lines(self):
-        """The lines of the log since the last start."""
+        """Returns the lines of the log since the last start."""
         return self.reader.lines if self.reader else []
 
     @property
@@ -276,7 +276,7 @@ class Daemon:
         return status
 
     def reload(self, settings=None, apps=None):
-        """Has the daemon reload its configuration, if given a new one, and waits until it has done so."""
+        """Writes the configuration if a new one is given, and waits until the daemon has reloaded it."""
         if settings is not None or apps is not None:
             self.write_config(settings, apps)
         self.process.send_signal(signal.SIGHUP)
@@ -352,7 +352,7 @@ class Daemon:
         return Connection(self.port, context or self.tls_context(), **options)
 
     def load_arguments(self, **options):
-        """The command line of the load generator; options: see long_options."""
+        """Returns the command line of the load generator; options: see long_options."""
         options = {"port": self.port, "app": APP, "token": TOKEN, "ca": self.directory / "certificate.pem",
                    "seed": time.monotonic_ns() % 1_000_000_000} | options
         return [LOAD, *long_options(options)]

@@ -1,4 +1,4 @@
-"""The answer to each kind of request: HTTP status, ErrorCode, and what the daemon keeps of the request."""
+"""Tests the answer to each kind of request: HTTP status, ErrorCode, and what the daemon keeps of the request."""
 
 import json
 import re

@@ -35,7 +35,7 @@ def names(one):
 
 
 def rows(database, newest):
-    """The events up to an id with their members, and the schema, as the sqlite3 shell prints them."""
+    """Returns the events up to an id with their members, and the schema, as the sqlite3 shell prints them."""
     return [daemon.run("sqlite3", "-readonly", "-cmd", ".timeout 5000", database, query).stdout for query in (
         f"SELECT * FROM destroyed_group WHERE id <= {newest} ORDER BY id",
         f"SELECT * FROM destroyed_group_member WHERE destroyed_group_id <= {newest} ORDER BY 1, 2",

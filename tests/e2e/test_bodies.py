@@ -1,4 +1,4 @@
-"""Bodies: which bodies are recorded, which are refused and kept, and when two of them are the same event."""
+"""Tests which bodies are recorded, which are refused and kept, and when two bodies are the same event."""
 
 import concurrent.futures
 import json

@@ -1,4 +1,4 @@
-"""Deadlines: each phase of a request ends in time, however slowly bytes arrive. Slow clients delay no other client."""
+"""Tests that each phase of a request ends in time, however slowly bytes arrive. Slow clients delay no other client."""
 
 import contextlib
 import resource

@@ -1,5 +1,5 @@
-"""SIGHUP: the daemon prepares everything before it switches, requests in progress are not disturbed, and a broken
-configuration changes nothing."""
+"""Tests reloads on SIGHUP: the daemon prepares everything before it switches, does not disturb requests in progress,
+and changes nothing if the configuration is broken."""
 
 import contextlib
 import re
@@ -73,7 +73,7 @@ def assert_nothing_failed(reports):
 
 
 class Reloads:
-    """Reloads by turns with another certificate, with other tokens, and with a broken file."""
+    """Reloads with another certificate, with other tokens, and with a broken file, in turn."""
 
     def __init__(self, one, context):
         self.one, self.context, self.number, self.installed = one, context, 0, "leaf-0"

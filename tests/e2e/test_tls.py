@@ -1,4 +1,4 @@
-"""TLS: every kind of key, resumption and client certificates. Old versions and weak algorithms are refused."""
+"""Tests every kind of key, resumption and client certificates. The daemon refuses old versions and weak algorithms."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""Requests that libmicrohttpd cannot parse. The daemon ends, counts and logs each one, long before the deadline."""
+"""The daemon ends, counts and logs each request that libmicrohttpd cannot parse, long before the deadline."""
 
 import contextlib
 import time

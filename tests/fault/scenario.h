@@ -1,7 +1,7 @@
 // Drives the store through a script and collects the store's answers. No other file of the fault tests drives the
 // store.
 
-// The signs of a script:
+// The characters of a script:
 //
 //   a … z    submits an event (see script_events.h); again: a repeat
 //   A … Z    submits an event with the same identity and other content
@@ -9,7 +9,7 @@
 //   space    separates batches: what follows is submitted when everything before it is done. The letters of one
 //            batch go into one transaction. The first batch of a run should be a single letter, because the writer
 //            thread may take it in pieces.
-//   ~        in place of a batch: waits for the checkpoint that the batch before has made due
+//   ~        in place of a batch: waits for the checkpoint that the previous batch has made due
 //   -        in place of a batch: sets the retention and waits until the old events are deleted
 //   >        in place of a batch: makes a backup in the same directory and checks it
 //   ( )      in place of a batch: the reader process starts and ends a read transaction; it stays connected over all

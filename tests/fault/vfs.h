@@ -39,7 +39,7 @@ struct vfs_fault {
     bool partial;       // a failing write still writes half of its bytes
 };
 
-// journal: NULL is allowed. Files that are open already stay on the VFS below.
+// journal: NULL is allowed. Files that are already open continue to use the underlying VFS.
 void vfs_install(struct journal *journal);
 
 // Starts counting. NULL: no call fails from now on.

@@ -1,5 +1,6 @@
-// The store without memory. It fails to open with an error, or fails the commits that it cannot record. Every commit
-// that it reports as recorded is in the database, whole, and a failed one leaves nothing that breaks a later start.
+// Tests the store when memory runs out. The store fails to open with an error, or fails the commits that it cannot
+// record. Every commit that it reports as recorded is in the database, whole, and a failed one leaves nothing that
+// breaks a later start.
 #include "../unit/store/store_fixture.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/log.h"

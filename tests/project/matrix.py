@@ -72,12 +72,12 @@ def report_directory(name):
 
 
 def without(*markers):
-    """The environment in which pytest leaves out the tests with these markers; tests/e2e/conftest.py explains them."""
+    """Returns the environment in which pytest omits the tests with these markers (see tests/e2e/conftest.py)."""
     return {"PYTEST_ADDOPTS": "-m 'not " + " and not ".join(markers) + "'"}
 
 
 def build(preset, *options, tests=ALL, **environment):
-    """A build without warnings and its tests. Sanitizers write to files, so that no test can swallow a report."""
+    """Builds without warnings and runs the tests. Sanitizers write to files, so that no test can swallow a report."""
     def row(name, log):
         directory = report_directory(name)
         to_file = f"log_path={directory}/report:print_stacktrace=1"
@@ -89,7 +89,7 @@ def build(preset, *options, tests=ALL, **environment):
 
 
 def valgrind(name, log):
-    """The daemon under valgrind, which sees reads of uninitialized memory, in the libraries too.
+    """Runs the daemon under valgrind, which detects reads of uninitialized memory, in the libraries too.
 
     SQLite keeps pointers into the middle of its blocks, which valgrind calls "possibly lost".
     """
@@ -107,7 +107,7 @@ def valgrind(name, log):
 
 
 def compile_commands(log):
-    """The entries of compile_commands.json by source file."""
+    """Returns the entries of compile_commands.json by source file."""
     if run(log, "cmake", "--preset", "dev", "-B", OUT / "commands"):
         raise LeftOut("cmake fails")
     entries = json.loads((OUT / "commands" / "compile_commands.json").read_text())
@@ -156,7 +156,7 @@ def shellcheck(_, log):
 
 
 def coverage(name, log):
-    """The branches that the tests take, by module. The log lists the lines with a branch that no test takes."""
+    """Measures branch coverage by module. The log lists the lines with a branch that no test takes."""
     needs("gcovr")
     directory, report = OUT / name, OUT / "coverage.json"
     for counters in directory.rglob("*.gcda"):

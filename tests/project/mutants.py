@@ -54,7 +54,7 @@ def sources():
 
 
 def changes_of(kind):
-    """Every possible change of a kind: [(file, start, end, replacement)]."""
+    """Returns every possible change of a kind: [(file, start, end, replacement)]."""
     changes = []
     for file in sources():
         code = code_of((TREE / file).read_text())
@@ -65,7 +65,7 @@ def changes_of(kind):
 
 
 def drawn(seed):
-    """All changes in an order that the seed determines; the kinds take turns."""
+    """Yields all changes in an order that the seed determines; the kinds alternate."""
     generator = random.Random(seed)
     kinds = [changes_of(kind) for kind in (COMPARISONS, BOUNDS, ERROR_PATHS)]
     for kind in kinds:

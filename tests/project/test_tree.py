@@ -96,7 +96,7 @@ def test_no_task_is_left_in_a_comment():
 
 
 def opening_lines(path):
-    """The number of lines of the comment or docstring that opens the file."""
+    """Returns the number of lines of the comment or docstring that opens the file."""
     text = path.read_text()
     if path.suffix == ".py":
         first = ast.parse(text).body[:1]
@@ -143,7 +143,7 @@ def test_shell_scripts_parse(script):
 # Structure
 
 def cycles(graph):
-    """The strongly connected components of {node: nodes that it needs} that have more than one node, sorted."""
+    """Returns the strongly connected components of {node: nodes that it needs} with more than one node, sorted."""
     reached = {}
     for start in graph:
         found, waiting = set(), [start]
@@ -162,7 +162,7 @@ def test_cycles_are_found():
 
 
 def node(path):
-    """A header and its source file are one node, such as http/server."""
+    """Returns the node of a file. A header and its source file are one node, such as http/server."""
     relative = path.relative_to(TOP / ("src" if path.is_relative_to(TOP / "src") else "include/imcallbackd"))
     return str(relative.with_suffix(""))
 

@@ -99,7 +99,7 @@ TEST(reads_queries)
     }
 }
 
-// Digits may have either case.
+// The hexadecimal digits of an escape may be in upper or lower case.
 TEST(decodes_every_byte)
 {
     for (unsigned int byte = 1; byte <= 0xff; byte++) {

@@ -242,8 +242,8 @@ TEST(closes_connections_without_a_request_in_a_drain)
     fixture_finish(&fixture);
 }
 
-// The order of eviction: unverified and silent in the middle of something for two seconds, then unverified and idle,
-// then verified and idle for two seconds.
+// The order of eviction: unverified connections that were silent for two seconds during a handshake or a request, then
+// unverified idle ones, then verified ones that were idle for two seconds.
 TEST(evicts_unverified_connections_first)
 {
     struct fixture fixture;
