@@ -57,7 +57,7 @@ int destination_sync(struct destination *destination, struct error *error) MUST_
 int destination_await_sync(struct destination *destination, int statement_index, int64_t *ret_rows,
                            struct error *error) MUST_CHECK;
 
-// The host and the port of the connected server.
+// Return the host and the port of the connected server.
 const char *destination_host(const struct destination *destination);
 const char *destination_port(const struct destination *destination);
 

@@ -170,7 +170,7 @@ static int64_t close_expired(const struct http_connection_list *list, int64_t ti
         if (left_ms < -SUSPENSION_MS && !connection->transport.closing && has_unread_bytes(connection)) {
             http_set_remove(connection);
             start_stage(connection, connection->deadline.stage);
-            next = next ? next : connection; // which is now at the end of the list
+            next = next ? next : connection; // `connection` is now at the end of the list
         } else {
             http_connection_close(connection);
         }

@@ -11,8 +11,8 @@ struct http_loop;
 
 int http_loop_start(struct http_shared *shared, struct http_loop **ret_loop, struct error *error) MUST_CHECK;
 
-// Ends the thread after all pending requests are completed. Call it once, after setting shared.stopping; NULL is
-// allowed.
+// Ends the thread after all pending requests are completed. The caller calls this once, after setting shared.stopping.
+// NULL is allowed.
 void http_loop_stop(struct http_loop *loop);
 
 // Closes all connections. Requires a previous http_loop_stop. NULL is allowed.

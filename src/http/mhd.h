@@ -12,10 +12,10 @@ int mhd_adapter_start(struct http_connection_set *set, struct error *error) MUST
 // Closes and frees all connections. Does nothing if the library was not started.
 void mhd_adapter_stop(struct http_connection_set *set);
 
-// The epoll descriptor that becomes readable when the library has something to do.
+// Returns the epoll descriptor, which becomes readable when the library has something to do.
 int mhd_adapter_epoll_fd(const struct http_connection_set *set);
 
-// Milliseconds until the library has to run even if its descriptor is not readable; -1: no timeout.
+// Returns the milliseconds until the library has to run even if its descriptor is not readable; -1: no timeout.
 int64_t mhd_adapter_timeout_ms(const struct http_connection_set *set);
 
 // Runs the library once: it calls back for everything that is ready.

@@ -45,7 +45,8 @@ void mhd_head_layout_init(struct mhd_head_layout *layout, const char *method, co
 void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_t name_length, const char *value,
                          size_t value_length);
 
-// Call it after the last header. Returns true if the library presents a different head than the client has sent.
+// The caller calls this after the last header. Returns true if the library presents a different head than the client
+// has sent.
 bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 
 // ---- Responses that the library makes itself ----
@@ -65,7 +66,7 @@ bool mhd_quirk_exceeds_parameters(const char *target);
 // Delete when the library reports its own responses.
 bool mhd_quirk_report_own_response(struct http_connection *connection);
 
-// Call it in the unescape callback.
+// The adapter calls this in the unescape callback.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: if the library has no memory for a query parameter, it makes a response while it unescapes the parameters,
 // and then forgets that response. The library neither sends the response nor reads on.
@@ -79,17 +80,17 @@ void mhd_quirk_on_unescape(struct http_connection *connection);
 // Test: test_counts_one_refusal in tests/e2e/test_unreadable.py, with a sanitizer that finds leaks.
 // Delete the call when the build requires 1.0.
 
-// Call it with each log message of the library.
+// The adapter calls this with each log message of the library.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
-// announces the first response, and the message does not name the connection. It must be the next connection that sends
-// in stage HEAD, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes that
-// connection.
+// announces the first response, and the message does not name the connection. The response goes to the next connection
+// that sends in stage HEAD, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes
+// that connection.
 // Test: test_malformed_length_closes_no_other_connection in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 void mhd_quirk_on_log(struct http_connection_set *set, const char *format);
 
-// Call it before each send. Returns false if the connection must be closed instead.
+// The adapter calls this before each send. Returns false if the connection must be closed instead.
 bool mhd_quirk_before_send(struct http_connection *connection);
 
 // Versions: all.

@@ -56,7 +56,7 @@ void http_request_receive_header(struct http_exchange *exchange, const char *nam
 // All headers have arrived. Asks the handler unless the server itself refuses the request.
 enum http_verdict http_request_receive_head(struct http_exchange *exchange, const char *method, const char *version);
 
-// A piece of the body, 1 byte or more. Stores it, or drops it if the request is refused.
+// Stores a piece of the body, 1 byte or more, or drops the piece if the request is refused.
 void http_request_receive_data(struct http_exchange *exchange, const char *data, size_t length);
 
 // The body is complete.

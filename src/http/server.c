@@ -1,4 +1,4 @@
-// The acceptor thread, and the start and stop of this thread and of the loops. The acceptor waits in poll for the
+// Runs the acceptor thread, and starts and stops this thread and the loops. The acceptor waits in poll for the
 // listening sockets and for the eventfd that stops it. State that the loops use as well is in shared.h.
 #include "imcallbackd/http/server.h"
 

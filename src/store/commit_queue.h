@@ -1,7 +1,7 @@
 // The queue between the threads that submit commits and the only writer thread. The queue does not depend on disks: a
 // struct of functions defines what happens to a batch.
 
-// States of the writer thread. It changes its state only under the mutex, and starts as WRITER_BUSY.
+// The states of the writer thread. The thread changes its state only under the mutex, and starts as WRITER_BUSY.
 //
 //   BUSY      repeats three steps:
 //             1. take: moves all waiting commits to the end of its list `taken`, and clears `woken`

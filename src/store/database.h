@@ -36,8 +36,8 @@ int database_open_readonly(const char *file, const char *parameters, sqlite3 **r
                            struct error *error) MUST_CHECK;
 
 // Checks that the paths of the database and its side files still lead to the open files. SQLite does not detect a
-// deleted or replaced file. Data that it writes into such a file is lost. Processes that do not share the index do not
-// see each other's locks. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
+// deleted or replaced file, and data that SQLite writes into such a file is lost. Processes that do not share the index
+// do not see each other's locks. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
 enum store_failure database_check_in_place(const struct database *database, struct error *error) MUST_CHECK;
 
 // Returns true if this connection has written at least this number of frames since the last attempt to checkpoint.

@@ -11,8 +11,8 @@
 
 #include <sqlite3.h>
 
-// The maximum size of rejected_callback. Without it, any client whose callbacks are accepted could fill the disk. A row
-// counts with the length of its body plus a fixed amount for all other columns.
+// The maximum size of rejected_callback. Without this limit, any client whose callbacks are accepted could fill the
+// disk. A row counts with the length of its body plus a fixed amount for all other columns.
 #define REJECTED_MAX_BYTES ((int64_t)64 * 1024 * 1024)
 #define REJECTED_ROW_BYTES 512
 

@@ -4,7 +4,7 @@
 // The three files:
 //   DATABASE       the pages as of the last checkpoint
 //   DATABASE-wal   the write-ahead log. A commit appends frames (a page with a checksum each) and syncs them. A
-//                  checkpoint copies them into the database, syncs the database, and lets the log start over.
+//                  checkpoint copies the frames into the database, syncs the database, and lets the log start over.
 //   DATABASE-shm   the index of the log: which frames are valid, how many of them a checkpoint has copied, and one byte
 //                  for each lock. All processes that have the database open map it as shared memory.
 //

@@ -1,4 +1,4 @@
-"""Compares the daemon with other servers. Run it through bench.sh, which installs and builds them.
+"""Compares the daemon with other servers. bench.sh installs and builds the servers, and runs this script.
 
 All servers run at the same time and receive load in turn, so that other work of the machine affects all of them.
 Medians are over the rounds; a ratio is the median of the ratios within a round. At the end, every acknowledged event

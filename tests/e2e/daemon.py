@@ -413,7 +413,7 @@ class Daemon:
         return [row["group_id"] for row in self.groups() if row["group_id"].startswith(prefix)]
 
     def members(self, group_id):
-        """Returns the members of the only recorded group of this id, by position."""
+        """Returns the members of the only recorded group with this id, by position."""
         (group,) = self.groups(group_id)
         rows = self.sql(f"SELECT position, member_account FROM destroyed_group_member "
                         f"WHERE destroyed_group_id = {group['id']} ORDER BY position")

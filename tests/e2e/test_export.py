@@ -1,4 +1,4 @@
-"""`export` prints recorded events as JSON Lines, in order. It misses and repeats none, even if a process ends."""
+"""`export` prints recorded events as JSON Lines, in order. `export` misses and repeats none, even if a process ends."""
 
 import contextlib
 import json

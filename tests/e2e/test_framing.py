@@ -1,5 +1,5 @@
-"""The daemon refuses a request that can be read in two ways, and closes the connection. It answers unusual but clear
-ones.
+"""The daemon refuses a request that can be read in two ways, and closes the connection. The daemon answers unusual but
+clear requests.
 
 Every hostile request is followed by a smuggled one on the same connection: a genuine, signed callback. The daemon must
 never read the smuggled request if the request before it was ambiguous."""

@@ -205,7 +205,7 @@ def test_resumes_sessions_after_a_reload(one, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_resumes_no_session_of_another_client_ca(fresh, version):
-    """Otherwise a client without a certificate, or with one of the old CA, would be accepted because of its ticket."""
+    """A ticket must not admit a client without a certificate, or with a certificate of the old CA."""
     for ca in ("ca-1", "ca-2"):
         make_signed(fresh.directory, ca)
         make_signed(fresh.directory, f"client-{ca}", ca)
@@ -288,7 +288,8 @@ def test_logs_failed_handshakes(make_daemon, level):
 
 
 def test_buffers_no_handshake_message_of_16_mib(make_daemon):
-    """The client announces a large message and sends as much as the daemon accepts. GnuTLS would buffer all of it."""
+    """The client announces a large message and sends as much as the daemon accepts. GnuTLS would buffer the whole
+    message."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     full_record = b"\x16\x03\x01\x40\x00"
     before = memory_bytes(one.process.pid)

@@ -51,7 +51,7 @@ size_t scenario_count_runs(const char *script);
 // Counts the answer that a mark in the journal stands for.
 void scenario_count_mark(struct scenario *scenario, int mark);
 
-// scenario_run and scenario_verify each work in a child process with a time limit. They return false, with a problem,
+// scenario_run and scenario_verify each work in a child process with a time limit. Both return false, with a problem,
 // if the child crashed, hung or reported a problem.
 
 // Executes the run with this number, counted from 0, of the script. The fault is active from the start; NULL: none.

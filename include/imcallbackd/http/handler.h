@@ -23,7 +23,7 @@ struct http_response *http_response_create(unsigned int status, const char *body
                                            enum http_response_lifetime lifetime);
 void http_response_destroy(struct http_response *response); // NULL is allowed
 
-// One request. The server owns it from the first byte of the request line until handler.on_end returns.
+// One request. The server owns the request from the first byte of the request line until handler.on_end returns.
 struct http_request {
     struct arena arena;         // memory for the handler; the server frees it with the request
     const char *query;          // raw bytes after the '?' of the target; "" if there is no '?'
@@ -47,7 +47,7 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
-    HTTP_REFUSE_PEER,                 // peer not in allow_from; the server closes the connection without a response
+    HTTP_REFUSE_PEER, // the peer is not in allow_from; the server closes the connection without a response
     HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit; the server closes the connection without a response
     HTTP_REFUSE_COUNT,
 };

@@ -75,7 +75,7 @@ static const struct row rows[] = {
     {"%=1&x=%&y=%00&Sign=a", QUERY_SIGN, "a", false, false},
 };
 
-// The values are valid until the next call.
+// Reads a query. The values are valid until the next call.
 static const struct query_value *read_parameters(const char *text)
 {
     static struct query query;

@@ -1,4 +1,4 @@
-// Stages, deadlines and evictions in a set of connections. The test owns the clients' ends.
+// Tests stages, deadlines and evictions in a set of connections. The test owns the clients' ends.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +90,7 @@ static void evict_reserve(struct fixture *fixture, int64_t at_ms)
     http_set_evict_reserve(&fixture->set);
 }
 
-// The state that the client sees: 'o': open, 'r': the server only stopped receiving, 'c': closed.
+// Returns the state that the client sees: 'o': open, 'r': the server only stopped receiving, 'c': closed.
 static char state_of(const struct fixture *fixture, size_t index)
 {
     char byte;

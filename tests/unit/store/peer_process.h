@@ -73,7 +73,7 @@ static inline void peer_check(bool condition, const char *what)
     _exit(1);
 }
 
-// A handler. Each message is SQL, for one connection that the first message opens.
+// This handler executes each message as SQL, on one connection that the first message opens.
 static inline void peer_executes_sql(struct fixture *fixture, const char *sql)
 {
     static sqlite3 *connection;

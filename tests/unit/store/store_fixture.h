@@ -183,7 +183,7 @@ static inline enum commit_result fixture_reject(struct fixture *fixture, const s
     return commit.result;
 }
 
-// An event with three members. Each test changes the fields that it checks.
+// Returns an event with three members. Each test changes the fields that it checks.
 static inline struct destroyed_group example_group(void)
 {
     static const char *const members[] = {"jared", "tom", "\xe5\xbc\xa0\xe4\xb8\x89"};
@@ -210,7 +210,7 @@ static inline struct destroyed_group example_group(void)
     };
 }
 
-// The size of the database or, with a suffix, of a side file; -1 if the file does not exist.
+// Returns the size of the database or, with a suffix, of a side file; -1 if the file does not exist.
 static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
 {
     struct stat status;

@@ -1,5 +1,5 @@
-// Failing disks, and the length of the write-ahead log. The faults come from SQLite's own VFS: when a file is opened,
-// its methods are replaced with ones that fail on demand.
+// Tests failing disks, and the length of the write-ahead log. The faults come from SQLite's own VFS: when a file is
+// opened, its methods are replaced with ones that fail on demand.
 #include <errno.h>
 #include <stdatomic.h>
 
@@ -13,8 +13,8 @@ static atomic_int database_faults, database_syncs; // in WAL mode only checkpoin
 static sqlite3_vfs failing_vfs;
 static sqlite3_vfs *real_vfs;
 
-// The methods of the log, or of the database. They are replaced once, before a writer thread runs: all files of one
-// kind have the same ones.
+// The methods of the log, or of the database. The test replaces them once, before a writer thread runs, because all
+// files of one kind share their methods.
 static struct kind {
     sqlite3_io_methods methods;
     const sqlite3_io_methods *real;
