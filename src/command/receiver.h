@@ -16,7 +16,7 @@ extern const struct metric *const receiver_metrics[];
 // Takes its own reference to the settings. Returns -ENOMEM if memory is exhausted.
 int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error) MUST_CHECK;
 
-// Sets the store and the server. Call this once, before the first request and the first commit.
+// Sets the store and the server. The caller calls this once, before the first request and the first commit.
 void receiver_connect(struct receiver *receiver, struct store *store, struct http_server *server);
 
 // Applies the settings to requests that start from now on; requests in progress keep their settings. Takes its own

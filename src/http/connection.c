@@ -185,8 +185,8 @@ int64_t http_set_close_expired(struct http_connection_set *set)
                                 close_expired(&set->idle, set->limits.idle_timeout_ms, set->now_ms));
 }
 
-// Closes the connection that has been in the list longest among those that meet the criteria. It must have been in the
-// list at least since `since_ms`. `network` may be NULL. Returns false if there is no such connection.
+// Closes the connection that has been in the list longest among those that meet the criteria. The connection must have
+// been in the list at least since `since_ms`. `network` may be NULL. Returns false if there is no such connection.
 static bool close_oldest(const struct http_connection_list *list, bool is_verified, bool beyond_limit,
                          const struct address *network, int64_t since_ms)
 {

@@ -131,8 +131,8 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);
 
 // Versions: all.
-// Symptom: a resumed connection needs more than one turn until its response is sent. When a loop stops, it runs the
-// library this many times after the last completion.
+// Symptom: a resumed connection needs more than one turn until its response is sent. When a loop stops, the loop runs
+// the library this many times after the last completion.
 // Test: the stops under load in tests/e2e/test_lifecycle.py.
 // Delete when MHD_run sends the response of a resumed connection in the same turn.
 #define MHD_QUIRK_LAST_TURNS 4

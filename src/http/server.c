@@ -163,7 +163,8 @@ static void *acceptor_main(void *argument)
                 (void)accept_batch(server, socket->fd);
         }
     }
-    // For the clients of queued connections the TCP handshake is complete. Closing the socket would reset them.
+    // For the clients of queued connections the TCP handshake is complete. Closing the socket would reset these
+    // connections.
     for (struct pollfd *socket = server->sockets; socket < stop; socket++) {
         while (server->settings.listening_is_ours && accept_batch(server, socket->fd)) {
         }

@@ -21,7 +21,7 @@ void statements_finalize(sqlite3_stmt **statements, size_t count); // sets the s
 int query_text(sqlite3 *connection, const char *sql, char *ret_text, size_t size);
 
 // Binds the parameters of one statement in their order. After a failure the remaining calls do nothing, so only
-// bind_end has to be checked. Values are not copied: they must live until bind_end.
+// bind_end has to be checked. Values are not copied and must live until bind_end.
 struct binding {
     sqlite3_stmt *statement;
     int index; // index of the last bound parameter; SQLite counts from 1

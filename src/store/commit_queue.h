@@ -11,7 +11,7 @@
 //   SLEEPING ─► BUSY    push, wake, stop, or the time that housekeep returned has passed. A spurious wake-up of the
 //                       condition variable leads back to SLEEPING without any call
 //   BUSY ─► PAUSED      in step 2, if write() set retry in a commit, and stop was not called
-//   PAUSED ─► BUSY      COMMIT_RETRY_MS have passed, or wake, stop, or a spurious wake-up. A push does not end it
+//   PAUSED ─► BUSY      COMMIT_RETRY_MS have passed, or wake, stop, or a spurious wake-up. A push does not end PAUSED
 //   BUSY ─► ENDED       in step 1, if stop was called and nothing is taken or waiting. Step 3 has followed the last
 //                       batch
 //

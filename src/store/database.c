@@ -24,8 +24,8 @@
 #define LOG_HEADER_BYTES      32
 
 // Automatic checkpoints are off because they would run inside commits. The log grows until the next checkpoint and is
-// then reused. Only a long read transaction makes the log longer, and journal_size_limit truncates it afterwards. The
-// cache (in KiB) holds the largest batch, so that no page spills into the log before its commit.
+// then reused. Only a long read transaction makes the log longer, and journal_size_limit truncates the log afterwards.
+// The cache (in KiB) holds the largest batch, so that no page spills into the log before its commit.
 static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA wal_autocheckpoint = 0;"
                                     "PRAGMA cache_size = -16384;"

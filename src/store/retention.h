@@ -24,7 +24,7 @@ enum retention_statement {
 struct retention {
     struct recorder *recorder;
     sqlite3_stmt *statements[RETENTION_STATEMENT_COUNT];
-    int64_t deleted_events; // counts up; the owner may reset it
+    int64_t deleted_events; // counts up; the owner may reset the counter
 };
 
 // Returns -errno. retention_finish is allowed even after a failure.

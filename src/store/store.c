@@ -44,7 +44,7 @@ const struct metric *const store_metrics[] = {&batch_callbacks, &commit_seconds,
 
 struct store {
     struct store_callbacks callbacks;
-    struct database database; // this and the next six fields: used by the writer thread alone while it runs
+    struct database database; // this and the next six fields: used by the writer thread alone while the thread runs
     struct recorder recorder;
     struct retention retention;
     int64_t retention_due_ms;     // time of the next step, on the monotonic clock
@@ -164,7 +164,7 @@ static enum store_failure store_try(struct store *store, struct commit *batch)
 {
     enum store_failure failure = store_recover_wal(store);
 
-    // Frames that may not be on disk must not get into the database, nor be followed by new ones.
+    // Frames that may not be on disk must neither get into the database nor be followed by new frames.
     if (failure != STORE_FAILURE_NONE)
         return failure;
     do {

@@ -187,7 +187,7 @@ class Daemon:
     """A directory with certificate, token, configuration and database, and the daemon that uses it."""
 
     def __init__(self, settings=None, apps=None):
-        """settings: {"section": {"key": value}} in addition to the usual ones; apps: {SDKAppID: [token, …]}."""
+        """settings: {"section": {"key": value}} in addition to the usual settings; apps: {SDKAppID: [token, …]}."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-"))
         self.config = self.directory / "imcallbackd.conf"
         self.database = self.directory / "callbacks.db"

@@ -237,8 +237,8 @@ HOSTILE = {
 }
 
 # Unusual requests that can be read in one way only, or in ways that give an attacker no advantage: every request has
-# its own Sign, so that a client that can smuggle a request could also send it. The daemon records each of them and
-# the request after it once.
+# its own Sign, so that a client that can smuggle a request could also send it. The daemon records each of these
+# requests and the request after it once.
 UNUSUAL = {
     # RFC 9110, 8.6: a length is one digit or more.
     "length with zeros before it": post("Content-Length: 000000000000000000000000LENGTH"),

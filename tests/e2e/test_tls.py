@@ -335,7 +335,7 @@ def test_answers_a_request_after_a_key_update(make_daemon):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_first_request_does_not_wait_for_a_delayed_acknowledgement(one, version):
     """With Nagle's algorithm, the default, a client holds its first request back until the end of its handshake is
-    acknowledged. The kernel alone would acknowledge it after 40 ms."""
+    acknowledged. The kernel alone would acknowledge the end after 40 ms."""
     context = context_of(one, version)
     times = []
     for i in range(21):

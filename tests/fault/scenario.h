@@ -8,7 +8,7 @@
 //   0 … 9    submits a rejected callback
 //   space    separates batches: what follows is submitted when everything before it is done. The letters of one
 //            batch go into one transaction. The first batch of a run should be a single letter, because the writer
-//            thread may take it in pieces.
+//            thread may take a longer batch in pieces.
 //   ~        in place of a batch: waits for the checkpoint that the previous batch has made due
 //   -        in place of a batch: sets the retention and waits until the old events are deleted
 //   >        in place of a batch: makes a backup in the same directory and checks it

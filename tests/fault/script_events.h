@@ -8,8 +8,8 @@
 
 #include "imcallbackd/callback/event.h"
 
-// The events p to t were received before event_old_before_ms. They are older than the other events by more than the
-// retention EVENT_KEEP_MS.
+// The events p to t were received before event_old_before_ms. These events are older than the other events by more than
+// the retention EVENT_KEEP_MS.
 bool event_is_old(char letter);
 extern const int64_t event_old_before_ms;
 #define EVENT_KEEP_MS (INT64_C(300) * 86400000)

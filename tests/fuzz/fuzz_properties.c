@@ -143,7 +143,7 @@ static bool has_replaced_text(const struct destroyed_group *group)
     return !is_utf8(body, length) && !has_comment(body, length);
 }
 
-// Finds a NUL, raw or escaped. Bodies in which a comment or an escaped backslash might hide it do not count.
+// Finds a NUL, raw or escaped. Bodies in which a comment or an escaped backslash might hide the NUL do not count.
 static bool has_nul(const char *body, size_t length)
 {
     if (has_comment(body, length))

@@ -25,7 +25,7 @@ struct client {
     enum client_state state;
     int fd;
     SSL *ssl;
-    SSL_SESSION *session;  // the next connection resumes it; NULL: none
+    SSL_SESSION *session;  // the next connection resumes this session; NULL: none
     uint64_t event;        // number of the event in the request
     bool has_request;      // the request is not answered yet
     struct buffer request; // head and body

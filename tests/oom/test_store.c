@@ -1,5 +1,5 @@
 // Tests the store when memory runs out. The store fails to open with an error, or fails the commits that it cannot
-// record. Every commit that it reports as recorded is in the database, whole, and a failed one leaves nothing that
+// record. Every commit that it reports as recorded is in the database, whole, and a failed commit leaves nothing that
 // breaks a later start.
 #include "../unit/store/store_fixture.h"
 #include "heap_fault.h"
@@ -51,7 +51,7 @@ static void fill_commits(void)
     memset(long_member, 'x', sizeof long_member - 1);
     for (size_t i = 0; i < MEMBERS; i++)
         members[i] = "a member of some length, so that it does not fit into what SQLite has at hand";
-    members[MEMBERS - 1] = long_member; // reading it takes a separate allocation
+    members[MEMBERS - 1] = long_member; // reading this member takes a separate allocation
     for (size_t i = 0; i < REJECTED; i++) {
         groups[i] = example_group();
         commits[i] = (struct commit){.group = &groups[i]};

@@ -48,7 +48,7 @@ def needs(program, version=""):
 
 
 def run(log, *command, **environment):
-    """Runs a program, whose output goes to the log. Returns 1 if it fails, otherwise 0."""
+    """Runs a program, whose output goes to the log. Returns 1 if the program fails, otherwise 0."""
     words = [str(word) for word in command]
     log.write(f"$ {shlex.join(words)}\n")
     log.flush()

@@ -75,7 +75,7 @@ def drawn(seed):
 
 
 def run(words, log, deadline):
-    """Returns whether the program succeeds before the deadline. Its process group does not outlive it."""
+    """Returns whether the program succeeds before the deadline. The process group of the program ends with it."""
     with subprocess.Popen([str(word) for word in words], cwd=TREE, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                           start_new_session=True) as process:
         try:
@@ -119,7 +119,7 @@ def prepare(log):
 
 
 def judge(number, change, log):
-    """Makes one change. Returns whether a test noticed it, or None if it does not compile."""
+    """Makes one change. Returns whether a test detected the change, or None if the changed source does not compile."""
     file, start, end, replacement = change
     original = (TREE / file).read_text()
     started = time.monotonic()

@@ -20,7 +20,7 @@ MAX_FUNCTION_LINES = 60
 MAX_OPENING_LINES = 5
 CLANG_FORMAT = "14"  # other versions format some constructs differently
 
-# The headers of a library start with the key. Only files that match the pattern may include them.
+# The headers of a library start with the key. Only files that match the pattern may include these headers.
 LIBRARIES = {
     "microhttpd.h": r"src/http/(mhd\w*|admin)\.[ch]", "gnutls/": "src/http/", "sqlite3.h": "src/store/",
     "cjson/": "src/callback/", "ini.h": "src/command/", "systemd/": "src/(base|command)/",

@@ -13,7 +13,7 @@
 //   - A line that was dropped in the middle is ended with a newline before the next line is written.
 //   - A write to a regular file blocks as long as the file system does.
 //
-// Long lines are those with the body of an event that could not be recorded. An operator must know about them:
+// Long lines are those with the body of an event that could not be recorded. An operator must know about such lines:
 //   - The journal cuts a line at LineMax= of journald.conf(5), 48K by default, into several entries, of which only the
 //     first has the priority. `journalctl -u imcallbackd -o cat --all` shows the entries of one _PID in order, so that
 //     a body can be put together from them. LineMax=64M keeps the line in one entry.

@@ -13,8 +13,8 @@ static atomic_int database_faults, database_syncs; // in WAL mode only checkpoin
 static sqlite3_vfs failing_vfs;
 static sqlite3_vfs *real_vfs;
 
-// The methods of the log, or of the database. The test replaces them once, before a writer thread runs, because all
-// files of one kind share their methods.
+// The methods of the log, or of the database. The test replaces the methods once, before a writer thread runs, because
+// all files of one kind share their methods.
 static struct kind {
     sqlite3_io_methods methods;
     const sqlite3_io_methods *real;
