@@ -106,8 +106,8 @@ static int check_address_blocks(const char *text, struct error *error)
     return count > 0 ? 0 : error_set(error, EINVAL, "'%s' contains no address", text);
 }
 
-// Everyone who may read the configuration or the output of `check` would see a password in the URL. For the same reason
-// the errors do not repeat the text.
+// Every user with access to the configuration or to the output of `check` would see a password in the URL. For the same
+// reason the errors do not repeat the text.
 static int check_destination(const char *text, struct error *error)
 {
     const char *rest = strstr(text, "://"), *user, *colon;

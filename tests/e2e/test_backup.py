@@ -15,7 +15,7 @@ from daemon import BINARY, event
 
 # Four names of this length make a database that is copied in several steps.
 LARGE = "x" * 3_500_000
-OWNER = 54323  # the unprivileged user who owns a store
+OWNER = 54323  # the unprivileged user that owns a store
 
 
 def backup(one, *arguments, **options):

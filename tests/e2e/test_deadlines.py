@@ -174,7 +174,7 @@ def test_closes_an_idle_connection_with_close_notify(one, requests):
             while not tls.recv(65536).endswith(b"}"):  # head and body are two records
                 pass
         started = time.monotonic()
-        assert tls.recv(65536) == b""  # close_notify; without it this would fail
+        assert tls.recv(65536) == b""  # an exception here would mean that close_notify was missing
         check_closed_in_time(time.monotonic() - started, IDLE_TIMEOUT)
 
 

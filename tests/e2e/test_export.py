@@ -15,7 +15,7 @@ import pytest
 import daemon
 from daemon import BINARY, COLUMNS, event, load_report
 
-# A user who does not own the directory but belongs to its group.
+# A user that does not own the directory but belongs to its group.
 MEMBER, GROUP = 54322, 54321
 FOLLOWED = int(os.environ.get("FOLLOWED", "5000"))
 

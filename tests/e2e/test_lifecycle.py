@@ -87,7 +87,7 @@ def test_stop_refuses_new_connections_at_once(make_daemon):
             try:
                 socket.create_connection(("127.0.0.1", one.port)).close()
             except ConnectionResetError:
-                return False  # it was in the backlog when the daemon closed the socket
+                return False  # the connection was in the backlog when the daemon closed the socket
             except ConnectionRefusedError:
                 return True
             return False

@@ -314,7 +314,7 @@ def test_answers_a_request_after_a_key_update(make_daemon):
     deadline = threading.Timer(daemon.START_DEADLINE, client.kill)
     deadline.start()
     try:
-        assert any(b"read R BLOCK" in line for line in client.stdout)  # from here on it accepts commands
+        assert any(b"read R BLOCK" in line for line in client.stdout)  # from here on, s_client accepts commands
         with one.paused():
             for piece in (b"k\n", request):
                 before = unread_bytes(one.port)

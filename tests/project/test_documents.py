@@ -16,7 +16,7 @@ import test_tree
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ["IMCALLBACKD"])
-BUILD = BINARY.parent  # of the preset dev, or of whatever build runs this test
+BUILD = BINARY.parent  # of the preset dev, or of the build that runs this test
 CONTRIBUTORS = [TOP / name for name in ("src/README.md", "src/callback/README.md", "tests/README.md",
                                         ".github/CONTRIBUTING.md", ".github/SECURITY.md")]
 DOCUMENTS = [TOP / "README.md", *CONTRIBUTORS]

@@ -119,7 +119,7 @@ def test_words_that_are_ruled_out_stay_out():
     paths = [path for folder in ("src", "include", "conf", "systemd", "tests", ".github")
              for path in sorted((TOP / folder).rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     for path in [*paths, TOP / "README.md"]:
-        if path in (pathlib.Path(__file__), TOP / ".github/CONTRIBUTING.md"):  # they state the rule
+        if path in (pathlib.Path(__file__), TOP / ".github/CONTRIBUTING.md"):  # these files state the rule
             continue
         text = path.read_bytes().decode(errors="replace")
         found += [f"{name(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"

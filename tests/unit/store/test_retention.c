@@ -144,7 +144,7 @@ STORE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
     assert_query(fixture, "SELECT count(*) FROM rejected_callback", "15"); // the limit has dropped none
 }
 
-// The store deletes up to the ids in the note, and nothing without a note on this database.
+// The store deletes rows up to the ids in the note, and no rows without a note on this database.
 STORE_TEST(keeps_rows_that_are_not_shipped)
 {
     int64_t now_ms = clock_realtime_ms();
