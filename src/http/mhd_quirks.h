@@ -51,9 +51,9 @@ bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 
 // ---- Responses that the library makes itself ----
 
-// Versions: 0.9.75 at least.
-// Symptom: if the library has no memory for another query parameter, it neither answers nor reads on. The daemon allows
-// 100 parameters, which never exhaust this memory; a callback has seven.
+// Versions: 0.9.75, possibly later ones.
+// Symptom: if the library has no memory for another query parameter, it neither answers nor continues to read. The
+// daemon allows 100 parameters, which never exhaust this memory; a callback has seven.
 // Test: test_ends_too_many_parameters_at_once in tests/e2e/test_limits.py.
 // Delete when the library answers every such request itself.
 bool mhd_quirk_exceeds_parameters(const char *target);
@@ -69,7 +69,7 @@ bool mhd_quirk_report_own_response(struct http_connection *connection);
 // The adapter calls this in the unescape callback.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: if the library has no memory for a query parameter, it makes a response while it unescapes the parameters,
-// and then forgets that response. The library neither sends the response nor reads on.
+// and then forgets that response. The library neither sends the response nor continues to read.
 // Test: "target and parameters" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the build requires 1.0.
 void mhd_quirk_on_unescape(struct http_connection *connection);
@@ -123,7 +123,7 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 // Test: test_waiting_for_a_handshake_uses_no_cpu in tests/e2e/test_deadlines.py.
 // Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
 //
-// Versions: 0.9.75 at least.
+// Versions: 0.9.75, possibly later ones.
 // Symptom: the library waits forever if its memory is full before it has read a unit such as the size line of a chunk.
 // This function closes the connection.
 // Test: test_counts_one_refusal and test_full_memory_uses_no_cpu in tests/e2e/test_unreadable.py.

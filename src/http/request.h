@@ -15,7 +15,7 @@
 #include "framing.h"
 
 enum http_verdict {
-    HTTP_VERDICT_CONTINUE, // read on
+    HTTP_VERDICT_CONTINUE, // continue to read
     HTTP_VERDICT_HOLD,     // suspend the connection until the handler completes the request, then call resume
     HTTP_VERDICT_ANSWER,   // send the response that http_request_take_response returns
     HTTP_VERDICT_CLOSE,    // close the connection without a response

@@ -57,7 +57,7 @@ enum store_failure recorder_record(struct recorder *recorder, struct commit *com
 // recorded. After a failure the caller calls recorder_rollback.
 enum store_failure recorder_test_write(struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// For rows of rejected_callback that other functions delete inside the transaction: subtracts the row from its size.
+// Subtracts a row of rejected_callback that another function deletes inside the transaction from the size of the table.
 void recorder_subtract_rejected(struct recorder *recorder, int64_t body_bytes);
 
 void recorder_finish(struct recorder *recorder); // a zeroed struct is allowed

@@ -168,7 +168,7 @@ def request(body, query=None, headers=(), target=None):
 
 
 def load_report(process, deadline=600):
-    """Waits for the load generator and returns its report, which is empty if it was killed."""
+    """Waits for the load generator and returns its report, which is empty if the load generator was killed."""
     return json.loads(process.communicate(timeout=deadline)[0] or "{}")
 
 

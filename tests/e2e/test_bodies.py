@@ -106,7 +106,7 @@ def test_keeps_each_body_if_configured(make_daemon):
     assert row["body"] == event()
 
 
-# Refused with 400 and the field or the position, and kept
+# Bodies that are refused with 400 and kept
 
 def with_field(name, value):
     """Returns the usual body, with these bytes as the value of one field."""

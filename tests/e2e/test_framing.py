@@ -416,7 +416,8 @@ def test_malformed_length_after_another_request(make_daemon):
 
 
 def test_answers_pipelined_requests(one):
-    """One write contains more requests than fit into a connection's buffer. The last one has a different response."""
+    """One write contains more requests than fit into a connection's buffer. The last request has a different
+    response."""
     names = [f"pipelined-{i}" for i in range(50)]
     last = daemon.request(daemon.event(GroupId="unsigned"), query=daemon.query_string(token=None))
     received, _ = converse(one.port, one.tls_context(),

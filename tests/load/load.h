@@ -70,7 +70,8 @@ uint32_t us_since(int64_t start_us);
 // Starts to connect.
 void client_open(struct client *client);
 
-// For SSL_CTX_sess_set_new_cb. The client takes ownership of the session, which its next connection resumes.
+// The callback for SSL_CTX_sess_set_new_cb. The client takes ownership of the session, which its next connection
+// resumes.
 int client_keep_session(SSL *ssl, SSL_SESSION *session);
 
 // Builds the next request, which client_drive() sends. Starts to connect if the client is CLOSED.

@@ -67,5 +67,5 @@ void store_stop_retrying(struct store *store);
 // is allowed.
 void store_close(struct store *store);
 
-// For `imcallbackd check`: checks that store_open could open and write the database. Changes nothing.
+// Checks that store_open could open and write the database. Changes nothing. `imcallbackd check` calls this.
 int store_check(const char *path, struct error *error) MUST_CHECK;
