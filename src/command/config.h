@@ -61,7 +61,7 @@ enum config_type {
     CONFIG_ADDRESS_BLOCKS, // list of addresses and CIDR blocks; further lines with the key extend the list
     CONFIG_URL_PATH,
     CONFIG_FILE,         // file name; $CREDENTIALS_DIRECTORY at the start is expanded
-    CONFIG_SERVICE_FILE, // file name that the service which reads the file expands, with its own $CREDENTIALS_DIRECTORY
+    CONFIG_SERVICE_FILE, // file name; the service that reads the file expands its own $CREDENTIALS_DIRECTORY
     CONFIG_NUMBER,
     CONFIG_DURATION,
     CONFIG_RETENTION, // a duration, or "forever", for which the number is 0

@@ -37,4 +37,4 @@ void http_loop_wake(struct http_loop *loop);
 
 // The counts include connections that are still queued.
 unsigned int http_loop_connection_count(const struct http_loop *loop);
-unsigned int http_loop_unverified_count(const struct http_loop *loop); // on which no verified request arrived
+unsigned int http_loop_unverified_count(const struct http_loop *loop); // without a verified request

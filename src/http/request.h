@@ -67,7 +67,8 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange);
 void http_request_unhold(struct http_exchange *exchange);
 enum http_verdict http_request_resume(struct http_exchange *exchange);
 
-// Hands the response over to the caller, once, and frees the body. *ret_closing: announce Connection: close.
+// Hands the response over to the caller, once, and frees the body. *ret_closing: the response announces Connection:
+// close.
 struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing);
 
 // Ends the connection's current request in any phase, answered or not. Does nothing if there is no request.

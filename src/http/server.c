@@ -32,7 +32,7 @@ struct http_server {
     struct http_settings settings; // its path is not used; shared.path is the copy
     struct http_shared shared;
     struct http_loop **loops; // settings.threads of them; NULL: not started
-    struct pollfd *sockets;   // the listening ones, then stop_fd
+    struct pollfd *sockets;   // the listening sockets, then stop_fd
     int stop_fd;              // readable when the acceptor must stop; -1: not started
     pthread_t acceptor;
     bool is_accepting; // the acceptor's thread must be joined

@@ -19,7 +19,7 @@
 
 #define OPEN_BUSY_TIMEOUT_MS  5000
 #define BUSY_TIMEOUT_MS       100  // short, because the writer thread retries
-#define CLOSE_BUSY_TIMEOUT_MS 1000 // the longest that a reader delays the stop; the next start recovers the log
+#define CLOSE_BUSY_TIMEOUT_MS 1000 // the longest time that a reader delays the stop; the next start recovers the log
 #define FILE_MODE             0640 // the group may read; SQLite gives its side files the same mode
 #define LOG_HEADER_BYTES      32
 

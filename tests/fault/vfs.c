@@ -159,7 +159,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
         return code;
     self->below = file->pMethods;
     self->methods = *file->pMethods;
-    self->methods.iVersion = 2; // without memory-mapped I/O, which would bypass the shim
+    self->methods.iVersion = 2; // excludes memory-mapped I/O, which would bypass the shim
     self->methods.xRead = shim_read;
     self->methods.xWrite = shim_write;
     self->methods.xTruncate = shim_truncate;

@@ -287,7 +287,7 @@ FIXTURE_TEST(reads_and_copies_a_store)
 
 int main(void)
 {
-    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // otherwise each fault logs a line
+    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // otherwise each fault would log a line
     (void)sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0); // small allocations come from the heap, too
     return cmocka_run_group_tests(unit_tests, NULL, NULL);
 }
