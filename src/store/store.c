@@ -410,7 +410,7 @@ void store_submit(struct store *store, struct commit *commit)
     commit_queue_push(&store->queue, commit);
 }
 
-// A log that cannot be checkpointed is left for the next start, and is safe.
+// If the checkpoint fails, the log stays for the next start and is safe.
 static void store_checkpoint_last(struct store *store)
 {
     struct error error;

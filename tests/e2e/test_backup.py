@@ -144,7 +144,7 @@ def test_reports_what_is_wrong(fresh):
 
 
 def test_finds_damage(one):
-    """Copying alone does not notice an overwritten page of members; the check does."""
+    """Copying alone does not detect an overwritten page of members, but the check does."""
     assert one.load(connections=10, total=2_000, members=10)[0] == 0
     one.stop()
     root = one.value("SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group_member'")

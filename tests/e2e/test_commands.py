@@ -1,4 +1,4 @@
-"""Tests commands on a machine that lacks something: open files, threads, disk space, usable sockets.
+"""Tests commands on a machine with too few open files, threads, disk space or usable sockets.
 
 Also tests the limits of the configuration: lists, lines, apps.
 """

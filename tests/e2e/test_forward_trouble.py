@@ -1,4 +1,5 @@
-"""`forward` on a slow or stalled network, with a rejected event, a replaced store, or a note that cannot be written."""
+"""Tests `forward` on a slow or stalled network, with a rejected event, a replaced store, or a note that cannot be
+written."""
 
 import socket
 import struct

@@ -39,7 +39,7 @@ struct scenario {
     struct journal *journal;                    // receives a mark for each answer; NULL: the scenario records nothing
     unsigned submitted[SCRIPT_MAX];             // number of submissions, by place in the script
     unsigned answers[SCRIPT_MAX][ANSWER_COUNT]; // number of answers of each kind, by place in the script
-    bool fired;                                 // the fault has struck in the last run
+    bool fired;                                 // the fault has occurred in the last run
     char problem[512];                          // the first problem that was reported; "": none
 };
 

@@ -22,7 +22,7 @@ OUT = TOP / "build" / "matrix"
 
 UNIT = ("-L", "^(unit|oom|fuzz-replay)$")
 ALL = ("-L", "^(unit|fault|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # e2e-readme builds the project itself
-THREADED = ("-L", "^(unit|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # faults strike in forked processes
+THREADED = ("-L", "^(unit|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # faults occur in forked processes
 
 # False positives of gcc 12's analyzer, by module. The analyzer assumes that error_set() can return 0, and that the old
 # pointer stays in use after realloc().

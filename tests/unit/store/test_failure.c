@@ -122,7 +122,7 @@ FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage)
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EROFS, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
         {FAULT_LOG_SYNC, SQLITE_IOERR_FSYNC, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        // The fault strikes in the checkpoint after the first event, which is on disk; only the second event fails.
+        // The fault occurs in the checkpoint after the first event, which is on disk; only the second event fails.
         {FAULT_DATABASE_WRITE, SQLITE_IOERR_WRITE, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         {FAULT_DATABASE_SYNC, SQLITE_IOERR_FSYNC, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         {FAULT_DATABASE_WRITE, SQLITE_FULL, 0, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},
