@@ -12,7 +12,7 @@
 #define SIDE_FILE_INDEX   "-shm"     // the index of the write-ahead log, which the processes map as shared memory
 #define SIDE_FILE_JOURNAL "-journal" // the rollback journal, used until the database is in WAL mode
 
-// Asks for the status of a side file. Returns false if the file does not exist or cannot be examined.
+// Reads the status of a side file. Returns false if the file does not exist or cannot be examined.
 bool side_file_status(const char *database, const char *suffix, struct stat *ret_status);
 
 // Refuses a side file that is not a regular file. SQLite would wait forever to open a FIFO. The error names the path.

@@ -116,7 +116,7 @@ def with_field(name, value):
                             for key, old in fields.items()) + b"}"
 
 
-# body, ErrorCode (None: any of a body), what ErrorInfo names. The unit tests have more cases.
+# Rows: body, ErrorCode (None: any code for a body), what ErrorInfo names. The unit tests have more cases.
 REFUSED_BODIES = {
     "empty": (b"", 120201, ""),
     "cut": (event()[:-1], 120201, ""),

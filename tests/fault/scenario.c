@@ -92,7 +92,7 @@ void scenario_count_mark(struct scenario *scenario, int mark)
     scenario->answers[mark / ANSWER_COUNT][mark % ANSWER_COUNT]++;
 }
 
-// With the mutex held, submits the letters and digits up to the next other character.
+// With the mutex held, submits the letters and digits up to the next character of another kind.
 static void submit_batch(struct run *run)
 {
     const char *script = run->scenario->script;

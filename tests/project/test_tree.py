@@ -208,7 +208,7 @@ def test_modules_include_only_what_they_may(module):
 
 
 def test_base_names_are_unique():
-    """Except those of a source file and its own header."""
+    """Only a source file and its own header may have the same base name."""
     found = collections.defaultdict(list)
     for path in files(".c", ".h", under=("src", "include")):
         found[path.stem].append(path)
