@@ -75,7 +75,7 @@ static void raise_file_limit(void)
         log_warning("cannot raise the limit on open files: %s; the daemon keeps its soft limit", strerror(errno));
 }
 
-// Called on the writer thread, or by store_close.
+// The writer thread or store_close calls this function.
 static void on_broken(void *context, const struct error *error)
 {
     struct service *service = context;

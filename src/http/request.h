@@ -46,10 +46,11 @@ struct http_exchange {
 // The request line has arrived, with this raw target. Returns NULL if memory is exhausted.
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target);
 
-// Records a fault that makes the request unacceptable, unless there is one already. Allowed only before receive_head.
+// Records a fault that makes the request unacceptable, unless there is one already. The call is allowed only before
+// receive_head.
 void http_request_set_fault(struct http_exchange *exchange, const char *fault);
 
-// Adds one header. Neither text needs a terminating NUL. Allowed only before receive_head.
+// Adds one header. Neither text needs a terminating NUL. The call is allowed only before receive_head.
 void http_request_receive_header(struct http_exchange *exchange, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 

@@ -50,8 +50,8 @@ struct commit_queue_functions {
     void (*write)(void *context, struct commit *batch);
     // Returns the finished commits to their owners. May push.
     void (*done)(void *context, struct commit *finished);
-    // Called after each batch and each wake-up; idle: no commit is waiting or to be retried. Returns the number of
-    // milliseconds until the next call is due if nothing else wakes the writer thread; -1: never.
+    // The writer thread calls this after each batch and each wake-up. idle: no commit is waiting or to be retried.
+    // Returns the number of milliseconds until the next call is due if nothing else wakes the writer thread; -1: never.
     int64_t (*housekeep)(void *context, bool idle);
     void *context;
 };

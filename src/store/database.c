@@ -218,7 +218,8 @@ static int open_connection(struct database *database, struct error *error)
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     restrict_connection(connection);
     sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
-    // Inspected again, now under the lock: another process may have created the tables since the check.
+    // The database is inspected again under the lock, because another process may have created the tables since the
+    // check.
     r = schema_inspect(connection, &version, error);
     if (r == 0)
         r = configure(connection, version, error);

@@ -64,5 +64,5 @@ bool scenario_verify(struct scenario *scenario);
 // Keeps the first problem. Always returns false.
 bool scenario_report(struct scenario *scenario, const char *format, ...) PRINTF_LIKE(2, 3);
 
-// Returns the path of the database. Valid until the next call.
+// Returns the path of the database. The path is valid until the next call.
 const char *scenario_database(const struct scenario *scenario);
