@@ -1,5 +1,5 @@
 #!/bin/sh
-# For `certbot --deploy-hook`: installs a renewed certificate and its key and reloads the service, which needs no
+# A hook for `certbot --deploy-hook`: installs a renewed certificate and its key and reloads the service, which needs no
 # restart. If the service rejects the files, it keeps the old ones, and this script fails, which certbot reports.
 set -eu
 

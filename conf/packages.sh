@@ -4,7 +4,7 @@
 build_packages="cmake ninja-build gcc libc6-dev pkg-config libmicrohttpd-dev libgnutls28-dev libssl-dev libcjson-dev
     libsqlite3-dev libinih-dev libsystemd-dev libpq-dev dpkg-dev file"
 
-# Installs the missing ones of the named packages.
+# Installs those of the named packages that are missing.
 install_packages() {
     if ! command -v dpkg-query >/dev/null; then
         echo "This system is neither Debian nor Ubuntu. Install the equivalents of these packages: $*" >&2

@@ -1,4 +1,4 @@
-// The table of commands: finds the command and runs it, or prints help. Everything else is in the command module.
+// Finds the command in a table and runs it, or prints help. Everything else is in the command module.
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>

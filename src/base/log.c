@@ -27,7 +27,7 @@
 struct line {
     char piece[PIPE_BUF];
     size_t length;         // bytes in piece
-    int64_t give_up_at_ms; // by the monotonic clock
+    int64_t give_up_at_ms; // on the monotonic clock
     bool is_crit;          // waits LOG_CRIT_WAIT_MS again after each piece that the log accepts
     bool is_partly_written;
     bool failed;
@@ -40,7 +40,7 @@ static const char *const level_names[] = {
 
 static atomic_int configured_level = LOG_LEVEL_INFO;
 static atomic_int configured_format = LOG_FORMAT_TEXT;
-static atomic_int_fast64_t deadline_ms = INT64_MAX;       // by the monotonic clock; no line waits after it
+static atomic_int_fast64_t deadline_ms = INT64_MAX;       // on the monotonic clock; no line waits after this time
 static atomic_ulong dropped_lines;                        // not reported yet
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and the following variables
 static bool has_unfinished_line;                          // the last line in the log is incomplete

@@ -57,7 +57,7 @@ static struct piece escape_piece(const char *text, size_t left)
         return (struct piece){.length = ESCAPE_LENGTH, .is_invalid = true};
     if (unit < 0 && left >= 2 && text[1] == 'u')
         return (struct piece){.fault = JSON_TEXT_BAD_ESCAPE};
-    // cJSON checks all other escapes. Here it only matters that \" does not end the string.
+    // This check only has to ensure that \" does not end the string. cJSON checks all other escapes.
     return (struct piece){.length = left < 2 || (unsigned char)text[1] < 0x20 || (unsigned char)text[1] > 0x7e ? 1 : 2};
 }
 

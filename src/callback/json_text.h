@@ -30,8 +30,9 @@ struct json_text_report {
     bool has_invalid_text; // invalid UTF-8 or a lone surrogate in a string
 };
 
-// Returns how many values a text of `length` bytes may have. A large text may have as many as a list of members of that
-// length, in which 2 values take at least 23 bytes. The memory for the tree therefore stays proportional to the text.
+// Returns how many values a text of `length` bytes may have. A large text may have as many values as a list of members
+// of the same length, in which 2 values take at least 23 bytes. The memory for the tree therefore stays proportional to
+// the text.
 size_t json_text_max_values(size_t length);
 
 // Stops at the first fault.

@@ -17,7 +17,7 @@
 #define SHOW_EVERY_MS 200
 
 struct progress {
-    int64_t show_at_ms; // time of the next output by the monotonic clock; INT64_MAX: standard error is not a terminal
+    int64_t show_at_ms; // time of the next output on the monotonic clock; INT64_MAX: standard error is not a terminal
     bool shown;
 };
 

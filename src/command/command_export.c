@@ -14,7 +14,7 @@
 #include "imcallbackd/store/reader.h"
 #include "options.h"
 
-#define FLUSH_BYTES ((size_t)65536) // lines are collected until they are about this long
+#define FLUSH_BYTES ((size_t)65536) // the output is written when about this many bytes are collected
 
 static volatile sig_atomic_t stopping;
 

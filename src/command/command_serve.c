@@ -24,10 +24,10 @@
 
 #include <systemd/sd-daemon.h>
 
-// SIGTERM ends the daemon within 10 s. The time that the drain leaves is for a batch that waits for a lock, and for the
-// last checkpoint.
+// SIGTERM ends the daemon within 10 s. After the drain, the remaining time is for a batch that waits for a lock, and
+// for the last checkpoint.
 #define DRAIN_TIMEOUT_MS 3500
-// After SIGTERM, a slow log gets this long to take the events that could not be recorded.
+// After SIGTERM, a slow log has this long to accept the events that could not be recorded.
 #define LOG_TIMEOUT_MS 6000
 #define DAY_MS         ((int64_t)24 * 3600 * 1000)
 
@@ -75,7 +75,7 @@ static void raise_file_limit(void)
         log_warning("cannot raise the limit on open files: %s; the daemon keeps its soft limit", strerror(errno));
 }
 
-// Called on the writer thread, or by store_close.
+// The writer thread or store_close calls this function.
 static void on_broken(void *context, const struct error *error)
 {
     struct service *service = context;
@@ -91,7 +91,7 @@ static void on_committed(void *context, struct commit *finished)
     receiver_on_committed(((struct service *)context)->receiver, finished);
 }
 
-// If [forward] is configured, the store deletes only what was shipped, however old it is.
+// If [forward] is configured, the store deletes only shipped rows, however old the other rows are.
 static int set_retention(struct service *service, const struct settings *settings, struct error *error)
 {
     const struct config *config = &settings->config;

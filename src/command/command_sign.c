@@ -42,7 +42,7 @@ static int print_signature(const struct settings *settings, const char *wanted_a
         return error_set(error, EINVAL,
                          "[app %" PRId64 "] token_file: the key is not set, so calls of this app need no signature",
                          app->sdk_appid);
-    // If the token file holds two tokens, the last one is the new one.
+    // If the token file holds two tokens, the second token is the new token.
     if (signature_compute(app->tokens[app->token_count - 1], request_time, sign) < 0)
         return error_set(error, EIO, "libcrypto failed to compute SHA-256");
     printf("Sign=%s&RequestTime=%s\n", sign, request_time);

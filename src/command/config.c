@@ -106,8 +106,8 @@ static int check_address_blocks(const char *text, struct error *error)
     return count > 0 ? 0 : error_set(error, EINVAL, "'%s' contains no address", text);
 }
 
-// Everyone who may read the configuration or the output of `check` would see a password in the URL. For the same reason
-// the errors do not repeat the text.
+// Every user with access to the configuration or to the output of `check` would see a password in the URL. For the same
+// reason the errors do not repeat the text.
 static int check_destination(const char *text, struct error *error)
 {
     const char *rest = strstr(text, "://"), *user, *colon;
@@ -136,8 +136,8 @@ static int range_error(const struct config_option *option, const char *text, str
                      option->min / unit, name, option->max / unit, name);
 }
 
-// Checks the text by the option's type. Sets the number only for types that stand for a number, and the text only if
-// the value differs from the text in the file.
+// Checks the text according to the option's type. Sets the number only for types that stand for a number, and the text
+// only if the value differs from the text in the file.
 static int parse_value(const struct config_option *option, const char *text, struct config_value *value,
                        struct error *error)
 {

@@ -61,7 +61,7 @@ enum config_type {
     CONFIG_ADDRESS_BLOCKS, // list of addresses and CIDR blocks; further lines with the key extend the list
     CONFIG_URL_PATH,
     CONFIG_FILE,         // file name; $CREDENTIALS_DIRECTORY at the start is expanded
-    CONFIG_SERVICE_FILE, // file name that the service which reads the file expands, with its own $CREDENTIALS_DIRECTORY
+    CONFIG_SERVICE_FILE, // file name; the service that reads the file expands its own $CREDENTIALS_DIRECTORY
     CONFIG_NUMBER,
     CONFIG_DURATION,
     CONFIG_RETENTION, // a duration, or "forever", for which the number is 0
@@ -115,8 +115,8 @@ void config_wrap_error(const struct config *config, const struct config_value *v
 int config_wrap_result(const struct config *config, const struct config_value *value, int result,
                        struct error *error) MUST_CHECK;
 
-// Calls report with one sentence for each key that differs between the running and the next configuration, but takes
-// effect only after a restart.
+// Calls report with one sentence for each key whose value differs between the running and the next configuration and
+// that takes effect only after a restart.
 void config_report_unapplied(const struct config *running, const struct config *next,
                              void (*report)(const char *sentence));
 

@@ -77,7 +77,7 @@ static bool is_well_formed(const char *line)
     return false;
 }
 
-// The function that inih calls instead of fgets.
+// inih calls this function instead of fgets.
 static char *next_line(char *line, int size, void *context)
 {
     struct parser *parser = context;
@@ -182,7 +182,7 @@ static int set_key(struct parser *parser, const char *section, const char *key, 
     return fail(parser, "unknown key '%s' in [%s]", key, section);
 }
 
-// inih's handler for a key with its value.
+// inih calls this function for each key with its value.
 static int on_entry(void *context, const char *section, const char *key, const char *text)
 {
     struct parser *parser = context;

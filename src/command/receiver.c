@@ -96,7 +96,7 @@ static void count_rejected(enum result result, enum answer_code code)
     metric_add(&rejected, code, 1);
 }
 
-// Returns true if the caller is to write a line of this cause. *more is then the part of the line that reports the
+// Returns true if the caller should write a line for this cause. *more is then the part of the line that reports the
 // similar lines suppressed before it; "" if there were none.
 static bool may_log(struct log_rate_limit *limit, char more[static SUPPRESSED_TEXT_BYTES])
 {

@@ -16,14 +16,14 @@ extern const struct metric *const receiver_metrics[];
 // Takes its own reference to the settings. Returns -ENOMEM if memory is exhausted.
 int receiver_create(struct settings *settings, struct receiver **ret_receiver, struct error *error) MUST_CHECK;
 
-// Sets the store and the server. Call this once, before the first request and the first commit.
+// Sets the store and the server. The caller calls this once, before the first request and the first commit.
 void receiver_connect(struct receiver *receiver, struct store *store, struct http_server *server);
 
 // Applies the settings to requests that start from now on; requests in progress keep their settings. Takes its own
 // reference to the settings. Any thread may call this function.
 void receiver_set_settings(struct receiver *receiver, struct settings *settings);
 
-// The handler to pass to http_server_create; it lives as long as the receiver.
+// Returns the handler to pass to http_server_create. The handler lives as long as the receiver.
 const struct http_handler *receiver_handler(const struct receiver *receiver);
 
 // Answers the requests of finished commits. This is the store's `done` callback, with the receiver as the context.
@@ -32,5 +32,5 @@ void receiver_on_committed(void *receiver, struct commit *finished);
 // Logs one line with the number of callbacks received since the start, by result.
 void receiver_log_totals(void);
 
-// Destroy the HTTP server and close the store first. NULL is allowed.
+// The caller must have destroyed the HTTP server and closed the store. NULL is allowed.
 void receiver_destroy(struct receiver *receiver);

@@ -165,7 +165,7 @@ static bool has_app_without_token(const struct config *config, int64_t sdk_appid
 }
 
 // Refuses a configuration that lacks a protection of the running daemon. Such a configuration is more likely to be a
-// truncated file than an intended change. A restart accepts it.
+// truncated file than an intended change. A restart accepts such a configuration.
 static int check_protections(const struct settings *running, const struct settings *next, struct error *error)
 {
     const struct config *old = &running->config, *new = &next->config;

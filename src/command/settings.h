@@ -19,7 +19,7 @@
 struct token_file {
     char *tokens[CALLBACK_MAX_TOKENS];
     size_t count;
-    bool readable_by_all; // by the mode of the file; the caller warns
+    bool readable_by_all; // according to the mode of the file; the caller logs a warning
 };
 
 // Refuses an empty file, an empty token (anyone could sign with it), a token that is not visible ASCII, and a third

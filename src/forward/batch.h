@@ -39,7 +39,7 @@ int cursor_read(struct destination *destination, const char *receiver, enum stre
 
 #define BATCH_COLUMNS 18 // uid and id, the 13 columns of a group, and three for its members
 
-// Buffers that batch_send reuses for each batch. The caller zeroes them before the first call.
+// Buffers that batch_send reuses for each batch. The caller zeroes the buffers before the first call.
 struct batch {
     struct array columns[BATCH_COLUMNS];
     struct buffer sql;
@@ -49,8 +49,8 @@ struct batch {
 // the ids of the rows are in ascending order and greater than from->id. The caller may release the rows afterwards.
 //
 // The statement with the index CURSOR_STATEMENT changes one row if the cursor in the destination was at from->id.
-// Otherwise it changes no row, because another transaction has moved the cursor. The destination still commits the
-// batch, which is harmless because a row has the same key in every batch.
+// Otherwise the statement changes no row, because another transaction has moved the cursor. The destination still
+// commits the batch, which is harmless because a row has the same key in every batch.
 #define CURSOR_STATEMENT 1
 int batch_send(struct batch *batch, struct destination *destination, const char *receiver, enum stream stream,
                const struct cursor *from, const struct recorded_row *rows, size_t count,

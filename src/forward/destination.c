@@ -115,7 +115,7 @@ int destination_open(struct destination *destination, const struct forward_setti
 {
     char *password = NULL;
     int r = password_read(settings->password_file, &password, error);
-    // The URL, in dbname, overrides the keywords before it; those after it override the URL.
+    // The URL in dbname overrides the keywords before dbname, and the keywords after dbname override the URL.
     const char *const names[] = {"connect_timeout",  "keepalives_idle",  "keepalives_interval",
                                  "keepalives_count", "application_name", "dbname",
                                  "client_encoding",  "password",         NULL};

@@ -57,7 +57,7 @@ int destination_sync(struct destination *destination, struct error *error) MUST_
 int destination_await_sync(struct destination *destination, int statement_index, int64_t *ret_rows,
                            struct error *error) MUST_CHECK;
 
-// The host and the port of the connected server.
+// Return the host and the port of the connected server.
 const char *destination_host(const struct destination *destination);
 const char *destination_port(const struct destination *destination);
 
@@ -65,6 +65,6 @@ const char *destination_port(const struct destination *destination);
 void destination_close(struct destination *destination);
 
 // Makes every current and later wait return -ECANCELED, on all connections. This function is safe in a signal handler.
-// During a connection attempt, which libpq cannot cancel, it ends the process with status 0.
+// During a connection attempt, which libpq cannot cancel, this function ends the process with status 0.
 void destination_cancel(void);
 bool destination_cancelled(void);

@@ -1,4 +1,4 @@
-// The statements that create the tables. They are the contract with the operator's own queries, and every engine in
+// The statements that create the tables. The tables are a contract with the operator's own queries, and every engine in
 // imcallbackd-forward(8) has to accept them: a change needs a new version and a step that upgrades old tables.
 #include "destination_schema.h"
 
@@ -36,11 +36,11 @@ static const char *const tables_sql[] = {
     "CREATE TABLE IF NOT EXISTS rejected_callback ("
     "callback_uid bytea PRIMARY KEY, receiver text NOT NULL, id bigint NOT NULL" REJECTED_CALLBACK_COLUMNS(
         REQUIRED_COLUMN) ", forwarded_at timestamptz NOT NULL)",
-    // The version comes last: it says that all other tables exist.
+    // The version comes last, because it shows that all other tables exist.
     "INSERT INTO imcallbackd_schema (version, created_at) VALUES (1, now()) ON CONFLICT (version) DO NOTHING",
 };
 
-// *ret_version: 0 if the tables do not exist yet.
+// Sets *ret_version to 0 if the tables do not exist yet.
 static int read_version(struct destination *destination, int64_t *ret_version, struct error *error)
 {
     PGresult *result = NULL;

@@ -5,8 +5,8 @@
 
 #define DESTINATION_SCHEMA_VERSION 1
 
-// Creates the missing tables. Several forwarders may call this function at the same time. If every table exists, it
-// needs no privilege to create one. Leaves tables of a newer version unchanged and returns -EINVAL.
+// Creates the missing tables. Several forwarders may call this function at the same time. If every table exists, the
+// function needs no privilege to create tables. Leaves tables of a newer version unchanged and returns -EINVAL.
 int schema_prepare(struct destination *destination, struct error *error) MUST_CHECK;
 
 // Checks the version like schema_prepare, but creates nothing.

@@ -113,7 +113,7 @@ static const struct in_flight *nth_in_flight(const struct session *session, size
     return &session->in_flight[(session->first + n) % MAX_IN_FLIGHT];
 }
 
-// Returns when the oldest event in flight was received, or 0 if no event is in flight.
+// Returns the time at which the oldest event in flight was received, or 0 if no event is in flight.
 static int64_t oldest_in_flight_ms(const struct session *session)
 {
     for (size_t i = 0; i < session->count; i++) {
@@ -317,7 +317,7 @@ static int await_first(struct session *session, struct error *error)
     return 0;
 }
 
-// Does what the session repeats once a second.
+// Performs the periodic work of the session, once a second.
 static int tick(struct session *session, struct error *error)
 {
     if (clock_monotonic_ms() < session->tick_due_ms)

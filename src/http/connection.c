@@ -14,7 +14,7 @@
 // A loop that is this late did not run: the process was stopped, or the machine was suspended.
 #define SUSPENSION_MS 100
 
-// Without an owner, before and after the loop's thread, any one thread may use the set.
+// Before the loop's thread starts and after it ends, the set has no owner, and any one thread may use the set.
 static void assert_is_owner(const struct http_connection_set *set)
 {
     assert(!set->has_owner || pthread_equal(set->owner, pthread_self()));
@@ -155,8 +155,8 @@ static bool has_unread_bytes(const struct http_connection *connection)
            recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-// A connection that is overdue by so much that the process was suspended may have unread data. Reading that data comes
-// first; the connection is not the one that was slow.
+// If a connection is overdue by this much, the process was suspended, and the connection may have unread data. The loop
+// reads this data first, because the client was not slow.
 static int64_t close_expired(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
 {
     struct http_connection *next;
@@ -170,7 +170,7 @@ static int64_t close_expired(const struct http_connection_list *list, int64_t ti
         if (left_ms < -SUSPENSION_MS && !connection->transport.closing && has_unread_bytes(connection)) {
             http_set_remove(connection);
             start_stage(connection, connection->deadline.stage);
-            next = next ? next : connection; // which is now at the end of the list
+            next = next ? next : connection; // `connection` is now at the end of the list
         } else {
             http_connection_close(connection);
         }
@@ -185,8 +185,8 @@ int64_t http_set_close_expired(struct http_connection_set *set)
                                 close_expired(&set->idle, set->limits.idle_timeout_ms, set->now_ms));
 }
 
-// Closes the connection that has been in the list longest, but at least since `since_ms`, and meets the other criteria.
-// `network` may be NULL. Returns false if there is no such connection.
+// Closes the connection that has been in the list longest among those that meet the criteria. The connection must have
+// been in the list at least since `since_ms`. `network` may be NULL. Returns false if there is no such connection.
 static bool close_oldest(const struct http_connection_list *list, bool is_verified, bool beyond_limit,
                          const struct address *network, int64_t since_ms)
 {

@@ -85,7 +85,7 @@ struct http_connection {
     struct http_stall stall;
 };
 
-// What the workarounds in mhd_quirks.h remember for each instance of libmicrohttpd.
+// The state of the workarounds in mhd_quirks.h for one instance of libmicrohttpd.
 struct mhd_quirks {
     struct http_connection *starting; // added but not started; linked by deadline.next
     bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
@@ -113,7 +113,7 @@ struct http_connection_set {
     atomic_uint unverified_count; // connections on which no verified request arrived
 };
 
-// Counts a connection that is on its way to the set's loop. Any thread.
+// Counts a connection that is on its way to the set's loop. Any thread may call this.
 void http_set_expect(struct http_connection_set *set, struct http_connection *connection);
 
 // Adds an expected connection in stage HANDSHAKE.

@@ -18,7 +18,7 @@
 struct http_credentials {
     atomic_uint references;
     gnutls_certificate_credentials_t certificate;
-    gnutls_datum_t ticket_key; // GnuTLS derives a new key from it every hour, so that old tickets expire
+    gnutls_datum_t ticket_key; // GnuTLS derives a new key from this secret every hour, so that old tickets expire
     struct buffer client_ca;   // PEM; empty: the server does not request client certificates
     int64_t valid_from_ms;
     int64_t expires_ms;

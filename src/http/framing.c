@@ -1,4 +1,4 @@
-// The checks follow RFC 9110 and RFC 9112; the first fault wins.
+// The checks follow RFC 9110 and RFC 9112. Only the first fault is reported.
 #include "framing.h"
 
 #include <errno.h>

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The result of reading the headers. The caller zeroes it before the first header.
+// The result of reading the headers. The caller zeroes the struct before the first header.
 struct framing {
     const char *fault;                    // the first fault as an English sentence; NULL: none so far
     unsigned int hosts, lengths, codings; // number of Host, Content-Length and Transfer-Encoding headers
@@ -19,5 +19,5 @@ struct framing {
 // Adds one header as received. The order of the headers does not matter. Neither text needs a terminating NUL.
 void framing_add(struct framing *framing, const char *name, size_t name_length, const char *value, size_t value_length);
 
-// Call it after the last header. Returns the fault, or NULL if the head can be read in one way only.
+// The caller calls this after the last header. Returns the fault, or NULL if the head can be read in one way only.
 const char *framing_finish(struct framing *framing, const char *method, const char *target, const char *version);

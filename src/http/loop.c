@@ -83,8 +83,8 @@ static int64_t drain(struct http_loop *loop)
     return left_ms > DRAIN_POLL_MS ? left_ms : DRAIN_POLL_MS;
 }
 
-// Closes the connections whose time has come. Returns how long the loop may sleep, in milliseconds; -1: without a
-// limit.
+// Closes the connections whose deadlines have passed. Returns how long the loop may sleep, in milliseconds; -1: without
+// a limit.
 static int process_deadlines(struct http_loop *loop)
 {
     int64_t timeout_ms;

@@ -1,5 +1,5 @@
 // One event loop: a thread with its own instance of libmicrohttpd and its own connections. Other threads reach the loop
-// through its inbox; http_loop_wake_if_queued makes the loop look into the inbox.
+// through its inbox; http_loop_wake_if_queued makes the loop check its inbox.
 #pragma once
 
 #include "connection.h"
@@ -11,8 +11,8 @@ struct http_loop;
 
 int http_loop_start(struct http_shared *shared, struct http_loop **ret_loop, struct error *error) MUST_CHECK;
 
-// Ends the thread after all pending requests are completed. Call it once, after setting shared.stopping; NULL is
-// allowed.
+// Ends the thread after all pending requests are completed. The caller calls this once, after setting shared.stopping.
+// NULL is allowed.
 void http_loop_stop(struct http_loop *loop);
 
 // Closes all connections. Requires a previous http_loop_stop. NULL is allowed.
@@ -37,4 +37,4 @@ void http_loop_wake(struct http_loop *loop);
 
 // The counts include connections that are still queued.
 unsigned int http_loop_connection_count(const struct http_loop *loop);
-unsigned int http_loop_unverified_count(const struct http_loop *loop); // on which no verified request arrived
+unsigned int http_loop_unverified_count(const struct http_loop *loop); // without a verified request

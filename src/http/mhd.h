@@ -6,16 +6,16 @@
 #include "imcallbackd/base/error.h"
 
 // Starts the library for an empty set, and installs the process-wide handler for its fatal errors. The functions below
-// run on the set's owner, or before and after the loop's thread.
+// run on the thread that owns the set, or before the loop's thread starts or after it ends.
 int mhd_adapter_start(struct http_connection_set *set, struct error *error) MUST_CHECK;
 
 // Closes and frees all connections. Does nothing if the library was not started.
 void mhd_adapter_stop(struct http_connection_set *set);
 
-// The epoll descriptor that becomes readable when the library has something to do.
+// Returns the epoll descriptor, which becomes readable when the library has something to do.
 int mhd_adapter_epoll_fd(const struct http_connection_set *set);
 
-// Milliseconds until the library has to run even if its descriptor is not readable; -1: no timeout.
+// Returns the milliseconds until the library has to run even if its descriptor is not readable; -1: no timeout.
 int64_t mhd_adapter_timeout_ms(const struct http_connection_set *set);
 
 // Runs the library once: it calls back for everything that is ready.

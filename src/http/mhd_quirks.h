@@ -1,8 +1,8 @@
 // Every workaround for a fault of libmicrohttpd. Each has a comment with the versions that need it, the symptom, the
 // test that shows the symptom, and the condition under which the workaround can be deleted.
 
-// DEBIAN 12 marks what serves libmicrohttpd 0.9.75 alone. Delete all of it in one commit when the build requires 1.0.
-// Both versions have the same soname, so the code checks the version at run time.
+// DEBIAN 12 marks code that only libmicrohttpd 0.9.75 needs. Delete all such code in one commit when the build requires
+// 1.0. Both versions have the same soname, so the code checks the version at run time.
 #pragma once
 
 #include <stdbool.h>
@@ -45,14 +45,15 @@ void mhd_head_layout_init(struct mhd_head_layout *layout, const char *method, co
 void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_t name_length, const char *value,
                          size_t value_length);
 
-// Call it after the last header. Returns true if the library presents a different head than the client has sent.
+// The caller calls this after the last header. Returns true if the library presents a different head than the client
+// has sent.
 bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 
 // ---- Responses that the library makes itself ----
 
-// Versions: 0.9.75 at least.
-// Symptom: if the library has no memory for another query parameter, it neither answers nor reads on. The limit of 100
-// parameters is far below that; a callback has seven.
+// Versions: 0.9.75, possibly later ones.
+// Symptom: if the library has no memory for another query parameter, it neither answers nor continues to read. The
+// daemon allows 100 parameters, which never exhaust this memory; a callback has seven.
 // Test: test_ends_too_many_parameters_at_once in tests/e2e/test_limits.py.
 // Delete when the library answers every such request itself.
 bool mhd_quirk_exceeds_parameters(const char *target);
@@ -65,31 +66,31 @@ bool mhd_quirk_exceeds_parameters(const char *target);
 // Delete when the library reports its own responses.
 bool mhd_quirk_report_own_response(struct http_connection *connection);
 
-// Call it in the unescape callback.
+// The adapter calls this in the unescape callback.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: if the library has no memory for a query parameter, it makes a response while it unescapes the parameters,
-// and then forgets that response. The library neither sends the response nor reads on.
+// and then forgets that response. The library neither sends the response nor continues to read.
 // Test: "target and parameters" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the build requires 1.0.
 void mhd_quirk_on_unescape(struct http_connection *connection);
 
-// There is no function for this one: on_connection_closed in mhd.c calls finish_request.
+// This workaround has no function: on_connection_closed in mhd.c calls finish_request.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: the library does not report the end of a request that it could not parse, so that the request would leak.
 // Test: test_counts_one_refusal in tests/e2e/test_unreadable.py, with a sanitizer that finds leaks.
 // Delete the call when the build requires 1.0.
 
-// Call it with each log message of the library.
+// The adapter calls this with each log message of the library.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
-// announces the first response, and the message does not name the connection. It must be the next connection that sends
-// in stage HEAD, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes that
-// connection.
+// announces the first response, and the message does not name the connection. The response goes to the next connection
+// that sends in stage HEAD, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes
+// that connection.
 // Test: test_malformed_length_closes_no_other_connection in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 void mhd_quirk_on_log(struct http_connection_set *set, const char *format);
 
-// Call it before each send. Returns false if the connection must be closed instead.
+// The adapter calls this before each send. Returns false if the connection must be closed instead.
 bool mhd_quirk_before_send(struct http_connection *connection);
 
 // Versions: all.
@@ -122,7 +123,7 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 // Test: test_waiting_for_a_handshake_uses_no_cpu in tests/e2e/test_deadlines.py.
 // Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
 //
-// Versions: 0.9.75 at least.
+// Versions: 0.9.75, possibly later ones.
 // Symptom: the library waits forever if its memory is full before it has read a unit such as the size line of a chunk.
 // This function closes the connection.
 // Test: test_counts_one_refusal and test_full_memory_uses_no_cpu in tests/e2e/test_unreadable.py.
@@ -130,8 +131,8 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);
 
 // Versions: all.
-// Symptom: a resumed connection needs more than one turn until its response is sent. When a loop stops, it runs the
-// library this many times after the last completion.
+// Symptom: a resumed connection needs more than one turn until its response is sent. When a loop stops, the loop runs
+// the library this many times after the last completion.
 // Test: the stops under load in tests/e2e/test_lifecycle.py.
 // Delete when MHD_run sends the response of a resumed connection in the same turn.
 #define MHD_QUIRK_LAST_TURNS 4

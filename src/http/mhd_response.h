@@ -12,5 +12,5 @@ struct MHD_Connection;
 void http_response_release(struct http_response *response);
 
 // Queues the response and releases it. With `closing`, the response announces Connection: close. Returns false if
-// libmicrohttpd cannot send a response now. Called on the loop's thread.
+// libmicrohttpd cannot send a response now. The loop's thread calls this.
 bool http_response_queue(struct http_response *response, struct MHD_Connection *mhd, bool closing);

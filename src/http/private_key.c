@@ -24,7 +24,7 @@ static gnutls_pk_algorithm_t pk_of(EVP_PKEY *key)
     }
 }
 
-// Ed25519 hashes internally. GnuTLS names SHA-512 for it, but libcrypto requires that no digest is named.
+// Ed25519 hashes internally. GnuTLS names SHA-512 for Ed25519, but libcrypto requires that no digest is named.
 static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
 {
     const char *name = gnutls_digest_get_name(gnutls_sign_get_hash_algorithm(algorithm));

@@ -15,7 +15,7 @@
 #include "framing.h"
 
 enum http_verdict {
-    HTTP_VERDICT_CONTINUE, // read on
+    HTTP_VERDICT_CONTINUE, // continue to read
     HTTP_VERDICT_HOLD,     // suspend the connection until the handler completes the request, then call resume
     HTTP_VERDICT_ANSWER,   // send the response that http_request_take_response returns
     HTTP_VERDICT_CLOSE,    // close the connection without a response
@@ -46,17 +46,18 @@ struct http_exchange {
 // The request line has arrived, with this raw target. Returns NULL if memory is exhausted.
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target);
 
-// Records a fault that makes the request unacceptable, unless there is one already. Allowed only before receive_head.
+// Records a fault that makes the request unacceptable, unless there is one already. The call is allowed only before
+// receive_head.
 void http_request_set_fault(struct http_exchange *exchange, const char *fault);
 
-// Adds one header. Neither text needs a terminating NUL. Allowed only before receive_head.
+// Adds one header. Neither text needs a terminating NUL. The call is allowed only before receive_head.
 void http_request_receive_header(struct http_exchange *exchange, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 
 // All headers have arrived. Asks the handler unless the server itself refuses the request.
 enum http_verdict http_request_receive_head(struct http_exchange *exchange, const char *method, const char *version);
 
-// A piece of the body, 1 byte or more. Stores it, or drops it if the request is refused.
+// Stores a piece of the body, 1 byte or more, or drops the piece if the request is refused.
 void http_request_receive_data(struct http_exchange *exchange, const char *data, size_t length);
 
 // The body is complete.
@@ -67,7 +68,8 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange);
 void http_request_unhold(struct http_exchange *exchange);
 enum http_verdict http_request_resume(struct http_exchange *exchange);
 
-// Hands the response over to the caller, once, and frees the body. *ret_closing: announce Connection: close.
+// Hands the response over to the caller, once, and frees the body. *ret_closing: the response announces Connection:
+// close.
 struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing);
 
 // Ends the connection's current request in any phase, answered or not. Does nothing if there is no request.

@@ -1,4 +1,4 @@
-// The acceptor thread, and the start and stop of this thread and of the loops. The acceptor waits in poll for the
+// Runs the acceptor thread, and starts and stops this thread and the loops. The acceptor waits in poll for the
 // listening sockets and for the eventfd that stops it. State that the loops use as well is in shared.h.
 #include "imcallbackd/http/server.h"
 
@@ -23,7 +23,7 @@
 // with Connection: close. A client that is disconnected without this announcement may lose an event.
 #define DRAIN_GRACE_MS 1000
 
-#define ACCEPTS_PER_BATCH 64  // then the loops are woken, so that the first of many need not wait for the last
+#define ACCEPTS_PER_BATCH 64  // the acceptor wakes the loops after this number, so that no client waits for many others
 #define SHORTAGE_PAUSE_MS 100 // without descriptors or memory, some connections must be closed first
 
 #define OTHER_FILES 64 // descriptors for anything but connections and loops
@@ -32,7 +32,7 @@ struct http_server {
     struct http_settings settings; // its path is not used; shared.path is the copy
     struct http_shared shared;
     struct http_loop **loops; // settings.threads of them; NULL: not started
-    struct pollfd *sockets;   // the listening ones, then stop_fd
+    struct pollfd *sockets;   // the listening sockets, then stop_fd
     int stop_fd;              // readable when the acceptor must stop; -1: not started
     pthread_t acceptor;
     bool is_accepting; // the acceptor's thread must be joined
@@ -163,7 +163,8 @@ static void *acceptor_main(void *argument)
                 (void)accept_batch(server, socket->fd);
         }
     }
-    // For the clients of queued connections the TCP handshake is complete. Closing the socket would reset them.
+    // For the clients of queued connections the TCP handshake is complete. Closing the socket would reset these
+    // connections.
     for (struct pollfd *socket = server->sockets; socket < stop; socket++) {
         while (server->settings.listening_is_ours && accept_batch(server, socket->fd)) {
         }
@@ -200,8 +201,8 @@ static void stop_acceptor(struct http_server *server)
 
 // ---- Start and stop ----
 
-// Each connection takes a descriptor. With a limit that the descriptors cannot reach, the server would refuse
-// connections instead of evicting the right ones.
+// Each connection takes a descriptor. If the limit exceeded the number of available descriptors, the server would
+// refuse connections instead of evicting the right ones.
 static struct http_limits fit_limits(const struct http_limits *limits, unsigned int threads)
 {
     struct http_limits fitting = *limits;

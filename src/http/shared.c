@@ -29,7 +29,7 @@ unsigned int http_hard_limit(unsigned int limit)
 int http_shared_reconfigure(struct http_shared *shared, const struct http_limits *limits,
                             struct http_credentials *credentials)
 {
-    struct address_block *blocks = calloc(limits->allow_from_count + 1, sizeof *blocks); // never of 0 bytes
+    struct address_block *blocks = calloc(limits->allow_from_count + 1, sizeof *blocks); // never 0 bytes
     struct address_block *old_blocks;
     struct http_credentials *old_credentials;
 

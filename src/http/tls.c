@@ -1,4 +1,4 @@
-// The transport functions of GnuTLS, on the loop's thread. They see each byte before libmicrohttpd does.
+// The transport functions of GnuTLS, on the loop's thread. These functions see each byte before libmicrohttpd does.
 #include "tls.h"
 
 #include <assert.h>

@@ -16,8 +16,8 @@
     "+SIGN-ECDSA-SHA384:+SIGN-EDDSA-ED25519:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-PSS-RSAE-SHA384:"                      \
     "+SIGN-RSA-PSS-SHA256:+SIGN-RSA-PSS-SHA384:+SIGN-RSA-SHA256:+SIGN-RSA-SHA384:%SERVER_PRECEDENCE"
 
-// Call it before the handshake. Returns false if memory is exhausted.
+// The adapter calls this before the handshake. Returns false if memory is exhausted.
 bool tls_session_init(gnutls_session_t session, struct http_connection *connection);
 
-// Counts and logs a handshake that failed. Call it when a connection is closed in stage HANDSHAKE.
+// Counts and logs a handshake that failed. The adapter calls this when a connection is closed in stage HANDSHAKE.
 void tls_report_failed_handshake(const struct http_connection *connection);

@@ -1,4 +1,4 @@
-// A backup in phases: count the rows of the source, copy its pages in steps, check the copy, give the copy its name.
+// Makes a backup in phases: counts the rows of the source, copies its pages in steps, checks and renames the copy.
 #include "imcallbackd/store/backup.h"
 
 #include <assert.h>

@@ -21,7 +21,7 @@ void statements_finalize(sqlite3_stmt **statements, size_t count); // sets the s
 int query_text(sqlite3 *connection, const char *sql, char *ret_text, size_t size);
 
 // Binds the parameters of one statement in their order. After a failure the remaining calls do nothing, so only
-// bind_end has to be checked. Values are not copied: they must live until bind_end.
+// bind_end has to be checked. Values are not copied and must live until bind_end.
 struct binding {
     sqlite3_stmt *statement;
     int index; // index of the last bound parameter; SQLite counts from 1
@@ -39,7 +39,8 @@ void bind_int(struct binding *binding, int64_t value);
 void bind_null(struct binding *binding);
 void bind_bytes(struct binding *binding, const char *data, size_t length); // length 0 binds '', not NULL
 
-// Returns SQLITE_ROW for each row. Any other code ends the rows. The caller must always call bind_end afterwards.
+// Returns SQLITE_ROW for each row. After any other code, no more rows follow. The caller must always call bind_end
+// afterwards.
 int bind_step(const struct binding *binding);
 
 // Resets the statement. Returns SQLITE_OK, or the first failure of binding or stepping.

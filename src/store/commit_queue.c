@@ -63,7 +63,7 @@ static struct commit *list_cut_batch(struct commit_list *list)
     return batch;
 }
 
-// Puts the commits of the batch that are to be retried back to the front of the list. Returns the finished ones.
+// Puts the commits of the batch that are to be retried back at the front of the list. Returns the finished commits.
 static struct commit *list_take_back(struct commit_list *list, struct commit *batch)
 {
     struct commit_list finished, retried;

@@ -1,7 +1,7 @@
 // The queue between the threads that submit commits and the only writer thread. The queue does not depend on disks: a
 // struct of functions defines what happens to a batch.
 
-// States of the writer thread. It changes its state only under the mutex, and starts as WRITER_BUSY.
+// The states of the writer thread. The thread changes its state only under the mutex, and starts as WRITER_BUSY.
 //
 //   BUSY      repeats three steps:
 //             1. take: moves all waiting commits to the end of its list `taken`, and clears `woken`
@@ -11,11 +11,11 @@
 //   SLEEPING ─► BUSY    push, wake, stop, or the time that housekeep returned has passed. A spurious wake-up of the
 //                       condition variable leads back to SLEEPING without any call
 //   BUSY ─► PAUSED      in step 2, if write() set retry in a commit, and stop was not called
-//   PAUSED ─► BUSY      COMMIT_RETRY_MS have passed, or wake, stop, or a spurious wake-up. A push does not end it
+//   PAUSED ─► BUSY      COMMIT_RETRY_MS have passed, or wake, stop, or a spurious wake-up. A push does not end PAUSED
 //   BUSY ─► ENDED       in step 1, if stop was called and nothing is taken or waiting. Step 3 has followed the last
 //                       batch
 //
-// Stages of a commit, and who may touch it:
+// Stages of a commit, and its owner in each stage:
 //
 //   AT_CALLER ─► WAITING   push: from here on the queue owns the commit, in the list `waiting` (guarded by the mutex)
 //                          and later in the writer thread's list `taken`, both in the order of the pushes
@@ -50,8 +50,8 @@ struct commit_queue_functions {
     void (*write)(void *context, struct commit *batch);
     // Returns the finished commits to their owners. May push.
     void (*done)(void *context, struct commit *finished);
-    // Called after each batch and each wake-up; idle: no commit is waiting or to be retried. Returns after how many ms
-    // the next call is due if nothing else wakes the writer thread; -1: never.
+    // The writer thread calls this after each batch and each wake-up. idle: no commit is waiting or to be retried.
+    // Returns the number of milliseconds until the next call is due if nothing else wakes the writer thread; -1: never.
     int64_t (*housekeep)(void *context, bool idle);
     void *context;
 };
@@ -93,8 +93,8 @@ void commit_queue_wake(struct commit_queue *queue);
 // Returns true on the writer thread of this queue.
 bool commit_queue_is_writer(const struct commit_queue *queue);
 
-// Returns when the writer thread started its current step (write, done or housekeep) on the monotonic clock, or 0 while
-// it sleeps or pauses. Any thread may call this.
+// Returns the time on the monotonic clock at which the writer thread started its current step (write, done or
+// housekeep), or 0 while it sleeps or pauses. Any thread may call this.
 int64_t commit_queue_busy_since_ms(const struct commit_queue *queue);
 
 // Returns after done() has received every pushed commit and the writer thread has ended. Must be called once, and not

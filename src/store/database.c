@@ -18,13 +18,13 @@
 
 #define OPEN_BUSY_TIMEOUT_MS  5000
 #define BUSY_TIMEOUT_MS       100  // short, because the writer thread retries
-#define CLOSE_BUSY_TIMEOUT_MS 1000 // the longest that a reader delays the stop; the next start recovers the log
+#define CLOSE_BUSY_TIMEOUT_MS 1000 // the longest time that a reader delays the stop; the next start recovers the log
 #define FILE_MODE             0640 // the group may read; SQLite gives its side files the same mode
 #define LOG_HEADER_BYTES      32
 
 // Automatic checkpoints are off because they would run inside commits. The log grows until the next checkpoint and is
-// then reused. Only a long read transaction makes the log longer, and journal_size_limit truncates it afterwards. The
-// cache (in KiB) holds the largest batch, so that no page spills into the log before its commit.
+// then reused. Only a long read transaction makes the log longer, and journal_size_limit truncates the log afterwards.
+// The cache (in KiB) holds the largest batch, so that no page spills into the log before its commit.
 static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA wal_autocheckpoint = 0;"
                                     "PRAGMA cache_size = -16384;"
@@ -92,8 +92,8 @@ int database_open_readonly(const char *file, const char *parameters, sqlite3 **r
     return 0;
 }
 
-// Opens for reading without changing any file. If there is no log, the database alone is complete. If there is one,
-// SQLite reads its index without a change, and creates an index only if it is missing. A log that ends after its
+// Opens for reading without changing any file. If there is no log, the database alone is complete. If there is a log,
+// SQLite reads its index without changing it, and creates an index only if none exists. A log that ends after its
 // header, as a failure of the first write leaves it, counts as missing: SQLite would look for frames and fail with
 // SQLITE_PROTOCOL.
 static int open_untouched(const char *file, sqlite3 **ret_connection, struct error *error)
@@ -217,7 +217,8 @@ static int open_connection(struct database *database, struct error *error)
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     restrict_connection(connection);
     sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
-    // Inspected again, now under the lock: another process may have created the tables since the check.
+    // The database is inspected again under the lock, because another process may have created the tables since the
+    // check.
     r = schema_inspect(connection, &version, error);
     if (r == 0)
         r = configure(connection, version, error);

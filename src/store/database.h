@@ -1,5 +1,5 @@
-// The database file and the one connection that writes to it: opening, refusing foreign files, checkpoints. Used by one
-// thread at a time.
+// The database file and the one connection that writes to it: opening, refusing foreign files, checkpoints. Only one
+// thread at a time may use a database.
 #pragma once
 
 #include <stdbool.h>
@@ -19,7 +19,7 @@ struct database {
     bool wal_recovered;
 };
 
-// Locks the file for this process, opens or creates it, and upgrades its schema. Leaves a file alone that belongs to
+// Locks the file for this process, opens or creates it, and upgrades its schema. Does not change a file that belongs to
 // another program. database_recover_wal has to succeed before the caller writes. The error names the path.
 int database_open(struct database *database, const char *path, struct error *error) MUST_CHECK;
 
@@ -36,8 +36,8 @@ int database_open_readonly(const char *file, const char *parameters, sqlite3 **r
                            struct error *error) MUST_CHECK;
 
 // Checks that the paths of the database and its side files still lead to the open files. SQLite does not detect a
-// deleted or replaced file. Data that it writes into such a file is lost. Without a common index, which holds the
-// locks, this process and others do not see each other. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
+// deleted or replaced file, and data that SQLite writes into such a file is lost. Processes that do not share the index
+// do not see each other's locks. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
 enum store_failure database_check_in_place(const struct database *database, struct error *error) MUST_CHECK;
 
 // Returns true if this connection has written at least this number of frames since the last attempt to checkpoint.
@@ -46,7 +46,8 @@ bool database_checkpoint_due(const struct database *database, int frames);
 // mode: SQLITE_CHECKPOINT_PASSIVE or SQLITE_CHECKPOINT_TRUNCATE. Being blocked by another process is not a failure.
 enum store_failure database_checkpoint(struct database *database, int mode, struct error *error) MUST_CHECK;
 
-// Runs a last checkpoint, for which it waits a moment. What a reader keeps it from copying stays safe in the log.
+// Runs a last checkpoint, and waits a moment if a reader blocks it. Frames that are not copied stay in the log, which
+// is safe.
 enum store_failure database_checkpoint_last(struct database *database, struct error *error) MUST_CHECK;
 
 // Closes without a checkpoint. Both side files stay, even if they are empty: readers that may not create files cannot

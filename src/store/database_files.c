@@ -1,4 +1,4 @@
-// Nothing here allocates memory, so that a shortage of memory never looks like a missing file.
+// No function in this file allocates memory, so that running out of memory never looks like a missing file.
 #include "database_files.h"
 
 #include <errno.h>

@@ -12,20 +12,20 @@
 #define SIDE_FILE_INDEX   "-shm"     // the index of the write-ahead log, which the processes map as shared memory
 #define SIDE_FILE_JOURNAL "-journal" // the rollback journal, used until the database is in WAL mode
 
-// Asks for the status of a side file. Returns false if the file does not exist or cannot be examined.
+// Reads the status of a side file. Returns false if the file does not exist or cannot be examined.
 bool side_file_status(const char *database, const char *suffix, struct stat *ret_status);
 
 // Refuses a side file that is not a regular file. SQLite would wait forever to open a FIFO. The error names the path.
 int side_file_check(const char *database, const char *suffix, struct error *error) MUST_CHECK;
 
-// The files that a connection has open. SQLite never looks at the paths again, so this notices when the paths do not
-// lead to the open files any more.
+// The files that a connection has open. SQLite never looks at the paths again, so this struct serves to detect that the
+// paths no longer lead to the open files.
 struct database_files {
     dev_t device;    // of the database, which a mount of this file alone puts on another device than its side files
     ino_t inodes[3]; // of the database, its log and the index of the log; 0: the file did not exist
 };
 
-// Remembers which files are at the paths now.
+// Records which files are at the paths now.
 void database_files_record(struct database_files *files, const char *database);
 
 enum database_files_state {

@@ -1,4 +1,4 @@
-// Opening, and the start of transactions while the daemon starts.
+// Opens the database, and starts transactions even while the daemon starts.
 #include "read_connection.h"
 
 #include <assert.h>
@@ -49,7 +49,7 @@ int read_connection_open(struct read_connection *connection, const char *path, s
     if (r == 0)
         r = side_file_check(connection->path, SIDE_FILE_JOURNAL, error);
     if (r == 0) {
-        // Before SQLite opens the files, so that a file that is replaced in between is noticed later.
+        // Record the files before SQLite opens them, so that a replacement in between is detected later.
         database_files_record(&connection->files, connection->path);
         r = database_open_readonly(connection->path, connection->files.inodes[2] ? "readonly_shm=1" : "",
                                    &connection->sqlite, error);

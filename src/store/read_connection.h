@@ -8,10 +8,10 @@
 
 #include <sqlite3.h>
 
-// The connection opens the index of the write-ahead log read-only, even if it may write. So it takes only shared locks
-// in the index, repairs nothing, never checkpoints, and needs no more rights than a member of the daemon's group has.
-// If the index is missing, as after a copy of the database file alone, SQLite has to create one and needs a writable
-// directory.
+// The connection opens the index of the write-ahead log read-only, even if it may write. The connection therefore takes
+// only shared locks in the index, repairs nothing, never checkpoints, and needs no more rights than a member of the
+// daemon's group has. If the index is missing, as after a copy of the database file alone, SQLite has to create one and
+// needs a writable directory.
 struct read_connection {
     sqlite3 *sqlite;
     char *path; // with symbolic links resolved, because SQLite puts the side files next to the real file

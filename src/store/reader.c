@@ -1,6 +1,6 @@
-// One prepared statement for each stream, whose rows are copied into an arena, and the wait for new rows. Before a
-// read, the reader checks the files: it reconnects if only a side file was replaced, and reads a database that was
-// moved away to its end.
+// Reads each stream with one prepared statement, copies the rows into an arena, and waits for new rows. Before each
+// read, the reader checks the files: if only a side file was replaced, it reconnects; if the database was moved away,
+// it reads the old file to its end.
 #include "imcallbackd/store/reader.h"
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 // Records commits inside transactions that the caller starts and ends:
 //   begin ─► record, any number of times ─► commit, or rollback after any failure
-// Used by one thread at a time. Errors do not name the path.
+// Only one thread at a time may use a recorder. Errors do not name the path.
 #pragma once
 
 #include <stdbool.h>
@@ -11,8 +11,8 @@
 
 #include <sqlite3.h>
 
-// The maximum size of rejected_callback. Without it, any client whose callbacks are accepted could fill the disk. A row
-// counts with the length of its body plus a fixed amount for all other columns.
+// The maximum size of rejected_callback. Without this limit, any client whose callbacks are accepted could fill the
+// disk. A row counts with the length of its body plus a fixed amount for all other columns.
 #define REJECTED_MAX_BYTES ((int64_t)64 * 1024 * 1024)
 #define REJECTED_ROW_BYTES 512
 
@@ -57,7 +57,7 @@ enum store_failure recorder_record(struct recorder *recorder, struct commit *com
 // recorded. After a failure the caller calls recorder_rollback.
 enum store_failure recorder_test_write(struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// For rows of rejected_callback that other functions delete inside the transaction: subtracts the row from its size.
+// Subtracts a row of rejected_callback that another function deletes inside the transaction from the size of the table.
 void recorder_subtract_rejected(struct recorder *recorder, int64_t body_bytes);
 
 void recorder_finish(struct recorder *recorder); // a zeroed struct is allowed

@@ -1,5 +1,5 @@
 // Deletes rows that are older than the retention and returns their space to the file system, in small steps between the
-// batches. Used by one thread at a time, and never inside a transaction of the recorder.
+// batches. Only one thread at a time may call these functions, and never inside a transaction of the recorder.
 #pragma once
 
 #include <stdbool.h>
@@ -24,15 +24,16 @@ enum retention_statement {
 struct retention {
     struct recorder *recorder;
     sqlite3_stmt *statements[RETENTION_STATEMENT_COUNT];
-    int64_t deleted_events; // counts up; the owner may reset it
+    int64_t deleted_events; // counts up; the owner may reset the counter
 };
 
 // Returns -errno. retention_finish is allowed even after a failure.
 int retention_init(struct retention *retention, struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// Runs one short transaction. It deletes rows that were received more than keep_ms before now and whose id is not
-// larger than the one in `last`, members together with their event. If no such row is left, it returns some free pages
-// to the file system. *ret_more: another step has work to do. After a failure the caller calls recorder_rollback.
+// Runs one short transaction. The transaction deletes rows that were received more than keep_ms before now and whose id
+// is not larger than the one in `last`, members together with their event. If no such row is left, the transaction
+// returns some free pages to the file system. *ret_more: another step has work to do. After a failure the caller calls
+// recorder_rollback.
 //
 // "Now" is now_ms or one day after the newest event was received, whichever is earlier, so that a clock that runs far
 // ahead does not delete everything. A store that receives nothing keeps its last events.

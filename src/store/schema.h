@@ -1,5 +1,5 @@
-// Creates the tables and recognizes a database of imcallbackd. The SQL is in schema.c; operators see it with `.schema`.
-// Errors do not name the path.
+// Creates the tables and recognizes a database of imcallbackd. The SQL is in schema.c; operators see the SQL with
+// `.schema`. Errors do not name the path.
 #pragma once
 
 #include "imcallbackd/base/error.h"

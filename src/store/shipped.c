@@ -16,7 +16,7 @@
 
 #define MAX_BYTES 256
 
-// The part of the line before the ids.
+// Appends the part of the line before the ids.
 static int print_identity(const char *database, struct buffer *text, struct error *error)
 {
     struct statx found;

@@ -25,7 +25,7 @@
 // The pause between two steps of the deletion, without and with commits waiting.
 #define RETENTION_PAUSE_MS        10
 #define RETENTION_PAUSE_LOADED_MS 100
-// The pause before the next try when a reader blocks the checkpoint.
+// The pause before the next attempt if a reader blocks the checkpoint.
 #define RETENTION_BLOCKED_MS 100
 // How often the writer thread checks whether something has become older than the retention.
 #define RETENTION_CHECK_MS 60000
@@ -44,7 +44,7 @@ const struct metric *const store_metrics[] = {&batch_callbacks, &commit_seconds,
 
 struct store {
     struct store_callbacks callbacks;
-    struct database database; // this and the next six fields: used by the writer thread alone while it runs
+    struct database database; // this and the next six fields: used by the writer thread alone while the thread runs
     struct recorder recorder;
     struct retention retention;
     int64_t retention_due_ms;     // time of the next step, on the monotonic clock
@@ -164,7 +164,7 @@ static enum store_failure store_try(struct store *store, struct commit *batch)
 {
     enum store_failure failure = store_recover_wal(store);
 
-    // Frames that may not be on disk must not get into the database, nor be followed by new ones.
+    // Frames that may not be on disk must neither get into the database nor be followed by new frames.
     if (failure != STORE_FAILURE_NONE)
         return failure;
     do {
@@ -260,7 +260,7 @@ static bool store_retention_is_blocked(struct store *store)
     return store->broken || store->database.checkpoint_blocked;
 }
 
-// Runs one step of the deletion. Returns after how many ms the next one is due.
+// Runs one step of the deletion. Returns the number of milliseconds until the next step is due.
 static int64_t store_delete_some(struct store *store, int64_t keep_ms, bool idle)
 {
     struct retention *retention = &store->retention;
@@ -282,8 +282,8 @@ static int64_t store_delete_some(struct store *store, int64_t keep_ms, bool idle
     return !more ? RETENTION_CHECK_MS : idle ? RETENTION_PAUSE_MS : RETENTION_PAUSE_LOADED_MS;
 }
 
-// Deletes rows that are older than the retention, if a deletion is due. Returns after how many ms the next deletion is
-// due; -1: never.
+// Deletes rows that are older than the retention, if a deletion is due. Returns the number of milliseconds until the
+// next deletion is due; -1: never.
 static int64_t store_apply_retention(struct store *store, bool idle)
 {
     int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms;
@@ -410,7 +410,7 @@ void store_submit(struct store *store, struct commit *commit)
     commit_queue_push(&store->queue, commit);
 }
 
-// A log that cannot be checkpointed is left for the next start, and is safe.
+// If the checkpoint fails, the log stays for the next start and is safe.
 static void store_checkpoint_last(struct store *store)
 {
     struct error error;

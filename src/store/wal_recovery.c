@@ -175,7 +175,7 @@ int wal_recovery_rewrite_file(const char *path, struct error *error)
     return r == 0 ? 0 : error_set(error, -r, "%s: %s", path, strerror(-r));
 }
 
-// The write lock keeps other processes from appending to the log meanwhile.
+// The write lock keeps other processes from appending to the log during the rewrite.
 static enum store_failure rewrite_log(sqlite3 *connection, struct error *error)
 {
     const char *log = sqlite3_filename_wal(sqlite3_db_filename(connection, "main"));

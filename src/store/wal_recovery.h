@@ -4,7 +4,7 @@
 // The three files:
 //   DATABASE       the pages as of the last checkpoint
 //   DATABASE-wal   the write-ahead log. A commit appends frames (a page with a checksum each) and syncs them. A
-//                  checkpoint copies them into the database, syncs the database, and lets the log start over.
+//                  checkpoint copies the frames into the database, syncs the database, and lets the log start over.
 //   DATABASE-shm   the index of the log: which frames are valid, how many of them a checkpoint has copied, and one byte
 //                  for each lock. All processes that have the database open map it as shared memory.
 //
@@ -21,8 +21,8 @@
 //     SQLite syncs the database only when a checkpoint reaches the end of the log, and that sync may have failed;
 //   - it may miss frames at the end of the log, if it was deleted and other processes created a new one.
 //
-// The order, all of it before the first event is written. Only the creation or upgrade of the schema comes earlier,
-// between steps 1 and 2, and step 2 syncs its frames with the others.
+// The recovery has three steps, all before the first event is written. Only the schema is created or upgraded earlier,
+// between steps 1 and 2, and step 2 syncs those frames with the others.
 //   1. Before this process opens the database: wal_recovery_force_rebuild zeroes the header and the count of copied
 //      frames in the index. The next connection rebuilds the index from the log and verifies the frames' checksums.
 //   2. wal_recovery_complete takes the write lock, so that nothing is appended, rewrites all bytes of the log in place,

@@ -1,6 +1,6 @@
-"""Compares the daemon with other servers. Run it through bench.sh, which installs and builds them.
+"""Compares the daemon with other servers. bench.sh installs and builds the servers, and runs this script.
 
-All servers run at the same time and receive load by turns, so that other work of the machine affects all of them.
+All servers run at the same time and receive load in turn, so that other work of the machine affects all of them.
 Medians are over the rounds; a ratio is the median of the ratios within a round. At the end, every acknowledged event
 has to be in the server's store."""
 
@@ -26,7 +26,7 @@ IDLE_CONNECTIONS = 1000
 def plan():
     """{workload: (options of the load generator, names of the servers)}"""
     everyone = ("imcallbackd", "nginx", "go", "fastapi")
-    # A server with one transaction per request only queues more connections than these.
+    # A server with one transaction per request would only queue connections beyond these numbers.
     found = {f"keep-alive {count}": ({"connections": count}, everyone if count <= 128 else everyone[:2])
              for count in KEEP_ALIVE}
     found |= {f"{count} members": ({"connections": 8 if count == 6000 else 128, "members": count}, everyone)

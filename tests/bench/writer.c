@@ -13,7 +13,7 @@
 #include "store/recorder.h"
 
 #define TEXT_BYTES 32
-// As in store.c under load.
+// The same number as in store.c under load.
 #define CHECKPOINT_FRAMES 4000
 
 struct event {

@@ -168,7 +168,7 @@ def request(body, query=None, headers=(), target=None):
 
 
 def load_report(process, deadline=600):
-    """Waits for the load generator and returns its report, which is empty if it was killed."""
+    """Waits for the load generator and returns its report, which is empty if the load generator was killed."""
     return json.loads(process.communicate(timeout=deadline)[0] or "{}")
 
 
@@ -187,7 +187,7 @@ class Daemon:
     """A directory with certificate, token, configuration and database, and the daemon that uses it."""
 
     def __init__(self, settings=None, apps=None):
-        """settings: {"section": {"key": value}} in addition to the usual ones; apps: {SDKAppID: [token, …]}."""
+        """settings: {"section": {"key": value}} in addition to the usual settings; apps: {SDKAppID: [token, …]}."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-"))
         self.config = self.directory / "imcallbackd.conf"
         self.database = self.directory / "callbacks.db"
@@ -244,7 +244,7 @@ class Daemon:
 
     @property
     def lines(self):
-        """The lines of the log since the last start."""
+        """Returns the lines of the log since the last start."""
         return self.reader.lines if self.reader else []
 
     @property
@@ -276,7 +276,7 @@ class Daemon:
         return status
 
     def reload(self, settings=None, apps=None):
-        """Has the daemon reload its configuration, if given a new one, and waits until it has done so."""
+        """Writes the configuration if a new one is given, and waits until the daemon has reloaded it."""
         if settings is not None or apps is not None:
             self.write_config(settings, apps)
         self.process.send_signal(signal.SIGHUP)
@@ -352,7 +352,7 @@ class Daemon:
         return Connection(self.port, context or self.tls_context(), **options)
 
     def load_arguments(self, **options):
-        """The command line of the load generator; options: see long_options."""
+        """Returns the command line of the load generator; options: see long_options."""
         options = {"port": self.port, "app": APP, "token": TOKEN, "ca": self.directory / "certificate.pem",
                    "seed": time.monotonic_ns() % 1_000_000_000} | options
         return [LOAD, *long_options(options)]
@@ -413,7 +413,7 @@ class Daemon:
         return [row["group_id"] for row in self.groups() if row["group_id"].startswith(prefix)]
 
     def members(self, group_id):
-        """Returns the members of the only recorded group of this id, by position."""
+        """Returns the members of the only recorded group with this id, by position."""
         (group,) = self.groups(group_id)
         rows = self.sql(f"SELECT position, member_account FROM destroyed_group_member "
                         f"WHERE destroyed_group_id = {group['id']} ORDER BY position")

@@ -1,4 +1,4 @@
-"""`forward` with large stores, high latency, outages and the promotion of a standby.
+"""Tests `forward` with large stores, high latency, outages and the promotion of a standby.
 
 Only `ctest -C campaign -L campaign` runs these tests. FORWARD_EVENTS sets the number of events in the store."""
 

@@ -234,7 +234,7 @@ class Proxy:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         self.port = self.listener.getsockname()[1]
         self.cut_at = None  # called with bytes from the client; returns how many pass before a cut; None: no cut
-        self.stalled = threading.Event()  # no bytes pass while it is set
+        self.stalled = threading.Event()  # no bytes pass while this event is set
         self.pairs = []
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Helpers of every suite that run programs, wait, and look at processes. None of them needs a build of the daemon."""
+"""Helpers of every suite that run programs, wait, and look at processes. No helper needs a build of the daemon."""
 
 import contextlib
 import pathlib

@@ -1,4 +1,4 @@
-"""The answer to each kind of request: HTTP status, ErrorCode, and what the daemon keeps of the request."""
+"""Tests the answer to each kind of request: HTTP status, ErrorCode, and what the daemon keeps of the request."""
 
 import json
 import re
@@ -25,7 +25,8 @@ def apps():
         yield one
 
 
-# Requests that are refused because of their query. The daemon keeps nothing of them. The unit tests have more cases.
+# Requests that are refused because of their query. The daemon keeps nothing of these requests. The unit tests have more
+# cases.
 
 SIGN = signature()["Sign"]
 REFUSED_QUERIES = {

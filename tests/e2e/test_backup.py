@@ -15,7 +15,7 @@ from daemon import BINARY, event
 
 # Four names of this length make a database that is copied in several steps.
 LARGE = "x" * 3_500_000
-OWNER = 54323  # the unprivileged user who owns a store
+OWNER = 54323  # the unprivileged user that owns a store
 
 
 def backup(one, *arguments, **options):
@@ -35,7 +35,7 @@ def names(one):
 
 
 def rows(database, newest):
-    """The events up to an id with their members, and the schema, as the sqlite3 shell prints them."""
+    """Returns the events up to an id with their members, and the schema, as the sqlite3 shell prints them."""
     return [daemon.run("sqlite3", "-readonly", "-cmd", ".timeout 5000", database, query).stdout for query in (
         f"SELECT * FROM destroyed_group WHERE id <= {newest} ORDER BY id",
         f"SELECT * FROM destroyed_group_member WHERE destroyed_group_id <= {newest} ORDER BY 1, 2",
@@ -144,7 +144,7 @@ def test_reports_what_is_wrong(fresh):
 
 
 def test_finds_damage(one):
-    """Copying alone does not notice an overwritten page of members; the check does."""
+    """Copying alone does not detect an overwritten page of members, but the check does."""
     assert one.load(connections=10, total=2_000, members=10)[0] == 0
     one.stop()
     root = one.value("SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group_member'")

@@ -1,4 +1,4 @@
-"""Bodies: which bodies are recorded, which are refused and kept, and when two of them are the same event."""
+"""Tests which bodies are recorded, which are refused and kept, and when two bodies are the same event."""
 
 import concurrent.futures
 import json
@@ -106,7 +106,7 @@ def test_keeps_each_body_if_configured(make_daemon):
     assert row["body"] == event()
 
 
-# Refused with 400 and the field or the position, and kept
+# Bodies that are refused with 400 and kept
 
 def with_field(name, value):
     """Returns the usual body, with these bytes as the value of one field."""
@@ -116,7 +116,7 @@ def with_field(name, value):
                             for key, old in fields.items()) + b"}"
 
 
-# body, ErrorCode (None: any of a body), what ErrorInfo names. The unit tests have more cases.
+# Rows: body, ErrorCode (None: any code for a body), what ErrorInfo names. The unit tests have more cases.
 REFUSED_BODIES = {
     "empty": (b"", 120201, ""),
     "cut": (event()[:-1], 120201, ""),

@@ -1,4 +1,4 @@
-"""The commands other than `serve`: the faults that `check` reports, `sign`, `certificate`, wrong usage."""
+"""Tests the commands other than `serve`: the faults that `check` reports, `sign`, `certificate`, wrong usage."""
 
 import hashlib
 import os

@@ -1,6 +1,6 @@
-"""Commands on a machine that lacks something: open files, threads, disk space, usable sockets.
+"""Tests commands on a machine with too few open files, threads, disk space or usable sockets.
 
-The second half tests the limits of the configuration: lists, lines, apps.
+Also tests the limits of the configuration: lists, lines, apps.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Deadlines: each phase of a request ends in time, however slowly bytes arrive. Slow clients delay no other client."""
+"""Tests that each phase of a request ends in time, however slowly bytes arrive. Slow clients delay no other client."""
 
 import contextlib
 import resource
@@ -164,7 +164,7 @@ def test_head_and_body_have_separate_deadlines(one):
 
 @pytest.mark.parametrize("requests", [0, 1])
 def test_closes_an_idle_connection_with_close_notify(one, requests):
-    """An idle connection outlives request_timeout. The daemon closes it after idle_timeout."""
+    """An idle connection outlives request_timeout. The daemon closes the connection after idle_timeout."""
     with socket.create_connection(("127.0.0.1", one.port)) as plain, one.tls_context().wrap_socket(
             plain, server_hostname="localhost", suppress_ragged_eofs=False) as tls:
         tls.settimeout(IDLE_TIMEOUT + GRACE + 5)
@@ -174,7 +174,7 @@ def test_closes_an_idle_connection_with_close_notify(one, requests):
             while not tls.recv(65536).endswith(b"}"):  # head and body are two records
                 pass
         started = time.monotonic()
-        assert tls.recv(65536) == b""  # close_notify; without it this would fail
+        assert tls.recv(65536) == b""  # an exception here would mean that close_notify was missing
         check_closed_in_time(time.monotonic() - started, IDLE_TIMEOUT)
 
 

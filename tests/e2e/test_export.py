@@ -1,4 +1,4 @@
-"""`export` prints recorded events as JSON Lines, in order. It misses and repeats none, even if a process ends."""
+"""`export` prints recorded events as JSON Lines, in order. `export` misses and repeats none, even if a process ends."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ import pytest
 import daemon
 from daemon import BINARY, COLUMNS, event, load_report
 
-# A user who does not own the directory but belongs to its group.
+# A user that does not own the directory but belongs to its group.
 MEMBER, GROUP = 54322, 54321
 FOLLOWED = int(os.environ.get("FOLLOWED", "5000"))
 
@@ -52,7 +52,7 @@ class Follower:
         return self.path.read_bytes()
 
     def ids(self):
-        """The ids of the complete lines."""
+        """Returns the ids of the complete lines."""
         return [json.loads(line)["id"] for line in self.text().split(b"\n")[:-1]]
 
     def wait_for(self, count):
@@ -180,7 +180,7 @@ def test_follow_misses_nothing_and_repeats_nothing(one):
 
 
 def test_follow_at_full_load(one):
-    """FOLLOWED=1000000 makes a campaign of the test, which prints the delay of the follower."""
+    """FOLLOWED=1000000 turns the test into a campaign, which prints the delay of the follower."""
     follower = Follower(one)
     begin = time.monotonic()
     report = load_report(one.start_load(connections=128, total=FOLLOWED, timeout=20))
@@ -286,7 +286,7 @@ def test_a_signal_ends_the_export_after_a_line(one, arguments, status, number):
 # Rights
 
 def member_reads(one, expected):
-    """A member of the group, without write permission, reads with the sqlite3 shell and with export."""
+    """Reads with the sqlite3 shell and with export, as a member of the group without write permission."""
     become = ("setpriv", f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups")
     shell = daemon.run(*become, "sqlite3", "-readonly", "-cmd", ".timeout 5000", one.database,
                        "SELECT count(*) FROM destroyed_group")

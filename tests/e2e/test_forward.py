@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is n
 
 
 def shipped_groups(server):
-    """The rows of destroyed_group in the destination, in the form of daemon.groups()."""
+    """Returns the rows of destroyed_group in the destination, in the form of daemon.groups()."""
     rows = server.sql(f"SELECT {', '.join(COLUMNS)}, encode(body, 'hex') AS body FROM destroyed_group ORDER BY id")
     return [row | {"body": bytes.fromhex(row["body"] or "")} for row in rows]
 

@@ -1,5 +1,6 @@
-"""`forward` under load while each part fails in turn: two receivers, two forwarders, one PostgreSQL server. A receiver
-answers callbacks as long as it runs. At the end, each acknowledged event is in the destination once, with its members.
+"""Tests `forward` under load while each part fails in turn: two receivers, two forwarders, one PostgreSQL server. A
+receiver answers callbacks as long as it runs. At the end, each acknowledged event is in the destination once, with its
+members.
 
 FORWARD_ROUNDS=50 turns the test into a campaign; SEED repeats the order of a run."""
 

@@ -1,4 +1,4 @@
-"""Settings of `forward` that are rejected or cause a warning, and what the forwarder needs to connect."""
+"""Tests the settings of `forward` that are rejected or cause a warning, and what the forwarder needs to connect."""
 
 import contextlib
 import os

@@ -1,4 +1,5 @@
-"""`forward` on a slow or stalled network, with a rejected event, a replaced store, or a note that cannot be written."""
+"""Tests `forward` on a slow or stalled network, with a rejected event, a replaced store, or a note that cannot be
+written."""
 
 import socket
 import struct
@@ -93,7 +94,7 @@ def test_a_rejected_callback_that_the_destination_rejects_blocks_no_events(make_
 
 
 def test_lag_counts_events_behind_a_rejected_batch(make_daemon, server, forward):
-    """After a rejected event, the next attempt starts with the rejected callbacks. The event still counts as lag."""
+    """After a rejected event, the next attempt starts with the rejected callbacks. The event still adds to the lag."""
     port = daemon.free_port()
     one, forwarder = start_with_one_event(make_daemon, server, forward, admin_port=port)
     server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'next')")

@@ -1,5 +1,5 @@
-"""The daemon refuses a request that can be read in two ways, and closes the connection. It answers unusual but clear
-ones.
+"""The daemon refuses a request that can be read in two ways, and closes the connection. The daemon answers unusual but
+clear requests.
 
 Every hostile request is followed by a smuggled one on the same connection: a genuine, signed callback. The daemon must
 never read the smuggled request if the request before it was ambiguous."""
@@ -237,8 +237,8 @@ HOSTILE = {
 }
 
 # Unusual requests that can be read in one way only, or in ways that give an attacker no advantage: every request has
-# its own Sign, so that a client that can smuggle a request could also send it. The daemon records each of them and
-# the request after it once.
+# its own Sign, so that a client that can smuggle a request could also send it. The daemon records each of these
+# requests and the request after it once.
 UNUSUAL = {
     # RFC 9110, 8.6: a length is one digit or more.
     "length with zeros before it": post("Content-Length: 000000000000000000000000LENGTH"),
@@ -416,7 +416,8 @@ def test_malformed_length_after_another_request(make_daemon):
 
 
 def test_answers_pipelined_requests(one):
-    """One write contains more requests than fit into a connection's buffer. The last one has a different response."""
+    """One write contains more requests than fit into a connection's buffer. The last request has a different
+    response."""
     names = [f"pipelined-{i}" for i in range(50)]
     last = daemon.request(daemon.event(GroupId="unsigned"), query=daemon.query_string(token=None))
     received, _ = converse(one.port, one.tls_context(),

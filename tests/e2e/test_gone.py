@@ -1,4 +1,4 @@
-"""Clients that disconnect before their answer: the events are recorded, and the daemon releases all resources."""
+"""If clients disconnect before their answer, the daemon still records the events and releases all resources."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""A large store under load: the daemon starts and answers, a backup and an export run, and the retention applies.
+"""Tests a large store under load: the daemon starts and answers, a backup and an export run, the retention applies.
 
 EVENTS=1000000 turns the test into a campaign, which prints its times. Each event has 20 members."""
 

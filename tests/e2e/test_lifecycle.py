@@ -1,4 +1,4 @@
-"""Start, stop and kill; notifications and log lines; TLS versions, ciphers and keys."""
+"""Tests start, stop and kill; notifications and log lines; TLS versions, ciphers and keys."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def test_stop_answers_a_request_in_progress(one):
 
 @pytest.mark.skipif("IMCALLBACKD_WRAPPER" in os.environ, reason="the wrapper passes sockets, which outlive the daemon")
 def test_stop_refuses_new_connections_at_once(make_daemon):
-    """Refused clients can use another server while this one still stops. Clients in the backlog are accepted."""
+    """Refused clients can use another server during the stop. The daemon accepts clients in the backlog."""
     one = make_daemon({"listen": {"threads": 1}}).start()
     whole = request(event(GroupId="last"))
     with one.connect() as connection:
@@ -87,7 +87,7 @@ def test_stop_refuses_new_connections_at_once(make_daemon):
             try:
                 socket.create_connection(("127.0.0.1", one.port)).close()
             except ConnectionResetError:
-                return False  # it was in the backlog when the daemon closed the socket
+                return False  # the connection was in the backlog when the daemon closed the socket
             except ConnectionRefusedError:
                 return True
             return False

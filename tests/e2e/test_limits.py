@@ -214,7 +214,8 @@ def test_evicts_across_all_loops(make_daemon):
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
 @pytest.mark.parametrize("shakes_hands", [False, True])
 def test_a_burst_blocks_no_verified_callback(make_daemon, limit, shakes_hands):
-    """As many idle connections as the hard limit allows arrive at once. A verified callback evicts them."""
+    """As many idle connections as the hard limit allows arrive at once. A verified callback evicts these
+    connections."""
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     context = one.tls_context()
     with contextlib.ExitStack() as stack:
@@ -330,8 +331,8 @@ def test_limits_the_memory_for_bodies(make_daemon):
         bodies[0] = bodies[0][:-2] + b"}"  # one byte less, so that one more fits
         for connection, body in zip(filling, bodies):
             connection.send(head("Transfer-Encoding: chunked") + chunks(body, 4096))
-        # The response to a probe shows whether its body was stored (the body is not JSON) or did not fit. If it is sent
-        # too early, the probe takes the space of the last bytes of the other bodies.
+        # The response to a probe shows whether its body was stored (the body is not JSON) or did not fit. A probe that
+        # is sent too early takes the space of the last bytes of the other bodies.
         daemon.eventually(lambda: all(is_everything_read(one) for _ in range(20)), "all sent bytes to be read", 60)
         assert probe(b"xx").status == 503
         assert probe(b"xx").headers["retry-after"] == "1"

@@ -1,4 +1,4 @@
-"""Many clients at once: all events are answered and recorded, few fsyncs serve many events, and no client starves."""
+"""Tests many clients at once: all events are answered and recorded, few fsyncs serve many events, no client starves."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A log that is read slowly or not at all: the reader may hang, but the daemon must not."""
+"""Tests a log that is read slowly or not at all: the reader may hang, but the daemon must not."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Out of memory or descriptors: the daemon refuses callbacks, keeps running, and loses no acknowledged event."""
+"""When memory or descriptors run out, the daemon refuses callbacks, keeps running, and loses no acknowledged event."""
 
 import concurrent.futures
 import contextlib

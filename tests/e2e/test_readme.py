@@ -28,7 +28,7 @@ def blocks(language):
 
 
 def block(words):
-    """The only block of commands that contains these words."""
+    """Returns the only block of commands that contains these words."""
     (found,) = [text for text in blocks("sh") if words in text]
     return found
 
@@ -54,7 +54,7 @@ class Foreground:
         return int(found[1]) if found else None
 
     def line(self, program):
-        """The only line of the output that calls the program."""
+        """Returns the only line of the output that calls the program."""
         (found,) = [line for line in self.reader.lines if line.startswith(program + " ")]
         return found
 
@@ -71,7 +71,7 @@ class Foreground:
 
 @pytest.fixture(scope="module")
 def clone():
-    """A copy of the tree, at a path that needs quoting, configured with free ports."""
+    """Makes a copy of the tree, at a path that needs quoting, configured with free ports."""
     top = pathlib.Path(tempfile.mkdtemp(prefix="a clone's copy-"))
     try:
         for name in COPIED:
@@ -219,7 +219,7 @@ def test_service_installs_and_answers(clone, quickstart):
 
 
 def check_queries(service):
-    """Each query of the README finds the sample that was sent before."""
+    """Checks that each query of the README finds the sample that was sent before."""
     (queries,) = blocks("sql")
     expected = {"The groups that were disbanded last": "MyFirstGroup", "The members of a group": "bob",
                 "The groups that a user": "@TGS#"}

@@ -1,4 +1,4 @@
-"""The README's commands to export, back up and restore: into PostgreSQL, and into a stand-in for a search engine."""
+"""Tests the README's commands to export, back up and restore, with PostgreSQL and a stand-in for a search engine."""
 
 import http.server
 import json

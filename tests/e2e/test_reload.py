@@ -1,5 +1,5 @@
-"""SIGHUP: the daemon prepares everything before it switches, requests in progress are not disturbed, and a broken
-configuration changes nothing."""
+"""Tests reloads on SIGHUP: the daemon prepares everything before it switches, does not disturb requests in progress,
+and changes nothing if the configuration is broken."""
 
 import contextlib
 import re
@@ -73,7 +73,7 @@ def assert_nothing_failed(reports):
 
 
 class Reloads:
-    """Reloads by turns with another certificate, with other tokens, and with a broken file."""
+    """Reloads with another certificate, with other tokens, and with a broken file, in turn."""
 
     def __init__(self, one, context):
         self.one, self.context, self.number, self.installed = one, context, 0, "leaf-0"
@@ -147,7 +147,7 @@ def test_a_storm_of_signals_applies_the_last_configuration(one):
     """Pending signals are merged, so the configuration at the time of the last signal counts."""
     config = one.config.read_text()
     for i in range(200):
-        # Replaced atomically, as editors do it, so that the daemon reads either the old or the new file.
+        # The file is replaced atomically, as editors do, so that the daemon reads either the old or the new file.
         (one.directory / "new.conf").write_text(config.replace("[tls]", f"[limits]\nbody = {4096 + i}\n[tls]"))
         (one.directory / "new.conf").rename(one.config)
         one.process.send_signal(signal.SIGHUP)

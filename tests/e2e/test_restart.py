@@ -1,4 +1,4 @@
-"""Restarts under load while the service manager holds the socket: every connection is accepted and answered."""
+"""Tests restarts under load while the service manager holds the socket: every connection is accepted and answered."""
 
 import os
 import socket

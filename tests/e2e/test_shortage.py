@@ -1,4 +1,4 @@
-"""Conditions that pass: a full disk, a lock by another process, a long read transaction."""
+"""Tests temporary conditions: a full disk, a lock of another process, a long read transaction."""
 
 import contextlib
 import os

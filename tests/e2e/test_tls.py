@@ -1,4 +1,4 @@
-"""TLS: every kind of key, resumption and client certificates. Old versions and weak algorithms are refused."""
+"""Tests every kind of key, resumption and client certificates. The daemon refuses old versions and weak algorithms."""
 
 import re
 import socket
@@ -205,7 +205,7 @@ def test_resumes_sessions_after_a_reload(one, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_resumes_no_session_of_another_client_ca(fresh, version):
-    """Otherwise a client without a certificate, or with one of the old CA, would be accepted because of its ticket."""
+    """A ticket must not admit a client without a certificate, or with a certificate of the old CA."""
     for ca in ("ca-1", "ca-2"):
         make_signed(fresh.directory, ca)
         make_signed(fresh.directory, f"client-{ca}", ca)
@@ -288,7 +288,8 @@ def test_logs_failed_handshakes(make_daemon, level):
 
 
 def test_buffers_no_handshake_message_of_16_mib(make_daemon):
-    """The client announces a large message and sends as much as the daemon accepts. GnuTLS would buffer all of it."""
+    """The client announces a large message and sends as much as the daemon accepts. GnuTLS would buffer the whole
+    message."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     full_record = b"\x16\x03\x01\x40\x00"
     before = memory_bytes(one.process.pid)
@@ -313,7 +314,7 @@ def test_answers_a_request_after_a_key_update(make_daemon):
     deadline = threading.Timer(daemon.START_DEADLINE, client.kill)
     deadline.start()
     try:
-        assert any(b"read R BLOCK" in line for line in client.stdout)  # from here on it accepts commands
+        assert any(b"read R BLOCK" in line for line in client.stdout)  # from here on, s_client accepts commands
         with one.paused():
             for piece in (b"k\n", request):
                 before = unread_bytes(one.port)
@@ -334,7 +335,7 @@ def test_answers_a_request_after_a_key_update(make_daemon):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_first_request_does_not_wait_for_a_delayed_acknowledgement(one, version):
     """With Nagle's algorithm, the default, a client holds its first request back until the end of its handshake is
-    acknowledged. The kernel alone would acknowledge it after 40 ms."""
+    acknowledged. The kernel alone would acknowledge the end after 40 ms."""
     context = context_of(one, version)
     times = []
     for i in range(21):

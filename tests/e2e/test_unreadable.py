@@ -1,4 +1,4 @@
-"""Requests that libmicrohttpd cannot parse. The daemon ends, counts and logs each one, long before the deadline."""
+"""The daemon ends, counts and logs each request that libmicrohttpd cannot parse, long before the deadline."""
 
 import contextlib
 import time
@@ -99,7 +99,8 @@ def test_disturbs_no_slow_connection(make_daemon):
 
 
 def test_full_memory_uses_no_cpu(untimed):
-    """Clients fill the memory of their connections, then stay silent, then disconnect. Some lengths fill it exactly."""
+    """Clients fill the memory of their connections, then stay silent, then disconnect. Some lengths fill this memory
+    exactly."""
     with contextlib.ExitStack() as stack:
         for length in range(15000, 15800, 40):
             connection = stack.enter_context(untimed.connect())

@@ -1,4 +1,4 @@
-// Temporary directories. They are in memory if possible, because the tests only simulate a power failure.
+// Temporary directories. The directories are in memory if possible, because the tests only simulate a power failure.
 #pragma once
 
 // Creates a directory. directory_remove removes it and frees its path.

@@ -294,7 +294,7 @@ static FILE *open_file(const struct image *image, size_t file, const char *direc
     return fopen(path, mode);
 }
 
-// Static, because it is large, and its buffers are reused.
+// The struct is static, because it is large and its buffers are reused.
 static struct image image;
 
 // If the deletion of a file was lost, a later file of the same name replaces it.

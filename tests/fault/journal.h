@@ -1,8 +1,8 @@
 // Records the order of a process's writes to disk, and builds from this journal what a power failure may leave.
 
-// The journal is in memory that all processes forked later share. One process writes. When it has ended, another
-// process continues, or the parent builds images. The journal covers the files of one directory and names them by the
-// last part of their path. All functions that record accept NULL as the journal and do nothing then.
+// The journal is in memory that all processes forked later share. One process writes. When this process has ended,
+// another process continues, or the parent builds images. The journal covers the files of one directory and names them
+// by the last part of their path. All functions that record accept NULL as the journal and do nothing then.
 //
 // The model of a power failure after the first `cut` entries:
 //  - A write or truncation is safe once the next sync of the file has succeeded. If that sync failed, the entry never

@@ -36,7 +36,7 @@ struct run {
     struct commit commits[SCRIPT_MAX]; // indexed by the place in the script
     pthread_mutex_t mutex;             // guards the fields below
     pthread_cond_t changed;
-    size_t place;         // place of the next sign in the script
+    size_t place;         // place of the next character in the script
     size_t pending;       // number of commits that are not done
     unsigned checkpoints; // vfs_checkpoints() when the last batch was submitted
     bool broken;
@@ -92,7 +92,7 @@ void scenario_count_mark(struct scenario *scenario, int mark)
     scenario->answers[mark / ANSWER_COUNT][mark % ANSWER_COUNT]++;
 }
 
-// With the mutex held, submits the letters and digits up to the next other sign.
+// With the mutex held, submits the letters and digits up to the next character of another kind.
 static void submit_batch(struct run *run)
 {
     const char *script = run->scenario->script;
@@ -161,7 +161,7 @@ static void await_checkpoint(const struct run *run)
 {
     int64_t deadline_ms = clock_monotonic_ms() + WAIT_TIMEOUT_MS;
 
-    // If the event of the batch before was not recorded, no checkpoint is due.
+    // If the event of the previous batch was not recorded, no checkpoint is due.
     if (run->scenario->answers[run->place - 2][COMMIT_RECORDED] == 0)
         return;
     while (vfs_checkpoints() == run->checkpoints && clock_monotonic_ms() < deadline_ms)
@@ -229,7 +229,7 @@ static void do_action(const struct run *run, char sign)
         (void)scenario_report(scenario, "the reader process cannot %s its transaction", sign == '(' ? "start" : "end");
 }
 
-// Submits batches and does actions up to the sign that ends the run.
+// Submits batches and performs actions up to the character that ends the run.
 static void submit_batches(struct run *run)
 {
     const struct scenario *scenario = run->scenario;

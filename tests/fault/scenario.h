@@ -1,15 +1,15 @@
 // Drives the store through a script and collects the store's answers. No other file of the fault tests drives the
 // store.
 
-// The signs of a script:
+// The characters of a script:
 //
 //   a … z    submits an event (see script_events.h); again: a repeat
 //   A … Z    submits an event with the same identity and other content
 //   0 … 9    submits a rejected callback
 //   space    separates batches: what follows is submitted when everything before it is done. The letters of one
 //            batch go into one transaction. The first batch of a run should be a single letter, because the writer
-//            thread may take it in pieces.
-//   ~        in place of a batch: waits for the checkpoint that the batch before has made due
+//            thread may take a longer batch in pieces.
+//   ~        in place of a batch: waits for the checkpoint that the previous batch has made due
 //   -        in place of a batch: sets the retention and waits until the old events are deleted
 //   >        in place of a batch: makes a backup in the same directory and checks it
 //   ( )      in place of a batch: the reader process starts and ends a read transaction; it stays connected over all
@@ -39,7 +39,7 @@ struct scenario {
     struct journal *journal;                    // receives a mark for each answer; NULL: the scenario records nothing
     unsigned submitted[SCRIPT_MAX];             // number of submissions, by place in the script
     unsigned answers[SCRIPT_MAX][ANSWER_COUNT]; // number of answers of each kind, by place in the script
-    bool fired;                                 // the fault has struck in the last run
+    bool fired;                                 // the fault has occurred in the last run
     char problem[512];                          // the first problem that was reported; "": none
 };
 
@@ -51,7 +51,7 @@ size_t scenario_count_runs(const char *script);
 // Counts the answer that a mark in the journal stands for.
 void scenario_count_mark(struct scenario *scenario, int mark);
 
-// scenario_run and scenario_verify each work in a child process with a time limit. They return false, with a problem,
+// scenario_run and scenario_verify each work in a child process with a time limit. Both return false, with a problem,
 // if the child crashed, hung or reported a problem.
 
 // Executes the run with this number, counted from 0, of the script. The fault is active from the start; NULL: none.
@@ -64,5 +64,5 @@ bool scenario_verify(struct scenario *scenario);
 // Keeps the first problem. Always returns false.
 bool scenario_report(struct scenario *scenario, const char *format, ...) PRINTF_LIKE(2, 3);
 
-// Returns the path of the database. Valid until the next call.
+// Returns the path of the database. The path is valid until the next call.
 const char *scenario_database(const struct scenario *scenario);

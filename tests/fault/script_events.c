@@ -20,7 +20,7 @@ bool event_is_old(char letter)
     return letter >= 'p' && letter <= 't';
 }
 
-static struct destroyed_group groups[2][26]; // small letters, capitals
+static struct destroyed_group groups[2][26]; // lower-case letters, upper-case letters
 static struct rejected_callback rejects[10];
 
 static char *print(const char *format, ...) PRINTF_LIKE(1, 2);

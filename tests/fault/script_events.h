@@ -1,6 +1,6 @@
-// The events that a script (scenario.h) names by letters. The same letter stands for the same identity: the small
-// letter for the event itself, the capital for an event with that identity and other content. The events differ in
-// size; some have no members and some no time.
+// The events that a script (scenario.h) names by letters. The same letter stands for the same identity: the lower-case
+// letter for the event itself, the upper-case letter for an event with that identity and other content. The events
+// differ in size; some have no members and some no time.
 #pragma once
 
 #include <stdbool.h>
@@ -8,8 +8,8 @@
 
 #include "imcallbackd/callback/event.h"
 
-// The events p to t were received before event_old_before_ms. They are older than the other events by more than the
-// retention EVENT_KEEP_MS.
+// The events p to t were received before event_old_before_ms. These events are older than the other events by more than
+// the retention EVENT_KEEP_MS.
 bool event_is_old(char letter);
 extern const int64_t event_old_before_ms;
 #define EVENT_KEEP_MS (INT64_C(300) * 86400000)

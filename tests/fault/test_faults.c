@@ -16,7 +16,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-// The faults strike in the last run. With retry_ms the store retries after a shortage.
+// The faults occur in the last run. With retry_ms the store retries after a shortage.
 static const struct row {
     const char *name, *script;
     int64_t retry_ms;
@@ -94,7 +94,7 @@ static void teardown(struct trial *trial)
     scenario_destroy(trial->scenario);
 }
 
-// Repeats the last run with the fault. Returns true if the fault has struck.
+// Repeats the last run with the fault. Returns true if the fault has occurred.
 static bool run_with_fault(struct trial *trial, const struct row *row, const struct fault_row *fault_row,
                            const struct vfs_fault *fault)
 {

@@ -159,7 +159,7 @@ static bool verify_event(struct verification *verification, char letter)
     if (right && rows > 1)
         right = scenario_report(scenario, "%c is recorded %lld times", letter, (long long)rows);
     if (right && rows == 0 && event_is_old(letter) && strchr(scenario->script, '-'))
-        return finalize(verification, row); // the retention was to delete it
+        return finalize(verification, row); // the retention had to delete the row
     if (right && rows == 0 && small.recorded + small.conflicts + capital.recorded + capital.conflicts > 0)
         right = scenario_report(scenario, "%c is lost", letter);
     return finalize(verification, row) && right;

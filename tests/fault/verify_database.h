@@ -1,5 +1,5 @@
-// Checks only with SQLite that a database keeps the store's promise: every acknowledged event is there, whole and once,
-// and no other event is there in part.
+// Checks, using SQLite alone, that a database keeps the store's promise: every acknowledged event is there, whole and
+// once, and no other event is there in part.
 #pragma once
 
 #include "scenario.h"

@@ -1,5 +1,5 @@
-// Each method asks whether its call is to fail, calls the VFS below, and records what that has done. The files are
-// those of the VFS below, and some of their methods are replaced.
+// Each method checks whether its call has to fail, calls the underlying VFS, and records the effect. The files are
+// those of the underlying VFS, and some of their methods are replaced.
 #include "vfs.h"
 
 #include <assert.h>
@@ -16,7 +16,7 @@
 // The offset of the checkpoint lock among the locks of the index.
 #define CHECKPOINT_LOCK 1
 
-// Follows the file of the VFS below in memory.
+// In memory, this struct follows the file of the underlying VFS.
 struct shim_file {
     const sqlite3_io_methods *below;
     sqlite3_io_methods methods;
@@ -159,7 +159,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
         return code;
     self->below = file->pMethods;
     self->methods = *file->pMethods;
-    self->methods.iVersion = 2; // without memory-mapped I/O, which would bypass the shim
+    self->methods.iVersion = 2; // excludes memory-mapped I/O, which would bypass the shim
     self->methods.xRead = shim_read;
     self->methods.xWrite = shim_write;
     self->methods.xTruncate = shim_truncate;
@@ -172,7 +172,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     file->pMethods = &self->methods;
     if (type && name)
         self->journal_id = journal_open(shim.journal, name);
-    // The VFS below does the same.
+    // The underlying VFS does the same.
     self->syncs_directory = flags & SQLITE_OPEN_CREATE && type != SQLITE_OPEN_MAIN_DB;
     return SQLITE_OK;
 }

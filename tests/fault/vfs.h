@@ -1,6 +1,6 @@
 // A faulty file layer for SQLite: a shim over the default VFS that replaces it as the default, so that the store uses
-// the shim without a change. It counts the calls of each kind, makes the n-th call or all calls from the n-th on fail,
-// and reports writes and syncs to a journal.
+// the shim without a change. The shim counts the calls of each kind, makes the n-th call or all calls from the n-th on
+// fail, and reports writes and syncs to a journal.
 
 // Locks and the index in shared memory (-shm) pass through unrecorded. Sleeping (xSleep) takes no time. The store also
 // writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the same faults and the same
@@ -39,7 +39,7 @@ struct vfs_fault {
     bool partial;       // a failing write still writes half of its bytes
 };
 
-// journal: NULL is allowed. Files that are open already stay on the VFS below.
+// journal: NULL is allowed. Files that are already open continue to use the underlying VFS.
 void vfs_install(struct journal *journal);
 
 // Starts counting. NULL: no call fails from now on.

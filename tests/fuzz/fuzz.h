@@ -18,8 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 extern const struct callback_rules fuzz_rules;
 
-// Copies the data and appends a NUL. The block has exactly that size, so that a sanitizer finds each read after its
-// end. Never returns NULL. The caller frees the copy.
+// Copies the data and appends a NUL. The block has no further bytes, so that a sanitizer finds each read after its end.
+// Never returns NULL. The caller frees the copy.
 char *fuzz_copy(const void *data, size_t length);
 
 // Initializes a callback as the receiver does.

@@ -115,7 +115,7 @@ void check_after_query(const struct callback *callback, const struct callback_ru
         break;
     case CALLBACK_RECORD:
     case CALLBACK_RECORD_REJECTION:
-        abort(); // these need a body
+        abort(); // these answers require a body
     }
     if (verdict != CALLBACK_REFUSE)
         check_passed(callback, query);
@@ -143,7 +143,7 @@ static bool has_replaced_text(const struct destroyed_group *group)
     return !is_utf8(body, length) && !has_comment(body, length);
 }
 
-// Finds a NUL, raw or escaped. Bodies in which a comment or an escaped backslash might hide it do not count.
+// Finds a NUL, raw or escaped. Bodies in which a comment or an escaped backslash might hide the NUL do not count.
 static bool has_nul(const char *body, size_t length)
 {
     if (has_comment(body, length))
@@ -191,7 +191,7 @@ void check_after_body(const struct callback *callback, const char *body, size_t 
         break;
     case CALLBACK_READ_BODY:
     case CALLBACK_ACKNOWLEDGE:
-        abort(); // these are for the query
+        abort(); // these answers are only for the query
     }
     check_answer(callback->answer, callback->detail);
 }

@@ -190,7 +190,7 @@ static bool client_send(struct client *client)
     return !is_first_write; // after a single write there can be no answer yet, so a read would be a wasted call
 }
 
-// Returns whether the answer is complete. If so, fills in what it says.
+// Returns whether the answer is complete. If so, fills in its contents.
 static bool answer_read(const char *answer, size_t length, unsigned int *ret_status, bool *ret_ok, bool *ret_closing)
 {
     const char *end = strstr(answer, "\r\n\r\n");

@@ -25,7 +25,7 @@ struct client {
     enum client_state state;
     int fd;
     SSL *ssl;
-    SSL_SESSION *session;  // the next connection resumes it; NULL: none
+    SSL_SESSION *session;  // the next connection resumes this session; NULL: none
     uint64_t event;        // number of the event in the request
     bool has_request;      // the request is not answered yet
     struct buffer request; // head and body
@@ -70,7 +70,8 @@ uint32_t us_since(int64_t start_us);
 // Starts to connect.
 void client_open(struct client *client);
 
-// For SSL_CTX_sess_set_new_cb. The client takes ownership of the session, which its next connection resumes.
+// The callback for SSL_CTX_sess_set_new_cb. The client takes ownership of the session, which its next connection
+// resumes.
 int client_keep_session(SSL *ssl, SSL_SESSION *session);
 
 // Builds the next request, which client_drive() sends. Starts to connect if the client is CLOSED.

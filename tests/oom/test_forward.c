@@ -297,7 +297,7 @@ TEST(ships_complete_batches_or_nothing)
     fault_run(&scenario, *state);
 }
 
-// Commands that only read: everything is shipped before
+// Commands that only read: everything was shipped before
 
 static void verify(void *context)
 {

@@ -1,5 +1,6 @@
-// The store without memory. It fails to open with an error, or fails the commits that it cannot record. Every commit
-// that it reports as recorded is in the database, whole, and a failed one leaves nothing that breaks a later start.
+// Tests the store when memory runs out. The store fails to open with an error, or fails the commits that it cannot
+// record. Every commit that it reports as recorded is in the database, whole, and a failed commit leaves nothing that
+// breaks a later start.
 #include "../unit/store/store_fixture.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/log.h"
@@ -50,7 +51,7 @@ static void fill_commits(void)
     memset(long_member, 'x', sizeof long_member - 1);
     for (size_t i = 0; i < MEMBERS; i++)
         members[i] = "a member of some length, so that it does not fit into what SQLite has at hand";
-    members[MEMBERS - 1] = long_member; // reading it takes a separate allocation
+    members[MEMBERS - 1] = long_member; // reading this member takes a separate allocation
     for (size_t i = 0; i < REJECTED; i++) {
         groups[i] = example_group();
         commits[i] = (struct commit){.group = &groups[i]};
@@ -286,7 +287,7 @@ FIXTURE_TEST(reads_and_copies_a_store)
 
 int main(void)
 {
-    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // otherwise each fault logs a line
+    log_configure(LOG_LEVEL_CRIT, LOG_FORMAT_TEXT);      // otherwise each fault would log a line
     (void)sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0); // small allocations come from the heap, too
     return cmocka_run_group_tests(unit_tests, NULL, NULL);
 }

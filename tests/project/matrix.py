@@ -22,7 +22,7 @@ OUT = TOP / "build" / "matrix"
 
 UNIT = ("-L", "^(unit|oom|fuzz-replay)$")
 ALL = ("-L", "^(unit|fault|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # e2e-readme builds the project itself
-THREADED = ("-L", "^(unit|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # faults strike in forked processes
+THREADED = ("-L", "^(unit|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # faults occur in forked processes
 
 # False positives of gcc 12's analyzer, by module. The analyzer assumes that error_set() can return 0, and that the old
 # pointer stays in use after realloc().
@@ -48,7 +48,7 @@ def needs(program, version=""):
 
 
 def run(log, *command, **environment):
-    """Runs a program, whose output goes to the log. Returns 1 if it fails, otherwise 0."""
+    """Runs a program, whose output goes to the log. Returns 1 if the program fails, otherwise 0."""
     words = [str(word) for word in command]
     log.write(f"$ {shlex.join(words)}\n")
     log.flush()
@@ -72,12 +72,12 @@ def report_directory(name):
 
 
 def without(*markers):
-    """The environment in which pytest leaves out the tests with these markers; tests/e2e/conftest.py explains them."""
+    """Returns the environment in which pytest omits the tests with these markers (see tests/e2e/conftest.py)."""
     return {"PYTEST_ADDOPTS": "-m 'not " + " and not ".join(markers) + "'"}
 
 
 def build(preset, *options, tests=ALL, **environment):
-    """A build without warnings and its tests. Sanitizers write to files, so that no test can swallow a report."""
+    """Builds without warnings and runs the tests. Sanitizers write to files, so that no test can swallow a report."""
     def row(name, log):
         directory = report_directory(name)
         to_file = f"log_path={directory}/report:print_stacktrace=1"
@@ -89,7 +89,7 @@ def build(preset, *options, tests=ALL, **environment):
 
 
 def valgrind(name, log):
-    """The daemon under valgrind, which sees reads of uninitialized memory, in the libraries too.
+    """Runs the daemon under valgrind, which detects reads of uninitialized memory, in the libraries too.
 
     SQLite keeps pointers into the middle of its blocks, which valgrind calls "possibly lost".
     """
@@ -107,7 +107,7 @@ def valgrind(name, log):
 
 
 def compile_commands(log):
-    """The entries of compile_commands.json by source file."""
+    """Returns the entries of compile_commands.json by source file."""
     if run(log, "cmake", "--preset", "dev", "-B", OUT / "commands"):
         raise LeftOut("cmake fails")
     entries = json.loads((OUT / "commands" / "compile_commands.json").read_text())
@@ -156,7 +156,7 @@ def shellcheck(_, log):
 
 
 def coverage(name, log):
-    """The branches that the tests take, by module. The log lists the lines with a branch that no test takes."""
+    """Measures branch coverage by module. The log lists the lines with a branch that no test takes."""
     needs("gcovr")
     directory, report = OUT / name, OUT / "coverage.json"
     for counters in directory.rglob("*.gcda"):

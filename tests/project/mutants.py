@@ -54,7 +54,7 @@ def sources():
 
 
 def changes_of(kind):
-    """Every possible change of a kind: [(file, start, end, replacement)]."""
+    """Returns every possible change of a kind: [(file, start, end, replacement)]."""
     changes = []
     for file in sources():
         code = code_of((TREE / file).read_text())
@@ -65,7 +65,7 @@ def changes_of(kind):
 
 
 def drawn(seed):
-    """All changes in an order that the seed determines; the kinds take turns."""
+    """Yields all changes in an order that the seed determines; the kinds alternate."""
     generator = random.Random(seed)
     kinds = [changes_of(kind) for kind in (COMPARISONS, BOUNDS, ERROR_PATHS)]
     for kind in kinds:
@@ -75,7 +75,7 @@ def drawn(seed):
 
 
 def run(words, log, deadline):
-    """Returns whether the program succeeds before the deadline. Its process group does not outlive it."""
+    """Returns whether the program succeeds before the deadline. The process group of the program ends with it."""
     with subprocess.Popen([str(word) for word in words], cwd=TREE, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                           start_new_session=True) as process:
         try:
@@ -119,7 +119,7 @@ def prepare(log):
 
 
 def judge(number, change, log):
-    """Makes one change. Returns whether a test noticed it, or None if it does not compile."""
+    """Makes one change. Returns whether a test detected the change, or None if the changed source does not compile."""
     file, start, end, replacement = change
     original = (TREE / file).read_text()
     started = time.monotonic()

@@ -16,7 +16,7 @@ import test_tree
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ["IMCALLBACKD"])
-BUILD = BINARY.parent  # of the preset dev, or of whatever build runs this test
+BUILD = BINARY.parent  # of the preset dev, or of the build that runs this test
 CONTRIBUTORS = [TOP / name for name in ("src/README.md", "src/callback/README.md", "tests/README.md",
                                         ".github/CONTRIBUTING.md", ".github/SECURITY.md")]
 DOCUMENTS = [TOP / "README.md", *CONTRIBUTORS]
@@ -37,12 +37,12 @@ def run(words, **options):
 
 
 def prose(document):
-    """The text without its blocks of code."""
+    """Returns the text without its blocks of code."""
     return re.sub(r"(?ms)^ *```.*?^ *```$", "", document.read_text())
 
 
 def commands(document):
-    """Every command line in the blocks for the shell, as words after the variables that it sets."""
+    """Returns every command line in the blocks for the shell, as words after the variables that it sets."""
     found = []
     for block in re.findall(r"(?ms)^ *```sh\n(.*?)^ *```$", document.read_text()):
         for line in block.replace("\\\n", " ").splitlines():
@@ -61,7 +61,7 @@ def option(words, wanted):
 
 
 def check_ctest(words):
-    """The selection is not empty. The tests of each preset are those of this build, but for the label fuzz."""
+    """Checks that the selection is not empty. Except for the label fuzz, all presets have the tests of this build."""
     directory = option(words, "--test-dir")
     preset = directory.removeprefix("build/")
     assert preset in PRESETS, words
@@ -95,7 +95,7 @@ def check_pytest(words, environment):
 
 
 def check_script(words):
-    """The script has the options and the rows that the command names."""
+    """Checks that the script has the options and the rows that the command names."""
     script, arguments = TOP / words[1], words[2:]
     text = script.read_text()
     for argument in arguments:
@@ -158,7 +158,7 @@ def spans(document):
 
 
 def exists(path):
-    """A path of the tree; words in capitals stand for any name."""
+    """Returns whether the tree has this path; words in capitals stand for any name."""
     pattern = re.sub(r"(?<![A-Za-z.])[A-Z]{2,}(?![A-Za-z.]*\.md)|(?<=_)[A-Z]{2,}", "*", path.rstrip("/"))
     return any(TOP.glob(pattern)) if "*" in pattern else (TOP / path).exists()
 
@@ -196,7 +196,7 @@ def test_public_headers_exist(document):
 # Links
 
 def anchors(document):
-    """The anchors that code hosts derive from headings."""
+    """Returns the anchors that code hosts derive from headings."""
     headings = re.findall(r"(?m)^#+ (.*)$", prose(document))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -214,7 +214,7 @@ def test_links_lead_somewhere(document):
 # Tables
 
 def rows(document, heading):
-    """The cells of the first table after a heading."""
+    """Returns the cells of the first table after a heading."""
     text = document.read_text().partition(f"\n{heading}\n")[2]
     table = re.search(r"(?m)(?:^\|.*\n)+", text)[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]

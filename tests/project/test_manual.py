@@ -29,26 +29,26 @@ ELSEWHERE = {"forward"}
 
 
 def sections(page, macro):
-    """The text after each heading. macro: Sh for whole sections; Ss to split at headings of both kinds."""
+    """Returns the text after each heading. macro: Sh for whole sections; Ss to split at headings of both kinds."""
     pattern = r"(?m)^\.Sh (.*)$" if macro == "Sh" else r"(?m)^\.S[hs] (.*)$"
     parts = re.split(pattern, page.read_text())
     return dict(zip(parts[1::2], parts[2::2]))
 
 
 def items(text):
-    """The items of the lists: the words of each head, and the text after it."""
+    """Returns the items of the lists: the words of each head, and the text after the head."""
     parts = re.split(r"(?m)^\.It (.*)$", text)
     return list(zip(parts[1::2], parts[2::2]))
 
 
 def heads(text, macro):
-    """Every name in the heads that start with this macro, such as the columns in `.It Va id , type`."""
+    """Returns every name in the heads that start with this macro, such as the columns in `.It Va id , type`."""
     return [name for head, _ in items(text) if head.startswith(macro + " ")
             for name in head.removeprefix(macro + " ").split(" , ")]
 
 
 def examples(text):
-    """The literal blocks of the text."""
+    """Returns the literal blocks of the text."""
     found = re.findall(r"(?ms)^\.Bd -literal.*?\n(.*?)^\.Ed$", text)
     return [example.replace(r"\e", "\\") for example in found]
 
@@ -64,7 +64,7 @@ ADMIN_PORT = daemon.free_port()
 
 @pytest.fixture(scope="module")
 def running():
-    """A daemon with its admin listener; it has recorded one event and rejected one body."""
+    """Starts a daemon with its admin listener, which has recorded one event and rejected one body."""
     with daemon.running({"admin": {"port": ADMIN_PORT}}) as one:
         assert [one.post(body).status for body in (None, b"{")] == [200, 400]
         yield one
@@ -111,7 +111,7 @@ def test_page_describes_all_options(command):
 # The configuration
 
 def checked(directory, *lines):
-    """The result of `check` for a minimal configuration followed by these lines."""
+    """Returns the result of `check` for a minimal configuration followed by these lines."""
     config = directory / "checked.conf"
     least = (f"[tls]\ncertificate = {directory}/certificate.pem\nprivate_key = {directory}/key.pem\n"
              f"[app 1]\n[store]\ndatabase = {directory}/checked.db\n")
@@ -126,7 +126,7 @@ def files(running):
 
 @pytest.fixture(scope="module")
 def defaults(files):
-    """{(section, key): value} as printed by `check`; None: not set. Includes the minimal configuration's values."""
+    """Returns {(section, key): value} as `check` prints it, with the minimal configuration; None: not set."""
     shown, section = {}, None
     for line in checked(files).stdout.splitlines():
         if found := re.fullmatch(r"\[(\w+).*\]", line):
@@ -138,7 +138,7 @@ def defaults(files):
 
 
 def table(pattern):
-    """The (section, key) of the rows in the table of config.c in which the pattern occurs after the key."""
+    """Returns the (section, key) of each row in the table of config.c in which the pattern occurs after the key."""
     rows = re.findall(r"(?m)^    (?:KEY\((\w+), |APP_KEY\()(\w+), (.*)\),$", (TOP / "src/command/config.c").read_text())
     found = {(section or "app", key) for section, key, rest in rows if re.search(pattern, rest)}
     assert len(found) > 5
@@ -146,7 +146,7 @@ def table(pattern):
 
 
 def described_keys():
-    """{(section, key): text}"""
+    """Returns {(section, key): text}"""
     return {(re.match(r"\w+", heading[1:])[0], head.split()[1]): " ".join(text.split())
             for heading, body in sections(CONFIG_PAGE, "Sh").items() if heading.startswith("[")
             for head, text in items(body)}
@@ -182,7 +182,7 @@ def test_page_gives_defaults_and_keys_that_need_a_restart(defaults):
 
 
 def units(text):
-    """A number of the configuration in its smallest unit, and the name of this unit."""
+    """Converts a number of the configuration to its smallest unit. Returns the result and the name of this unit."""
     number, unit = re.fullmatch(r"(\d+)(\w*)", text).groups()
     ms = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
     size = {"": 1, "K": 1 << 10, "M": 1 << 20}
@@ -269,7 +269,7 @@ def test_readme_describes_all_alerts():
 # The database
 
 def schema(running):
-    """{name: (kind, columns)} of each table and view that the daemon created."""
+    """Returns {name: (kind, columns)} of each table and view that the daemon created."""
     with contextlib.closing(sqlite3.connect(f"file:{running.database}?mode=ro", uri=True)) as connection:
         kinds = dict(connection.execute("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')"
                                         " AND name NOT LIKE 'sqlite_%'"))

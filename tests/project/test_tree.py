@@ -20,7 +20,7 @@ MAX_FUNCTION_LINES = 60
 MAX_OPENING_LINES = 5
 CLANG_FORMAT = "14"  # other versions format some constructs differently
 
-# The headers of a library start with the key. Only files that match the pattern may include them.
+# The headers of a library start with the key. Only files that match the pattern may include these headers.
 LIBRARIES = {
     "microhttpd.h": r"src/http/(mhd\w*|admin)\.[ch]", "gnutls/": "src/http/", "sqlite3.h": "src/store/",
     "cjson/": "src/callback/", "ini.h": "src/command/", "systemd/": "src/(base|command)/",
@@ -96,7 +96,7 @@ def test_no_task_is_left_in_a_comment():
 
 
 def opening_lines(path):
-    """The number of lines of the comment or docstring that opens the file."""
+    """Returns the number of lines of the comment or docstring that opens the file."""
     text = path.read_text()
     if path.suffix == ".py":
         first = ast.parse(text).body[:1]
@@ -119,7 +119,7 @@ def test_words_that_are_ruled_out_stay_out():
     paths = [path for folder in ("src", "include", "conf", "systemd", "tests", ".github")
              for path in sorted((TOP / folder).rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     for path in [*paths, TOP / "README.md"]:
-        if path in (pathlib.Path(__file__), TOP / ".github/CONTRIBUTING.md"):  # they state the rule
+        if path in (pathlib.Path(__file__), TOP / ".github/CONTRIBUTING.md"):  # these files state the rule
             continue
         text = path.read_bytes().decode(errors="replace")
         found += [f"{name(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
@@ -143,7 +143,7 @@ def test_shell_scripts_parse(script):
 # Structure
 
 def cycles(graph):
-    """The strongly connected components of {node: nodes that it needs} that have more than one node, sorted."""
+    """Returns the strongly connected components of {node: nodes that it needs} with more than one node, sorted."""
     reached = {}
     for start in graph:
         found, waiting = set(), [start]
@@ -162,7 +162,7 @@ def test_cycles_are_found():
 
 
 def node(path):
-    """A header and its source file are one node, such as http/server."""
+    """Returns the node of a file. A header and its source file are one node, such as http/server."""
     relative = path.relative_to(TOP / ("src" if path.is_relative_to(TOP / "src") else "include/imcallbackd"))
     return str(relative.with_suffix(""))
 
@@ -208,7 +208,7 @@ def test_modules_include_only_what_they_may(module):
 
 
 def test_base_names_are_unique():
-    """Except those of a source file and its own header."""
+    """Only a source file and its own header may have the same base name."""
     found = collections.defaultdict(list)
     for path in files(".c", ".h", under=("src", "include")):
         found[path.stem].append(path)

@@ -46,7 +46,7 @@ static inline void write_text(const char *path, const char *text)
     write_file(path, text, strlen(text));
 }
 
-// Returns the whole file followed by a NUL byte. The caller frees it.
+// Returns the whole file followed by a NUL byte. The caller frees the memory.
 static inline char *read_file(const char *path, size_t *ret_length)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -23,7 +23,8 @@ int buffer_print(struct buffer *buffer, const char *format, ...) MUST_CHECK PRIN
 int buffer_append_json(struct buffer *buffer, const char *text, size_t length) MUST_CHECK;
 int buffer_print_list(struct buffer *buffer, const char *format, va_list arguments) MUST_CHECK PRINTF_LIKE(2, 0);
 
-// Returns the contents as a C string, and "" if nothing was allocated. Valid until the next change of the buffer.
+// Returns the contents as a C string, and "" if nothing was allocated. The string is valid until the next change of the
+// buffer.
 const char *buffer_text(const struct buffer *buffer);
 
 // Frees the memory. The caller can use the empty buffer again.

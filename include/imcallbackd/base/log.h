@@ -14,7 +14,7 @@
 //   - A line that was dropped in the middle is ended with a newline before the next line is written.
 //   - A write to a regular file blocks as long as the file system does.
 //
-// Long lines are those with the body of an event that could not be recorded. An operator must know about them:
+// Long lines are those with the body of an event that could not be recorded. An operator must know about such lines:
 //   - The journal cuts a line at LineMax= of journald.conf(5), 48K by default, into several entries, of which only the
 //     first has the priority. `journalctl -u imcallbackd -o cat --all` shows the entries of one _PID in order, so that
 //     a body can be put together from them. LineMax=64M keeps the line in one entry.
@@ -52,7 +52,7 @@ enum log_format {
 // Until the first call, the level is info and the format is text. The caller may change both at any time.
 void log_configure(enum log_level level, enum log_format format);
 
-// From at_ms on, by the monotonic clock, no line waits for the log. A shutdown calls this to end in time.
+// Once the monotonic clock has reached at_ms, no line waits for the log. A shutdown calls this function to end in time.
 void log_set_deadline(int64_t at_ms);
 
 // Reports the dropped lines that were not reported yet; waits at most LOG_WAIT_MS for the log. This must be the last
@@ -75,7 +75,7 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
 #define LOG_RATE_LIMIT_INTERVAL_MS 10000
 
 struct log_rate_limit {
-    atomic_int_fast64_t quiet_until_ms; // by the monotonic clock
+    atomic_int_fast64_t quiet_until_ms; // on the monotonic clock
     atomic_uint suppressed;             // number of lines since the last line that passed
 };
 

@@ -1,6 +1,6 @@
 // Strict parsers for small values: the whole text must have the format, without a sign and without space around it.
-// They return 0, -EINVAL if the text does not have the format, or -ERANGE if the value exceeds the maximum. They set
-// *ret_value only on success.
+// The parsers return 0, -EINVAL if the text does not have the format, or -ERANGE if the value exceeds the maximum.
+// *ret_value is set only on success.
 #pragma once
 
 #include <stdbool.h>

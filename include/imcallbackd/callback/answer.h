@@ -32,7 +32,7 @@ enum answer_code {
     ANSWER_COMMAND_REPEATED,
     ANSWER_COMMAND_NOT_HANDLED,
     ANSWER_COMMAND_DIFFERS,
-    // The body is not understood. The detail names the field or the position.
+    // The body is not a valid callback. The detail names the field or the position.
     ANSWER_BODY_NOT_JSON,
     ANSWER_BODY_FIELD_MISSING,
     ANSWER_BODY_FIELD_TYPE,

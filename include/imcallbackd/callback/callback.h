@@ -52,7 +52,7 @@ struct callback {
     int64_t received_at_ms;
 
     const struct callback_app *app; // set once the query has named a configured app
-    bool clock_skew_known;          // the signature is genuine, however old it is
+    bool clock_skew_known;          // the signature is genuine, regardless of its age
     int64_t clock_skew_s;           // RequestTime minus received_at_ms
     enum answer_code answer;
     char detail[256];                  // for answer and log: the fault and its place; the client's text is escaped

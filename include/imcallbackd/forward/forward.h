@@ -36,8 +36,8 @@ int forward_check_destination(const struct forward_settings *settings, struct er
 // that an operator has to fix. The caller has checked the settings with the functions above.
 void forward_run(const struct forward_settings *settings);
 
-// Makes forward_run return. Safe in a signal handler. libpq cannot cancel a connection attempt, so during one this
-// function ends the process with status 0; nothing is lost, because no transaction is open.
+// Makes forward_run return. This function is safe in a signal handler. libpq cannot cancel a connection attempt, so
+// during one this function ends the process with status 0; nothing is lost, because no transaction is open.
 void forward_stop(void);
 
 // Compares the rows that were received at or after since_ms and before until_ms with those in the destination, using

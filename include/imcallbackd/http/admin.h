@@ -1,6 +1,6 @@
-// A second, plain HTTP server for a few text pages about the state of the daemon. It has its own thread and accepts few
-// connections, so that it cannot slow callbacks down. If too many connections are open, it closes the oldest one.
-// It answers GET and HEAD, other methods with 405, and other paths with 404.
+// A second, plain HTTP server for a few text pages about the state of the daemon. The server has its own thread and
+// accepts few connections, so that it cannot slow callbacks down. If too many connections are open, the server closes
+// the oldest one. The server answers GET and HEAD, other methods with 405, and other paths with 404.
 #pragma once
 
 #include "imcallbackd/base/buffer.h"
@@ -19,7 +19,7 @@ struct http_admin_page {
 };
 
 // `pages` ends with a NULL path and must outlive the server. listen_fd must be a bound, listening, non-blocking TCP or
-// Unix socket. The caller closes it after http_admin_stop.
+// Unix socket. The caller closes listen_fd after http_admin_stop.
 int http_admin_start(int listen_fd, const struct http_admin_page *pages, void *context, struct http_admin **ret_admin,
                      struct error *error) MUST_CHECK;
 

@@ -1,6 +1,6 @@
 // The TLS credentials of the server: certificate chain, private key, the CA that must have issued client certificates,
-// and the key of the session tickets. They are reference counted, because a connection keeps its credentials after a
-// reload has loaded new ones.
+// and the key of the session tickets. Credentials are reference-counted, because a connection keeps its credentials
+// after a reload has loaded new ones.
 #pragma once
 
 #include <stdbool.h>
@@ -23,7 +23,7 @@ struct http_credentials_files {
 int http_credentials_load(const struct http_credentials_files *files, const struct http_credentials *predecessor,
                           struct http_credentials **ret_credentials, struct error *error) MUST_CHECK;
 
-// The validity of the server's own certificate, in milliseconds since 1970.
+// Return the validity of the server's own certificate, in milliseconds since 1970.
 int64_t http_credentials_valid_from_ms(const struct http_credentials *credentials);
 int64_t http_credentials_expires_ms(const struct http_credentials *credentials);
 

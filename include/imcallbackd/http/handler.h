@@ -15,7 +15,7 @@ struct http_response;
 
 enum http_response_lifetime {
     HTTP_RESPONSE_ONCE,   // used for one request, which takes ownership
-    HTTP_RESPONSE_SHARED, // for any number of requests on any thread; the creator destroys it after the server
+    HTTP_RESPONSE_SHARED, // for many requests on all threads; the creator destroys the response after the server
 };
 
 // Copies the body. Returns NULL if memory is exhausted.
@@ -23,9 +23,9 @@ struct http_response *http_response_create(unsigned int status, const char *body
                                            enum http_response_lifetime lifetime);
 void http_response_destroy(struct http_response *response); // NULL is allowed
 
-// One request. The server owns it from the first byte of the request line until handler.on_end returns.
+// One request. The server owns the request from the first byte of the request line until handler.on_end returns.
 struct http_request {
-    struct arena arena;         // memory for the handler; the server frees it with the request
+    struct arena arena;         // memory for the handler; the server frees the memory with the request
     const char *query;          // raw bytes after the '?' of the target; "" if there is no '?'
     const char *remote_address; // numeric, without the port
     struct buffer body;         // complete when the server calls handler.on_body
@@ -47,7 +47,7 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
-    HTTP_REFUSE_PEER,                 // peer not in allow_from; the server closes the connection without a response
+    HTTP_REFUSE_PEER, // the peer is not in allow_from; the server closes the connection without a response
     HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit; the server closes the connection without a response
     HTTP_REFUSE_COUNT,
 };
@@ -72,7 +72,7 @@ struct http_handler {
 };
 
 struct http_settings {
-    const int *listen_fds;  // bound, listening, non-blocking; the caller closes them after http_server_destroy
+    const int *listen_fds;  // bound, listening, non-blocking; the caller closes the sockets after http_server_destroy
     size_t listen_fd_count; // at least 1
     bool listening_is_ours; // no other process inherits the sockets, so a drain stops them from listening
     const char *path;       // copied

@@ -11,8 +11,8 @@
 // port. The caller closes *ret_fd. Returns -EADDRNOTAVAIL if the machine does not have the address.
 int listen_open(const char *address, unsigned int port, int *ret_fd, struct error *error) MUST_CHECK;
 
-// Checks that a descriptor passed by systemd is a listening TCP socket, or with accepts_unix possibly a listening Unix
-// stream socket. Makes it non-blocking. The caller closes it.
+// Checks that a descriptor passed by systemd is a listening TCP socket or, if accepts_unix is set, a listening Unix
+// stream socket. Makes the socket non-blocking. The caller closes the socket.
 int listen_adopt(int fd, bool accepts_unix, struct error *error) MUST_CHECK;
 
 // Prints the address that the socket is bound to: "127.0.0.1:8443", "[::1]:8443" or "unix:/run/socket".

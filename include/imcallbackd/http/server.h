@@ -1,5 +1,5 @@
-// The HTTPS server on top of libmicrohttpd. It handles connections, requests and responses; the handler knows what a
-// request means.
+// The HTTPS server on top of libmicrohttpd. The server handles connections, requests and responses; the handler knows
+// what a request means.
 
 // Threads: one acceptor and `threads` loops. A connection stays on one loop until it is closed, and the server calls
 // the handler on that loop's thread. A handler that needs time returns NULL from on_body. Later, any thread calls
@@ -28,7 +28,8 @@ int http_server_reconfigure(struct http_server *server, const struct http_limits
 // Starts the threads and accepts connections.
 int http_server_start(struct http_server *server, struct error *error) MUST_CHECK;
 
-// Wakes each loop that has received completed requests since the previous call. Call it once after a batch.
+// Wakes each loop that has received completed requests since the previous call. The caller calls this once after each
+// batch.
 void http_server_wake(struct http_server *server);
 
 // Stops accepting connections. If listening_is_ours, the server first accepts those that the kernel has queued. Answers
@@ -37,7 +38,8 @@ void http_server_wake(struct http_server *server);
 unsigned int http_server_drain(struct http_server *server, int timeout_ms);
 
 // Refuses new requests, waits until the handler has completed all pending requests, and ends the threads. Requires a
-// previous http_server_start, even a failed one. Afterwards http_request_complete and http_server_wake have no effect.
+// previous call of http_server_start, even if that call failed. Afterwards http_request_complete and http_server_wake
+// have no effect.
 void http_server_stop(struct http_server *server);
 
 // Closes every connection. Requires a previous http_server_stop unless the server was never started. NULL is allowed.

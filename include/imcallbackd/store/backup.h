@@ -22,6 +22,6 @@ int backup_make(const char *database, const char *target, const struct backup_pr
                 struct error *error) MUST_CHECK;
 
 // Cancels the running backup, or the next one if none is running. Only a signal handler or progress->report may call
-// it, on the thread that runs backup_make: SQLite allows the interruption of a connection only while the connection is
-// open.
+// this function, on the thread that runs backup_make: SQLite allows the interruption of a connection only while the
+// connection is open.
 void backup_cancel(void);

@@ -15,7 +15,7 @@ enum commit_result {
     COMMIT_FAILED,   // not acknowledged; may still be on disk if the disk failed during the COMMIT
 };
 
-// For the store: where the commit is. commit_queue.h has the transitions.
+// The place of the commit in the store. commit_queue.h describes the transitions.
 enum commit_stage {
     COMMIT_AT_CALLER,
     COMMIT_WAITING,

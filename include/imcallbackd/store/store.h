@@ -18,8 +18,8 @@
 #include "imcallbackd/store/commit.h"
 
 struct store_callbacks {
-    // Returns the finished commits, a list linked by next, to their owners. Runs on the writer thread and delays the
-    // next batch, so it must return quickly. May submit further commits.
+    // Returns the finished commits, a list linked by next, to their owners. The function runs on the writer thread and
+    // delays the next batch, so it must return quickly. May submit further commits.
     void (*done)(void *context, struct commit *finished);
     // The disk failed or the database is damaged. From now on the store acknowledges nothing, and every commit comes
     // back as COMMIT_FAILED. The store calls this once, before it returns the affected commits, on the writer thread or
@@ -67,5 +67,5 @@ void store_stop_retrying(struct store *store);
 // is allowed.
 void store_close(struct store *store);
 
-// For `imcallbackd check`: checks that store_open could open and write the database. Changes nothing.
+// Checks that store_open could open and write the database. Changes nothing. `imcallbackd check` calls this.
 int store_check(const char *path, struct error *error) MUST_CHECK;

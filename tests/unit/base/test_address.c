@@ -1,4 +1,4 @@
-// Tests addresses, blocks and lists of blocks as the configuration has them.
+// Tests addresses, blocks and lists of blocks in the notation of the configuration.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>

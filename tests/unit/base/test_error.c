@@ -7,7 +7,7 @@
 
 static struct error error;
 
-// Writes `length` times x.
+// Writes x `length` times.
 static void fill(char *text, size_t length)
 {
     memset(text, 'x', length);

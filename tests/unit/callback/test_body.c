@@ -6,7 +6,7 @@
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/base/file.h"
 
-// Compares the group with "GroupId|Type|Owner|Operator|Name|time|members|body", with - for what is absent.
+// Compares the group with "GroupId|Type|Owner|Operator|Name|time|members|body", with - for an absent part.
 static void assert_group(const char *expected)
 {
     const struct destroyed_group *group = &fixture.callback.group;

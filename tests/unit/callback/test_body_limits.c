@@ -121,7 +121,7 @@ TEST(rejects_bodies_above_the_limits)
         repeat("}", 1);
         assert_accepted(depth <= 32);
     }
-    // The object counts as 1, its two commas as 2, the list as 1, and the commas of the list are the rest.
+    // The object counts as 1, its two commas as 2, the list as 1, and the commas of the list as the rest.
     for (size_t values = 399999; values <= 400001; values++) {
         quote(G ",'x':[0");
         repeat(",0", values - 4);

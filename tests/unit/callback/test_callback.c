@@ -127,7 +127,7 @@ TEST(accepts_or_rejects_queries)
     }
 }
 
-// The window of each app is inclusive. Outside it, the detail says how far the clocks are apart.
+// The window of each app is inclusive. Outside the window, the detail says how far apart the clocks are.
 TEST(rejects_requests_outside_the_window)
 {
     static const struct {

@@ -75,7 +75,7 @@ static const struct row rows[] = {
     {"%=1&x=%&y=%00&Sign=a", QUERY_SIGN, "a", false, false},
 };
 
-// The values are valid until the next call.
+// Reads a query. The values are valid until the next call.
 static const struct query_value *read_parameters(const char *text)
 {
     static struct query query;
@@ -99,7 +99,7 @@ TEST(reads_queries)
     }
 }
 
-// Digits may have either case.
+// The hexadecimal digits of an escape may be in upper or lower case.
 TEST(decodes_every_byte)
 {
     for (unsigned int byte = 1; byte <= 0xff; byte++) {

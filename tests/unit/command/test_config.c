@@ -27,7 +27,7 @@ TEST(names_are_lower_case_words_and_unique)
     }
 }
 
-// config_print() starts a new section wherever the section of a row differs from the row before.
+// config_print() starts a new section wherever the section of a row differs from that of the previous row.
 TEST(the_keys_of_a_section_are_consecutive)
 {
     for (const struct config_option *option = config_options + 1; option->section; option++) {
@@ -142,7 +142,7 @@ static const struct {
     {"forward", "url", "postgresql://user@host:5432/database?sslmode=verify-full", 0},
     {"forward", "url", "postgres://host:5432/", 0},
     {"forward", "receiver", NAME_64, 0},
-    {"forward", "password_file", "$CREDENTIALS_DIRECTORY/password", 0}, // the other service expands it
+    {"forward", "password_file", "$CREDENTIALS_DIRECTORY/password", 0}, // the other service expands the variable
 };
 
 TEST(accepts_valid_values)

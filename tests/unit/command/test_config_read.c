@@ -209,7 +209,7 @@ TEST(prints_what_it_can_read_again)
     buffer_finish(&second);
 }
 
-// A valid value that is not the default.
+// Returns a valid value that is not the default.
 static const char *other_value(const struct config_option *option)
 {
     switch (option->type) {

@@ -77,7 +77,7 @@ static void close_passed_sockets(size_t count)
     assert_int_equal(unsetenv("LISTEN_FDS") | unsetenv("LISTEN_PID") | unsetenv("LISTEN_FDNAMES"), 0);
 }
 
-static struct listeners listeners; // that the last open_listeners() has opened
+static struct listeners listeners; // the sockets that the last open_listeners() has opened
 
 static int open_listeners(unsigned int port, unsigned int admin_port, const char *address)
 {

@@ -1,5 +1,5 @@
-// The primary keys of rows in the destination. The expected values were computed with sha256sum. They never change,
-// because databases contain them.
+// Tests the primary keys of rows in the destination. The expected values were computed with sha256sum, and never
+// change, because databases contain them.
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-// Settings that are rejected or cause a warning before any connection is made, and the password file.
+// Tests which settings are rejected or cause a warning before any connection is made, and the password file.
 #include <errno.h>
 
 #include "../files.h"

@@ -1,4 +1,4 @@
-// The bytes of parameters on the network, and the replacement of text that the destination would reject.
+// Tests the bytes of parameters on the network, and the replacement of text that the destination would reject.
 
 #include "../unit.h"
 #include "forward/parameters.h"

@@ -1,4 +1,4 @@
-// Stages, deadlines and evictions in a set of connections. The test owns the clients' ends.
+// Tests stages, deadlines and evictions in a set of connections. The test owns the clients' ends.
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -88,7 +88,7 @@ static void evict_reserve(struct fixture *fixture, int64_t at_ms)
     http_set_evict_reserve(&fixture->set);
 }
 
-// The state that the client sees: 'o': open, 'r': the server only stopped receiving, 'c': closed.
+// Returns the state that the client sees: 'o': open, 'r': the server only stopped receiving, 'c': closed.
 static char state_of(const struct fixture *fixture, size_t index)
 {
     char byte;
@@ -240,8 +240,8 @@ TEST(closes_connections_without_a_request_in_a_drain)
     fixture_finish(&fixture);
 }
 
-// The order of eviction: unverified and silent in the middle of something for two seconds, then unverified and idle,
-// then verified and idle for two seconds.
+// The order of eviction: unverified connections that were silent for two seconds during a handshake or a request, then
+// unverified idle ones, then verified ones that were idle for two seconds.
 TEST(evicts_unverified_connections_first)
 {
     struct fixture fixture;

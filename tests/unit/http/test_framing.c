@@ -1,4 +1,4 @@
-// The framing guard: which heads it refuses, with which fault, and what it reads from the others.
+// Tests which heads the framing guard refuses, with which fault, and what the guard reads from the others.
 #include <string.h>
 
 #include "../unit.h"

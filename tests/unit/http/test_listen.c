@@ -1,4 +1,4 @@
-// Listening sockets: opening them, adopting passed ones, and the names of their addresses.
+// Tests opening listening sockets, adopting passed ones, and the names of their addresses.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -46,7 +46,7 @@ static const struct row {
     {"hidden last line", BYTES("POST\0/\0HTTP/1.1\0\0X\0b\0\0Y\0a\0\0\0\0x"), 1, {"X", "b"}, true},
 };
 
-// Returns the first occurrence of `part` from `from` on; it must exist.
+// Returns the first occurrence of `part` at or after `from`; the part must exist.
 static const char *find(const char *from, const char *end, const char *part)
 {
     const char *found = memmem(from, (size_t)(end - from), part, strlen(part));

@@ -1,5 +1,6 @@
-// The state machine of a request, without sockets and without libmicrohttpd: what the adapter would report goes in, and
-// verdicts come out. Responses carry the reason of the refusal, so that the tests can tell them apart.
+// Tests the state machine of a request without sockets and without libmicrohttpd: the tests report events as the
+// adapter would, and check the verdicts. Responses carry the reason of the refusal, so that the tests can tell them
+// apart.
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,7 +92,7 @@ static int setup(void **state)
     return 0;
 }
 
-// After each test nothing is left over: no request, no body in memory, no pending request.
+// Checks the state after each test: no request, no body in memory, no pending request.
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;
@@ -128,7 +129,7 @@ static void add_header(struct http_exchange *exchange, const char *name, const c
     http_request_receive_header(exchange, name, strlen(name), value, strlen(value));
 }
 
-// A POST to the served path, up to its head.
+// Sends a POST to the served path, up to the end of its head.
 static enum http_verdict post(struct fixture *fixture, const char *length, const char *expect,
                               struct http_exchange **ret_exchange)
 {

@@ -1,4 +1,4 @@
-// The admission of connections: the limit of all, the limit per client network, and allow_from.
+// Tests the admission of connections: the limit for all, the limit per client network, and allow_from.
 #include <string.h>
 
 #include "../unit.h"

@@ -64,7 +64,7 @@ static inline void peer_stop(const struct peer *peer)
     assert_int_equal(child_status(peer->process), 0);
 }
 
-// For handlers: ends the peer if the condition is false.
+// Ends the peer if the condition is false. Only handlers may call this.
 static inline void peer_check(bool condition, const char *what)
 {
     if (condition)
@@ -73,7 +73,7 @@ static inline void peer_check(bool condition, const char *what)
     _exit(1);
 }
 
-// A handler. Each message is SQL, for one connection that the first message opens.
+// This handler executes each message as SQL, on one connection that the first message opens.
 static inline void peer_executes_sql(struct fixture *fixture, const char *sql)
 {
     static sqlite3 *connection;

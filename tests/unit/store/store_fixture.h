@@ -183,7 +183,7 @@ static inline enum commit_result fixture_reject(struct fixture *fixture, const s
     return commit.result;
 }
 
-// An event with three members. Each test changes the fields that it checks.
+// Returns an event with three members. Each test changes the fields that it checks.
 static inline struct destroyed_group example_group(void)
 {
     static const char *const members[] = {"jared", "tom", "\xe5\xbc\xa0\xe4\xb8\x89"};
@@ -210,7 +210,7 @@ static inline struct destroyed_group example_group(void)
     };
 }
 
-// The size of the database or, with a suffix, of a side file; -1 if the file does not exist.
+// Returns the size of the database or, with a suffix, of a side file; -1 if the file does not exist.
 static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
 {
     struct stat status;
@@ -218,7 +218,7 @@ static inline off_t fixture_size(const struct fixture *fixture, const char *suff
     return stat(path_with(fixture->database, suffix).text, &status) == 0 ? status.st_size : -1;
 }
 
-// Fills in commits of events like example_group(), each a millisecond after the one before.
+// Fills in commits of events like example_group(), each one millisecond after the previous event.
 static inline void example_commits(struct destroyed_group *groups, struct commit *commits, size_t count,
                                    int64_t first_ms)
 {
@@ -267,7 +267,7 @@ static inline int child_status(pid_t child)
     return status;
 }
 
-// Leaves three events in the write-ahead log alone, as a daemon does that is killed.
+// Leaves three events that are only in the write-ahead log, as a killed daemon does.
 static inline void leave_log_of_killed_daemon(struct fixture *fixture)
 {
     pid_t child = start_child();

@@ -1,4 +1,4 @@
-// A backup of a store that records: the copy shows one instant, and it is complete or absent.
+// Tests a backup of a store that records: the copy shows one instant, and is complete or absent.
 #include <dirent.h>
 #include <errno.h>
 

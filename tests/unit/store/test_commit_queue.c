@@ -36,7 +36,7 @@ struct harness {
 
     uint32_t random;           // state of the writer thread's random numbers; 0: no delays
     size_t retry_batches_left; // number of batches in which write() may still set retry
-    size_t retried;            // number of commits that write() set retry in
+    size_t retried;            // number of commits for which write() set retry
     size_t wakes;              // calls of housekeep() that did not follow a batch
     bool batch_came;
     int64_t wait_ms; // what housekeep() returns

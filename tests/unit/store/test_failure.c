@@ -1,5 +1,5 @@
-// Failing disks, and the length of the write-ahead log. The faults come from SQLite's own VFS: when a file is opened,
-// its methods are replaced with ones that fail on demand.
+// Tests failing disks, and the length of the write-ahead log. The faults come from SQLite's own VFS: when a file is
+// opened, its methods are replaced with ones that fail on demand.
 #include <errno.h>
 #include <stdatomic.h>
 
@@ -13,8 +13,8 @@ static atomic_int database_faults, database_syncs; // in WAL mode only checkpoin
 static sqlite3_vfs failing_vfs;
 static sqlite3_vfs *real_vfs;
 
-// The methods of the log, or of the database. They are replaced once, before a writer thread runs: all files of one
-// kind have the same ones.
+// The methods of the log, or of the database. The test replaces the methods once, before a writer thread runs, because
+// all files of one kind share their methods.
 static struct kind {
     sqlite3_io_methods methods;
     const sqlite3_io_methods *real;
@@ -122,7 +122,7 @@ FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage)
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EROFS, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
         {FAULT_LOG_SYNC, SQLITE_IOERR_FSYNC, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        // The fault strikes in the checkpoint after the first event, which is on disk; only the second event fails.
+        // The fault occurs in the checkpoint after the first event, which is on disk; only the second event fails.
         {FAULT_DATABASE_WRITE, SQLITE_IOERR_WRITE, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         {FAULT_DATABASE_SYNC, SQLITE_IOERR_FSYNC, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         {FAULT_DATABASE_WRITE, SQLITE_FULL, 0, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},

@@ -1,4 +1,4 @@
-// Reading by id while the store records: the reader misses and repeats no row, and never keeps the store from writing.
+// Tests reading by id while the store records: the reader misses and repeats no row, and never blocks the store.
 #include <errno.h>
 #include <fcntl.h>
 

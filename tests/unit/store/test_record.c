@@ -1,4 +1,4 @@
-// The result of a commit and the rows that it leaves.
+// Tests the result of a commit and the rows that the commit leaves.
 #include "../../../src/store/recorder.h"
 #include "store_fixture.h"
 

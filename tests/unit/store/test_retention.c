@@ -7,7 +7,7 @@
 
 enum { MEMBERS = 400 };
 
-// Records events with many members, each received a second after the one before.
+// Records events with many members, each received one second after the previous event.
 static void record_run(struct fixture *fixture, int64_t first_received_ms, size_t count)
 {
     struct destroyed_group *groups = calloc(count, sizeof *groups);
@@ -69,7 +69,7 @@ STORE_TEST(deletes_old_rows_and_keeps_new_ones)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// Everything is old by the clock, so the clock may be wrong. The age then counts from the newest event.
+// According to the clock, every event is old, so the clock may be wrong. The age then counts from the newest event.
 STORE_TEST(deletes_little_if_the_clock_is_ahead)
 {
     int64_t now_ms = clock_realtime_ms();
@@ -144,7 +144,7 @@ STORE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
     assert_query(fixture, "SELECT count(*) FROM rejected_callback", "15"); // the limit has dropped none
 }
 
-// The store deletes up to the ids in the note, and nothing without a note on this database.
+// The store deletes rows up to the ids in the note, and no rows without a note on this database.
 STORE_TEST(keeps_rows_that_are_not_shipped)
 {
     int64_t now_ms = clock_realtime_ms();

@@ -26,7 +26,7 @@ static bool claim_all_frames_copied(int fd, const unsigned char *headers)
            pwrite(fd, &frames, sizeof frames, COPIED_FRAMES_OFFSET) == sizeof frames;
 }
 
-// A peer_handler that acts like a checkpoint: "begin" takes the lock, "end" finishes a moment later.
+// This peer_handler acts like a checkpoint: "begin" takes the lock, and "end" finishes a moment later.
 static void simulate_checkpoint(struct fixture *fixture, const char *message)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = CHECKPOINT_LOCK_OFFSET, .l_len = 1};
@@ -71,7 +71,7 @@ static void assert_nothing_lost(struct fixture *fixture, const struct peer *read
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "8");
 }
 
-// The index lacks frames if it was deleted and other processes made a new one meanwhile.
+// The index lacks frames if it was deleted and other processes have created a new one.
 static bool forget_frames(int fd, const unsigned char *headers)
 {
     return pwrite(fd, headers, COPIED_FRAMES_OFFSET, 0) == COPIED_FRAMES_OFFSET;
