@@ -165,6 +165,7 @@ TEST(joins_repeated_lists)
 
 TEST(names_a_file_that_it_cannot_read)
 {
+    config_finish(&config);
     assert_int_equal(config_read("absent.conf", &config, &error), -ENOENT);
     assert_starts_with(error.text, "absent.conf: ");
     config_finish(&config);
