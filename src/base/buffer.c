@@ -93,7 +93,9 @@ int buffer_append_json(struct buffer *buffer, const char *text, size_t length)
     const unsigned char *at = (const unsigned char *)text, *end = at + length, *plain = at;
     int r = 0;
 
-    assert(text || length == 0);
+    if (length == 0)
+        return 0;
+    assert(text);
     while (at < end && r == 0) {
         size_t character = utf8_length(at, (size_t)(end - at));
 

@@ -210,8 +210,10 @@ int settings_read(const char *path, const struct settings *predecessor, struct s
     struct settings *settings = NULL;
     int r = settings_read_apps(path, &settings, error);
 
-    if (r == 0)
-        r = load_credentials(settings, predecessor, error);
+    if (r < 0)
+        return r;
+    assert(settings);
+    r = load_credentials(settings, predecessor, error);
     if (r == 0)
         r = set_limits(settings, error);
     if (r == 0 && predecessor)

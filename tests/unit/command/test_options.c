@@ -21,10 +21,11 @@ static int read_line(const char *line, bool has_unnamed, char words[256], struct
     char *argv[16] = {"test"}, *rest = words;
     int argc = 1;
 
-    *parsed = (struct parsed){.specs = {[CONFIG] = {"--config", "-c", parsed->values[CONFIG], 1, 0},
-                                        [HOST] = {"--host", NULL, parsed->values[HOST], 3, 0},
-                                        [VERBOSE] = {"--verbose", "-v", NULL, 2, 0},
-                                        [UNNAMED] = {"", NULL, parsed->values[UNNAMED], 2, 0}}};
+    memset(parsed, 0, sizeof *parsed);
+    parsed->specs[CONFIG] = (struct option_spec){"--config", "-c", parsed->values[CONFIG], 1, 0};
+    parsed->specs[HOST] = (struct option_spec){"--host", NULL, parsed->values[HOST], 3, 0};
+    parsed->specs[VERBOSE] = (struct option_spec){"--verbose", "-v", NULL, 2, 0};
+    parsed->specs[UNNAMED] = (struct option_spec){"", NULL, parsed->values[UNNAMED], 2, 0};
     (void)snprintf(words, 256, "%s", line);
     while (rest && *rest && argc < (int)COUNT(argv) - 1)
         argv[argc++] = strsep(&rest, " ");

@@ -108,7 +108,7 @@ SHARED_TEST(limits_all_connections)
     for (unsigned int i = 0; i < http_hard_limit(LIMIT); i++)
         assert_admitted(i, i < LIMIT ? HTTP_LIMIT_NONE : HTTP_LIMIT_CONNECTIONS);
     assert_refused(0, HTTP_REFUSE_TOO_MANY_CONNECTIONS);
-    assert_refused(LIMIT * 2, HTTP_REFUSE_TOO_MANY_CONNECTIONS);
+    assert_refused((size_t)LIMIT * 2, HTTP_REFUSE_TOO_MANY_CONNECTIONS);
     for (unsigned int i = 0; i < http_hard_limit(LIMIT); i++)
         release(i);
 }

@@ -89,10 +89,10 @@ static inline int fixture_try_open(struct fixture *fixture, struct error *error)
 
 static inline void fixture_open(struct fixture *fixture)
 {
-    struct error error = {""};
+    struct error why = {""};
 
-    if (fixture_try_open(fixture, &error) < 0)
-        fail_msg("%s", error.text);
+    if (fixture_try_open(fixture, &why) < 0)
+        fail_msg("%s", why.text);
 }
 
 // Does nothing if no store is open.
