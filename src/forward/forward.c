@@ -153,12 +153,12 @@ static int check_cursor(struct session *session, enum stream stream, struct erro
     const struct cursor *cursor = &session->shipped[stream];
     const struct recorded_row *rows;
     size_t count = 0;
-    int r = 0;
 
     if (cursor->id == 0)
         return 0;
     if (cursor->id > 0 && cursor->id <= session->newest_ids[stream]) {
-        r = store_reader_read(session->reader, stream, cursor->id - 1, &rows, &count, error);
+        int r = store_reader_read(session->reader, stream, cursor->id - 1, &rows, &count, error);
+
         if (r < 0 || count == 0 || rows[0].id != cursor->id || rows[0].received_at_ms == cursor->received_at_ms)
             return r;
     }

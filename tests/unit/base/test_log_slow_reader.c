@@ -53,9 +53,9 @@ TEST(only_the_first_line_waits_for_an_unread_log)
                 {make_socket, LOG_LEVEL_ERROR, 1},
                 {make_socket, LOG_LEVEL_ERROR, 2000000},
                 {make_pipe, LOG_LEVEL_CRIT, 2000000}};
-    static char data[2000000], text[4000000], filling[1024], expected[256];
+    static char huge[2000000], text[4000000], filling[1024], expected[256];
 
-    memset(data, 'x', sizeof data);
+    memset(huge, 'x', sizeof huge);
     memset(filling, '-', sizeof filling);
     log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     for (size_t i = 0; i < COUNT(rows); i++) {
@@ -71,7 +71,7 @@ TEST(only_the_first_line_waits_for_an_unread_log)
         assert_int_equal(fcntl(ends[1], F_SETFL, 0), 0);
         assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
 
-        log_write_data(rows[i].level, data, rows[i].first_bytes, "%s", "first ");
+        log_write_data(rows[i].level, huge, rows[i].first_bytes, "%s", "first ");
         for (size_t line = 1; line < LINES_DROPPED; line++)
             log_write(rows[i].level, "line %zu", line);
         assert_int_equal(fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK, 0);

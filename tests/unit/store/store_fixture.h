@@ -58,14 +58,14 @@ struct fixture {
 static inline void fixture_done(void *context, struct commit *finished)
 {
     struct fixture *fixture = context;
-    size_t count = 0;
+    size_t finished_count = 0;
 
     while (finished) {
         finished = finished->next;
-        count++;
+        finished_count++;
     }
     pthread_mutex_lock(&fixture->mutex);
-    fixture->done += count;
+    fixture->done += finished_count;
     pthread_cond_signal(&fixture->changed);
     pthread_mutex_unlock(&fixture->mutex);
 }
@@ -160,11 +160,11 @@ static inline size_t fixture_done_count(struct fixture *fixture)
 // Submits the commits and waits until the store has returned all of them.
 static inline void fixture_commit(struct fixture *fixture, struct commit *commits, size_t count)
 {
-    size_t before = fixture_done_count(fixture);
+    size_t done_before = fixture_done_count(fixture);
 
     for (size_t i = 0; i < count; i++)
         store_submit(fixture->store, &commits[i]);
-    fixture_await(fixture, before + count);
+    fixture_await(fixture, done_before + count);
 }
 
 static inline enum commit_result fixture_record(struct fixture *fixture, const struct destroyed_group *group)
