@@ -1,4 +1,5 @@
-// Replaces all other files of the module in a build without libpq. Every function of forward.h needs a counterpart here.
+// Replaces all other files of the module in a build without libpq. Every function of forward.h needs a counterpart
+// here.
 #include <errno.h>
 
 #include "imcallbackd/forward/forward.h"
