@@ -64,8 +64,8 @@ struct http_handler {
     // http_request_complete later. The server limits the total size of the bodies in memory, but not the memory that
     // the handler uses in the arenas of pending requests. That memory must be proportional to the size of the bodies.
     struct http_response *(*on_body)(void *context, struct http_request *request);
-    // The request has ended, with or without an answer. If the server has called on_head, it calls this last, on the
-    // same thread.
+    // The server calls this last for each request that it passed to on_head, with or without an answer, on the same
+    // thread.
     void (*on_end)(void *context, struct http_request *request);
     // Counts and logs a refusal, and returns the response for it. `detail` is "" or an English sentence. If `detail` is
     // "", the response must be a shared one. The server does not send the response if it closes the connection at once,
