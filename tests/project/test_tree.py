@@ -26,15 +26,16 @@ LIBRARIES = {
     "cjson/": "src/callback/", "ini.h": "src/command/", "systemd/": "src/(base|command)/",
     "openssl/": "src/(callback|command|forward|http)/", "libpq-fe.h": "src/forward/",
 }
-# The modules whose headers a module may include, besides its own. The store includes only the plain event of the
-# callback's headers.
+# The modules whose headers a module may include, besides its own. Of the headers of the module callback, the store may
+# include EVENT, which declares only the plain event.
 MODULES = {
     "base": set(), "callback": {"base"}, "store": {"base"}, "http": {"base"},
     "forward": {"base", "store"}, "command": {"base", "callback", "store", "http", "forward"},
 }
 EVENT = "imcallbackd/callback/event.h"
 
-# Words that STYLE rules out. "nobody" in quotes is a user, and the comment is part of a schema that was released.
+# Words that CONTRIBUTING.md rules out. Two uses are allowed: "nobody" in quotes is a user, and the phrase with "anew"
+# is in a comment of a schema that was released and cannot change.
 RULED_OUT = re.compile(r'(?i)\b(whoever|anew(?! by the service once the group is gone)|(?<!")nobody|is\s+told|'
                        r"makes\s+sure\s+of|for\s+want\s+of)\b")
 
