@@ -1,6 +1,6 @@
 // Three kinds of threads call these functions. The event loops call on_head, on_body, on_end and on_refusal, the writer
-// thread calls receiver_on_committed, and the main thread replaces the settings on a reload. A struct call
-// belongs to its event loop, except from store_submit until http_request_complete, when it belongs to the store.
+// thread calls receiver_on_committed, and the main thread replaces the settings on a reload. A struct call belongs to
+// its event loop, except from store_submit until http_request_complete, when it belongs to the store.
 #include "receiver.h"
 
 #include <assert.h>
@@ -226,8 +226,7 @@ static struct http_response *on_body(void *context, struct http_request *request
     return NULL;
 }
 
-// Releases the resources that are not in the request's arena. request->context is NULL if on_head ran out of
-// memory.
+// Releases the resources that are not in the request's arena. request->context is NULL if on_head ran out of memory.
 static void on_end(void *context, struct http_request *request)
 {
     struct call *call = request->context;

@@ -46,9 +46,9 @@ struct settings {
 // Reads the configuration at this path and the files that the daemon needs. On success the caller owns one reference.
 // Errors name the file, the line and the key.
 //
-// The predecessor is NULL, or the settings that the daemon currently uses. If the client CA is the
-// same, clients can resume TLS sessions of the predecessor with the new settings. Settings that lack a protection of
-// the predecessor are refused with -EPERM.
+// The predecessor is NULL, or the settings that the daemon currently uses. If the client CA is the same, clients can
+// resume TLS sessions of the predecessor with the new settings. Settings that lack a protection of the predecessor are
+// refused with -EPERM.
 int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
                   struct error *error) MUST_CHECK;
 
@@ -59,8 +59,8 @@ int settings_read_apps(const char *path, struct settings **ret_settings, struct 
 struct settings *settings_ref(struct settings *settings);
 void settings_unref(struct settings *settings); // NULL is allowed
 
-// Calls report with one sentence for each setting that works but needs attention: a certificate that is not
-// valid now or expires soon, a token file that is readable by every user, an app without a token.
+// Calls report with one sentence for each setting that works but needs attention: a certificate that is not valid now
+// or expires soon, a token file that is readable by every user, an app without a token.
 void settings_warn(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence));
 
 #define HOST_NAME_BYTES 65

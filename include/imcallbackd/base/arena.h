@@ -21,8 +21,7 @@ void arena_init(struct arena *arena, size_t limit_bytes);
 // system is out of memory.
 void *arena_alloc(struct arena *arena, size_t bytes);
 
-// Copies the bytes and appends a NUL. data may be NULL if length is 0. Returns NULL in the same cases as
-// arena_alloc().
+// Copies the bytes and appends a NUL. data may be NULL if length is 0. Returns NULL in the same cases as arena_alloc().
 char *arena_copy(struct arena *arena, const char *data, size_t length);
 
 // Frees all memory of the arena. The caller can use the empty arena again with the same limit.

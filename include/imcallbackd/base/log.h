@@ -54,8 +54,8 @@ enum log_format {
 // Until the first call, the level is info and the format is text. The caller may change both at any time.
 void log_configure(enum log_level level, enum log_format format);
 
-// Once the monotonic clock has reached at_ms, no line waits for the log. A shutdown sets this deadline, so that a
-// slow log cannot delay the exit.
+// Once the monotonic clock has reached at_ms, no line waits for the log. A shutdown sets this deadline, so that a slow
+// log cannot delay the exit.
 void log_set_deadline(int64_t at_ms);
 
 // Reports the number of dropped lines that has not been reported yet. Waits at most LOG_WAIT_MS for the log. This must

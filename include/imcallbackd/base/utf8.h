@@ -17,6 +17,6 @@ size_t utf8_length(const unsigned char *text, size_t available);
 // or a single byte if no valid character starts with this byte. At least one byte must be available.
 size_t utf8_invalid_length(const unsigned char *text, size_t available);
 
-// Returns the text itself if it is valid UTF-8, otherwise a copy in the arena with U+FFFD in place of each
-// invalid sequence. Returns NULL if the arena has no memory left.
+// Returns the text itself if it is valid UTF-8, otherwise a copy in the arena with U+FFFD in place of each invalid
+// sequence. Returns NULL if the arena has no memory left.
 const char *utf8_sanitize(struct arena *arena, const char *text);

@@ -16,8 +16,8 @@ enum answer_code {
     ANSWER_CONTENT_ENCODED,
     ANSWER_PEER_NOT_ALLOWED,
     ANSWER_OVERLOADED,
-    // The query does not belong to a genuine callback of a configured app, or the command is missing, ambiguous or
-    // not handled.
+    // The query does not belong to a genuine callback of a configured app, or the command is missing, ambiguous or not
+    // handled.
     ANSWER_SDK_APPID_MISSING,
     ANSWER_SDK_APPID_REPEATED,
     ANSWER_SDK_APPID_UNKNOWN,
