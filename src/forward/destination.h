@@ -26,10 +26,10 @@ struct destination {
 //   -EAGAIN     a temporary failure: the connection is lost, the server restarts, or transactions conflict
 //   -ETIMEDOUT  no byte has moved for answer_timeout_ms
 //   -ECANCELED  destination_cancel was called
-//   others      a failure that an operator has to fix After an error the caller closes the connection and opens a new
-// one. Only the cursor in the destination shows whether the last transaction was committed. destination_query is an
-// exception: if the server reported the error, so that sqlstate is not "", the caller may send another query on the
-// same connection.
+//   others      a failure that an operator has to fix
+// After an error the caller closes the connection and opens a new one. Only the cursor in the destination shows whether
+// the last transaction was committed. destination_query is an exception: if the server reported the error, so that
+// sqlstate is not "", the caller may send another query on the same connection.
 
 // Tries the hosts of the URL in turn, by default for up to 5 seconds each, and blocks until one of them accepts or all
 // have failed. The caller passes a destination that is zeroed or closed, and calls destination_close after a failure,
