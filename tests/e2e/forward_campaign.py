@@ -12,7 +12,7 @@ import daemon
 import postgres
 from daemon import event
 from postgres import Forwarder, has_rows, ship_to, verify
-from test_large_store import Answers
+from test_large_store import Load
 
 EVENTS = int(os.environ.get("FORWARD_EVENTS", "1000000"))
 KILLS = 10
@@ -118,16 +118,16 @@ def test_receiver_answers_while_the_forwarder_catches_up(make_daemon):
     machine."""
     one = make_daemon().start()
     fill(one, EVENTS // 2)
-    answers = Answers(one)
-    answers.while_true("nothing to ship", lambda: False)
+    load = Load(one)
+    load.while_true("nothing to ship", lambda: False)
     server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
     try:
         ship_to(one, server)
         forwarder = Forwarder(one).start()
-        answers.while_true("catching up", lambda: shipped(server) < EVENTS // 2)
-        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "the last event", 3600)
-        answers.while_true("keeping up", lambda: False)
-        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "the last event", 3600)
+        load.while_true("catching up", lambda: shipped(server) < EVENTS // 2)
+        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + load.recorded, "the last event", 3600)
+        load.while_true("keeping up", lambda: False)
+        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + load.recorded, "the last event", 3600)
         forwarder.stop()
         assert verify(one).returncode == 0
     finally:

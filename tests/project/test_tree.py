@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -139,6 +140,14 @@ def test_clang_format():
 @pytest.mark.parametrize("script", files(".sh"), ids=name)
 def test_shell_scripts_parse(script):
     assert subprocess.run(["sh", "-n", script]).returncode == 0
+
+
+def test_tests_that_run_on_demand_can_be_imported():
+    """A campaign runs so rarely that a wrong import in it would stay unnoticed for long."""
+    scripts = sorted((TOP / "tests/e2e").glob("*.py"))
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *scripts],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 # Structure
