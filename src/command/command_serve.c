@@ -154,7 +154,7 @@ static int start(struct service *service, struct error *error)
     }
     if (r == 0) // the threads of the server and of the store call the receiver
         r = receiver_create(service->settings, &service->receiver, error);
-    if (r == 0) // no thread runs yet
+    if (r == 0) // creates no thread; start_server does
         r = create_server(service, error);
     if (r == 0) // the database is recovered before the first request is accepted
         r = start_store(service, error);

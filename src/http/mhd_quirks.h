@@ -60,9 +60,9 @@ bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 bool mhd_quirk_exceeds_parameters(const char *target);
 
 // Versions: all.
-// Symptom: the library answers a request that it cannot parse without calling the application. The refusal would appear
-// neither in the log nor in the metrics. This function reports the refusal and returns true if the library has
-// answered.
+// Symptom: if the library cannot parse a request, it creates an error response without calling the application. Such a
+// response would appear neither in the log nor in the metrics. This function reports the response as a refusal, and
+// returns true if the library has created one.
 // Test: test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the library reports its own responses.
 bool mhd_quirk_report_own_response(struct http_connection *connection);

@@ -236,9 +236,9 @@ HOSTILE = {
     "GET without a body": post(start="GET TARGET HTTP/1.1", body=""),
 }
 
-# Unusual requests that can be read in one way only, or in ways that give an attacker no advantage: every request has
-# its own Sign, so that a client that can smuggle a request could also send it. The daemon records each of these
-# requests and the request after it once.
+# Unusual requests that every parser reads in the same way, or whose ambiguity does not help an attacker: a smuggled
+# request needs a valid Sign of its own, and a client that has one can send the request directly. The daemon records
+# each of these requests, and the request after it, exactly once.
 UNUSUAL = {
     # RFC 9110, 8.6: a length is one digit or more.
     "length with zeros before it": post("Content-Length: 000000000000000000000000LENGTH"),

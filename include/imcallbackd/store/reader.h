@@ -28,8 +28,8 @@ struct recorded_row {
     } event;
 };
 
-// All errors of the reader name the path and the remedy. The caller only needs permission to read the database and its
-// side files.
+// Every error names the path, and a remedy if there is one. The caller only needs permission to read the database and
+// its side files.
 int store_reader_open(const char *path, struct store_reader **ret_reader, struct error *error) MUST_CHECK;
 
 // Returns the next rows after an id, where 0 stands for the start. The rows are valid until the next call of this

@@ -155,7 +155,8 @@ READER_TEST(batch_is_limited_by_bytes_but_has_a_row)
     free(body);
 }
 
-// The caller's rows are copies: while the caller uses them, the store can write the whole log back and truncate it.
+// The caller's rows are copies: while the caller uses them, a checkpoint can copy the whole log into the database and
+// truncate the log.
 READER_TEST(reader_blocks_no_checkpoint)
 {
     fixture_record_times(fixture, 1, 3);
