@@ -106,7 +106,8 @@ bool http_shared_allows(struct http_shared *shared, const struct address *client
     return allowed;
 }
 
-// A node of shared->networks. A balanced tree stays fast if a client chooses its addresses to collide.
+// A node of shared->networks. A balanced tree, unlike a hash table, stays fast even if a client chooses addresses that
+// collide.
 struct network {
     struct address address; // the first member, so that a pointer to an address serves as a key
     unsigned int connections;
@@ -135,7 +136,8 @@ static struct network *get_network(struct http_shared *shared, const struct addr
     return NULL;
 }
 
-// Counts one more connection of the network unless the hard limit or memory forbids it. The caller holds the lock.
+// Counts one more connection of the network unless the hard limit is reached or memory is exhausted. The caller holds
+// the lock.
 static bool count_for_network(struct http_shared *shared, const struct address *address, enum http_limit *ret_exceeded)
 {
     unsigned int limit = shared->limits.connections_per_address;
