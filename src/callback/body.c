@@ -69,6 +69,8 @@ static bool fail_scan(struct callback *callback, const struct json_text_report *
     case JSON_TEXT_BAD_ESCAPE:
         return fail(callback, ANSWER_BODY_NOT_JSON, "\\u is not followed by four hexadecimal digits at byte %zu.",
                     report->position);
+    case JSON_TEXT_BAD_NUMBER:
+        return fail(callback, ANSWER_BODY_NOT_JSON, "The number at byte %zu has an invalid form.", report->position);
     case JSON_TEXT_UNTERMINATED:
         return fail(callback, ANSWER_BODY_NOT_JSON, "The string or comment that starts at byte %zu has no end.",
                     report->position);

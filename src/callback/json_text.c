@@ -100,6 +100,39 @@ static size_t comment_length(const char *text, size_t left)
     return end ? (size_t)(end - text) + 2 : 0;
 }
 
+// Moves *at past one or more digits. Returns false if there is no digit.
+static bool skip_digits(const char *text, size_t length, size_t *at)
+{
+    size_t start = *at;
+
+    while (*at < length && text[*at] >= '0' && text[*at] <= '9')
+        ++*at;
+    return *at > start;
+}
+
+// Returns the length of the number at text, or 0 if RFC 8259 does not allow the number. cJSON refuses a number that
+// another part of a number follows, such as the second dot of 1.2.3.
+static size_t number_length(const char *text, size_t left)
+{
+    size_t start = text[0] == '-' ? 1 : 0, at = start;
+
+    if (!skip_digits(text, left, &at) || (at > start + 1 && text[start] == '0'))
+        return 0;
+    if (at < left && text[at] == '.') {
+        at++;
+        if (!skip_digits(text, left, &at))
+            return 0;
+    }
+    if (at < left && (text[at] == 'e' || text[at] == 'E')) {
+        at++;
+        if (at < left && (text[at] == '+' || text[at] == '-'))
+            at++;
+        if (!skip_digits(text, left, &at))
+            return 0;
+    }
+    return at;
+}
+
 // Moves *at from the start of a string to the byte after its end, or to the position of a fault.
 static void scan_string(const char *text, size_t length, size_t *at, struct json_text_report *report)
 {
@@ -121,6 +154,11 @@ static void scan_string(const char *text, size_t length, size_t *at, struct json
     }
     report->fault = JSON_TEXT_UNTERMINATED;
     report->position = start;
+}
+
+static bool starts_number(char c)
+{
+    return c == '-' || (c >= '0' && c <= '9');
 }
 
 // cJSON accepts every byte up to 0x20 as white space, JSON only four of them.
@@ -156,6 +194,14 @@ struct json_text_report json_text_scan(const char *text, size_t length)
             if (comment == 0)
                 report.fault = JSON_TEXT_UNTERMINATED;
             at += comment;
+            continue;
+        }
+        if (starts_number(c)) {
+            size_t number = number_length(text + at, length - at);
+
+            if (number == 0)
+                report.fault = JSON_TEXT_BAD_NUMBER;
+            at += number;
             continue;
         }
         // Each value of a list follows a comma, except the first one, which is counted with the bracket of the list.

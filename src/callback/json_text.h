@@ -1,8 +1,8 @@
 // Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts control characters, even between
-// values, invalid UTF-8, and \u0000 and \uzzzz, which both end the string; and it takes about 40 bytes of memory for
-// each byte of `[0,0,…`. Therefore one pass finds these faults first. The same pass finds valid input that cJSON does
-// not accept but real callbacks may contain: the comments of the sample on the reference page, and text that was cut
-// inside a character.
+// values, numbers such as 01 and 1.e2, invalid UTF-8, and \u0000 and \uzzzz, which both end the string; and it takes
+// about 40 bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first. The same pass finds
+// valid input that cJSON does not accept but real callbacks may contain: the comments of the sample on the reference
+// page, and text that was cut inside a character.
 #pragma once
 
 #include <stdbool.h>
@@ -18,6 +18,7 @@ enum json_text_fault {
     JSON_TEXT_NUL,
     JSON_TEXT_CONTROL,      // below U+0020: any in a string, any but white space between values
     JSON_TEXT_BAD_ESCAPE,   // \u without four hexadecimal digits
+    JSON_TEXT_BAD_NUMBER,   // such as 01, 1. or -.5
     JSON_TEXT_UNTERMINATED, // a string or a comment without its end
     JSON_TEXT_TOO_DEEP,
     JSON_TEXT_TOO_MANY,

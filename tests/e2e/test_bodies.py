@@ -123,6 +123,8 @@ REFUSED_BODIES = {
     "two bodies": (event() + event(), 120201, ""),
     "NUL byte after it": (event() + b"\0", None, ""),
     "control character": (event(Name="X").replace(b"X", b"\x01"), 120201, ""),
+    "number with a leading zero": (event()[:-1] + b',"New":-01}', 120201, "number at byte "),
+    "number that ends with a dot": (event()[:-1] + b',"New":[2.]}', 120201, "number at byte "),
     "list": (b"[" + event() + b"]", None, ""),
     "too deep": (event()[:-1] + b',"New":' + b"[" * 1000 + b"]" * 1000 + b"}", 120206, ""),
     "too many nodes": (event()[:-1] + b',"New":[' + b"0," * 500_000 + b"0]}", 120206, ""),

@@ -125,6 +125,8 @@ static const struct {
     {"{'a':'\\u12x4'}", NOT_JSON, "byte 6"},
     {"{'a':'\\x'}", NOT_JSON, "byte"},
     {"{'a':1}/*", NOT_JSON, "byte 7"},
+    {"{'a':01}", NOT_JSON, "number at byte 5"},
+    {G ",'EventTime':07}", NOT_JSON, "number at byte 81"},
     {"{'a':'\\u0000'}", ANSWER_BODY_NUL, "byte 6"},
     {"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", ANSWER_BODY_TOO_COMPLEX, "byte 32"},
 

@@ -102,6 +102,19 @@ static const struct row rows[] = {
     {TEXT("\"\\ud83d\\uzzzz\""), FAULT(JSON_TEXT_BAD_ESCAPE, 7), NULL},
     {TEXT("\"\\x\\\x7f\\\xc3\xa4\""), NO_FAULT(false, false), NULL},
 
+    // Numbers that cJSON would accept, and a number that it rejects itself.
+    {TEXT("[0,-0,10,0.0,1e5,1E+05,-12.50e-7]"), NO_FAULT(false, false), NULL},
+    {TEXT("1.2.3"), NO_FAULT(false, false), NULL},
+    {TEXT("01"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("[1,-01]"), FAULT(JSON_TEXT_BAD_NUMBER, 3), NULL},
+    {TEXT("1."), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT(" 1.e5"), FAULT(JSON_TEXT_BAD_NUMBER, 1), NULL},
+    {TEXT("-.5"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("-"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("1e"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("1e+"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("/**/1e-]"), FAULT(JSON_TEXT_BAD_NUMBER, 4), NULL},
+
     // Strings without an end.
     {TEXT("\""), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
     {TEXT("{\"a\":\"b"), FAULT(JSON_TEXT_UNTERMINATED, 5), NULL},
@@ -145,13 +158,14 @@ TEST(scans_and_sanitizes)
 // Scans every prefix of a text.
 TEST(never_reads_past_the_end_of_a_prefix)
 {
-    static const char whole[] = "{\"a\\ud83d\\ude00\":[1,\"\xf0\x9f\x98\x80\\u0041\"]/* c */}//";
+    static const char whole[] = "{\"a\\ud83d\\ude00\":[-10.5e+7,\"\xf0\x9f\x98\x80\\u0041\"]/* c */}//";
 
     for (size_t length = 0; length < sizeof whole; length++) {
         char *text = exact_copy(whole, length);
         enum json_text_fault fault = json_text_scan(text, length).fault;
 
-        assert_true(fault == JSON_TEXT_NO_FAULT || fault == JSON_TEXT_UNTERMINATED || fault == JSON_TEXT_BAD_ESCAPE);
+        assert_true(fault == JSON_TEXT_NO_FAULT || fault == JSON_TEXT_UNTERMINATED || fault == JSON_TEXT_BAD_ESCAPE ||
+                    fault == JSON_TEXT_BAD_NUMBER);
         free(text);
     }
 }
