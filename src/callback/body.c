@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "imcallbackd/base/parse.h"
+#include "imcallbackd/base/utf8.h"
 #include "imcallbackd/callback/callback.h"
 #include "json_text.h"
 
@@ -149,14 +150,28 @@ static bool collect_fields(struct callback *callback, const cJSON *tree, const c
     return true;
 }
 
-// Copies a string of the tree into the arena, which outlives the tree. Returns NULL after fail().
+static bool has_nul(const cJSON *item)
+{
+    return cJSON_IsString(item) && strstr(item->valuestring, JSON_TEXT_NUL_MARK);
+}
+
+// Copies a string of the tree into the arena, which outlives the tree, with U+FFFD in place of a NUL. Returns NULL
+// after fail().
 static const char *copy_text(struct callback *callback, const cJSON *item)
 {
     const char *copy = arena_copy(callback->arena, item->valuestring, strlen(item->valuestring));
 
+    if (copy && has_nul(item))
+        copy = utf8_sanitize(callback->arena, copy);
     if (!copy)
         fail_memory(callback, callback->arena);
     return copy;
+}
+
+// These texts identify nothing, so a NUL in them is no reason to lose the event.
+static bool may_have_nul(enum field field)
+{
+    return field == FIELD_TYPE || field == FIELD_NAME;
 }
 
 // Reads a string that may be absent or null; the result is then "".
@@ -170,6 +185,8 @@ static bool read_optional_text(struct callback *callback, const cJSON *fields[st
         return true;
     if (!cJSON_IsString(item))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "%s is not a string.", field_names[field]);
+    if (has_nul(item) && !may_have_nul(field))
+        return fail(callback, ANSWER_BODY_NUL, "The field is %s.", field_names[field]);
     *ret_text = copy_text(callback, item);
     return *ret_text != NULL;
 }
@@ -219,6 +236,8 @@ static bool read_member(struct callback *callback, const cJSON *member, size_t i
         return fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is MemberList[%zu].Member_Account.", index);
     if (!cJSON_IsString(account))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu].Member_Account is not a string.", index);
+    if (has_nul(account))
+        return fail(callback, ANSWER_BODY_NUL, "The field is MemberList[%zu].Member_Account.", index);
     *ret_account = copy_text(callback, account);
     return *ret_account != NULL;
 }

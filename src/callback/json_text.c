@@ -41,7 +41,7 @@ static bool is_low(int32_t unit)
 struct piece {
     size_t length;
     enum json_text_fault fault;
-    bool is_invalid; // json_text_sanitize() replaces the piece
+    const char *replacement; // what json_text_sanitize() writes in place of an invalid piece; NULL: the piece is valid
     bool is_end;
 };
 
@@ -50,11 +50,11 @@ static struct piece escape_piece(const char *text, size_t left)
     int32_t unit = escaped_unit(text, left);
 
     if (unit == 0)
-        return (struct piece){.fault = JSON_TEXT_NUL};
+        return (struct piece){.length = ESCAPE_LENGTH, .replacement = JSON_TEXT_NUL_MARK};
     if (is_high(unit) && is_low(escaped_unit(text + ESCAPE_LENGTH, left - ESCAPE_LENGTH)))
         return (struct piece){.length = 2 * ESCAPE_LENGTH};
     if (is_high(unit) || is_low(unit))
-        return (struct piece){.length = ESCAPE_LENGTH, .is_invalid = true};
+        return (struct piece){.length = ESCAPE_LENGTH, .replacement = UTF8_REPLACEMENT};
     if (unit < 0 && left >= 2 && text[1] == 'u')
         return (struct piece){.fault = JSON_TEXT_BAD_ESCAPE};
     // This check only has to ensure that \" does not end the string. cJSON checks all other escapes.
@@ -76,7 +76,7 @@ static struct piece string_piece(const char *text, size_t left)
         return (struct piece){.fault = JSON_TEXT_CONTROL};
     length = utf8_length(bytes, left);
     if (length == 0)
-        return (struct piece){.length = utf8_invalid_length(bytes, left), .is_invalid = true};
+        return (struct piece){.length = utf8_invalid_length(bytes, left), .replacement = UTF8_REPLACEMENT};
     return (struct piece){.length = length};
 }
 
@@ -147,7 +147,7 @@ static void scan_string(const char *text, size_t length, size_t *at, struct json
         report->position = *at;
         if (report->fault != JSON_TEXT_NO_FAULT)
             return;
-        report->has_invalid_text |= piece.is_invalid;
+        report->has_invalid_text |= piece.replacement != NULL;
         *at += piece.length;
         if (piece.is_end)
             return;
@@ -220,16 +220,15 @@ struct json_text_report json_text_scan(const char *text, size_t length)
     return report;
 }
 
-// Copies the string at text[*at] with U+FFFD for invalid text, moves *at after the string, and returns the end of the
-// copy.
+// Copies the string at text[*at] with the replacements, moves *at after the string, and returns the end of the copy.
 static char *sanitize_string(const char *text, size_t length, size_t *at, char *to)
 {
     *to++ = text[(*at)++];
     while (*at < length) {
         struct piece piece = string_piece(text + *at, length - *at);
-        size_t copied = piece.is_invalid ? strlen(UTF8_REPLACEMENT) : piece.length;
+        size_t copied = piece.replacement ? strlen(piece.replacement) : piece.length;
 
-        memcpy(to, piece.is_invalid ? UTF8_REPLACEMENT : text + *at, copied);
+        memcpy(to, piece.replacement ? piece.replacement : text + *at, copied);
         to += copied;
         *at += piece.length;
         if (piece.is_end)

@@ -143,12 +143,10 @@ static bool has_replaced_text(const struct destroyed_group *group)
     return !is_utf8(body, length) && !has_comment(body, length);
 }
 
-// Finds a NUL, raw or escaped. Bodies in which a comment or an escaped backslash might hide the NUL do not count.
-static bool has_nul(const char *body, size_t length)
+// A comment or an escaped backslash may hide an escaped NUL, so bodies with one of them do not count.
+static bool has_escaped_nul(const char *body, size_t length)
 {
-    if (has_comment(body, length))
-        return false;
-    return memchr(body, '\0', length) || (contains(body, length, "\\u0000") && !contains(body, length, "\\\\"));
+    return contains(body, length, "\\u0000") && !contains(body, length, "\\\\") && !has_comment(body, length);
 }
 
 static void check_group(const struct destroyed_group *group, const char *body, size_t length)
@@ -169,7 +167,8 @@ static void check_group(const struct destroyed_group *group, const char *body, s
     }
     assert(group->body == body && group->body_length == length);
     assert(group->keep_body || !has_replaced_text(group));
-    assert(!has_nul(body, length));
+    assert(has_comment(body, length) || !memchr(body, '\0', length));
+    assert(group->keep_body || !has_escaped_nul(body, length));
 }
 
 void check_after_body(const struct callback *callback, const char *body, size_t length, enum callback_verdict verdict)

@@ -106,12 +106,12 @@ TEST(samples_are_read_or_refused)
     }
 }
 
-// The members need several blocks of the arena, and the name contains invalid UTF-8.
+// The members need several blocks of the arena, and the name contains a NUL and invalid UTF-8.
 TEST(many_members_are_read_or_refused)
 {
     struct call call = {0};
     int r = buffer_print(&call.body,
-                         "{\"CallbackCommand\":\"%s\", // a comment\n\"GroupId\":\"g\",\"Name\":\"\xe7\xa4\","
+                         "{\"CallbackCommand\":\"%s\", // a comment\n\"GroupId\":\"g\",\"Name\":\"\\u0000\xe7\xa4\","
                          "\"EventTime\":\"1\",\"MemberList\":[{\"Member_Account\":\"first\"}",
                          CALLBACK_COMMAND);
 

@@ -66,6 +66,19 @@ static const struct {
     {G ",'EventTime':7,'Name':'\\ude00\\ud83d\\ude00'}", "g||||" FFFD "\xf0\x9f\x98\x80|7|-|body"},
     {G ",/**/'EventTime':7,'MemberList':[{'Member_Account':'a\xff'}]}", "g|||||7|[a" FFFD "]|body"},
 
+    // So it does for \u0000 in a text that is not an id, and in what is not recorded.
+    {G ",'EventTime':7,'Name':'\\u0000'}", "g||||" FFFD "|7|-|body"},
+    {G ",'EventTime':7,'Name':'a\\u0000b\\u0000\\u0000c'}", "g||||a" FFFD "b" FFFD FFFD "c|7|-|body"},
+    {G ",'EventTime':7,'Name':'\xff\\u0000\\ud83d'}", "g||||" FFFD FFFD FFFD "|7|-|body"},
+    {G ",'EventTime':7,'Type':'a\\u0000'}", "g|a" FFFD "||||7|-|body"},
+    {G ",'EventTime':7,'x':'\\u0000'}", "g|||||7|-|body"},
+    {G ",'EventTime':7,'x':[{'y':'a\\u0000b'}]}", "g|||||7|-|body"},
+    {G ",'EventTime':7,'\\u0000':1}", "g|||||7|-|body"},
+    {G ",'EventTime':7,'GroupId\\u0000':'h','Group\\u0000Id':1,'\\u0000GroupId':2}", "g|||||7|-|body"},
+    {G ",'EventTime':7,'MemberList':[{'Member_Account':'a','Member_Account\\u0000':'b','x':'\\u0000'}]}",
+     "g|||||7|[a]|body"},
+    {G ",'EventTime':7} // \\u0000", "g|||||7|-|-"},
+
     // Escapes.
     {G ",'EventTime':7,'Name':'\\u0041\\u00e4\\u793e\\ud83d\\ude00\\\\\\/\\b\\f\\n\\r\\t'}",
      "g||||A\xc3\xa4\xe7\xa4\xbe\xf0\x9f\x98\x80\\/\b\f\n\r\t|7|-|-"},
@@ -127,7 +140,16 @@ static const struct {
     {"{'a':1}/*", NOT_JSON, "byte 7"},
     {"{'a':01}", NOT_JSON, "number at byte 5"},
     {G ",'EventTime':07}", NOT_JSON, "number at byte 81"},
-    {"{'a':'\\u0000'}", ANSWER_BODY_NUL, "byte 6"},
+    {"{'CallbackCommand':'Group.CallbackAfterGroupDestroyed\\u0000','GroupId':'g'}", ANSWER_BODY_NUL,
+     "CallbackCommand"},
+    {"{" HEAD ",'GroupId':'\\u0000'}", ANSWER_BODY_NUL, "GroupId"},
+    {"{" HEAD ",'GroupId':'g\\u0000'}", ANSWER_BODY_NUL, "GroupId"},
+    {"{" HEAD ",'GroupId':'\xff\\u0000'}", ANSWER_BODY_NUL, "GroupId"},
+    {G ",'Owner_Account':'a\\u0000b'}", ANSWER_BODY_NUL, "Owner_Account"},
+    {G ",'Operator_Account':'\\u0000'}", ANSWER_BODY_NUL, "Operator_Account"},
+    {G ",'MemberList':[{'Member_Account':'a'},{'Member_Account':'b\\u0000'}]}", ANSWER_BODY_NUL,
+     "MemberList[1].Member_Account"},
+    {G ",'EventTime':'1\\u00007'}", TYPE, "EventTime"},
     {"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", ANSWER_BODY_TOO_COMPLEX, "byte 32"},
 
     {"{}", MISSING, "CallbackCommand"},

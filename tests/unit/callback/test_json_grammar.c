@@ -62,6 +62,8 @@ static const struct row valid[] = {
     {TEXT("\"\xff\"")},
     {TEXT("\"\\udc37\"")},
     {TEXT("{\"\xe7\xa4\":1}")},
+    {TEXT("\"\\u0000\"")},
+    {TEXT("{\"a\\u0000b\":\"\\u0000\"}")},
 };
 
 static const struct row invalid[] = {

@@ -11,6 +11,8 @@ struct row {
     const char *sanitized; // NULL: the text itself
 };
 
+#define MARK JSON_TEXT_NUL_MARK
+
 #define NO_FAULT(comments, broken) JSON_TEXT_NO_FAULT, 0, comments, broken
 #define FAULT(fault, position)     fault, position, false, false
 
@@ -73,8 +75,12 @@ static const struct row rows[] = {
     {TEXT("\0"), FAULT(JSON_TEXT_NUL, 0), NULL},
     {TEXT("{}\0"), FAULT(JSON_TEXT_NUL, 2), NULL},
     {TEXT("\"a\0b\""), FAULT(JSON_TEXT_NUL, 2), NULL},
-    {TEXT("\"a\\u0000\""), FAULT(JSON_TEXT_NUL, 2), NULL},
-    {TEXT("{\"\\u0000\":1}"), FAULT(JSON_TEXT_NUL, 2), NULL},
+    {TEXT("\"a\\u0000\""), NO_FAULT(false, true), "\"a" MARK "\""},
+    {TEXT("{\"\\u0000\":\"\\u0000\\u0000\"}"), NO_FAULT(false, true), "{\"" MARK "\":\"" MARK MARK "\"}"},
+    {TEXT("\"\xff\\u0000\\u0000b\""), NO_FAULT(false, true), "\"" FFFD MARK MARK "b\""},
+    {TEXT("\"\\ud83d\\u0000\\ude00\""), NO_FAULT(false, true), "\"" FFFD MARK FFFD "\""},
+    {TEXT("\"\\u00000\\u0001\""), NO_FAULT(false, true), "\"" MARK "0\\u0001\""},
+    {TEXT("\"\\u000\""), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},
     {TEXT("\"\\\\u0000\""), NO_FAULT(false, false), NULL},
     {TEXT("\"%00\""), NO_FAULT(false, false), NULL},
 
