@@ -101,7 +101,8 @@ static size_t white_space_length(const char *text, size_t left)
     return length;
 }
 
-// Parses a text in which json_text_scan() found no fault. Returns NULL after fail().
+// Parses a text in which json_text_scan() found no fault. Calls fail() and returns NULL if the text is not valid JSON
+// or if memory is exhausted.
 static cJSON *parse(struct callback *callback, struct arena *scratch, const char *text, size_t length)
 {
     const char *end = text;
@@ -168,8 +169,8 @@ static bool has_nul(const cJSON *item)
     return cJSON_IsString(item) && strstr(item->valuestring, JSON_TEXT_NUL_MARK);
 }
 
-// Copies a string of the tree into the arena, which outlives the tree, with U+FFFD in place of a NUL. Returns NULL
-// after fail().
+// Copies a string of the tree into the arena, which outlives the tree, with U+FFFD in place of a NUL. Calls fail() and
+// returns NULL if the arena has no memory left.
 static const char *copy_text(struct callback *callback, const cJSON *item)
 {
     const char *copy = arena_copy(callback->arena, item->valuestring, strlen(item->valuestring));
@@ -213,7 +214,8 @@ static bool read_required_text(struct callback *callback, const cJSON *fields[st
     return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is %s.", field_names[field]);
 }
 
-// Reads milliseconds since 1970. The value may be a number or a string, because editions of the documentation differ.
+// Reads milliseconds since 1970. The value may be absent or null. Otherwise it may be a number or a string of digits,
+// because editions of the documentation differ.
 static bool read_event_time(struct callback *callback, const cJSON *item)
 {
     struct destroyed_group *group = &callback->group;
@@ -306,7 +308,8 @@ static bool read_fields(struct callback *callback, const cJSON *tree)
            read_event_time(callback, fields[FIELD_EVENT_TIME]) && read_member_list(callback, fields[FIELD_MEMBER_LIST]);
 }
 
-// Checks and parses the body into the arena. Returns NULL after fail().
+// Checks the body and parses it into the scratch arena. Calls fail() and returns NULL if the body is not valid JSON, is
+// too complex, or if memory is exhausted.
 static const cJSON *parse_body(struct callback *callback, struct arena *scratch, bool *ret_sanitized)
 {
     const char *text = callback->group.body;

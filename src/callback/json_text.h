@@ -1,8 +1,8 @@
-// Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts control characters, even between
-// values, numbers such as 01 and 1.e2, invalid UTF-8, and \u0000 and \uzzzz, which both end the string; and it takes
-// about 40 bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first. The same pass finds
-// input that cJSON does not understand but real callbacks may contain: the comments of the sample on the reference
-// page, text that was cut inside a character, and \u0000.
+// Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts invalid UTF-8, control
+// characters (even between values), numbers such as 01 and 1.e2, and \u0000 and \uzzzz, both of which end the string.
+// cJSON also takes about 40 bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first. The
+// same pass finds input that cJSON does not understand but real callbacks may contain: the comments of the sample on
+// the reference page, text that was cut inside a character, and \u0000.
 #pragma once
 
 #include <stdbool.h>
@@ -36,7 +36,7 @@ struct json_text_report {
 // the text.
 size_t json_text_max_values(size_t length);
 
-// Stops at the first fault.
+// Checks the text, and stops at the first fault.
 struct json_text_report json_text_scan(const char *text, size_t length);
 
 // Stands for \u0000 in the copy that json_text_sanitize() makes. UTF-8 never contains this byte, so the caller can

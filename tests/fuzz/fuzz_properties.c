@@ -1,4 +1,4 @@
-// The properties that the results of the module callback have for every input.
+// The properties that the results of the module callback must have for every input.
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +66,7 @@ void check_answer(enum answer_code code, const char *detail)
     buffer_finish(&answer);
 }
 
-// A query for an app with a token passes only with a valid signature.
+// A query for an app with a token passes only with a valid signature and a request time within the window.
 static void check_signed(const struct callback *callback, const struct query *query)
 {
     const struct callback_app *app = callback->app;
@@ -85,7 +85,8 @@ static void check_signed(const struct callback *callback, const struct query *qu
            callback->clock_skew_s <= app->request_time_window_s);
 }
 
-// A query passes only if it has the app and the command once each, or if it is signed and lacks one of them.
+// A query passes only if it has the app exactly once, and the command at most once: rules that acknowledge other
+// commands accept a query without a command. A signed query may lack both, because it can be a check of the URL.
 static void check_passed(const struct callback *callback, const char *text)
 {
     const struct query_value *sdk_appid, *command;
@@ -123,7 +124,7 @@ void check_after_query(const struct callback *callback, const struct callback_ru
     case CALLBACK_RECORD:
     case CALLBACK_RECORD_REJECTION:
     case CALLBACK_URL_CHECK:
-        abort(); // these answers require a body
+        abort(); // these verdicts require a body
     }
     if (verdict != CALLBACK_REFUSE)
         check_passed(callback, query);
@@ -135,7 +136,8 @@ static bool has_comment(const char *body, size_t length)
     return contains(body, length, "//") || contains(body, length, "/*");
 }
 
-// A U+FFFD that is not in the body shows that invalid text was replaced.
+// Returns true if invalid text must have been replaced: a field contains U+FFFD, but the body has neither U+FFFD nor an
+// escape that could stand for it, or the body is not valid UTF-8 and has no comments, in which any byte is allowed.
 static bool has_replaced_text(const struct destroyed_group *group)
 {
     const char *body = group->body;
@@ -151,7 +153,8 @@ static bool has_replaced_text(const struct destroyed_group *group)
     return !is_utf8(body, length) && !has_comment(body, length);
 }
 
-// A comment or an escaped backslash may hide an escaped NUL, so bodies with one of them do not count.
+// Returns true if the body has the escape of a NUL. Returns false if this is uncertain: a comment may hide the escape,
+// and an escaped backslash may precede the digits.
 static bool has_escaped_nul(const char *body, size_t length)
 {
     return contains(body, length, "\\u0000") && !contains(body, length, "\\\\") && !has_comment(body, length);
@@ -227,7 +230,7 @@ void check_after_body(const struct callback *callback, const char *body, size_t 
         break;
     case CALLBACK_READ_BODY:
     case CALLBACK_ACKNOWLEDGE:
-        abort(); // these answers are only for the query
+        abort(); // these verdicts are only for the query
     }
     check_answer(callback->answer, callback->detail);
 }
