@@ -112,6 +112,38 @@ void mhd_quirk_add_starting(struct http_connection *connection);
 // Returns and removes the starting connection with this descriptor; NULL: there is none.
 struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set, int fd);
 
+// ---- Connections that the library closes itself ----
+
+// The adapter calls this after each send. In stage HEAD there is no response to send, so the library has sent the TLS
+// alert close_notify, because it closes the connection. There are two workarounds:
+//
+// Versions: all.
+// Symptom: if the library cannot parse a request line, it may close the connection without a response and without
+// calling the application. The refusal would appear neither in the log nor in the metrics. The library does not tell
+// the reason for which it closes a connection, but GnuTLS knows whether the client has ended the session or broken it.
+// If the client has done neither, this function reports a refusal. A request line in the same TLS record as the
+// previous request is not reported, because the connection is in stage IDLE then. Test: test_counts_one_refusal and
+// test_counts_no_client_that_gives_up in tests/e2e/test_unreadable.py. Delete when the library tells the application
+// why it closes a connection.
+//
+// Versions: 1.0 and later.
+// Symptom: MHD_connection_update_event_loop_info closes a connection whose memory is exhausted. It runs after the code
+// that removes closed connections, and the library waits for no event of a closed connection. So the connection stays
+// until the client sends more or until a deadline. This function shuts the socket down, and the library removes the
+// connection when the kernel reports that.
+// Test: "method without an end" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
+// Delete when the library removes such a connection in the same turn.
+void mhd_quirk_after_send(struct http_connection *connection);
+
+// The adapter calls this after each turn.
+// Versions: 1.0 and later.
+// Symptom: the same function of the library makes an error response if the size line of a chunk has an extension and
+// does not fit into the memory, and then makes a second one. The second one closes the connection without
+// close_notify. The only sign is the log message on the first one.
+// Test: "extension of the last chunk" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
+// Delete when the library sends the first response.
+void mhd_quirk_close_forgotten(struct http_connection_set *set);
+
 // ---- Turns in which the library does nothing ----
 
 // Returns `timeout_ms`, or a longer timeout if the library can do nothing before the kernel reports something.
