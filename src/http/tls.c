@@ -61,20 +61,26 @@ static void note_progress(struct http_connection *connection, ssize_t result)
         connection->set->has_progress = true;
 }
 
-// Replaces GnuTLS's recv for four reasons:
+// Replaces GnuTLS's recv for five reasons:
 // - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
 // - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
 //   kernel delays this by 40 ms, so TCP_QUICKACK acknowledges handshake bytes at once.
 // - libmicrohttpd does not report a connection that it closes because of a renegotiation. This function refuses
 //   renegotiation.
 // - This function limits the size of a handshake.
+// - mhd_quirk_after_send asks GnuTLS what it has received so far.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
     struct http_transport *transport = &connection->transport;
     const int on = 1;
-    ssize_t received = recv(transport->fd, data, size, 0);
+    ssize_t received;
 
+    if (transport->receives_nothing) {
+        errno = EAGAIN;
+        return -1;
+    }
+    received = recv(transport->fd, data, size, 0);
     note_progress(connection, received);
     if (received <= 0)
         return received;
@@ -112,6 +118,7 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
     note_progress(connection, sent);
     if (sent >= 0)
         transport->body_follows = false;
+    mhd_quirk_after_send(connection);
     return sent;
 }
 
