@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 #include "mhd_quirks.h"
+#include "trusted_proxy.h"
 
 #define HANDSHAKE_RECORD 22
 // The most bytes that a client may send in a handshake. GnuTLS buffers a message until it is complete, and a client can
@@ -61,7 +62,8 @@ static void note_progress(struct http_connection *connection, ssize_t result)
         connection->set->has_progress = true;
 }
 
-// Replaces GnuTLS's recv for five reasons:
+// Replaces GnuTLS's recv for six reasons:
+// - A trusted proxy may send a PROXY header before the first byte of TLS.
 // - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
 // - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
 //   kernel delays this by 40 ms, so TCP_QUICKACK acknowledges handshake bytes at once.
@@ -80,6 +82,8 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
         errno = EAGAIN;
         return -1;
     }
+    if (transport->client == HTTP_CLIENT_UNDECIDED && !trusted_proxy_receive(connection))
+        return -1;
     received = recv(transport->fd, data, size, 0);
     note_progress(connection, received);
     if (received <= 0)
@@ -170,8 +174,9 @@ void tls_report_failed_handshake(const struct http_connection *connection)
 
     assert(connection->deadline.stage == HTTP_STAGE_HANDSHAKE);
     metric_add(&http_handshakes, HTTP_HANDSHAKE_FAILED, 1);
-    // A client that sends no byte is not logged: port probes behave like this.
-    if (!connection->transport.has_received)
+    // A client that sends nothing, or nothing after a PROXY header, is not logged: port probes and health checks behave
+    // like this.
+    if (!connection->transport.has_received && connection->transport.header_bytes == 0)
         return;
     if (log_rate_limit_allows(&connection->shared->failed_handshakes, &suppressed))
         log_info("TLS handshake with %s failed (and %u more since the last such line)", client, suppressed);
