@@ -20,7 +20,7 @@ static bool is_harmless(char c)
 static char *print_name(char *to, const char *name, size_t length)
 {
     for (size_t i = 0; i < length && i < NAME_MAX_LENGTH; i++)
-        *to++ = is_harmless(name[i]) ? name[i] : '?';
+        *to++ = (char)(is_harmless(name[i]) ? name[i] : '?');
     return stpcpy(to, length > NAME_MAX_LENGTH ? DOTS : "");
 }
 
