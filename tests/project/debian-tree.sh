@@ -56,6 +56,9 @@ tree_mount() {
     mount -t devpts -o newinstance,ptmxmode=666 devpts "$1/dev/pts"
     ln -s pts/ptmx "$1/dev/ptmx"
     ln -s /proc/self/fd "$1/dev/fd"
+    ln -s fd/0 "$1/dev/stdin"
+    ln -s fd/1 "$1/dev/stdout"
+    ln -s fd/2 "$1/dev/stderr"
     mount -t tmpfs -o mode=755 tmpfs "$1/run"
     mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
 }
