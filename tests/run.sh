@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # shellcheck disable=SC2086 # a list of words
 install_packages $build_packages curl sqlite3 ca-certificates \
     libcmocka-dev python3-pytest openssl strace valgrind clang clang-format clang-tidy cppcheck \
-    shellcheck systemd jq postgresql mandoc
+    shellcheck systemd jq postgresql mandoc debootstrap
 
 # promtool checks metrics and alerts. The package prometheus would also start a server, so this script extracts only the
 # program from the package (a download of 19 MB). If the download fails, the tests that need promtool are skipped.
