@@ -9,16 +9,14 @@ install_packages $build_packages curl sqlite3 ca-certificates \
     libcmocka-dev python3-pytest openssl strace valgrind clang clang-format clang-tidy cppcheck \
     shellcheck systemd jq postgresql mandoc debootstrap
 
-# promtool checks metrics and alerts. The package prometheus would also start a server, so this script extracts only the
-# program from the package (a download of 19 MB). If the download fails, the tests that need promtool are skipped.
-promtool=build/promtool/promtool
-if [ ! -x $promtool ] && ! command -v promtool >/dev/null && command -v apt-get >/dev/null; then
-    mkdir -p build/promtool
-    (cd build/promtool && apt-get download -qq prometheus >/dev/null &&
-        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - --strip-components=3 ./usr/bin/promtool) ||
-        echo "promtool: download failed; the tests that need it are skipped" >&2
-    rm -f build/promtool/prometheus_*.deb
-fi
+# promtool checks metrics and alerts, and the other programs run with the files of conf/proxy. If a download fails (19 MB
+# for promtool, 12 MB for the others), the tests that need the program are skipped.
+for program in promtool nginx haproxy caddy; do
+    package=$program directory=build/proxies
+    [ $program = promtool ] && package=prometheus directory=build/promtool
+    command -v $program >/dev/null || [ -x /usr/sbin/$program ] || extract_program $package $program $directory ||
+        echo "$program: download failed; the tests that need it are skipped" >&2
+done
 
 cmake --preset dev >/dev/null
 cmake --build --preset dev

@@ -46,6 +46,7 @@ const struct config_option config_options[] = {
     KEY(listen, port, CONFIG_NUMBER, DEFAULT("8443"), RANGE(0, 65535), NEEDS_RESTART),
     KEY(listen, path, CONFIG_URL_PATH, DEFAULT("/"), NEEDS_RESTART),
     KEY(listen, threads, CONFIG_NUMBER, DEFAULT("0"), RANGE(0, 256), NEEDS_RESTART),
+    KEY(listen, trusted_proxies, CONFIG_ADDRESS_BLOCKS),
     KEY(tls, certificate, CONFIG_FILE, .required = true),
     KEY(tls, private_key, CONFIG_FILE, .required = true),
     KEY(tls, client_ca, CONFIG_FILE),

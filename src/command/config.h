@@ -29,6 +29,7 @@ struct config {
     struct config_value listen_port;
     struct config_value listen_path;
     struct config_value listen_threads;
+    struct config_value listen_trusted_proxies;
     struct config_value tls_certificate;
     struct config_value tls_private_key;
     struct config_value tls_client_ca;

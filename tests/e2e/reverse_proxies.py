@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
+import time
 import types
 
 import pytest
@@ -52,6 +53,73 @@ def send(connection, target, body=b"", headers=()):
     connection.endheaders(body)
     answer = connection.getresponse()
     return Response(answer.status, answer.getheaders(), answer.read())
+
+
+class Sender(threading.Thread):
+    """Sends one event after the other through a proxy, over one connection while the proxy keeps it open."""
+
+    def __init__(self, proxy, number):
+        super().__init__()
+        self.proxy, self.number, self.over = proxy, number, threading.Event()
+        self.acknowledged = set()
+        self.failed = self.closed = 0  # events that were answered with a 5xx status, or with the end of their connection
+        self.slowest_s = 0.0
+        self.surprise = None  # anything else
+        self.start()
+
+    def run(self):
+        sent = 0
+        with contextlib.closing(self.proxy.connect()) as connection:
+            while not self.over.is_set() and not self.surprise:
+                sent += 1
+                self._send(connection, f"sender-{self.number}-{sent}")
+
+    def _send(self, connection, group_id):
+        start = time.monotonic()
+        try:
+            answer = send(connection, "/?" + daemon.query_string(), daemon.event(GroupId=group_id))
+        except (ConnectionError, ssl.SSLError, http.client.IncompleteRead):
+            connection.close()
+            answer = None
+        except OSError as error:
+            self.surprise = error
+            return
+        self.slowest_s = max(self.slowest_s, time.monotonic() - start)
+        if not answer:
+            self.closed += 1
+        elif answer.status == 200 and answer.code == 0:
+            self.acknowledged.add(group_id)
+        elif 500 <= answer.status < 600:
+            self.failed += 1
+        else:
+            self.surprise = answer
+
+    def __repr__(self):
+        return (f"{len(self.acknowledged)} OK, {self.failed} failed, {self.closed} closed, at most "
+                f"{self.slowest_s:.3f} s")
+
+
+@contextlib.contextmanager
+def sending(proxy, count):
+    """Runs senders during the block."""
+    senders = [Sender(proxy, number) for number in range(count)]
+    try:
+        yield senders
+    finally:
+        for sender in senders:
+            sender.over.set()
+        for sender in senders:
+            sender.join()
+    print(*senders, sep="\n")
+    for sender in senders:
+        assert not sender.surprise, (sender.surprise, proxy.logs()[-2000:])
+
+
+def wait_for_answers(senders):
+    """Waits until each sender has got some answers since the call."""
+    before = [len(sender.acknowledged) for sender in senders]
+    daemon.eventually(lambda: any(sender.surprise for sender in senders) or
+                      all(len(sender.acknowledged) > old + 5 for sender, old in zip(senders, before)), "answers")
 
 
 class Application:
@@ -238,7 +306,7 @@ def installed(name):
     if not program(name):
         pytest.skip(f"{name} is not installed")
     application, proxy, admin_port = Application(), HTTP_PROXIES[name](), daemon.free_port()
-    settings = {"listen": {"port": daemon.free_port()}, "admin": {"port": admin_port}}
+    settings = {"listen": {"port": daemon.free_port(), "trusted_proxies": "127.0.0.1"}, "admin": {"port": admin_port}}
     try:
         with daemon.running(settings) as one:
             proxy.configure(one.port, application.port, one.directory / "certificate.pem").start()

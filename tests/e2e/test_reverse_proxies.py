@@ -13,7 +13,7 @@ import reverse_proxies
 CLIENT = "127.0.0.9"
 EVENT = "CallbackCommand=Group.CallbackAfterGroupDestroyed"
 OTHER = "CallbackCommand=Group.CallbackBeforeSendMsg"
-OTHER_QUERY = daemon.query_string(CallbackCommand="Group.CallbackBeforeSendMsg")
+OTHER_QUERY = daemon.query_string(token=None, CallbackCommand="Group.CallbackBeforeSendMsg")
 
 
 @pytest.fixture(scope="module", params=reverse_proxies.HTTP_PROXIES)

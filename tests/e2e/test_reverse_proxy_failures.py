@@ -5,7 +5,6 @@ reaches the application."""
 import contextlib
 import os
 import socket
-import threading
 import time
 
 import pytest
@@ -15,9 +14,10 @@ import monitoring
 import reverse_proxies
 from certificates import P_256, make_certificate
 
-RESTARTS = int(os.environ.get("RESTARTS", "3"))  # more with RESTARTS=20 ctest -R e2e-reverse_proxy_failures
+RESTARTS = int(os.environ.get("RESTARTS", "2"))  # more with RESTARTS=20 ctest -R e2e-reverse_proxy_failures
+SENDERS = 4
 SERVICE_WAITS_S = 2
-OTHER_QUERY = daemon.query_string(CallbackCommand="Group.CallbackBeforeSendMsg")
+OTHER_QUERY = daemon.query_string(token=None, CallbackCommand="Group.CallbackBeforeSendMsg")
 LARGE = {"MemberList": [{"Member_Account": f"{'m' * 50}{i}"} for i in range(20_000)]}
 
 
@@ -27,75 +27,26 @@ def setup(request):
         yield setup
 
 
-class Sender(threading.Thread):
-    """Sends one event after the other through the proxy until the end of the test."""
-
-    def __init__(self, setup, number):
-        super().__init__()
-        self.setup, self.number, self.over = setup, number, threading.Event()
-        self.acknowledged, self.failed, self.slowest_s = set(), [], 0.0
-        self.surprise = None
-        self.start()
-
-    def run(self):
-        sent = 0
-        with contextlib.closing(self.setup.proxy.connect()) as connection:
-            while not self.over.is_set() and not self.surprise:
-                sent += 1
-                self.send(connection, f"sender-{self.number}-{sent}")
-
-    def send(self, connection, group_id):
-        start = time.monotonic()
-        try:
-            answer = reverse_proxies.send(connection, "/?" + daemon.query_string(), daemon.event(GroupId=group_id))
-        except OSError as error:
-            self.surprise = error
-            return
-        self.slowest_s = max(self.slowest_s, time.monotonic() - start)
-        if answer.status == 200 and answer.code == 0:
-            self.acknowledged.add(group_id)
-        elif 500 <= answer.status < 600:
-            self.failed.append(answer)
-        else:
-            self.surprise = answer
-
-
-@contextlib.contextmanager
-def sending(setup, count):
-    """Sends events during the block. Afterwards, each one that was answered OK must be recorded."""
-    senders = [Sender(setup, number) for number in range(count)]
-    try:
-        yield senders
-    finally:
-        for sender in senders:
-            sender.over.set()
-        for sender in senders:
-            sender.join()
-    print(setup.name, *(f"{len(sender.acknowledged)} OK, {len(sender.failed)} failed, at most {sender.slowest_s:.3f} s"
-                        for sender in senders), sep="\n")
-    for sender in senders:
-        assert not sender.surprise, (sender.surprise, setup.proxy.logs()[-2000:])
-        assert sender.slowest_s < SERVICE_WAITS_S
-    acknowledged = set.union(*(sender.acknowledged for sender in senders))
-    assert acknowledged <= set(setup.one.group_ids("sender-"))
-    assert setup.application.requests == []
-
-
-def restart_repeatedly(senders, end, start):
-    """Restarts the daemon whenever each sender has got some answers from the current one."""
-    for number in range(RESTARTS + 1):
-        before = [len(sender.acknowledged) for sender in senders]
-        daemon.eventually(lambda: any(sender.surprise for sender in senders) or
-                          all(len(sender.acknowledged) > old + 5 for sender, old in zip(senders, before)), "events")
-        if number < RESTARTS:
-            end()
+def restart_repeatedly(setup, end, start):
+    """Restarts the daemon while events arrive. end: "stop" or "kill". Returns the senders."""
+    with reverse_proxies.sending(setup.proxy, SENDERS) as senders:
+        for _ in range(RESTARTS):
+            reverse_proxies.wait_for_answers(senders)
+            getattr(setup.one, end)()
             start()
+        reverse_proxies.wait_for_answers(senders)
+    assert set.union(*(sender.acknowledged for sender in senders)) <= set(setup.one.group_ids("sender-"))
+    assert setup.application.requests == []
+    for sender in senders:
+        assert sender.slowest_s < SERVICE_WAITS_S
+        # A kill may cut an answer off, and HAProxy 2.6 passes the reset of a connection on. Both show the failure at once.
+        assert sender.closed == 0 or end == "kill"
+    return senders
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_restart_with_the_socket_of_systemd_loses_no_event(setup, count, end):
+def test_restart_with_the_socket_of_systemd_loses_no_event(setup, end):
     one = setup.one
     one.stop()
     with socket.create_server(("127.0.0.1", one.port), backlog=1024) as listener:
@@ -103,20 +54,18 @@ def test_restart_with_the_socket_of_systemd_loses_no_event(setup, count, end):
             one.start(sockets=[listener], names="callback")
 
         start()
-        with sending(setup, count) as senders:
-            restart_repeatedly(senders, getattr(one, end), start)
+        senders = restart_repeatedly(setup, end, start)
         one.stop()
     one.start()
-    # After a kill, the events in progress fail. A stop takes longer than the proxies wait only on a very busy machine.
+    # A kill may end the event in progress. Otherwise an event fails only if a restart takes longer than the proxy waits.
     for sender in senders:
-        assert len(sender.failed) <= RESTARTS, sender.failed
+        assert sender.failed + sender.closed <= RESTARTS
 
 
 @pytest.mark.timing
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_restart_without_systemd_loses_no_acknowledged_event(setup, end):
-    with sending(setup, 4) as senders:
-        restart_repeatedly(senders, getattr(setup.one, end), setup.one.start)
+    restart_repeatedly(setup, end, setup.one.start)
 
 
 def check_failure(setup, fields):
@@ -137,11 +86,9 @@ def check_application(setup):
 def test_hanging_receiver_is_answered_in_time(setup):
     with setup.one.paused():
         check_failure(setup, {"GroupId": "new connection"})
-        check_failure(setup, {"GroupId": "large"} | LARGE)
         check_application(setup)
     assert setup.proxy.send_event(daemon.event(GroupId="between")).code == 0
     with setup.one.paused():
-        check_failure(setup, {"GroupId": "open connection"})
         check_failure(setup, {"GroupId": "large on an open connection"} | LARGE)
         check_application(setup)
 
@@ -150,10 +97,9 @@ def test_hanging_receiver_is_answered_in_time(setup):
 def test_receiver_that_is_down_is_answered_in_time(setup):
     assert setup.proxy.send_event(daemon.event(GroupId="before")).code == 0
     setup.one.stop()
-    for number in range(3):
-        check_failure(setup, {"GroupId": f"small-{number}"})
-        check_failure(setup, {"GroupId": f"large-{number}"} | LARGE)
-        check_application(setup)
+    check_failure(setup, {"GroupId": "small"})
+    check_failure(setup, {"GroupId": "large"} | LARGE)
+    check_application(setup)
     setup.one.start()
     assert setup.proxy.send_event(daemon.event(GroupId="afterwards")).code == 0
     assert setup.one.group_ids() == ["before", "afterwards"]
