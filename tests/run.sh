@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # shellcheck disable=SC2086 # a list of words
 install_packages $build_packages curl sqlite3 ca-certificates \
     libcmocka-dev python3-pytest openssl strace valgrind clang clang-format clang-tidy cppcheck \
-    shellcheck systemd jq postgresql mandoc
+    shellcheck systemd jq postgresql mandoc debootstrap
 
 # promtool checks metrics and alerts, and the other programs run with the files of conf/proxy. If a download fails (19 MB
 # for promtool, 12 MB for the others), the tests that need the program are skipped.

@@ -64,6 +64,7 @@ struct http_transport {
     bool body_follows;      // the next bytes to send are the head of a response, and its body follows
     bool receive_closed;    // no more bytes arrive; requests that were already received are still answered
     bool closing;           // shut down by http_connection_close; libmicrohttpd has not noticed yet
+    bool receives_nothing;  // the pull function reports that no byte has arrived
 };
 
 // State that the detection of stalled connections in mhd_quirks.c keeps between two checks.
@@ -100,6 +101,7 @@ struct http_connection {
 struct mhd_quirks {
     struct http_connection *starting; // added but not started; linked by deadline.next
     bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
+    bool has_logged;                  // the library has logged a message in this iteration
 };
 
 // The connections of one loop, in lists by the kind of deadline. Each list is sorted by since_ms, because a connection

@@ -62,7 +62,7 @@ static void note_progress(struct http_connection *connection, ssize_t result)
         connection->set->has_progress = true;
 }
 
-// Replaces GnuTLS's recv for five reasons:
+// Replaces GnuTLS's recv for six reasons:
 // - A trusted proxy may send a PROXY header before the first byte of TLS.
 // - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
 // - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
@@ -70,6 +70,7 @@ static void note_progress(struct http_connection *connection, ssize_t result)
 // - libmicrohttpd does not report a connection that it closes because of a renegotiation. This function refuses
 //   renegotiation.
 // - This function limits the size of a handshake.
+// - mhd_quirk_after_send asks GnuTLS what it has received so far.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
@@ -77,6 +78,10 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     const int on = 1;
     ssize_t received;
 
+    if (transport->receives_nothing) {
+        errno = EAGAIN;
+        return -1;
+    }
     if (transport->client == HTTP_CLIENT_UNDECIDED && !trusted_proxy_receive(connection))
         return -1;
     received = recv(transport->fd, data, size, 0);
@@ -117,6 +122,7 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
     note_progress(connection, sent);
     if (sent >= 0)
         transport->body_follows = false;
+    mhd_quirk_after_send(connection);
     return sent;
 }
 

@@ -123,7 +123,7 @@ class Connection:
 
     def _more(self):
         """Reads some bytes. Returns False when the server has closed or reset the connection."""
-        with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+        with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
             data = self.tls.recv(65536)
             self.unread += data
             return bool(data)

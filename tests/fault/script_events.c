@@ -45,9 +45,9 @@ static size_t body_length(char letter, bool capital)
     switch (letter) {
     case 'x':
     case 'z': // enough frames to make a checkpoint due
-        return (size_t)4300 * 1024;
+        return (size_t)430 * 1024;
     case 'y': // many frames, but no checkpoint
-        return (size_t)1500 * 1024;
+        return (size_t)150 * 1024;
     default:
         return 100;
     }

@@ -136,6 +136,8 @@ def test_command_works(line):
         check_pytest(words, environment)
     elif program == "python3":
         check_script(words)
+    elif words[:2] == ["sh", "tests/project/debian13.sh"]:
+        check_ctest(["ctest", "--test-dir", "build/dev", *words[2:]])
     elif program == "sh":
         assert words[1:] == ["tests/run.sh"]  # runs this test
     elif program in ("clang-format", "clang-tidy"):
