@@ -57,9 +57,9 @@ def test_restart_with_the_socket_of_systemd_loses_no_event(setup, end):
         senders = restart_repeatedly(setup, end, start)
         one.stop()
     one.start()
-    # A kill may end the event in progress. Otherwise an event fails only if a restart takes longer than the proxy waits.
+    # A kill may end the event in progress. Another event fails if a restart takes longer than the proxy waits.
     for sender in senders:
-        assert sender.failed + sender.closed <= RESTARTS
+        assert sender.failed + sender.closed <= 2 * RESTARTS
 
 
 @pytest.mark.timing
