@@ -1,4 +1,4 @@
-// Turns recorded rows into rows of the destination: computes the keys, encodes many rows as the arrays of one
+// Turns recorded rows into rows of the destination: encodes many rows as the arrays of one
 // statement, and sends a batch as one transaction that also moves the cursor. The thread that owns the destination
 // calls these functions. The errors are those of destination.h, and -ENOMEM or -EIO if a batch cannot be encoded.
 #pragma once
@@ -6,29 +6,13 @@
 #include <stddef.h>
 
 #include "destination.h"
+#include "imcallbackd/outbound/cursor.h"
+#include "imcallbackd/outbound/event_uid.h"
 #include "imcallbackd/store/columns.h"
 #include "imcallbackd/store/reader.h"
 
-#define UID_BYTES 32
-
-// Computes the primary key of a row in the destination, a hash of what identifies the row. Therefore the destination
-// needs no sequence, distributed engines spread the rows, and an event is one row no matter how many receivers and
-// attempts ship it:
-//   event                 SHA-256 of "COMMAND\nAPP\nTIME\nGROUP"
-//   event without a time  SHA-256 of "COMMAND\nAPP\n\nRECEIVER\nID\nRECEIVED_AT\nGROUP"
-//   rejected callback     SHA-256 of "rejected_callback\nRECEIVER\nID\nRECEIVED_AT"
-// These texts never change, because databases contain the keys. Returns 0, -ENOMEM or -EIO.
-int row_uid(enum stream stream, const struct recorded_row *row, const char *receiver,
-            unsigned char uid[UID_BYTES]) MUST_CHECK;
-
 // The name of the column with the primary key in each stream's table.
 extern const char *const uid_columns[STREAM_COUNT];
-
-// The last shipped row of one stream. If the row in the store has another time, the id belongs to another row.
-struct cursor {
-    int64_t id; // 0: nothing is shipped yet
-    int64_t received_at_ms;
-};
 
 // Creates the cursors of a receiver that has none yet.
 int cursor_create(struct destination *destination, const char *receiver, struct error *error) MUST_CHECK;

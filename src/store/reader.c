@@ -234,7 +234,8 @@ static int check_after_id(struct store_reader *reader, enum stream stream, int64
     return r;
 }
 
-static int read_rows(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
+static int read_rows(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
+                     struct error *error)
 {
     struct binding binding = bind_begin(reader->statements[stream]);
     int64_t last_id = after_id;
@@ -242,7 +243,7 @@ static int read_rows(struct store_reader *reader, enum stream stream, int64_t af
 
     assert(!sqlite3_get_autocommit(reader->connection.sqlite));
     bind_int(&binding, after_id);
-    bind_int(&binding, BATCH_MAX_ROWS);
+    bind_int(&binding, (int64_t)max_rows);
     while (code == SQLITE_OK && reader->arena.used_bytes < BATCH_MAX_BYTES && bind_step(&binding) == SQLITE_ROW) {
         r = check_order(reader, stream, last_id, sqlite3_column_int64(binding.statement, 0), error);
         if (r < 0)
@@ -256,7 +257,8 @@ static int read_rows(struct store_reader *reader, enum stream stream, int64_t af
     return r < 0 || code == SQLITE_OK ? r : failed(reader, code, error);
 }
 
-static int read_once(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
+static int read_once(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
+                     struct error *error)
 {
     int r;
 
@@ -266,7 +268,7 @@ static int read_once(struct store_reader *reader, enum stream stream, int64_t af
         return r;
     r = check_after_id(reader, stream, after_id, error);
     if (r == 0)
-        r = read_rows(reader, stream, after_id, error);
+        r = read_rows(reader, stream, after_id, max_rows, error);
     read_connection_end(&reader->connection);
     return r;
 }
@@ -292,17 +294,17 @@ static int reconnect(struct store_reader *reader, struct error *error)
 // The check of the files precedes the read. If the files were moved away before the check and hold no more rows, the
 // reader has seen all acknowledged events: the daemon acknowledges nothing that it commits to files that are out of
 // place.
-int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
-                      const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
+int store_reader_read_some(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
+                           const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
 {
     enum database_files_state state = check_files(reader);
     int r = state == DATABASE_FILES_OUTDATED ? reconnect(reader, error) : 0;
 
-    assert(stream < STREAM_COUNT);
+    assert(stream < STREAM_COUNT && max_rows > 0 && max_rows <= BATCH_MAX_ROWS);
     arena_finish(&reader->arena);
     reader->rows.length = 0;
     if (r == 0)
-        r = read_once(reader, stream, after_id, error);
+        r = read_once(reader, stream, after_id, max_rows, error);
     if (r < 0)
         return r;
     *ret_rows = (const struct recorded_row *)(const void *)reader->rows.data;
@@ -317,6 +319,12 @@ int store_reader_read(struct store_reader *reader, enum stream stream, int64_t a
             "the database that is there now and read it from id 0",
             reader->connection.path, (long long)after_id);
     return 0;
+}
+
+int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
+                      const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
+{
+    return store_reader_read_some(reader, stream, after_id, BATCH_MAX_ROWS, ret_rows, ret_count, error);
 }
 
 int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT], struct error *error)

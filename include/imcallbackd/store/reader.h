@@ -42,6 +42,10 @@ int store_reader_open(const char *path, struct store_reader **ret_reader, struct
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
+// Does the same with at most max_rows rows.
+int store_reader_read_some(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
+                           const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
+
 // Returns the largest id that each stream has ever assigned, or 0 if it has assigned none. Rows of an earlier read stay
 // valid.
 int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT],
