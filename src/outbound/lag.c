@@ -3,12 +3,10 @@
 
 #include "imcallbackd/base/clock.h"
 
-void lag_set(struct lag *lag, int64_t newest_id, int64_t last_id, int64_t oldest_received_at_ms)
+void lag_set(struct lag *lag, int64_t events, int64_t last_id, int64_t oldest_received_at_ms)
 {
-    int64_t ids = newest_id - last_id;
-
     lag->oldest_waiting_ms = oldest_received_at_ms;
-    metric_set(lag->events, 0, oldest_received_at_ms > 0 && ids > 0 ? ids : 0);
+    metric_set(lag->events, 0, oldest_received_at_ms > 0 && events > 0 ? events : 0);
     metric_set(lag->last_id, 0, last_id);
 }
 

@@ -344,18 +344,35 @@ bool store_reader_is_in_place(const struct store_reader *reader)
     return reader->connection.path && check_files(reader) != DATABASE_FILES_REPLACED;
 }
 
+int store_reader_descriptor(const struct store_reader *reader)
+{
+    return reader->log_watch;
+}
+
+int store_reader_wait_ms(const struct store_reader *reader)
+{
+    assert(reader->wait_ms >= WAIT_MIN_MS && reader->wait_ms < 2 * WAIT_MAX_MS);
+    return reader->wait_ms;
+}
+
 // inotify reports when the daemon writes to the log, but a commit becomes visible only after the sync that follows. The
 // reader therefore looks again soon after each write, and then at growing intervals.
+bool store_reader_waited(struct store_reader *reader, bool timed_out)
+{
+    char events[4096];
+    bool written = reader->log_watch >= 0 && read(reader->log_watch, events, sizeof events) > 0;
+
+    if (written)
+        reader->wait_ms = WAIT_MIN_MS;
+    else if (timed_out && reader->wait_ms < WAIT_MAX_MS)
+        reader->wait_ms *= 2;
+    return written || timed_out;
+}
+
 void store_reader_wait(struct store_reader *reader)
 {
     struct pollfd log = {.fd = reader->log_watch, .events = POLLIN};
-    char events[4096];
+    bool timed_out = poll(&log, 1, store_reader_wait_ms(reader)) == 0;
 
-    assert(reader->wait_ms >= WAIT_MIN_MS && reader->wait_ms < 2 * WAIT_MAX_MS);
-    if (poll(&log, 1, reader->wait_ms) != 0) {
-        (void)!read(reader->log_watch, events, sizeof events);
-        reader->wait_ms = WAIT_MIN_MS;
-    } else if (reader->wait_ms < WAIT_MAX_MS) {
-        reader->wait_ms *= 2;
-    }
+    (void)store_reader_waited(reader, timed_out);
 }

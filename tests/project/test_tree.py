@@ -24,14 +24,15 @@ CLANG_FORMAT = "14"  # other versions format some constructs differently
 LIBRARIES = {
     "microhttpd.h": r"src/http/(mhd\w*|admin)\.[ch]", "gnutls/": "src/http/", "sqlite3.h": "src/store/",
     "cjson/": "src/callback/", "ini.h": "src/command/", "systemd/": "src/(base|command)/",
-    "openssl/": "src/(callback|command|forward|http|outbound)/", "libpq-fe.h": "src/forward/",
+    "openssl/": "src/(callback|command|deliver|forward|http|outbound)/", "libpq-fe.h": "src/forward/", "curl/": r"src/deliver/endpoint\.c",
 }
 # The modules whose headers a module may include, besides its own. The store includes only the plain event of the
 # callback's headers.
 MODULES = {
     "base": set(), "callback": {"base"}, "store": {"base"}, "http": {"base"},
     "outbound": {"base", "store"}, "forward": {"base", "store", "outbound"},
-    "command": {"base", "callback", "store", "http", "outbound", "forward"},
+    "deliver": {"base", "callback", "store", "outbound"},
+    "command": {"base", "callback", "store", "http", "outbound", "forward", "deliver"},
 }
 EVENT = "imcallbackd/callback/event.h"
 

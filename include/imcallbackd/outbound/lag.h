@@ -13,9 +13,9 @@ struct lag {
     atomic_int_fast64_t oldest_waiting_ms;
 };
 
-// oldest_received_at_ms: the time when the oldest waiting event was received. 0 means that no event waits. The newest
-// id may be out of date, so the last id may be ahead of it.
-void lag_set(struct lag *lag, int64_t newest_id, int64_t last_id, int64_t oldest_received_at_ms);
+// events: the number of waiting events; a negative number counts as 0. oldest_received_at_ms: the time when the oldest
+// waiting event was received; 0 means that no event waits.
+void lag_set(struct lag *lag, int64_t events, int64_t last_id, int64_t oldest_received_at_ms);
 
 // Returns the age of the oldest waiting event; 0: no event waits.
 int64_t lag_ms(const struct lag *lag);

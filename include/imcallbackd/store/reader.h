@@ -58,4 +58,11 @@ bool store_reader_is_in_place(const struct store_reader *reader);
 // log, when a signal was handled, and after one second at the latest.
 void store_reader_wait(struct store_reader *reader);
 
+// The parts of store_reader_wait, for a caller that waits for other things as well. The caller waits until the
+// descriptor is readable (-1: there is none), but not longer than this time, and then calls store_reader_waited.
+// timed_out: the time has passed. store_reader_waited returns whether another read is worthwhile.
+int store_reader_descriptor(const struct store_reader *reader);
+int store_reader_wait_ms(const struct store_reader *reader);
+bool store_reader_waited(struct store_reader *reader, bool timed_out);
+
 void store_reader_close(struct store_reader *reader); // NULL is allowed
