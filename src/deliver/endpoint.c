@@ -30,6 +30,7 @@ struct endpoint {
     CURLM *multi;
     char *ca_file, *client_certificate, *client_key; // with $CREDENTIALS_DIRECTORY expanded
     size_t slot_count;
+    int busy_count;
     struct slot slots[];
 };
 
@@ -176,8 +177,10 @@ int endpoint_create(const struct deliver_settings *settings, struct endpoint **r
 
 static void release(struct endpoint *endpoint, struct slot *slot)
 {
-    if (slot->is_busy)
+    if (slot->is_busy) {
         (void)curl_multi_remove_handle(endpoint->multi, slot->easy);
+        endpoint->busy_count--;
+    }
     slot->is_busy = false;
     curl_slist_free_all(slot->headers);
     slot->headers = NULL;
@@ -252,9 +255,11 @@ int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delive
         return error_set(error, ENOMEM, "out of memory");
     }
     slot->is_busy = true;
+    endpoint->busy_count++;
     return 0;
 }
 
+// A request can end in the first call already; its answer must not wait for the poll.
 int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct error *error)
 {
     struct curl_waitfd extra[] = {{.fd = wake_fd, .events = CURL_WAIT_POLLIN}, {.fd = fd, .events = CURL_WAIT_POLLIN}};
@@ -262,11 +267,12 @@ int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct erro
     int running;
     CURLMcode code = curl_multi_perform(endpoint->multi, &running);
 
-    if (code == CURLM_OK)
+    if (code == CURLM_OK && running == endpoint->busy_count) {
         code = curl_multi_poll(endpoint->multi, extra, fd >= 0 ? 2 : 1, timeout_ms, NULL);
-    (void)!read(wake_fd, &woken, sizeof woken);
-    if (code == CURLM_OK)
-        code = curl_multi_perform(endpoint->multi, &running);
+        (void)!read(wake_fd, &woken, sizeof woken);
+        if (code == CURLM_OK)
+            code = curl_multi_perform(endpoint->multi, &running);
+    }
     return code == CURLM_OK ? 0 : error_set(error, EIO, "libcurl: %s", curl_multi_strerror(code));
 }
 
