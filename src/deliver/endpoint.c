@@ -298,6 +298,20 @@ static enum outcome judge_failure(CURLcode code)
     }
 }
 
+static const char *find_remedy(enum outcome outcome)
+{
+    switch (outcome) {
+    case OUTCOME_CONNECT:
+        return "; start the endpoint, or correct [deliver] url";
+    case OUTCOME_TLS:
+        return "; correct the endpoint's certificate, or name its CA in [deliver] ca_file";
+    case OUTCOME_TIMEOUT:
+        return "; find out why the endpoint is slow, or set a longer [deliver] timeout";
+    default:
+        return "; the log of the endpoint should say why";
+    }
+}
+
 static void explain(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
 {
     size_t length;
@@ -306,16 +320,18 @@ static void explain(const struct slot *slot, CURLcode code, struct endpoint_answ
     if (answer->outcome == OUTCOME_ACCEPTED)
         return;
     if (answer->status == 0)
-        (void)error_set(&answer->why, 0, "%.*s: %s", (int)length, host,
+        (void)error_set(&answer->why, 0, "%.*s: %s%s", (int)length, host,
                         slot->out_of_memory ? "out of memory"
                         : *slot->why        ? slot->why
-                                            : curl_easy_strerror(code));
+                                            : curl_easy_strerror(code),
+                        find_remedy(answer->outcome));
     else if (code != CURLE_OK && !slot->answer_is_cut)
         (void)error_set(&answer->why, 0, "%.*s: the answer with status %d is incomplete: %s", (int)length, host,
                         answer->status, *slot->why ? slot->why : curl_easy_strerror(code));
     else
-        (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s", (int)length, host,
-                        answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "");
+        (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s%s", (int)length, host,
+                        answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "",
+                        find_remedy(answer->outcome));
 }
 
 // An answer whose body is too long is complete for our purpose.
@@ -392,7 +408,8 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
     if (r == 0) {
         code = curl_easy_perform(slot->easy);
         if (code != CURLE_OK)
-            r = error_set(error, EHOSTUNREACH, "%s", *slot->why ? slot->why : curl_easy_strerror(code));
+            r = error_set(error, EHOSTUNREACH, "%s%s", *slot->why ? slot->why : curl_easy_strerror(code),
+                          find_remedy(judge_failure(code)));
         else if (describe(slot->easy, settings, found) < 0)
             r = error_set(error, ENOMEM, "out of memory");
     }

@@ -30,7 +30,7 @@ static const struct {
     {"keeps the time 0", {EMPTY, .group_id = "g", .has_event_time = true}, HEAD "\"g\",\"EventTime\":\"0\"}"},
     {"escapes text",
      {EMPTY, .group_id = "\"\\\n\x01", .has_member_list = true, .member_count = 2, .members = members},
-     HEAD "\"\\\"\\\\\\\\u000a\\u0001\",\"MemberList\":[{\"Member_Account\":\"a\"},"
+     HEAD "\"\\\"\\\\\\u000a\\u0001\",\"MemberList\":[{\"Member_Account\":\"a\"},"
           "{\"Member_Account\":\"\xe7\xbe\xa4\\\"\\\\\"}]}"},
 };
 
