@@ -19,7 +19,7 @@ struct command {
 
 #define CONFIG_HELP "  -c, --config FILE   the configuration file, see imcallbackd.conf(5)\n"
 
-// In the order of --help. Ends with a NULL name.
+// The commands are in the order of --help. The array ends with a NULL name.
 static const struct command commands[] = {
     {"serve", command_serve, "serve -c FILE", "Receives callbacks until SIGTERM or SIGINT.", CONFIG_HELP},
     {"check", command_check, "check -c FILE", "Validates the configuration and every file it names, and prints it.",

@@ -9,8 +9,8 @@ install_packages $build_packages curl sqlite3 ca-certificates \
     libcmocka-dev python3-pytest openssl strace valgrind clang clang-format clang-tidy cppcheck \
     shellcheck systemd jq postgresql mandoc
 
-# promtool checks metrics and alerts. The package prometheus would also start a server, so this extracts the program
-# from it (a download of 19 MB). If the download fails, the tests that need promtool are skipped.
+# promtool checks metrics and alerts. The package prometheus would also start a server, so this script extracts only the
+# program from the package (a download of 19 MB). If the download fails, the tests that need promtool are skipped.
 promtool=build/promtool/promtool
 if [ ! -x $promtool ] && ! command -v promtool >/dev/null && command -v apt-get >/dev/null; then
     mkdir -p build/promtool

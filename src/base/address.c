@@ -1,4 +1,4 @@
-// Compares addresses bit by bit in their mapped form, so that IPv4 and IPv6 take the same path.
+// All comparisons use the 16 bytes of struct address, so that IPv4 and IPv6 take the same path.
 #include "imcallbackd/base/address.h"
 
 #include <arpa/inet.h>

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define FIRST_BLOCK_BYTES   ((size_t)4096)       // enough for an event with a few members
-#define LARGEST_BLOCK_BYTES ((size_t)256 * 1024) // the size of a new block doubles until this size
+#define LARGEST_BLOCK_BYTES ((size_t)256 * 1024) // new blocks double in size up to this, unless a piece needs more
 
 struct arena_block {
     struct arena_block *older;

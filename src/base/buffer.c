@@ -1,4 +1,4 @@
-// Each function restores the invariant that data[length] is NUL as soon as memory is allocated.
+// Once memory is allocated, each function keeps the invariant that data[length] is NUL.
 #include "imcallbackd/base/buffer.h"
 
 #include <assert.h>

@@ -44,7 +44,7 @@ static atomic_int_fast64_t deadline_ms = INT64_MAX;       // on the monotonic cl
 static atomic_ulong dropped_lines;                        // not reported yet
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards standard error and the following variables
 static bool has_unfinished_line;                          // the last line in the log is incomplete
-static int64_t stalled_ms; // how long dropped lines have waited since the log last accepted something; 0: none has
+static int64_t stalled_ms; // longest wait of a dropped line since the log last accepted data; 0: no such line
 
 static bool is_level(enum log_level level)
 {
@@ -139,7 +139,7 @@ PRINTF_LIKE(2, 3) static void print(struct line *line, const char *format, ...)
     put(line, text, (size_t)length);
 }
 
-// Escapes everything that is not printable UTF-8, and for JSON also the characters that JSON reserves.
+// Escapes backslashes and everything that is not printable UTF-8, and for JSON also quotation marks.
 static void put_escaped(struct line *line, const void *text, size_t left, bool json)
 {
     const unsigned char *at = text;
@@ -182,7 +182,7 @@ static void put_prefix(struct line *line, enum log_level level, bool json)
           level_names[level]);
 }
 
-// Returns false if the log did not accept the whole line in time. The caller then counts the line as dropped.
+// Returns false if the log failed or did not accept the whole line in time.
 static bool write_line(enum log_level level, int64_t wait_ms, const char *text, const void *data, size_t length)
 {
     struct line line = {.is_crit = level == LOG_LEVEL_CRIT};
@@ -214,7 +214,8 @@ static bool report_dropped_lines(int64_t wait_ms)
     return true;
 }
 
-// Lines of level crit may follow one another for a long time. Only another line of level crit waits that long.
+// Returns false if the line must be dropped. Other threads may write lines of level crit for a long time, and only a
+// line of level crit may wait that long.
 static bool lock(enum log_level level)
 {
     const struct timespec end = clock_timespec(clock_realtime_ms() + LOG_WAIT_MS);

@@ -16,7 +16,7 @@ void metric_observe(const struct metric *histogram, int64_t value)
     metric_add(histogram, histogram->count + 1, value);
 }
 
-// Prints a value in the unit of its metric, without trailing zeros in the fraction, and the text that follows it.
+// Prints a value in the unit of its metric, without trailing zeros in the fraction, followed by the text `end`.
 static int print_number(struct buffer *text, int64_t value, unsigned int decimals, const char *end)
 {
     uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value, unit = 1;
@@ -52,7 +52,8 @@ static int print_values(struct buffer *text, const struct metric *metric)
     return r;
 }
 
-// Prometheus expects cumulative buckets. The count is their total, so that both agree even while other threads count.
+// Prometheus expects cumulative buckets. The printed count repeats the +Inf bucket, so that the two agree even while
+// other threads count.
 static int print_histogram(struct buffer *text, const struct metric *metric)
 {
     int64_t count = 0;

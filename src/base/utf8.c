@@ -4,8 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
-// The length of a character and the range of its second byte, by its first byte (table 3-7 of the Unicode standard,
-// well-formed byte sequences). The third and fourth byte are always 80 to BF.
+// The first byte of a character determines the length of the character and the range of the second byte (table 3-7 of
+// the Unicode standard, well-formed byte sequences). The third and the fourth byte are always 80 to BF.
 struct lead {
     size_t length; // length of the character in bytes; 0: no character starts with this byte
     unsigned char second_min, second_max;
@@ -24,7 +24,7 @@ static struct lead utf8_lead(unsigned char byte)
     return (struct lead){4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf};
 }
 
-// Returns how many bytes at text belong to the character that starts with the first byte.
+// Returns how many bytes at text, at least 1, match a character that starts with the first byte.
 static size_t utf8_matching(struct lead lead, const unsigned char *text, size_t available)
 {
     size_t length = 1;

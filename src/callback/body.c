@@ -84,7 +84,8 @@ static bool fail_scan(struct callback *callback, const struct json_text_report *
     return true;
 }
 
-// Parses a text in which json_text_scan() found no fault. Returns NULL after fail().
+// Parses a text in which json_text_scan() found no fault. Calls fail() and returns NULL if the text is not valid JSON
+// or if memory is exhausted.
 static cJSON *parse(struct callback *callback, struct arena *scratch, const char *text, size_t length)
 {
     const char *end = text;
@@ -147,7 +148,8 @@ static bool collect_fields(struct callback *callback, const cJSON *tree, const c
     return true;
 }
 
-// Copies a string of the tree into the arena, which outlives the tree. Returns NULL after fail().
+// Copies a string of the tree into the arena, which outlives the tree. Calls fail() and returns NULL if the arena has
+// no memory left.
 static const char *copy_text(struct callback *callback, const cJSON *item)
 {
     const char *copy = arena_copy(callback->arena, item->valuestring, strlen(item->valuestring));
@@ -181,7 +183,8 @@ static bool read_required_text(struct callback *callback, const cJSON *fields[st
     return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is %s.", field_names[field]);
 }
 
-// Reads milliseconds since 1970. The value may be a number or a string, because editions of the documentation differ.
+// Reads milliseconds since 1970. The value may be absent or null. Otherwise it may be a number or a string of digits,
+// because editions of the documentation differ.
 static bool read_event_time(struct callback *callback, const cJSON *item)
 {
     struct destroyed_group *group = &callback->group;

@@ -123,8 +123,8 @@ static enum callback_verdict check_command(struct callback *callback, const stru
     return refuse(callback, ANSWER_COMMAND_NOT_HANDLED);
 }
 
-// Returns a value that the daemon records without interpreting it, as valid UTF-8. Returns NULL if the arena has no
-// memory left.
+// Returns the value as valid UTF-8, or "" if the query has none. The daemon records such a value without interpreting
+// it. Returns NULL if the arena has no memory left.
 static const char *sanitized(struct arena *arena, const struct query_value *value)
 {
     return value->text ? utf8_sanitize(arena, value->text) : "";

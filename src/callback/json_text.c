@@ -10,7 +10,7 @@
 
 #define ESCAPE_LENGTH strlen("\\uXXXX")
 
-// Returns the number of the \uXXXX at text, or -1 if text does not start with such an escape.
+// Returns the UTF-16 code unit of the \uXXXX at text, or -1 if text does not start with such an escape.
 static int32_t escaped_unit(const char *text, size_t left)
 {
     int32_t unit = 0;
@@ -100,7 +100,7 @@ static size_t comment_length(const char *text, size_t left)
     return end ? (size_t)(end - text) + 2 : 0;
 }
 
-// Moves *at from the start of a string to the byte after its end, or to the position of a fault.
+// Moves *at from the start of a string to the byte after its end. Stops at the first fault and adds it to the report.
 static void scan_string(const char *text, size_t length, size_t *at, struct json_text_report *report)
 {
     size_t start = *at;
@@ -123,7 +123,7 @@ static void scan_string(const char *text, size_t length, size_t *at, struct json
     report->position = start;
 }
 
-// cJSON accepts every byte up to 0x20 as white space, JSON only four of them.
+// cJSON accepts every byte up to 0x20 as white space, but JSON allows only four of these bytes.
 static bool is_stray_control(char c)
 {
     return (unsigned char)c < ' ' && c != '\t' && c != '\n' && c != '\r';
@@ -158,7 +158,8 @@ struct json_text_report json_text_scan(const char *text, size_t length)
             at += comment;
             continue;
         }
-        // Each value of a list follows a comma, except the first one, which is counted with the bracket of the list.
+        // Counts commas and opening brackets instead of values: each value of a list follows a comma, except the first
+        // one, which follows the bracket.
         if ((c == '[' || c == '{') && ++depth > JSON_TEXT_MAX_DEPTH)
             report.fault = JSON_TEXT_TOO_DEEP;
         else if ((c == ']' || c == '}') && depth > 0)
@@ -194,7 +195,7 @@ static char *sanitize_string(const char *text, size_t length, size_t *at, char *
 
 char *json_text_sanitize(struct arena *arena, const char *text, size_t length, size_t *ret_length)
 {
-    // The 3 bytes of U+FFFD replace an invalid byte.
+    // In the worst case, the 3 bytes of U+FFFD replace every single byte.
     char *copy = length < SIZE_MAX / 4 ? arena_alloc(arena, length * strlen(UTF8_REPLACEMENT) + 1) : NULL;
     char *to = copy;
     size_t at = 0;

@@ -1,8 +1,8 @@
-// Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts control characters, even between
-// values, invalid UTF-8, and \u0000 and \uzzzz, which both end the string; and it takes about 40 bytes of memory for
-// each byte of `[0,0,…`. Therefore one pass finds these faults first. The same pass finds valid input that cJSON does
-// not accept but real callbacks may contain: the comments of the sample on the reference page, and text that was cut
-// inside a character.
+// Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts invalid UTF-8, control
+// characters (even between values), and \u0000 and \uzzzz, both of which end the string. cJSON also takes about 40
+// bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first. The same pass finds valid
+// input that cJSON does not accept but real callbacks may contain: the comments of the sample on the reference page,
+// and text that was cut inside a character.
 #pragma once
 
 #include <stdbool.h>
@@ -35,7 +35,7 @@ struct json_text_report {
 // the text.
 size_t json_text_max_values(size_t length);
 
-// Stops at the first fault.
+// Checks the text, and stops at the first fault.
 struct json_text_report json_text_scan(const char *text, size_t length);
 
 // Returns a copy for cJSON, with spaces in place of comments, so that positions stay the same, and U+FFFD in place of

@@ -1,4 +1,4 @@
-// Erases the copy of the token, so that no token stays on the stack.
+// Joins the token and the time on the stack to hash them, and then erases the token, so that no copy stays there.
 #include "imcallbackd/callback/signature.h"
 
 #include <assert.h>

@@ -22,8 +22,8 @@
 #define MAX_HOSTS        64
 #define VALID_SECONDS    (365L * 24 * 3600)
 
-// Prints "DNS:example.org,IP:127.0.0.1", the syntax of X509V3_EXT_conf_nid. Checks the characters of each name, because
-// a ',' would start another entry.
+// Prints the names in the syntax of X509V3_EXT_conf_nid, such as "DNS:example.org,IP:127.0.0.1". Checks the characters
+// of each name, because a ',' would start another entry.
 static int print_names(struct buffer *names, const char *const *hosts, size_t count, struct error *error)
 {
     struct address address;
@@ -94,7 +94,7 @@ static FILE *create_file(const char *directory, const char *name, mode_t mode, s
     return file;
 }
 
-// Writes both files, or leaves none of them. Changes the working directory.
+// Writes both files or neither. Changes the working directory.
 static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, struct error *error)
 {
     FILE *key_file, *certificate_file;

@@ -14,7 +14,7 @@
 #include "imcallbackd/store/reader.h"
 #include "options.h"
 
-#define FLUSH_BYTES ((size_t)65536) // the output is written when about this many bytes are collected
+#define FLUSH_BYTES ((size_t)65536) // the export writes its output when it has collected this many bytes
 
 static volatile sig_atomic_t stopping;
 
@@ -67,8 +67,8 @@ static int print_column(struct buffer *text, const struct column *column, const 
     return print_string(text, value.data, value.length);
 }
 
-// Appends an object whose members are named like the columns of destroyed_group. Its last member, "members", is an
-// array of the accounts in the order of the callback.
+// Appends one line with a JSON object. The keys of the object are "id", the columns of destroyed_group, and "members",
+// which is an array of the accounts in the order of the callback.
 static int print_event(struct buffer *text, int64_t id, const struct destroyed_group *group)
 {
     const struct stream_table *table = &stream_tables[STREAM_GROUPS];
@@ -87,7 +87,7 @@ static int print_event(struct buffer *text, int64_t id, const struct destroyed_g
     return r < 0 ? r : buffer_print(text, "]}\n");
 }
 
-// Writes the text to standard output and empties it. Returns 0 or -errno.
+// Writes the text to standard output and empties the buffer. Returns 0 or -errno.
 static int flush(struct buffer *text)
 {
     for (size_t done = 0; done < text->length;) {
@@ -95,7 +95,7 @@ static int flush(struct buffer *text)
 
         if (written >= 0)
             done += (size_t)written;
-        else if (errno == EAGAIN) // the parent process made the descriptor non-blocking
+        else if (errno == EAGAIN) // another process made the shared descriptor non-blocking
             (void)poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
         else if (errno != EINTR)
             return -errno;
@@ -104,7 +104,8 @@ static int flush(struct buffer *text)
     return 0;
 }
 
-// Prints the rows and sets *last to the id of the last printed row. Returns 0, -ENOMEM, or the -errno of the output.
+// Prints the rows until a signal arrives. Sets *last to the id of the last row that the function started to print.
+// Returns 0, -ENOMEM, or the -errno of the output.
 static int print_rows(struct buffer *text, const struct recorded_row *rows, size_t count, int64_t *last)
 {
     int r = 0;
@@ -158,7 +159,7 @@ static int export_from(const char *config_path, int64_t since, bool follow, stru
         r = store_reader_open(config.store_database.text, &reader, error);
     if (r == 0)
         r = export_events(reader, &text, since, follow, error);
-    // A network file system can report only now that the file is too large.
+    // A network file system may report a failed write, such as a full disk, only when the file is closed.
     if (r == 0 && close(STDOUT_FILENO) < 0)
         r = error_set(error, errno, "standard output: cannot be written: %s", strerror(errno));
     buffer_finish(&text);

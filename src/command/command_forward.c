@@ -78,8 +78,8 @@ static int start_admin(const struct config *config, int *ret_fd, struct http_adm
     return http_admin_start(*ret_fd, pages, NULL, ret_admin, error);
 }
 
-// Reports READY before the destination is connected: the destination may be unreachable for a long time, and no other
-// unit depends on it.
+// Reports READY before the destination is connected, because the destination may be unreachable for a long time, and no
+// other unit waits for the forwarder.
 static int run(const struct config *config, const struct forward_settings *settings, struct error *error)
 {
     struct http_admin *admin = NULL;
@@ -150,8 +150,8 @@ int command_forward(int argc, char **argv)
         return options_wrong_usage(argv[0], "--since and --until require --verify");
     if (!read_time(since, &invocation.since_s) || !read_time(until, &invocation.until_s))
         return options_wrong_usage(argv[0], "--since and --until take a Unix time in whole seconds");
-    // The default action of the signals ends an interrupted comparison: its exit status must not be 0 like that of a
-    // complete one.
+    // Exit status 0 means that a comparison is complete. With --verify, the signals therefore keep their default
+    // action, which ends the process with another status.
     if (!invocation.verify)
         handle_signals();
     if (forward(&invocation, &same, &error) < 0)

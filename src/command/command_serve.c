@@ -1,5 +1,5 @@
-// `serve` starts the parts of the daemon in order, waits for signals, and stops the parts in the reverse order. The
-// main thread alone runs this file, except on_committed and on_broken, which the store calls on its writer thread.
+// `serve` starts the parts of the daemon in order, waits for signals, and stops the parts in the reverse order. Only
+// the main thread runs this file, except on_committed and on_broken, which the store also calls on its writer thread.
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -154,7 +154,7 @@ static int start(struct service *service, struct error *error)
     }
     if (r == 0) // the threads of the server and of the store call the receiver
         r = receiver_create(service->settings, &service->receiver, error);
-    if (r == 0) // no thread runs yet
+    if (r == 0) // creates no thread; start_server does
         r = create_server(service, error);
     if (r == 0) // the database is recovered before the first request is accepted
         r = start_store(service, error);
@@ -181,7 +181,7 @@ static void stop(struct service *service)
     settings_unref(service->settings);
 }
 
-// Prepares everything before it changes anything, so that a faulty configuration has no effect.
+// Reads and checks all new settings before it applies any of them, so that a faulty configuration has no effect.
 static void reload(struct service *service)
 {
     struct settings *next = NULL, *old = service->settings;
@@ -211,9 +211,8 @@ static void reload(struct service *service)
     (void)sd_notify(0, "READY=1");
 }
 
-// Notifies the service manager's watchdog as long as the writer makes progress, however slowly. If the writer hangs in
-// a disk operation, the watchdog expires, and the service manager kills the daemon. The core dump shows where the
-// writer hangs.
+// Notifies the service manager's watchdog unless the current step of the writer takes longer than the watchdog's
+// timeout. If the writer hangs in a disk operation, the watchdog expires, and the service manager kills the daemon.
 static void notify_watchdog(const struct service *service)
 {
     int64_t busy_since_ms = store_busy_since_ms(service->store);
@@ -226,7 +225,8 @@ static void notify_watchdog(const struct service *service)
                  busy_ms / 1000);
 }
 
-// Wakes up twice per watchdog timeout to notify the watchdog, and once a day to check the certificate again.
+// Handles SIGHUP, and returns on SIGTERM or SIGINT. Wakes up twice per watchdog timeout to notify the watchdog, and at
+// least once a day to repeat the warnings, for example about the certificate.
 static void wait_for_stop(struct service *service, const sigset_t *signals)
 {
     int64_t pause_ms = service->watchdog_ms > 0 ? service->watchdog_ms / 2 : DAY_MS;

@@ -39,7 +39,7 @@ static const char *const log_formats[] = {"text", "json", NULL};
 #define RANGE(min_, max_) .min = (min_), .max = (max_)
 #define NEEDS_RESTART     .needs_restart = true
 
-// src/README.md lists what else a new key needs. The order is that of `check`'s output.
+// src/README.md lists what else a new key needs. `check` prints the keys in this order, and the app sections last.
 // clang-format off
 const struct config_option config_options[] = {
     KEY(listen, address, CONFIG_ADDRESS, DEFAULT("0.0.0.0"), NEEDS_RESTART),
@@ -106,8 +106,8 @@ static int check_address_blocks(const char *text, struct error *error)
     return count > 0 ? 0 : error_set(error, EINVAL, "'%s' contains no address", text);
 }
 
-// Every user with access to the configuration or to the output of `check` would see a password in the URL. For the same
-// reason the errors do not repeat the text.
+// Rejects a URL that contains a password, because every user with access to the configuration or to the output of
+// `check` would see the password. For the same reason the errors do not repeat the text.
 static int check_destination(const char *text, struct error *error)
 {
     const char *rest = strstr(text, "://"), *user, *colon;

@@ -50,7 +50,7 @@ static void strip_indentation(char *line)
     memmove(line, line + indentation, strlen(line + indentation) + 1);
 }
 
-// inih would ignore a key that follows the section header on the same line.
+// Returns false if a key follows the section header on the same line, because inih would ignore this key.
 static bool is_section_header(const char *line)
 {
     const char *end = line + strcspn(line, "];");

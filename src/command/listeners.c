@@ -1,4 +1,5 @@
-// Descriptors go into the structure as soon as they are known, so that listeners_close finds them after an error.
+// Adopts the sockets that systemd passed, or opens them. Each descriptor goes into the structure as soon as it is
+// known, so that listeners_close finds it after an error.
 #include "listeners.h"
 
 #include <assert.h>

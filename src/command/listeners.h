@@ -18,7 +18,7 @@ struct listeners {
     bool callback_fds_were_passed; // systemd keeps listening on the sockets after the daemon has stopped
 };
 
-// Initializes *listeners and opens the sockets. Errors name the place in the configuration. The caller must call
-// listeners_close, also after an error.
+// Initializes *listeners and opens the sockets. An error about a configured address names its place in the
+// configuration. The caller must call listeners_close, also after an error.
 int listeners_open(const struct config *config, struct listeners *listeners, struct error *error) MUST_CHECK;
 void listeners_close(struct listeners *listeners);

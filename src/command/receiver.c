@@ -1,6 +1,6 @@
 // Three kinds of threads call these functions. The event loops call on_head, on_body, on_end and on_refusal, the writer
-// thread calls receiver_on_committed, and the main thread replaces the settings on a reload. A call belongs to its
-// event loop, except from store_submit until http_request_complete, when it belongs to the store.
+// thread calls receiver_on_committed, and the main thread replaces the settings on a reload. A struct call belongs to
+// its event loop, except from store_submit until http_request_complete, when it belongs to the store.
 #include "receiver.h"
 
 #include <assert.h>
@@ -96,8 +96,8 @@ static void count_rejected(enum result result, enum answer_code code)
     metric_add(&rejected, code, 1);
 }
 
-// Returns true if the caller should write a line for this cause. *more is then the part of the line that reports the
-// similar lines suppressed before it; "" if there were none.
+// Returns true if the caller should write a line for this cause. Then `more` is the part of the line that reports how
+// many similar lines were suppressed, or "" if none were.
 static bool may_log(struct log_rate_limit *limit, char more[static SUPPRESSED_TEXT_BYTES])
 {
     unsigned int suppressed;
@@ -119,8 +119,8 @@ static void log_refusal(struct receiver *receiver, enum answer_code code, const 
         log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, more, *detail ? ": " : "", detail);
 }
 
-// A valid signature proves that one of the two clocks is wrong. If this machine's clock is wrong, the daemon will
-// refuse every later callback as well, so the line is a warning.
+// The signature is valid, so one of the two clocks is wrong, or the request is a replay. If this machine's clock is
+// wrong, the daemon will refuse every later callback as well, so the line is a warning.
 static void log_stale(struct receiver *receiver, const struct callback *callback)
 {
     int64_t skew_s = callback->clock_skew_s;
@@ -187,8 +187,8 @@ static struct http_response *on_head(void *context, struct http_request *request
     return refuse(receiver, &call->callback);
 }
 
-// The service may never send a refused event again, so the log line is the only copy of the event. The manual page has
-// a script that parses this line.
+// The service may never send a refused event again, so the log line may be the only copy of the event. The manual page
+// has a script that parses this line.
 static void log_lost(const struct call *call)
 {
     const struct destroyed_group *group = &call->callback.group;
@@ -226,7 +226,7 @@ static struct http_response *on_body(void *context, struct http_request *request
     return NULL;
 }
 
-// Releases the resources that are not in the request's arena. The context is NULL if on_head ran out of memory.
+// Releases the resources that are not in the request's arena. request->context is NULL if on_head ran out of memory.
 static void on_end(void *context, struct http_request *request)
 {
     struct call *call = request->context;

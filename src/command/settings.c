@@ -1,6 +1,6 @@
-// Reads the configuration and every file that it names, in one direction: config, tokens, credentials, limits. A
-// failure at any step releases everything that was read before. Every buffer that held a token is overwritten before it
-// is freed, because tokens are secrets.
+// Reads the configuration and the files that the daemon needs, in this order: configuration, tokens, credentials. A
+// failure at any step releases everything that was read before. Buffers that held tokens are overwritten before they
+// are freed, because tokens are secrets.
 #include "settings.h"
 
 #include <assert.h>
@@ -164,8 +164,9 @@ static bool has_app_without_token(const struct config *config, int64_t sdk_appid
     return i < config->app_count && !config->apps[i].token_file.text;
 }
 
-// Refuses a configuration that lacks a protection of the running daemon. Such a configuration is more likely to be a
-// truncated file than an intended change. A restart accepts such a configuration.
+// Refuses a configuration that removes token_file, allow_from or client_ca, or that adds an app without a token_file.
+// Such a configuration is more likely to be a truncated file than an intended change. A restart accepts such a
+// configuration.
 static int check_protections(const struct settings *running, const struct settings *next, struct error *error)
 {
     const struct config *old = &running->config, *new = &next->config;

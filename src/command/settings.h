@@ -1,6 +1,6 @@
-// The configuration together with the contents of all files that it names: tokens, certificate, private key. `check`
-// validates settings, and `serve` uses them. Settings never change after they have been read; a reload reads new
-// settings.
+// The configuration together with the contents of the files that the daemon needs: tokens, certificate, private key and
+// client CA. `check` validates settings, and `serve` uses them. Settings never change after they have been read; a
+// reload reads new settings.
 #pragma once
 
 #include <stdatomic.h>
@@ -22,8 +22,9 @@ struct token_file {
     bool readable_by_all; // according to the mode of the file; the caller logs a warning
 };
 
-// Refuses an empty file, an empty token (anyone could sign with it), a token that is not visible ASCII, and a third
-// token. On success the caller must call token_file_finish; after an error ret_file holds nothing.
+// Refuses an empty file, a file of more than 4,096 bytes, an empty token (anyone could sign with it), a token that is
+// not visible ASCII, and a third token. On success the caller must call token_file_finish; after an error ret_file
+// holds nothing.
 int token_file_read(const char *path, struct token_file *ret_file, struct error *error) MUST_CHECK;
 
 // Overwrites and frees the tokens.
@@ -42,11 +43,12 @@ struct settings {
     struct http_credentials *credentials;
 };
 
-// Reads the configuration at this path and the files that it names. On success the caller owns one reference. Errors
-// name the file, the line and the key.
+// Reads the configuration at this path and the files that the daemon needs. On success the caller owns one reference.
+// Errors name the file, the line and the key.
 //
-// The predecessor is NULL, or the settings that the daemon currently uses. TLS sessions of the predecessor can be
-// resumed with the new settings. Settings that lack a protection of the predecessor are refused with -EPERM.
+// The predecessor is NULL, or the settings that the daemon currently uses. If the client CA is the same, clients can
+// resume TLS sessions of the predecessor with the new settings. Settings that lack a protection of the predecessor are
+// refused with -EPERM.
 int settings_read(const char *path, const struct settings *predecessor, struct settings **ret_settings,
                   struct error *error) MUST_CHECK;
 
@@ -57,15 +59,15 @@ int settings_read_apps(const char *path, struct settings **ret_settings, struct 
 struct settings *settings_ref(struct settings *settings);
 void settings_unref(struct settings *settings); // NULL is allowed
 
-// Calls report with one sentence for each setting that works but needs attention: a certificate that expires soon, a
-// token file that is readable by every user, an app without a token.
+// Calls report with one sentence for each setting that works but needs attention: a certificate that is not valid now
+// or expires soon, a token file that is readable by every user, an app without a token.
 void settings_warn(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence));
 
 #define HOST_NAME_BYTES 65
 
 // Derives the settings of the module forward from the section [forward], checks them, and reports insecure ones. The
-// settings refer to the configuration and to host_name, which receives the default receiver. -EINVAL: the configuration
-// has no url, or a value is wrong. -EACCES: only another service can read the password. -ENOSYS: this build has no
-// forward command.
+// settings refer to the configuration and to host_name, which receives the default receiver. Returns -EINVAL if the
+// configuration has no url or a value is wrong, -EACCES if only another user or another service can read the password,
+// and -ENOSYS if this build has no forward command.
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
                          struct forward_settings *ret_settings, forward_report *report, struct error *error) MUST_CHECK;

@@ -1,4 +1,5 @@
-// The descriptions in store/columns.h define the columns; this file only adds the key and the members.
+// Encodes batches and moves cursors. store/columns.h describes the columns of the store; this file adds only the
+// receiver, the key, the id, forwarded_at and the members.
 #include "batch.h"
 
 #include <assert.h>

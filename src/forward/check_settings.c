@@ -1,5 +1,5 @@
-// Checks the settings before the forwarder connects. A URL may contain a password, so no message may repeat the URL or
-// libpq's message about the URL.
+// Checks the settings of the forwarder, and whether the destination can be reached. A URL may contain a password, so no
+// message may repeat the URL or the reason why libpq cannot parse the URL.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,14 +21,14 @@ static const char *value_of(const PQconninfoOption *options, const char *keyword
     return NULL;
 }
 
-// Returns true for a Unix socket, localhost and loopback addresses.
+// Returns true for a Unix socket, which an empty host also selects, for localhost, and for loopback addresses.
 static bool is_local(const char *host, size_t length)
 {
     return length == 0 || *host == '/' || *host == '@' || strncmp(host, "127.", 4) == 0 ||
            (length == 9 && strncmp(host, "localhost", 9) == 0) || (length == 3 && strncmp(host, "::1", 3) == 0);
 }
 
-// Checks a list of hosts that is separated by commas. NULL is an empty list.
+// Returns true if every host in a comma-separated list is local. NULL is an empty list.
 static bool are_local(const char *hosts)
 {
     while (hosts && *hosts) {

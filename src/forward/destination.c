@@ -1,5 +1,5 @@
-// libpq runs in nonblocking mode, because every wait must end after a signal, or when no byte has moved for
-// answer_timeout_ms.
+// Once connected, libpq runs in nonblocking mode, because every wait must end after destination_cancel, or when no byte
+// has moved for answer_timeout_ms.
 #include "destination.h"
 
 #include <assert.h>
@@ -17,7 +17,7 @@
 
 // The timeout for connecting to each host, unless the URL sets connect_timeout.
 #define CONNECT_TIMEOUT_S "5"
-// The delay until a wait notices a signal that arrived just before poll(2).
+// The maximum delay until a wait notices a signal that arrived just before poll(2).
 #define POLL_MS 200
 
 static volatile sig_atomic_t cancelled, connecting;
@@ -40,8 +40,8 @@ static void assert_owner(const struct destination *destination)
     assert(pthread_equal(destination->thread, pthread_self()));
 }
 
-// Keeps the first line of the message and the line of each further host. The other lines are hints and context, which
-// repeat values of the rows.
+// Keeps the first line of libpq's message and the line about each further host. The other lines are hints and context,
+// which may repeat values of the rows.
 static int failed(int code, const char *what, const char *message, struct error *error)
 {
     struct error kept, before;
@@ -55,8 +55,9 @@ static int failed(int code, const char *what, const char *message, struct error 
     return error_set(error, code, "%s: %s", what, kept.text);
 }
 
-// Returns true for the connection exceptions, for deadlocks and serialization failures, and for a server that stops,
-// starts, accepts no further connection or has become a standby. imcallbackd-forward(8) lists these codes.
+// Returns true for connection exceptions, deadlocks, serialization failures, timeouts and cancelled statements, for a
+// server that stops, starts, accepts no further connection or has become a standby, and for an empty SQLSTATE.
+// imcallbackd-forward(8) lists these codes.
 static bool is_temporary_sqlstate(const char *sqlstate)
 {
     static const char *const temporary[] = {"08",    "40",    "57P01", "57P02", "57P03", "57P05",
@@ -154,7 +155,8 @@ const char *destination_port(const struct destination *destination)
     return PQport(destination->connection);
 }
 
-// Returns the number of sent bytes that the peer has not acknowledged.
+// Returns the number of bytes in the socket's send queue, which the peer has not acknowledged, or 0 if the number is
+// unknown.
 static int unacknowledged_bytes(int socket)
 {
     int bytes = 0;
@@ -162,8 +164,8 @@ static int unacknowledged_bytes(int socket)
     return ioctl(socket, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
-// Sends and receives what is possible now, after waiting for up to POLL_MS. *ret_moved: bytes arrived here, or the peer
-// has acknowledged bytes.
+// Sends what the socket accepts, waits for up to POLL_MS until the socket is ready, and then receives what has arrived.
+// Sets *ret_moved to true if the socket became ready or the peer acknowledged bytes.
 static int exchange(struct destination *destination, bool *ret_moved, struct error *error)
 {
     struct pollfd server = {.fd = PQsocket(destination->connection), .events = POLLIN};
@@ -181,7 +183,7 @@ static int exchange(struct destination *destination, bool *ret_moved, struct err
     return 0;
 }
 
-// Returns when PQgetResult will not block. A large event on a slow network may need minutes to be sent, so the timeout
+// Waits until PQgetResult will not block. Sending a large event over a slow network may take minutes, so the timeout
 // restarts whenever bytes move.
 static int await_result(struct destination *destination, struct error *error)
 {
@@ -219,7 +221,7 @@ int destination_send(struct destination *destination, const char *sql, const str
     return connection_failed(destination, "the connection was lost", error);
 }
 
-// libpq returns the result of a COPY again and again.
+// PQgetResult returns the result of a COPY again and again, so a loop that reads results must stop at it.
 static bool is_copy(const PGresult *result)
 {
     ExecStatusType status = PQresultStatus(result);

@@ -1,5 +1,5 @@
-// The connection to the destination. Only destination.c calls libpq's connection and result functions. The file does
-// not depend on tables or rows. The thread that opens a connection is the only one that uses it.
+// The connection to the destination. Only destination.c passes the connection to libpq; other files only read results.
+// destination.c does not depend on tables or rows. The thread that opens a connection is the only one that uses it.
 #pragma once
 
 #include <pthread.h>
@@ -10,8 +10,8 @@
 #include "imcallbackd/forward/forward_settings.h"
 #include "parameters.h"
 
-// After this time without any traffic, the host counts as unreachable. The forwarder cannot distinguish an unreachable
-// host from a server that executes a slow statement.
+// The initial value of answer_timeout_ms. The forwarder cannot distinguish an unreachable host from a server that
+// executes a slow statement, so forward.c doubles the timeout after each -ETIMEDOUT.
 #define ANSWER_TIMEOUT_MIN_MS 30000
 
 struct destination {
@@ -22,14 +22,14 @@ struct destination {
     int64_t answer_timeout_ms; // how long a wait continues while no byte moves
 };
 
-// All functions return 0 or -errno and fill in the error:
+// Functions that return int return 0 or -errno and fill in the error:
 //   -EAGAIN     a temporary failure: the connection is lost, the server restarts, or transactions conflict
 //   -ETIMEDOUT  no byte has moved for answer_timeout_ms
 //   -ECANCELED  destination_cancel was called
 //   others      a failure that an operator has to fix
 // After an error the caller closes the connection and opens a new one. Only the cursor in the destination shows whether
-// the last transaction was committed. destination_query is an exception: after an error that has an sqlstate, the
-// connection remains usable.
+// the last transaction was committed. destination_query is an exception: if the server reported the error, so that
+// sqlstate is not "", the caller may send another query on the same connection.
 
 // Tries the hosts of the URL in turn, by default for up to 5 seconds each, and blocks until one of them accepts or all
 // have failed. The caller passes a destination that is zeroed or closed, and calls destination_close after a failure,
@@ -37,14 +37,14 @@ struct destination {
 int destination_open(struct destination *destination, const struct forward_settings *settings,
                      int64_t answer_timeout_ms, struct error *error) MUST_CHECK;
 
-// Executes one statement and waits for its result in text format, which has at least this number of columns. The caller
-// passes *ret_result to PQclear. If ret_result is NULL, the function discards the result. If parameters is NULL, the
-// statement has none.
+// Executes one statement and waits for its result in text format. A result with fewer columns than `columns` is an
+// error. The caller passes *ret_result to PQclear. If ret_result is NULL, the function discards the result. If
+// parameters is NULL, the statement has no parameters.
 int destination_query(struct destination *destination, const char *sql, const struct parameters *parameters,
                       int columns, PGresult **ret_result, struct error *error) MUST_CHECK;
 
-// Switches the connection to pipeline mode, in which statements are sent without waiting for earlier ones. From then
-// on, destination_query is not allowed.
+// Switches the connection to pipeline mode, in which statements are sent without waiting for the results of earlier
+// statements. From then on, destination_query is not allowed.
 int destination_enter_pipeline(struct destination *destination, struct error *error) MUST_CHECK;
 int destination_send(struct destination *destination, const char *sql, const struct parameters *parameters,
                      struct error *error) MUST_CHECK;

@@ -19,8 +19,9 @@
 #define REQUIRED_COLUMN(name, type, part)       ", " #name " " SQL_##type " NOT NULL"
 #define OPTIONAL_COLUMN(name, type, part, flag) ", " #name " " SQL_##type
 
-// Plain tables, which every engine that speaks PostgreSQL's protocol accepts. The values are those of the store. There
-// are no foreign keys: one transaction writes the rows on both sides of a reference, and rows are never deleted.
+// These are plain tables, which every engine that speaks PostgreSQL's protocol accepts. The values are those of the
+// store. There are no foreign keys: one transaction writes the rows on both sides of a reference, and imcallbackd never
+// deletes rows.
 static const char *const tables_sql[] = {
     "CREATE TABLE IF NOT EXISTS imcallbackd_schema (version bigint PRIMARY KEY, created_at timestamptz NOT NULL)",
     "CREATE TABLE IF NOT EXISTS imcallbackd_cursor ("
@@ -28,7 +29,8 @@ static const char *const tables_sql[] = {
     " updated_at timestamptz NOT NULL, PRIMARY KEY (receiver, stream))",
     "CREATE TABLE IF NOT EXISTS destroyed_group (event_uid bytea PRIMARY KEY, receiver text NOT NULL, id bigint NOT "
     "NULL" DESTROYED_GROUP_COLUMNS(REQUIRED_COLUMN, OPTIONAL_COLUMN) ", forwarded_at timestamptz NOT NULL)",
-    // A batch finds its rows through this index, and an operator finds the rows of one receiver.
+    // The statement that inserts members finds the events of its batch through this index. The index also serves an
+    // operator's queries for the rows of one receiver.
     "CREATE INDEX IF NOT EXISTS destroyed_group_receiver ON destroyed_group (receiver, id)",
     "CREATE TABLE IF NOT EXISTS destroyed_group_member ("
     " event_uid bytea NOT NULL, position bigint NOT NULL, member_account text NOT NULL,"
@@ -36,11 +38,11 @@ static const char *const tables_sql[] = {
     "CREATE TABLE IF NOT EXISTS rejected_callback ("
     "callback_uid bytea PRIMARY KEY, receiver text NOT NULL, id bigint NOT NULL" REJECTED_CALLBACK_COLUMNS(
         REQUIRED_COLUMN) ", forwarded_at timestamptz NOT NULL)",
-    // The version comes last, because it shows that all other tables exist.
+    // The version is inserted last, because its row shows that all tables exist.
     "INSERT INTO imcallbackd_schema (version, created_at) VALUES (1, now()) ON CONFLICT (version) DO NOTHING",
 };
 
-// Sets *ret_version to 0 if the tables do not exist yet.
+// Sets *ret_version to 0 if not all tables exist yet.
 static int read_version(struct destination *destination, int64_t *ret_version, struct error *error)
 {
     PGresult *result = NULL;
@@ -64,8 +66,8 @@ static int read_version(struct destination *destination, int64_t *ret_version, s
         (long long)*ret_version, DESTINATION_SCHEMA_VERSION);
 }
 
-// IF NOT EXISTS does not exclude a second forwarder that creates the same table at the same time: the later one fails
-// with a duplicate key or name, and succeeds when it tries again.
+// Despite IF NOT EXISTS, two forwarders that create the same table at the same time can conflict. One of them then
+// fails, for example with a duplicate key or name, and succeeds when it tries again.
 static bool lost_creation_race(const struct destination *destination)
 {
     static const char *const codes[] = {"23505", "42P07", "42710", "40001", "40P01", "XX000"};

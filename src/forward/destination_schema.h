@@ -1,4 +1,4 @@
-// The tables in the destination. The errors are those of destination.h, and -EINVAL: the tables have a newer version.
+// The tables in the destination. The errors are those of destination.h, and -EINVAL if the tables have a newer version.
 #pragma once
 
 #include "destination.h"

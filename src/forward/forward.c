@@ -1,5 +1,6 @@
-// Ships batches until something fails, and then starts again from the cursor in the destination. Only the delays
-// between attempts survive a failure, so that the recovery is the same wherever the failure happened.
+// Ships batches until something fails, and then starts again from the cursor in the destination. After a failure,
+// forward_run keeps only the delays, the answer timeout and whether an event was rejected, so that the recovery is the
+// same wherever the failure happened.
 #include "imcallbackd/forward/forward.h"
 
 #include <assert.h>
@@ -16,7 +17,7 @@
 #include "imcallbackd/store/shipped.h"
 #include "progress.h"
 
-// The destination always has another batch ready when it completes one, however long the round trip is.
+// Several batches are in flight, so that the destination does not wait for a round trip between two batches.
 #define MAX_IN_FLIGHT 4
 // After a batch with fewer rows and members than this, the forwarder waits for all batches in flight. New rows collect
 // in the store during the wait, so that the next batch is larger.
@@ -45,7 +46,7 @@ struct in_flight {
     int64_t sent_at_us;
 };
 
-// One attempt to ship: it lasts from the connection until the first failure.
+// One attempt to ship, from opening the store and the destination until the first failure or forward_stop.
 struct session {
     const struct forward_settings *settings;
     struct store_reader *reader;
@@ -125,7 +126,8 @@ static int64_t oldest_in_flight_ms(const struct session *session)
 
 // Opening a session
 
-// Sets the lag from the note of the previous run, because the cursor is unknown until the destination is connected.
+// Sets the lag from the note for retention, because the cursor is unknown until the forwarder is connected to the
+// destination.
 static int estimate_lag(struct session *session, struct error *error)
 {
     const struct recorded_row *rows;
@@ -253,8 +255,9 @@ static int send_batch(struct session *session, enum stream stream, size_t *ret_c
     return r;
 }
 
-// Sends batches until no row is left or MAX_IN_FLIGHT batches are in flight. Rejected callbacks are not urgent: this
-// function sends them when no event waits, and once a tick, so that a steady stream of events cannot starve them.
+// Sends batches until no row is left, MAX_IN_FLIGHT batches are in flight, or must_drain is set. Rejected callbacks are
+// not urgent: unless rejections_first is set, this function sends them only when no event is waiting, and once per
+// tick, so that a steady stream of events cannot starve them.
 static int send_batches(struct session *session, struct error *error)
 {
     size_t groups = 1, rejections = 0;
@@ -262,7 +265,7 @@ static int send_batches(struct session *session, struct error *error)
 
     if (session->rejections_first) {
         r = send_batch(session, STREAM_REJECTIONS, &rejections, error);
-        session->must_drain = false; // the lag is computed from events in flight, so send them now
+        session->must_drain = false; // set_lag needs the events in flight, so send events as well
     }
     session->rejections_first = false;
     while (r == 0 && groups + rejections > 0 && session->count < MAX_IN_FLIGHT && !session->must_drain) {
@@ -297,7 +300,8 @@ static int await_first(struct session *session, struct error *error)
     int64_t moved = 0;
     int r = destination_await_sync(&session->destination, CURSOR_STATEMENT, &moved, error);
 
-    // A rejected batch blocks all later batches of its stream, so the operator has to find the row.
+    // A rejected batch blocks all later batches of its stream, so the error names the ids, among which the operator has
+    // to find the rejected row.
     if (r < 0 && !is_temporary(r) && r != -ECANCELED) {
         session->event_rejected = batch.stream == STREAM_GROUPS;
         error_wrap(error, "%s with ids %" PRId64 " to %" PRId64,

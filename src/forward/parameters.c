@@ -11,7 +11,7 @@
 
 #include "imcallbackd/base/utf8.h"
 
-// From PostgreSQL's pg_type. These ids are the same in every engine that speaks the protocol.
+// These ids are from PostgreSQL's pg_type, and are the same in every engine that speaks the protocol.
 #define OID_BIGINT 20
 #define OID_TEXT   25
 
@@ -23,8 +23,8 @@ static const struct {
     [ARRAY_OF_TEXT] = {1009, OID_TEXT},
 };
 
-// The number of dimensions, whether elements may be NULL, the type of the elements, their number, and the index of the
-// first one.
+// The words of an array's header: the number of dimensions, whether elements may be NULL, the type of the elements, the
+// number of elements, and the index of the first element.
 #define HEADER_WORDS 5
 
 int text_append(struct buffer *buffer, const char *text)
@@ -54,7 +54,7 @@ static void array_append(struct array *array, const void *data, size_t length)
         array->code = buffer_append(&array->bytes, data, length);
 }
 
-// Starts an element. The length -1 means NULL.
+// Starts an element. SIZE_MAX becomes the length -1, which means NULL.
 static void array_append_length(struct array *array, size_t length)
 {
     uint32_t word = htonl((uint32_t)length);
@@ -64,7 +64,7 @@ static void array_append_length(struct array *array, size_t length)
     array->count++;
 }
 
-// parameters_add_array fills in the header, when the number of elements is known.
+// Reserves space for the header, which parameters_add_array fills in when the number of elements is known.
 void array_start(struct array *array, enum array_type type)
 {
     static const uint32_t header[HEADER_WORDS];

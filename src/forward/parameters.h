@@ -1,6 +1,5 @@
 // The parameters of one statement in libpq's binary form: integers, texts, and arrays that unnest() turns into rows.
-// Functions that add a value do not fail: they keep the first failure as -errno in `code`, and destination_send reports
-// it.
+// Functions that add a value return no error: they store -errno in `code`, and destination_send reports the failure.
 #pragma once
 
 #include <stddef.h>

@@ -1,4 +1,4 @@
-// Keeps the password in one block of memory, so that overwriting this block erases every copy.
+// Keeps the password in one block of the heap, and overwrites this block before freeing it.
 #include "password.h"
 
 #include <errno.h>

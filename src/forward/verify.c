@@ -1,5 +1,6 @@
-// Compares the store with the destination. Both sides compute checksums of each row, so that the destination only sends
-// checksums. Both sides must compute a checksum from the same text: print_sql and make_row change together.
+// Compares the store with the destination. Both sides compute checksums of each row, so that the destination need not
+// send the values of the columns. Both sides must compute a checksum from the same text, so print_sql and make_row must
+// change together.
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -33,7 +34,8 @@ static const char members_digest_sql[] =
 static const char member_count_sql[] =
     ", (SELECT count(*) FROM destroyed_group_member AS m WHERE m.event_uid = r.event_uid)";
 
-// Two receivers of the same event agree on its identity and content, and differ in its reception.
+// A row has two checksums, because two receivers of the same event agree on its identity and content, but differ in its
+// reception. The reception is compared only if this receiver shipped the row.
 enum checksum { CHECKSUM_EVENT, CHECKSUM_RECEPTION, CHECKSUM_COUNT };
 
 // A row of the store, and the result of its comparison.
@@ -235,7 +237,7 @@ static void add_to_totals(struct verification *verification, enum stream stream)
     }
 }
 
-// Compares the rows of one read.
+// Compares the rows that read_rows has collected.
 static int compare_rows(struct verification *verification, enum stream stream, struct error *error)
 {
     size_t count;

@@ -16,9 +16,10 @@
 #define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
 
 // An open connection, or a free slot. The library's timeout counts only the time without any byte. A client that sends
-// one byte now and then would keep its slot forever, so the oldest connection is closed when all slots are taken.
+// one byte now and then would keep its slot forever, so on_connection shuts the oldest connection down when all slots
+// are taken.
 struct slot {
-    uint64_t number; // in the order of the connections' start; 0: free
+    uint64_t number; // counts up with each connection; 0: the slot is free
     int fd;
 };
 
@@ -92,14 +93,15 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
     assert(slot->number == 0);
     slot->number = ++admin->started;
     slot->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    // The library accepts no connection while all slots are taken, so one slot must always become free. The library
-    // notices the shutdown in its next turn.
+    // The library accepts no connection while all slots are taken. If this connection took the last slot, shut the
+    // oldest one down; the library closes it and frees its slot in the next iteration of its event loop.
     slot = find_slot(admin);
     if (slot->number > 0)
         (void)shutdown(slot->fd, SHUT_RDWR);
 }
 
-// Answers in the first call, after the head. The library discards the rest of the request.
+// Queues the response in the library's first call for a request, which follows the head. The library discards the rest
+// of the request.
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
                                   const char *method, const char *version, const char *data, size_t *length,
                                   void **request)
@@ -152,8 +154,8 @@ void http_admin_stop(struct http_admin *admin)
 {
     if (!admin)
         return;
-    // Without MHD_quiesce_daemon, the library would shut down the listening socket. A socket from systemd outlives the
-    // daemon.
+    // Without MHD_quiesce_daemon, the library would shut down the listening socket, but a socket from systemd must keep
+    // listening after the daemon has ended.
     (void)MHD_quiesce_daemon(admin->daemon);
     MHD_stop_daemon(admin->daemon);
     free(admin);

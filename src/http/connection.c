@@ -8,8 +8,8 @@
 
 #include "imcallbackd/base/clock.h"
 
-// The service gives up on a call after 2 s, so a connection without a request after this time is useless to the
-// service.
+// The service gives up on a call after 2 s. A connection that has been in the same stage for this long therefore has no
+// call that can still succeed.
 #define CALL_TIMEOUT_MS 2000
 // A loop that is this late did not run: the process was stopped, or the machine was suspended.
 #define SUSPENSION_MS 100
@@ -97,8 +97,8 @@ void http_set_add(struct http_connection_set *set, struct http_connection *conne
 
 #define MAY_BE(stage) (1U << HTTP_STAGE_##stage)
 
-// The stages that may follow each stage. A request can end at any time, because its connection can be closed; the
-// connection is idle then.
+// The stages that may follow each stage. A request can end in any stage, because its connection can be closed;
+// http_request_finish then moves the connection to IDLE.
 static const unsigned int followers[] = {
     [HTTP_STAGE_HANDSHAKE] = MAY_BE(IDLE),
     [HTTP_STAGE_IDLE] = MAY_BE(HEAD),
@@ -114,7 +114,8 @@ void http_connection_enter(struct http_connection *connection, enum http_stage s
     http_set_remove(connection);
     start_stage(connection, stage);
     connection->transport.body_follows = stage == HTTP_STAGE_ANSWER;
-    // If the connection was closed while it was idle, a request that had already arrived still has its deadlines.
+    // If http_connection_close was called while the connection was idle, a request that had already arrived is still
+    // answered, and its deadlines must be able to close the connection again.
     connection->transport.closing = false;
     connection->set->has_progress = true;
 }
@@ -146,7 +147,7 @@ void http_connection_close(struct http_connection *connection)
         (void)shutdown(connection->transport.fd, SHUT_RDWR);
 }
 
-// Returns true if the kernel has bytes that the loop still has to read.
+// Returns true if the kernel has bytes that the loop has to read in this stage. In stage ANSWER the loop reads nothing.
 static bool has_unread_bytes(const struct http_connection *connection)
 {
     char byte;
@@ -155,8 +156,9 @@ static bool has_unread_bytes(const struct http_connection *connection)
            recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-// If a connection is overdue by this much, the process was suspended, and the connection may have unread data. The loop
-// reads this data first, because the client was not slow.
+// Closes the connections whose stage has timed out. Returns the milliseconds until the next deadline in the list, or -1
+// if there is none. If a connection is overdue by more than SUSPENSION_MS, the process was suspended, so the client was
+// not slow. If the connection has unread data, its stage starts again, so that the loop can read this data.
 static int64_t close_expired(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
 {
     struct http_connection *next;
@@ -225,7 +227,7 @@ void http_set_evict_reserve(struct http_connection_set *set)
 void http_set_close_idle(struct http_connection_set *set)
 {
     assert_is_owner(set);
-    // A connection in its handshake has no request yet.
+    // A connection in its handshake has no request yet, so it is closed, too.
     for (struct http_connection *one = set->timed.first; one; one = one->deadline.next) {
         if (one->deadline.stage == HTTP_STAGE_HANDSHAKE)
             http_connection_close(one);

@@ -44,7 +44,7 @@ struct http_transport {
     struct sockaddr_storage socket_address;
     socklen_t socket_address_length;
     struct address address;
-    struct address network;                  // under which the limit per client counts
+    struct address network;                  // to which the limit per client applies
     char remote_address[ADDRESS_TEXT_BYTES]; // `address` as text
     struct http_credentials *credentials;    // a reference
     struct http_record_parser records;
@@ -79,7 +79,7 @@ struct http_connection {
     struct http_transport transport;
     struct http_deadline deadline;
     struct http_exchange *exchange; // the current request; NULL: none
-    enum http_limit exceeded_limit; // if set, only verified requests are accepted, and the first one is the last
+    enum http_limit exceeded_limit; // if set, the server accepts one verified request and then closes the connection
     bool is_verified;               // a verified request arrived
     bool fault_reported;            // the refusal that ends the connection was logged
     struct http_stall stall;
@@ -99,8 +99,8 @@ struct http_connection_set {
     struct http_connection_list idle;
     struct http_connection_list held;
     struct http_limits limits; // the loop's copy
-    int64_t now_ms;            // start of the current turn of the loop, monotonic
-    bool has_progress;         // a connection received, sent or changed something in this turn
+    int64_t now_ms;            // monotonic time, updated before and after the loop sleeps
+    bool has_progress;         // a connection received, sent or changed something in this iteration of the loop
     unsigned int pending;      // requests that the handler has to complete
     struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
     struct mhd_quirks quirks;
@@ -126,22 +126,26 @@ void http_set_remove(struct http_connection *connection);
 // gets a fresh deadline instead. Returns the milliseconds until the next deadline; -1: there is no deadline.
 int64_t http_set_close_expired(struct http_connection_set *set);
 
-// Closes one connection to make room for another: an unverified one first, then the one that has been idle longest.
-// With `network`, only connections of that client network qualify. Returns false if every connection is in the middle
-// of something that may still become a verified request.
+// Closes one connection to make room for another. The first choice is an unverified connection in a handshake or a
+// request, the second an unverified idle one, and the third a verified idle one. In each group, the connection that has
+// been in its stage longest comes first. Connections beyond a limit do not qualify, and neither do connections that
+// entered their stage less than 2 s ago, unless they are unverified and idle. With `network`, only connections of that
+// client network qualify. Returns false if no connection qualifies.
 bool http_set_evict(struct http_connection_set *set, const struct address *network);
 
-// Closes all connections beyond a limit on which no verified request arrived in time.
+// Closes all connections beyond a limit on which no verified request has arrived, and which entered their stage at
+// least 2 s ago.
 void http_set_evict_reserve(struct http_connection_set *set);
 
 // Closes all connections that are between two requests or before the first request.
 void http_set_close_idle(struct http_connection_set *set);
 
-// Returns a connection for an accepted socket address, without a set. Returns NULL if memory is exhausted. Any thread
-// may call this.
+// Returns a connection without a descriptor and without a set, or NULL if memory is exhausted. Any thread may call
+// this.
 struct http_connection *http_connection_create(struct http_shared *shared);
 
-// Releases what http_shared_admit and http_set_expect have counted. Does not close the descriptor. NULL is allowed.
+// Frees the connection, and releases what http_shared_admit and http_set_expect have counted. Does not close the
+// descriptor. NULL is allowed.
 void http_connection_destroy(struct http_connection *connection);
 
 // Moves the connection to a stage that may follow the current one, and starts the deadline of that stage.

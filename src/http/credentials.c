@@ -18,7 +18,7 @@
 struct http_credentials {
     atomic_uint references;
     gnutls_certificate_credentials_t certificate;
-    gnutls_datum_t ticket_key; // GnuTLS derives a new key from this secret every hour, so that old tickets expire
+    gnutls_datum_t ticket_key; // GnuTLS regularly derives a new key from this secret, so that old tickets expire
     struct buffer client_ca;   // PEM; empty: the server does not request client certificates
     int64_t valid_from_ms;
     int64_t expires_ms;
@@ -29,8 +29,8 @@ static gnutls_datum_t datum_of(const struct buffer *pem)
     return (gnutls_datum_t){(unsigned char *)pem->data, (unsigned int)pem->length};
 }
 
-// Returns a GnuTLS error code or the number of certificates. The caller releases each of *ret_chain and frees the
-// array.
+// Sets the validity of the credentials from the first certificate. Returns a GnuTLS error code or the number of
+// certificates. The caller releases each element of *ret_chain, and frees the array even after a failure.
 static int import_chain(struct http_credentials *credentials, const struct buffer *pem, gnutls_pcert_st **ret_chain)
 {
     gnutls_datum_t datum = datum_of(pem);
@@ -138,7 +138,8 @@ static bool has_same_client_ca(const struct http_credentials *credentials, const
            memcmp(buffer_text(&credentials->client_ca), buffer_text(&other->client_ca), other->client_ca.length) == 0;
 }
 
-// A client must not resume a session that started under another client CA, or under none.
+// Copies the key of the predecessor only if its client CA is the same: a client must not resume a session that started
+// under another client CA, or without one.
 static int make_ticket_key(struct http_credentials *credentials, const struct http_credentials *predecessor)
 {
     if (!predecessor || !has_same_client_ca(credentials, predecessor))

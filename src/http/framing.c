@@ -85,7 +85,8 @@ void framing_add(struct framing *framing, const char *name, size_t name_length, 
     }
 }
 
-// RFC 9112, 3.2.1: a path with an optional query, in visible ASCII. The other forms are for proxies.
+// RFC 9112, 3.2.1: the origin form is a path with an optional query, in visible ASCII. The other forms are for proxies
+// and for OPTIONS.
 static bool is_origin_form(const char *target)
 {
     if (*target != '/')

@@ -1,4 +1,5 @@
-// Errors name the address and, where the errno value does not suggest one, the remedy.
+// Opens, checks and names listening sockets. bind_hint adds a remedy to the errno values whose text does not suggest
+// one.
 #include "imcallbackd/http/listen.h"
 
 #include <arpa/inet.h>

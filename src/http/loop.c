@@ -1,4 +1,5 @@
-// A turn of the loop: deadlines, sleep, inbox, libmicrohttpd. The thread owns the connection set.
+// Each iteration of the loop closes expired connections, sleeps, processes the inbox and runs libmicrohttpd. The loop's
+// thread owns the connection set.
 #include "loop.h"
 
 #include <assert.h>
@@ -31,13 +32,14 @@ struct http_loop {
 
     pthread_mutex_t lock; // guards the inbox
     struct inbox inbox;
-    atomic_bool has_queued;    // since http_loop_wake_if_queued woke the loop
+    atomic_bool has_queued;    // something was queued since http_loop_wake_if_queued last woke the loop
     atomic_bool reconfigured;  // the shared limits have changed
     atomic_bool evict_reserve; // a connection was refused at a hard limit
-    atomic_bool ending;        // ends once no request is pending; until then new requests are answered 503
+    atomic_bool ending;        // the thread ends once no request is pending; until then, new requests get a 503
 };
 
-// A connection that arrived beyond a limit stays within the limit if another one can be evicted for it.
+// Tries to evict another connection for one that arrived beyond a limit. If that succeeds, the new connection counts as
+// within the limit.
 static void make_room(struct http_connection_set *set, struct http_connection *connection)
 {
     bool per_address = connection->exceeded_limit == HTTP_LIMIT_PER_ADDRESS;
@@ -124,7 +126,7 @@ static void *loop_main(void *argument)
             http_shared_copy_limits(set->shared, &set->limits);
         if (atomic_exchange(&loop->evict_reserve, false))
             http_set_evict_reserve(set);
-        ending = loop->ending; // the inbox gets no new connections afterwards
+        ending = loop->ending; // read before the inbox: once set, no thread queues a connection
         process_inbox(loop);
         mhd_adapter_run(set);
     } while (!ending || set->pending > 0);

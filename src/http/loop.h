@@ -23,7 +23,7 @@ void http_loop_destroy(struct http_loop *loop);
 // Queues an admitted connection, which then belongs to the loop.
 void http_loop_add(struct http_loop *loop, struct http_connection *connection);
 
-// Queues the order to close all connections beyond a limit on which no verified request arrived in time.
+// Queues a call of http_set_evict_reserve on the loop's thread.
 void http_loop_evict_reserve(struct http_loop *loop);
 
 // Wakes the loop if something was queued since the previous call.
@@ -37,4 +37,4 @@ void http_loop_wake(struct http_loop *loop);
 
 // The counts include connections that are still queued.
 unsigned int http_loop_connection_count(const struct http_loop *loop);
-unsigned int http_loop_unverified_count(const struct http_loop *loop); // without a verified request
+unsigned int http_loop_unverified_count(const struct http_loop *loop); // connections without a verified request

@@ -1,4 +1,4 @@
-// The library calls back on the loop's thread, within MHD_run, MHD_add_connection and MHD_stop_daemon.
+// The library calls back only within MHD_run, MHD_add_connection and MHD_stop_daemon, on the thread that calls them.
 #include "mhd.h"
 
 #include <assert.h>
@@ -29,8 +29,8 @@ static struct http_connection *connection_of(struct MHD_Connection *mhd)
     return connection;
 }
 
-// The library reports a state that it cannot continue from. The library would abort the process, so the daemon does the
-// same. An event that was not acknowledged stays unacknowledged.
+// The library calls this in a state from which it cannot continue. Like the library's default handler, this function
+// aborts the process, but it logs the reason first. Aborting acknowledges no event that is not recorded.
 static void on_panic(void *context, const char *file, unsigned int line, const char *reason)
 {
     (void)context;
@@ -184,7 +184,8 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
     if (!exchange)
         return MHD_NO; // memory was exhausted when the request line arrived
     assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
-    // GnuTLS may hold more decrypted bytes, which the kernel does not report.
+    // GnuTLS may hold more decrypted bytes, which the kernel does not report, so the loop must not sleep longer than
+    // the library asks for.
     exchange->connection->set->has_progress = true;
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:
@@ -225,7 +226,7 @@ static size_t on_unescape(void *context, struct MHD_Connection *mhd, char *text)
 // ---- The library ----
 
 // The library speaks TLS only with a certificate or with this callback. tls_session_init gives each session its
-// credentials, so that GnuTLS never calls it.
+// credentials, so GnuTLS never calls this function.
 static int on_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
                           const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
                           unsigned int *chain_length, gnutls_privkey_t *key)

@@ -1,5 +1,6 @@
 // The adapter of libmicrohttpd: one instance of the library per loop. The adapter translates the library's callbacks
-// into calls of request.c, and carries out the verdicts. No other file has callbacks of the library for requests.
+// into calls of request.c, and carries out the verdicts. Only admin.c, which has its own instance of the library,
+// handles requests without the adapter.
 #pragma once
 
 #include "connection.h"

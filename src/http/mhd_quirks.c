@@ -11,7 +11,7 @@
 
 #define CRLF_LENGTH    2
 #define MAX_PARAMETERS 100
-// How long the loop sleeps after a turn without progress, even if the library asks for another turn.
+// How long the loop sleeps after an iteration without progress, even if the library asks to run again at once.
 #define NO_PROGRESS_SLEEP_MS 20
 
 bool mhd_is_before_1_0(void)
@@ -38,7 +38,7 @@ void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_
                          size_t value_length)
 {
     expect_next(layout, name);
-    // Spaces may follow the colon. The library skips only these spaces.
+    // The value may start anywhere after the colon, because the library skips the spaces there.
     layout->is_altered = layout->is_altered || (uintptr_t)value <= (uintptr_t)name + name_length;
     layout->next = (uintptr_t)value + value_length + CRLF_LENGTH;
 }
@@ -150,7 +150,8 @@ static bool has_input(const struct http_connection *connection)
            recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
-// The library may read input that has just arrived in the next turn, so only input that is seen twice is a stall.
+// The library may read input that has just arrived in the next iteration of the loop. A connection is therefore stalled
+// only if two successive checks find unread input and no byte has arrived in between.
 static void close_if_stalled(struct http_connection *connection)
 {
     enum http_stage stage = connection->deadline.stage;

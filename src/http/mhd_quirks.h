@@ -1,5 +1,5 @@
-// Every workaround for a fault of libmicrohttpd. Each has a comment with the versions that need it, the symptom, the
-// test that shows the symptom, and the condition under which the workaround can be deleted.
+// This file declares every workaround for a fault of libmicrohttpd. Each has a comment with the versions that need it,
+// the symptom, the test that shows the symptom, and the condition under which the workaround can be deleted.
 
 // DEBIAN 12 marks code that only libmicrohttpd 0.9.75 needs. Delete all such code in one commit when the build requires
 // 1.0. Both versions have the same soname, so the code checks the version at run time.
@@ -29,9 +29,10 @@ bool mhd_is_before_1_0(void);
 #endif
 
 // Versions: before 1.0 (DEBIAN 12). Later versions refuse such heads themselves.
-// Symptom: the library parses a head in place, puts a NUL at the end of each part, and hides such changes. A NUL in a
-// value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and spaces before the
-// target vanish. The addresses of the parts reveal the change, because the parts are then not a CRLF apart.
+// Symptom: the library parses a head in place, puts a NUL at the end of each part, and does not report what it has
+// changed. A NUL in a value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and
+// spaces before the target vanish. The addresses of the parts reveal the change, because the parts are then not a CRLF
+// apart.
 // Test: tests/unit/http/test_quirks.c, and test_refuses_hostile_request in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 struct mhd_head_layout {
@@ -59,9 +60,9 @@ bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
 bool mhd_quirk_exceeds_parameters(const char *target);
 
 // Versions: all.
-// Symptom: the library answers a request that it cannot parse without calling the application. The refusal would appear
-// neither in the log nor in the metrics. This function reports the refusal and returns true if the library has
-// answered.
+// Symptom: if the library cannot parse a request, it creates an error response without calling the application. Such a
+// response would appear neither in the log nor in the metrics. This function reports the response as a refusal, and
+// returns true if the library has created one.
 // Test: test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the library reports its own responses.
 bool mhd_quirk_report_own_response(struct http_connection *connection);
@@ -83,9 +84,9 @@ void mhd_quirk_on_unescape(struct http_connection *connection);
 // The adapter calls this with each log message of the library.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
-// announces the first response, and the message does not name the connection. The response goes to the next connection
-// that sends in stage HEAD, because the daemon sends its own responses in a later stage. mhd_quirk_before_send closes
-// that connection.
+// announces the first response, and the message does not name the connection. The next connection that sends in stage
+// HEAD is the one that would be answered twice, because the daemon sends its own responses in a later stage.
+// mhd_quirk_before_send closes that connection.
 // Test: test_malformed_length_closes_no_other_connection in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 void mhd_quirk_on_log(struct http_connection_set *set, const char *format);
@@ -109,17 +110,17 @@ void mhd_quirk_on_key_update(struct http_connection *connection);
 // Delete when MHD_add_connection accepts a context that every notification carries.
 void mhd_quirk_add_starting(struct http_connection *connection);
 
-// Returns and removes the starting connection with this descriptor; NULL: there is none.
+// Returns and removes the starting connection with this descriptor. Returns NULL if there is none.
 struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set, int fd);
 
-// ---- Turns in which the library does nothing ----
+// ---- Iterations of the loop in which the library does nothing ----
 
 // Returns `timeout_ms`, or a longer timeout if the library can do nothing before the kernel reports something.
 //
 // Versions: all.
-// Symptom: while a handshake waits for its client, the library regards the connection as ready and always asks for
-// another turn. The same holds for a connection on which the library cannot continue to read. If a turn has
-// neither received nor sent anything, only the kernel can announce more work.
+// Symptom: while a handshake waits for its client, the library regards the connection as ready and always asks to run
+// again at once. The same holds for a connection on which the library cannot continue to read. If an iteration of the
+// loop has neither received nor sent anything, only the kernel can announce more work.
 // Test: test_waiting_for_a_handshake_uses_no_cpu in tests/e2e/test_deadlines.py.
 // Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
 //
@@ -131,8 +132,8 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);
 
 // Versions: all.
-// Symptom: a resumed connection needs more than one turn until its response is sent. When a loop stops, the loop runs
-// the library this many times after the last completion.
+// Symptom: a resumed connection needs more than one call of MHD_run until its response is sent. A stopping loop
+// therefore runs the library this many times after the last completion.
 // Test: the stops under load in tests/e2e/test_lifecycle.py.
-// Delete when MHD_run sends the response of a resumed connection in the same turn.
+// Delete when MHD_run sends the response of a resumed connection in the same call.
 #define MHD_QUIRK_LAST_TURNS 4

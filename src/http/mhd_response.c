@@ -1,4 +1,5 @@
-// The constructor builds both forms, because only the loop knows whether the connection stays open.
+// http_response_create builds both forms of a response, because only the loop knows whether the connection stays open.
+// A 4xx response has only the closing form.
 #include "mhd_response.h"
 
 #include <assert.h>

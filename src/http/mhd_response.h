@@ -8,7 +8,7 @@
 
 struct MHD_Connection;
 
-// Destroys a response that was for one request and is not sent. NULL is allowed.
+// Destroys the response if its lifetime is HTTP_RESPONSE_ONCE, and otherwise does nothing. NULL is allowed.
 void http_response_release(struct http_response *response);
 
 // Queues the response and releases it. With `closing`, the response announces Connection: close. Returns false if

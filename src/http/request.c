@@ -8,16 +8,16 @@
 #include "imcallbackd/base/clock.h"
 #include "mhd_response.h"
 
-// Parsing a body of the largest allowed size takes about ten times its bytes. Only one request per loop needs this
-// memory at a time, while handler.on_body runs.
+// Parsing a body of the largest allowed size takes about ten times its size in memory. Only one request per loop needs
+// this memory at a time, while handler.on_body runs.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
-// The body's buffer grows as data arrives; the announced length allocates nothing.
+// The body's buffer grows as data arrives; the server allocates nothing for the announced length.
 #define BODY_FIRST_BYTES ((size_t)4 << 10)
 // The bodies in memory may take as much space as this many bodies of the largest size. The server refuses a further
 // body with 503.
 #define BODIES_IN_FLIGHT 16
-// The server reads and drops a refused body up to this size.
+// The server reads and drops a refused body, unless its announced length is larger than this.
 #define DROPPED_BODY_BYTES ((size_t)64 << 20)
 
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target)
@@ -113,8 +113,8 @@ static struct http_response *ask_handler(struct http_exchange *exchange)
 
 // Usually a refusal waits until the server has read and dropped the body: closing a connection with unread bytes resets
 // it, and then the client may never see the response. The refusal does not wait in three cases: the end of the body is
-// uncertain, the body is larger than the limit for dropping, or the client waits for a response before it sends the
-// body.
+// uncertain, the announced length is larger than DROPPED_BODY_BYTES, or the client waits for a response before it sends
+// the body.
 static bool answers_at_once(const struct framing *framing)
 {
     return framing->fault || framing->expects || (framing->lengths > 0 && framing->length > DROPPED_BODY_BYTES);
@@ -148,7 +148,7 @@ static void drop_body(struct http_exchange *exchange)
     buffer_finish(&exchange->request.body);
 }
 
-// Returns the refusal if the data exceeds a limit or memory.
+// Returns the refusal if the data exceeds a limit or memory is exhausted, and NULL otherwise.
 static struct http_response *append_body(struct http_exchange *exchange, const char *data, size_t length)
 {
     struct http_shared *shared = exchange->connection->shared;
@@ -180,7 +180,8 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange)
     struct http_response *response;
 
     assert(exchange->phase == HTTP_PHASE_BODY);
-    // A stopping loop does not wait for requests that it hands to the handler from now on.
+    // A stopping loop runs the library a few more times after the last pending request was completed, and then no
+    // longer waits for the handler. No further request may become pending.
     if (!exchange->response && shared->stopping)
         exchange->response = refuse(exchange, HTTP_REFUSE_OVERLOADED, "");
     if (exchange->response)

@@ -1,5 +1,5 @@
 // One request as a state machine. The adapter reports what arrives: the target, the head, data, the end of the body,
-// the completion by the handler. Each call returns a verdict, which the adapter carries out. This file depends on
+// and the completion by the handler. Each call returns a verdict, which the adapter carries out. This file depends on
 // neither libmicrohttpd nor the loop; it calls the handler and changes the stage of the connection.
 
 //   start ─► receive_header* ─► receive_head ─► receive_data* ─► receive_end ─► resume ─► take_response ─► finish
@@ -68,13 +68,13 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange);
 void http_request_unhold(struct http_exchange *exchange);
 enum http_verdict http_request_resume(struct http_exchange *exchange);
 
-// Hands the response over to the caller, once, and frees the body. *ret_closing: the response announces Connection:
-// close.
+// Hands the response over to the caller, once, and frees the body. Sets *ret_closing to whether the response must
+// announce Connection: close.
 struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing);
 
 // Ends the connection's current request in any phase, answered or not. Does nothing if there is no request.
 void http_request_finish(struct http_connection *connection);
 
-// Counts and logs why a connection ends without a response. Reports once per connection, and not at all if a response
-// is decided.
+// Counts and logs why a connection ends without a response of the handler, at most once per connection. Does nothing if
+// the current request has a response that is not sent yet.
 void http_request_report_fault(struct http_connection *connection, const char *fault);

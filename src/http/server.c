@@ -24,7 +24,7 @@
 #define DRAIN_GRACE_MS 1000
 
 #define ACCEPTS_PER_BATCH 64  // the acceptor wakes the loops after this number, so that no client waits for many others
-#define SHORTAGE_PAUSE_MS 100 // without descriptors or memory, some connections must be closed first
+#define SHORTAGE_PAUSE_MS 100 // the pause after running out of descriptors or memory, which closed connections free
 
 #define OTHER_FILES 64 // descriptors for anything but connections and loops
 
@@ -44,8 +44,8 @@ const struct metric *const http_metrics[] = {&http_connections_open, &http_reque
 
 // ---- The acceptor ----
 
-// Returns the loop with the fewest connections. At a limit, returns the loop with the most unverified connections,
-// because a loop evicts only its own connections.
+// Returns the loop with the fewest connections. For a connection beyond a limit, returns the loop with the most
+// unverified connections, because a loop evicts only its own connections.
 static struct http_loop *choose_loop(const struct http_server *server, enum http_limit exceeded)
 {
     struct http_loop *best = server->loops[0];
@@ -163,8 +163,8 @@ static void *acceptor_main(void *argument)
                 (void)accept_batch(server, socket->fd);
         }
     }
-    // For the clients of queued connections the TCP handshake is complete. Closing the socket would reset these
-    // connections.
+    // The kernel has completed the TCP handshake of each queued connection, and closing the listening socket would
+    // reset these connections, so accept them first.
     for (struct pollfd *socket = server->sockets; socket < stop; socket++) {
         while (server->settings.listening_is_ours && accept_batch(server, socket->fd)) {
         }
@@ -201,8 +201,8 @@ static void stop_acceptor(struct http_server *server)
 
 // ---- Start and stop ----
 
-// Each connection takes a descriptor. If the limit exceeded the number of available descriptors, the server would
-// refuse connections instead of evicting the right ones.
+// Reduces the limit on connections to the number of descriptors that are available for them. Otherwise accept would
+// fail before the server reaches its own limit, and the server would not evict old connections for new ones.
 static struct http_limits fit_limits(const struct http_limits *limits, unsigned int threads)
 {
     struct http_limits fitting = *limits;

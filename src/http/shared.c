@@ -91,7 +91,8 @@ static bool is_allowed(const struct http_limits *limits, const struct address *a
     return allowed;
 }
 
-// A node of shared->networks. A balanced tree stays fast if a client chooses its addresses to collide.
+// A node of shared->networks. A balanced tree, unlike a hash table, stays fast even if a client chooses addresses that
+// collide.
 struct network {
     struct address address; // the first member, so that a pointer to an address serves as a key
     unsigned int connections;
@@ -120,7 +121,8 @@ static struct network *get_network(struct http_shared *shared, const struct addr
     return NULL;
 }
 
-// Counts one more connection of the network unless a hard limit or memory forbids it. The caller holds the lock.
+// Counts one more connection of the network unless a hard limit is reached or memory is exhausted. The caller holds the
+// lock.
 static bool count_connection(struct http_shared *shared, const struct address *address, enum http_limit *ret_exceeded)
 {
     const struct http_limits *limits = &shared->limits;

@@ -1,4 +1,5 @@
-// The transport functions of GnuTLS, on the loop's thread. These functions see each byte before libmicrohttpd does.
+// The transport functions of GnuTLS, on the loop's thread. These functions see each received byte before libmicrohttpd
+// does.
 #include "tls.h"
 
 #include <assert.h>
@@ -53,7 +54,7 @@ static bool exceeds_handshake(struct http_connection *connection, size_t length)
     return connection->transport.handshake_bytes > MAX_HANDSHAKE_BYTES;
 }
 
-// Any result except EAGAIN means that the turn of the loop had something to do.
+// Any result except EAGAIN means that this iteration of the loop had something to do.
 static void note_progress(struct http_connection *connection, ssize_t result)
 {
     if (result >= 0 || errno != EAGAIN)
@@ -123,8 +124,8 @@ static int pull_timeout(gnutls_transport_ptr_t pointer, unsigned int timeout_ms)
     return poll(&socket, 1, (int)timeout_ms);
 }
 
-// GnuTLS calls this after each handshake message. When the client's Finished has arrived, only the server may still
-// have something to send.
+// GnuTLS calls this after each handshake message. When the client's Finished has arrived, the handshake needs nothing
+// more from the client, so the connection becomes idle.
 static int on_handshake_message(gnutls_session_t session, unsigned int type, unsigned int when, unsigned int incoming,
                                 const gnutls_datum_t *message)
 {

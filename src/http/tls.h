@@ -8,7 +8,8 @@
 
 #include <gnutls/gnutls.h>
 
-// TLS 1.2 and 1.3 with AEAD and ECDHE only. AES-128-GCM comes first, because it is the fastest on processors with AES.
+// Allows only TLS 1.2 and 1.3 with AEAD and ECDHE. AES-128-GCM comes first, because it is the fastest on processors
+// with AES instructions.
 #define TLS_PRIORITIES                                                                                                 \
     "NONE:+VERS-TLS1.3:+VERS-TLS1.2:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:+AEAD:+ECDHE-ECDSA:+ECDHE-RSA:"       \
     "+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:+CTYPE-X509:+COMP-NULL:"                                          \

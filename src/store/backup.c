@@ -29,7 +29,7 @@
 // its log until the copy is complete.
 #define RESERVE_BYTES (UINT64_C(64) << 20)
 
-// How many instructions of SQLite's virtual machine lie between two progress reports of the check.
+// How many instructions of SQLite's virtual machine lie between two progress reports of a long statement.
 #define REPORT_INSTRUCTIONS 100000
 
 static const char size_sql[] = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
@@ -172,7 +172,7 @@ static int create_partial(struct backup *backup, struct error *error)
     if (lstat(backup->target, &status) == 0)
         return error_set(error, EEXIST, "%s: the file exists already; move it away or choose another name",
                          backup->target);
-    // SQLite interprets a name that starts with "file:" as a URI.
+    // SQLite interprets a name that starts with "file:" as a URI, so a relative name gets a "./" in front.
     if (asprintf(&backup->partial, "%s%s.partial-%d", *backup->target == '/' ? "" : "./", backup->target,
                  (int)getpid()) < 0) {
         backup->partial = NULL;
@@ -349,7 +349,7 @@ static int make(struct backup *backup, struct error *error)
 
     if (r == 0 && !cancelled)
         r = check_copy(backup, error);
-    // The failure of an interrupted statement is only a consequence of the cancellation.
+    // The failure of an interrupted statement is only a consequence of the cancellation, so report the cancellation.
     if (cancelled)
         return error_set(error, ECANCELED, "%s: the backup was cancelled; no copy was made", backup->target);
     return r < 0 ? r : name_copy(backup, error);

@@ -1,4 +1,4 @@
-// The parameters of a binding are bound by index, which counts up with each call.
+// Each bind function binds the next parameter of the statement: binding->index counts up with each call.
 #include "binding.h"
 
 #include <stdio.h>

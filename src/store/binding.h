@@ -11,13 +11,13 @@
 #define SQL_NUMBER(macro)   SQL_NUMBER_(macro)
 #define SQL_NUMBER_(number) #number
 
-// Prepares each of the texts for frequent use. All statements are NULL before. Returns SQLite's code. The caller
-// finalizes the statements, after a failure too.
+// Prepares each of the texts for frequent use. The caller passes statements that are all NULL, and finalizes them even
+// after a failure. Returns SQLite's code.
 int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count);
 void statements_finalize(sqlite3_stmt **statements, size_t count); // sets the statements to NULL
 
-// Runs a query once. ret_text: the first column of the first row, cut to the size; "" if there is no row. Returns
-// SQLite's code.
+// Runs a query once, and copies the first column of the first row to ret_text, cut to the size. If there is no row,
+// ret_text becomes "". Returns SQLite's code.
 int query_text(sqlite3 *connection, const char *sql, char *ret_text, size_t size);
 
 // Binds the parameters of one statement in their order. After a failure the remaining calls do nothing, so only

@@ -1,4 +1,4 @@
-// The offsets of the fields that belong to the columns, and access to the fields through these offsets.
+// Describes each column's field by its offset in the event, and reads and writes the fields through these offsets.
 #include "imcallbackd/store/columns.h"
 
 #include <assert.h>
@@ -59,7 +59,7 @@ struct column_value column_get(const struct column *column, const void *event)
     if (column->type == COLUMN_BYTES)
         memcpy(&result.length, fields + column->length_offset, sizeof result.length);
     else
-        result.length = result.data ? strlen(result.data) : 0; // the database rejects NULL
+        result.length = result.data ? strlen(result.data) : 0; // if NULL, the database rejects the row
     assert(result.data || result.length == 0);
     return result;
 }

@@ -6,8 +6,8 @@
 
 #include "imcallbackd/base/clock.h"
 
-// The queue whose writer thread this is. queue->writer is not reliable: pthread_create may store it after the thread
-// has started to run.
+// The queue that the current thread serves as the writer thread, or NULL. queue->writer is not reliable: pthread_create
+// may store it after the thread has started to run.
 static _Thread_local const struct commit_queue *own_queue;
 
 static void list_clear(struct commit_list *list)
@@ -82,8 +82,8 @@ static struct commit *list_take_back(struct commit_list *list, struct commit *ba
     return finished.first;
 }
 
-// Waits in the given state, with the mutex held, for a signal or until the timeout (-1: none). Returns false after the
-// timeout.
+// Waits in the given state, with the mutex held, until a signal arrives or timeout_ms have passed; -1 means no timeout.
+// Returns false after the timeout.
 static bool queue_wait(struct commit_queue *queue, enum writer_state state, int64_t timeout_ms)
 {
     struct timespec end;
@@ -104,8 +104,9 @@ static bool queue_wait(struct commit_queue *queue, enum writer_state state, int6
     return code == 0;
 }
 
-// Appends all waiting commits to the list of taken commits. Sleeps while both lists are empty, but no longer than
-// timeout_ms. Returns false, and ends, if the queue is stopping and all commits are done.
+// Appends all waiting commits to the list of taken commits. If both lists are empty, first sleeps until push, wake or
+// stop is called, but no longer than timeout_ms. Returns false in state WRITER_ENDED, when the queue is stopping and no
+// commit is left.
 static bool queue_take(struct commit_queue *queue, struct commit_list *taken, int64_t timeout_ms)
 {
     pthread_mutex_lock(&queue->mutex);

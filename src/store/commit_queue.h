@@ -37,7 +37,7 @@
 #include "imcallbackd/store/commit.h"
 
 // A batch ends at whichever limit comes first, which bounds the duration of a transaction: 8 MiB of bodies, some
-// 150,000 members, take about a tenth of a second. A single commit may exceed the limit of bytes.
+// 150,000 members, take about a tenth of a second. A single commit may exceed the byte limit.
 #define COMMIT_BATCH_MAX_COMMITS 1024
 #define COMMIT_BATCH_MAX_BYTES   ((size_t)8 * 1024 * 1024)
 
@@ -50,8 +50,9 @@ struct commit_queue_functions {
     void (*write)(void *context, struct commit *batch);
     // Returns the finished commits to their owners. May push.
     void (*done)(void *context, struct commit *finished);
-    // The writer thread calls this after each batch and each wake-up. idle: no commit is waiting or to be retried.
-    // Returns the number of milliseconds until the next call is due if nothing else wakes the writer thread; -1: never.
+    // The writer thread calls this after each batch and each wake-up. `idle` is true if no commit is waiting or has to
+    // be retried. Returns the number of milliseconds until the next call is due if nothing else wakes the writer
+    // thread; -1: never.
     int64_t (*housekeep)(void *context, bool idle);
     void *context;
 };
@@ -65,7 +66,7 @@ enum writer_state {
 
 struct commit_list {
     struct commit *first;
-    struct commit **end; // the pointer that the next appended commit goes into
+    struct commit **end; // the pointer that will point to the next appended commit
 };
 
 struct commit_queue {

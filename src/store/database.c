@@ -22,9 +22,10 @@
 #define FILE_MODE             0640 // the group may read; SQLite gives its side files the same mode
 #define LOG_HEADER_BYTES      32
 
-// Automatic checkpoints are off because they would run inside commits. The log grows until the next checkpoint and is
-// then reused. Only a long read transaction makes the log longer, and journal_size_limit truncates the log afterwards.
-// The cache (in KiB) holds the largest batch, so that no page spills into the log before its commit.
+// Automatic checkpoints are off because they would run inside commits. The log grows until the next checkpoint, and
+// then starts over in the space that it has. A long read transaction blocks checkpoints, so the log can become much
+// longer; afterwards, journal_size_limit makes SQLite truncate the log. The cache (in KiB) holds the largest batch, so
+// that no page spills into the log before its commit.
 static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA wal_autocheckpoint = 0;"
                                     "PRAGMA cache_size = -16384;"
@@ -45,7 +46,7 @@ static int resolve(const char *path, char **ret_file, struct error *error)
 static int check_directory(const char *file, struct error *error)
 {
     char *copy = strdup(file);
-    struct buffer contents = {0}; // the directory with "/.", which fails if it is not a directory
+    struct buffer contents = {0}; // the directory with "/.", which is accessible only if it is a directory
     const char *directory;
     int r = 0;
 
@@ -164,7 +165,7 @@ int database_check(const char *path, struct error *error)
 }
 
 // Creates the file if it is missing, with FILE_MODE whatever the umask is, and locks it. A second daemon would be a
-// second connection that writes and checkpoints, and every SQLite before 3.51.3 can lose data then.
+// second connection that writes and checkpoints. With two such connections, every SQLite before 3.51.3 can lose data.
 static int lock_file(struct database *database, struct error *error)
 {
     int fd = open(database->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, FILE_MODE);

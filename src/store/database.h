@@ -30,24 +30,25 @@ enum store_failure database_recover_wal(struct database *database, struct error 
 // daemon runs. Changes nothing. The error names the path.
 int database_check(const char *path, struct error *error) MUST_CHECK;
 
-// Opens another connection, which only reads. parameters: the query of SQLite's file: URI. The caller closes
+// Opens another connection, which only reads. `parameters` is the query part of SQLite's file: URI. The caller closes
 // *ret_connection, even after a failure. The error does not name the path.
 int database_open_readonly(const char *file, const char *parameters, sqlite3 **ret_connection,
                            struct error *error) MUST_CHECK;
 
 // Checks that the paths of the database and its side files still lead to the open files. SQLite does not detect a
-// deleted or replaced file, and data that SQLite writes into such a file is lost. Processes that do not share the index
-// do not see each other's locks. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
+// deleted or replaced file: data that SQLite writes into such a file is lost, and processes that map different index
+// files do not see each other's locks. Returns STORE_FAILURE_FATAL or STORE_FAILURE_NONE.
 enum store_failure database_check_in_place(const struct database *database, struct error *error) MUST_CHECK;
 
 // Returns true if this connection has written at least this number of frames since the last attempt to checkpoint.
 bool database_checkpoint_due(const struct database *database, int frames);
 
-// mode: SQLITE_CHECKPOINT_PASSIVE or SQLITE_CHECKPOINT_TRUNCATE. Being blocked by another process is not a failure.
+// `mode` is SQLITE_CHECKPOINT_PASSIVE or SQLITE_CHECKPOINT_TRUNCATE. A checkpoint that another process blocks is not a
+// failure.
 enum store_failure database_checkpoint(struct database *database, int mode, struct error *error) MUST_CHECK;
 
-// Runs a last checkpoint, and waits a moment if a reader blocks it. Frames that are not copied stay in the log, which
-// is safe.
+// Runs a last checkpoint, and waits up to 1 s for a reader that blocks it. Frames that are not copied stay in the log,
+// which is safe.
 enum store_failure database_checkpoint_last(struct database *database, struct error *error) MUST_CHECK;
 
 // Closes without a checkpoint. Both side files stay, even if they are empty: readers that may not create files cannot

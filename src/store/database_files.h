@@ -1,5 +1,5 @@
-// The files of a database: the database itself and those that SQLite keeps next to it. SQLite forms their names from
-// the database's path after all symbolic links are resolved, and so must callers.
+// The files of a database: the database itself and those that SQLite keeps next to it. SQLite resolves all symbolic
+// links in the database's path before it forms their names, so callers must pass the resolved path.
 #pragma once
 
 #include <stdbool.h>
@@ -21,7 +21,7 @@ int side_file_check(const char *database, const char *suffix, struct error *erro
 // The files that a connection has open. SQLite never looks at the paths again, so this struct serves to detect that the
 // paths no longer lead to the open files.
 struct database_files {
-    dev_t device;    // of the database, which a mount of this file alone puts on another device than its side files
+    dev_t device;    // of the database only: if this file alone is a mount point, its side files are on another device
     ino_t inodes[3]; // of the database, its log and the index of the log; 0: the file did not exist
 };
 
@@ -30,7 +30,7 @@ void database_files_record(struct database_files *files, const char *database);
 
 enum database_files_state {
     DATABASE_FILES_CURRENT,
-    DATABASE_FILES_OUTDATED, // a side file was replaced or has appeared; the database is the same
+    DATABASE_FILES_OUTDATED, // a side file was replaced, created or deleted; the database is the same
     DATABASE_FILES_REPLACED, // the path names another database file, or none
 };
 

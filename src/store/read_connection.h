@@ -1,6 +1,6 @@
-// A connection that only reads, and that follows the database file: it works while a daemon records, while the daemon
-// is stopped, and after the daemon was killed. The connection records which files it has open, so that the caller can
-// check whether the path still names them.
+// A connection that only reads. The connection works while a daemon records, while the daemon is stopped, and after the
+// daemon was killed. The connection records which files it has open, so that the caller can check whether the path
+// still names them.
 #pragma once
 
 #include "database_files.h"
@@ -8,10 +8,10 @@
 
 #include <sqlite3.h>
 
-// The connection opens the index of the write-ahead log read-only, even if it may write. The connection therefore takes
-// only shared locks in the index, repairs nothing, never checkpoints, and needs no more rights than a member of the
-// daemon's group has. If the index is missing, as after a copy of the database file alone, SQLite has to create one and
-// needs a writable directory.
+// The connection opens the index of the write-ahead log read-only, even if the process may write to the index. The
+// connection therefore takes only shared locks in the index, repairs nothing, never checkpoints, and needs no more
+// rights than a member of the daemon's group has. If the index is missing, as after a copy of the database file alone,
+// SQLite has to create one and needs a writable directory.
 struct read_connection {
     sqlite3 *sqlite;
     char *path; // with symbolic links resolved, because SQLite puts the side files next to the real file
@@ -22,8 +22,8 @@ struct read_connection {
 int read_connection_open(struct read_connection *connection, const char *path, struct error *error) MUST_CHECK;
 
 // Starts a read transaction. Until read_connection_end, the caller sees the database as it is now, and the daemon's log
-// can only grow. Waits for a few seconds if the daemon is starting or recovers its log. Refuses a database that is
-// empty or that belongs to another program.
+// can only grow. Waits up to 5 s if the daemon is starting or recovers its log. Refuses a database that is empty or
+// that belongs to another program.
 int read_connection_begin(struct read_connection *connection, struct error *error) MUST_CHECK;
 
 // Does nothing if no transaction is open.

@@ -118,7 +118,7 @@ void store_reader_close(struct store_reader *reader)
 
 // Rows
 
-// Copies the value into the batch; NULL if out of memory.
+// Copies the value into the arena of the batch. Returns NULL if memory is exhausted.
 static const char *copy_column(struct store_reader *reader, sqlite3_stmt *statement, int index)
 {
     const void *data = sqlite3_column_blob(statement, index);
@@ -219,7 +219,7 @@ static int read_newest(struct store_reader *reader, enum stream stream, int64_t 
     return code == SQLITE_OK ? 0 : failed(reader, code, error);
 }
 
-// Fails if this database has never assigned the id.
+// Fails if after_id is larger than every id that this database has assigned.
 static int check_after_id(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
     int64_t newest;

@@ -12,7 +12,8 @@
 #include "imcallbackd/store/columns.h"
 #include "schema.h"
 
-// Whether the recorded column is the same as a parameter. The first three columns, ?1 to ?3, are the identity.
+// SQL that compares each recorded column with the parameter of the same position. The first three columns, ?1 to ?3,
+// are the identity.
 #define IS_SAME(name, ...) ", " #name " IS ?"
 #define COMPARED_COLUMNS   DESTROYED_GROUP_COLUMNS(IS_SAME, IS_SAME)
 
@@ -231,8 +232,8 @@ static int compare_members(struct recorder *recorder, const struct destroyed_gro
     return bind_end(&binding);
 }
 
-// Returns the first column about the content of the event in which the recorded event of RECORDER_FIND_SAME_IDENTITY
-// differs; NULL: none.
+// Returns the name of the first content column in which the recorded event differs, or NULL if no content column
+// differs. `row` is the row of RECORDER_FIND_SAME_IDENTITY.
 static const char *differing_column(sqlite3_stmt *row)
 {
     const struct stream_table *table = &stream_tables[STREAM_GROUPS];
@@ -244,8 +245,9 @@ static const char *differing_column(sqlite3_stmt *row)
     return NULL;
 }
 
-// Compares the group with the recorded event of the same identity, *ret_id. *ret_difference names the first column that
-// differs; NULL: none.
+// Compares the group with the recorded event of the same identity, and sets *ret_id to the id of that event. Sets
+// *ret_difference to the name of the first content column that differs, to "member list" if only the members differ, or
+// to NULL if both have the same content.
 static int compare_with_recorded(struct recorder *recorder, const struct destroyed_group *group, int64_t *ret_id,
                                  const char **ret_difference)
 {

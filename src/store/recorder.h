@@ -11,8 +11,8 @@
 
 #include <sqlite3.h>
 
-// The maximum size of rejected_callback. Without this limit, any client whose callbacks are accepted could fill the
-// disk. A row counts with the length of its body plus a fixed amount for all other columns.
+// The maximum size of the table rejected_callback. Without this limit, a client of a configured app could fill the disk
+// with invalid bodies. Each row counts as the length of its body plus REJECTED_ROW_BYTES for all other columns.
 #define REJECTED_MAX_BYTES ((int64_t)64 * 1024 * 1024)
 #define REJECTED_ROW_BYTES 512
 
@@ -43,7 +43,7 @@ struct recorder {
     int64_t rejected_bytes_pending; // the same size as the open transaction sees it
 };
 
-// Returns -errno. recorder_finish is allowed even after a failure.
+// Returns 0 or -errno. recorder_finish is allowed even after a failure.
 int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *error) MUST_CHECK;
 
 enum store_failure recorder_begin(struct recorder *recorder, struct error *error) MUST_CHECK;
@@ -57,7 +57,8 @@ enum store_failure recorder_record(struct recorder *recorder, struct commit *com
 // recorded. After a failure the caller calls recorder_rollback.
 enum store_failure recorder_test_write(struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// Subtracts a row of rejected_callback that another function deletes inside the transaction from the size of the table.
+// Subtracts one row from the recorder's size of rejected_callback. A caller that deletes such a row itself, inside the
+// transaction, must call this.
 void recorder_subtract_rejected(struct recorder *recorder, int64_t body_bytes);
 
 void recorder_finish(struct recorder *recorder); // a zeroed struct is allowed

@@ -119,7 +119,7 @@ static int delete_rejected(const struct retention *retention, int64_t before_ms,
     return bind_end(&binding);
 }
 
-// Returns 0 for a database without incremental vacuum, as the first release created it.
+// Sets *ret_pages to 0 for a database without incremental vacuum, such as the first release created.
 static int count_free_pages(const struct retention *retention, int64_t *ret_pages)
 {
     struct binding binding = begin(retention, RETENTION_COUNT_FREE_PAGES);

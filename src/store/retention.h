@@ -27,13 +27,13 @@ struct retention {
     int64_t deleted_events; // counts up; the owner may reset the counter
 };
 
-// Returns -errno. retention_finish is allowed even after a failure.
+// Returns 0 or -errno. retention_finish is allowed even after a failure.
 int retention_init(struct retention *retention, struct recorder *recorder, struct error *error) MUST_CHECK;
 
 // Runs one short transaction. The transaction deletes rows that were received more than keep_ms before now and whose id
 // is not larger than the one in `last`, members together with their event. If no such row is left, the transaction
-// returns some free pages to the file system. *ret_more: another step has work to do. After a failure the caller calls
-// recorder_rollback.
+// returns some free pages to the file system. Sets *ret_more to whether another step may have work to do. After a
+// failure the caller calls recorder_rollback.
 //
 // "Now" is now_ms or one day after the newest event was received, whichever is earlier, so that a clock that runs far
 // ahead does not delete everything. A store that receives nothing keeps its last events.

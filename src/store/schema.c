@@ -1,4 +1,4 @@
-// A step between two versions never changes the tables once it is released.
+// A step that upgrades one version to the next must never change once it has been released.
 #include "schema.h"
 
 #include <assert.h>
@@ -9,9 +9,9 @@
 
 // SQLite keeps the text of each CREATE statement, so the comments inside it are for readers of `.schema`.
 //
-// The index of the identity starts with the time, so that new entries go to its end. The index does not make events
-// without a time unique, because NULL equals nothing. member_account deliberately has no index, which would make
-// recording ten times slower.
+// The index of the identity sorts the events of an app by their time, so that new entries go to the end of the app's
+// part. The index does not make events without a time unique, because NULL equals nothing. member_account deliberately
+// has no index, which would make recording ten times slower.
 static const char first_sql[] =
     "CREATE TABLE destroyed_group (\n"
     "    -- One row for each event Group.CallbackAfterGroupDestroyed. Text that was absent is ''.\n"

@@ -8,8 +8,8 @@
 
 #define SCHEMA_VERSION 1 // PRAGMA user_version
 
-// Only reads. *ret_version: the version that schema_upgrade has to start from; 0: the database is empty. A database of
-// another program or of a newer version is an error.
+// Only reads. Sets *ret_version to the version that schema_upgrade has to start from, which is 0 if the database is
+// empty. A database of another program or of a newer version is an error.
 int schema_inspect(sqlite3 *connection, int *ret_version, struct error *error) MUST_CHECK;
 
 // Upgrades from the version to SCHEMA_VERSION in one transaction, or changes nothing. Does nothing if the version is

@@ -1,5 +1,5 @@
-// One line of text: "inode N born S.NS groups ID rejected ID". Writing replaces the file by rename, so that a reader
-// always sees a complete line.
+// The note is one line of text: "inode N born S.NS groups ID rejected ID". Writing replaces the file by rename, so that
+// a reader always sees a complete line.
 #include "imcallbackd/store/shipped.h"
 
 #include <assert.h>

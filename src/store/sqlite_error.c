@@ -1,5 +1,5 @@
 // The mapping depends on how disks fail: an error during a sync is always fatal, but an error during a write is not
-// fatal if its cause may go away.
+// fatal if its cause may be temporary.
 #include "sqlite_error.h"
 
 #include <assert.h>
@@ -8,14 +8,15 @@
 #include <stddef.h>
 #include <string.h>
 
-// Returns true for a limit of the disk that may go away again.
+// Returns true if the disk is full, the quota is exhausted or the file system is read-only. Each of these may be
+// temporary.
 static bool is_shortage(int cause)
 {
     return cause == ENOSPC || cause == EDQUOT || cause == EROFS;
 }
 
 // Returns the errno of the last failure of the database file (SQLITE_FCNTL_FILE_POINTER) or of the write-ahead log
-// (SQLITE_FCNTL_JOURNAL_POINTER); 0: none.
+// (SQLITE_FCNTL_JOURNAL_POINTER), or 0 if there is none.
 static int file_errno(sqlite3 *connection, int which)
 {
     sqlite3_file *file = NULL;
@@ -26,9 +27,9 @@ static int file_errno(sqlite3 *connection, int which)
     return cause;
 }
 
-// Returns the errno behind SQLite's last error; 0: none. sqlite3_system_errno does not cover failures in a COMMIT, so
-// for I/O errors this function asks the two files. One of the two errno values may be from an earlier failure, so a bad
-// disk takes precedence over a shortage.
+// Returns the errno value behind SQLite's last error, or 0 if there is none. sqlite3_system_errno does not cover
+// failures in a COMMIT, so for I/O errors this function asks the two files. One of the two errno values may be from an
+// earlier failure, so a bad disk takes precedence over a shortage.
 static int system_cause(sqlite3 *connection, int code)
 {
     int of_file, of_log;

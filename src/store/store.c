@@ -87,7 +87,8 @@ bool store_ready(struct store *store, struct error *ret_why)
     return ready;
 }
 
-// Logs a failure, after adding what failed to the error, and stops the store if the failure is fatal.
+// Adds the path and `what` to the error. A fatal failure breaks the store and is reported through callbacks.broken; any
+// other failure is logged, rate-limited.
 static void store_report(struct store *store, enum store_failure failure, const char *what, struct error *error)
 {
     unsigned int suppressed;
@@ -120,7 +121,7 @@ static enum store_failure store_transact(struct store *store, struct commit *bat
     }
     if (failure == STORE_FAILURE_NONE)
         failure = recorder_commit(&store->recorder, &error);
-    // A commit into files that no path leads to is lost.
+    // A commit into files that no path leads to is lost, so it must not be acknowledged.
     if (failure == STORE_FAILURE_NONE)
         failure = database_check_in_place(&store->database, &error);
     if (failure == STORE_FAILURE_NONE)
@@ -170,7 +171,8 @@ static enum store_failure store_try(struct store *store, struct commit *batch)
     do {
         failure = store_transact(store, batch);
     } while (failure == STORE_FAILURE_VALUE);
-    // After a checkpoint the log starts over in the space that it already has.
+    // After a checkpoint the log starts over in the space that it already has, so a retry can succeed even if the disk
+    // is full.
     if (failure == STORE_FAILURE_RETRY)
         store_checkpoint(store);
     return failure;
@@ -238,7 +240,7 @@ static void store_test_write(struct store *store)
     recorder_rollback(&store->recorder);
 }
 
-// Returns the last ids that may be deleted. An invalid note permits nothing.
+// Returns the largest ids that may be deleted. If the note is required but missing or invalid, no id may be deleted.
 static struct shipped store_deletable_ids(struct store *store)
 {
     struct shipped last = {INT64_MAX, INT64_MAX};
@@ -251,8 +253,8 @@ static struct shipped store_deletable_ids(struct store *store)
     return last;
 }
 
-// Deletions make the log longer. While a reader blocks the checkpoint, the log would take the space that callbacks
-// need.
+// Returns true if retention must wait. Deletions make the log longer, and while a reader blocks the checkpoint, the log
+// would take the space that callbacks need.
 static bool store_retention_is_blocked(struct store *store)
 {
     if (store->database.checkpoint_blocked)

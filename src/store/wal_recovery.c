@@ -82,7 +82,8 @@ static int zero_index(int fd, const char *path, struct error *error)
     if (r < 0)
         return error_set(error, -r, "%s: the checkpoint of another process does not end: %s; end that process", path,
                          strerror(-r));
-    // The header belongs to the process that holds the write lock.
+    // The process that holds the write lock may be changing the header, so without this lock, zero only the count of
+    // copied frames.
     if (lock_bytes(fd, WRITE_LOCK_OFFSET, RECOVERY_LOCK_OFFSET, WRITE_LOCK_TIMEOUT_MS) < 0)
         first = COPIED_FRAMES_OFFSET;
     if (pwrite(fd, zeros, (size_t)(COPIED_FRAMES_END - first), first) < 0)
@@ -90,8 +91,8 @@ static int zero_index(int fd, const char *path, struct error *error)
     return 0;
 }
 
-// Opens the index and checks that it has the format that this file expects. *ret_fd is -1 if there is no index, or one
-// that SQLite rebuilds anyway.
+// Opens the index and checks that it has the format that this file expects. Sets *ret_fd to -1 if there is no index, or
+// if the index is so short that SQLite rebuilds it anyway.
 static int open_index(const char *path, int access, int *ret_fd, struct error *error)
 {
     int fd = open(path, access | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK), r = 0;

@@ -45,8 +45,8 @@
 int wal_recovery_check_index(const char *database, struct error *error) MUST_CHECK;
 
 // Step 1. Must be called before this process opens the database; database is a path without symbolic links. Waits up to
-// 5 s for a checkpoint of another process. If another process holds the write lock for long, only the count of copied
-// frames is zeroed. Refuses what wal_recovery_check_index refuses.
+// 5 s for a checkpoint of another process. If another process holds the write lock for more than 0.5 s, only the count
+// of copied frames is zeroed. Refuses what wal_recovery_check_index refuses.
 int wal_recovery_force_rebuild(const char *database, struct error *error) MUST_CHECK;
 
 // Steps 2 and 3. May change the busy timeout of the connection. After STORE_FAILURE_RETRY nothing may be written to the

@@ -2,7 +2,7 @@
 
 All servers run at the same time and receive load in turn, so that other work of the machine affects all of them.
 Medians are over the rounds; a ratio is the median of the ratios within a round. At the end, every acknowledged event
-has to be in the server's store."""
+must be in the server's store."""
 
 import argparse
 import json
@@ -25,9 +25,9 @@ IDLE_CONNECTIONS = 1000
 
 
 def plan():
-    """{workload: (options of the load generator, names of the servers)}"""
+    """Returns {workload: (options of the load generator, names of the servers)}."""
     everyone = ("imcallbackd", "nginx", "go", "fastapi")
-    # A server with one transaction per request would only queue connections beyond these numbers.
+    # A server with one transaction per request would only queue the requests of more than 128 connections.
     found = {f"keep-alive {count}": ({"connections": count}, everyone if count <= 128 else everyone[:2])
              for count in KEEP_ALIVE}
     found |= {f"{count} members": ({"connections": 8 if count == 6000 else 128, "members": count}, everyone)
@@ -73,7 +73,7 @@ def make_servers(directory, rows, names):
 
 
 def run_rounds(arguments, chosen, running):
-    """{workload: {server: [figures of each round]}}"""
+    """Returns {workload: {server: [figures of each round]}}."""
     results = {}
     for number, (workload, (options, names)) in enumerate(chosen.items(), 1):
         names = [name for name in names if name in running]
@@ -101,7 +101,7 @@ def apart(directory, names, purpose, makers):
 
 
 def measure_memory(directory, names):
-    """Returns the KiB of an idle connection by server. Each server is started for this measurement."""
+    """Returns {server: memory of an idle connection in KiB}. Each server is started for this measurement."""
     figures = {}
     makers = {"imcallbackd": servers.Daemon, "nginx": servers.Nginx, "go": servers.Go}
     for name, make, place in apart(directory, names, "memory", makers):

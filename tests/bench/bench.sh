@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 install_packages $build_packages libcmocka-dev python3-pytest valgrind openssl strace linux-perf golang-go \
     golang-github-mattn-go-sqlite3-dev python3-fastapi uvicorn python3-uvloop python3-httptools nghttp2-client
 
-# The package would start a server on port 80, so only the program is extracted from it. The module echo lets nginx
+# The package nginx would start a server on port 80, so only the program is extracted from it. The module echo lets nginx
 # answer after a delay.
 extract() {
     [ -e "build/bench/${2##*/}" ] && return

@@ -109,7 +109,7 @@ func prepare(db *sql.DB, text string) *sql.Stmt {
 	return statement
 }
 
-// receiver ADDRESS CERTIFICATE KEY DATABASE TOKEN
+// Usage: receiver ADDRESS CERTIFICATE KEY DATABASE TOKEN
 func main() {
 	db, err := sql.Open("sqlite3", "file:"+os.Args[4]+"?_journal_mode=WAL&_synchronous=FULL&_txlock=immediate")
 	if err != nil {

@@ -77,14 +77,14 @@ class Server:
         return sum(map(cpu_seconds, self.processes()))
 
     def memory_kib(self):
-        """The proportional set size, which counts memory that children share only once."""
+        """Returns the proportional set size, in which memory that several processes share counts only once."""
         return sum(int(re.search(r"(?m)^Pss: +(\d+)", text)[1])
                    for pid in self.processes() for text in read_proc(pid, "smaps_rollup"))
 
     def check_store(self):
         """Checks that the stopped server has recorded every acknowledged event once, with its members.
 
-        Returns the number of events.
+        Returns the number of events, or None if the server has no store.
         """
         if not self.events_sql:
             return None

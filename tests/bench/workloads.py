@@ -56,7 +56,7 @@ def calibrate(server, seconds, options):
 
 
 def write_bare(directory, seconds, members, batch):
-    """Runs the store's writer without HTTP on a separate database."""
+    """Runs the store's writer without HTTP on a separate database. Returns figures like those of run_load."""
     database = directory / f"bare-{members}-{batch}.db"
     rate = 50.0
     for part in (0.1, 1):
@@ -76,7 +76,8 @@ def fill(database, rows):
 
 
 def fdatasync_us(directory, count=100):
-    """Returns the median of fdatasync() on a file of constant size, like a write-ahead log that is reused."""
+    """Returns the median time of fdatasync() in µs, on a file of constant size, like a write-ahead log that is
+    reused."""
     fd = os.open(directory / "probe", os.O_RDWR | os.O_CREAT)
     try:
         os.pwrite(fd, b"\1" * PROBE_FILE_BYTES, 0)
@@ -93,7 +94,8 @@ def fdatasync_us(directory, count=100):
 
 
 def fsyncs_per_callback(server, connections, total):
-    """Counts fsyncs with strace. This is a separate run, because strace slows the server down."""
+    """Returns the number of fsyncs per callback, counted by strace. This is a separate run, because strace slows the
+    server down."""
     counted = server.directory / f"{server.name}-fsyncs"
     server.start(["strace", "-D", "-f", "-c", "-e", "trace=fsync,fdatasync", "-o", counted])
     run_load(server, total, {"connections": connections})

@@ -13,7 +13,7 @@
 #include "store/recorder.h"
 
 #define TEXT_BYTES 32
-// The same number as in store.c under load.
+// The value of CHECKPOINT_FRAMES_LOADED in store.c.
 #define CHECKPOINT_FRAMES 4000
 
 struct event {

@@ -13,7 +13,8 @@ def make_certificate(directory, *key_options, name="certificate.pem", key="key.p
 
 
 def make_signed(directory, name, issuer=None, *extensions):
-    """Makes NAME.pem and NAME.key, signed by ISSUER.key or, without an issuer, by its own key."""
+    """Makes the key NAME.key and its certificate NAME.pem, signed with ISSUER.key or, without an issuer, with
+    NAME.key."""
     signer = ("-CA", directory / f"{issuer}.pem", "-CAkey", directory / f"{issuer}.key") if issuer else ()
     check_run("openssl", "req", "-x509", *P_256, "-nodes", "-subj", f"/CN={name}", *signer,
               "-addext", "keyUsage=digitalSignature,keyCertSign",

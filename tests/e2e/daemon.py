@@ -86,7 +86,8 @@ class Answer:
         return self.json["ErrorCode"]
 
     def check_form(self):
-        """Asserts that a response has the form that the protocol requires and reveals no secret. Returns the answer."""
+        """Asserts that the answer has the form that the protocol requires, reveals no secret and, if its status is 4xx,
+        has "Connection: close". Returns the answer."""
         assert self.headers["content-type"] == "application/json", self
         assert set(self.json) == {"ActionStatus", "ErrorInfo", "ErrorCode"}, self
         assert type(self.json["ErrorCode"]) is int and type(self.json["ErrorInfo"]) is str, self
@@ -156,7 +157,7 @@ class Connection:
         return self.unread
 
     def is_closed(self):
-        """Waits until the connection ends. Returns False if bytes arrive instead."""
+        """Waits until the connection ends. Returns False if there are unread bytes or if more bytes arrive instead."""
         return not self.unread and not self._more()
 
 
@@ -174,7 +175,7 @@ def load_report(process, deadline=600):
 
 @contextlib.contextmanager
 def running(settings=None, apps=None):
-    """Starts a daemon, which has to stop cleanly at the end."""
+    """Runs a daemon during the block. The daemon must stop cleanly at the end of the block."""
     one = Daemon(settings, apps)
     try:
         yield one.start()
@@ -187,7 +188,10 @@ class Daemon:
     """A directory with certificate, token, configuration and database, and the daemon that uses it."""
 
     def __init__(self, settings=None, apps=None):
-        """settings: {"section": {"key": value}} in addition to the usual settings; apps: {SDKAppID: [token, …]}."""
+        """settings: {"section": {"key": value}}, which override or extend the usual ones.
+
+        apps: {SDKAppID: [token, …]}, which replace the usual app.
+        """
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-"))
         self.config = self.directory / "imcallbackd.conf"
         self.database = self.directory / "callbacks.db"
@@ -267,7 +271,7 @@ class Daemon:
             assert time.monotonic() < end, f"no {message} in {deadline} s:\n{self.log}"
 
     def wait_exit(self, deadline=STOP_DEADLINE):
-        """Waits until the process ends and returns its exit status."""
+        """Waits until the process ends, checks its log, and returns its exit status."""
         status = self.process.wait(deadline)
         self.reader.join(deadline)
         self.notify.close()
@@ -276,7 +280,8 @@ class Daemon:
         return status
 
     def reload(self, settings=None, apps=None):
-        """Writes the configuration if a new one is given, and waits until the daemon has reloaded it."""
+        """Makes the daemon reload its configuration, and waits until the reload is complete. If settings or apps are
+        given, they are written to the configuration first."""
         if settings is not None or apps is not None:
             self.write_config(settings, apps)
         self.process.send_signal(signal.SIGHUP)
@@ -304,7 +309,7 @@ class Daemon:
         self.wait_exit()
 
     def check_log(self):
-        """Asserts that the log contains no secret, no request and no report of a sanitizer."""
+        """Asserts that the log contains no secret, no query of a callback and no report of a sanitizer."""
         assert TOKEN not in self.log
         assert not re.search(r"(?i)sign=|RequestTime=|CallbackCommand=|[0-9a-f]{64}", self.log), self.log
         assert not re.search(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:", self.log), self.log

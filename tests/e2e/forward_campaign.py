@@ -12,7 +12,7 @@ import daemon
 import postgres
 from daemon import event
 from postgres import Forwarder, has_rows, ship_to, verify
-from test_large_store import Answers
+from test_large_store import Load
 
 EVENTS = int(os.environ.get("FORWARD_EVENTS", "1000000"))
 KILLS = 10
@@ -21,7 +21,7 @@ PROMOTIONS = int(os.environ.get("FORWARD_PROMOTIONS", "3"))
 
 
 def shipped(server):
-    """Returns the id of the cursor; 0 if there is no cursor or the server does not answer."""
+    """Returns the last shipped id, which the cursor stores, or 0 if there is no cursor or the query fails."""
     done = server.psql("-At", "-c", "SELECT last_id FROM imcallbackd_cursor WHERE stream = 'destroyed_group'")
     return int(done.stdout or 0) if done.returncode == 0 else 0
 
@@ -38,7 +38,7 @@ def empty_tables(server):
 
 
 def ship_all(one, server, events):
-    """Returns the number of events per second."""
+    """Runs a forwarder until it has shipped this number of events. Returns the number of events per second."""
     start = time.monotonic()
     forwarder = Forwarder(one).start()
     try:
@@ -49,7 +49,8 @@ def ship_all(one, server, events):
 
 
 def copy_all(server, events):
-    """Loads the same rows by COPY from files, in one transaction. Returns the number of events per second."""
+    """Saves the rows of the server to files, empties the tables, and loads the files by COPY in one transaction.
+    Returns the number of events that COPY loads per second."""
     tables = ("destroyed_group", "destroyed_group_member")
     for table in tables:
         server.execute(f"COPY {table} TO '{server.directory}/{table}'")
@@ -113,19 +114,20 @@ def test_ships_a_long_store_despite_kills(make_daemon):
 
 
 def test_receiver_answers_while_the_forwarder_catches_up(make_daemon):
-    """Measures how long callbacks wait while events of an outage are shipped. The database is on the same machine."""
+    """Measures how long callbacks wait while the backlog of an outage is shipped. The database is on the same
+    machine."""
     one = make_daemon().start()
     fill(one, EVENTS // 2)
-    answers = Answers(one)
-    answers.while_true("nothing to ship", lambda: False)
+    load = Load(one)
+    load.while_true("nothing to ship", lambda: False)
     server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
     try:
         ship_to(one, server)
         forwarder = Forwarder(one).start()
-        answers.while_true("catching up", lambda: shipped(server) < EVENTS // 2)
-        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "the last event", 3600)
-        answers.while_true("keeping up", lambda: False)
-        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + answers.recorded, "the last event", 3600)
+        load.while_true("catching up", lambda: shipped(server) < EVENTS // 2)
+        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + load.recorded, "the last event", 3600)
+        load.while_true("keeping up", lambda: False)
+        daemon.eventually(lambda: shipped(server) == EVENTS // 2 + load.recorded, "the last event", 3600)
         forwarder.stop()
         assert verify(one).returncode == 0
     finally:
@@ -133,7 +135,8 @@ def test_receiver_answers_while_the_forwarder_catches_up(make_daemon):
 
 
 def test_follows_the_promotion_of_a_standby(make_daemon):
-    """The primary is killed under load. The standby has every row that the primary has acknowledged."""
+    """The primary is killed under load. Replication is synchronous, so the standby has every row that the primary has
+    acknowledged."""
     one = make_daemon()
     primary = postgres.Postgres().create().start()
     servers = [primary]
@@ -209,7 +212,8 @@ def test_reconnects_after_the_network_hangs(make_daemon):
 
 
 def test_waits_longer_for_a_slow_statement_with_each_attempt(make_daemon, server, forward):
-    """The statement is slower than the first timeout, and the server aborts it when the forwarder disconnects."""
+    """The statement is slower than the first timeout, and the server aborts it when the forwarder disconnects. So only
+    a longer timeout lets the statement complete."""
     one = make_daemon()
     ship_to(one, server, url=server.url(options=f"-csearch_path%3D{server.schema}"
                                                 "%20-cclient_connection_check_interval%3D1s"))

@@ -1,4 +1,4 @@
-"""Compares the acknowledged events with the database: each must occur once and complete, its members in order."""
+"""Compares the acknowledged events with the database: each must occur once, with all its members in order."""
 
 import sqlite3
 
@@ -20,7 +20,7 @@ WHERE member_account <> 'member-' || event || '-' || position"""
 
 
 class Ledger:
-    """The events of one daemon that were checked so far."""
+    """Keeps track of which events of one daemon were checked."""
 
     def __init__(self, one):
         self.one = one

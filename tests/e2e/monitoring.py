@@ -31,7 +31,7 @@ def connect(address):
 
 
 def ask(address, path, method="GET", body=None):
-    """Returns status, headers and text of the answer."""
+    """Returns the status, the headers and the text of the answer."""
     with contextlib.closing(connect(address)) as connection:
         connection.request(method, path, body)
         answer = connection.getresponse()
@@ -39,7 +39,7 @@ def ask(address, path, method="GET", body=None):
 
 
 def metrics(address):
-    """Returns {'name{label="text"}': value}. Every line has to have the documented form."""
+    """Returns {'name{label="text"}': value}. Every sample must have the documented form and occur once."""
     status, _, text = ask(address, "/metrics")
     assert status == 200, text
     found = [LINE.fullmatch(line) for line in text.splitlines() if not line.startswith("# ")]

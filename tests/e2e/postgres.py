@@ -22,13 +22,15 @@ PASSWORD = "p-4711-secret"
 
 
 def programs():
-    """Returns the directory with the programs of the newest installed version, or None."""
+    """Returns the directory with the programs of the newest installed PostgreSQL, or None if no version is
+    installed."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[4]))
     return pathlib.Path(found[-1]) if found else None
 
 
 def unprivileged():
-    """Returns options for subprocess that select another user, because PostgreSQL refuses to run as root."""
+    """Returns options for subprocess that select another user if the tests run as root, because PostgreSQL refuses to
+    run as root."""
     if os.geteuid() != 0:
         return {}
     names = [entry.pw_name for entry in pwd.getpwall()]
@@ -45,7 +47,7 @@ def has_ended(pid):
 
 
 class Postgres:
-    """A server, which is not started yet. settings: the settings in postgresql.conf."""
+    """A PostgreSQL server, which start() starts. settings: server parameters for its command line."""
 
     def __init__(self, **settings):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-pg-"))
@@ -105,7 +107,8 @@ class Postgres:
             self.process = None
 
     def kill(self):
-        """Kills all processes at once, like a power failure. A child that still runs would prevent the next start."""
+        """Kills the server and all its child processes, as in a crash. A child that still runs would prevent the next
+        start."""
         pid = self.process.pid
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for each in (pid, *map(int, children)):
@@ -202,7 +205,7 @@ class Proxy:
         self.rate = rate
         self.listener = socket.create_server(("127.0.0.1", 0))
         if rate:
-            # A small buffer keeps the kernel from accepting everything at once.
+            # A larger receive buffer would take all that the client sends at once, regardless of the rate.
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         self.port = self.listener.getsockname()[1]
         self.cut_at = None  # called with bytes from the client; returns how many pass before a cut; None: no cut

@@ -1,4 +1,5 @@
-"""Helpers of every suite that run programs, wait, and look at processes. No helper needs a build of the daemon."""
+"""Helpers for all suites: they run programs, wait for conditions, and inspect processes. No helper needs a build of the
+daemon."""
 
 import contextlib
 import pathlib
@@ -29,7 +30,7 @@ def long_options(options):
 
 
 def eventually(condition, what, deadline=20):
-    """Polls until the condition holds and returns its value."""
+    """Polls until the condition returns a true value, and returns that value. Fails after `deadline` seconds."""
     end = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {deadline} s: {what}"
@@ -46,9 +47,9 @@ def free_port():
 def passing(sockets, names=""):
     """Returns a command line to put in front of a daemon, which then gets the sockets as from systemd.
 
-    names: the value of LISTEN_FDNAMES, separated by colons. The process has to inherit the descriptors: pass_fds. The
-    shell is bash, since other shells may reject descriptors of two digits. Each socket moves out of the way first,
-    because its number may be the one that another socket gets.
+    names: the value of LISTEN_FDNAMES, separated by colons. The caller must let the process inherit the descriptors,
+    with pass_fds. The shell is bash, because other shells may reject descriptors of more than one digit. Each socket
+    moves to a high number first, because its own number may be the one that another socket gets.
     """
     moves = [f"{100 + i}<&{each.fileno()}" for i, each in enumerate(sockets)]
     moves += [f"{3 + i}<&{100 + i} {100 + i}<&-" for i in range(len(sockets))]
@@ -64,7 +65,7 @@ def read_proc(pid, pattern):
 
 
 def cpu_seconds(pid):
-    """Returns the processor time of all running threads of the process, in user mode and in the kernel."""
+    """Returns the processor time of all threads of the process that have not ended, in user mode and in the kernel."""
     return sum(int(text.split()[0]) for text in read_proc(pid, "task/*/schedstat")) / 1e9
 
 

@@ -157,7 +157,7 @@ def test_finds_damage(one):
 
 @contextlib.contextmanager
 def small_disk(one):
-    """Mounts a file system of 8 MiB."""
+    """Yields the path of a file system of 8 MiB, which is mounted during the block."""
     place = one.directory / "small"
     place.mkdir()
     if os.geteuid() != 0 or daemon.run("mount", "-t", "tmpfs", "-o", "size=8m", "none", place).returncode != 0:
@@ -227,7 +227,8 @@ def test_a_signal_leaves_no_file(one, number):
 
 @pytest.mark.parametrize("slow_file", ["callbacks.db", "copy.db.partial-$$"], ids=["source", "copy"])
 def test_a_signal_interrupts_a_long_statement(one, slow_file):
-    """Counting the rows of the source and checking the copy take minutes here, each in one instruction of SQLite."""
+    """Counting the rows of the source and checking the copy take minutes here. SQLite does each in a single instruction
+    of its virtual machine, during which only sqlite3_interrupt() has an effect."""
     one.stop()
     made = daemon.run("sqlite3", one.database, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT "
                       "60000) INSERT INTO destroyed_group SELECT i, 1, format('%0200d', i), i, '', '', '', '', 0, '', "

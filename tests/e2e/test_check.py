@@ -1,4 +1,4 @@
-"""Tests the commands other than `serve`: the faults that `check` reports, `sign`, `certificate`, wrong usage."""
+"""Tests the faults that `check` and `serve` report, `sign`, `certificate`, and wrong usage of the command line."""
 
 import hashlib
 import os
@@ -19,7 +19,8 @@ def check(one, *arguments):
 
 
 def refused(one, place, *words):
-    """`check` exits with 1 and prints one line with the place (a pattern) and the words, and `serve` logs it."""
+    """Asserts that `check` exits with 1 and prints one line with the place (a pattern) and the words, and that `serve`
+    exits with 1 and logs such a line."""
     done = check(one)
     assert (done.returncode, done.stdout) == (1, ""), done
     served = daemon.run(BINARY, "serve", "-c", one.config)
@@ -64,7 +65,7 @@ def test_check_works_while_the_daemon_runs(shared):
     assert shared.post().status == 200
 
 
-# One case of each kind; the unit tests of the configuration have them all.
+# These are one case of each kind. The unit tests of the configuration have all cases.
 
 @pytest.mark.parametrize("section, key, value, word", [
     ("listen", "port", "65536", "65535"), ("listen", "port", "https", ""), ("listen", "port", "", ""),
@@ -143,7 +144,7 @@ def test_warns_of_a_certificate_outside_of_its_validity(make_daemon, start_s, en
 
 
 def make_dated_certificate(directory, start, end):
-    """Uses `openssl ca`, the only subcommand that accepts a start date."""
+    """Uses `openssl ca`, because `openssl req` and `openssl x509` accept no start date before OpenSSL 3.4."""
     (directory / "index").touch()
     (directory / "ca.conf").write_text(
         f"[ca]\ndefault_ca=a\n[a]\ndatabase={directory}/index\nnew_certs_dir={directory}\nrand_serial=yes\n"

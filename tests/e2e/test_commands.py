@@ -1,6 +1,6 @@
-"""Tests commands on a machine with too few open files, threads, disk space or usable sockets.
+"""Tests commands that lack open files, threads, disk space or usable sockets, or whose database is in use.
 
-Also tests the limits of the configuration: lists, lines, apps.
+Also tests retention, invalid arguments of `sign` and `certificate`, and `--help`.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def serve(one, shell, **options):
 # Limits of open files
 
 def open_files(one):
-    """Returns the soft and the hard limit of the daemon's process."""
+    """Returns the soft and the hard limit on open files of the daemon's process."""
     with open(f"/proc/{one.process.pid}/limits") as limits:
         return re.search(r"Max open files +(\d+) +(\d+)", limits.read()).groups()
 

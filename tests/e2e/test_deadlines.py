@@ -59,7 +59,8 @@ class Wire:
 
 
 def seconds_until_end(connection, pieces, interval=DRIP):
-    """Sends one piece per interval. Returns the seconds from the first piece until the server closed the connection."""
+    """Sends one piece per interval. Returns the seconds from the first piece until the server closed the connection, or
+    about 10 if the server did not close it within 10 s."""
     started = time.monotonic()
     connection.settimeout(interval)
     pieces = iter(pieces)
@@ -101,7 +102,7 @@ def test_closes_a_slow_connection(one, pieces_of):
 
 
 def drip_body(framing, path="/"):
-    """Returns a head and a body in pieces of one byte."""
+    """Returns the pieces of a request: the whole head, and 100 times one byte of the body."""
     head = f"POST {path}?{daemon.query_string()} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode()
     return [head, *[b"1\r\n \r\n" if "chunked" in framing else b" "] * 100]
 
@@ -122,13 +123,14 @@ def test_closes_a_slow_request(one, requests, pieces_of):
 
 
 def test_closes_slow_empty_lines(one):
-    """Empty lines do not start a request. libmicrohttpd 1.0 closes the connection at once."""
+    """Empty lines before a request do not extend its deadline. libmicrohttpd 1.0 closes the connection at once."""
     with one.connect() as connection:
         assert seconds_until_end(connection.tls, [b"\r\n"] * 100) < REQUEST_TIMEOUT + GRACE
 
 
 def test_closes_a_client_that_reads_no_response(one):
-    """The kernel buffers some megabytes of responses. Then the server cannot send, and the deadline runs."""
+    """The kernel buffers some megabytes of responses. After that, the server cannot send, and the deadline starts to
+    run."""
     stream = daemon.request(b"{}", daemon.query_string(CallbackCommand=OTHER_COMMAND)) * 100
     with socket.socket() as plain:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -189,7 +191,7 @@ def test_answers_a_request_that_arrives_at_the_idle_timeout(make_daemon):
     """A request that is in the kernel's buffer when the idle timeout expires is still answered."""
     one = make_daemon(SETTINGS | {"listen": {"threads": 1}}).start()
     with one.connect() as connection, one.connect() as other:
-        # After the other response, the first connection is idle.
+        # With a single event loop, the response to the other connection shows that the first one is idle again.
         for name, asking in (("first", connection), ("other", other)):
             assert asking.answer_to(daemon.request(daemon.event(GroupId=name))).status == 200
         with one.paused():
@@ -200,7 +202,8 @@ def test_answers_a_request_that_arrives_at_the_idle_timeout(make_daemon):
 
 
 def test_accepts_a_body_that_arrives_during_a_suspension(make_daemon):
-    """The process is suspended while a body arrives that is too large to be read at once."""
+    """The process is suspended for longer than request_timeout, while a body arrives that is too large to be read at
+    once. The suspension must not count against the deadline."""
     one = make_daemon(SETTINGS).start()
     request = daemon.request(daemon.padded(daemon.event(GroupId="paused"), 1 << 20))
     with one.connect() as connection:
@@ -250,7 +253,8 @@ def test_silent_connections_delay_no_callback(make_daemon):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_held_requests_delay_no_other(make_daemon, threads):
-    """Hundreds of requests wait for the disk. Other requests do not wait, and the daemon answers every held request."""
+    """Hundreds of requests wait for their commit, which a lock prevents. Other requests do not wait, and the daemon
+    answers every held request after the lock is released."""
     count = 500
     allow_open_files(count + 100)
     one = make_daemon({"limits": REQUEST_LIMIT, "listen": {"threads": threads}}).start()
@@ -268,7 +272,7 @@ def test_held_requests_delay_no_other(make_daemon, threads):
                     others[i * len(others) // count].send(other)
                     assert others[i * len(others) // count].read_answer().status == 405
                     slowest = max(slowest, time.monotonic() - asked)
-            # Held requests have no deadline.
+            # request_timeout does not apply to held requests.
             time.sleep(max(0, started + REQUEST_TIMEOUT * 1.5 - time.monotonic()))
             assert one.group_ids() == []
         released = time.monotonic()
@@ -290,7 +294,7 @@ def check_sleep(one, connection):
 
 
 def test_waiting_for_a_handshake_uses_no_cpu(one):
-    """The client sends only a part of its first message, or nothing after its first message."""
+    """The client sends nothing, only a part of its first message, or nothing after its first message."""
     hello = Wire(one).hello()
     for sent in (0, 1, len(hello) // 2, len(hello)):
         with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
@@ -307,7 +311,8 @@ def test_waiting_for_a_request_uses_no_cpu(one):
 
 
 def test_reads_a_large_head_at_once(one):
-    """The head is one TLS record, which libmicrohttpd reads in several pieces."""
+    """The head is one TLS record, which libmicrohttpd reads in several pieces. GnuTLS buffers the rest of the record,
+    so epoll does not report these bytes."""
     with one.connect() as connection:
         connection.send(daemon.request(daemon.event(GroupId="large head"), headers=["X-Padding: " + "x" * 15000]))
         assert connection.read_answer().status == 200
@@ -316,7 +321,7 @@ def test_reads_a_large_head_at_once(one):
 
 @contextlib.contextmanager
 def dripping(connections):
-    """Sends a byte on each connection again and again while the block runs."""
+    """Sends a byte on each connection every DRIP seconds during the block."""
     over = threading.Event()
 
     def drip():
@@ -335,7 +340,7 @@ def dripping(connections):
 
 
 def test_admin_listener_closes_slow_connections_for_new_ones(make_daemon):
-    """More connections than the admin listener accepts, none of which completes its request."""
+    """There are more connections than the admin listener accepts, and none of them completes its request."""
     address = ("127.0.0.1", daemon.free_port())
     make_daemon({"admin": {"port": address[1]}}).start()
     with contextlib.ExitStack() as stack:

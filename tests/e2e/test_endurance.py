@@ -13,7 +13,7 @@ from processes import memory_bytes
 
 REQUESTS = int(os.environ.get("REQUESTS", "20000"))
 SEGMENTS = 20
-WARM_UP = 4  # segments; then every cache is full
+WARM_UP = 4  # segments, after which a long run has filled every cache
 LONG = REQUESTS >= 500_000
 # A short run does not fill SQLite's page cache of 16 MiB during the warm-up.
 SHORT_GROWTH_KIB = 20 * 1024
@@ -28,7 +28,7 @@ class FaultyClient(threading.Thread):
         self.one, self.stopping, self.unexpected = one, threading.Event(), None
 
     def requests(self):
-        """Returns requests with the status of their answers; None: no answer."""
+        """Returns pairs of a request and the status of its answer. The status is None if the request is incomplete."""
         good = request(event(GroupId="faulty"))
         return [
             (request(b"{"), 400), (request(b"\xff" * 100), 400), (request(event(), target="/other"), 404),
@@ -48,7 +48,7 @@ class FaultyClient(threading.Thread):
 
 
 def run_segment(one, number, requests):
-    """Sends at the same time: new events, repeats and conflicts of the previous segment's events, and forged ones."""
+    """Sends at the same time: new events, repeats and conflicts of the previous segment's events, and forged events."""
     kinds = [({"seed": number + 2, "members": 3}, 0.6, "200"), ({"seed": number + 1, "members": 3}, 0.2, "200"),
              ({"seed": number + 1, "members": 2}, 0.1, "200"), ({"seed": 1, "token": "forged"}, 0.1, "403")]
     running = [(one.start_load(connections=8, total=int(requests * share), **options), status)
@@ -61,7 +61,7 @@ def run_segment(one, number, requests):
 
 def test_memory_descriptors_and_log_do_not_grow(make_daemon):
     one = make_daemon({"limits": {"body": "1M"}})
-    # A sanitizer keeps freed memory in quarantine.
+    # AddressSanitizer keeps freed memory in a quarantine, whose growth would look like a leak.
     one.start(environment={"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"})
     client = FaultyClient(one)
     client.start()

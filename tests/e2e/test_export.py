@@ -1,4 +1,5 @@
-"""`export` prints recorded events as JSON Lines, in order. `export` misses and repeats none, even if a process ends."""
+"""`export` prints recorded events as JSON Lines, in order. `export` misses no event and repeats none, even if the
+daemon or `export` itself is stopped or killed and continues later."""
 
 import contextlib
 import json
@@ -69,7 +70,7 @@ class Follower:
 
 @contextlib.contextmanager
 def loaded(one, total=1_000_000):
-    """Runs the load generator during the with block, or until the daemon ends."""
+    """Runs the load generator until the block or the daemon ends, or until `total` requests were sent."""
     process = one.start_load(connections=20, total=total, timeout=10)
     try:
         yield process
@@ -209,7 +210,7 @@ def test_follow_ends_at_a_replaced_database(one):
 
 
 def test_a_slow_reader_does_not_hold_the_log(one):
-    """While no lines are read from the pipe, the daemon still writes its whole log back. No line is lost."""
+    """While nothing reads the pipe, the daemon can still checkpoint its whole write-ahead log. No line is lost."""
     assert one.load(connections=50, total=5_000)[0] == 0
     with exporting(one) as process:
         first = process.stdout.readline()
@@ -286,7 +287,8 @@ def test_a_signal_ends_the_export_after_a_line(one, arguments, status, number):
 # Rights
 
 def member_reads(one, expected):
-    """Reads with the sqlite3 shell and with export, as a member of the group without write permission."""
+    """Reads the database with the sqlite3 shell and with export, as a user of the group, which has no write permission.
+    expected: the number of events; None while this number grows."""
     become = ("setpriv", f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups")
     shell = daemon.run(*become, "sqlite3", "-readonly", "-cmd", ".timeout 5000", one.database,
                        "SELECT count(*) FROM destroyed_group")

@@ -36,7 +36,7 @@ def member_list(*names):
 
 
 def wait_for_note(one, end):
-    """Waits until the note for retention ends with these ids."""
+    """Waits until shipped_file, the note for retention, ends with these ids. Returns the path of the file."""
     note = one.directory / "shipped"
     daemon.eventually(lambda: note.exists() and note.read_text().endswith(f"{end}\n"), "the note")
     return note
@@ -91,8 +91,8 @@ def test_query_of_the_readme_finds_the_event(make_daemon, server, forward):
 
 
 def test_stores_an_event_of_two_receivers_once(make_daemon, server, forward):
-    """The members are those of the first receiver, even if the second one has more. An event without a time is stored
-    twice."""
+    """The members are those that the first receiver recorded, even if the second receiver recorded more. An event
+    without a time is stored once per receiver, because nothing shows that both are the same event."""
     both = {name: shipping_daemon(make_daemon, server, name) for name in "ab"}
     for (name, one), names, rows in zip(both.items(), (["first"], ["second", "third"]), (3, 5)):
         assert one.post(event(MemberList=member_list(*names))).status == 200
@@ -249,7 +249,7 @@ def test_refuses_other_encodings(make_daemon, server, forward, encoding):
 
 
 def test_refuses_a_replaced_store(make_daemon, server, forward):
-    """The new database reuses ids: at first it has fewer rows than were shipped, and later just as many."""
+    """The new database reuses ids: at first it has fewer rows than were shipped, and later more."""
     one = shipping_daemon(make_daemon, server)
     one.record("old0", "old1", "old2")
     forwarder = forward(one)

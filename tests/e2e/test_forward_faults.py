@@ -66,7 +66,8 @@ class Site:
         self.one.start()
 
     def cut(self, length):
-        """Cuts the connection once, in data for the server that contains COMMIT. length returns how many bytes pass."""
+        """Cuts the connection once, in data for the server that contains COMMIT. length(data) returns how many of these
+        bytes still pass."""
         done = threading.Event()
 
         def cut_at(data):

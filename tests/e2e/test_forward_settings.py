@@ -133,7 +133,7 @@ def test_only_the_forwarder_needs_the_password(fresh, server):
 
 @contextlib.contextmanager
 def tls(server, source):
-    """The server accepts TLS with the certificate in this directory."""
+    """Makes the server accept TLS during the block, with the certificate in the directory `source`."""
     for name, setting in (("certificate.pem", "ssl_cert_file"), ("key.pem", "ssl_key_file")):
         copy = server.directory / name
         shutil.copy(source / name, copy)

@@ -107,7 +107,8 @@ def test_lag_counts_events_behind_a_rejected_batch(make_daemon, server, forward)
 
 
 def test_reports_the_failure_of_each_host(fresh, server, forward):
-    """The first host may only be down for a while, and the second one may need an operator."""
+    """The first host may only be down for a while, but the second one may need an operator, so the log reports the
+    failures of both."""
     wrong = fresh.directory / "password"
     wrong.write_text("wrong-" + postgres.PASSWORD)
     wrong.chmod(0o600)
@@ -159,7 +160,7 @@ def read_message(stream, kind_bytes=1):
 
 
 def row(*values):
-    """The result of a SELECT that returns one row of text."""
+    """Returns the messages of the result of a SELECT: one row of text values."""
     column = b"column\0" + struct.pack("!IhIhih", 0, 0, 25, -1, -1, 0)
     count = struct.pack("!H", len(values))
     return (message(b"T", count + column * len(values)) +
@@ -168,8 +169,8 @@ def row(*values):
 
 
 def answer_every_statement(listener, result, answers=()):
-    """Plays a destination that accepts every login. The first statement before a synchronization point
-    decides on the result: the value in `answers` if the statement starts with its key, otherwise `result`."""
+    """Plays a destination that accepts every login and answers each Sync message with one result. The first statement
+    before the Sync decides which: the value in `answers` whose key starts the statement, otherwise `result`."""
     while True:
         try:
             connection, _ = listener.accept()

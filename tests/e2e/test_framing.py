@@ -236,9 +236,9 @@ HOSTILE = {
     "GET without a body": post(start="GET TARGET HTTP/1.1", body=""),
 }
 
-# Unusual requests that can be read in one way only, or in ways that give an attacker no advantage: every request has
-# its own Sign, so that a client that can smuggle a request could also send it. The daemon records each of these
-# requests and the request after it once.
+# Unusual requests that every parser reads in the same way, or whose ambiguity does not help an attacker: a smuggled
+# request needs a valid Sign of its own, and a client that has one can send the request directly. The daemon records
+# each of these requests, and the request after it, exactly once.
 UNUSUAL = {
     # RFC 9110, 8.6: a length is one digit or more.
     "length with zeros before it": post("Content-Length: 000000000000000000000000LENGTH"),
@@ -250,7 +250,7 @@ UNUSUAL = {
     "trailer with a length": chunked(HEX_BODY + "0\r\nContent-Length: 4000\r\n\r\n"),
     "trailer with a coding": chunked(HEX_BODY + "0\r\nTransfer-Encoding: chunked\r\n\r\n"),
     "trailer with a host": chunked(HEX_BODY + "0\r\nHost: example.org\r\n\r\n"),
-    # RFC 9110, 5.6.3: space around a value is not part of the value.
+    # RFC 9110, 5.5: white space around a value is not part of the value.
     "spaces and tabs around a value": sized("X: \t a \t "),
     "no space before a value": sized("X:a", host="Host:localhost"),
     "value that is empty": sized("X:"),
@@ -258,8 +258,8 @@ UNUSUAL = {
     "value with bytes that are not ASCII": sized("X: \xe9\xff"),
 }
 
-# Similar requests that libmicrohttpd decides about without calling the daemon: 0.9.75 accepts them, and 1.0 refuses
-# them.
+# Similar requests that libmicrohttpd accepts or refuses without asking the daemon: version 0.9.75 accepts them, and
+# version 1.0 refuses them.
 UNUSUAL_TO_SOME_VERSIONS = {
     # RFC 9112, 2.2: a server ignores an empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
@@ -270,7 +270,7 @@ UNUSUAL_TO_SOME_VERSIONS = {
     "chunk extension without a name": chunked("HEXLENGTH;\r\nBODY\r\n0;\r\n\r\n"),
     "chunk extension in quotes": chunked('HEXLENGTH;name="a;b"\r\nBODY\r\n0\r\n\r\n'),
     "chunk extension with NUL and a bare CR": chunked("HEXLENGTH;\0\r0\r\nBODY\r\n0\r\n\r\n"),
-    # RFC 9112, 2.2 allows LF alone in a head.
+    # RFC 9112, 2.2 allows LF alone as the end of a line in the head. Some versions also accept it in a chunked body.
     "bare LF after a chunk size": chunked("HEXLENGTH\nBODY\r\n0\r\n\r\n"),
     "bare LF after a chunk extension": chunked("HEXLENGTH;a\nBODY\r\n0\r\n\r\n"),
     "bare LF after a chunk": chunked("HEXLENGTH\r\nBODY\n0\r\n\r\n"),
@@ -351,7 +351,7 @@ def test_refuses_hostile_request(one, name):
     ("Expect other than 100-continue", "Expect is not 100-continue."),
 ])
 def test_response_names_the_fault(one, name, fault):
-    """Only faults that every version of libmicrohttpd leaves to the daemon."""
+    """Tests only faults that every version of libmicrohttpd leaves to the daemon."""
     with one.connect() as connection:
         answer = connection.answer_to(fill(HOSTILE[name], name))
         assert connection.is_closed()
@@ -401,7 +401,8 @@ def test_malformed_length_closes_no_other_connection(make_daemon, filler):
 
 
 def test_malformed_length_after_another_request(make_daemon):
-    """libmicrohttpd finds this fault long after it was sent."""
+    """libmicrohttpd finds this fault long after the client sent it. The fault must not be attributed to the other
+    connection."""
     one = make_daemon({"listen": {"threads": 1}, "callback": {"other_commands": "acknowledge"}}).start()
     other_command = daemon.request(b"{}", daemon.query_string(CallbackCommand="Group.CallbackAfterSendMsg"))
     with one.connect() as hostile, one.connect() as other:
@@ -416,8 +417,8 @@ def test_malformed_length_after_another_request(make_daemon):
 
 
 def test_answers_pipelined_requests(one):
-    """One write contains more requests than fit into a connection's buffer. The last request has a different
-    response."""
+    """One write contains more requests than fit into a connection's buffer. The last request is refused, which shows
+    that the responses are in order."""
     names = [f"pipelined-{i}" for i in range(50)]
     last = daemon.request(daemon.event(GroupId="unsigned"), query=daemon.query_string(token=None))
     received, _ = converse(one.port, one.tls_context(),

@@ -17,8 +17,8 @@ ENDS = (OSError, ssl.SSLError)  # how a connection to a killed daemon fails
 
 
 class UnusualClient(threading.Thread):
-    """Sends requests that the load generator does not send: events without a time, bodies that are rejected, and a
-    repeat of the event that was not answered, as a careful client does."""
+    """Sends requests that the load generator does not send: events without a time, bodies that are rejected, and, as a
+    careful client does, a repeat of the event that got no answer before the previous kill."""
 
     def __init__(self, one, number, unanswered):
         super().__init__()

@@ -1,6 +1,6 @@
 """The daemon is killed at its n-th system call of a kind, for n = 1, 2, 3 … until a scenario ends without a kill. After
-the next start, all acknowledged events are there. Each run takes a sample of the points;
-KILL_POINTS=all ctest -R kill_points takes all of them."""
+the next start, all acknowledged events are in the database. Each run takes a sample of the points;
+`KILL_POINTS=all ctest -R kill_points` takes all of them."""
 
 import os
 import signal
@@ -67,14 +67,15 @@ def stop(scene):
     assert scene.one.process.wait(daemon.STOP_DEADLINE) == 0
 
 
-# Maps each scenario to the number of large events that an earlier daemon left in the log; None: there is no database
-# yet.
+# Maps each scenario to the number of large events that an earlier daemon recorded after its first one. None means that
+# there is no database yet.
 SCENES = {first_start: None, commits: 0, checkpoint: 0, reload: 0, stop: 1, "recovery": 3}
 CALLS = {"pwrite64": 1, "fdatasync": 1, "ftruncate": 1, "openat": 60, "unlink": 1, "mmap": 60}  # the first n
 
 
 def prepare(scene, large):
-    """Runs and kills an earlier daemon, so that this number of large events is in the log."""
+    """Runs an earlier daemon that records 1 + `large` large events, and kills it, so that the next daemon must recover
+    the write-ahead log."""
     scene.one.start()
     scene.post("old", *[f"old-{i}" for i in range(large)], size=LARGE)
     scene.one.kill()

@@ -59,7 +59,7 @@ def test_stop_under_load_loses_no_request(make_daemon, threads, options):
 
 
 def test_stop_answers_a_request_in_progress(one):
-    """The daemon has received only the head of the request when it gets the signal."""
+    """When the daemon gets the signal, it has received the request except for its last byte."""
     whole = request(event(GroupId="last"))
     with one.connect() as connection, one.connect() as idle:
         assert idle.answer_to(request(event(GroupId="idle"))).status == 200
@@ -75,7 +75,8 @@ def test_stop_answers_a_request_in_progress(one):
 
 @pytest.mark.skipif("IMCALLBACKD_WRAPPER" in os.environ, reason="the wrapper passes sockets, which outlive the daemon")
 def test_stop_refuses_new_connections_at_once(make_daemon):
-    """Refused clients can use another server during the stop. The daemon accepts clients in the backlog."""
+    """Refused clients can use another server during the stop. Before it refuses clients, the daemon accepts those that
+    the kernel has queued."""
     one = make_daemon({"listen": {"threads": 1}}).start()
     whole = request(event(GroupId="last"))
     with one.connect() as connection:

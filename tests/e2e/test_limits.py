@@ -71,7 +71,8 @@ def test_serves_one_request_beyond_the_limit(make_daemon, limit):
 
 
 def test_open_files_limit_the_connections(make_daemon):
-    """The daemon reduces the limit to what the open files allow, so that it evicts the right connection."""
+    """The daemon reduces the limit to what the open files allow, so that it evicts silent connections before accept()
+    fails."""
     files = 128
     one = make_daemon().start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
     (warning,) = [line for line in one.lines if "LimitNOFILE" in line]
@@ -109,7 +110,7 @@ def test_rejects_connections_beyond_the_reserve(make_daemon, limit):
         assert sum(map(says_close, answers)) > 0
         daemon.eventually(lambda: not is_rejected(one), "an accepted connection")
     assert len(one.group_ids("busy-")) == HARD_LIMIT
-    assert refusals_logged(one, "overloaded") == 1  # one line per interval, however many requests
+    assert refusals_logged(one, "overloaded") == 1  # one line per interval, however many refusals
 
 
 def test_limit_per_address_spares_other_addresses(make_daemon):
@@ -148,7 +149,7 @@ def test_refuses_unverified_requests_beyond_the_limit(make_daemon):
 # Eviction
 
 def is_open(connection):
-    """Returns whether the connection is open and has received nothing."""
+    """Returns whether the connection is still open. Waits up to 50 ms for its end."""
     connection.tls.settimeout(0.05)
     try:
         return bool(connection.tls.recv(1))
@@ -159,7 +160,8 @@ def is_open(connection):
 
 
 def test_evicts_unverified_connections_first(make_daemon):
-    """Evicts a silent handshake first, then unverified connections, then verified ones, the longest idle one first."""
+    """The daemon evicts a silent handshake first, then unverified connections, then verified ones. Within each kind, it
+    evicts the one that has been idle longest."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 5}}).start()
     with contextlib.ExitStack() as stack:
         def enter():
@@ -185,7 +187,8 @@ def test_evicts_unverified_connections_first(make_daemon):
 
 
 def test_evicts_no_connection_during_a_request(make_daemon):
-    """The daemon never evicts a request that waits for the disk, nor one that sends a body after a verified head."""
+    """The daemon never evicts a connection whose request waits for the disk, nor one that sends a body after a verified
+    head."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 2}}).start()
     request = daemon.request(daemon.event(GroupId="sending"))
     with one.connect() as held, one.connect() as sending:

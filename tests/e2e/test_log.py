@@ -19,7 +19,7 @@ class UnreadLog(daemon.Daemon):
     def fill_log(self):
         """Stops reading the log and fills its pipe."""
         self.unread = self.reader.reading.acquire()
-        # A new open file description, so that only this end becomes non-blocking.
+        # This creates a new open file description, so that only this end of the pipe becomes non-blocking.
         end = os.open(f"/proc/{self.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
         try:
             while True:
@@ -58,7 +58,7 @@ def test_answers_callbacks_and_counts_the_lost_lines(unread):
     assert [unread.post(event(GroupId=name)).status for name in "abc"] == [200] * 3
     assert unread.group_ids() == ["a", "b", "c"]
     unread.read_log()
-    refusals(unread, 7)  # the last two lines are not rate-limited
+    refusals(unread, 7)  # the last two causes are new, so their lines are not rate-limited
     daemon.eventually(lambda: "did not accept them: 5" in unread.log, "the number of lost lines")
     unread.stop()
 

@@ -31,7 +31,8 @@ GOOD = {
     "imcallbackd_store_disk_size_bytes": "100x60",
     "imcallbackd_forward_lag_seconds": "0x30 300x30",
 }
-# A problem in one series, and the alert that fires after one hour, named without the prefix "Imcallbackd".
+# Each row has a series, its values with a problem, and the alert that fires after one hour, without the prefix
+# "Imcallbackd". None means that no alert fires.
 WRONG = [
     ('up{job="imcallbackd"}', "1x59 0", None),  # a restart
     ('up{job="imcallbackd"}', "1x50 0x9", "Down"),

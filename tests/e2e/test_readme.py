@@ -1,4 +1,4 @@
-"""Every command in README.md works: the quick start in a copy of the tree, the service in a stand-in for /."""
+"""Tests the commands in README.md: the quick start in a copy of the tree, and the service in a stand-in for /."""
 
 import os
 import pathlib

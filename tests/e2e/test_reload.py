@@ -40,7 +40,7 @@ def set_tokens(one, *tokens):
 
 
 def is_accepted(one, context, token):
-    """Returns whether the daemon accepts a callback signed with the token. A refusal must be because of the Sign."""
+    """Returns whether the daemon accepts a callback signed with the token. A refusal must have status 403."""
     with one.connect(context) as connection:
         connection.send(daemon.request(daemon.event(), daemon.query_string(token)))
         status = connection.read_answer().status
@@ -50,7 +50,8 @@ def is_accepted(one, context, token):
 
 @contextlib.contextmanager
 def load(one, **options):
-    """Runs the load generator again and again while the block runs. Yields the reports."""
+    """Runs the load generator again and again during the block. Yields a list, to which the exit status and the report
+    of each run are appended."""
     reports, done = [], threading.Event()
 
     def run():
@@ -144,7 +145,7 @@ def drop_notifications(one):
 
 
 def test_a_storm_of_signals_applies_the_last_configuration(one):
-    """Pending signals are merged, so the configuration at the time of the last signal counts."""
+    """Pending signals are merged, so the daemon may skip some configurations, but must apply the last one."""
     config = one.config.read_text()
     for i in range(200):
         # The file is replaced atomically, as editors do, so that the daemon reads either the old or the new file.
@@ -162,7 +163,7 @@ def test_a_storm_of_signals_applies_the_last_configuration(one):
 
 
 def test_notifies_the_service_manager(one):
-    """Type=notify requires the time of the reload in the message that starts it."""
+    """Units of Type=notify-reload require MONOTONIC_USEC, the time of the reload, in the message that announces it."""
     started = time.monotonic_ns() // 1000
     one.process.send_signal(signal.SIGHUP)
     one.notify.settimeout(daemon.START_DEADLINE)
@@ -349,7 +350,7 @@ def test_warns_of_keys_that_need_a_restart(one):
         (line,) = [line for line in lines if f" {key}: " in line]
         assert line.startswith("<4>") and f"{one.config}:{line_of(one, start)}: " in line, line
     assert not (one.directory / "other.db").exists()
-    # The comparison is with the running values, not with those that were read last.
+    # The daemon compares the new values with those in effect, not with those that it read last.
     one.reload()
     daemon.eventually(lambda: one.log.count("restart the daemon to apply") == 14, "the same lines again")
     one.reload({})

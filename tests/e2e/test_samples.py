@@ -81,8 +81,8 @@ def test_records_sample_in_an_empty_database(one, name):
 
 def test_refuses_a_destroyed_topic(one):
     sample = daemon.SAMPLES / "topic-destroyed.json"
-    # First sends the sample as the service does, with its own command in the query, then with the command of a
-    # destroyed group.
+    # The first request has the command of the sample in the query, as the service sends it. The second one has the
+    # command of a destroyed group.
     answer = one.post(sample.read_bytes(), CallbackCommand="Group.CallbackAfterTopicDestroyed")
     assert (answer.status, answer.code) == (400, 120133)
     answer = one.post(sample.read_bytes())
@@ -123,7 +123,7 @@ def test_schema_is_what_operators_query(shared):
 
 
 def test_sqlite3_shell_reads_while_the_daemon_runs(shared, recorded):
-    """Runs the query of the README in the default output format of the shell."""
+    """Queries the view in the default output format of the shell, as an operator does."""
     shown = subprocess.run(
         ["sqlite3", "-readonly", shared.database,
          "SELECT group_id, name, member_count FROM destroyed_group_log WHERE name = 'MyFirstGroup'"],

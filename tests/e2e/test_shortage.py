@@ -60,7 +60,7 @@ def post_until_full(one):
 
 
 def in_background(work):
-    """Returns the thread and the list that gets its result."""
+    """Runs the function in a new thread. Returns the thread and a list, to which the thread appends the result."""
     results = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()

@@ -14,7 +14,7 @@ from processes import memory_bytes
 
 COUNT = int(os.environ.get("IMCALLBACKD_SILENT_CONNECTIONS", "2000"))
 AT_A_TIME = 1000
-# The bytes that an allocator may retain in total and per connection: less than any object that could leak.
+# The bytes that an allocator may retain: a fixed amount, and per connection less than any object that could leak.
 SLACK_BYTES = 2 << 20
 BYTES_PER_CONNECTION = 16
 
@@ -38,7 +38,7 @@ def test_silent_connections_leak_nothing(make_daemon, open_and_close):
     if soft < AT_A_TIME + 100:
         resource.setrlimit(resource.RLIMIT_NOFILE, (AT_A_TIME + 100, hard))
     one = make_daemon({"limits": {"request_timeout": "1s", "connections_per_address": 4096}})
-    # A sanitizer delays the release of freed memory.
+    # AddressSanitizer keeps freed memory in a quarantine, whose growth would look like a leak.
     one.start(environment={"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"})
     files = one.open_files()
 
@@ -58,6 +58,6 @@ def test_silent_connections_leak_nothing(make_daemon, open_and_close):
               f"of {files}")
         return after - before >= SLACK_BYTES + COUNT * BYTES_PER_CONNECTION
 
-    # An allocator stops growing; a leak does not.
+    # The memory that an allocator retains stops growing at some point, but leaked memory does not.
     assert not all(grows() for _ in range(3))
     assert one.post().status == 200

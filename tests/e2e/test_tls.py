@@ -19,7 +19,7 @@ P_384 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384")
 P_521 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521")
 ED25519 = ("-newkey", "ed25519")
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-# OpenSSL 3.5 and later print more details of a signature.
+# OpenSSL 3.5 and later print the whole signature scheme. These are the shorter names that older versions print.
 KINDS = {"rsa_pkcs1": "RSA", "rsa_pss_rsae": "RSA-PSS", "ecdsa_secp256r1": "ECDSA", "ecdsa_secp384r1": "ECDSA",
          "ecdsa_secp521r1": "ECDSA"}
 CLOSING = ["Connection: close"]
@@ -81,7 +81,7 @@ def test_signs_with_every_kind_of_key(fresh, key, options, signature):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_works_with_the_generated_certificate(one, version):
-    """The certificate that `imcallbackd certificate` creates."""
+    """Uses the certificate that `imcallbackd certificate` created for this daemon."""
     with one.connect(context_of(one, version)) as connection:
         assert connection.tls.version() == f"TLSv{version}"
         assert call(connection) == 200
@@ -261,8 +261,8 @@ def test_accepts_only_certificates_of_the_client_ca(fresh, version):
 
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_logs_failed_handshakes(make_daemon, level):
-    """The log has one line per interval with a count, and with level debug one line for each. A client that connects
-    and closes without a byte is not logged."""
+    """One failure per interval is logged at level info, and the others at level debug. A client that connects and
+    closes without a byte is not logged."""
     one = make_daemon({"log": {"level": level}}).start()
     stranger = ssl.create_default_context()
     failures = 5
@@ -288,7 +288,7 @@ def test_logs_failed_handshakes(make_daemon, level):
 
 
 def test_buffers_no_handshake_message_of_16_mib(make_daemon):
-    """The client announces a large message and sends as much as the daemon accepts. GnuTLS would buffer the whole
+    """The client announces a large message and sends as much as the daemon accepts. GnuTLS alone would buffer the whole
     message."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     full_record = b"\x16\x03\x01\x40\x00"
@@ -335,7 +335,7 @@ def test_answers_a_request_after_a_key_update(make_daemon):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_first_request_does_not_wait_for_a_delayed_acknowledgement(one, version):
     """With Nagle's algorithm, the default, a client holds its first request back until the end of its handshake is
-    acknowledged. The kernel alone would acknowledge the end after 40 ms."""
+    acknowledged. By default, the kernel delays this acknowledgement by 40 ms."""
     context = context_of(one, version)
     times = []
     for i in range(21):

@@ -29,7 +29,7 @@ def chunk(extension=""):
     return b"%x%s\r\n%s\r\n" % (len(daemon.event()), extension.encode(), daemon.event())
 
 
-# Functions, because RequestTime must be the time of sending.
+# The values are functions, because RequestTime must be the time of sending.
 UNREADABLE = {
     # The size line of a chunk must fit into the memory of a connection
     "extension of a chunk": lambda: request(chunk(f";{LONG}") + LAST_CHUNK, CHUNKED),
@@ -47,7 +47,8 @@ UNREADABLE = {
     "target": lambda: sized(more_query=f"&x={LONG}"),
     "empty lines": lambda: sized(before=b"\r\n" * 10000),
 }
-# Memory for the parameters is exhausted. libmicrohttpd decides where exactly each of these fails.
+# Each of these requests exhausts the memory of its connection. The length decides at which step libmicrohttpd notices
+# this.
 UNREADABLE |= {f"target and parameters {length}":
                lambda length=length: sized(more_query="&a" * 85 + "&x=" + LONG[:length])
                for length in range(10200, 16000, 400)}

@@ -1,4 +1,5 @@
-// Temporary directories. The directories are in memory if possible, because the tests only simulate a power failure.
+// Temporary directories, in memory if possible: the tests only simulate a power failure, so nothing has to reach a
+// disk.
 #pragma once
 
 // Creates a directory. directory_remove removes it and frees its path.
@@ -7,8 +8,8 @@ char *directory_create(void);
 // Removes all files in the directory.
 void directory_empty(const char *directory);
 
-// Replaces the files of the target with copies of the source's files. Omits the index of the write-ahead log, which is
-// not consistent after a process has ended.
+// Replaces the files of the target with copies of the source's files. Omits the index of the write-ahead log (-shm),
+// because SQLite builds a new one from the log.
 void directory_copy(const char *source, const char *target);
 
 void directory_remove(char *directory);

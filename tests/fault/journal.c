@@ -1,4 +1,5 @@
-// An image replays the entries up to the cut. The fate of each entry that is not safe is random.
+// Builds an image of the disk by replaying the entries up to the cut. How much of each entry takes effect is random
+// unless the entry is safe.
 #include "journal.h"
 
 #include <assert.h>
@@ -16,7 +17,7 @@ enum entry_kind { CREATE, DELETE, WRITE, TRUNCATE, SYNC, SYNC_FAILED, SYNC_DIREC
 
 struct entry {
     enum entry_kind kind;
-    int file; // for MARK: the number
+    int file; // for MARK: the number of the mark
     int64_t offset;
     size_t length, data; // data: offset in the data of the journal
 };
@@ -161,14 +162,14 @@ int journal_mark_at(const struct journal *journal, size_t place)
     return journal->entries[place].kind == MARK ? journal->entries[place].file : -1;
 }
 
-// A file of an image.
+// The contents of one file in an image. If at_name is set, the directory has an entry for the file.
 struct content {
     unsigned char *bytes;
     size_t size, capacity;
     bool at_name;
 };
 
-// An image under construction. Each image has its own random decisions.
+// An image under construction. `random` is the state of its random decisions.
 struct image {
     const struct journal *journal;
     uint64_t *random;
@@ -221,7 +222,8 @@ static void put(struct content *content, size_t offset, const void *data, size_t
     memcpy(content->bytes + offset, data, length);
 }
 
-// Writes a sector in which the power failed: torn, or garbage if nothing was there before.
+// Writes a sector that was being written when the power failed: only its start, only its end, or, if the file did not
+// reach this offset before, garbage.
 static void put_torn_sector(struct image *image, struct content *content, size_t offset, const void *data,
                             size_t length)
 {

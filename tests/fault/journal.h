@@ -1,22 +1,23 @@
 // Records the order of a process's writes to disk, and builds from this journal what a power failure may leave.
 
-// The journal is in memory that all processes forked later share. One process writes. When this process has ended,
-// another process continues, or the parent builds images. The journal covers the files of one directory and names them
-// by the last part of their path. All functions that record accept NULL as the journal and do nothing then.
+// The journal is in memory that all processes forked later share. Only one process at a time writes to the journal.
+// When this process has ended, another process continues, or the parent builds images. The journal covers the files of
+// one directory and names them by the last part of their path. All functions that record accept NULL as the journal and
+// do nothing then.
 //
 // The model of a power failure after the first `cut` entries:
-//  - A write or truncation is safe once the next sync of the file has succeeded. If that sync failed, the entry never
-//    becomes safe: the kernel may have dropped the pages, and reads until now came from its cache.
+//  - A write or truncation is safe once the next sync of the file has succeeded. If that sync fails, the entry never
+//    becomes safe, even if a later sync succeeds: the kernel may have marked the pages clean without writing them.
 //  - Each other write reached the disk whole, not at all, or in part. In part means that each sector (512 bytes) of it
-//    is new, or unchanged, or (rarely) torn. A torn sector is written from its start or up to its end, or it holds
-//    garbage if the write made the file longer. Bytes next to the written ones are never damaged (SQLite's "powersafe
-//    overwrite"), and a gap reads as zeros.
-//  - Creating and deleting a file is safe after the next sync of the directory. Before, each may have happened or not:
-//    a file that was created and synced may be missing, and a deleted file may be back.
+//    is new, or unchanged, or (rarely) torn. In a torn sector, only the start or only the end is new; if the write
+//    made the file longer, the sector holds garbage. Bytes next to the written ones are never damaged (SQLite's
+//    "powersafe overwrite"), and a gap reads as zeros.
+//  - Creating and deleting a file is safe after the next sync of the directory. Until then, each may have happened or
+//    not: a file that was created and synced may be missing, and a deleted file may be back.
 //  - SQLite syncs the directory together with the first sync of a write-ahead log or rollback journal that it opened
-//    for creation, and in deletions that ask for it. The shim (vfs.h) records exactly these. All files are in one
-//    directory.
-//  - The index of the write-ahead log (-shm) is lost. The order of writes between two syncs has no effect.
+//    for creation, and in deletions that request a sync. The shim (vfs.h) records exactly these syncs of the directory.
+//  - The index of the write-ahead log (-shm) is lost.
+//  - Between two syncs, a later write may reach the disk although an earlier write does not.
 #pragma once
 
 #include <stdbool.h>
@@ -29,8 +30,8 @@ struct journal *journal_create(void);
 void journal_destroy(struct journal *journal);
 void journal_clear(struct journal *journal);
 
-// Returns the number of the file that is at the path now, for later calls. A file that is not in the journal yet was
-// just created.
+// Returns the number by which later calls refer to the file that is now at the path. If the journal does not contain
+// the file yet, records its creation.
 int journal_open(struct journal *journal, const char *path);
 void journal_write(struct journal *journal, int file, int64_t offset, const void *data, size_t length);
 void journal_truncate(struct journal *journal, int file, int64_t size);
@@ -38,18 +39,19 @@ void journal_sync(struct journal *journal, int file, bool succeeded);
 void journal_sync_directory(struct journal *journal);
 void journal_delete(struct journal *journal, const char *path);
 
-// Records a number of the caller's at this point.
+// Records a mark with a number that the caller chooses.
 void journal_mark(struct journal *journal, int number);
 
 size_t journal_length(const struct journal *journal);
 
-// Returns the number if the entry at this place is a mark; otherwise -1.
+// Returns the number of the mark at this place, or -1 if the entry is not a mark.
 int journal_mark_at(const struct journal *journal, size_t place);
 
-// Writes into an empty directory what a power failure after the cut may leave. Advances *random.
+// Writes into an empty directory what a power failure after the first `cut` entries may leave. Advances *random.
 void journal_build(const struct journal *journal, size_t cut, uint64_t *random, const char *directory);
 
-// Returns true if the files of the directory hold exactly what was recorded. Otherwise a write has bypassed the shim.
+// Returns true if each recorded file that was not deleted has exactly the recorded contents in the directory. Otherwise
+// a write has bypassed the shim.
 bool journal_agrees(const struct journal *journal, const char *directory);
 
 // Returns the next random number below the limit. Every value of *random is a valid seed.

@@ -28,8 +28,8 @@
 #define RUN_TIMEOUT_S   120
 #define WAIT_TIMEOUT_MS 5000
 
-// One run of the store. The main thread submits the first batch. done() submits the following ones, when the writer
-// thread is not taking commits, so that a batch stays together.
+// One run of the store. The main thread submits the first batch and each batch after an action. on_done() submits all
+// other batches from the writer thread, which takes no commits in the meantime, so that a batch is not split.
 struct run {
     struct scenario *scenario;
     struct store *store;
@@ -92,7 +92,7 @@ void scenario_count_mark(struct scenario *scenario, int mark)
     scenario->answers[mark / ANSWER_COUNT][mark % ANSWER_COUNT]++;
 }
 
-// With the mutex held, submits the letters and digits up to the next character of another kind.
+// Submits the letters and digits up to the next other character as one batch. The caller holds the mutex.
 static void submit_batch(struct run *run)
 {
     const char *script = run->scenario->script;
@@ -168,7 +168,7 @@ static void await_checkpoint(const struct run *run)
         (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
-// Bypasses the shim, so that no fault applies here. Returns the number that the SQL selects; -1: none.
+// Returns the number that the SQL selects, or -1 on failure. Bypasses the shim, so that no fault affects the query.
 static int64_t query_number(const char *path, const char *sql)
 {
     sqlite3 *connection;
@@ -196,7 +196,7 @@ static void delete_old(const struct run *run)
         (void)nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); // a query blocks the checkpoint for a moment
 }
 
-// Checks that a backup is complete, or that there is none.
+// Makes a backup and checks that it is complete or, if it failed, that it left no target.
 static void make_backup(const struct run *run)
 {
     static const char count_sql[] = "SELECT count(*) FROM destroyed_group_member";
@@ -267,7 +267,7 @@ struct task {
     const struct vfs_fault *fault;
 };
 
-// A disk that fails while the recovery rewrites the log may have lost any part of the log.
+// If the disk fails while the recovery rewrites the log, any part of the log may be lost, so the store must not open.
 static bool must_not_open(const struct vfs_fault *fault)
 {
     return fault && (fault->call == VFS_OWN_WRITE || fault->call == VFS_OWN_SYNC) && fault->cause == EIO &&
@@ -313,7 +313,7 @@ static bool submit_again(struct run *run)
         run->commits[i] = (struct commit){.group = event_group(scenario->script[i])};
         scenario->submitted[i]++;
         run->pending = 1;
-        run->place = strlen(scenario->script); // submits no further batch
+        run->place = strlen(scenario->script); // on_done() submits no further batch
         store_submit(run->store, &run->commits[i]);
         while (run->pending > 0)
             pthread_cond_wait(&run->changed, &run->mutex);
@@ -339,7 +339,7 @@ static void verify(const struct task *task)
     store_close(run.store);
 }
 
-// Runs the body in a child process.
+// Runs the body in a child process. Returns false if the child crashes, hangs, fails or reports a problem.
 static bool run_in_child(void (*body)(const struct task *), const struct task *task)
 {
     struct scenario *scenario = task->scenario;

@@ -1,6 +1,6 @@
-// Makes each call of SQLite and of the store to the file layer fail, once alone and once with all later calls. The
-// store's answers must agree with the database afterwards. The argument `campaign` tries every call; otherwise the test
-// samples later calls more sparsely.
+// Makes the calls of SQLite and of the store to the file layer fail, each once alone and once together with all later
+// calls. Afterwards, the store's answers must agree with the database. With the argument `campaign`, the test covers
+// every call; otherwise, it samples later calls more sparsely.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,8 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
-// The faults occur in the last run. With retry_ms the store retries after a shortage.
+// The last run of each script is the one with the faults; the runs before it prepare the database. If retry_ms is not
+// 0, the store retries a commit for this long after a shortage.
 static const struct row {
     const char *name, *script;
     int64_t retry_ms;

@@ -1,6 +1,7 @@
-// Cuts the power at random moments: every event that was acknowledged before is in the database, no matter which
-// unsynced writes reached the disk. The test prints its seed. SEED=n repeats a run, IMAGES=n sets the number of images,
-// and the argument `campaign` tries many.
+// Simulates power failures at random moments: every event that was acknowledged before the failure must be in the
+// database, no matter which unsynced writes reached the disk. The test prints its seed. In the environment, SEED=n
+// repeats a run and IMAGES=n sets the number of images. The argument `campaign` raises the default of 1100 images to
+// 100000.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-// The script and the counted answers define what each row may be; the row itself shows which content the store kept.
+// The script and the counted answers decide which rows the database must or may contain. Of two events with the same
+// identity, the row itself shows which one the store kept.
 #include "verify_database.h"
 
 #include <ctype.h>
@@ -122,7 +123,8 @@ static bool verify_members(struct verification *verification, int64_t id, const 
     return finalize(verification, row) && !verification->scenario->problem[0];
 }
 
-// Checks that a row is one of the two events of its identity, whole, and that no answer contradicts it.
+// Checks that the row is complete, that it is one of the two events with its identity, and that no answer contradicts
+// it.
 static bool verify_group(struct verification *verification, char letter, sqlite3_stmt *row)
 {
     struct scenario *scenario = verification->scenario;
@@ -159,13 +161,13 @@ static bool verify_event(struct verification *verification, char letter)
     if (right && rows > 1)
         right = scenario_report(scenario, "%c is recorded %lld times", letter, (long long)rows);
     if (right && rows == 0 && event_is_old(letter) && strchr(scenario->script, '-'))
-        return finalize(verification, row); // the retention had to delete the row
+        return finalize(verification, row); // the retention may have deleted the row
     if (right && rows == 0 && small.recorded + small.conflicts + capital.recorded + capital.conflicts > 0)
         right = scenario_report(scenario, "%c is lost", letter);
     return finalize(verification, row) && right;
 }
 
-// Checks that a rejected callback is there at least as often as acknowledged and at most as often as submitted.
+// Checks that rejected_callback contains this body at least `at_least` times, and at most as often as it was submitted.
 static bool verify_rejected(struct verification *verification, char letter, const char *body, size_t length,
                             int64_t at_least)
 {

@@ -151,7 +151,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
 
     (void)vfs;
     *self = (struct shim_file){.type = type, .journal_id = -1};
-    file->pMethods = NULL; // SQLite does not close the file after a fault
+    file->pMethods = NULL; // so that SQLite does not close the file if xOpen fails
     if (fails(VFS_OPEN, type))
         return shim.fault.code;
     code = shim.below->xOpen(shim.below, name, file, flags, ret_flags);
@@ -172,7 +172,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     file->pMethods = &self->methods;
     if (type && name)
         self->journal_id = journal_open(shim.journal, name);
-    // The underlying VFS does the same.
+    // The underlying VFS syncs the directory under the same condition.
     self->syncs_directory = flags & SQLITE_OPEN_CREATE && type != SQLITE_OPEN_MAIN_DB;
     return SQLITE_OK;
 }

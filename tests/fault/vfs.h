@@ -1,10 +1,10 @@
-// A faulty file layer for SQLite: a shim over the default VFS that replaces it as the default, so that the store uses
-// the shim without a change. The shim counts the calls of each kind, makes the n-th call or all calls from the n-th on
-// fail, and reports writes and syncs to a journal.
+// A faulty file layer for SQLite: a shim over the default VFS that becomes the new default, so that the store uses the
+// shim without a change. The shim counts the calls of one kind, makes the n-th call or all calls from the n-th on fail,
+// and reports all changes and syncs to a journal.
 
-// Locks and the index in shared memory (-shm) pass through unrecorded. Sleeping (xSleep) takes no time. The store also
-// writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the same faults and the same
-// journal apply to its pwrite and fdatasync.
+// The shim does not record locks or the index in shared memory (-shm). Sleeping (xSleep) takes no time. The store also
+// writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the shim also counts, fails and
+// records these calls of pwrite and fdatasync.
 //
 // A process has one shim, which only one thread at a time may use.
 #pragma once
@@ -39,10 +39,11 @@ struct vfs_fault {
     bool partial;       // a failing write still writes half of its bytes
 };
 
-// journal: NULL is allowed. Files that are already open continue to use the underlying VFS.
+// Makes the shim the default VFS of this process. The journal may be NULL. Files that are already open continue to use
+// the underlying VFS.
 void vfs_install(struct journal *journal);
 
-// Starts counting. NULL: no call fails from now on.
+// Sets the fault and restarts the count of calls. If fault is NULL, no call fails from now on.
 void vfs_set_fault(const struct vfs_fault *fault);
 
 // Returns true if a call has failed since vfs_set_fault.

@@ -1,4 +1,4 @@
-// The rules, times and helpers of all targets.
+// The rules and helpers that all targets share.
 #include "fuzz.h"
 
 #include <assert.h>

@@ -8,11 +8,10 @@
 
 #include "imcallbackd/callback/callback.h"
 
-// The entry point for libFuzzer.
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-// The current time in every run, and the rules: an app with two tokens, the first of which signs the seeds, an app
-// without a token, and the app with the largest SDKAppID.
+// The current time in every run, and the rules. The rules have an app with two tokens, of which FUZZ_TOKEN is the
+// first; an app without a token; and an app with the largest SDKAppID.
 #define FUZZ_NOW_MS INT64_C(1669872112000)
 #define FUZZ_TOKEN  "xxxxyyyy"
 

@@ -58,7 +58,7 @@ static void check_allow_from(const struct config *config)
     free(blocks);
 }
 
-// No section of an app was skipped, nor was text after it on the same line.
+// Checks that no section of an app was skipped, nor any text that follows its ] on the same line.
 static void check_apps(const struct config *config, const char *text)
 {
     size_t count = 0;

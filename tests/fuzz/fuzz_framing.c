@@ -1,4 +1,5 @@
-// The input is the head of a request; see request_head.h. The order of the headers must not matter.
+// The input is the head of a request; see request_head.h. The order of the headers must not decide whether the head is
+// accepted.
 #include <assert.h>
 
 #include "fuzz.h"

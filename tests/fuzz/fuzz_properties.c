@@ -1,4 +1,4 @@
-// The properties that the results of the module callback have for every input.
+// The properties that the results of the module callback must have for every input.
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,7 +66,7 @@ void check_answer(enum answer_code code, const char *detail)
     buffer_finish(&answer);
 }
 
-// A query for an app with a token passes only with a valid signature.
+// A query for an app with a token passes only with a valid signature and a request time within the window.
 static void check_signed(const struct callback *callback, const struct query *query)
 {
     const struct callback_app *app = callback->app;
@@ -85,7 +85,8 @@ static void check_signed(const struct callback *callback, const struct query *qu
            callback->clock_skew_s <= app->request_time_window_s);
 }
 
-// A query passes only if it has the app and the command once each.
+// A query passes only if it has the app exactly once, and the command at most once: rules that acknowledge other
+// commands accept a query without a command.
 static void check_passed(const struct callback *callback, const char *text)
 {
     struct query query;
@@ -115,7 +116,7 @@ void check_after_query(const struct callback *callback, const struct callback_ru
         break;
     case CALLBACK_RECORD:
     case CALLBACK_RECORD_REJECTION:
-        abort(); // these answers require a body
+        abort(); // these verdicts require a body
     }
     if (verdict != CALLBACK_REFUSE)
         check_passed(callback, query);
@@ -127,7 +128,8 @@ static bool has_comment(const char *body, size_t length)
     return contains(body, length, "//") || contains(body, length, "/*");
 }
 
-// A U+FFFD that is not in the body shows that invalid text was replaced.
+// Returns true if invalid text must have been replaced: a field contains U+FFFD, but the body has neither U+FFFD nor an
+// escape that could stand for it, or the body is not valid UTF-8 and has no comments, in which any byte is allowed.
 static bool has_replaced_text(const struct destroyed_group *group)
 {
     const char *body = group->body;
@@ -143,7 +145,8 @@ static bool has_replaced_text(const struct destroyed_group *group)
     return !is_utf8(body, length) && !has_comment(body, length);
 }
 
-// Finds a NUL, raw or escaped. Bodies in which a comment or an escaped backslash might hide the NUL do not count.
+// Returns true if the body must be rejected because of a NUL byte or the escape of a NUL. Returns false if this is
+// uncertain: a comment may hide either, and an escaped backslash may precede the digits.
 static bool has_nul(const char *body, size_t length)
 {
     if (has_comment(body, length))
@@ -191,7 +194,7 @@ void check_after_body(const struct callback *callback, const char *body, size_t 
         break;
     case CALLBACK_READ_BODY:
     case CALLBACK_ACKNOWLEDGE:
-        abort(); // these answers are only for the query
+        abort(); // these verdicts are only for the query
     }
     check_answer(callback->answer, callback->detail);
 }

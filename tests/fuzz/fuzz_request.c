@@ -1,4 +1,5 @@
-// The input is a complete request. The request passes the same steps as in the daemon: framing, query, body and answer.
+// The input is a complete request. The request goes through the same steps as in the daemon: framing, query, body and
+// answer.
 #include <string.h>
 
 #include "fuzz.h"

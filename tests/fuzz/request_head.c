@@ -1,4 +1,4 @@
-// Compares the verdict of http/framing.h with an independent check of the same head.
+// Checks each head that http/framing.h accepts a second time, independently of http/framing.h.
 #include "request_head.h"
 
 #include <assert.h>
@@ -96,7 +96,8 @@ static bool is_not_visible(unsigned char byte)
     return byte <= 0x20 || byte >= 0x7f;
 }
 
-// Checks RFC 9112 independently, over the whole list: the host and the length of the body are each given exactly once.
+// Checks RFC 9112 independently, over the whole list: the host and the length of the body are each given at most once.
+// Only a request in HTTP/1.0 may lack the host, and only a request other than POST may lack the length.
 static void check_one_reading(const struct head *head, const struct framing *framing)
 {
     const struct head_header *length = NULL, *coding = NULL, *host = NULL;
@@ -125,7 +126,7 @@ static void check_one_reading(const struct head *head, const struct framing *fra
     }
 }
 
-// Copies without a NUL, because http/framing.h must not rely on one.
+// Copies the text without a terminating NUL, because http/framing.h must not rely on one.
 static char *copy_bare(const char *text, size_t length)
 {
     char *copy = malloc(length);

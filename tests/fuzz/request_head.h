@@ -25,6 +25,6 @@ struct head {
 void head_init(struct head *head, const uint8_t *data, size_t size);
 void head_finish(struct head *head);
 
-// Returns the verdict of http/framing.h, with the headers in order or reversed: NULL, or the fault. Aborts if a head
-// passes that can be read in more than one way.
+// Returns the verdict of http/framing.h on the headers in order or reversed: NULL if it accepts the head, or the fault
+// that it found. Aborts if it accepts a head that can be read in more than one way.
 const char *head_judge(const struct head *head, bool reversed);

@@ -16,7 +16,7 @@
 
 #define FIRST_EVENT_TIME_MS INT64_C(1700000000000)
 
-// The signature depends only on the second, so it is computed once a second.
+// The signature depends only on the current second, so it is computed once a second.
 static void refresh_sign(struct load *load)
 {
     char now[sizeof load->request_time];
@@ -195,7 +195,8 @@ static bool client_send(struct client *client)
     return !is_first_write; // after a single write there can be no answer yet, so a read would be a wasted call
 }
 
-// Returns whether the answer is complete. If so, fills in its contents.
+// Returns whether the answer is complete. If so, sets the status, whether the answer is OK, and whether the server will
+// close the connection.
 static bool answer_read(const char *answer, size_t length, unsigned int *ret_status, bool *ret_ok, bool *ret_closing)
 {
     const char *end = strstr(answer, "\r\n\r\n");

@@ -1,7 +1,7 @@
 // The load generator: one thread drives many TLS connections, and every request carries a different event. The report
 // is one line of JSON on standard output. The exit status is 0 only if every request was answered OK. With --gated, the
-// program waits for a byte on standard input twice: before the work, after it has printed the number of connections,
-// and after the report.
+// program pauses before the work and after the report: it prints the number of connections and waits for a byte on
+// standard input.
 #include "load.h"
 
 #include <errno.h>
@@ -123,7 +123,7 @@ static int compare_us(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// Returns the least value that `per_mille` thousandths of the sorted values do not exceed.
+// Returns the least value that `per_mille` thousandths of the sorted values do not exceed, or 0 if there are no values.
 static uint32_t percentile(const uint32_t *sorted, uint64_t count, uint64_t per_mille)
 {
     return count > 0 ? sorted[(count * per_mille + 999) / 1000 - 1] : 0;
@@ -226,7 +226,8 @@ static void load_init_tls(struct load *load)
 {
     load->tls = checked(SSL_CTX_new(TLS_client_method()));
     SSL_CTX_set_mode(load->tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS);
-    // One cipher suite and one key exchange, so that a comparison of servers compares the same work.
+    // The client offers only one cipher suite and one key exchange, so that all servers in a comparison do the same
+    // work.
     if (SSL_CTX_set_ciphersuites(load->tls, "TLS_AES_128_GCM_SHA256") != 1 ||
         SSL_CTX_set1_groups_list(load->tls, "X25519") != 1)
         die("TLS", "AES-128-GCM or X25519 is missing");
@@ -249,7 +250,7 @@ static void load_init(struct load *load)
     // A connection that the server closes counts as failed and must not end the program.
     if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         die("signal", strerror(errno));
-    // Every process may raise its soft limit to the hard limit.
+    // Each connection needs a descriptor. Every process may raise its soft limit to the hard limit.
     if (getrlimit(RLIMIT_NOFILE, &files) < 0)
         die("getrlimit", strerror(errno));
     files.rlim_cur = files.rlim_max;

@@ -1,4 +1,5 @@
-// The replaced functions may run before main() and in any thread, so they use only atomics and no other allocation.
+// The replacements may run before main() and in any thread, so they use only atomics and do not allocate memory
+// themselves.
 #include "heap_fault.h"
 
 #include <dlfcn.h>
@@ -32,9 +33,9 @@ static atomic_size_t countdown; // allocations until the fault; 0: no fault is s
 static atomic_bool lasting, met, spares_tls;
 static atomic_size_t blocks;
 
-// Allocations that must not fail, because the program cannot handle the consequences: without memory, libgmp aborts and
-// libtasn1 writes through a NULL pointer, both below GnuTLS. libcrypto allocates thousands of blocks to read one key. A
-// sanitizer calls libc for its own purposes.
+// Returns true if the allocation must not fail. A scenario may spare the TLS libraries: without memory, libgmp aborts
+// and libtasn1 writes through a NULL pointer, both below GnuTLS, and libcrypto allocates thousands of blocks to read
+// one key. In a build with sanitizers, libc is always spared, because a sanitizer calls libc for its own purposes.
 static bool must_not_fail(const void *caller)
 {
     static const char *const tls[] = {"/libgnutls.", "/libtasn1.", "/libgmp.", "/libcrypto.", "/libssl."};
@@ -155,8 +156,9 @@ static ptrdiff_t run_once(const struct fault_scenario *scenario, void *context, 
     return (ptrdiff_t)(blocks - before);
 }
 
-// A block that a library allocates once and keeps is not a leak, so a run is repeated: a leak happens each time. A
-// sanitizer allocates in ways that this file does not see, and finds leaks itself at the end.
+// A block that a library allocates once and keeps is not a leak. A real leak occurs in every run, so the test fails
+// only if each of four runs leaks. A sanitizer allocates in ways that this file does not see, and finds leaks itself at
+// the end. Returns true if the fault happened.
 static bool run_with_fault(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting,
                            ptrdiff_t kept)
 {

@@ -47,7 +47,7 @@ static void judge(void *context, bool met)
     buffer_finish(&page->text);
 }
 
-// The buffer doubles, so a different append fails for each initial capacity.
+// The capacity of the buffer doubles, so the initial capacity decides which append allocates memory.
 TEST(printing_metrics_fails_cleanly)
 {
     const struct fault_scenario scenario = {"metrics", reserve, print, judge, false};

@@ -1,5 +1,5 @@
-// If an allocation fails, the answer to a callback is 503, regardless of its content. The module never rejects the
-// callback as wrongly signed or invalid, and never returns a part of an event.
+// If an allocation fails, the module either answers 503 or returns the same result as without the failure. It never
+// rejects a callback as wrongly signed or invalid because of the failure, and never returns a part of an event.
 #include <stdio.h>
 #include <string.h>
 
@@ -106,7 +106,8 @@ TEST(samples_are_read_or_refused)
     }
 }
 
-// The members need several blocks of the arena, and the name contains invalid UTF-8.
+// The members need several blocks of the arena. The comment and the invalid UTF-8 in the name require a copy of the
+// body.
 TEST(many_members_are_read_or_refused)
 {
     struct call call = {0};

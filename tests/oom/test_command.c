@@ -85,7 +85,6 @@ static void read_settings(void *context)
     reading->result = settings_read(reading->path, NULL, &reading->settings, &reading->error);
 }
 
-// Returns the settings as text.
 static char *describe(const struct settings *settings)
 {
     struct buffer text = {0};

@@ -1,6 +1,7 @@
-// A forwarder that runs out of memory reports the failure and retries. Until then, the rows in the destination are
-// complete, the cursor matches them, and neither the metrics nor the note for retention claim more. A later forwarder
-// ships the rest. The only argument is the URL of a PostgreSQL server, whose tables this test deletes.
+// A forwarder that runs out of memory reports the failure and retries. After the failure, the rows in the destination
+// are complete, the cursor matches them, and neither the metrics nor the note for retention claim more rows than the
+// destination has. A later forwarder ships the rest. The only argument is the URL of a PostgreSQL server, whose tables
+// this test deletes.
 #include <sys/inotify.h>
 
 #include "../unit/store/store_fixture.h"
@@ -13,8 +14,8 @@
 
 #include <openssl/err.h>
 
-// The store's reader works without inotify. The kernel needs 10 ms to release an instance, and this test would create
-// thousands.
+// Always fails, which the store's reader tolerates. The kernel needs 10 ms to release an inotify instance, and this
+// test would create thousands.
 int inotify_init1(int flags)
 {
     (void)flags;
@@ -157,7 +158,7 @@ static void create_tables(void *context)
     destination_close(&destination);
 }
 
-// The version is inserted last, so that the next attempt creates the tables that are missing.
+// schema_prepare() inserts the version last, so that the next attempt creates the tables that are missing.
 static void judge_tables(void *context, bool met)
 {
     struct outcome *outcome = context;
@@ -242,7 +243,8 @@ static void ship(void *context)
     forward_run(&settings);
 }
 
-// The server completes a batch that it has received, although the forwarder no longer waits for the result.
+// The server completes a batch that it has received, even if the forwarder no longer waits for the result, so the rows
+// may change until the server has closed the connection.
 static void await_disconnection(void)
 {
     AWAIT(query("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'imcallbackd forward'") == 0);
@@ -297,7 +299,7 @@ TEST(ships_complete_batches_or_nothing)
     fault_run(&scenario, *state);
 }
 
-// Commands that only read: everything was shipped before
+// Commands that only read. All rows are shipped before they run.
 
 static void verify(void *context)
 {

@@ -1,5 +1,6 @@
-// Exhausts memory at each allocation of the HTTP server. The server must fail to start, close the connection or answer
-// 503, and then work again without leaks. The client runs in the same process; allocations of its library never fail.
+// Makes each allocation of the HTTP server fail in turn. The server may then fail to start, close the connection or
+// answer 503, and must work again afterwards without leaks. The client runs in the same process. Allocations of the TLS
+// libraries never fail.
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -124,7 +125,7 @@ TEST(starts_or_reports_that_memory_is_exhausted)
 
 static int connect_to(const struct fixture *fixture)
 {
-    // A connection that is never accepted, because memory for it is never available, waits this long.
+    // If the server never has the memory to accept the connection, the client waits this long.
     const struct timeval timeout = {.tv_sec = 5};
     struct sockaddr_in address;
     socklen_t length = sizeof address;

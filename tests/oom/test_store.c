@@ -1,6 +1,6 @@
 // Tests the store when memory runs out. The store fails to open with an error, or fails the commits that it cannot
-// record. Every commit that it reports as recorded is in the database, whole, and a failed commit leaves nothing that
-// breaks a later start.
+// record. Every commit that the store reports as recorded is in the database with all its rows, and a failed commit
+// leaves nothing that breaks a later start.
 #include "../unit/store/store_fixture.h"
 #include "heap_fault.h"
 #include "imcallbackd/base/log.h"
@@ -19,10 +19,11 @@ int fdatasync(int fd)
     return fsync(fd);
 }
 
-// The commits that the writer thread gets. Each result must be the expected one or COMMIT_FAILED.
+// The commits that the writer thread gets. Each result must be the expected one or COMMIT_FAILED; judge_recording() has
+// the only exception.
 enum { FRESH, REPEATED, CONFLICT, UNTIMED, UNTIMED_AGAIN, REJECTED, COMMITS };
 
-enum { MEMBERS = 12, BODY_BYTES = 20000 }; // sizes of FRESH: more than ten members, more than a page
+enum { MEMBERS = 12, BODY_BYTES = 20000 }; // sizes of FRESH: more members than one INSERT takes, more bytes than a page
 
 static const enum commit_result expected[COMMITS] = {
     [FRESH] = COMMIT_RECORDED,   [REPEATED] = COMMIT_REPEATED,      [CONFLICT] = COMMIT_CONFLICT,
@@ -134,7 +135,8 @@ static void record_all(void *context)
     fixture_close(context);
 }
 
-// Checks an event that may be recorded once: the event is there if the result says so, and never twice or in part.
+// Checks that the query `whole`, which counts complete rows, and the query `any`, which counts all rows, both return 1.
+// If the commit failed, both may also return 0.
 static void check_recorded(const struct fixture *fixture, enum commit_result result, const char *whole, const char *any)
 {
     char *wholes = fixture_query(fixture, whole), *all = fixture_query(fixture, any);
@@ -151,7 +153,7 @@ static void judge_recording(void *context, bool met)
     struct destroyed_group group = example_group();
 
     for (size_t i = 0; i < COMMITS; i++) {
-        // UNTIMED_AGAIN takes the place of UNTIMED if that has failed.
+        // If UNTIMED has failed, UNTIMED_AGAIN is recorded as a new event.
         if (i == UNTIMED_AGAIN && commits[i].result == COMMIT_RECORDED)
             assert_int_equal(commits[UNTIMED].result, COMMIT_FAILED);
         else if (commits[i].result != expected[i] && (!met || commits[i].result != COMMIT_FAILED))
@@ -265,7 +267,8 @@ static void judge_copy(void *context, bool met)
 
     (void)snprintf(path, sizeof path, "%s.copy", reading->fixture->database);
     assert_true(reading->result == 0 || met);
-    // Running out of memory must not look like a difference between the copies.
+    // Running out of memory must not be reported as a difference between the copy and the database, nor as a
+    // cancellation.
     if (reading->result < 0)
         assert_true(!strstr(reading->error.text, "instead of") && !strstr(reading->error.text, "cancelled"));
     assert_int_equal(remove(path), reading->result < 0 ? -1 : 0);

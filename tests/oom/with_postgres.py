@@ -1,4 +1,4 @@
-"""with_postgres.py PROGRAM [ARGUMENT...]: runs the program with the URL of an empty PostgreSQL as its last argument.
+"""with_postgres.py PROGRAM [ARGUMENT...]: runs PROGRAM with the URL of an empty PostgreSQL server as its last argument.
 
 The exit status is that of the program, or 77 if PostgreSQL is not installed.
 """
@@ -17,7 +17,7 @@ def main():
         return 77
     server = postgres.Postgres(fsync="off").create()
     try:
-        # Password authentication would need thousands of allocations.
+        # Password authentication would need thousands of allocations, each of which the tests make fail.
         (server.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
         server.start()
         return subprocess.run([*sys.argv[1:], server.url(sslmode="disable", gssencmode="disable")]).returncode

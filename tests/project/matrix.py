@@ -40,7 +40,8 @@ class LeftOut(Exception):
 
 
 def needs(program, version=""):
-    """Skips the row if the program is missing. Other versions of an analyzer report other faults."""
+    """Skips the row if the program is missing or is not of the given version, because other versions of an analyzer
+    report other faults."""
     if not shutil.which(program):
         raise LeftOut(f"{program} is not installed")
     shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
@@ -78,7 +79,8 @@ def without(*markers):
 
 
 def build(preset, *options, tests=ALL, **environment):
-    """Builds without warnings and runs the tests. Sanitizers write to files, so that no test can swallow a report."""
+    """Returns a row that builds without warnings and runs the tests. Sanitizers write to files, so that no test can
+    swallow a report."""
     def row(name, log):
         directory = report_directory(name)
         to_file = f"log_path={directory}/report:print_stacktrace=1"
@@ -92,7 +94,8 @@ def build(preset, *options, tests=ALL, **environment):
 def valgrind(name, log):
     """Runs the daemon under valgrind, which detects reads of uninitialized memory, in the libraries too.
 
-    SQLite keeps pointers into the middle of its blocks, which valgrind calls "possibly lost".
+    Only definite leaks are reported: SQLite keeps pointers into the middle of its blocks, and valgrind reports such a
+    block as "possibly lost".
     """
     needs("valgrind")
     directory = report_directory(name)

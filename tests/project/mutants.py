@@ -75,7 +75,7 @@ def drawn(seed):
 
 
 def run(words, log, deadline):
-    """Returns whether the program succeeds before the deadline. The process group of the program ends with it."""
+    """Returns whether the program succeeds before the deadline. Kills what is left of its process group."""
     with subprocess.Popen([str(word) for word in words], cwd=TREE, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                           start_new_session=True) as process:
         try:
@@ -92,7 +92,7 @@ def compiles(build, log, *targets):
 
 
 def passes(files, log):
-    """Builds and runs the tests that exercise one of the files until one fails or hangs."""
+    """Builds and runs the tests that exercise one of the files, until one fails or hangs. Returns whether all pass."""
     modules = {file.parts[1] for file in files}
     unit = {f"{module}-{path.stem.removeprefix('test_')}" for module in modules
             for path in (TREE / "tests" / "unit" / module).glob("test_*.c")}

@@ -42,7 +42,7 @@ def prose(document):
 
 
 def commands(document):
-    """Returns every command line in the blocks for the shell, as words after the variables that it sets."""
+    """Returns every command line in the blocks for the shell, with the variables that it sets."""
     found = []
     for block in re.findall(r"(?ms)^ *```sh\n(.*?)^ *```$", document.read_text()):
         for line in block.replace("\\\n", " ").splitlines():
@@ -61,7 +61,8 @@ def option(words, wanted):
 
 
 def check_ctest(words):
-    """Checks that the selection is not empty. Except for the label fuzz, all presets have the tests of this build."""
+    """Checks that the selection is not empty. All presets except fuzz have the tests of this build. For the preset
+    fuzz, checks only that the label exists."""
     directory = option(words, "--test-dir")
     preset = directory.removeprefix("build/")
     assert preset in PRESETS, words
@@ -78,7 +79,8 @@ def check_cmake(words):
 
 
 def check_pytest(words, environment):
-    """Runs the test with this build. A test that would take long, or whose program is missing, is only collected."""
+    """Runs the test with this build. A test that uses another preset or valgrind, or whose wrapper is missing, is only
+    collected."""
     collect = False
     for variable in ("IMCALLBACKD", "IMCALLBACKD_LOAD"):
         preset, path = re.fullmatch(r"\$PWD/build/(\w+)/(.*)", environment[variable]).groups()

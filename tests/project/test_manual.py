@@ -126,7 +126,8 @@ def files(running):
 
 @pytest.fixture(scope="module")
 def defaults(files):
-    """Returns {(section, key): value} as `check` prints it, with the minimal configuration; None: not set."""
+    """Returns {(section, key): value} as `check` prints it for the minimal configuration. A key that is not set has the
+    value None."""
     shown, section = {}, None
     for line in checked(files).stdout.splitlines():
         if found := re.fullmatch(r"\[(\w+).*\]", line):

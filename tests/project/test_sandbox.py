@@ -1,4 +1,5 @@
-"""Runs end-to-end tests under the restrictions of the systemd unit. SANDBOXED names their files; by default all run."""
+"""Runs end-to-end tests under the restrictions of the systemd unit. SANDBOXED names their files; by default, all files
+except test_readme.py run."""
 
 import os
 import pathlib

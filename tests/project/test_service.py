@@ -24,7 +24,7 @@ MAX_EXPOSURE = {UNIT: 5, FORWARD: 11}  # tenths of systemd's score; the forwarde
 
 
 def test_systemd_accepts_the_units(tmp_path):
-    # systemd-analyze requires that the program exists, which need not be installed here.
+    # systemd-analyze requires that the program exists. It need not be installed here, so the copies name the built one.
     copies = []
     for path in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
         copies.append(tmp_path / path.name)
@@ -61,7 +61,8 @@ def test_daemon_unit_fits_the_sample_configuration():
     config = "/etc/imcallbackd/imcallbackd.conf"
     assert command.split() == ["/usr/bin/imcallbackd", "serve", "-c", config]
     assert f"/usr/bin/imcallbackd check -c {config} " in values("ExecReload")[0]
-    # systemd reads credentials only at the start, so a reload would not see new ones. The forwarder can be restarted.
+    # systemd reads credentials only when a service starts, so a reload of the daemon would not see new ones. Only
+    # [forward] may use credentials, because the forwarder can be restarted instead of reloaded.
     own, _, rest = SAMPLE.read_text().partition("\n[forward]\n")
     assert "CREDENTIALS" not in own + rest[rest.index("\n["):] and values("LoadCredential") == []
     (directory,) = values("StateDirectory")
@@ -104,7 +105,8 @@ def test_daemon_makes_only_permitted_system_calls():
     text = re.search(rf'(?ms)^\d+ +execve\("{daemon.BINARY}".*', text)[0]  # the calls before are those of the shell
     made = set(re.findall(r"(?m)^\d+ +(\w+)\(", text))
     assert {"execve", "accept4", "fdatasync", "pwrite64"} <= made
-    # Only as root, SQLite gives its side files to the owner of the database.
+    # SQLite calls fchown() only as root, to give the files next to the database the same owner. The service does not
+    # run as root.
     assert made - allowed <= {"fchown"}
     assert set(re.findall(r"\bsocket\((\w+)", text)) == {"AF_UNIX"}
     assert values("RestrictAddressFamilies") == ["AF_UNIX"] and values("PrivateNetwork") == ["yes"]

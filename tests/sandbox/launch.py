@@ -1,8 +1,8 @@
 """launch.py CALLS COMMAND...: runs a daemon under the restrictions of its systemd unit, without root or systemd.
 
-seccomp permits only the system calls in the file CALLS, and Landlock only writes in the directory of the configuration
-file, which is the last word of COMMAND. Both survive exec. The daemon inherits its listening sockets, since it may not
-create them."""
+seccomp permits only the system calls in the file CALLS. Landlock permits writes only to /dev/null and in the directory
+of the configuration file, which is the last word of COMMAND. Both survive exec. The daemon inherits its listening
+sockets, since it may not create them."""
 
 import ctypes
 import errno
@@ -21,7 +21,7 @@ PR_SET_NO_NEW_PRIVS = 38
 SCMP_ALLOW, SCMP_ERRNO = 0x7FFF0000, 0x00050000
 SCMP_EQUAL, SCMP_MASKED_EQUAL = 4, 7
 PROT_WRITE, PROT_EXEC = 2, 4
-# Permitted only with certain arguments: see restrict_calls.
+# restrict_calls permits these calls only with certain arguments, or not at all.
 BY_ARGUMENT = {"socket", "mmap", "mprotect", "pkey_mprotect", "shmat"}
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
@@ -82,7 +82,7 @@ def restrict_calls(allowed):
 
 
 def pass_listeners(config):
-    """Creates the sockets of the sections [listen] and, if it has a port, [admin], and passes them like systemd."""
+    """Creates the sockets of the sections [listen] and, if it has a port, [admin], and passes them as systemd does."""
     passed = []
     for section, name in (("listen", "callback"), ("admin", "admin")):
         keys = dict(re.findall(r"(?m)^(\w+) *= *(.*?) *$", config.partition(f"[{section}]\n")[2].partition("\n[")[0]))
@@ -93,7 +93,7 @@ def pass_listeners(config):
         listener = socket.create_server((address, int(keys["port"])), family=family, backlog=4096,
                                         dualstack_ipv6=address == "::")
         passed.append((name, listener.detach()))
-    # Move the sockets out of the way first, because one may have the number that another one gets.
+    # The sockets move to higher numbers first, because one of them may have the number that another one gets.
     copies = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, LISTEN_FDS_START + len(passed)) for _, number in passed]
     for i, copy in enumerate(copies):
         os.dup2(copy, LISTEN_FDS_START + i)

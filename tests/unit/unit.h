@@ -1,4 +1,5 @@
-// Every unit test includes this header: cmocka, and a way to define a test that also registers it with the program.
+// Every unit test includes this header. It provides cmocka and the macro TEST(), which defines a test and registers it
+// with the program.
 #pragma once
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-// IP addresses and CIDR blocks. An IPv4 address is stored as the IPv6 address that maps it (::ffff:a.b.c.d), so that a
+// IP addresses and CIDR blocks. An IPv4 address is stored as an IPv4-mapped IPv6 address (::ffff:a.b.c.d), so that a
 // client has the same address whether it connects to an IPv4 socket or to an IPv6 socket.
 #pragma once
 
@@ -17,7 +17,7 @@ struct address {
 
 struct address_block {
     struct address address;
-    unsigned int prefix; // number of leading bits that must be equal, 0 to 128
+    unsigned int prefix; // number of leading bits that are compared, 0 to 128; for IPv4, 96 plus the IPv4 prefix
 };
 
 // Returns false if the socket address is neither IPv4 nor IPv6.
@@ -26,11 +26,11 @@ bool address_from_socket(const struct sockaddr_storage *socket_address, struct a
 // Reads a numeric IPv4 or IPv6 address. Returns false for any other text.
 bool address_parse(const char *text, struct address *ret_address);
 
-// Prints the address in numeric form, a mapped IPv4 address as a.b.c.d.
+// Prints the address in numeric form. An IPv4-mapped address is printed as a.b.c.d.
 void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES]);
 
-// Reads "192.0.2.1", "192.0.2.0/24" or "2001:db8::/32". Returns -EINVAL for any other text and for a block with bits
-// set after the prefix, which is probably a typing error.
+// Reads an address or a CIDR block, such as "192.0.2.1", "192.0.2.0/24" or "2001:db8::/32". Returns -EINVAL for any
+// other text, and for a block with bits set after the prefix, because such a block is probably a typo.
 int address_block_parse(const char *text, struct address_block *ret_block, struct error *error) MUST_CHECK;
 
 // Reads a list of blocks, separated by commas, spaces or tabs; the list may be empty. Returns 0, -EINVAL or -ENOMEM.
@@ -40,6 +40,6 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
 
 bool address_block_contains(const struct address_block *block, const struct address *address);
 
-// Returns the address under which a limit per client counts: an IPv4 address itself, or the first address of the /64
-// network of an IPv6 address, because one client usually controls a whole /64.
+// Returns the address that identifies a client for the per-client limits: an IPv4 address itself, or the first address
+// of the /64 network of an IPv6 address, because one client usually controls a whole /64.
 struct address address_client_network(const struct address *address);

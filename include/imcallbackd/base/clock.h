@@ -1,4 +1,5 @@
-// Reads the two clocks of the system. Real time serves for timestamps, monotonic time for durations and deadlines.
+// Reads two of the system's clocks: the realtime clock is for timestamps, and the monotonic clock is for durations and
+// deadlines.
 #pragma once
 
 #include <stdint.h>
@@ -11,5 +12,5 @@ int64_t clock_monotonic_us(void); // the same clock
 // Converts a duration or a time of one of the clocks to a timespec. ms must be 0 or more.
 struct timespec clock_timespec(int64_t ms);
 
-// Returns the shorter of two timeouts. A negative timeout means to wait without a limit.
+// Returns the shorter of two timeouts. A negative timeout means no limit.
 int64_t clock_min_timeout_ms(int64_t one_ms, int64_t other_ms);

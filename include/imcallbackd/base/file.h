@@ -1,4 +1,4 @@
-// Reads the small files that an operator provides: tokens, certificates, keys, passwords.
+// Reads small files, such as the tokens, certificates, keys and passwords that an operator provides.
 #pragma once
 
 #include <stddef.h>
@@ -7,7 +7,8 @@
 #include "imcallbackd/base/error.h"
 
 // Copies the path, with a leading $CREDENTIALS_DIRECTORY or ${CREDENTIALS_DIRECTORY} replaced from the environment; see
-// systemd.exec(5). Returns -ENOENT if the variable is not set. The caller frees *ret_path.
+// systemd.exec(5). Returns 0, -ENOMEM, or -ENOENT if the path starts with the variable but the environment does not set
+// it. The caller frees *ret_path.
 int file_expand_path(const char *path, char **ret_path, struct error *error) MUST_CHECK;
 
 // Appends the whole file to contents. Returns 0, -EFBIG if the file is larger than max_bytes, or another -errno. After

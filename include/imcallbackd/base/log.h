@@ -1,24 +1,25 @@
-// The log writes one line per event to standard error, for the journal, a pipe or a file. Any thread may call these
-// functions. Lines of one process never mix, and no function allocates memory. Bytes that are not printable text are
-// escaped (\x0a, \x1b), so a client can neither forge a line nor move a terminal's cursor. Never pass a token, a Sign
-// or a raw query.
+// The log writes one line per message to standard error, which can be the journal, a pipe, a file or a terminal. Any
+// thread may call these functions. Lines of one process never mix, and no function allocates memory. Bytes that are not
+// printable text are escaped (\x0a, \x1b), so a client can neither forge a line nor move a terminal's cursor. Never
+// pass a token, a Sign or a raw query.
 
 // Rules for a log that accepts data slowly or not at all:
 //   - A line waits at most LOG_WAIT_MS for the log. A line of level crit, which may be the only copy of an event, waits
-//     LOG_CRIT_WAIT_MS, and again after each piece that the log accepts.
-//   - A line that would wait longer is dropped. Until the log accepts data again, the wait of a dropped line counts for
-//     all later lines: they are dropped at once, but the first line of level crit waits for the rest of its time. The
-//     next line written, at the latest by log_finish(), reports the number of dropped lines.
-//   - While one thread writes a line of level crit, a line of another level waits at most LOG_WAIT_MS for its turn. A
-//     line of level crit waits for its turn as long as necessary.
-//   - A line that was dropped in the middle is ended with a newline before the next line is written.
+//     at most LOG_CRIT_WAIT_MS, and this time starts again after each piece that the log accepts.
+//   - A line that would wait longer, or whose write fails, is dropped. Until the log accepts data again, the wait of a
+//     dropped line counts for all later lines: they are dropped at once, except that the first line of level crit waits
+//     for the rest of LOG_CRIT_WAIT_MS. The log reports the number of dropped lines before it writes the next line, or
+//     in log_finish() at the latest.
+//   - While another thread writes a line, a line of level crit waits for its turn without a time limit. A line of any
+//     other level waits at most LOG_WAIT_MS for its turn and is then dropped.
+//   - If a part of a dropped line was written, the log ends this part with a newline before it writes the next line.
 //   - A write to a regular file blocks as long as the file system does.
 //
-// Long lines are those with the body of an event that could not be recorded. An operator must know about such lines:
+// A line with the body of an event that could not be recorded can be very long. An operator must know about such lines:
 //   - The journal cuts a line at LineMax= of journald.conf(5), 48K by default, into several entries, of which only the
 //     first has the priority. `journalctl -u imcallbackd -o cat --all` shows the entries of one _PID in order, so that
 //     a body can be put together from them. LineMax=64M keeps the line in one entry.
-//   - The journal drops entries that exceed RateLimitBurst=, and reports how many.
+//   - The journal drops entries that exceed RateLimitBurst=, and reports how many it has dropped.
 //   - In a pipe, a line of more than 4 KiB can mix with lines of another process that writes to the same pipe.
 #pragma once
 
@@ -32,7 +33,8 @@
 #define LOG_TEXT_BYTES 4096 // size of a formatted text with its NUL; a longer text is cut and ends with "..."
 #define LOG_WAIT_MS    1000
 
-// A reader on a busy machine pauses for less time than this. The caller's event loop is blocked while a line waits.
+// On a busy machine, the reader of the log can pause, but for less time than this. A longer time would block the
+// caller, such as an event loop, for too long.
 #define LOG_CRIT_WAIT_MS 5000
 
 // The values are those of syslog(3) and of the journal's "<N>" prefix.
@@ -52,11 +54,12 @@ enum log_format {
 // Until the first call, the level is info and the format is text. The caller may change both at any time.
 void log_configure(enum log_level level, enum log_format format);
 
-// Once the monotonic clock has reached at_ms, no line waits for the log. A shutdown calls this function to end in time.
+// Once the monotonic clock has reached at_ms, no line waits for the log. A shutdown sets this deadline, so that a slow
+// log cannot delay the exit.
 void log_set_deadline(int64_t at_ms);
 
-// Reports the dropped lines that were not reported yet; waits at most LOG_WAIT_MS for the log. This must be the last
-// call.
+// Reports the number of dropped lines that has not been reported yet. Waits at most LOG_WAIT_MS for the log. This must
+// be the last call.
 void log_finish(void);
 
 // Writes one line: the formatted text, followed by all of the data, which may have any length and hold any bytes.
@@ -70,8 +73,8 @@ void log_write_data(enum log_level level, const void *data, size_t length, const
 #define log_info(...)    log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)   log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
-// Keeps one cause from filling the log: a limit lets one line pass every LOG_RATE_LIMIT_INTERVAL_MS. A zeroed limit is
-// ready for use by any thread.
+// Keeps one cause from filling the log: a limit lets at most one line pass every LOG_RATE_LIMIT_INTERVAL_MS. A zeroed
+// limit is ready for use by any thread.
 #define LOG_RATE_LIMIT_INTERVAL_MS 10000
 
 struct log_rate_limit {
@@ -79,6 +82,6 @@ struct log_rate_limit {
     atomic_uint suppressed;             // number of lines since the last line that passed
 };
 
-// Returns true if the caller should write the line. The line then reports *ret_suppressed, the number of lines that
-// were suppressed since the previous one.
+// Returns true if the caller should write the line. Then *ret_suppressed is the number of lines that were suppressed
+// since the last line that passed, and the caller should report this number in the line.
 bool log_rate_limit_allows(struct log_rate_limit *limit, unsigned int *ret_suppressed);

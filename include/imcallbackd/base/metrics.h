@@ -1,9 +1,9 @@
 // Counters, gauges and histograms for monitoring, and their output for Prometheus. Each metric is defined as a constant
-// in the file that counts it; each module has an array of pointers to its metrics that ends with NULL.
+// in the file that counts it. Arrays of pointers that end with NULL list the metrics to print.
 
-// Any thread may change a metric at any time; no function locks, and only metrics_print() allocates memory. Values are
-// integers. A metric with `decimals` counts in fractions of its unit, such as microseconds if the unit is a second and
-// decimals is 6.
+// Any thread may change a metric at any time; no function takes a lock, and only metrics_print() allocates memory.
+// Values are integers. A metric with `decimals` counts in decimal fractions of its unit: if the unit is a second and
+// decimals is 6, the metric counts microseconds.
 #pragma once
 
 #include <assert.h>
@@ -37,7 +37,7 @@ struct metric {
 #define METRIC_COUNTER(name_, help_) METRIC_VALUES(METRIC_TYPE_COUNTER, name_, help_, 1)
 #define METRIC_GAUGE(name_, help_)   METRIC_VALUES(METRIC_TYPE_GAUGE, name_, help_, 1)
 
-// The same initializers with a label, followed by the texts of the label.
+// The same initializers for a metric with a label. The last arguments are the texts of the label.
 #define METRIC_COUNTERS(name_, help_, label_, ...)                                                                     \
     METRIC_LABELLED(METRIC_TYPE_COUNTER, name_, help_, label_, __VA_ARGS__)
 #define METRIC_GAUGES(name_, help_, label_, ...) METRIC_LABELLED(METRIC_TYPE_GAUGE, name_, help_, label_, __VA_ARGS__)
@@ -61,8 +61,8 @@ static inline size_t metric_value_count(const struct metric *metric)
     return metric->type == METRIC_TYPE_HISTOGRAM ? metric->count + 2 : metric->count;
 }
 
-// The next three functions are for counters and gauges. index selects a value of a metric with a label; it is 0 without
-// a label.
+// The next three functions are for counters and gauges; only metrics.c also applies them to histograms. index selects
+// the value of a metric with a label, and is 0 for a metric without a label.
 static inline void metric_add(const struct metric *metric, size_t index, int64_t amount)
 {
     assert(index < metric_value_count(metric));

@@ -16,7 +16,8 @@ enum answer_code {
     ANSWER_CONTENT_ENCODED,
     ANSWER_PEER_NOT_ALLOWED,
     ANSWER_OVERLOADED,
-    // The query does not belong to a genuine callback of a configured app, or names another command.
+    // The query does not belong to a genuine callback of a configured app, or the command is missing, ambiguous or not
+    // handled.
     ANSWER_SDK_APPID_MISSING,
     ANSWER_SDK_APPID_REPEATED,
     ANSWER_SDK_APPID_UNKNOWN,
@@ -39,12 +40,12 @@ enum answer_code {
     ANSWER_BODY_FIELD_REPEATED,
     ANSWER_BODY_NUL,
     ANSWER_BODY_TOO_COMPLEX,
-    // The event is not on disk.
+    // The store did not confirm that the event is on disk.
     ANSWER_STORE_UNAVAILABLE,
     ANSWER_CODE_COUNT,
 };
 
-// A value that is not a code counts as ANSWER_STORE_UNAVAILABLE in all functions below, so that it never counts as a
+// A value that is not a code counts as ANSWER_STORE_UNAVAILABLE in the functions below, so that it never counts as a
 // success.
 
 // Returns the HTTP status of the code: 200, 400, 403, 404, 405, 413, 415 or 503.
@@ -60,6 +61,6 @@ int answer_print(struct buffer *body, enum answer_code code, const char *detail)
 #define ANSWER_QUOTE_BYTES 132 // maximum size of what answer_quote() writes, with its NUL
 
 // Quotes a client's text for a detail, so that no byte of the text can do harm in a log, on a terminal or in an answer:
-// writes 'text' with \xXX for every byte except printable ASCII, and for quotes and backslashes. A long text ends with
-// "...".
+// writes 'text' in single quotes, with \xXX for each single quote, each backslash and each byte that is not printable
+// ASCII. A long text is cut and ends with "...".
 void answer_quote(const char *text, char ret_quoted[ANSWER_QUOTE_BYTES]);

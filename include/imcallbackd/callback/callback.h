@@ -60,7 +60,7 @@ struct callback {
     struct rejected_callback rejected; // with CALLBACK_RECORD_REJECTION
 };
 
-// Judges the query. query: the raw bytes after '?' in the request target, or "".
+// Judges the query, which is the raw text after the '?' of the request target, or "" if the target has no '?'.
 enum callback_verdict callback_read_query(struct callback *callback, const struct callback_rules *rules,
                                           const char *query);
 

@@ -12,7 +12,7 @@
 struct destroyed_group {
     int64_t sdk_appid;
     const char *group_id;
-    bool has_event_time; // true: the identity is (sdk_appid, group_id, event_time_ms); false: it is the raw body
+    bool has_event_time; // true: event_time_ms is part of the identity; false: the raw body is part of it instead
     int64_t event_time_ms;
     const char *type; // not limited to Public, Private, Work, ChatRoom, Meeting, AVChatRoom and Community
     const char *owner_account;
@@ -29,7 +29,7 @@ struct destroyed_group {
 
     const char *body; // raw bytes
     size_t body_length;
-    bool keep_body; // record the body too: configured, part of the identity, or the only copy of text with U+FFFD
+    bool keep_body; // record the body too: [store] keep_body is set, has_event_time is false, or U+FFFD replaced text
 };
 
 // A genuine callback of a configured app that has an invalid body or contradicts a recorded event.

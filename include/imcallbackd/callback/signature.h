@@ -9,10 +9,11 @@
 #define SIGNATURE_HEX_LENGTH 64
 #define SIGNATURE_MAX_BYTES  8192 // maximum of token and request_time together; a token file is always smaller
 
-// Computes the Sign for a token and a RequestTime, which must be exactly as in the query. Returns 0, -EINVAL if the two
-// are longer than SIGNATURE_MAX_BYTES, or -EIO if libcrypto fails, for example because it is out of memory.
+// Computes the Sign for a token and a RequestTime. request_time must have exactly the digits of the query, because Sign
+// covers the text. Returns 0, -EINVAL if both texts together are longer than SIGNATURE_MAX_BYTES, or -EIO if libcrypto
+// fails, for example because it is out of memory.
 int signature_compute(const char *token, const char *request_time, char ret_hex[SIGNATURE_HEX_LENGTH + 1]) MUST_CHECK;
 
-// Compares a sign with the computed one, in constant time if the sign has the right length. Fails like
+// Compares a sign with the computed one, in constant time if the sign has the right length. Returns the same errors as
 // signature_compute().
 int signature_matches(const char *token, const char *request_time, const char *sign, bool *ret_matches) MUST_CHECK;

@@ -1,6 +1,6 @@
-// The commands of the program, such as `serve`. main() runs one of them and returns its exit status: 0; 1 after a
-// failure, which the command has reported on standard error; EXIT_USAGE if the command line is wrong. argv[0] is the
-// name of the command.
+// The commands of the program, such as `serve`. main() runs one of them and returns its exit status: 0 on success; 1
+// after a failure, which the command has reported on standard error, or if `forward --verify` found differences;
+// EXIT_USAGE if the command line is wrong. argv[0] is the name of the command.
 #pragma once
 
 #define EXIT_USAGE 2

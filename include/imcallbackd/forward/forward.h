@@ -21,12 +21,12 @@ extern const bool forward_is_built;
 // Appends the forwarder's metrics in Prometheus' text format. Returns 0 or -ENOMEM.
 int forward_print_metrics(struct buffer *text) MUST_CHECK;
 
-// Checks the URL without connecting, and reports an insecure one. -EINVAL: libpq cannot parse the URL, or it contains a
-// password.
+// Checks the URL without connecting, and reports an insecure one. Returns -EINVAL if libpq cannot parse the URL, or if
+// the URL contains a password.
 int forward_check_url(const char *url, forward_report *report, struct error *error) MUST_CHECK;
 
-// Checks that the password can be read, and reports a file that every user can read. NULL is allowed. -EACCES: only
-// another user or another service can read the file.
+// Checks that the password can be read, and reports a file that every user can read. NULL is allowed. Returns -EACCES
+// if only another user or another service can read the file.
 int forward_check_password(const char *file, forward_report *report, struct error *error) MUST_CHECK;
 
 // Connects to the destination, and checks its encoding and the version of its tables. Changes nothing there.

@@ -23,7 +23,7 @@ struct http_credentials_files {
 int http_credentials_load(const struct http_credentials_files *files, const struct http_credentials *predecessor,
                           struct http_credentials **ret_credentials, struct error *error) MUST_CHECK;
 
-// Return the validity of the server's own certificate, in milliseconds since 1970.
+// Return the start and the end of the validity of the server's own certificate, in milliseconds since 1970.
 int64_t http_credentials_valid_from_ms(const struct http_credentials *credentials);
 int64_t http_credentials_expires_ms(const struct http_credentials *credentials);
 

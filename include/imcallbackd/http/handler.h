@@ -1,5 +1,5 @@
-// The types that the HTTP server and its caller share: requests, responses, the handler, limits and settings. This
-// header is the bottom of the module: files below the server include this header instead of http/server.h.
+// The types that the HTTP server and its caller share: requests, responses, the handler, limits and settings. The files
+// that server.c uses include this header instead of http/server.h, so that they do not depend on the server.
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +10,8 @@
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/buffer.h"
 
-// A response with a JSON body. A 4xx response closes the connection; 405 carries Allow, 503 carries Retry-After.
+// A response with a JSON body. A 4xx response closes the connection. A 405 response has an Allow header, and a 503
+// response has a Retry-After header.
 struct http_response;
 
 enum http_response_lifetime {
@@ -23,7 +24,7 @@ struct http_response *http_response_create(unsigned int status, const char *body
                                            enum http_response_lifetime lifetime);
 void http_response_destroy(struct http_response *response); // NULL is allowed
 
-// One request. The server owns the request from the first byte of the request line until handler.on_end returns.
+// One request. The server creates the request when the request line is complete, and frees it after handler.on_end.
 struct http_request {
     struct arena arena;         // memory for the handler; the server frees the memory with the request
     const char *query;          // raw bytes after the '?' of the target; "" if there is no '?'
@@ -31,11 +32,12 @@ struct http_request {
     struct buffer body;         // complete when the server calls handler.on_body
     int64_t received_at_ms;     // time of the last byte of the body; in handler.on_head, time of the head
     void *context;              // for the handler's use
-    bool verified; // handler.on_head sets this if the request is genuine; the server refuses verified requests last
+    bool verified; // handler.on_head sets this if the request is genuine; at a limit, such a request has priority
 };
 
 // Hands a pending request back to its loop, which sends the response after http_server_wake. The caller must not use
-// the request afterwards. A NULL response, after memory was exhausted, closes the connection without a response.
+// the request afterwards. If the response is NULL, which means that memory is exhausted, the loop closes the connection
+// without a response.
 void http_request_complete(struct http_request *request, struct http_response *response);
 
 // Why the server itself refuses a request or a connection.
@@ -48,20 +50,22 @@ enum http_refusal {
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
     HTTP_REFUSE_PEER, // the peer is not in allow_from; the server closes the connection without a response
-    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit; the server closes the connection without a response
+    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit or out of memory; closes the connection without a response
     HTTP_REFUSE_COUNT,
 };
 
 struct http_handler {
-    // The head of a POST to the configured path is complete. NULL: the server reads the body. Otherwise the server
-    // reads and drops the body before it sends the returned response, so that the client receives the response. If the
-    // client waits for 100 Continue, the server sends the response at once.
+    // The server calls this when the head of a POST to the configured path is complete. If the function returns NULL,
+    // the server reads the body, unless the connection exceeds a limit and the request is not verified. Otherwise the
+    // server reads and drops the body before it sends the returned response, so that the client receives the response.
+    // If the client waits for 100 Continue or announces a very long body, the server sends the response at once.
     struct http_response *(*on_head)(void *context, struct http_request *request);
-    // The body is complete. NULL: a thread will call http_request_complete later. The server limits the total size of
-    // the bodies in memory, but not the memory that the handler uses in the arenas of pending requests. That memory
-    // must be proportional to the body's size.
+    // The server calls this when the body is complete. If the function returns NULL, a thread must call
+    // http_request_complete later. The server limits the total size of the bodies in memory, but not the memory that
+    // the handler uses in the arenas of pending requests. That memory must be proportional to the size of the bodies.
     struct http_response *(*on_body)(void *context, struct http_request *request);
-    // The request has ended, with or without an answer. The loop's thread calls this last for each request.
+    // The server calls this last for each request that it passed to on_head, with or without an answer, on the same
+    // thread.
     void (*on_end)(void *context, struct http_request *request);
     // Counts and logs a refusal, and returns the response for it. `detail` is "" or an English sentence. If `detail` is
     // "", the response must be a shared one. The server does not send the response if it closes the connection at once,

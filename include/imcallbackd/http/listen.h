@@ -1,4 +1,4 @@
-// Listening sockets: opened here or passed by systemd. Functions that can fail return a negative errno value.
+// Listening sockets: opened here or passed by systemd. Functions that can fail return 0 or a negative errno value.
 #pragma once
 
 #include <stdbool.h>
@@ -7,8 +7,9 @@
 
 #define LISTEN_NAME_BYTES 128 // "[address]:port" or "unix:path" with its NUL
 
-// Opens a non-blocking listening socket. address: numeric IPv4 or IPv6; "::" accepts both families. port 0: any free
-// port. The caller closes *ret_fd. Returns -EADDRNOTAVAIL if the machine does not have the address.
+// Opens a non-blocking listening socket. The address is a numeric IPv4 or IPv6 address; "::" accepts both families.
+// With port 0, the kernel chooses a free port. The caller closes *ret_fd. Returns -EADDRNOTAVAIL if the machine does
+// not have the address.
 int listen_open(const char *address, unsigned int port, int *ret_fd, struct error *error) MUST_CHECK;
 
 // Checks that a descriptor passed by systemd is a listening TCP socket or, if accepts_unix is set, a listening Unix

@@ -7,7 +7,7 @@
 
 // Receives the progress of a backup, several times a second, on the thread that called backup_make.
 struct backup_progress {
-    // done_bytes is 0 until the first page has been copied, and equals total_bytes while the copy is checked.
+    // done_bytes is 0 until the first pages have been copied, and equals total_bytes while the copy is checked.
     void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
@@ -16,8 +16,8 @@ struct backup_progress {
 // its name is TARGET.partial-PID; a failed backup leaves no file. The copy is one file without side files. The daemon
 // can record during the backup, but its write-ahead log grows until the copy is complete.
 //
-// A process can run only one backup at a time. Errors name the path and the remedy. -EEXIST: the target exists.
-// -ECANCELED: backup_cancel was called. progress: NULL is allowed.
+// A process can run only one backup at a time. Errors name the path and the remedy. Returns -EEXIST if the target
+// exists, or -ECANCELED if backup_cancel was called. progress may be NULL.
 int backup_make(const char *database, const char *target, const struct backup_progress *progress,
                 struct error *error) MUST_CHECK;
 

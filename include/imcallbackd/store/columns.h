@@ -76,9 +76,9 @@ struct column_value {
     size_t length;    // bytes of TEXT and BYTES
 };
 
-// event: a struct destroyed_group or a struct rejected_callback, whichever belongs to the column's table. The value
-// points into the event.
+// Returns the value of the column in an event. The event is a struct destroyed_group or a struct rejected_callback,
+// depending on the column's table. The returned value points into the event.
 struct column_value column_get(const struct column *column, const void *event);
 
-// The counterpart of column_get: afterwards the event points to value->data.
+// Sets the value of the column in an event. Afterwards the event points to value->data.
 void column_set(const struct column *column, void *event, const struct column_value *value);

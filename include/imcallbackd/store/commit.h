@@ -1,5 +1,5 @@
-// One event or rejected callback on its way into the store. The caller owns the commit until store_submit and again
-// from the call of done(); in between, only the store may access the commit and the data that it points to.
+// One event or rejected callback on its way into the store. The caller owns the commit until store_submit, and again
+// from the call of done(). In between, only the store may access the commit and the data that it points to.
 #pragma once
 
 #include <stdbool.h>
@@ -22,7 +22,7 @@ enum commit_stage {
     COMMIT_IN_BATCH,
 };
 
-// Exactly one of group and rejected is set. The caller initializes all other fields to zero.
+// The caller sets give_up_at_ms and exactly one of group and rejected, and initializes all other fields to zero.
 struct commit {
     const struct destroyed_group *group;
     const struct rejected_callback *rejected;

@@ -23,22 +23,22 @@ struct recorded_row {
     int64_t id;
     int64_t received_at_ms; // the same as in the event
     union {
-        struct destroyed_group group; // keep_body: the store recorded the body
+        struct destroyed_group group; // keep_body is true if the store recorded the body
         struct rejected_callback rejection;
     } event;
 };
 
-// All errors of the reader name the path and the remedy. The caller only needs permission to read the database and its
-// side files.
+// Every error names the path, and a remedy if there is one. The caller only needs permission to read the database and
+// its side files.
 int store_reader_open(const char *path, struct store_reader **ret_reader, struct error *error) MUST_CHECK;
 
 // Returns the next rows after an id, where 0 stands for the start. The rows are valid until the next call of this
 // function. *ret_count is 0 if no more rows are recorded yet. A batch ends after 1,000 rows or 1 MiB, but has at least
 // one row.
 //
-// -ESTALE: no row will ever follow this id, for one of two reasons. If the id is larger than any that the database has
-// assigned, the id is from another database, or this database was restored from a backup. Otherwise, another file has
-// replaced the database, and the reader has returned all rows of the old file.
+// Returns -ESTALE if no row will ever follow this id, for one of two reasons. If the id is larger than any that the
+// database has assigned, the id is from another database, or this database was restored from a backup. Otherwise, the
+// database was moved away or replaced, and the reader has returned all rows of the old file.
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
@@ -50,8 +50,8 @@ int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[ST
 // Returns whether the path still names the database that the reader has open. The call is allowed after an error.
 bool store_reader_is_in_place(const struct store_reader *reader);
 
-// After a read that returned no rows, waits until another read is worthwhile. Returns when the daemon writes to its
-// log, when a signal was handled, and after one second at the latest.
+// After a read that returned no rows, waits until another read is worthwhile. Returns when the daemon writes to the
+// write-ahead log, when a signal was handled, or after one second at the latest.
 void store_reader_wait(struct store_reader *reader);
 
 void store_reader_close(struct store_reader *reader); // NULL is allowed

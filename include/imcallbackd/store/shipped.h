@@ -6,7 +6,7 @@
 
 #include "imcallbackd/base/error.h"
 
-// The destination has every row up to these ids; 0: it has no row.
+// The destination has every row up to these ids. An id of 0 means that the destination has no row of the table.
 //
 // The note names the database by the inode and the birth time of the file. A note about an earlier database therefore
 // does not apply to a database that was moved into its place, for example from a backup, where the ids belong to other
@@ -21,5 +21,5 @@ struct shipped {
 int shipped_write(const char *path, const char *database, const struct shipped *shipped,
                   struct error *error) MUST_CHECK;
 
-// -ENOENT: there is no note. -ESTALE: the note is about another database or is damaged.
+// Returns -ENOENT if there is no note, or -ESTALE if the note is about another database or is damaged.
 int shipped_read(const char *path, const char *database, struct shipped *ret_shipped, struct error *error) MUST_CHECK;

@@ -60,7 +60,7 @@ int store_set_shipped_file(struct store *store, const char *shipped_path) MUST_C
 // call this.
 int64_t store_busy_since_ms(const struct store *store);
 
-// From now on a commit that cannot be recorded at once fails. Any thread may call this.
+// Ends the retries: from now on, a commit fails if it cannot be recorded at once. Any thread may call this.
 void store_stop_retrying(struct store *store);
 
 // Stops the retries, waits until done() has returned all submitted commits, checkpoints, and closes the database. NULL

@@ -5,7 +5,7 @@
 #include "../unit.h"
 #include "imcallbackd/base/arena.h"
 
-#define FIRST_BLOCK_BYTES 4096 // size of the first block
+#define FIRST_BLOCK_BYTES 4096 // the value in src/base/arena.c
 
 static struct arena arena;
 
@@ -67,7 +67,7 @@ TEST(stops_at_the_limit)
     }
 }
 
-// Tries every size up to the limit. If the arena refuses a size, it must refuse every larger size.
+// Tries every size near the limit. If the arena refuses a size, it must refuse every larger size.
 TEST(large_pieces_reach_but_do_not_exceed_the_limit)
 {
     const size_t limit = 100000, step = alignof(max_align_t);

@@ -7,7 +7,6 @@
 
 static struct error error;
 
-// Writes x `length` times.
 static void fill(char *text, size_t length)
 {
     memset(text, 'x', length);

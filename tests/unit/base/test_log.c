@@ -1,4 +1,4 @@
-// Tests the form of the lines: levels, prefixes, escapes, cuts and long data.
+// Tests the form of log lines: levels, prefixes, escapes, cuts and long data.
 #include <fcntl.h>
 #include <pthread.h>
 #include <regex.h>
@@ -79,7 +79,7 @@ static const struct {
      "\xe7\xa4\xbe\xe5\x8c\xba \xf0\x9f\x98\x80"},
     {"\xff\xc3", "\\xff\\xc3", "\\\\xff\\\\xc3"},
     {"\xed\xa0\x80", "\\xed\\xa0\\x80", "\\\\xed\\\\xa0\\\\x80"},
-    {"\xc2\x9b\x33m", "\\xc2\\x9b3m", "\\\\xc2\\\\x9b3m"}, // U+009B moves a terminal's cursor like ESC [
+    {"\xc2\x9b\x33m", "\\xc2\\x9b3m", "\\\\xc2\\\\x9b3m"}, // U+009B starts a terminal's control sequence, like ESC [
     // Characters that break a line or change its direction, and their neighbours: U+2028, 202E; 2027, 202F; 2066, 2069;
     // 2065, 206A.
     // NOLINTNEXTLINE(misc-misleading-bidirectional): these are escapes

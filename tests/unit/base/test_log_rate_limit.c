@@ -65,7 +65,7 @@ TEST(passes_one_line_of_many_threads)
     assert_int_equal(passed, 1);
     limit.quiet_until_ms = 0;
     assert_true(log_rate_limit_allows(&limit, &suppressed));
-    assert_int_equal(reported + suppressed, THREADS * CALLS - 1); // each is reported once
+    assert_int_equal(reported + suppressed, THREADS * CALLS - 1); // each suppressed line is reported once
 }
 
 TEST_MAIN(NULL, NULL)

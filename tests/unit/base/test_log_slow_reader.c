@@ -47,7 +47,7 @@ TEST(only_the_first_line_waits_for_an_unread_log)
     static const struct {
         void (*make)(int ends[2]);
         enum log_level level;
-        size_t first_bytes; // length of the line for the full log: short, or longer than any pipe or socket takes
+        size_t first_bytes; // length of the first line: 1 if the log is full already; otherwise too long for the log
     } rows[] = {{make_pipe, LOG_LEVEL_ERROR, 1},
                 {make_pipe, LOG_LEVEL_ERROR, 2000000},
                 {make_socket, LOG_LEVEL_ERROR, 1},
@@ -88,11 +88,12 @@ TEST(only_the_first_line_waits_for_an_unread_log)
     }
 }
 
-#define PAGE_BYTES 4096 // what a pipe frees at once
+#define PAGE_BYTES 4096 // a pipe frees its space in units of this size
 
-// Standard error is a pipe, from which a thread reads a page every 10 ms until it is released.
+// Standard error is a pipe, from which a thread reads a page every 10 ms and, once the reader is released, without a
+// pause.
 struct slow_reader {
-    int fd, release_fd, stderr_fd; // stderr_fd: the descriptor that the pipe replaces
+    int fd, release_fd, stderr_fd; // stderr_fd: duplicate of the descriptor that the pipe replaces
     pthread_t thread;
     atomic_size_t length;
     char text[4 * 1024 * 1024];

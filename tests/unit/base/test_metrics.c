@@ -79,7 +79,8 @@ TEST(prints_decimals_without_trailing_zeros)
     buffer_finish(&text);
 }
 
-// A value counts in the first bucket whose bound is not smaller.
+// A value belongs to the first bucket whose bound is not smaller than the value. Each printed bucket includes all
+// earlier ones.
 TEST(prints_cumulative_histograms)
 {
     static const int64_t values[] = {0, 99, 100, 101, 2500, 2501, 1000000, 1000001, 30000000};

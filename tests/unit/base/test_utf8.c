@@ -134,7 +134,7 @@ TEST(knows_every_code_point)
     }
 }
 
-// For any three bytes, each step moves forwards and no step passes the end.
+// For a sample of all sequences of three bytes, each step moves forward and no step passes the end.
 TEST(always_moves_forwards)
 {
     for (uint32_t start = 0; start < 1 << 24; start += 7) {
@@ -162,8 +162,8 @@ TEST(replaces_invalid_text)
         {"a\xe7\xa4\xbe", "a\xe7\xa4\xbe"},
         {"\xff", UTF8_REPLACEMENT},
         {"a\xe7\xa4z\xff", "a" UTF8_REPLACEMENT "z" UTF8_REPLACEMENT},
-        {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", // needs all of the allocated memory
-                                                                             // the copy
+        // Every byte becomes three, so the copy needs all of the memory that was allocated for it.
+        {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
          UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT
              UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT
                  UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT UTF8_REPLACEMENT},

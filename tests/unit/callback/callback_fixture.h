@@ -20,7 +20,7 @@
 #define COMMAND    "CallbackCommand=" CALLBACK_COMMAND
 #define OPEN_QUERY "SdkAppid=1400000003&" COMMAND
 
-// Starts of bodies, for quote().
+// A memory limit that is large enough for every test body, and starts of bodies for quote().
 #define ARENA_BYTES ((size_t)64 << 20)
 #define HEAD        "'CallbackCommand':'Group.CallbackAfterGroupDestroyed'"
 #define G           "{" HEAD ",'GroupId':'g'"
@@ -78,7 +78,8 @@ static inline enum callback_verdict fixture_read(struct fixture *fixture, const 
     return callback_read_body(&fixture->callback, rules, fixture->body, body->length);
 }
 
-// The callback that most tests read, and its body. The next callback and finish_fixture() free the memory.
+// The callback that most tests read, and the body that they pass to it. Each new callback frees the previous one;
+// finish_fixture() frees the callback and the body.
 static struct fixture fixture;
 static struct buffer body;
 

@@ -261,7 +261,7 @@ TEST(reads_every_sample)
     }
 }
 
-// Each id is used in every field, once as it is and once with every ASCII character escaped.
+// Each id is used in every field, once with only the necessary escapes and once with every ASCII character escaped.
 TEST(keeps_ids_unchanged)
 {
     static const char *const ids[] = {

@@ -12,7 +12,7 @@ static void print_members(size_t count, const char *name)
     PRINT("]}");
 }
 
-// Appends the text this many times.
+// Appends the text `count` times.
 static void repeat(const char *text, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -35,7 +35,8 @@ TEST(accepts_ten_thousand_members)
     }
 }
 
-// The body is not at fault, so it must not become a rejected callback.
+// A body that needs more than its memory limit is rejected. If the process is out of memory instead, the body is not at
+// fault, so it must not become a rejected callback.
 TEST(does_not_blame_the_body_for_a_lack_of_memory)
 {
     print_members(1000, "member");
@@ -52,7 +53,7 @@ TEST(does_not_blame_the_body_for_a_lack_of_memory)
     assert_int_equal(fixture.callback.answer, ANSWER_OVERLOADED);
 }
 
-// While a body waits for the disk, it takes no more memory than the text to be recorded.
+// While an event waits to be written to disk, its callback takes no more memory than the text to be recorded.
 TEST(frees_the_tree_after_the_body_is_read)
 {
     static const char *const begins[] = {G ",'x':", "{'GroupId':'g','x':", ""};
@@ -154,7 +155,7 @@ TEST(reports_a_full_arena_as_too_complex)
     }
 }
 
-// The memory may run out at any point, also for the list of accounts and for the reason.
+// The arena may be full at any point, even while the list of members or the reason of the rejection is allocated.
 TEST(survives_a_full_arena_at_any_point)
 {
     size_t recorded = 0, without_reason = 0;

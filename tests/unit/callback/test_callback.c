@@ -121,7 +121,7 @@ TEST(accepts_or_rejects_queries)
             fail_msg("%s: %s", row->query, answer_name(fixture.callback.answer));
         if (verdict == CALLBACK_REFUSE)
             assert_int_equal(answer_http_status(row->code), row->code < ANSWER_COMMAND_MISSING ? 403 : 400);
-        // The detail contains neither a token nor a signature.
+        // The detail goes to the log and to the client, so it must not contain a secret.
         assert_null(strstr(fixture.callback.detail, SIGN));
         assert_null(strstr(fixture.callback.detail, TOKEN));
     }

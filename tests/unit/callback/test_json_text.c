@@ -142,7 +142,7 @@ TEST(scans_and_sanitizes)
     }
 }
 
-// Scans every prefix of a text.
+// Each prefix is in memory of exactly its length, so that a sanitizer finds a read past the end.
 TEST(never_reads_past_the_end_of_a_prefix)
 {
     static const char whole[] = "{\"a\\ud83d\\ude00\":[1,\"\xf0\x9f\x98\x80\\u0041\"]/* c */}//";

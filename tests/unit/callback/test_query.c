@@ -5,7 +5,7 @@
 #include "callback/query.h"
 #include "callback_fixture.h"
 
-// The value of one name in one query. text NULL: the query does not have the name.
+// The expected value of one name in one query. If text is NULL, the query does not have the name.
 struct row {
     const char *query;
     enum query_name name;

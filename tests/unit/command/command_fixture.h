@@ -18,7 +18,8 @@ static inline int enter_directory(void **state)
     return chdir(fixture_directory);
 }
 
-// What the last calls have read and reported. The next read_config() and leave_directory() free the configuration.
+// The configuration and the error of the last call. The next read_config() and leave_directory() free the
+// configuration.
 static struct config config;
 static struct error error;
 

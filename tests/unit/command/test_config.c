@@ -142,7 +142,7 @@ static const struct {
     {"forward", "url", "postgresql://user@host:5432/database?sslmode=verify-full", 0},
     {"forward", "url", "postgres://host:5432/", 0},
     {"forward", "receiver", NAME_64, 0},
-    {"forward", "password_file", "$CREDENTIALS_DIRECTORY/password", 0}, // the other service expands the variable
+    {"forward", "password_file", "$CREDENTIALS_DIRECTORY/password", 0}, // the forwarder expands the variable
 };
 
 TEST(accepts_valid_values)

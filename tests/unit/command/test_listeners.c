@@ -46,7 +46,8 @@ static void set_variable(const char *name, intmax_t number)
     assert_int_equal(setenv(name, text, 1), 0);
 }
 
-// Passes one socket of each kind. The test must not use the descriptors from FIRST_FD on.
+// Passes one socket for each letter of `kinds`, as systemd does. The sockets replace the descriptors from FIRST_FD on,
+// so the test must not use these for anything else.
 static void pass_sockets(const char *kinds, const char *names, pid_t process)
 {
     int fds[32];
@@ -69,7 +70,8 @@ static void pass_sockets(const char *kinds, const char *names, pid_t process)
     assert_int_equal(setenv("LISTEN_FDNAMES", names, 1), 0);
 }
 
-// Closes what listeners_open() did not take over, as a process that fails to start does.
+// Closes the passed sockets that listeners_open() did not take over. In the daemon, the exit of the process closes
+// them.
 static void close_passed_sockets(size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -128,7 +130,7 @@ TEST(uses_the_sockets_that_systemd_passes)
         int r;
 
         pass_sockets(passed[i].kinds, passed[i].names, getpid());
-        r = open_listeners(1, 1, "127.0.0.1"); // the ports of the configuration do not count
+        r = open_listeners(1, 1, "127.0.0.1"); // the ports of the configuration are ignored
         if (r != -passed[i].code)
             fail_msg("%s as %s: %d: %s", passed[i].kinds, passed[i].names, r, error.text);
         if (r == 0) {

@@ -128,7 +128,7 @@ TEST(reads_apps_without_the_certificate)
 
 static const struct {
     const char *running, *next;
-    const char *missing; // protection without which the next settings are refused; NULL: they are accepted
+    const char *missing; // the protection that the next settings lack; NULL: they are accepted
 } reloads[] = {
     {"[app 1]\ntoken_file = token\n", "[app 1]\ntoken_file = token\n", NULL},
     {"[app 1]\ntoken_file = token\n", "[app 1]\n", "[app 1] token_file"},

@@ -1,4 +1,4 @@
-// Tests stages, deadlines and evictions in a set of connections. The test owns the clients' ends.
+// Tests stages, deadlines and evictions in a set of connections. The test holds the clients' ends of the sockets.
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -48,8 +48,8 @@ static void fixture_finish(struct fixture *fixture)
     assert_is_empty(&fixture->set.held);
 }
 
-// Starts the stage at this time. Only certain stages may follow each other, so the connection passes through the stages
-// in between.
+// Makes the connection enter the stage at this time. Only certain stages may follow each other, so the connection
+// passes through the stages in between.
 static void enter(struct fixture *fixture, size_t index, enum http_stage stage, int64_t at_ms)
 {
     static const enum http_stage next[] = {
@@ -88,7 +88,7 @@ static void evict_reserve(struct fixture *fixture, int64_t at_ms)
     http_set_evict_reserve(&fixture->set);
 }
 
-// Returns the state that the client sees: 'o': open, 'r': the server only stopped receiving, 'c': closed.
+// Returns the state that the client sees: 'o' (open), 'r' (the server has only stopped receiving) or 'c' (closed).
 static char state_of(const struct fixture *fixture, size_t index)
 {
     char byte;
@@ -138,8 +138,9 @@ TEST(closes_each_stage_at_its_timeout)
     }
 }
 
-// After the process was suspended, the loop first reads data that arrived during the suspension. A connection gets this
-// extra time only once, and not while the server sends.
+// After the process was suspended, a connection with unread data gets a fresh deadline, so that the loop reads the data
+// first. If the fresh deadline passes without another suspension, the connection is closed. A connection to which the
+// server is sending gets no fresh deadline.
 TEST(restarts_deadlines_of_unread_data_after_a_suspension)
 {
     static const struct {
@@ -240,8 +241,8 @@ TEST(closes_connections_without_a_request_in_a_drain)
     fixture_finish(&fixture);
 }
 
-// The order of eviction: unverified connections that were silent for two seconds during a handshake or a request, then
-// unverified idle ones, then verified ones that were idle for two seconds.
+// The order of eviction: unverified connections that have spent two seconds in a handshake or in one stage of a
+// request, then unverified idle ones, then verified ones that have been idle for two seconds.
 TEST(evicts_unverified_connections_first)
 {
     struct fixture fixture;
@@ -256,7 +257,7 @@ TEST(evicts_unverified_connections_first)
     enter(&fixture, 4, HTTP_STAGE_IDLE, NOW + 2000);
 
     assert_true(evict(&fixture, NULL, NOW + 2001));
-    assert_states(&fixture, "oooroo"); // the connection in its head qualifies 1 ms later
+    assert_states(&fixture, "oooroo"); // connection 2, which is in stage HEAD, qualifies 1 ms later
     assert_true(evict(&fixture, NULL, NOW + 2002));
     assert_states(&fixture, "oocroo");
     assert_true(evict(&fixture, NULL, NOW + 2002));
@@ -304,8 +305,9 @@ TEST(evicts_within_one_network)
     fixture_finish(&fixture);
 }
 
-// Evicting a connection beyond a limit makes no room below the limit. At the hard limit, the silent connections beyond
-// the limit are evicted.
+// http_set_evict() skips the connections beyond a limit, because closing them makes no room below the limit. At the
+// hard limit, http_set_evict_reserve() closes those of them that are unverified and have spent two seconds in their
+// stage.
 TEST(evicts_reserve_connections_separately)
 {
     struct fixture fixture;

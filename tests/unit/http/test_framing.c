@@ -146,7 +146,7 @@ TEST(accepts_only_heads_with_one_reading)
     }
 }
 
-// Neither text needs a terminating NUL, and a NUL within a text is one of its bytes.
+// Neither the name nor the value needs a terminating NUL. A NUL within them is an invalid byte, not their end.
 TEST(reads_no_further_than_the_length)
 {
     struct framing framing = {0};

@@ -1,6 +1,6 @@
 // Tests the state machine of a request without sockets and without libmicrohttpd: the tests report events as the
-// adapter would, and check the verdicts. Responses carry the reason of the refusal, so that the tests can tell them
-// apart.
+// adapter would, and check the verdicts. Each reason for a refusal has its own response object, so that the tests can
+// tell the refusals apart.
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,8 +15,8 @@ struct fixture {
     struct http_connection_set set;
     struct http_connection *connection;
     struct http_response *refusals[HTTP_REFUSE_COUNT];
-    struct http_response *accepted;              // what the handler answers
-    struct http_response *from_head, *from_body; // what the handler returns next
+    struct http_response *accepted;              // the handler's response to an accepted request
+    struct http_response *from_head, *from_body; // what on_head() and on_body() return
     bool verifies;
     unsigned int heads, bodies, ends, refusal_count;
     enum http_refusal last_refusal;
@@ -92,7 +92,8 @@ static int setup(void **state)
     return 0;
 }
 
-// Checks the state after each test: no request, no body in memory, no pending request.
+// Ends the request of the test, if any, and checks that nothing of it is left: no exchange, no body in memory, no
+// pending request.
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;
@@ -129,7 +130,7 @@ static void add_header(struct http_exchange *exchange, const char *name, const c
     http_request_receive_header(exchange, name, strlen(name), value, strlen(value));
 }
 
-// Sends a POST to the served path, up to the end of its head.
+// Reports a POST to the served path, up to the end of its head.
 static enum http_verdict post(struct fixture *fixture, const char *length, const char *expect,
                               struct http_exchange **ret_exchange)
 {
@@ -255,7 +256,8 @@ FIXTURE_TEST(drops_the_body_of_a_refused_request)
     assert_int_equal(fixture->heads, 0);
 }
 
-// The end of the body is uncertain, too far away, or the client waits before it sends the body.
+// The server answers at once if the end of the body is uncertain or too far away, or if the client waits for the status
+// 100 before it sends the body.
 FIXTURE_TEST(refuses_at_once_what_it_cannot_drop)
 {
     static const struct {

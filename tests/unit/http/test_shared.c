@@ -8,7 +8,7 @@
 #define PER_ADDRESS 8
 #define NETWORKS    20000
 
-// No test needs a certificate, so these replace the functions of credentials.c.
+// No test needs a certificate, so these stubs replace the functions of credentials.c.
 struct http_credentials {
     int references;
 };

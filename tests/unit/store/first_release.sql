@@ -1,4 +1,4 @@
--- A database as the first release (user_version 1) made it, with an event, its members and a callback set aside.
+-- A database as the first release (user_version 1) created it, with one event, its members and one rejected callback.
 PRAGMA journal_mode = WAL;
 BEGIN;
 CREATE TABLE destroyed_group (

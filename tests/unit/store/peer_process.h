@@ -15,7 +15,7 @@ struct peer {
 
 typedef void peer_handler(struct fixture *fixture, const char *message);
 
-// Starts a process that calls the handler with each message. A failure in the handler ends the process with status 1.
+// Starts a process that calls the handler with each message. A failing peer_check() ends the process with status 1.
 static inline struct peer peer_start(struct fixture *fixture, peer_handler *handle)
 {
     struct peer peer;
@@ -43,7 +43,7 @@ static inline void peer_send(const struct peer *peer, const char *message)
     assert_int_equal(send(peer->fd, message, strlen(message) + 1, 0), (ssize_t)strlen(message) + 1);
 }
 
-// Waits until the handler has returned from the oldest message.
+// Waits until the handler has returned from the oldest message that was not awaited yet.
 static inline void peer_await(const struct peer *peer)
 {
     char done;

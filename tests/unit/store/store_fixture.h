@@ -240,7 +240,7 @@ static inline struct rejected_callback example_rejected(void)
     };
 }
 
-// Records an event like example_group() at each of the times.
+// Records an event like example_group() for each event time from first_ms to last_ms.
 static inline void fixture_record_times(struct fixture *fixture, int64_t first_ms, int64_t last_ms)
 {
     struct destroyed_group group = example_group();
@@ -281,7 +281,8 @@ static inline void leave_log_of_killed_daemon(struct fixture *fixture)
     assert_true(fixture_size(fixture, "-wal") > 0);
 }
 
-// Runs the SQL on a new connection. Returns the first column of the first row, which the caller frees.
+// Runs the SQL on a new connection, which does not checkpoint when it is closed. Returns the first column of the first
+// row, or "NULL" if there is none. The caller frees the text.
 static inline char *fixture_query(const struct fixture *fixture, const char *sql)
 {
     sqlite3 *connection;

@@ -11,8 +11,8 @@ struct copying {
     struct fixture *fixture;
     char target[128];
     void (*during)(struct copying *copying);
-    size_t reports;      // since the first page was copied
-    size_t last_reports; // since the last page was copied
+    size_t reports;      // number of reports since the first page was copied
+    size_t last_reports; // number of reports since the last page was copied
     struct error error;  // of the last call of make()
 };
 
@@ -27,7 +27,7 @@ static void on_progress(void *context, uint64_t done_bytes, uint64_t total_bytes
         copying->during(copying);
 }
 
-// Fills the store with 12 MiB, so that the copy takes several steps.
+// Fills the store with 12 MB, so that the copy takes several steps.
 static struct copying prepare(struct fixture *fixture, void (*during)(struct copying *copying))
 {
     struct destroyed_group group = example_group();
@@ -156,7 +156,7 @@ static void cancel_in_the_middle(struct copying *copying)
 
 static void cancel_during_check(struct copying *copying)
 {
-    if (copying->last_reports == 2) // the first is for the last page
+    if (copying->last_reports == 2) // the first report is for the last page, the second for the check
         backup_cancel();
 }
 
@@ -228,7 +228,7 @@ static void write_target(struct copying *copying)
         write_text(copying->target, "mine");
 }
 
-// The target exists from the start, or another process creates it during the backup.
+// Another process creates the target during the backup, or the target exists from the start.
 FIXTURE_TEST(overwrites_nothing)
 {
     struct copying copying = prepare(fixture, write_target);

@@ -17,8 +17,8 @@ struct item {
     size_t number; // counts the pushes of the producer
 };
 
-// The calls that the queue makes, and how the called functions behave. Until the queue is stopped, only the writer
-// thread may use the fields except the gate. The main thread asserts afterwards.
+// The calls that the queue makes, and how the called functions behave. Until the queue is stopped, the main thread may
+// use only gate_closed, arrivals and wakes, and needs the mutex for them. Afterwards, it checks the other fields.
 struct harness {
     struct commit_queue queue;
     pthread_mutex_t mutex;
@@ -29,7 +29,7 @@ struct harness {
     size_t written, done, idle, batch_count;
     size_t batches[MAX_BATCHES]; // number of commits in the first batches
     size_t next[PRODUCERS];      // the number expected next from each producer
-    size_t faults;               // commits out of order, returned twice or unwritten; batches that done() got changed
+    size_t faults;               // commits out of order, returned twice or unwritten; batches altered before done()
     bool last_was_idle;
     const struct commit *written_first;
     struct item *again; // done() pushes this once
@@ -197,7 +197,7 @@ static void *produce(void *argument)
     return NULL;
 }
 
-// Stops right after the last push, so that commit_queue_stop must drain the queue.
+// Stops the queue right after the last push, so that commit_queue_stop must drain it.
 static void push_from_many_threads(struct harness *harness, uint32_t random)
 {
     struct item *items = calloc((size_t)PRODUCERS * PER_PRODUCER, sizeof *items);
@@ -263,7 +263,8 @@ TEST(housekeeps_without_pushes)
 
 TEST(limits_batches)
 {
-    // Rows: commits that are pushed while the writer thread is busy with another one, and the batches they come in.
+    // Rows: commits that are pushed while the writer thread writes another one, and the sizes of the batches in which
+    // the queue then returns them.
     static const struct {
         size_t commits, bytes_each;
         size_t batches[4];

@@ -1,5 +1,5 @@
-// Tests failing disks, and the length of the write-ahead log. The faults come from SQLite's own VFS: when a file is
-// opened, its methods are replaced with ones that fail on demand.
+// Tests failing disks, and the length of the write-ahead log. The test wraps SQLite's own VFS: when a file is opened,
+// its methods are replaced with ones that fail on demand.
 #include <errno.h>
 #include <stdatomic.h>
 
@@ -122,7 +122,8 @@ FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage)
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
         {FAULT_LOG_WRITE, SQLITE_IOERR_WRITE, EROFS, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_RECORDED, 0},
         {FAULT_LOG_SYNC, SQLITE_IOERR_FSYNC, EDQUOT, {COMMIT_FAILED, COMMIT_FAILED}, COMMIT_FAILED, 1},
-        // The fault occurs in the checkpoint after the first event, which is on disk; only the second event fails.
+        // In the rows below, the fault occurs in the checkpoint after the first event, which is on disk by then. An I/O
+        // error makes the second event fail; a full disk does not.
         {FAULT_DATABASE_WRITE, SQLITE_IOERR_WRITE, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         {FAULT_DATABASE_SYNC, SQLITE_IOERR_FSYNC, 0, {COMMIT_RECORDED, COMMIT_FAILED}, COMMIT_FAILED, 1},
         {FAULT_DATABASE_WRITE, SQLITE_FULL, 0, {COMMIT_RECORDED, COMMIT_RECORDED}, COMMIT_RECORDED, 0},
@@ -213,7 +214,8 @@ STORE_TEST(keeps_the_log_short)
     char *body = calloc(1, BODY_BYTES);
 
     assert_non_null(body);
-    // Four events make a checkpoint due when the writer thread is idle after each.
+    // With pauses between the events, the writer thread becomes idle, so a checkpoint is due after 1000 frames (four
+    // events).
     for (int64_t i = 0; i < EVENTS; i++) {
         int syncs = database_syncs;
 
@@ -222,7 +224,8 @@ STORE_TEST(keeps_the_log_short)
             AWAIT(database_syncs > syncs);
     }
     assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (1000 + EVENT_FRAMES));
-    // All events at once come in batches of eight while others wait.
+    // If all events are submitted at once, they come in batches of eight. While others wait, a checkpoint is due only
+    // after 4000 frames.
     example_commits(groups, commits, EVENTS, 1000);
     for (size_t i = 0; i < EVENTS; i++) {
         groups[i].keep_body = true;

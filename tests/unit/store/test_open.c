@@ -222,7 +222,7 @@ FIXTURE_TEST(recovers_the_log_of_a_killed_process)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// Reads as a user that may read the files but not create any. Does not return.
+// Reads as a user that may read the files but not create any in the directory. Does not return.
 static void read_as_group_member(const struct fixture *fixture)
 {
     sqlite3 *connection;

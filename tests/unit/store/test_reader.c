@@ -155,7 +155,8 @@ READER_TEST(batch_is_limited_by_bytes_but_has_a_row)
     free(body);
 }
 
-// The caller's rows are copies: while the caller uses them, the store can write the whole log back and truncate it.
+// The caller's rows are copies: while the caller uses them, a checkpoint can copy the whole log into the database and
+// truncate the log.
 READER_TEST(reader_blocks_no_checkpoint)
 {
     fixture_record_times(fixture, 1, 3);
@@ -259,7 +260,7 @@ static void continue_store(struct fixture *fixture, const char *message)
     fixture_record_times(fixture, 3, 4);
 }
 
-// The operator restored the database file alone while the daemon was stopped.
+// The side files are gone if the operator restored the database file alone while the daemon was stopped.
 FIXTURE_TEST_WITH(reconnects_to_new_side_files, fixture_setup, close_reader)
 {
     struct peer second = peer_start(fixture, continue_store);
@@ -332,7 +333,7 @@ FIXTURE_TEST(reports_why_a_path_cannot_be_read)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-// Overwrites one byte of the database file.
+// Changes one byte of the database file, which must be `from`, to `to`.
 static void patch(const struct fixture *fixture, long offset, unsigned char from, unsigned char to)
 {
     FILE *file = fopen(fixture->database, "r+b");
@@ -345,8 +346,8 @@ static void patch(const struct fixture *fixture, long offset, unsigned char from
     assert_int_equal(fclose(file), 0);
 }
 
-// Returns where the file has the id of the first row of destroyed_group. The array of cell pointers follows the 8 bytes
-// of the page's header, and a cell starts with the length of the row in one or two bytes.
+// Returns the offset in the file of the id of the first row of destroyed_group. The array of cell pointers follows the
+// 8 bytes of the page's header, and a cell starts with the length of the row in one or two bytes.
 static long offset_of_first_id(const struct fixture *fixture)
 {
     char *root = fixture_query(fixture, "SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group'");

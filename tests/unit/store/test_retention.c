@@ -1,4 +1,4 @@
-// The store deletes what is older than the retention and nothing else, and the file shrinks.
+// Tests that the store deletes what is older than the retention and nothing else, and that the file shrinks.
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/store/shipped.h"
 #include "store_fixture.h"
@@ -69,7 +69,8 @@ STORE_TEST(deletes_old_rows_and_keeps_new_ones)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// According to the clock, every event is old, so the clock may be wrong. The age then counts from the newest event.
+// According to the clock, every event is old, so the clock may be wrong. The age then counts from one day after the
+// newest event.
 STORE_TEST(deletes_little_if_the_clock_is_ahead)
 {
     int64_t now_ms = clock_realtime_ms();
@@ -144,7 +145,7 @@ STORE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
     assert_query(fixture, "SELECT count(*) FROM rejected_callback", "15"); // the limit has dropped none
 }
 
-// The store deletes rows up to the ids in the note, and no rows without a note on this database.
+// The store deletes only rows up to the ids in the note. Without a note on this database, it deletes no rows.
 STORE_TEST(keeps_rows_that_are_not_shipped)
 {
     int64_t now_ms = clock_realtime_ms();

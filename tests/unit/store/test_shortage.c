@@ -1,4 +1,4 @@
-// The store waits for locks and readers of other processes, up to the limits of the commits.
+// Tests that the store waits for locks and readers of other processes, but no longer than each commit allows.
 #include <limits.h>
 
 #include "imcallbackd/base/clock.h"

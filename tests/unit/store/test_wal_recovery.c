@@ -1,5 +1,5 @@
-// Tests how a start recovers a write-ahead log and an index that cannot be trusted. A process that reads over the
-// restart keeps the index alive. test_power_loss.c tests that the rewritten log has the same bytes.
+// Tests how a start recovers a write-ahead log and an index that cannot be trusted. A process that stays connected
+// across the restart keeps the index alive. test_power_loss.c tests that the rewritten log has the same bytes.
 #include <errno.h>
 
 #include "../../../src/store/wal_recovery.h"
@@ -43,8 +43,8 @@ static void simulate_checkpoint(struct fixture *fixture, const char *message)
 }
 
 // Opens a store, records six events and closes it. A reader that has seen the first event blocks the checkpoints, so
-// that the other events are only in the log. The returned reader stays connected, and so the index stays. headers: the
-// start of the index as it was after the first event.
+// that the other events are only in the log. The returned reader stays connected, so that SQLite keeps the index. Sets
+// headers to the start of the index as it was after the first event.
 static struct peer leave_log(struct fixture *fixture, void *headers)
 {
     struct peer reader = peer_start(fixture, peer_executes_sql);
@@ -136,7 +136,7 @@ FIXTURE_TEST(waits_for_a_running_checkpoint)
     assert_nothing_lost(fixture, &reader);
 }
 
-// Another SQLite may lay out the index differently, and zeros at the known offsets would destroy it.
+// Another version of SQLite may lay out the index differently, and zeros at the known offsets would destroy it.
 FIXTURE_TEST(refuses_an_index_of_an_unknown_version)
 {
     static const uint32_t unknown[] = {1, 3006999, 3007001, UINT32_MAX};
