@@ -22,7 +22,7 @@ struct config_app {
     struct config_value request_time_window;
 };
 
-// Each member except path, apps and app_count is the value of one key, and is named section_key.
+// Each member except path and apps is the value of one key, named section_key.
 struct config {
     char *path;
     struct config_value listen_address;
@@ -42,6 +42,16 @@ struct config {
     struct config_value forward_receiver;
     struct config_value forward_shipped_file;
     struct config_value forward_admin_port;
+    struct config_value deliver_url;
+    struct config_value deliver_secret_file;
+    struct config_value deliver_ca_file;
+    struct config_value deliver_client_certificate;
+    struct config_value deliver_client_key;
+    struct config_value deliver_timeout;
+    struct config_value deliver_in_flight;
+    struct config_value deliver_give_up_after;
+    struct config_value deliver_state_file;
+    struct config_value deliver_admin_port;
     struct config_value limits_body;
     struct config_value limits_connections;
     struct config_value limits_connections_per_address;
@@ -65,11 +75,13 @@ enum config_type {
     CONFIG_NUMBER,
     CONFIG_DURATION,
     CONFIG_RETENTION, // a duration, or "forever", for which the number is 0
+    CONFIG_PATIENCE,  // a duration, or "never", for which the number is 0
     CONFIG_SIZE,
     CONFIG_BOOLEAN,
     CONFIG_CHOICE,
     CONFIG_DESTINATION, // libpq URI without a password
-    CONFIG_NAME,        // at most 64 letters, digits, '.', '_' and '-'
+    CONFIG_ENDPOINT,    // https URL, or http URL of a loopback address, without a password
+    CONFIG_NAME,        // letters, digits, '.', '_' and '-'
 };
 
 struct config_option {
@@ -100,16 +112,15 @@ enum config_other_commands { CONFIG_REJECT, CONFIG_ACKNOWLEDGE };
 int config_read(const char *path, struct config *ret_config, struct error *error) MUST_CHECK;
 void config_finish(struct config *config);
 
-// Checks the form and the range of the text, and sets the value. Returns 0, or -errno without a change of *ret_value.
-// The error does not name the place.
+// Sets a value from its text after checking form and range. Returns -EINVAL, -ERANGE or -ENOMEM; then *ret_value is
+// unchanged. The error does not name the place.
 int config_value_set(const struct config_option *option, const char *text, unsigned int line,
                      struct config_value *ret_value, struct error *error) MUST_CHECK;
 
 // Applies the section [log] to the log.
 void config_configure_log(const struct config *config);
 
-// Puts "FILE:LINE: [section] key: " before the error's text. If the file does not set the value, the line is that of
-// the [app SDKAPPID] section, or is left out in any other section. value must point into config.
+// Puts "FILE:LINE: [section] key: " before the error's text; a default value has no line. value must point into config.
 void config_wrap_error(const struct config *config, const struct config_value *value, struct error *error);
 
 // Does the same if result is the negative error code of a function that used the value. Returns result.
