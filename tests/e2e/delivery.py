@@ -6,11 +6,10 @@ import glob
 import hashlib
 import os
 import re
-import socket
 import sqlite3
 
 import daemon
-from daemon import APP, COMMAND, TOKEN
+from daemon import COMMAND, TOKEN
 from endpoint import SECRET
 from service import Service
 
@@ -46,9 +45,8 @@ class Deliverer(Service):
         assert not re.search(r"(?i)sign=|RequestTime=|CallbackCommand=|MemberList|webhook-signature|v1,|[0-9a-f]{64}",
                              self.log), self.log
 
-    def stop(self):
-        """deliver ends soon although requests are in flight."""
-        assert self.end(15) == 0, self.log
+    def wait_ready(self):
+        self.wait_logged("delivering after id")
 
 
 class Clock:
@@ -190,8 +188,14 @@ class Ledger:
             f"{request} was sent while {before} was in flight")
 
 
-def host_name():
-    return socket.gethostname()
+def most_in_flight(requests):
+    """Returns how many of the requests were in flight at the same time."""
+    events = sorted([(request.place, 1) for request in requests] + [(request.end_place, -1) for request in requests])
+    now = most = 0
+    for _, change in events:
+        now += change
+        most = max(most, now)
+    return most
 
 
 def wait_delivered(one, endpoint, deadline=60):
@@ -207,7 +211,3 @@ def record_by_app(one, app, *group_ids, token=None):
     for group_id in group_ids:
         answer = one.post(daemon.event(GroupId=group_id), SdkAppid=app, token=token)
         assert answer.status == 200, answer
-
-
-__all__ = ["APP", "TOKEN", "Clock", "Deliverer", "Ledger", "Store", "check_content", "deliver_to", "event_uid",
-           "record_by_app", "wait_delivered", "write_secret"]

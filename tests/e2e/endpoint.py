@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 
 from certificates import P_256, make_certificate
@@ -52,8 +53,8 @@ class Request:
         self.body = line["body"].encode("latin-1")
         self.ended = self.end_place = self.how = self.answer = None
 
-    def end(self, place, time, how, answer):
-        self.end_place, self.ended, self.how, self.answer = place, time, how, answer
+    def end(self, place, ended, how, answer):
+        self.end_place, self.ended, self.how, self.answer = place, ended, how, answer
 
     def __repr__(self):
         return f"<{self.number} at {self.time:.3f} {self.target} {self.body[:200]} {self.how} {self.answer}>"
@@ -210,18 +211,30 @@ class Endpoint:
         else:
             for request in self._requests.values():  # the earlier process was killed
                 if request.ended is None:
-                    request.end(self._lines, line.get("time"), "killed", None)
+                    request.end(self._lines, line["time"], "killed", None)
 
     def accepted(self):
         """Returns the ids of the groups in the order in which their events were accepted."""
         found = sorted((request for request in self.requests() if request.accepted), key=lambda each: each.end_place)
         return [request.group for request in found]
 
+    def has_requests(self, count, group=None, seconds=0):
+        """Returns whether this number of requests arrives within the time."""
+        end = time.monotonic() + seconds
+        while len(self.requests(group)) < count:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def has_accepted(self, *groups):
+        return set(groups) <= set(self.accepted())
+
     def wait_requests(self, count, group=None, deadline=60):
         """Waits until this number of requests has arrived, and returns them."""
-        eventually(lambda: len(self.requests(group)) >= count, f"{count} requests for {group or 'any group'}", deadline)
+        eventually(lambda: self.has_requests(count, group), f"{count} requests for {group or 'any group'}", deadline)
         return self.requests(group)
 
     def wait_accepted(self, *groups, deadline=60):
         """Waits until an event of each of the groups is accepted."""
-        eventually(lambda: set(groups) <= set(self.accepted()), f"accepted: {groups}", deadline)
+        eventually(lambda: self.has_accepted(*groups), f"accepted: {groups}", deadline)

@@ -58,12 +58,15 @@ class Script:
 
 
 def is_accepted(answer):
-    """Judges a complete answer as section "Delivery to the application's endpoint" of the contract has it."""
+    """Judges an answer as imcallbackd-deliver(8) says: an answer that ends early is none, but deliver stops reading a
+    body without an end, and the status decides."""
+    if answer.get("fault") not in (None, "endless"):
+        return False
     body = None
     with contextlib.suppress(ValueError):
         body = json.loads(answer.get("body", ""))
     failed = isinstance(body, dict) and body.get("ActionStatus") == "FAIL"
-    return not answer.get("fault") and 200 <= answer["status"] < 300 and not failed
+    return 200 <= answer["status"] < 300 and not failed
 
 
 class Connection(asyncio.Protocol):
@@ -204,7 +207,7 @@ class Server:
     def __init__(self, port, journal, options):
         self.port = port
         self.journal = Journal(journal)
-        self.journal.write({"start": os.getpid()})
+        self.journal.write({"start": os.getpid(), "time": time.time()})
         self.connections, self.tasks = set(), set()
         self.script = Script(**options.get("script", {}))
         self.context = None

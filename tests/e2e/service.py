@@ -41,7 +41,10 @@ class Service:
         return "\n".join(self.lines)
 
     def wait_logged(self, words, deadline=60):
-        daemon.eventually(lambda: words in self.log, f"{words!r} in the log:\n{self.log}", deadline)
+        try:
+            daemon.eventually(lambda: words in self.log, f"{words!r} in the log", deadline)
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.log}") from None
 
     def wait_exit(self, deadline=60):
         """Waits until the process ends and returns its exit status."""

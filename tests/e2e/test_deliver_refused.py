@@ -7,7 +7,7 @@ import pytest
 
 import daemon
 from daemon import BINARY
-from delivery import Clock, Ledger, deliver_to, wait_delivered
+from delivery import Clock, Ledger, deliver_to, most_in_flight, wait_delivered
 from endpoint import FAIL, OK, fault, status
 from monitoring import metrics
 
@@ -31,12 +31,12 @@ def start(fresh, endpoint, deliver, clock):
     return start
 
 
-def pass_an_hour(clock, endpoint, group, hours=1):
-    """Lets time pass in steps, each of which allows a further try of the group's event."""
-    for _ in range(4 * hours):
-        before = len(endpoint.requests(group))
-        clock.put_forward(HOUR_S / 4 + 30)
-        daemon.eventually(lambda: len(endpoint.requests(group)) > before, f"a further try for {group}", 30)
+def pass_time(clock, endpoint, seconds, group=None):
+    """Lets time pass, and further minutes until there is a further request."""
+    before = len(endpoint.requests(group))
+    clock.put_forward(seconds)
+    while not endpoint.has_requests(before + 1, group, 2):
+        clock.put_forward(60)
 
 
 @pytest.mark.parametrize("code", [400, 302, 404, 422])
@@ -58,8 +58,8 @@ def test_sets_an_event_aside_that_alone_is_refused_for_an_hour(fresh, endpoint, 
     daemon.eventually(lambda: metrics(port)["imcallbackd_deliver_set_aside_total"] == 1, "it is set aside", 60)
     endpoint.answer()
     daemon.eventually(lambda: endpoint.accepted().count("odd") == 1, "the next event of the group", 60)
-    deliverer.wait_logged("set aside")
-    (line,) = [line for line in deliverer.lines if "set aside" in line and re.search(r"\b1\b", line)]
+    deliverer.wait_logged("is set aside")
+    (line,) = [line for line in deliverer.lines if "is set aside" in line and re.search(r"\b1\b", line)]
     assert line.startswith("<3>") and "--replay 1" in line, line
     accepted = [request.json["EventTime"] for request in endpoint.requests("odd") if request.accepted]
     assert [int(time) for time in accepted] == [1670574414999]
@@ -74,7 +74,7 @@ def test_sets_nothing_aside_that_may_be_accepted_later(fresh, endpoint, clock, s
     for number in range(4):
         fresh.record(f"g{number}")
         endpoint.wait_accepted(f"g{number}")
-        pass_an_hour(clock, endpoint, "odd")
+        pass_time(clock, endpoint, HOUR_S, "odd")
     assert metrics(port)["imcallbackd_deliver_set_aside_total"] == 0
     endpoint.answer()
     clock.put_forward(HOUR_S)
@@ -82,22 +82,37 @@ def test_sets_nothing_aside_that_may_be_accepted_later(fresh, endpoint, clock, s
 
 
 def test_loses_nothing_while_everything_is_refused(fresh, endpoint, clock, start):
-    """Three hours of 404, as after a wrong deployment. At most in_flight events are tried."""
+    """Three hours of 404, as after a wrong deployment. A single event at a time is sent as a probe."""
     port = daemon.free_port()
     start(admin_port=port, in_flight=4)
     fresh.record("before")
     endpoint.wait_accepted("before")
     endpoint.answer(status(404))
     fresh.record(*(f"g{number}" for number in range(50)))
-    endpoint.wait_requests(2)
-    tried = endpoint.requests()[-1].group
-    pass_an_hour(clock, endpoint, tried, hours=3)
+    endpoint.wait_requests(1 + 4 + 2)
+    for _ in range(12):
+        pass_time(clock, endpoint, HOUR_S / 4)
     assert metrics(port)["imcallbackd_deliver_set_aside_total"] == 0
-    assert len({request.group for request in endpoint.requests()}) <= 1 + 4
+    assert most_in_flight(endpoint.requests()[6:]) == 1
     endpoint.answer()
     clock.put_forward(HOUR_S)
     wait_delivered(fresh, endpoint)
     assert metrics(port)["imcallbackd_deliver_set_aside_total"] == 0
+
+
+def test_a_run_of_refused_events_blocks_no_later_ones(fresh, endpoint, clock, start):
+    """More events than in_flight are refused one after the other, for example because the application does not know
+    this type of group. Probes find the events that it accepts."""
+    bad = [f"bad{number}" for number in range(12)]
+    endpoint.answer(groups={group: [status(400)] for group in bad})
+    start(in_flight=4)
+    fresh.record(*bad, "good")
+    while not endpoint.has_accepted("good"):
+        pass_time(clock, endpoint, 60)
+    for number in range(2):
+        fresh.record(f"later{number}")
+        while not endpoint.has_accepted(f"later{number}"):
+            pass_time(clock, endpoint, 60)
 
 
 def test_remembers_the_hour_over_restarts(fresh, endpoint, clock, start):
@@ -113,7 +128,7 @@ def test_remembers_the_hour_over_restarts(fresh, endpoint, clock, start):
     deliverer = start()
     fresh.record("g2")
     endpoint.wait_accepted("g2")
-    deliverer.wait_logged("set aside")
+    deliverer.wait_logged("is set aside")
     deliverer.stop()
     tries = len(endpoint.requests("odd"))
     deliverer = start()
@@ -127,19 +142,21 @@ def test_remembers_the_hour_over_restarts(fresh, endpoint, clock, start):
 
 @pytest.mark.parametrize("answer", [FAIL, status(500), status(400)])
 def test_gives_up_after_the_configured_time(fresh, endpoint, clock, start, answer):
-    """The endpoint fails; the event is set aside even if no other is accepted."""
+    """The event is set aside only if another one was accepted since its first failure."""
     endpoint.answer(groups={"odd": [answer]})
     deliverer = start(give_up_after="30m")
     fresh.record("odd")
     endpoint.wait_requests(1, "odd")
-    clock.put_forward(1700)
-    endpoint.wait_requests(2, "odd")
-    assert "set aside" not in deliverer.log
+    pass_time(clock, endpoint, 1700, "odd")
+    pass_time(clock, endpoint, 1000, "odd")
+    assert " is set aside" not in deliverer.log
+    fresh.record("g0")
+    endpoint.wait_accepted("g0")
     clock.put_forward(1000)
-    deliverer.wait_logged("set aside")
+    deliverer.wait_logged("event 1 is set aside")
     fresh.record("odd", EventTime=1670574414999)
     endpoint.answer()
-    daemon.eventually(lambda: endpoint.accepted() == ["odd"], "the next event of the group")
+    daemon.eventually(lambda: endpoint.accepted() == ["g0", "odd"], "the next event of the group")
 
 
 # --replay
@@ -156,7 +173,7 @@ def test_replays_what_was_set_aside(fresh, endpoint, clock, start):
     endpoint.wait_requests(1, "odd")
     clock.put_forward(HOUR_S + 100)
     fresh.record("g2")
-    deliverer.wait_logged("set aside")
+    deliverer.wait_logged("is set aside")
     done = replay(fresh, "2")
     assert done.returncode == 1 and "400" in done.stdout, done
     endpoint.answer()

@@ -85,7 +85,7 @@ def test_check_says_what_it_found_and_sends_nothing(fresh, endpoint):
     deliver_to(fresh, endpoint)
     done = daemon.run(BINARY, "check", "-c", fresh.config)
     assert done.returncode == 0, done
-    assert re.search(r"\[deliver\].*127\.0\.0\.1.*TLS", done.stdout + done.stderr), done
+    assert re.search(r"connected to 127\.0\.0\.1, port \d+; the certificate is verified", done.stdout + done.stderr), done
     assert endpoint.requests() == []
 
 
@@ -176,13 +176,25 @@ def test_presents_its_client_certificate(make_daemon, make_endpoint, deliver):
     assert request.client == "imcallbackd-client"
 
 
-@pytest.mark.parametrize("key", ["client_certificate", "client_key"])
-def test_client_certificate_and_key_belong_together(fresh, endpoint, key):
+def test_client_key_needs_a_certificate(fresh, endpoint):
     make_signed(fresh.directory, "client")
-    path = fresh.directory / ("client.pem" if key == "client_certificate" else "client.key")
-    deliver_to(fresh, endpoint, **{key: path})
+    deliver_to(fresh, endpoint, client_key=fresh.directory / "client.key")
     done = daemon.run(BINARY, "deliver", "-c", fresh.config)
     assert done.returncode == 1 and "client_key" in done.stderr and "client_certificate" in done.stderr, done
+
+
+def test_client_certificate_and_key_may_be_one_file(make_daemon, make_endpoint, deliver):
+    one = make_daemon()
+    make_signed(one.directory, "application-ca")
+    make_signed(one.directory, "client", "application-ca")
+    both = one.directory / "both.pem"
+    both.write_text("".join((one.directory / name).read_text() for name in ("client.pem", "client.key")))
+    endpoint = make_endpoint(client_ca=one.directory / "application-ca.pem")
+    deliver_to(one, endpoint, client_certificate=both)
+    one.start()
+    one.record("g0")
+    deliver(one)
+    endpoint.wait_accepted("g0")
 
 
 def test_only_the_deliverer_needs_the_secret(fresh, endpoint, deliver):
