@@ -22,7 +22,7 @@ struct config_app {
     struct config_value request_time_window;
 };
 
-// Each member except path and apps is the value of one key, named section_key.
+// Each member except path, apps and app_count is the value of one key, and is named section_key.
 struct config {
     char *path;
     struct config_value listen_address;
@@ -81,7 +81,7 @@ enum config_type {
     CONFIG_CHOICE,
     CONFIG_DESTINATION, // libpq URI without a password
     CONFIG_ENDPOINT,    // https URL, or http URL of a loopback address, without a password
-    CONFIG_NAME,        // letters, digits, '.', '_' and '-'
+    CONFIG_NAME,        // at most 64 letters, digits, '.', '_' and '-'
 };
 
 struct config_option {
@@ -112,15 +112,16 @@ enum config_other_commands { CONFIG_REJECT, CONFIG_ACKNOWLEDGE };
 int config_read(const char *path, struct config *ret_config, struct error *error) MUST_CHECK;
 void config_finish(struct config *config);
 
-// Sets a value from its text after checking form and range. Returns -EINVAL, -ERANGE or -ENOMEM; then *ret_value is
-// unchanged. The error does not name the place.
+// Checks the form and the range of the text, and sets the value. Returns 0, or -errno without a change of *ret_value.
+// The error does not name the place.
 int config_value_set(const struct config_option *option, const char *text, unsigned int line,
                      struct config_value *ret_value, struct error *error) MUST_CHECK;
 
 // Applies the section [log] to the log.
 void config_configure_log(const struct config *config);
 
-// Puts "FILE:LINE: [section] key: " before the error's text; a default value has no line. value must point into config.
+// Puts "FILE:LINE: [section] key: " before the error's text. If the file does not set the value, the line is that of
+// the [app SDKAPPID] section, or is left out in any other section. value must point into config.
 void config_wrap_error(const struct config *config, const struct config_value *value, struct error *error);
 
 // Does the same if result is the negative error code of a function that used the value. Returns result.

@@ -30,6 +30,7 @@ struct endpoint {
     CURLM *multi;
     char *ca_file, *client_certificate, *client_key; // with $CREDENTIALS_DIRECTORY expanded
     size_t slot_count;
+    int busy_count;
     struct slot slots[];
 };
 
@@ -176,8 +177,10 @@ int endpoint_create(const struct deliver_settings *settings, struct endpoint **r
 
 static void release(struct endpoint *endpoint, struct slot *slot)
 {
-    if (slot->is_busy)
+    if (slot->is_busy) {
         (void)curl_multi_remove_handle(endpoint->multi, slot->easy);
+        endpoint->busy_count--;
+    }
     slot->is_busy = false;
     curl_slist_free_all(slot->headers);
     slot->headers = NULL;
@@ -252,9 +255,11 @@ int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delive
         return error_set(error, ENOMEM, "out of memory");
     }
     slot->is_busy = true;
+    endpoint->busy_count++;
     return 0;
 }
 
+// A request can end in the first call already; its answer must not wait for the poll.
 int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct error *error)
 {
     struct curl_waitfd extra[] = {{.fd = wake_fd, .events = CURL_WAIT_POLLIN}, {.fd = fd, .events = CURL_WAIT_POLLIN}};
@@ -262,11 +267,12 @@ int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct erro
     int running;
     CURLMcode code = curl_multi_perform(endpoint->multi, &running);
 
-    if (code == CURLM_OK)
+    if (code == CURLM_OK && running == endpoint->busy_count) {
         code = curl_multi_poll(endpoint->multi, extra, fd >= 0 ? 2 : 1, timeout_ms, NULL);
-    (void)!read(wake_fd, &woken, sizeof woken);
-    if (code == CURLM_OK)
-        code = curl_multi_perform(endpoint->multi, &running);
+        (void)!read(wake_fd, &woken, sizeof woken);
+        if (code == CURLM_OK)
+            code = curl_multi_perform(endpoint->multi, &running);
+    }
     return code == CURLM_OK ? 0 : error_set(error, EIO, "libcurl: %s", curl_multi_strerror(code));
 }
 
@@ -292,6 +298,20 @@ static enum outcome judge_failure(CURLcode code)
     }
 }
 
+static const char *find_remedy(enum outcome outcome)
+{
+    switch (outcome) {
+    case OUTCOME_CONNECT:
+        return "; start the endpoint, or correct [deliver] url";
+    case OUTCOME_TLS:
+        return "; correct the endpoint's certificate, or name its CA in [deliver] ca_file";
+    case OUTCOME_TIMEOUT:
+        return "; find out why the endpoint is slow, or set a longer [deliver] timeout";
+    default:
+        return "; the log of the endpoint should say why";
+    }
+}
+
 static void explain(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
 {
     size_t length;
@@ -300,16 +320,18 @@ static void explain(const struct slot *slot, CURLcode code, struct endpoint_answ
     if (answer->outcome == OUTCOME_ACCEPTED)
         return;
     if (answer->status == 0)
-        (void)error_set(&answer->why, 0, "%.*s: %s", (int)length, host,
+        (void)error_set(&answer->why, 0, "%.*s: %s%s", (int)length, host,
                         slot->out_of_memory ? "out of memory"
                         : *slot->why        ? slot->why
-                                            : curl_easy_strerror(code));
+                                            : curl_easy_strerror(code),
+                        find_remedy(answer->outcome));
     else if (code != CURLE_OK && !slot->answer_is_cut)
         (void)error_set(&answer->why, 0, "%.*s: the answer with status %d is incomplete: %s", (int)length, host,
                         answer->status, *slot->why ? slot->why : curl_easy_strerror(code));
     else
-        (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s", (int)length, host,
-                        answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "");
+        (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s%s", (int)length, host,
+                        answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "",
+                        find_remedy(answer->outcome));
 }
 
 // An answer whose body is too long is complete for our purpose.
@@ -386,7 +408,8 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
     if (r == 0) {
         code = curl_easy_perform(slot->easy);
         if (code != CURLE_OK)
-            r = error_set(error, EHOSTUNREACH, "%s", *slot->why ? slot->why : curl_easy_strerror(code));
+            r = error_set(error, EHOSTUNREACH, "%s%s", *slot->why ? slot->why : curl_easy_strerror(code),
+                          find_remedy(judge_failure(code)));
         else if (describe(slot->easy, settings, found) < 0)
             r = error_set(error, ENOMEM, "out of memory");
     }

@@ -1,6 +1,6 @@
-// Turns recorded rows into rows of the destination: encodes many rows as the arrays of one
-// statement, and sends a batch as one transaction that also moves the cursor. The thread that owns the destination
-// calls these functions. The errors are those of destination.h, and -ENOMEM or -EIO if a batch cannot be encoded.
+// Turns recorded rows into rows of the destination: encodes many rows as the arrays of one statement, and sends a batch
+// as one transaction that also moves the cursor. The thread that owns the destination calls these functions. The errors
+// are those of destination.h, and -ENOMEM, -EFBIG or -EIO if a batch cannot be encoded.
 #pragma once
 
 #include <stddef.h>
@@ -14,10 +14,10 @@
 // The name of the column with the primary key in each stream's table.
 extern const char *const uid_columns[STREAM_COUNT];
 
-// Creates the cursors of a receiver that has none yet.
+// Creates the receiver's cursor for each stream unless the cursor exists already.
 int cursor_create(struct destination *destination, const char *receiver, struct error *error) MUST_CHECK;
 
-// *ret_cursor: zeroed if the destination does not know the receiver.
+// Reads the receiver's cursor for the stream. Sets *ret_cursor to zeros if the destination has no such cursor.
 int cursor_read(struct destination *destination, const char *receiver, enum stream stream, struct cursor *ret_cursor,
                 struct error *error) MUST_CHECK;
 
@@ -33,8 +33,8 @@ struct batch {
 // the ids of the rows are in ascending order and greater than from->id. The caller may release the rows afterwards.
 //
 // The statement with the index CURSOR_STATEMENT changes one row if the cursor in the destination was at from->id.
-// Otherwise the statement changes no row, because another transaction has moved the cursor. The destination still
-// commits the batch, which is harmless because a row has the same key in every batch.
+// Otherwise the statement changes no row, because the cursor was moved by another transaction or was deleted. The
+// destination still commits the batch, which is harmless because a row has the same key in every batch.
 #define CURSOR_STATEMENT 1
 int batch_send(struct batch *batch, struct destination *destination, const char *receiver, enum stream stream,
                const struct cursor *from, const struct recorded_row *rows, size_t count,

@@ -7,7 +7,8 @@
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/store/reader.h"
 
-// The last row that was taken. If the row in the store has another time, the id belongs to another row.
+// The last row that was taken. If the row with this id in the store has another received_at_ms, the store was replaced
+// or restored from a backup.
 struct cursor {
     int64_t id; // 0: no row was taken yet
     int64_t received_at_ms;

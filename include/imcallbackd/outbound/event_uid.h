@@ -8,7 +8,8 @@
 #define UID_BYTES 32
 
 // Computes a hash of what identifies the row. Therefore the destination needs no sequence, distributed engines spread
-// the rows, and an event has one identity no matter how many receivers and attempts send it:
+// the rows, and a row that is sent again is recognized. An event with a time has the same identity on every receiver.
+// The hashed text of each kind of row is:
 //   event                 SHA-256 of "COMMAND\nAPP\nTIME\nGROUP"
 //   event without a time  SHA-256 of "COMMAND\nAPP\n\nRECEIVER\nID\nRECEIVED_AT\nGROUP"
 //   rejected callback     SHA-256 of "rejected_callback\nRECEIVER\nID\nRECEIVED_AT"

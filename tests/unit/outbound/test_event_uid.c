@@ -1,5 +1,5 @@
-// Tests the identities of rows. The expected values were computed with sha256sum, and never
-// change, because databases contain them.
+// Tests the identities of rows. The expected values were computed with sha256sum. They must never change, because
+// existing destinations contain them.
 #include <stdio.h>
 #include <string.h>
 
