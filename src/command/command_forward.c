@@ -86,8 +86,8 @@ int command_forward(int argc, char **argv)
         return options_wrong_usage(argv[0], "--since and --until require --verify");
     if (!read_time(since, &invocation.since_s) || !read_time(until, &invocation.until_s))
         return options_wrong_usage(argv[0], "--since and --until take a Unix time in whole seconds");
-    // The default action of the signals ends an interrupted comparison: its exit status must not be 0 like that of a
-    // complete one.
+    // Exit status 0 means that a comparison is complete. With --verify, the signals therefore keep their default
+    // action, which ends the process with another status.
     if (!invocation.verify)
         outbound_service_handle_signals(forward_stop);
     if (forward(&invocation, &same, &error) < 0)
