@@ -362,13 +362,13 @@ static int send_until_stopped(struct sender *sender, struct error *error)
     int r = 0;
 
     while (r == 0 && !stop_is_requested()) {
-        if (change_count(sender) == 0)
+        r = wait_and_take_answers(sender, error);
+        if (r == 0 && change_count(sender) == 0)
             read_store(sender);
-        r = write_state(sender, &written, error);
+        if (r == 0)
+            r = write_state(sender, &written, error);
         if (r == 0 && written)
             send_events(sender);
-        if (r == 0)
-            r = wait_and_take_answers(sender, error);
         tick(sender);
     }
     return r;

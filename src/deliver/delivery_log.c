@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 
+#include "catch_up.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/outbound/lag.h"
@@ -115,4 +116,5 @@ void delivery_log_trouble(const struct error *error, int64_t pause_ms)
 void delivery_log_tick(void)
 {
     service_log_summary(&service_log, metric_value(&accepted, 0));
+    catch_up_show(metric_value(&accepted, 0), metric_value(&lag_events, 0));
 }
