@@ -14,16 +14,17 @@ from daemon import BINARY
 from delivery import Ledger, deliver_to, wait_delivered
 from endpoint import OK, fault, late, status
 from monitoring import metrics
+from processes import holds
 
 IN_FLIGHT = 4
 
 
 @pytest.fixture
 def disk(fresh):
-    """A file system of 1 MiB for the state."""
+    """A file system of 8 MiB for the state."""
     path = fresh.directory / "disk"
     path.mkdir()
-    if os.geteuid() != 0 or daemon.run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path).returncode != 0:
+    if os.geteuid() != 0 or daemon.run("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path).returncode != 0:
         pytest.skip("only root can mount a small disk")
     try:
         yield path
@@ -34,7 +35,7 @@ def disk(fresh):
 def fill(disk):
     with (disk / "filling").open("ab", buffering=0) as filling, contextlib.suppress(OSError):
         while True:
-            filling.write(b"\0" * 512)
+            filling.write(b"\0" * 4096)
 
 
 # Kills
@@ -185,15 +186,14 @@ def test_stops_sending_while_the_disk_of_the_state_is_full(fresh, disk, endpoint
     deliverer.wait_logged("make room")
     sent = len(endpoint.requests())
     assert sent < 3000
-    time_of_last = endpoint.requests()[-1].time
-    daemon.eventually(lambda: time.time() > time_of_last + 2, "two seconds")
-    assert len(endpoint.requests()) <= sent + IN_FLIGHT
+    assert holds(lambda: len(endpoint.requests()) <= sent + IN_FLIGHT)
     (disk / "filling").unlink()
     wait_delivered(fresh, endpoint, 120)
     assert Ledger(fresh, endpoint).check(interrupted=IN_FLIGHT) <= IN_FLIGHT
 
 
-def test_starts_on_a_full_disk(fresh, disk, endpoint, deliver):
+def test_a_start_on_a_full_disk_fails_with_the_remedy(fresh, disk, endpoint, deliver):
+    """The service manager starts deliver again until there is space."""
     deliver_to(fresh, endpoint, state_file=disk / "state")
     fresh.start()
     fresh.record("g0")
@@ -202,9 +202,10 @@ def test_starts_on_a_full_disk(fresh, disk, endpoint, deliver):
     deliverer.kill()
     fill(disk)
     fresh.record("g1")
-    deliverer.start()
-    deliverer.wait_logged("make room")
+    done = daemon.run(BINARY, "deliver", "-c", fresh.config)
+    assert done.returncode == 1 and "make room" in done.stderr and str(disk) in done.stderr, done
     (disk / "filling").unlink()
+    deliver(fresh)
     wait_delivered(fresh, endpoint)
     Ledger(fresh, endpoint).check(interrupted=1)
 
@@ -271,23 +272,46 @@ def test_notices_a_new_database_while_events_wait(fresh, endpoint, deliver):
 
 # Retention
 
+def make_old(one):
+    """Makes all recorded events ten days older, and records one that stays."""
+    one.stop()
+    with contextlib.closing(sqlite3.connect(one.database)) as database, database:
+        database.execute("UPDATE destroyed_group SET received_at_ms = received_at_ms - 864000000")
+    one.start()
+    one.record("recent")
+
+
+def apply_retention(one, write):
+    """A new value makes the daemon look for old events at once, instead of once a minute."""
+    for retention in ("2d", "1d"):
+        write(retention)
+        one.reload()
+    one.record("after the reload")
+
+
 def test_retention_deletes_only_what_was_delivered(fresh, endpoint, deliver):
-    """Both notes count. The event that fails keeps itself and all later ones."""
+    """The event that fails keeps itself and all later ones."""
+    def write(retention):
+        deliver_to(fresh, endpoint, {"store": {"retention": retention}})
+
     endpoint.answer(groups={"bad": [status(500)]})
-    deliver_to(fresh, endpoint, {"store": {"retention": "1s"}})
+    write("1d")
     fresh.start()
-    fresh.record("g1", "g2")
-    fresh.record("before")
-    daemon.eventually(lambda: time.time() * 1000 > fresh.groups()[-1]["received_at_ms"] + 2500, "the age")
-    assert fresh.group_ids() == ["g1", "g2", "before"]
-    fresh.record("bad", "after")
+    fresh.record("g1", "g2", "bad", "good")
+    make_old(fresh)
+    apply_retention(fresh, write)
+    assert holds(lambda: len(fresh.group_ids()) == 6)  # deliver never ran
     deliverer = deliver(fresh)
-    endpoint.wait_accepted("after")
-    daemon.eventually(lambda: not {"g1", "g2", "before"} & set(fresh.group_ids()), "deletion", 120)
-    assert fresh.group_ids() == ["bad", "after"]
+    endpoint.wait_accepted("good", "after the reload")
+    note = fresh.directory / "state.shipped"
+    daemon.eventually(lambda: note.exists() and " groups 2 " in note.read_text(), "the note")
+    apply_retention(fresh, write)
+    daemon.eventually(lambda: fresh.group_ids() == ["bad", "good", "recent", "after the reload"], "deletion")
     endpoint.answer()
     endpoint.wait_accepted("bad")
-    daemon.eventually(lambda: fresh.group_ids() == [], "deletion of the rest", 120)
+    daemon.eventually(lambda: " groups 6 " in note.read_text(), "the note")
+    apply_retention(fresh, write)
+    daemon.eventually(lambda: fresh.group_ids() == ["recent", "after the reload"], "deletion")
     deliverer.stop()
     fresh.record("later")
     deliver(fresh)
@@ -295,18 +319,26 @@ def test_retention_deletes_only_what_was_delivered(fresh, endpoint, deliver):
 
 
 def test_retention_waits_for_forward_too(fresh, endpoint, deliver):
-    """The forwarder has no destination, so nothing may be deleted although everything is delivered."""
-    deliver_to(fresh, endpoint, {"store": {"retention": "1s"}, "forward": {
-        "receiver": "a", "url": "postgresql://owner@127.0.0.1:1/x", "shipped_file": fresh.directory / "shipped",
-        "admin_port": 0}})
+    """The forwarder has shipped only the first event when everything is delivered."""
+    def write(retention):
+        deliver_to(fresh, endpoint, {"store": {"retention": retention}, "forward": {
+            "receiver": "a", "url": "postgresql://owner@127.0.0.1:1/x", "shipped_file": fresh.directory / "shipped",
+            "admin_port": 0}})
+
+    write("1d")
     fresh.start()
     fresh.record("g1", "g2")
+    make_old(fresh)
     deliver(fresh)
     wait_delivered(fresh, endpoint)
     note = fresh.directory / "state.shipped"
-    daemon.eventually(lambda: note.exists() and " 2 " in note.read_text(), "the note")
-    daemon.eventually(lambda: time.time() * 1000 > fresh.groups()[-1]["received_at_ms"] + 5000, "the age")
-    assert fresh.group_ids() == ["g1", "g2"]
+    daemon.eventually(lambda: note.exists() and " groups 3 " in note.read_text(), "the note")
+    apply_retention(fresh, write)
+    assert holds(lambda: fresh.group_ids()[:2] == ["g1", "g2"])
+    (fresh.directory / "shipped").write_text(note.read_text().replace(" groups 3 ", " groups 1 "))
+    apply_retention(fresh, write)
+    daemon.eventually(lambda: fresh.group_ids()[0] == "g2", "deletion")
+    assert holds(lambda: fresh.group_ids()[0] == "g2")
 
 
 # Many events
@@ -318,7 +350,7 @@ def test_bounds_what_waits(fresh, endpoint, deliver):
     deliver_to(fresh, endpoint, admin_port=port)
     fresh.start()
     assert fresh.load(connections=50, total=12_000)[0] == 0
-    deliver(fresh)
+    deliver(fresh).wait_ready()
     daemon.eventually(lambda: metrics(port)["imcallbackd_deliver_lag_events"] == 12_000, "the lag")
     assert metrics(port)["imcallbackd_deliver_waiting"] <= 10_000
     endpoint.start()
