@@ -21,6 +21,7 @@ struct slot {
     struct delivery delivery;
     struct curl_slist *headers;
     struct buffer answer; // the first ANSWER_MAX_BYTES of the body
+    bool head_is_complete;
     bool answer_is_cut;
     bool out_of_memory;
     char why[CURL_ERROR_SIZE];
@@ -51,6 +52,20 @@ void endpoint_wake(void)
 }
 
 // Setting up
+
+// libcurl reports success even if the connection ends within the head of an answer. Only the empty line shows that the
+// head is complete. An interim answer, such as 100, has a head of its own.
+static size_t on_header(char *line, size_t size, size_t count, void *context)
+{
+    struct slot *slot = context;
+    size_t length = size * count;
+
+    if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
+        slot->head_is_complete = false;
+    else if (length > 0 && (line[0] == '\r' || line[0] == '\n'))
+        slot->head_is_complete = true;
+    return length;
+}
 
 static size_t on_body(char *data, size_t size, size_t count, void *context)
 {
@@ -124,6 +139,8 @@ static bool init_slot(struct endpoint *endpoint, struct slot *slot, const struct
 {
     slot->easy = create_easy(endpoint, settings);
     return slot->easy && curl_easy_setopt(slot->easy, CURLOPT_POST, 1L) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_HEADERDATA, slot) == CURLE_OK &&
            curl_easy_setopt(slot->easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
            curl_easy_setopt(slot->easy, CURLOPT_WRITEDATA, slot) == CURLE_OK &&
            curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, slot->why) == CURLE_OK &&
@@ -244,7 +261,7 @@ int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delive
     slot->delivery = *delivery;
     *delivery = unused;
     slot->id = id;
-    slot->answer_is_cut = slot->out_of_memory = false;
+    slot->head_is_complete = slot->answer_is_cut = slot->out_of_memory = false;
     slot->why[0] = '\0';
     if (!add_headers(slot) || curl_easy_setopt(slot->easy, CURLOPT_URL, buffer_text(&slot->delivery.url)) != CURLE_OK ||
         curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers) != CURLE_OK ||
@@ -340,6 +357,8 @@ static void read_answer(const struct slot *slot, CURLcode code, struct endpoint_
     curl_off_t retry_after_s = 0;
     long status = 0;
 
+    if (code == CURLE_OK && !slot->head_is_complete)
+        code = CURLE_PARTIAL_FILE;
     (void)curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
     (void)curl_easy_getinfo(slot->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
     *answer = (struct endpoint_answer){.id = slot->id, .status = (int)status, .retry_after_ms = -1};
