@@ -5,6 +5,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -165,8 +166,10 @@ static int init(struct endpoint *endpoint, const struct deliver_settings *settin
     return 0;
 }
 
+// libcurl would write the keys of all TLS sessions into the file that the environment variable names.
 static int init_library(struct error *error)
 {
+    (void)unsetenv("SSLKEYLOGFILE");
     if (wake_fd < 0)
         wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wake_fd < 0)
@@ -329,6 +332,22 @@ static const char *find_remedy(enum outcome outcome)
     }
 }
 
+// Sets the error to libcurl's text, the reason of the kernel, which the text lacks, and the remedy.
+static int set_reason(const struct slot *slot, CURLcode code, int failure, struct error *error)
+{
+    const char *text = slot->out_of_memory ? "out of memory" : *slot->why ? slot->why : curl_easy_strerror(code);
+    size_t length = strlen(text);
+    char reason[80] = "";
+    long number = 0;
+
+    while (length > 0 && text[length - 1] == ' ')
+        length--;
+    if (code == CURLE_COULDNT_CONNECT && curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK &&
+        number > 0)
+        (void)snprintf(reason, sizeof reason, " (%s)", strerror((int)number));
+    return error_set(error, failure, "%.*s%s%s", (int)length, text, reason, find_remedy(judge_failure(code)));
+}
+
 static void explain(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
 {
     size_t length;
@@ -336,19 +355,17 @@ static void explain(const struct slot *slot, CURLcode code, struct endpoint_answ
 
     if (answer->outcome == OUTCOME_ACCEPTED)
         return;
-    if (answer->status == 0)
-        (void)error_set(&answer->why, 0, "%.*s: %s%s", (int)length, host,
-                        slot->out_of_memory ? "out of memory"
-                        : *slot->why        ? slot->why
-                                            : curl_easy_strerror(code),
-                        find_remedy(answer->outcome));
-    else if (code != CURLE_OK && !slot->answer_is_cut)
+    if (answer->status == 0) {
+        (void)set_reason(slot, code, 0, &answer->why);
+        error_wrap(&answer->why, "%.*s", (int)length, host);
+    } else if (code != CURLE_OK && !slot->answer_is_cut) {
         (void)error_set(&answer->why, 0, "%.*s: the answer with status %d is incomplete: %s", (int)length, host,
                         answer->status, *slot->why ? slot->why : curl_easy_strerror(code));
-    else
+    } else {
         (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s%s", (int)length, host,
                         answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "",
                         find_remedy(answer->outcome));
+    }
 }
 
 // An answer whose body is too long is complete for our purpose.
@@ -427,8 +444,7 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
     if (r == 0) {
         code = curl_easy_perform(slot->easy);
         if (code != CURLE_OK)
-            r = error_set(error, EHOSTUNREACH, "%s%s", *slot->why ? slot->why : curl_easy_strerror(code),
-                          find_remedy(judge_failure(code)));
+            r = set_reason(slot, code, EHOSTUNREACH, error);
         else if (describe(slot->easy, settings, found) < 0)
             r = error_set(error, ENOMEM, "out of memory");
     }
