@@ -24,7 +24,7 @@ from endpoint import OK, SECRET, status
     ("url", "https://", "https URL"),
     ("url", "https://user:geheim@127.0.0.1/cb", "user name"),
     ("url", "https://127.0.0.1/cb#part", "fragment"),
-    ("url", "https://127.0.0.1/cb?CallbackCommand=x", "CallbackCommand"),
+    ("url", "https://127.0.0.1/cb?CallbackCommand=x", "a parameter of the callback"),
     ("secret_file", "/nowhere", "secret_file: /nowhere: No such file"),
     ("ca_file", "/nowhere", "/nowhere"),
     ("client_certificate", "/nowhere", "client_"),
