@@ -13,7 +13,7 @@ static bool is_fail(const cJSON *tree)
 {
     const cJSON *status = cJSON_IsObject(tree) ? cJSON_GetObjectItemCaseSensitive(tree, "ActionStatus") : NULL;
 
-    return cJSON_IsString(status) && strcmp(status->valuestring, "FAIL") == 0;
+    return status && cJSON_IsString(status) && strcmp(status->valuestring, "FAIL") == 0;
 }
 
 int answer_reports_failure(const char *body, size_t length, bool *ret_fails)

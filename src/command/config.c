@@ -207,12 +207,18 @@ static int range_error(const struct config_option *option, const char *text, str
                      option->min / unit, name, option->max / unit, name);
 }
 
+static bool is_name(const char *text)
+{
+    static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+    return strlen(text) <= 64 && text[strspn(text, characters)] == '\0';
+}
+
 // Checks the text according to the option's type. Sets the number only for types that stand for a number, and the text
 // only if the value differs from the text in the file.
 static int parse_value(const struct config_option *option, const char *text, struct config_value *value,
                        struct error *error)
 {
-    static const char name_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     const char *form = "";
     struct address address;
     bool is_set = false;
@@ -242,15 +248,11 @@ static int parse_value(const struct config_option *option, const char *text, str
         r = parse_duration_ms(text, option->max, &value->number);
         break;
     case CONFIG_RETENTION:
-        if (strcmp(text, "forever") == 0)
-            return 0;
-        form = "a time with a unit, such as 400d, or forever";
-        r = parse_duration_ms(text, option->max, &value->number);
-        break;
     case CONFIG_PATIENCE:
-        if (strcmp(text, "never") == 0)
+        if (strcmp(text, option->type == CONFIG_PATIENCE ? "never" : "forever") == 0)
             return 0;
-        form = "a time with a unit, such as 2h or 3d, or never";
+        form = option->type == CONFIG_PATIENCE ? "a time with a unit, such as 3d, or never"
+                                               : "a time with a unit, such as 400d, or forever";
         r = parse_duration_ms(text, option->max, &value->number);
         break;
     case CONFIG_SIZE:
@@ -265,12 +267,11 @@ static int parse_value(const struct config_option *option, const char *text, str
     case CONFIG_CHOICE:
         return set_choice(option, text, &value->number, error);
     case CONFIG_DESTINATION:
-        return check_destination(text, error);
     case CONFIG_ENDPOINT:
-        return check_endpoint(text, error);
+        return option->type == CONFIG_ENDPOINT ? check_endpoint(text, error) : check_destination(text, error);
     case CONFIG_NAME:
         form = "a name of letters, digits, '.', '_' and '-' with at most 64 characters";
-        r = strlen(text) <= 64 && text[strspn(text, name_characters)] == '\0' ? 0 : -EINVAL;
+        r = is_name(text) ? 0 : -EINVAL;
         break;
     }
     if (r == -EINVAL)

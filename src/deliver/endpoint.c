@@ -436,6 +436,7 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
 
     if (r < 0)
         return r;
+    assert(endpoint);
     slot = &endpoint->slots[0];
     if (curl_easy_setopt(slot->easy, CURLOPT_URL, settings->url) != CURLE_OK ||
         curl_easy_setopt(slot->easy, CURLOPT_CERTINFO, 1L) != CURLE_OK ||

@@ -44,7 +44,7 @@ static int send_row(struct replay *replay, const struct recorded_row *row, struc
 
 static int replay_row(struct replay *replay, const struct recorded_row *row, struct error *error)
 {
-    struct endpoint_answer answer;
+    struct endpoint_answer answer = {.outcome = OUTCOME_BROKEN};
     struct error sentence;
     int r = send_row(replay, row, &answer, error);
 

@@ -73,8 +73,8 @@ static const char *const state_sql[STATE_STATEMENT_COUNT] = {
     [STATE_PUT_WAITING] = "INSERT OR REPLACE INTO waiting VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     [STATE_DELETE_WAITING] = "DELETE FROM waiting WHERE id = ?1",
     [STATE_SET_ASIDE] = "INSERT OR REPLACE INTO set_aside VALUES (?1, ?2, ?3, ?4, ?5)",
-    [STATE_READ_WAITING] = "SELECT id, group_key, received_at_ms, first_failure_ms, first_refusal_ms, tries,"
-                           " last_status FROM waiting ORDER BY id",
+    [STATE_READ_WAITING] = ("SELECT id, group_key, received_at_ms, first_failure_ms, first_refusal_ms, tries,"
+                            " last_status FROM waiting ORDER BY id"),
     [STATE_COUNT_SET_ASIDE] = "SELECT count(*) FROM set_aside",
     [STATE_BEGIN] = "BEGIN IMMEDIATE",
     [STATE_COMMIT] = "COMMIT",

@@ -250,5 +250,5 @@ def test_readme_quotes_headings_of_the_manual():
     quoted = re.findall(r'`man ([\w.-]+)`, "([^"]+)"', (TOP / "README.md").read_text())
     assert len(quoted) > 1
     for page, heading in quoted:
-        (path,) = (TOP / "src/command").glob(f"{page}.[58]")
+        (path,) = (TOP / "src").rglob(f"{page}.[58]")
         assert re.search(rf"(?m)^\.S[hs] {re.escape(heading)}$", path.read_text()), (page, heading)

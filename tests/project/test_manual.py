@@ -270,7 +270,7 @@ def test_page_of_deliver_gives_defaults_and_causes(defaults):
         value = defaults["deliver", head.split()[1]]
         assert value is None or value in text.replace("\n", " "), head
     source = (TOP / "src/deliver/delivery_log.c").read_text()
-    causes = re.search(r'"cause", NULL,([^}]*)\)', source)[1]
+    causes = re.search(r'"cause",\s+NULL,([^}]*)\)', source)[1]
     assert heads(described["FAILURES"], "Cm") == re.findall(r'"(\w+)"', causes)
 
 
