@@ -70,7 +70,7 @@ static void note_progress(struct http_connection *connection, ssize_t result)
 // - libmicrohttpd does not report a connection that it closes because of a renegotiation. This function refuses
 //   renegotiation.
 // - This function limits the size of a handshake.
-// - mhd_quirk_after_send asks GnuTLS what it has received so far.
+// - While mhd_quirk_after_send examines the session, GnuTLS must not receive more bytes.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
@@ -78,7 +78,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     const int on = 1;
     ssize_t received;
 
-    if (transport->receives_nothing) {
+    if (transport->pull_disabled) {
         errno = EAGAIN;
         return -1;
     }
