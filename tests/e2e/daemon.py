@@ -3,7 +3,9 @@
 The environment names the programs: IMCALLBACKD, IMCALLBACKD_LOAD, and IMCALLBACKD_WRAPPER, a command line to put in
 front of every daemon, such as valgrind."""
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -23,7 +25,7 @@ import urllib.parse
 
 from certificates import make_certificate  # noqa: F401
 from log_reader import LogReader
-from processes import eventually, free_port, long_options, passing, run  # noqa: F401
+from processes import check_run, eventually, free_port, long_options, passing, run  # noqa: F401
 
 BINARY = os.environ["IMCALLBACKD"]
 LOAD = os.environ["IMCALLBACKD_LOAD"]
@@ -72,6 +74,15 @@ def event(**fields):
 def padded(body, length):
     """Returns the body, padded with white space to this length. JSON ignores the white space."""
     return body[:-1] + b" " * (length - len(body)) + body[-1:]
+
+
+@functools.cache
+def certificate_directory():
+    """Makes the certificate and the key that all daemons of this process use."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-certificate-"))
+    atexit.register(shutil.rmtree, directory)
+    check_run(BINARY, "certificate", "--host", "localhost", "--host", "127.0.0.1", "--out", directory)
+    return directory
 
 
 class Answer:
@@ -215,8 +226,8 @@ class Daemon:
         self.database = self.directory / "callbacks.db"
         self.process = None
         self.reader = None
-        made = run(BINARY, "certificate", "--host", "localhost", "--host", "127.0.0.1", "--out", self.directory)
-        assert made.returncode == 0, made.stderr
+        for path in certificate_directory().iterdir():
+            shutil.copy(path, self.directory)
         self.write_config(settings, apps)
 
     def write_config(self, settings=None, apps=None):

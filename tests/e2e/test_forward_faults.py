@@ -52,9 +52,9 @@ class Site:
             self.reports.append(json.loads(done.stdout))
 
     def shipped(self):
-        done = self.server.psql("-At", "-c", f"SELECT last_id FROM imcallbackd_cursor WHERE receiver = '{self.name}' "
-                                             "AND stream = 'destroyed_group'")
-        return int(done.stdout or 0) if done.returncode == 0 else 0
+        succeeded, output = self.server.query("SELECT last_id FROM imcallbackd_cursor "
+                                              f"WHERE receiver = '{self.name}' AND stream = 'destroyed_group'")
+        return int(output or 0) if succeeded else 0
 
     def restart_forwarder(self):
         self.forwarder.kill()

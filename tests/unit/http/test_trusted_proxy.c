@@ -189,7 +189,7 @@ PROXY_TEST(waits_for_the_rest_of_the_header)
 
     assert_fails(connection, EAGAIN);
     for (size_t i = 1; i < length; i++) {
-        send_last(FIRST + i - 1, 1);
+        send_last(&FIRST[i - 1], 1);
         fixture.set.has_progress = false;
         assert_fails(connection, EAGAIN);
         assert_fails(connection, EAGAIN);
