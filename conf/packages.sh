@@ -3,7 +3,7 @@
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
 build_packages="cmake ninja-build gcc libc6-dev pkg-config libmicrohttpd-dev libgnutls28-dev libssl-dev libcjson-dev
-    libsqlite3-dev libinih-dev libsystemd-dev libpq-dev dpkg-dev file"
+    libsqlite3-dev libinih-dev libsystemd-dev libpq-dev libcurl4-openssl-dev dpkg-dev file"
 
 # Installs those of the named packages that are missing.
 install_packages() {

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . conf/packages.sh
 
 packages="curl sqlite3 ca-certificates libcmocka-dev python3-pytest openssl strace clang-format systemd jq postgresql
-    mandoc"
+    mandoc faketime"
 selection="-LE ^full$"
 if [ "${1:-}" = --full ] && [ $# -eq 1 ]; then
     packages="$packages clang clang-tidy cppcheck shellcheck valgrind debootstrap"

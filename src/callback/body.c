@@ -1,6 +1,5 @@
-// Turns a body into a struct destroyed_group, or reports why the body is invalid. No other file uses cJSON.
+// Turns a body into a struct destroyed_group, or reports why the body is invalid.
 #include <assert.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,34 +9,9 @@
 #include "imcallbackd/base/utf8.h"
 #include "imcallbackd/callback/callback.h"
 #include "json_text.h"
-
-#include <cjson/cJSON.h>
+#include "json_tree.h"
 
 #define EVENT_TIME_MAX ((UINT64_C(1) << 53) - 1) // up to here, a double holds every integer exactly
-
-// The hooks through which cJSON allocates are global to the process. Each thread sets the arena of the body that it
-// parses.
-static _Thread_local struct arena *parse_arena;
-static _Thread_local bool parse_arena_is_full;
-static pthread_once_t hooks_once = PTHREAD_ONCE_INIT;
-
-static void *arena_malloc_hook(size_t bytes)
-{
-    void *taken = parse_arena ? arena_alloc(parse_arena, bytes) : NULL;
-
-    parse_arena_is_full = parse_arena_is_full || !taken;
-    return taken;
-}
-
-static void arena_free_hook(void *taken)
-{
-    (void)taken;
-}
-
-static void init_hooks(void)
-{
-    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = arena_malloc_hook, .free_fn = arena_free_hook});
-}
 
 // Sets answer and detail, and returns false, so that a failing function can `return fail(...)`.
 PRINTF_LIKE(3, 4) static bool fail(struct callback *callback, enum answer_code code, const char *format, ...)
@@ -105,16 +79,11 @@ static size_t white_space_length(const char *text, size_t left)
 // or if memory is exhausted.
 static cJSON *parse(struct callback *callback, struct arena *scratch, const char *text, size_t length)
 {
-    const char *end = text;
-    cJSON *tree;
+    const char *end;
+    bool is_full;
+    cJSON *tree = json_tree_parse(scratch, text, length, &end, &is_full);
 
-    pthread_once(&hooks_once, init_hooks);
-    assert(!parse_arena);
-    parse_arena = scratch;
-    parse_arena_is_full = false;
-    tree = cJSON_ParseWithLengthOpts(text, length, &end, 0);
-    parse_arena = NULL;
-    if (!tree && parse_arena_is_full) {
+    if (is_full) {
         fail_memory(callback, scratch);
         return NULL;
     }

@@ -58,10 +58,10 @@ def test_restart_with_the_socket_of_systemd_loses_no_event(setup, end):
         senders = restart_repeatedly(setup, end, start)
         one.stop()
     one.start()
-    # A restart can lose at most one event of a sender: the event in progress at a kill, or an event that waits longer
-    # than the proxy allows.
+    # A restart can lose two events of a sender: the event in progress at a kill, and an event that waits longer than the
+    # proxy allows.
     for sender in senders:
-        assert sender.failed + sender.closed <= RESTARTS
+        assert sender.failed + sender.closed <= 2 * RESTARTS
 
 
 @pytest.mark.timing

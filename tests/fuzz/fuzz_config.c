@@ -33,7 +33,7 @@ static void check_values(const struct config *config)
         for (size_t i = 0; i < (of_app ? config->app_count : 1); i++) {
             const void *base = of_app ? (const void *)&config->apps[i] : config;
             const struct config_value *value = config_option_value(option, base);
-            bool forever = option->type == CONFIG_RETENTION && value->number == 0;
+            bool forever = (option->type == CONFIG_RETENTION || option->type == CONFIG_PATIENCE) && value->number == 0;
 
             assert(value->text ? *value->text : !option->required && !option->default_text);
             assert(option->max == 0 || forever || (value->number >= option->min && value->number <= option->max));
