@@ -277,8 +277,8 @@ static bool read_fields(struct callback *callback, const cJSON *tree)
            read_event_time(callback, fields[FIELD_EVENT_TIME]) && read_member_list(callback, fields[FIELD_MEMBER_LIST]);
 }
 
-// Checks the body and parses it into the scratch arena. Calls fail() and returns NULL if the body is not valid JSON, is
-// too complex, or if memory is exhausted.
+// Checks the body and parses it into the scratch arena. *ret_sanitized says whether some text was replaced. Calls
+// fail() and returns NULL if the body is not valid JSON, if it is too complex, or if memory is exhausted.
 static const cJSON *parse_body(struct callback *callback, struct arena *scratch, bool *ret_sanitized)
 {
     const char *text = callback->group.body;

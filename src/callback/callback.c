@@ -70,7 +70,8 @@ static enum answer_code check_sign_format(const struct query_value *sign)
     return ANSWER_OK;
 }
 
-// Checks the form of the parameters of the signature and computes clock_skew_s, which nothing proves yet.
+// Checks the form of Sign and RequestTime, and computes clock_skew_s, which must not be trusted before the signature is
+// compared.
 static enum answer_code check_signature_format(struct callback *callback, const struct query *query)
 {
     enum answer_code code = check_sign_format(&query->values[QUERY_SIGN]);
@@ -159,7 +160,7 @@ static enum answer_code find_signer(struct callback *callback, const struct call
     return check_age(callback);
 }
 
-// Returns whether the query is genuine, and for which app.
+// Checks whether the query is genuine, and sets the app.
 static enum answer_code check_origin(struct callback *callback, const struct callback_rules *rules,
                                      const struct query *query)
 {

@@ -110,8 +110,8 @@ static bool skip_digits(const char *text, size_t length, size_t *at)
     return *at > start;
 }
 
-// Returns the length of the number at text, or 0 if RFC 8259 does not allow the number. cJSON refuses a number that
-// another part of a number follows, such as the second dot of 1.2.3.
+// Returns the length of the number at text, or 0 if RFC 8259 does not allow the number. The number ends before a
+// character that cannot continue it, such as the second dot of 1.2.3, and cJSON then rejects that character.
 static size_t number_length(const char *text, size_t left)
 {
     size_t start = text[0] == '-' ? 1 : 0, at = start;

@@ -1,11 +1,13 @@
-// The client controls the names, so they are bounded and printed as they came: a decoded name could hold any byte.
+// The client chooses the names, so their length is bounded, and they are not decoded: a decoded name could contain any
+// byte.
 #include "imcallbackd/callback/parameter_names.h"
 
 #include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
-// NAME_BYTES is the largest part of the list: a separator, a name of the largest length, and the dots of a longer name.
+// NAME_BYTES is the most that one name adds to the list: a separator, NAME_MAX_LENGTH characters, and the dots that
+// replace the rest of a longer name.
 #define NAME_MAX_LENGTH 32
 #define SEPARATOR       ", "
 #define DOTS            "..."

@@ -201,7 +201,8 @@ static void log_lost(const struct call *call)
         group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform);
 }
 
-// The documentation does not say what the console sends, so the line names the parameters. The values may be secret.
+// The documentation does not say what the console sends, so the log line names the parameters. Their values may be
+// secret.
 static struct http_response *answer_url_check(struct receiver *receiver, const struct call *call)
 {
     const struct callback *callback = &call->callback;

@@ -234,7 +234,8 @@ void http_connection_make_room(struct http_connection *connection)
 {
     bool per_address = connection->exceeded_limit == HTTP_LIMIT_PER_ADDRESS;
 
-    assert(connection->exceeded_limit != HTTP_LIMIT_NONE); // so that this connection is not evicted for itself
+    // http_set_evict never evicts a connection beyond a limit, so it never evicts this one.
+    assert(connection->exceeded_limit != HTTP_LIMIT_NONE);
     if (http_set_evict(connection->set, per_address ? &connection->transport.network : NULL))
         connection->exceeded_limit = HTTP_LIMIT_NONE;
 }

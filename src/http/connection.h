@@ -38,7 +38,7 @@ struct http_record_parser {
     size_t payload_left;
 };
 
-// What decides who the client of a connection is. All but the first belong to connections of trusted proxies.
+// What names the client of a connection. All values but the first belong to connections of trusted proxies.
 enum http_client {
     HTTP_CLIENT_IS_PEER,       // the peer is not a trusted proxy
     HTTP_CLIENT_UNDECIDED,     // the first bytes have not arrived, or they are an incomplete PROXY header
@@ -64,7 +64,7 @@ struct http_transport {
     bool body_follows;      // the next bytes to send are the head of a response, and its body follows
     bool receive_closed;    // no more bytes arrive; requests that were already received are still answered
     bool closing;           // shut down by http_connection_close; libmicrohttpd has not noticed yet
-    bool receives_nothing;  // the pull function reports that no byte has arrived
+    bool pull_disabled;     // the pull function reads nothing, so that GnuTLS sees only what it has received before
 };
 
 // State that the detection of stalled connections in mhd_quirks.c keeps between two checks.
@@ -101,7 +101,7 @@ struct http_connection {
 struct mhd_quirks {
     struct http_connection *starting; // added but not started; linked by deadline.next
     bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
-    bool has_logged;                  // the library has logged a message in this iteration
+    bool has_logged;                  // the library has logged a message since mhd_quirk_close_forgotten last ran
 };
 
 // The connections of one loop, in lists by the kind of deadline. Each list is sorted by since_ms, because a connection
@@ -146,8 +146,8 @@ int64_t http_set_close_expired(struct http_connection_set *set);
 // client network qualify. Returns false if no connection qualifies.
 bool http_set_evict(struct http_connection_set *set, const struct address *network);
 
-// Tries to evict another connection for one that is beyond a limit. If that succeeds, the connection counts as within
-// the limit.
+// Tries to evict another connection for this one, which is beyond a limit. If that succeeds, this connection counts as
+// within the limit.
 void http_connection_make_room(struct http_connection *connection);
 
 // Closes all connections beyond a limit on which no verified request has arrived, and which entered their stage at

@@ -1,5 +1,5 @@
-// An empty last entry is an entry. If it were skipped, the entry before it, which the client may have forged, would
-// count.
+// Reads the last entry of each X-Forwarded-For header, so that the entry of the last header remains. An empty entry
+// counts: otherwise an entry before it, which the client may have forged, would name the client.
 #include "forwarded_for.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 // Reads the client's address from the X-Forwarded-For headers of a request that a trusted proxy forwards. Each proxy
-// appends the address of its own client, so only the last entry is the trusted proxy's own statement. The parser is a
-// pure function and needs no memory.
+// appends the address of its own client, so only the last entry is the trusted proxy's own statement. The parser
+// allocates no memory.
 #pragma once
 
 #include <stdbool.h>

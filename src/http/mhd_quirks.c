@@ -63,7 +63,7 @@ bool mhd_quirk_exceeds_parameters(const char *target)
     return count > MAX_PARAMETERS;
 }
 
-// Returns the status of the response that the library has made itself; 0: there is none.
+// Returns the status of the response that the library has made itself, or 0 if there is none.
 static unsigned int own_status(struct http_connection *connection)
 {
     const struct http_exchange *exchange = connection->exchange;
@@ -149,8 +149,8 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
     return NULL;
 }
 
-// Returns true if neither the client nor an error has ended the TLS session. GnuTLS allows a session to receive while
-// it sends.
+// Returns true if neither the client nor an error has ended the TLS session. GnuTLS is sending when this function calls
+// gnutls_record_recv, and allows this.
 static bool is_session_open(struct http_connection *connection)
 {
     gnutls_session_t session =
@@ -158,19 +158,19 @@ static bool is_session_open(struct http_connection *connection)
     char byte;
     ssize_t received;
 
-    // An end that has arrived since the library closed the connection does not count.
-    connection->transport.receives_nothing = true;
+    // GnuTLS must not receive an end that arrived after the library had closed the connection.
+    connection->transport.pull_disabled = true;
     received = gnutls_record_recv(session, &byte, 1);
-    connection->transport.receives_nothing = false;
+    connection->transport.pull_disabled = false;
     return received > 0 || received == GNUTLS_E_AGAIN;
 }
 
 void mhd_quirk_after_send(struct http_connection *connection)
 {
-    if (connection->deadline.stage != HTTP_STAGE_HEAD || connection->transport.receives_nothing ||
+    if (connection->deadline.stage != HTTP_STAGE_HEAD || connection->transport.pull_disabled ||
         own_status(connection) != 0)
         return;
-    // A loop that has ended closes all its connections.
+    // Without an owner, the loop has ended and closes all its connections, which is not a refusal.
     if (!connection->exchange && !connection->transport.closing && connection->set->has_owner &&
         is_session_open(connection))
         http_request_report_fault(connection, UNREADABLE);
@@ -183,7 +183,7 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set)
         return;
     set->quirks.has_logged = false;
     for (struct http_connection *one = set->timed.first; one; one = one->deadline.next) {
-        // In this stage, only a closed connection has no head.
+        // In stage BODY, the head has arrived. The library reports no size of it only after closing the connection.
         if (one->deadline.stage != HTTP_STAGE_BODY ||
             MHD_get_connection_info(one->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE))
             continue;

@@ -1,5 +1,5 @@
-// The checks follow HAProxy's specification, doc/proxy-protocol.txt. Values that the specification reserves are
-// malformed. TLVs are skipped without a look at their contents.
+// The checks follow HAProxy's specification, doc/proxy-protocol.txt. A header with a value that the specification
+// reserves is malformed. The contents of TLVs are not checked.
 #include "proxy_header.h"
 
 #include <assert.h>

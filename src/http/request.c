@@ -65,9 +65,9 @@ static bool path_is(const char *target, const char *path)
     return strncmp(target, path, length) == 0 && (target[length] == '\0' || target[length] == '?');
 }
 
-// Returns the client of a request, and records its address if X-Forwarded-For names the client. Returns NULL if the
-// last entry is not an address: the proxy hides the client. The proxy's own address must not stand in for it, because
-// allow_from may contain the proxy's address.
+// Returns the client of a request, and sets request.remote_address if X-Forwarded-For names the client. Returns NULL if
+// the last entry is not an address, because the proxy then hides the client. The proxy's own address must not replace
+// the client's, because allow_from may contain the proxy.
 static const struct address *find_client(struct http_exchange *exchange)
 {
     const struct forwarded_for *forwarded_for = &exchange->forwarded_for;
@@ -90,7 +90,8 @@ static bool is_checked_per_request(const struct http_connection *connection)
     return client == HTTP_CLIENT_IS_PROXY || client == HTTP_CLIENT_FROM_REQUESTS;
 }
 
-// Returns why the server itself refuses this head, or HTTP_REFUSE_NONE. *ret_detail is the detail of the refusal.
+// Returns why the server itself refuses this head, or HTTP_REFUSE_NONE. *ret_detail is what the handler's
+// on_refusal gets as the detail.
 static enum http_refusal judge_head(struct http_exchange *exchange, const char *method, const char *version,
                                     const char **ret_detail)
 {

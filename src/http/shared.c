@@ -136,8 +136,8 @@ static struct network *get_network(struct http_shared *shared, const struct addr
     return NULL;
 }
 
-// Counts one more connection of the network unless the hard limit is reached or memory is exhausted. The caller holds
-// the lock.
+// Counts one more connection of the network. Returns false if the hard limit is reached or memory is exhausted. The
+// caller holds the lock.
 static bool count_for_network(struct http_shared *shared, const struct address *address, enum http_limit *ret_exceeded)
 {
     unsigned int limit = shared->limits.connections_per_address;
@@ -150,7 +150,8 @@ static bool count_for_network(struct http_shared *shared, const struct address *
     return true;
 }
 
-// Counts one more connection unless a hard limit or memory forbids it. The caller holds the lock.
+// Counts one more connection, also for its network unless the peer is a trusted proxy. Returns false if a hard limit is
+// reached or memory is exhausted. The caller holds the lock.
 static bool count_connection(struct http_shared *shared, const struct address *network,
                              struct http_admission *admission)
 {

@@ -61,7 +61,7 @@ void http_shared_copy_limits(struct http_shared *shared, struct http_limits *ret
 struct http_admission {
     bool is_trusted_proxy;
     enum http_limit exceeded_limit;
-    struct http_credentials *credentials; // a new reference
+    struct http_credentials *credentials; // a new reference; NULL: the connection is refused
 };
 
 // Decides whether a connection from this peer may stay. On HTTP_REFUSE_NONE the connection is counted until
@@ -80,7 +80,8 @@ enum http_refusal http_shared_admit_client(struct http_shared *shared, const str
 // admits.
 bool http_shared_allows(struct http_shared *shared, const struct address *client);
 
-// `network` is NULL if the connection is not counted for a network.
+// Undoes the counts of http_shared_admit and http_shared_admit_client. `network` is NULL if the connection is not
+// counted for a network.
 void http_shared_release(struct http_shared *shared, const struct address *network);
 
 // Waits until no connection is left, or until the monotonic clock reaches until_ms. Returns the number of connections.

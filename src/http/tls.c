@@ -70,7 +70,7 @@ static void note_progress(struct http_connection *connection, ssize_t result)
 // - libmicrohttpd does not report a connection that it closes because of a renegotiation. This function refuses
 //   renegotiation.
 // - This function limits the size of a handshake.
-// - mhd_quirk_after_send asks GnuTLS what it has received so far.
+// - While mhd_quirk_after_send examines the session, GnuTLS must not receive more bytes.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
@@ -78,7 +78,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     const int on = 1;
     ssize_t received;
 
-    if (transport->receives_nothing) {
+    if (transport->pull_disabled) {
         errno = EAGAIN;
         return -1;
     }
@@ -102,8 +102,9 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     return received;
 }
 
-// Replaces GnuTLS's sendmsg for two reasons:
-// - The adapter must see when libmicrohttpd sends a response that it has made itself.
+// Replaces GnuTLS's sendmsg for three reasons:
+// - mhd_quirk_before_send must see when libmicrohttpd sends a response that it has made itself.
+// - mhd_quirk_after_send must see when libmicrohttpd closes a connection without a response.
 // - libmicrohttpd sends the head and the body of a response as two records. MSG_MORE makes the kernel keep the first
 //   until the second follows, so that both travel in one packet. libmicrohttpd sets TCP_NODELAY again if none follows.
 static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int count)

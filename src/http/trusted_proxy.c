@@ -1,5 +1,5 @@
-// The header stays in the kernel's buffer until it is complete, so that it takes no memory of the connection and not
-// one byte of TLS is received with it.
+// The header stays in the kernel's buffer until all of it has arrived. So a connection needs no memory for the header,
+// and exactly the header is received, without a byte of TLS.
 #include "trusted_proxy.h"
 
 #include <assert.h>
@@ -26,7 +26,7 @@ static bool close_malformed(struct http_connection *connection, const char *faul
         log_warning("trusted proxy %s: malformed PROXY header (and %u more since the last such line): %s; correct the "
                     "configuration of the proxy",
                     connection->transport.remote_address, suppressed, fault);
-    connection->transport.header_bytes = 0; // this line replaces the one about the handshake
+    connection->transport.header_bytes = 0; // so that tls_report_failed_handshake writes no second line
     return close_now(connection);
 }
 

@@ -43,6 +43,12 @@ START_DEADLINE = 20  # seconds; enough for a daemon with a sanitizer
 STOP_DEADLINE = 10  # seconds that the manual page allows from SIGTERM to the end of the process
 
 
+def hard_limit(limit):
+    """Returns the number of connections at which the daemon refuses more: the limit and a reserve. The daemon accepts
+    connections in the reserve because their next requests may be verified ones."""
+    return limit + limit // 16 + 16
+
+
 def signature(token=TOKEN, at=None):
     """Returns the parameters Sign and RequestTime, computed without the program under test."""
     request_time = str(int(time.time()) if at is None else at)
@@ -96,6 +102,10 @@ class Answer:
     def code(self):
         return self.json["ErrorCode"]
 
+    @property
+    def says_close(self):
+        return self.headers.get("connection") == "close"
+
     def check_form(self):
         """Asserts that the answer has the form that the protocol requires, reveals no secret and, if its status is 4xx,
         has "Connection: close". Returns the answer."""
@@ -106,7 +116,7 @@ class Answer:
         assert (self.json["ActionStatus"], self.code == 0) == (("OK", True) if good else ("FAIL", False)), self
         assert bool(self.json["ErrorInfo"]) != good, self
         assert TOKEN not in self.text and not re.search("[0-9a-f]{64}", self.text), self
-        assert 400 > self.status or self.status > 499 or self.headers["connection"] == "close", self
+        assert 400 > self.status or self.status > 499 or self.says_close, self
         return self
 
 
@@ -119,7 +129,7 @@ class Connection:
         plain = socket.create_connection((to, port), timeout=START_DEADLINE, source_address=(source, 0))
         plain.sendall(preface)
         self.tls = context.wrap_socket(plain, server_hostname="localhost", session=session)
-        if not self.tls.version():  # without an error, if the connection was reset before the handshake started
+        if not self.tls.version():  # after a reset before the handshake, wrap_socket reports no error
             raise ConnectionResetError("reset before the handshake")
         self.unread = b""
 
@@ -164,6 +174,10 @@ class Connection:
     def answer_to(self, data):
         self.send(data)
         return self.read_answer()
+
+    def call(self, group_id, headers=()):
+        """Sends a genuine callback. Returns the answer."""
+        return self.answer_to(request(event(GroupId=group_id), headers=headers))
 
     def read_rest(self):
         """Returns all bytes until the connection ends."""
@@ -370,6 +384,18 @@ class Daemon:
 
     def connect(self, context=None, **options):
         return Connection(self.port, context or self.tls_context(), **options)
+
+    def connect_plain(self):
+        """Returns a socket that is connected to the daemon, without TLS."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=START_DEADLINE)
+
+    def rejects(self, **options):
+        """Returns whether the daemon closes a new connection before the end of the handshake. options: see connect."""
+        try:
+            self.connect(**options).tls.close()
+        except (ConnectionError, ssl.SSLError):
+            return True
+        return False
 
     def load_arguments(self, **options):
         """Returns the command line of the load generator; options: see long_options."""

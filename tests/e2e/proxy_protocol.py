@@ -1,4 +1,4 @@
-"""Makes headers of the PROXY protocol, without the program under test, and sends them in pieces."""
+"""Makes headers of the PROXY protocol without the code under test, and sends headers in pieces."""
 
 import contextlib
 import socket
@@ -18,7 +18,8 @@ def v1(client="192.0.2.1", server="198.51.100.2", protocol="TCP4", ports="12345 
 
 
 def raw_v2(command, family, rest=b"", length=None):
-    """Returns a header of version 2 with these bytes after the fixed part. length: announced if it differs."""
+    """Returns a header of version 2 with these bytes after the fixed part. length: the announced length, if
+    it differs from theirs."""
     return SIGNATURE + struct.pack("!BBH", command, family, len(rest) if length is None else length) + rest
 
 
@@ -51,7 +52,7 @@ class Segments:
     """A TLS connection whose header and ClientHello arrive in segments of these sizes."""
 
     def __init__(self, one, preface, sizes, source="127.0.0.1"):
-        """sizes: a function of the number of bytes of header and ClientHello."""
+        """sizes: a function that gets the length of header and ClientHello, and returns the sizes of the segments."""
         self.plain = socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE,
                                               source_address=(source, 0))
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -75,7 +76,7 @@ class Segments:
             except ssl.SSLWantReadError:
                 self.plain.sendall(self.outgoing.read())
                 data = self.plain.recv(65536)
-                assert data, "closed"
+                assert data, "closed within a handshake or an answer"
                 self.incoming.write(data)
 
     def status_of(self, request):

@@ -1,5 +1,5 @@
-"""Runs the files of conf/proxy with the real programs, and an application that stands in for the one that receives all
-other callbacks. A test replaces only ports, paths and certificates in the files."""
+"""Runs the real proxies with the files of conf/proxy, and an application that records what the proxies pass to it. The
+tests replace only names, addresses, paths and certificates in the files."""
 
 import contextlib
 import http.client
@@ -26,6 +26,8 @@ from certificates import P_256, make_certificate
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SHIPPED = TOP / "conf" / "proxy"
 EXTRACTED = TOP / "build" / "proxies"  # filled by run.sh
+CLIENT = "127.0.0.9"  # the address from which a client connects to a proxy
+OTHER_QUERY = daemon.query_string(token=None, CallbackCommand="Group.CallbackBeforeSendMsg")
 
 
 def program(name):
@@ -34,7 +36,7 @@ def program(name):
 
 
 class Response:
-    """The answer to a request. code: the ErrorCode; None: the answer comes from the proxy itself."""
+    """The answer to a request. code: the ErrorCode, or None if the proxy itself has answered."""
 
     def __init__(self, status, headers, body):
         self.status, self.body = status, body
@@ -62,9 +64,9 @@ class Sender(threading.Thread):
         super().__init__()
         self.proxy, self.number, self.over = proxy, number, threading.Event()
         self.acknowledged = set()
-        self.failed = self.closed = 0  # events that were answered with a 5xx status, or with the end of their connection
+        self.failed = self.closed = 0  # events after which a 5xx status arrived, or the end of the connection
         self.slowest_s = 0.0
-        self.surprise = None  # anything else
+        self.surprise = None  # the first answer or error of any other kind
         self.start()
 
     def run(self):
@@ -116,14 +118,14 @@ def sending(proxy, count):
 
 
 def wait_for_answers(senders):
-    """Waits until each sender has got some answers since the call."""
+    """Waits until each sender has got some more answers, or until one has got an unexpected answer."""
     before = [len(sender.acknowledged) for sender in senders]
     daemon.eventually(lambda: any(sender.surprise for sender in senders) or
                       all(len(sender.acknowledged) > old + 5 for sender, old in zip(senders, before)), "answers")
 
 
 class Application:
-    """Records each request as it arrives, and answers all of them alike."""
+    """An HTTP server that records each request and gives every request the same answer."""
 
     ANSWER = b'{"ActionStatus":"OK","ErrorInfo":"from the application","ErrorCode":0}'
 
@@ -164,7 +166,7 @@ class Application:
 
 
 class Proxy:
-    """A proxy that listens on a port of 127.0.0.1, and its files."""
+    """A proxy that listens on a port of 127.0.0.1, and the directory with its configuration, certificate and logs."""
 
     program = file = None
 
@@ -221,7 +223,7 @@ class Proxy:
     # Clients
 
     def connect(self, source=""):
-        """Returns a connection from this address, which has to belong to the loopback network."""
+        """Returns a connection from this loopback address."""
         context = ssl.create_default_context(cafile=self.directory / "front.pem")
         return http.client.HTTPSConnection("localhost", self.port, timeout=20, context=context,
                                            source_address=(source, 0))
@@ -242,11 +244,11 @@ class HttpProxy(Proxy):
     """A proxy that ends TLS and chooses between imcallbackd and the application."""
 
     def replaced(self):
-        """Returns what to replace in the file besides addresses and the name and certificate of imcallbackd."""
+        """Returns {text in the file: other text} for what configure() does not replace for every proxy."""
         raise NotImplementedError
 
     def configure(self, port, application_port, certificate, name="localhost"):
-        """port: of imcallbackd; certificate and name: what the proxy verifies it with."""
+        """port: of imcallbackd; certificate and name: those that the proxy expects of imcallbackd."""
         self.write_config({"127.0.0.1:8443": f"127.0.0.1:{port}", "127.0.0.1:8080": f"127.0.0.1:{application_port}",
                            "/etc/ssl/imcallbackd.pem": certificate, "localhost": name} | self.replaced())
         return self
@@ -301,8 +303,8 @@ HTTP_PROXIES = {each.program: each for each in (Nginx, HAProxy, Caddy)}
 
 
 @contextlib.contextmanager
-def installed(name):
-    """Starts an application, a daemon and a proxy in front of them, which have to stop cleanly at the end."""
+def running(name):
+    """Runs a proxy in front of an application and a daemon during the block. Proxy and daemon must stop cleanly."""
     if not program(name):
         pytest.skip(f"{name} is not installed")
     application, proxy, admin_port = Application(), HTTP_PROXIES[name](), daemon.free_port()

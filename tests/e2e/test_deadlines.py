@@ -20,6 +20,7 @@ GRACE = 1  # additional seconds that the contract allows
 DRIP = 0.3  # seconds between two pieces of a slow client
 REQUEST_LIMIT = {"request_timeout": f"{REQUEST_TIMEOUT}s"}
 SETTINGS = {"limits": REQUEST_LIMIT | {"idle_timeout": f"{IDLE_TIMEOUT}s"}}
+TRUSTING = SETTINGS | {"listen": {"trusted_proxies": "127.0.0.1"}}
 OTHER_COMMAND = "Group.CallbackAfterSendMsg"
 
 
@@ -33,7 +34,7 @@ class Wire:
     """A TLS connection that lets the test send the encrypted bytes itself."""
 
     def __init__(self, one):
-        self.plain = socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE)
+        self.plain = one.connect_plain()
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = one.tls_context().wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
 
@@ -104,7 +105,7 @@ def test_closes_a_slow_connection(one, pieces_of):
 
 @pytest.fixture(scope="module")
 def trusting():
-    with daemon.running(SETTINGS | {"listen": {"trusted_proxies": "127.0.0.1"}}) as made:
+    with daemon.running(TRUSTING) as made:
         yield made
 
 
@@ -125,8 +126,8 @@ def test_proxy_header_and_handshake_share_a_deadline(trusting, pieces_of):
 
 
 def test_logs_a_header_that_takes_too_long(make_daemon):
-    one = make_daemon(SETTINGS | {"listen": {"trusted_proxies": "127.0.0.1"}}).start()
-    with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
+    one = make_daemon(TRUSTING).start()
+    with one.connect_plain() as plain:
         plain.sendall(v2()[:-1])
         with contextlib.suppress(ConnectionResetError):
             assert plain.recv(1) == b""
@@ -329,15 +330,15 @@ def test_waiting_for_a_handshake_uses_no_cpu(one):
     """The client sends nothing, only a part of its first message, or nothing after its first message."""
     hello = Wire(one).hello()
     for sent in (0, 1, len(hello) // 2, len(hello)):
-        with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
+        with one.connect_plain() as plain:
             plain.sendall(hello[:sent])
             check_sleep(one, plain)
 
 
 def test_waiting_for_a_proxy_header_uses_no_cpu(trusting):
-    """The bytes of the header stay in the kernel's buffer."""
+    """The bytes of an incomplete header stay in the kernel's buffer, so that the socket remains readable."""
     for sent in (b"P", v1()[:-1], v2()[:16], v2(tlvs=bytes(2000))[:-1], v2()):
-        with socket.create_connection(("127.0.0.1", trusting.port), timeout=daemon.START_DEADLINE) as plain:
+        with trusting.connect_plain() as plain:
             plain.sendall(sent)
             check_sleep(trusting, plain)
 

@@ -14,7 +14,7 @@ import daemon
 from processes import unread_bytes
 
 LIMIT = 4
-HARD_LIMIT = LIMIT + LIMIT // 16 + 16  # includes the reserve, because the next request may be a verified one
+HARD_LIMIT = daemon.hard_limit(LIMIT)
 CALL_TIMEOUT = 2  # seconds; a connection without a request after this time can be evicted
 UNSIGNED = 1400000002
 ONE_LOOP = {"listen": {"threads": 1}}
@@ -22,28 +22,10 @@ BODY_LIMIT = 64 << 10
 BODIES_IN_FLIGHT = 16
 
 
-def call(connection, name):
-    """Sends a verified callback and returns its response."""
-    return connection.answer_to(daemon.request(daemon.event(GroupId=name)))
-
-
-def says_close(answer):
-    return answer.headers.get("connection") == "close"
-
-
-def is_rejected(one, address="", to="127.0.0.1"):
-    """Returns whether the daemon closes a new connection before the end of the handshake."""
-    try:
-        one.connect(source=address, to=to).tls.close()
-    except (ConnectionError, ssl.SSLError):
-        return True
-    return False
-
-
 def is_served(one, name):
     """Returns whether the daemon answers a callback on a new connection. The new connection itself can be evicted."""
     with contextlib.suppress(OSError), one.connect() as connection:
-        return call(connection, name).status == 200
+        return connection.call(name).status == 200
     return False
 
 
@@ -60,14 +42,14 @@ def test_serves_one_request_beyond_the_limit(make_daemon, limit):
         full = []
         for i in range(LIMIT):
             full.append(stack.enter_context(one.connect()))
-            answers = [call(connection, f"{i}-{j}") for j, connection in enumerate(full)]
-            assert [(answer.status, says_close(answer)) for answer in answers] == [(200, False)] * (i + 1)
+            answers = [connection.call(f"{i}-{j}") for j, connection in enumerate(full)]
+            assert [(answer.status, answer.says_close) for answer in answers] == [(200, False)] * (i + 1)
         # All connections are verified and stay open. One more connection gets one response.
         over = stack.enter_context(one.connect())
-        answer = call(over, "over")
-        assert answer.status == 200 and says_close(answer)
+        answer = over.call("over")
+        assert answer.status == 200 and answer.says_close
         assert over.is_closed()
-        assert [call(connection, "again").status for connection in full] == [200] * LIMIT
+        assert [connection.call("again").status for connection in full] == [200] * LIMIT
 
 
 def test_open_files_limit_the_connections(make_daemon):
@@ -93,22 +75,22 @@ def test_rejects_connections_beyond_the_reserve(make_daemon, limit):
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     with contextlib.ExitStack() as stack:
         busy = [stack.enter_context(one.connect()) for _ in range(LIMIT)]
-        assert [call(connection, "before").status for connection in busy] == [200] * LIMIT
+        assert [connection.call("before").status for connection in busy] == [200] * LIMIT
         with one.locked():
             for i in range(HARD_LIMIT):
                 if i >= LIMIT:
                     busy.append(stack.enter_context(one.connect()))
                 busy[i].send(daemon.request(daemon.event(GroupId=f"busy-{i}")))
             for _ in range(10):
-                assert is_rejected(one)
-            assert is_rejected(one, "127.0.0.2") == (limit == "connections")
+                assert one.rejects()
+            assert one.rejects(source="127.0.0.2") == (limit == "connections")
         answers = [connection.read_answer() for connection in busy]
         assert [answer.status for answer in answers] == [200] * HARD_LIMIT
-        assert [says_close(answer) for answer in answers[:LIMIT]] == [False] * LIMIT
+        assert [answer.says_close for answer in answers[:LIMIT]] == [False] * LIMIT
         # The daemon closes the reserve connections, and then accepts new connections.
-        assert all(connection.is_closed() for connection, answer in zip(busy, answers) if says_close(answer))
-        assert sum(map(says_close, answers)) > 0
-        daemon.eventually(lambda: not is_rejected(one), "an accepted connection")
+        assert all(connection.is_closed() for connection, answer in zip(busy, answers) if answer.says_close)
+        assert sum(answer.says_close for answer in answers) > 0
+        daemon.eventually(lambda: not one.rejects(), "an accepted connection")
     assert len(one.group_ids("busy-")) == HARD_LIMIT
     assert refusals_logged(one, "overloaded") == 1  # one line per interval, however many refusals
 
@@ -116,11 +98,11 @@ def test_rejects_connections_beyond_the_reserve(make_daemon, limit):
 def test_limit_per_address_spares_other_addresses(make_daemon):
     one = make_daemon(ONE_LOOP | {"limits": {"connections_per_address": 1}}).start()
     with one.connect() as first, one.connect(source="127.0.0.2") as other:
-        assert not says_close(call(first, "first"))
-        assert not says_close(call(other, "other"))
+        assert not first.call("first").says_close
+        assert not other.call("other").says_close
         with one.connect() as over:
-            assert says_close(call(over, "over"))
-        assert call(first, "first again").status == call(other, "other again").status == 200
+            assert over.call("over").says_close
+        assert first.call("first again").status == other.call("other again").status == 200
 
 
 def test_refuses_unverified_requests_beyond_the_limit(make_daemon):
@@ -129,14 +111,14 @@ def test_refuses_unverified_requests_beyond_the_limit(make_daemon):
     unsigned = daemon.request(daemon.event(GroupId="unsigned"), daemon.query_string(token=None, SdkAppid=UNSIGNED))
     with contextlib.ExitStack() as stack:
         busy = [stack.enter_context(one.connect()) for _ in range(2)]
-        assert [call(connection, "before").status for connection in busy] == [200] * 2
+        assert [connection.call("before").status for connection in busy] == [200] * 2
         with one.locked():
             for i, connection in enumerate(busy):
                 connection.send(daemon.request(daemon.event(GroupId=f"busy-{i}")))
             for _ in range(3):
                 refused = stack.enter_context(one.connect())
                 answer = refused.answer_to(unsigned)
-                assert answer.status == 503 and int(answer.headers["retry-after"]) > 0 and says_close(answer)
+                assert answer.status == 503 and int(answer.headers["retry-after"]) > 0 and answer.says_close
                 assert refused.is_closed()
             verified = stack.enter_context(one.connect())
             verified.send(daemon.request(daemon.event(GroupId="verified")))
@@ -169,7 +151,7 @@ def test_evicts_unverified_connections_first(make_daemon):
 
         verified = [enter() for _ in range(2)]
         for connection in verified:
-            assert call(connection, "verified").status == 200
+            assert connection.call("verified").status == 200
         idle = [enter() for _ in range(2)]
         silent = stack.enter_context(socket.create_connection(("127.0.0.1", one.port)))
         silent.settimeout(daemon.START_DEADLINE)
@@ -179,8 +161,8 @@ def test_evicts_unverified_connections_first(make_daemon):
                  ("the second verified one", verified[1].is_closed)]
         rest = [idle[0], idle[1], verified[0], verified[1]]
         for i, (what, is_closed) in enumerate(order):
-            answer = call(enter(), f"new-{i}")
-            assert answer.status == 200 and not says_close(answer), what
+            answer = enter().call(f"new-{i}")
+            assert answer.status == 200 and not answer.says_close, what
             assert is_closed(), what
             rest = rest[1:] if i > 0 else rest
             assert all(is_open(connection) for connection in rest), what
@@ -208,9 +190,9 @@ def test_evicts_across_all_loops(make_daemon):
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(one.connect()) for _ in range(4)]  # distributed in turn
         for connection in connections[::2]:
-            assert call(connection, "verified").status == 200
+            assert connection.call("verified").status == 200
         time.sleep(CALL_TIMEOUT * 1.1)
-        assert call(stack.enter_context(one.connect()), "new").status == 200
+        assert stack.enter_context(one.connect()).call("new").status == 200
         assert all(is_open(connection) for connection in connections[::2])
 
 
@@ -230,7 +212,7 @@ def test_a_burst_blocks_no_verified_callback(make_daemon, limit, shakes_hands):
 
         def call_once():
             with contextlib.suppress(ConnectionError, ssl.SSLError), one.connect() as connection:
-                return call(connection, "verified").status == 200
+                return connection.call("verified").status == 200
 
         daemon.eventually(call_once, "a response to a verified callback", 3)
 
@@ -247,10 +229,10 @@ def test_a_burst_blocks_no_verified_callback(make_daemon, limit, shakes_hands):
 def test_accepts_only_addresses_in_allow_from(make_daemon, allow_from, allowed, rejected):
     one = make_daemon({"callback": {"allow_from": allow_from}}).start()
     for address in rejected * 3:
-        assert is_rejected(one, address)
+        assert one.rejects(source=address)
     for address in allowed:
         with one.connect(source=address) as connection:
-            assert call(connection, f"from {address}").status == 200
+            assert connection.call(f"from {address}").status == 200
     assert [row["remote_address"] for row in one.groups()] == allowed
     assert refusals_logged(one, "peer_not_allowed") == bool(rejected)
 
@@ -269,10 +251,10 @@ def test_allow_from_covers_both_families(make_daemon, allow_from, v4, v6):
     one.start()
     seen = []
     for address, is_allowed in (("127.0.0.1", v4), ("::1", v6)):
-        assert is_rejected(one, address, address) != is_allowed
+        assert one.rejects(source=address, to=address) != is_allowed
         if is_allowed:
             with one.connect(source=address, to=address) as connection:
-                assert call(connection, f"from {address}").status == 200
+                assert connection.call(f"from {address}").status == 200
             seen.append(address)
     assert [row["remote_address"] for row in one.groups()] == seen
 

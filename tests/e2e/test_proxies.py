@@ -1,11 +1,10 @@
-"""The client's address behind a trusted proxy: the PROXY protocol and X-Forwarded-For, as raw bytes.
+"""Tests the client's address behind a trusted proxy: the PROXY protocol and X-Forwarded-For, as raw bytes.
 
 Each table has valid and hostile cases. A hostile case is followed by a genuine, signed callback, which the daemon must
 not record, or must record with the address that the hostile bytes try to replace."""
 
 import contextlib
 import re
-import socket
 import ssl
 
 import pytest
@@ -35,7 +34,7 @@ class Proxied:
     def call(self, name, preface=b"", headers=(), source=PEER):
         """Sends a callback on a new connection. Returns the status."""
         with self.daemon.connect(preface=preface, source=source) as connection:
-            return connection.answer_to(daemon.request(daemon.event(GroupId=name), headers=headers)).status
+            return connection.call(name, headers).status
 
     def is_closed(self, name, preface, source=PEER):
         """Returns whether the daemon closes the connection before the end of the handshake."""
@@ -211,7 +210,7 @@ def test_counts_headers_by_result(proxied):
     assert {result: after[result] - before[result] for result in after} == {"client": 2, "local": 2, "malformed": 1}
 
 
-# Pieces
+# Headers in pieces
 
 @pytest.mark.parametrize("header", [v1(), v2(tlvs=TLVS)], ids=["v1", "v2"])
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 50], ids=str)
@@ -244,7 +243,7 @@ def test_reads_a_header_that_waits_byte_by_byte(proxied):
     """Each byte arrives after the daemon has looked at the bytes before it, which stay in the kernel's buffer."""
     one = proxied.daemon
     header = v2()
-    with socket.create_connection((PEER, one.port), timeout=daemon.START_DEADLINE) as plain:
+    with one.connect_plain() as plain:
         for i in range(len(header)):
             plain.sendall(header[i:i + 1])
             if i + 1 < len(header):
@@ -287,7 +286,7 @@ FORWARDED = {
     "forged other names":
         (["Forwarded: for=203.0.113.9", "X-Real-IP: 203.0.113.9", "X-Forwarded: 203.0.113.9",
           "X_Forwarded_For: 203.0.113.9", "X-Forwarded-For-: 203.0.113.9", "Client-IP: 203.0.113.9"], PEER),
-    # Hostile: the last entry is not an address. An earlier one must not take its place.
+    # Hostile: the last entry is not an address. No earlier entry may count instead.
     "unknown": ([XFF + "192.0.2.1, unknown"], PEER),
     "hidden": ([XFF + "192.0.2.1, _hidden"], PEER),
     "Unix socket": ([XFF + "192.0.2.1, unix:"], PEER),
@@ -340,8 +339,7 @@ def test_each_request_has_its_own_client(proxied):
     headers[2] = [XFF + "unknown"]
     with proxied.daemon.connect() as connection:
         for i, lines in enumerate(headers):
-            body = daemon.event(GroupId=f"keep-alive {i}")
-            assert connection.answer_to(daemon.request(body, headers=lines)).status == 200
+            assert connection.call(f"keep-alive {i}", lines).status == 200
     assert [proxied.address_of(f"keep-alive {i}") for i in range(len(expected))] == expected
 
 

@@ -1,9 +1,8 @@
-"""Connections of trusted proxies: limits, evictions, health checks, log lines, reloads, other listeners."""
+"""Tests connections of trusted proxies: limits, evictions, health checks, log lines, reloads, other listeners."""
 
 import contextlib
 import re
 import socket
-import ssl
 import threading
 
 import pytest
@@ -14,35 +13,14 @@ from proxy_protocol import LOCAL, UNSPEC, raw_v2, v1, v2
 
 PEER = "127.0.0.1"
 LIMIT = 4
-HARD_LIMIT = LIMIT + LIMIT // 16 + 16  # includes the reserve, because the next request may be a verified one
-ONE_LOOP = {"threads": 1}
-TRUSTING = {"listen": {"trusted_proxies": PEER}}
+HARD_LIMIT = daemon.hard_limit(LIMIT)
+ONE_LOOP = {"threads": 1}  # of [listen]
 EVERYONE = "the list contains all addresses"
 
 
 def trusting(listen=None, **sections):
+    """Returns settings with a trusted proxy."""
     return {"listen": {"trusted_proxies": PEER} | (listen or {})} | sections
-
-
-def call(connection, name):
-    return connection.answer_to(daemon.request(daemon.event(GroupId=name)))
-
-
-def says_close(answer):
-    return answer.headers.get("connection") == "close"
-
-
-def is_rejected(one, preface=b"", **options):
-    """Returns whether the daemon closes a new connection before the end of the handshake."""
-    try:
-        one.connect(preface=preface, **options).tls.close()
-    except (ConnectionError, ssl.SSLError):
-        return True
-    return False
-
-
-def plain_connection(one):
-    return socket.create_connection((PEER, one.port), timeout=daemon.START_DEADLINE)
 
 
 # Limits
@@ -53,12 +31,12 @@ def test_limit_per_address_spares_the_proxy(make_daemon, preface):
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(one.connect(preface=preface)) for _ in range(2 * HARD_LIMIT)]
         for _ in range(2):
-            answers = [call(connection, f"{i}") for i, connection in enumerate(connections)]
-            assert [(answer.status, says_close(answer)) for answer in answers] == [(200, False)] * len(connections)
+            answers = [connection.call(f"{i}") for i, connection in enumerate(connections)]
+            assert [(answer.status, answer.says_close) for answer in answers] == [(200, False)] * len(connections)
         with one.connect(source="127.0.0.2") as direct:
-            assert not says_close(call(direct, "direct"))
+            assert not direct.call("direct").says_close
             with one.connect(source="127.0.0.2") as over:
-                assert says_close(call(over, "over"))
+                assert over.call("over").says_close
 
 
 def test_limit_per_address_counts_each_client(make_daemon):
@@ -67,7 +45,7 @@ def test_limit_per_address_counts_each_client(make_daemon):
     with contextlib.ExitStack() as stack:
         def closes(preface, **options):
             connection = stack.enter_context(one.connect(preface=preface, **options))
-            return says_close(call(connection, "one"))
+            return connection.call("one").says_close
 
         assert [closes(v1()) for _ in range(3)] == [False, False, True]
         assert [closes(v2()) for _ in range(2)] == [True, True]
@@ -82,16 +60,16 @@ def test_rejects_a_client_beyond_the_reserve(make_daemon):
     one = make_daemon(trusting(ONE_LOOP, limits={"connections_per_address": LIMIT})).start()
     with contextlib.ExitStack() as stack:
         busy = [stack.enter_context(one.connect(preface=v2())) for _ in range(LIMIT)]
-        assert [call(connection, "before").status for connection in busy] == [200] * LIMIT
+        assert [connection.call("before").status for connection in busy] == [200] * LIMIT
         with one.locked():
             for i in range(HARD_LIMIT):
                 if i >= LIMIT:
                     busy.append(stack.enter_context(one.connect(preface=v2())))
                 busy[i].send(daemon.request(daemon.event(GroupId=f"busy-{i}")))
-            assert is_rejected(one, v2()) and is_rejected(one, v1())
-            assert not is_rejected(one, v2("192.0.2.2")) and not is_rejected(one)
+            assert one.rejects(preface=v2()) and one.rejects(preface=v1())
+            assert not one.rejects(preface=v2("192.0.2.2")) and not one.rejects()
         assert [connection.read_answer().status for connection in busy] == [200] * HARD_LIMIT
-        daemon.eventually(lambda: not is_rejected(one, v2()), "an accepted connection")
+        daemon.eventually(lambda: not one.rejects(preface=v2()), "an accepted connection")
     assert len(re.findall("refused overloaded from 192.0.2.1", one.log)) == 1
     assert "TLS handshake" not in one.log
 
@@ -107,28 +85,28 @@ def test_evicts_the_idle_connection_of_the_same_client(make_daemon):
         over = enter("192.0.2.1")
         assert first.is_closed()
         for connection in (other, proxy, second, over):
-            answer = call(connection, "kept")
-            assert (answer.status, says_close(answer)) == (200, False)
+            answer = connection.call("kept")
+            assert (answer.status, answer.says_close) == (200, False)
 
 
 def test_limit_for_all_counts_the_proxy(make_daemon):
     one = make_daemon(trusting(ONE_LOOP, limits={"connections": 3})).start()
     with contextlib.ExitStack() as stack:
         for preface in (b"", v2(), raw_v2(LOCAL, UNSPEC)):
-            assert not says_close(call(stack.enter_context(one.connect(preface=preface)), "in"))
+            assert not stack.enter_context(one.connect(preface=preface)).call("in").says_close
         with one.connect(preface=v2("192.0.2.2")) as over:
-            assert says_close(call(over, "over"))
+            assert over.call("over").says_close
 
 
 def test_an_incomplete_header_can_be_evicted(make_daemon):
-    """A connection without a request after 2 s, the time-out of the service, makes room for a new one."""
+    """The service gives up after 2 s, so a connection without a request by then makes room for a new one."""
     one = make_daemon(trusting(ONE_LOOP, limits={"connections": 1})).start()
-    with plain_connection(one) as half:
+    with one.connect_plain() as half:
         half.sendall(v2()[:20])
 
         def is_served():
             with one.connect(preface=v2()) as connection:
-                return not says_close(call(connection, "new"))
+                return not connection.call("new").says_close
 
         daemon.eventually(is_served, "a connection within the limit")
         assert half.recv(1) == b""
@@ -142,7 +120,7 @@ def test_health_checks_write_no_line(make_daemon):
     one = make_daemon(trusting(admin={"port": port})).start()
     before = one.lines[:]
     for preface in (b"", raw_v2(LOCAL, UNSPEC), b"PROXY UNKNOWN\r\n", v1(), v2()) * 5:
-        with plain_connection(one) as plain:
+        with one.connect_plain() as plain:
             plain.sendall(preface)
     failed = 'imcallbackd_tls_handshakes_total{result="failed"}'
     daemon.eventually(lambda: monitoring.metrics(port)[failed] == 25, "the end of all connections")
@@ -161,7 +139,7 @@ def test_a_malformed_header_is_logged_once(make_daemon, data, reason):
     port = daemon.free_port()
     one = make_daemon(trusting(admin={"port": port})).start()
     for _ in range(5):
-        with plain_connection(one) as plain:
+        with one.connect_plain() as plain:
             plain.sendall(data)
             with contextlib.suppress(OSError):  # the daemon may have closed the connection already
                 plain.shutdown(socket.SHUT_WR)
@@ -175,10 +153,10 @@ def test_a_malformed_header_is_logged_once(make_daemon, data, reason):
 
 
 def test_a_stop_does_not_wait_for_a_header(make_daemon):
-    one = make_daemon(TRUSTING).start()
-    with plain_connection(one) as half, plain_connection(one) as silent, one.connect(preface=v2()) as idle:
+    one = make_daemon(trusting()).start()
+    with one.connect_plain() as half, one.connect_plain() as silent, one.connect(preface=v2()) as idle:
         half.sendall(v2()[:20])
-        assert call(idle, "idle").status == 200
+        assert idle.call("idle").status == 200
         one.stop()
         with contextlib.suppress(ConnectionResetError):
             assert half.recv(1) == b""
@@ -197,12 +175,12 @@ def address_of(one, name, preface=b"", headers=(), **options):
 
 
 def test_applies_trusted_proxies_in_a_reload(one):
-    """Neither adding nor removing a proxy needs a restart. Open connections keep their treatment."""
+    """Neither adding nor removing a proxy needs a restart. The new list does not apply to open connections."""
     forwarded = ["X-Forwarded-For: 192.0.2.1"]
-    assert is_rejected(one, v2())
+    assert one.rejects(preface=v2())
     assert address_of(one, "before", headers=forwarded) == PEER
     with one.connect() as untrusted:
-        one.reload(TRUSTING)
+        one.reload(trusting())
         assert address_of(one, "header", v2()) == "192.0.2.1"
         assert address_of(one, "forwarded", headers=forwarded) == "192.0.2.1"
         request = daemon.request(daemon.event(GroupId="open"), headers=forwarded)
@@ -210,19 +188,19 @@ def test_applies_trusted_proxies_in_a_reload(one):
         assert one.groups("open")[0]["remote_address"] == PEER
     with one.connect() as trusted:
         one.reload({"listen": {"trusted_proxies": "127.0.0.2"}})
-        assert is_rejected(one, v2()) and not is_rejected(one, v2(), source="127.0.0.2")
+        assert one.rejects(preface=v2()) and not one.rejects(preface=v2(), source="127.0.0.2")
         request = daemon.request(daemon.event(GroupId="still trusted"), headers=forwarded)
         assert trusted.answer_to(request).status == 200
         assert one.groups("still trusted")[0]["remote_address"] == "192.0.2.1"
     one.reload({})
-    assert is_rejected(one, v2(), source="127.0.0.2")
+    assert one.rejects(preface=v2(), source="127.0.0.2")
     assert address_of(one, "removed", headers=forwarded) == PEER
     assert "reload failed" not in one.log
 
 
 @pytest.mark.parametrize("everyone", ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/0 ::/0"])
 def test_warns_of_trust_in_everyone(make_daemon, everyone):
-    """At the start, in `check` and at a reload."""
+    """The warning comes from `check`, at the start, and at a reload, once each."""
     one = make_daemon({"listen": {"trusted_proxies": everyone}})
     checked = daemon.run(daemon.BINARY, "check", "-c", one.config)
     assert checked.returncode == 0 and checked.stderr.count(EVERYONE) == 1, checked
@@ -230,7 +208,7 @@ def test_warns_of_trust_in_everyone(make_daemon, everyone):
     one.start()
     assert one.log.count(EVERYONE) == 1
     assert address_of(one, "anyone", v2(), source="127.0.0.9") == "192.0.2.1"
-    one.reload(TRUSTING)
+    one.reload(trusting())
     assert one.log.count(EVERYONE) == 1
     one.reload({"listen": {"trusted_proxies": everyone}})
     daemon.eventually(lambda: one.log.count(EVERYONE) == 2, "the second warning")
@@ -248,10 +226,10 @@ def test_check_accepts_a_list_of_proxies(make_daemon):
     ("0.0.0.0/0", True, False), ("::ffff:127.0.0.1/128", True, False),
 ])
 def test_trusts_peers_of_both_families(make_daemon, trusted, v4, v6):
-    """On a socket for both families, an IPv4 proxy has its IPv4 address."""
+    """On a socket for both families, the list matches the IPv4 address of an IPv4 proxy."""
     one = make_daemon({"listen": {"address": "::", "trusted_proxies": trusted}}).start()
     for peer, is_trusted in ((PEER, v4), ("::1", v6)):
-        assert is_rejected(one, v2(), source=peer, to=peer) != is_trusted
+        assert one.rejects(preface=v2(), source=peer, to=peer) != is_trusted
         if is_trusted:
             assert address_of(one, f"from {peer}", v2("2001:db8::7"), source=peer, to=peer) == "2001:db8::7"
 

@@ -1,5 +1,5 @@
-"""nginx, HAProxy and Caddy with the files of conf/proxy: which requests reach imcallbackd and which the application, and
-what arrives there."""
+"""Tests nginx, HAProxy and Caddy with the files of conf/proxy: which requests reach imcallbackd, which ones reach the
+application, and what a proxy changes in them."""
 
 import random
 import re
@@ -9,20 +9,19 @@ import pytest
 
 import daemon
 import reverse_proxies
+from reverse_proxies import CLIENT, OTHER_QUERY
 
-CLIENT = "127.0.0.9"
 EVENT = "CallbackCommand=Group.CallbackAfterGroupDestroyed"
 OTHER = "CallbackCommand=Group.CallbackBeforeSendMsg"
-OTHER_QUERY = daemon.query_string(token=None, CallbackCommand="Group.CallbackBeforeSendMsg")
 
 
 @pytest.fixture(scope="module", params=reverse_proxies.HTTP_PROXIES)
 def setup(request):
-    with reverse_proxies.installed(request.param) as setup:
+    with reverse_proxies.running(request.param) as setup:
         yield setup
 
 
-# The test of the command
+# The patterns
 
 def patterns(name):
     """Returns the patterns that select an event in a shipped file."""
@@ -31,7 +30,7 @@ def patterns(name):
 
 
 def is_event(query):
-    """Returns whether one of the parameters is the command, in the way in which imcallbackd reads a query."""
+    """Returns whether one of the parameters is the command of an event, as imcallbackd reads the query."""
     pairs = [pair.partition("=") for pair in query.split("&")]
     return any(urllib.parse.unquote_to_bytes(name).lower() == b"callbackcommand" and
                urllib.parse.unquote_to_bytes(value) == daemon.COMMAND.encode() for name, _, value in pairs)
@@ -74,9 +73,9 @@ def test_patterns_find_each_event():
         assert not plain.search(target) and not encoded.search(target), target
 
 
-# The way of each request. SDKAPPID and the signature are added to the query.
+# Routing
 
-@pytest.mark.parametrize("query, way", [
+@pytest.mark.parametrize("query, outcome", [
     # An event, however it is written
     (EVENT, "recorded"),
     ("tenant=a&" + EVENT + "&contenttype=json&ClientIP=2001%3Adb8%3A%3A1&OptPlatform=iPad", "recorded"),
@@ -88,7 +87,7 @@ def test_patterns_find_each_event():
     ("CallbackCommand=" + "".join(f"%{ord(c):02x}" for c in daemon.COMMAND), "recorded"),
     ("%43allbackCommand=Group.CallbackAfterGroupDestroyed", "recorded"),
     ("Callback%63omman%64=Group.Callback%41fterGroupDestroyed", "recorded"),
-    # What could be an event for one parser and not for another one
+    # Queries that one parser could read as an event and another could not
     (EVENT + "&" + EVENT, "refused"),
     (EVENT + "&" + OTHER, "refused"),
     (OTHER + "&" + EVENT, "refused"),
@@ -106,7 +105,7 @@ def test_patterns_find_each_event():
     ("CallbackCommand=Group.CallbackAfterGroupDestroyed%zz", "refused"),
     ("CallbackCommand%00=Group.CallbackAfterGroupDestroyed", "refused"),
     ("CallbackCommand=Group%2ECallbackBeforeSendMsg", "refused"),
-    # No event for any parser
+    # Queries that no parser reads as an event
     (OTHER, "application"),
     ("", "application"),
     ("contenttype=json", "application"),
@@ -127,16 +126,17 @@ def test_patterns_find_each_event():
     (OTHER + "&note=?" + EVENT, "application"),
     (OTHER + "&note=%41%2e&%E4%BD%A0=1&ids%5B0%5D=1", "application"),
 ])
-def test_request_takes_its_way(setup, query, way):
+def test_routes_each_query(setup, query, outcome):
+    """The test adds SdkAppid and a signature to the query."""
     query = "&".join(filter(None, [f"SdkAppid={daemon.APP}", query, *map("=".join, daemon.signature().items())]))
     before = len(setup.one.groups())
-    answer = setup.proxy.send_event(daemon.event(GroupId=f"way-{query}"), query)
-    expected = {"recorded": (200, 0), "application": (202, 0)}.get(way, (answer.status, answer.code))
+    answer = setup.proxy.send_event(daemon.event(GroupId=f"query-{query}"), query)
+    expected = {"recorded": (200, 0), "application": (202, 0)}.get(outcome, (answer.status, answer.code))
     assert (answer.status, answer.code) == expected, answer
-    if way == "refused":
+    if outcome == "refused":
         assert 400 <= answer.status < 500 and answer.code > 0, answer
-    assert len(setup.one.groups()) == before + (way == "recorded")
-    assert len(setup.application.requests) == (way == "application")
+    assert len(setup.one.groups()) == before + (outcome == "recorded")
+    assert len(setup.application.requests) == (outcome == "application")
     setup.application.requests.clear()
 
 
@@ -150,7 +150,7 @@ def test_event_at_another_target_never_reaches_the_application(setup, target):
     assert setup.application.requests == []
 
 
-# What arrives
+# Requests as they arrive
 
 @pytest.mark.parametrize("target", [
     "/?" + OTHER_QUERY,
@@ -204,7 +204,7 @@ FORGED = "198.51.100.7"
     [("X-Forwarded-For", FORGED), ("Connection", "X-Forwarded-For")],
     [("X-Real-IP", FORGED), ("Forwarded", f"for={FORGED}"), ("X_Forwarded_For", FORGED)],
 ], ids=str)
-def test_forged_address_does_not_win(setup, headers):
+def test_forged_address_is_replaced(setup, headers):
     group_id = f"forged-{headers}"[:48]
     assert setup.proxy.send_event(daemon.event(GroupId=group_id), headers=headers, source=CLIENT).code == 0
     assert setup.one.groups(group_id)[-1]["remote_address"] == CLIENT
@@ -220,7 +220,7 @@ def test_large_event_over_the_limit_is_refused_by_imcallbackd(setup):
 
 
 def test_access_log_names_status_and_server_without_the_query(setup):
-    """Proxy.stop() checks that no log contains a part of a query."""
+    """Proxy.stop() then checks that no log contains a part of a query."""
     assert setup.proxy.send("/in-the-log?" + OTHER_QUERY).status == 202
     setup.application.take()
     daemon.eventually(lambda: re.search(r"/in-the-log\b.*202", setup.proxy.logs()), "the line of the log")

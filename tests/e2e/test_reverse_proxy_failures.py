@@ -1,6 +1,6 @@
-"""nginx, HAProxy and Caddy with the files of conf/proxy while imcallbackd restarts, hangs, fails or is an impostor. An
-event that was answered OK is recorded. Any other event is answered before the service gives up, and no event ever
-reaches the application."""
+"""Tests nginx, HAProxy and Caddy with the files of conf/proxy while imcallbackd restarts, hangs, is down, or is another
+server. An event that was answered OK is recorded. Any other event is answered before the service gives up. No event
+ever reaches the application."""
 
 import contextlib
 import os
@@ -13,17 +13,17 @@ import daemon
 import monitoring
 import reverse_proxies
 from certificates import P_256, make_certificate
+from reverse_proxies import OTHER_QUERY
 
 RESTARTS = int(os.environ.get("RESTARTS", "2"))  # more with RESTARTS=20 ctest -R e2e-reverse_proxy_failures
 SENDERS = 4
 SERVICE_WAITS_S = 2
-OTHER_QUERY = daemon.query_string(token=None, CallbackCommand="Group.CallbackBeforeSendMsg")
 LARGE = {"MemberList": [{"Member_Account": f"{'m' * 50}{i}"} for i in range(20_000)]}
 
 
 @pytest.fixture(params=reverse_proxies.HTTP_PROXIES)
 def setup(request):
-    with reverse_proxies.installed(request.param) as setup:
+    with reverse_proxies.running(request.param) as setup:
         yield setup
 
 
@@ -39,7 +39,8 @@ def restart_repeatedly(setup, end, start):
     assert setup.application.requests == []
     for sender in senders:
         assert sender.slowest_s < SERVICE_WAITS_S
-        # A kill may cut an answer off, and HAProxy 2.6 passes the reset of a connection on. Both show the failure at once.
+        # After a kill, an answer may be incomplete, and HAProxy 2.6 may close the client's connection instead of
+        # answering. The service notices either at once.
         assert sender.closed == 0 or end == "kill"
     return senders
 
@@ -57,7 +58,8 @@ def test_restart_with_the_socket_of_systemd_loses_no_event(setup, end):
         senders = restart_repeatedly(setup, end, start)
         one.stop()
     one.start()
-    # A kill may end the event in progress. Another event fails if a restart takes longer than the proxy waits.
+    # A restart can lose two events of a sender: the event in progress at a kill, and an event that waits longer than the
+    # proxy allows.
     for sender in senders:
         assert sender.failed + sender.closed <= 2 * RESTARTS
 
@@ -69,7 +71,7 @@ def test_restart_without_systemd_loses_no_acknowledged_event(setup, end):
 
 
 def check_failure(setup, fields):
-    """Sends an event, which the proxy has to answer with a failure in time."""
+    """Sends an event, which the proxy itself must answer with a 5xx status before the service gives up."""
     start = time.monotonic()
     answer = setup.proxy.send_event(daemon.event(**fields))
     assert time.monotonic() - start < SERVICE_WAITS_S
@@ -112,7 +114,7 @@ def test_event_that_waits_for_the_disk_is_answered_in_time_and_recorded(setup):
     daemon.eventually(lambda: setup.one.group_ids() == ["late"], "the event")
 
 
-def test_application_that_is_down_does_not_matter_to_events(setup):
+def test_events_are_recorded_while_the_application_is_down(setup):
     setup.application.close()
     answer = setup.proxy.send("/?" + OTHER_QUERY, b"{}")
     assert 500 <= answer.status < 600, answer
@@ -121,8 +123,8 @@ def test_application_that_is_down_does_not_matter_to_events(setup):
 
 
 @pytest.mark.parametrize("wrong", ["issuer", "name"])
-def test_another_certificate_is_refused(setup, wrong):
-    """The proxy must not hand an event and its signature to a server that only claims to be imcallbackd."""
+def test_sends_no_event_to_a_server_with_another_certificate(setup, wrong):
+    """Another server could record the event and use its signature."""
     certificate, name = setup.one.directory / "certificate.pem", "im.example.org"
     if wrong == "issuer":
         make_certificate(setup.proxy.directory, *P_256, name="other.pem", key="other.key")
@@ -134,7 +136,7 @@ def test_another_certificate_is_refused(setup, wrong):
     assert setup.one.groups() == []
 
 
-def test_connections_to_imcallbackd_are_used_again(setup):
+def test_reuses_connections_to_imcallbackd(setup):
     for number in range(20):
         assert setup.proxy.send_event(daemon.event(GroupId=f"new-{number}")).code == 0
     with contextlib.closing(setup.proxy.connect()) as connection:

@@ -44,10 +44,6 @@ def context_of(one, version=None, client=None):
     return context
 
 
-def call(connection, group_id="tls"):
-    return connection.answer_to(daemon.request(daemon.event(GroupId=group_id))).status
-
-
 # Keys
 
 @pytest.mark.parametrize("key, options, signature", [
@@ -84,7 +80,7 @@ def test_works_with_the_generated_certificate(one, version):
     """Uses the certificate that `imcallbackd certificate` created for this daemon."""
     with one.connect(context_of(one, version)) as connection:
         assert connection.tls.version() == f"TLSv{version}"
-        assert call(connection) == 200
+        assert connection.call("tls").status == 200
 
 
 def test_sends_the_whole_chain(fresh):
@@ -97,7 +93,7 @@ def test_sends_the_whole_chain(fresh):
     (fresh.directory / "key.pem").write_bytes((fresh.directory / "leaf.key").read_bytes())
     fresh.start()
     with fresh.connect(ssl.create_default_context(cafile=fresh.directory / "root.pem")) as connection:
-        assert call(connection) == 200
+        assert connection.call("tls").status == 200
 
 
 # Versions and algorithms
@@ -148,7 +144,7 @@ def test_negotiates_http_1_1(shared, offered, chosen):
         context.set_alpn_protocols(offered)
     with shared.connect(context) as connection:
         assert connection.tls.selected_alpn_protocol() == chosen
-        assert call(connection) == 200
+        assert connection.call("tls").status == 200
 
 
 @pytest.mark.parametrize("query, path, status", [(None, "/", 200), ("", "/", 403), ("", "/elsewhere", 404)])
@@ -176,7 +172,7 @@ def test_openssl_reuses_a_session(make_daemon, version):
 def resume(one, context, session=None):
     """Sends a callback on a new connection. Returns whether the session was resumed, and the session to resume next."""
     with one.connect(context, session=session) as connection:
-        assert call(connection) == 200
+        assert connection.call("tls").status == 200
         return connection.tls.session_reused, connection.tls.session
 
 
@@ -189,7 +185,7 @@ def test_resumes_sessions_on_other_threads(make_daemon, version):
     for _ in range(3):
         with one.connect(context, session=session) as first, one.connect(context, session=session) as second:
             assert first.tls.session_reused and second.tls.session_reused
-            assert call(first) == call(second) == 200
+            assert first.call("first").status == second.call("second").status == 200
             session = second.tls.session
 
 
@@ -253,7 +249,7 @@ def test_accepts_only_certificates_of_the_client_ca(fresh, version):
     assert fresh.groups() == []
     for client in ("right", "right-purpose"):
         with fresh.connect(context_of(fresh, version, client)) as connection:
-            assert call(connection, f"of {client}") == 200
+            assert connection.call(f"of {client}").status == 200
     assert fresh.group_ids() == ["of right", "of right-purpose"]
 
 
@@ -294,7 +290,7 @@ def test_buffers_no_handshake_message_of_16_mib(make_daemon):
     full_record = b"\x16\x03\x01\x40\x00"
     before = memory_bytes(one.process.pid)
     for _ in range(4):
-        with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
+        with one.connect_plain() as plain:
             with pytest.raises(ConnectionError):
                 plain.sendall(full_record + b"\x01\xff\xff\xff" + b"x" * 16380)
                 for _ in range(1000):
@@ -341,7 +337,7 @@ def test_first_request_does_not_wait_for_a_delayed_acknowledgement(one, version)
     for i in range(21):
         started = time.monotonic()
         with one.connect(context) as connection:
-            assert call(connection, f"alone-{i}") == 200
+            assert connection.call(f"alone-{i}").status == 200
         times.append((time.monotonic() - started) * 1000)
     median = statistics.median(times)
     print(f"TLS {version}: median {median:.1f} ms, fastest {min(times):.1f}, slowest {max(times):.1f}")

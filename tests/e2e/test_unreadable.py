@@ -52,7 +52,7 @@ UNREADABLE = {
     "method without an end": lambda: LONG.encode(),
     "target of an unknown method": lambda: b"FOO /" + LONG.encode(),
     "target of an unknown method without its end": lambda: b"FOO /" + LONG.encode()[:16 << 10],
-    # The request line is malformed, so it is not certain that the client speaks HTTP
+    # Malformed request lines, after which libmicrohttpd closes the connection without a response
     "one word": lambda: b"hello\r\n\r\n",
     "NUL before the method": lambda: sized(before=b"\0"),
     "space before the method": lambda: sized(before=b" "),
@@ -71,8 +71,8 @@ UNREADABLE |= {f"empty lines and parameters {length}": lambda length=length: siz
 
 @pytest.fixture(scope="module")
 def untimed():
-    """A daemon without deadlines, with an idle connection, which is older than those of the tests. libmicrohttpd 1.0
-    looks at the oldest connection in each turn."""
+    """A daemon whose deadlines never end a test's connection, and that also has an older, idle connection.
+    libmicrohttpd 1.0 checks the oldest connection in each iteration, so it forgets only newer ones."""
     port = daemon.free_port()
     settings = {"limits": {"request_timeout": "1h", "idle_timeout": "1h"}, "admin": {"port": port},
                 "listen": {"threads": 1}}
@@ -109,7 +109,7 @@ def test_counts_one_refusal(untimed, name):
 @pytest.mark.parametrize("start", ["", "P", "POST /", "POST /?a=b HTTP/1.1\r\nHost: localhost\r\n"])
 @pytest.mark.parametrize("ending", ["close_notify", "end", "reset", "garbage"])
 def test_counts_no_client_that_gives_up(untimed, start, ending):
-    """A request that has not arrived completely is not a refused one."""
+    """A client that ends the connection within a request has not sent a request that could be refused."""
     before = refused(untimed)
     with untimed.connect() as connection:
         if start:

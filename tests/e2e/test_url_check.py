@@ -50,7 +50,7 @@ EVENTS = {
 
 @pytest.fixture(scope="module")
 def checked():
-    """A running daemon with two apps that have tokens and one that has none, which records nothing in this file."""
+    """A running daemon with two apps that have tokens and one app that has none. The daemon must record nothing."""
     apps = {APP: [TOKEN], OTHER_APP: ["an-old-token", OTHER_TOKEN], OPEN_APP: []}
     with daemon.running({"limits": {"body": "16K"}}, apps) as one:
         yield one

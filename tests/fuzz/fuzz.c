@@ -29,6 +29,16 @@ char *fuzz_copy(const void *data, size_t length)
     return copy;
 }
 
+char *fuzz_copy_bare(const void *data, size_t length)
+{
+    char *copy = malloc(length > 0 ? length : 1);
+
+    assert(copy);
+    if (length > 0)
+        memcpy(copy, data, length);
+    return copy;
+}
+
 void fuzz_begin(struct callback *callback, struct arena *arena)
 {
     *callback = (struct callback){.arena = arena, .remote_address = "192.0.2.1", .received_at_ms = FUZZ_NOW_MS};

@@ -21,6 +21,9 @@ extern const struct callback_rules fuzz_rules;
 // Never returns NULL. The caller frees the copy.
 char *fuzz_copy(const void *data, size_t length);
 
+// Like fuzz_copy, but without the NUL, for functions that get a length.
+char *fuzz_copy_bare(const void *data, size_t length);
+
 // Initializes a callback as the receiver does.
 void fuzz_begin(struct callback *callback, struct arena *arena);
 

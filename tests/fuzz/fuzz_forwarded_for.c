@@ -15,19 +15,10 @@ static bool is_forwarded_for(const struct head_header *header)
     return header->name_length == 15 && strncasecmp(header->name, "x-forwarded-for", 15) == 0;
 }
 
-// Copies the text without further bytes, so that a sanitizer finds each read after its end.
-static char *copy_bare(const char *text, size_t length)
-{
-    char *copy = malloc(length > 0 ? length : 1);
-
-    assert(copy);
-    return memcpy(copy, text, length);
-}
-
 static void add(struct forwarded_for *forwarded_for, const struct head_header *header)
 {
-    char *name = copy_bare(header->name, header->name_length);
-    char *value = copy_bare(header->value, header->value_length);
+    char *name = fuzz_copy_bare(header->name, header->name_length);
+    char *value = fuzz_copy_bare(header->value, header->value_length);
 
     forwarded_for_add(forwarded_for, name, header->name_length, value, header->value_length);
     free(name);
@@ -37,7 +28,7 @@ static void add(struct forwarded_for *forwarded_for, const struct head_header *h
 #define ADDRESS_GROUP 1
 #define PORT_GROUP    3
 
-// Returns true if the whole text matches and the address and the port, if there is one, are valid.
+// Returns true if the pattern matches, the address is valid, and the port is valid or absent.
 static bool matches(const char *text, const char *pattern, int family, unsigned char *ret_bytes)
 {
     regmatch_t groups[PORT_GROUP + 1];
@@ -63,8 +54,8 @@ static bool find_client(const char *entry, size_t length, unsigned char ret_clie
     static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
     unsigned char v4[4];
 
-    if (strlen(entry) != length)
-        return false; // contains a NUL
+    if (strlen(entry) != length) // the entry contains a NUL
+        return false;
     if (matches(entry, "^[ \t]*([0-9.]+)(:([0-9]+))?[ \t]*$", AF_INET, v4)) {
         memcpy(ret_client, mapped, sizeof mapped);
         memcpy(ret_client + sizeof mapped, v4, sizeof v4);

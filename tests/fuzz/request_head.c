@@ -126,15 +126,6 @@ static void check_one_reading(const struct head *head, const struct framing *fra
     }
 }
 
-// Copies the text without a terminating NUL, because http/framing.h must not rely on one.
-static char *copy_bare(const char *text, size_t length)
-{
-    char *copy = malloc(length);
-
-    assert(copy);
-    return memcpy(copy, text, length);
-}
-
 const char *head_judge(const struct head *head, bool reversed)
 {
     struct framing framing = {0};
@@ -142,8 +133,9 @@ const char *head_judge(const struct head *head, bool reversed)
 
     for (size_t i = 0; i < head->header_count; i++) {
         const struct head_header *header = &head->headers[reversed ? head->header_count - 1 - i : i];
-        char *name = copy_bare(header->name, header->name_length);
-        char *value = copy_bare(header->value, header->value_length);
+        // http/framing.h must not rely on a NUL after the texts.
+        char *name = fuzz_copy_bare(header->name, header->name_length);
+        char *value = fuzz_copy_bare(header->value, header->value_length);
 
         framing_add(&framing, name, header->name_length, value, header->value_length);
         free(name);

@@ -26,7 +26,7 @@ tree_make() {
     rm "$2.log"
 }
 
-# tree_install DIRECTORY PACKAGE...: installs packages, with the settings for downloads of this machine.
+# tree_install DIRECTORY PACKAGE...: installs packages, with this machine's proxy and name servers.
 tree_install() {
     cp /etc/resolv.conf "$1/etc/"
     apt-config dump | grep -E '^Acquire::(https?::Proxy|Check-)' >"$1/etc/apt/apt.conf.d/99host" || true

@@ -26,7 +26,7 @@ bool address_from_socket(const struct sockaddr_storage *socket_address, struct a
 // Reads a numeric IPv4 or IPv6 address. Returns false for any other text.
 bool address_parse(const char *text, struct address *ret_address);
 
-// Does the same for a text of this length, which needs no terminating NUL.
+// Does the same as address_parse for a text of `length` bytes without a terminating NUL.
 bool address_parse_bytes(const char *text, size_t length, struct address *ret_address);
 
 // Converts an address in network byte order: 4 bytes for IPv4, 16 bytes for IPv6.
@@ -46,7 +46,7 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
 
 bool address_block_contains(const struct address_block *block, const struct address *address);
 
-// Returns true for 0.0.0.0/0 and ::/0.
+// Returns true for ::/0 and for 0.0.0.0/0, which is ::ffff:0:0/96.
 bool address_block_is_universal(const struct address_block *block);
 
 // Returns true if one of the blocks contains the address.

@@ -2,7 +2,8 @@
 // the body describes the event. Nothing here uses a socket, a file, a thread or a clock: all input comes as arguments.
 
 // The console of the service checks a callback URL with a signed request whose query lacks SdkAppid or CallbackCommand.
-// Such a request is answered OK only if its body has no event, because OK for an event means that it was recorded.
+// Such a request is answered OK only if its body has no event, because OK for an event means that the event was
+// recorded.
 
 //   callback_read_query ── CALLBACK_REFUSE ─► send callback->answer
 //         │      └───────── CALLBACK_ACKNOWLEDGE ─► discard the body, answer OK/0
@@ -57,8 +58,8 @@ struct callback {
     int64_t received_at_ms;
 
     const struct callback_app *app; // set once the query has named a configured app, or was signed with its token
-    enum answer_code query_fault;   // with CALLBACK_READ_BODY: SdkAppid or CallbackCommand is missing, so that only a
-                                    // URL check is answered OK, and this is the answer to an event; ANSWER_OK: complete
+    enum answer_code query_fault;   // the answer to a body that may be an event if SdkAppid or CallbackCommand is
+                                    // missing, so that only a URL check gets OK; ANSWER_OK: the query has both
     bool clock_skew_known;          // the signature is genuine, regardless of its age
     int64_t clock_skew_s;           // RequestTime minus received_at_ms
     enum answer_code answer;

@@ -49,8 +49,8 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
-    HTTP_REFUSE_PEER, // the client is not in allow_from; the server closes the connection without a response, or
-                      // sends the response if the connection belongs to a trusted proxy
+    HTTP_REFUSE_PEER, // the client is not in allow_from; the server closes the connection without a response, unless it
+                      // has already read the head of a request of a trusted proxy
     HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit or out of memory; closes the connection without a response
     HTTP_REFUSE_COUNT,
 };

@@ -66,7 +66,7 @@ static const struct {
     {G ",'EventTime':7,'Name':'\\ude00\\ud83d\\ude00'}", "g||||" FFFD "\xf0\x9f\x98\x80|7|-|body"},
     {G ",/**/'EventTime':7,'MemberList':[{'Member_Account':'a\xff'}]}", "g|||||7|[a" FFFD "]|body"},
 
-    // So it does for \u0000 in a text that is not an id, and in what is not recorded.
+    // U+FFFD replaces \u0000 in a text that is not an id, and the body is kept, also for \u0000 in an unknown field.
     {G ",'EventTime':7,'Name':'\\u0000'}", "g||||" FFFD "|7|-|body"},
     {G ",'EventTime':7,'Name':'a\\u0000b\\u0000\\u0000c'}", "g||||a" FFFD "b" FFFD FFFD "c|7|-|body"},
     {G ",'EventTime':7,'Name':'\xff\\u0000\\ud83d'}", "g||||" FFFD FFFD FFFD "|7|-|body"},

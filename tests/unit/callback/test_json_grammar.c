@@ -1,5 +1,5 @@
-// Tests which JSON is accepted as the value of an unknown field: what RFC 8259 allows, and comments. Text that is not
-// UTF-8 and escapes without a character are accepted, too.
+// Tests which JSON is accepted as the value of an unknown field: what RFC 8259 allows, comments, invalid UTF-8, and the
+// escapes of surrogates without a partner.
 #include "callback_fixture.h"
 
 struct row {
@@ -58,7 +58,7 @@ static const struct row valid[] = {
     {TEXT("/* a */ 1 // b\n")},
     {TEXT("[1,/**/2]")},
 
-    // Text that is not Unicode.
+    // Invalid UTF-8, a surrogate without a partner, and the escape of a NUL.
     {TEXT("\"\xff\"")},
     {TEXT("\"\\udc37\"")},
     {TEXT("{\"\xe7\xa4\":1}")},

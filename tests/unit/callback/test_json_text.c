@@ -108,7 +108,7 @@ static const struct row rows[] = {
     {TEXT("\"\\ud83d\\uzzzz\""), FAULT(JSON_TEXT_BAD_ESCAPE, 7), NULL},
     {TEXT("\"\\x\\\x7f\\\xc3\xa4\""), NO_FAULT(false, false), NULL},
 
-    // Numbers that cJSON would accept, and a number that it rejects itself.
+    // Valid numbers, a number that only cJSON rejects, and numbers that the scan rejects.
     {TEXT("[0,-0,10,0.0,1e5,1E+05,-12.50e-7]"), NO_FAULT(false, false), NULL},
     {TEXT("1.2.3"), NO_FAULT(false, false), NULL},
     {TEXT("01"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},

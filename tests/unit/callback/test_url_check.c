@@ -14,10 +14,12 @@
 #define NO_APP     ANSWER_SDK_APPID_MISSING
 #define NO_COMMAND ANSWER_COMMAND_MISSING
 
-static void acknowledge_others(struct callback_rules *rules, bool acknowledge)
+static struct callback_rules rules_with(bool acknowledge_other_commands)
 {
-    *rules = fixture_rules;
-    rules->acknowledge_other_commands = acknowledge;
+    struct callback_rules rules = fixture_rules;
+
+    rules.acknowledge_other_commands = acknowledge_other_commands;
+    return rules;
 }
 
 TEST(reads_the_body_of_a_signed_query_that_lacks_a_parameter)
@@ -36,9 +38,8 @@ TEST(reads_the_body_of_a_signed_query_that_lacks_a_parameter)
     };
 
     for (size_t i = 0; i < 2 * COUNT(queries); i++) {
-        struct callback_rules rules;
+        struct callback_rules rules = rules_with(i % 2 == 1);
 
-        acknowledge_others(&rules, i % 2 == 1);
         if (read_query(&rules, queries[i / 2].query) != CALLBACK_READ_BODY)
             fail_msg("%s: %s", queries[i / 2].query, answer_name(fixture.callback.answer));
         assert_int_equal(fixture.callback.answer, ANSWER_OK);
@@ -65,7 +66,7 @@ TEST(refuses_a_query_without_app_that_is_not_genuine)
         {SIGNED "&RequestTime=" NOW, ANSWER_REQUEST_TIME_REPEATED},
         {"Sign=" SIGN "&RequestTime=now", ANSWER_REQUEST_TIME_MALFORMED},
         {SIGNED "&" COMMAND "&" COMMAND, ANSWER_COMMAND_REPEATED},
-        // An app that is named must be one of ours.
+        // A query that names an app must name a configured one.
         {"SdkAppid&" SIGNED, ANSWER_SDK_APPID_UNKNOWN},
         {"SdkAppid=&" SIGNED, ANSWER_SDK_APPID_UNKNOWN},
         {"SdkAppid=1400000000&" SIGNED, ANSWER_SDK_APPID_UNKNOWN},
@@ -73,9 +74,8 @@ TEST(refuses_a_query_without_app_that_is_not_genuine)
     };
 
     for (size_t i = 0; i < 2 * COUNT(queries); i++) {
-        struct callback_rules rules;
+        struct callback_rules rules = rules_with(i % 2 == 1);
 
-        acknowledge_others(&rules, i % 2 == 1);
         assert_int_equal(read_query(&rules, queries[i / 2].query), CALLBACK_REFUSE);
         if (fixture.callback.answer != queries[i / 2].code)
             fail_msg("%s: %s", queries[i / 2].query, answer_name(fixture.callback.answer));
@@ -97,7 +97,7 @@ TEST(an_app_without_token_has_no_url_check)
     assert_int_equal(read_query(&rules, OPEN "&" SIGNED), CALLBACK_ACKNOWLEDGE);
 }
 
-// Without SdkAppid, each token counts; if two apps share a token, the larger window does.
+// Without SdkAppid, any app's token may have signed the query. If two apps share this token, the larger window applies.
 TEST(checks_the_window_of_the_app_that_signed)
 {
     static const struct {

@@ -43,7 +43,7 @@ static const struct {
     {{{XFF, "unknown"}, {XFF, "192.0.2.2"}}, "192.0.2.2"},
     {{{XFF, "192.0.2.2"}, {"X-Forwarded-For2", "192.0.2.3"}, {"X_Forwarded_For", "192.0.2.4"}}, "192.0.2.2"},
 
-    // Not an address. An earlier entry or line never counts instead.
+    // The last entry is not an address. No earlier entry or line counts instead.
     {{{XFF, ""}}, NULL},
     {{{XFF, " \t "}}, NULL},
     {{{XFF, ","}}, NULL},
@@ -126,7 +126,7 @@ TEST(ignores_other_headers)
     assert_false(forwarded_for.is_address);
 }
 
-// Neither text needs a terminating NUL, and a NUL within a text is one of its bytes.
+// Name and value need no terminating NUL, and a NUL is a byte like any other.
 TEST(reads_no_further_than_the_length)
 {
     struct forwarded_for forwarded_for = {0};

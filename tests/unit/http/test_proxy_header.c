@@ -149,7 +149,7 @@ TEST(accepts_valid_headers_only)
         check_row(i, rows[i].data, rows[i].size);
 }
 
-// A result never changes with further bytes. A complete header is not longer than the bytes that were necessary.
+// Further bytes never change a result. A complete header ends with the byte at which the parser decides.
 TEST(decides_at_the_first_possible_byte)
 {
     for (size_t i = 0; i < COUNT(rows); i++) {

@@ -1,23 +1,13 @@
-// Tests which client a request has, and what allow_from decides about it, for each kind of connection.
+// Tests for each kind of connection which client a request has, and whether allow_from admits the client.
 #include <string.h>
 
 #include "../unit.h"
+#include "credentials_stub.h"
 #include "http/request.h"
 
 #define PROXY  "10.0.0.8"
 #define CLIENT "192.0.2.1"
 #define HIDDEN "The last entry of X-Forwarded-For is not an address."
-
-// Credentials are never used, so these replace the functions of credentials.c.
-struct http_credentials *http_credentials_ref(struct http_credentials *credentials)
-{
-    return credentials;
-}
-
-void http_credentials_unref(struct http_credentials *credentials)
-{
-    (void)credentials;
-}
 
 static struct fixture {
     struct http_shared shared;
@@ -108,12 +98,12 @@ static const struct {
     const char *accepted_from; // NULL: refused
     const char *refused_from, *detail;
 } rows[] = {
-    // Any other peer, and a connection whose client was checked before: the header has no meaning.
+    // X-Forwarded-For is ignored unless requests name the client. The client was checked when it connected.
     {HTTP_CLIENT_IS_PEER, NULL, CLIENT, NULL, PROXY, NULL, NULL},
     {HTTP_CLIENT_IS_PEER, "::1", CLIENT, "unknown", PROXY, NULL, NULL},
     {HTTP_CLIENT_FROM_HEADER, NULL, CLIENT, NULL, PROXY, NULL, NULL},
     {HTTP_CLIENT_FROM_HEADER, "::1", CLIENT, "unknown", PROXY, NULL, NULL},
-    // The proxy's own connection
+    // The proxy itself is the client, and each request is checked.
     {HTTP_CLIENT_IS_PROXY, NULL, CLIENT, NULL, PROXY, NULL, NULL},
     {HTTP_CLIENT_IS_PROXY, PROXY, "unknown", NULL, PROXY, NULL, NULL},
     {HTTP_CLIENT_IS_PROXY, CLIENT, CLIENT, NULL, NULL, PROXY, ""},
@@ -163,7 +153,7 @@ TEST(each_request_of_a_connection_has_its_own_client)
     fixture_finish();
 }
 
-// Two readers of such a head could find different clients.
+// Two parsers of such a head could find different clients.
 TEST(an_ambiguous_head_names_no_client)
 {
     fixture_init(HTTP_CLIENT_FROM_REQUESTS, CLIENT);

@@ -2,28 +2,12 @@
 #include <string.h>
 
 #include "../unit.h"
+#include "credentials_stub.h"
 #include "http/shared.h"
 
 #define LIMIT       40
 #define PER_ADDRESS 8
 #define NETWORKS    20000
-
-// No test needs a certificate, so these stubs replace the functions of credentials.c.
-struct http_credentials {
-    int references;
-};
-
-struct http_credentials *http_credentials_ref(struct http_credentials *credentials)
-{
-    credentials->references++;
-    return credentials;
-}
-
-void http_credentials_unref(struct http_credentials *credentials)
-{
-    if (credentials)
-        credentials->references--;
-}
 
 static struct http_shared shared;
 static struct http_credentials credentials;
@@ -228,7 +212,7 @@ SHARED_TEST(limits_the_clients_that_a_proxy_names)
         assert_int_equal(exceeded, i < PER_ADDRESS ? HTTP_LIMIT_NONE : HTTP_LIMIT_PER_ADDRESS);
     }
     assert_int_equal(admit_client(ALLOWED, &exceeded), HTTP_REFUSE_TOO_MANY_CONNECTIONS);
-    // Connections through the proxy and direct connections count together.
+    // A client's direct connections and those through the proxy share a limit.
     assert_refused(ALLOWED, HTTP_REFUSE_TOO_MANY_CONNECTIONS);
     release(ALLOWED);
     assert_admitted(ALLOWED, HTTP_LIMIT_PER_ADDRESS);
@@ -247,7 +231,7 @@ SHARED_TEST(a_reload_replaces_the_trusted_proxies)
     assert_int_equal(http_shared_reconfigure(&shared, &limits, &credentials), 0);
     assert_admitted(PROXY, HTTP_LIMIT_NONE); // asserts that the peer is not a trusted proxy
     release(PROXY);
-    http_shared_release(&shared, NULL); // the connection of before keeps its treatment
+    http_shared_release(&shared, NULL); // the open connection is still that of a proxy
 }
 
 TEST_MAIN(NULL, NULL)

@@ -1,10 +1,12 @@
-// Tests what a connection of a trusted proxy does with the first bytes that arrive. The test owns the proxies' ends.
+// Tests what a connection of a trusted proxy does with the first bytes that arrive. Each test holds the other ends of
+// its connections.
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "../unit.h"
+#include "credentials_stub.h"
 #include "http/trusted_proxy.h"
 #include "imcallbackd/base/log.h"
 
@@ -14,23 +16,6 @@
 #define FIRST       "PROXY TCP4 192.0.2.1 198.51.100.2 1 2\r\n"
 #define SECOND      "PROXY TCP4 192.0.2.2 198.51.100.2 1 2\r\n"
 #define HELLO       "\x16\x03\x01"
-
-// No test needs a certificate, so these replace the functions of credentials.c.
-struct http_credentials {
-    int references;
-};
-
-struct http_credentials *http_credentials_ref(struct http_credentials *credentials)
-{
-    credentials->references++;
-    return credentials;
-}
-
-void http_credentials_unref(struct http_credentials *credentials)
-{
-    if (credentials)
-        credentials->references--;
-}
 
 static struct fixture {
     struct http_shared shared;
@@ -241,13 +226,13 @@ PROXY_TEST(detects_the_end_within_a_header)
     assert_malformed(connection);
 }
 
-PROXY_TEST(an_end_before_the_first_byte_is_no_fault)
+PROXY_TEST(an_end_before_the_first_byte_is_not_malformed)
 {
     struct http_connection *connection = connect_proxy();
     int64_t before = malformed_count();
 
     assert_int_equal(shutdown(fixture.proxies[0], SHUT_WR), 0);
-    assert_receives(connection, HTTP_CLIENT_UNDECIDED, "10.0.0.8"); // the caller meets the end
+    assert_receives(connection, HTTP_CLIENT_UNDECIDED, "10.0.0.8"); // the caller's own recv then returns 0
     assert_int_equal(malformed_count(), before);
 }
 
@@ -264,7 +249,7 @@ PROXY_TEST(a_closed_connection_does_not_wait_for_its_header)
     assert_int_equal(connection->transport.header_bytes, sizeof "PROXY TCP4 192" - 1);
 }
 
-// The process was suspended. Bytes that the loop has seen before do not start a new deadline.
+// After a suspension of the process, unread data starts a new deadline, but not if the loop has seen the data before.
 PROXY_TEST(an_incomplete_header_does_not_extend_the_deadline)
 {
     struct http_connection *seen = connect_proxy(), *unseen;
