@@ -8,14 +8,27 @@ import postgres
 MARKERS = {
     "timing": "measures time, so it fails under tools that slow the daemon down",
     "thread_count": "counts threads, so it fails under ThreadSanitizer, which has one of its own",
+    "full": "takes long, so only the full run of ctest includes it",
     "without_coverage": "runs the program as another user or with a limit on files, so it cannot write its counters",
 }
 schemas = iter(range(1000))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--part", choices=("quick", "full"), help="run only the tests without (quick) or with (full) the "
+                     "marker full; without this option, both")
+
+
 def pytest_configure(config):
     for name, reason in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {reason}")
+
+
+def pytest_collection_modifyitems(config, items):
+    if part := config.getoption("--part"):
+        left_out = [item for item in items if (item.get_closest_marker("full") is None) != (part == "quick")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ PROMOTIONS = int(os.environ.get("FORWARD_PROMOTIONS", "3"))
 
 def shipped(server):
     """Returns the last shipped id, which the cursor stores, or 0 if there is no cursor or the query fails."""
-    done = server.psql("-At", "-c", "SELECT last_id FROM imcallbackd_cursor WHERE stream = 'destroyed_group'")
-    return int(done.stdout or 0) if done.returncode == 0 else 0
+    succeeded, output = server.query("SELECT last_id FROM imcallbackd_cursor WHERE stream = 'destroyed_group'")
+    return int(output or 0) if succeeded else 0
 
 
 def fill(one, events):
@@ -67,7 +67,7 @@ def test_reaches_half_the_rate_at_5_ms_of_latency(make_daemon):
     one = make_daemon().start()
     fill(one, SPEED_EVENTS)
     one.stop()
-    server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
+    server = postgres.Postgres(fsync="on", shared_buffers="256MB", max_wal_size="4GB").create().start()
     try:
         rates = {}
         for delay_ms in (0, 0.1, 1, 5, 20, 5, 0.1):  # 0.1 and 5 twice, because the speed of a machine varies
@@ -91,7 +91,7 @@ def test_ships_a_long_store_despite_kills(make_daemon):
     one = make_daemon().start()
     fill(one, EVENTS)
     one.stop()
-    server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
+    server = postgres.Postgres(fsync="on", shared_buffers="256MB", max_wal_size="4GB").create().start()
     try:
         ship_to(one, server)
         stops = sorted(random.Random(seed).sample(range(EVENTS // 100, EVENTS), KILLS))
@@ -120,7 +120,7 @@ def test_receiver_answers_while_the_forwarder_catches_up(make_daemon):
     fill(one, EVENTS // 2)
     load = Load(one)
     load.while_true("nothing to ship", lambda: False)
-    server = postgres.Postgres(shared_buffers="256MB", max_wal_size="4GB").create().start()
+    server = postgres.Postgres(fsync="on", shared_buffers="256MB", max_wal_size="4GB").create().start()
     try:
         ship_to(one, server)
         forwarder = Forwarder(one).start()

@@ -263,9 +263,18 @@ def test_excludes_events_that_are_recorded_meanwhile(one):
     assert one.value("SELECT count(*) FROM destroyed_group") == 24
 
 
-def test_shows_progress_on_a_terminal(one):
+@pytest.fixture
+def terminal():
+    """The two ends of a pseudo-terminal."""
+    try:
+        return pty.openpty()
+    except OSError as why:
+        pytest.skip(f"there is no pseudo-terminal: {why}")
+
+
+def test_shows_progress_on_a_terminal(one, terminal):
     make_large(one)
-    ours, theirs = pty.openpty()
+    ours, theirs = terminal
     with slow(one, one.directory / "copy.db", stderr=theirs) as process:
         os.close(theirs)
         shown = b""

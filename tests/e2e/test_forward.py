@@ -116,7 +116,7 @@ def test_ships_an_existing_store_from_its_first_row(one, server, forward):
     one.stop()
     ship_to(one, server)
     forwarder = forward(one)
-    daemon.eventually(lambda: server.psql("-c", "SELECT 1/count(*) FROM destroyed_group").returncode == 0, "a row", 60)
+    daemon.eventually(lambda: server.query("SELECT 1/count(*) FROM destroyed_group")[0], "a row", 60)
     forwarder.kill()
     forward(one)
     has_rows(server, 5_000)
@@ -199,8 +199,8 @@ def test_ten_forwarders_create_the_tables_at_once(make_daemon, server, forward):
             shutil.copy(first.database, one.database)
         ship_to(one, server, f"r{number}")
     forwarders = [forward(one) for one in daemons]
-    daemon.eventually(lambda: "(10," in str(server.psql("-At", "-c", "SELECT (count(*), 0) FROM imcallbackd_cursor "
-                                                        "WHERE last_id = 200").stdout), "ten cursors", 60)
+    cursors = "SELECT count(*) FROM imcallbackd_cursor WHERE last_id = 200"
+    daemon.eventually(lambda: server.query(cursors) == (True, "10\n"), "ten cursors", 60)
     has_rows(server, 200)
     has_rows(server, 600, "destroyed_group_member")
     for forwarder in forwarders:

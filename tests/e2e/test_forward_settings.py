@@ -9,6 +9,7 @@ import pytest
 
 import daemon
 import postgres
+from certificates import P_256, make_certificate
 from daemon import BINARY
 from postgres import Forwarder, has_rows, ship_to, shipping_daemon
 
@@ -152,11 +153,11 @@ def tls(server, source):
         server.execute("SELECT pg_reload_conf()")
 
 
-def test_verifies_the_certificate_of_the_destination(one, make_daemon, server, forward):
+def test_verifies_the_certificate_of_the_destination(one, server, forward):
     assert one.post().status == 200
+    make_certificate(one.directory, *P_256, name="other.pem", key="other.key")
     with tls(server, one.directory):
-        other = make_daemon()
-        ship_to(one, server, url=server.url(sslmode="verify-full", sslrootcert=other.directory / "certificate.pem"))
+        ship_to(one, server, url=server.url(sslmode="verify-full", sslrootcert=one.directory / "other.pem"))
         forwarder = forward(one)
         forwarder.wait_logged("certificate verify failed")
         forwarder.stop()

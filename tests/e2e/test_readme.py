@@ -104,6 +104,7 @@ def test_every_block_of_commands_has_a_test():
     assert block("run.sh") == "sh tests/run.sh\n"  # the command that runs this test
 
 
+@pytest.mark.full
 def test_printed_commands_of_quickstart_work(quickstart):
     for _ in range(2):  # each run of the command computes a new signature
         answer = daemon.run("sh", "-c", quickstart.line("curl"), cwd="/")
@@ -116,6 +117,7 @@ def test_printed_commands_of_quickstart_work(quickstart):
         for position, member in enumerate(("leckie", "peter", "bob"))]
 
 
+@pytest.mark.full
 def test_second_quickstart_reuses_files(clone, quickstart):
     files = clone / "build" / "quickstart"
     assert stat.S_IMODE((files / "token").stat().st_mode) == stat.S_IMODE((files / "key.pem").stat().st_mode) == 0o600
@@ -193,6 +195,7 @@ class Service:
         shutil.rmtree(self.root)
 
 
+@pytest.mark.full
 def test_service_installs_and_answers(clone, quickstart):
     service = Service(clone)
     daemon.make_certificate(clone, "-newkey", "rsa:2048", name="fullchain.pem", key="privkey.pem")

@@ -3,20 +3,14 @@
 import http.server
 import json
 import os
-import pathlib
-import shutil
-import subprocess
-import tempfile
 import threading
 
 import pytest
 
 import daemon
+import postgres
 from daemon import BINARY, event
 from test_readme import block
-
-SERVER_USER = "postgres"  # a user that the package creates, because PostgreSQL does not run as root
-
 
 class Operator:
     """Runs the commands as an operator would, in the directory of a daemon instead of the system's directories."""
@@ -50,33 +44,11 @@ def operator(make_daemon):
     return Operator(one)
 
 
-@pytest.fixture
-def postgresql():
-    """The environment for clients of a private PostgreSQL server."""
-    programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
-    with tempfile.TemporaryDirectory(prefix="imcb-pg-") as name:
-        become = []
-        if os.geteuid() == 0:
-            shutil.chown(name, SERVER_USER)
-            become = ["setpriv", f"--reuid={SERVER_USER}", f"--regid={SERVER_USER}", "--clear-groups"]
-        environment = {"PGHOST": name, "PGUSER": "postgres", "PGDATABASE": "postgres", "PGPASSFILE": "/dev/null"}
-        made = daemon.run(*become, programs / "initdb", "-D", f"{name}/data", "-A", "trust", "-U", "postgres", "-N",
-                          "-E", "UTF8", "--locale", "C", cwd="/")
-        assert made.returncode == 0, made
-        with open(f"{name}/log", "wb") as log:
-            server = subprocess.Popen([*become, str(programs / "postgres"), "-D", f"{name}/data", "-k", name, "-c",
-                                       "listen_addresses=", "-c", "fsync=off"], cwd="/", stdout=log, stderr=log)
-        try:
-            daemon.eventually(lambda: daemon.run("psql", "-c", "SELECT", env=os.environ | environment).returncode == 0,
-                              "PostgreSQL answers", 60)
-            yield environment
-        finally:
-            server.terminate()
-            server.wait(60)
-
-
-def test_export_into_postgresql_is_incremental(operator, postgresql):
-    operator.environment |= postgresql
+@pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
+def test_export_into_postgresql_is_incremental(operator, server):
+    operator.environment |= server.environment() | {"PGHOST": "127.0.0.1", "PGPORT": str(server.port),
+                                                    "PGUSER": "owner", "PGDATABASE": server.database,
+                                                    "PATH": operator.environment["PATH"]}
     assert operator.run(block("jsonb")) == "COPY 3\n"
     assert operator.run(block("jsonb")) == "COPY 0\n"
     assert operator.one.post(event(GroupId="later")).status == 200

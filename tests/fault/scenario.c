@@ -78,6 +78,13 @@ const char *scenario_database(const struct scenario *scenario)
     return path;
 }
 
+uint64_t number_from_environment(const char *name, uint64_t fallback)
+{
+    const char *text = getenv(name);
+
+    return text ? strtoull(text, NULL, 10) : fallback;
+}
+
 size_t scenario_count_runs(const char *script)
 {
     size_t count = 1;

@@ -20,6 +20,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/store/commit.h"
@@ -64,6 +65,9 @@ bool scenario_verify(struct scenario *scenario);
 
 // Records the problem unless an earlier one is recorded. Always returns false.
 bool scenario_report(struct scenario *scenario, const char *format, ...) PRINTF_LIKE(2, 3);
+
+// Returns the number in this environment variable, or the fallback if the variable is not set.
+uint64_t number_from_environment(const char *name, uint64_t fallback);
 
 // Returns the path of the database. The path is valid until the next call.
 const char *scenario_database(const struct scenario *scenario);

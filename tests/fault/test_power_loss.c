@@ -138,13 +138,6 @@ static void test_row(void **state)
     assert_int_equal(problems, 0);
 }
 
-static uint64_t number_from_environment(const char *name, uint64_t fallback)
-{
-    const char *text = getenv(name);
-
-    return text ? strtoull(text, NULL, 10) : fallback;
-}
-
 int main(int count, char **arguments)
 {
     bool campaign = count > 1 && strcmp(arguments[1], "campaign") == 0;

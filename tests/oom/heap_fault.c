@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -30,6 +31,7 @@ void *REPLACED(realloc)(void *block, size_t bytes);
 void REPLACED(free)(void *block);
 
 static atomic_size_t countdown; // allocations until the fault; 0: no fault is set, or it has happened
+static size_t left_at_stop;     // the countdown when the last run ended
 static atomic_bool lasting, met, spares_tls;
 static atomic_size_t blocks;
 
@@ -135,6 +137,7 @@ static bool stop_countdown(void)
 {
     bool was_met = met;
 
+    left_at_stop = countdown;
     countdown = 0;
     lasting = false; // cleared before met, because another thread may be in fails()
     met = false;
@@ -176,20 +179,50 @@ static bool run_with_fault(const struct fault_scenario *scenario, void *context,
     return false;
 }
 
+static unsigned number_from_environment(const char *name, unsigned fallback)
+{
+    const char *text = getenv(name);
+
+    return text ? (unsigned)strtoul(text, NULL, 10) : fallback;
+}
+
+// Returns the largest step between two allocations that fail: with random steps from 1 to this number, about
+// ALLOCATIONS of the scenario's allocations fail.
+static size_t step_max(const struct fault_scenario *scenario, void *context)
+{
+    const size_t beyond = SIZE_MAX / 2; // never reached
+    size_t wanted = number_from_environment("ALLOCATIONS", 0), counted;
+    bool was_met;
+
+    if (wanted == 0)
+        return 1;
+    (void)run_once(scenario, context, beyond, false, &was_met);
+    counted = beyond - left_at_stop;
+    return counted <= wanted ? 1 : 2 * counted / wanted - 1;
+}
+
 void fault_run(const struct fault_scenario *scenario, void *context)
 {
-    size_t at = 0;
+    static unsigned seed;
+    size_t at = 0, tried = 0, step;
     ptrdiff_t kept = 0;
     bool was_met;
+
+    if (!seed) {
+        seed = number_from_environment("SEED", (unsigned)time(NULL));
+        print_message("SEED=%u\n", seed);
+    }
 
     spares_tls = scenario->spares_tls;
     (void)run_once(scenario, context, 0, false, &was_met);
     if (spares_tls) // GnuTLS keeps memory for each thread that has used it
         kept = run_once(scenario, context, 0, false, &was_met);
     kept = kept < 0 ? 0 : kept;
+    step = step_max(scenario, context);
     do {
-        at++;
+        at += 1 + (size_t)rand_r(&seed) % step;
+        tried++;
         (void)run_with_fault(scenario, context, at, true, kept);
     } while (run_with_fault(scenario, context, at, false, kept));
-    print_message("%s: %zu allocations\n", scenario->name, at - 1);
+    print_message("%s: %zu of %zu allocations failed\n", scenario->name, tried - 1, at - 1);
 }

@@ -18,4 +18,5 @@ struct fault_scenario {
 
 // Runs the scenario with its first allocation failing, then with its second, and so on until the scenario ends before
 // the fault. Each allocation fails once alone and once together with all later ones. Fails the test if blocks leak.
+// In the environment, ALLOCATIONS=n lets only about n allocations of each scenario fail, and SEED=n repeats a run.
 void fault_run(const struct fault_scenario *scenario, void *context);

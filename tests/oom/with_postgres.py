@@ -15,7 +15,7 @@ import postgres
 def main():
     if not postgres.programs():
         return 77
-    server = postgres.Postgres(fsync="off").create()
+    server = postgres.Postgres().create()
     try:
         # Password authentication would need thousands of allocations, each of which the tests make fail.
         (server.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
