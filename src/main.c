@@ -7,6 +7,7 @@
 
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
+#include "imcallbackd/deliver/deliver.h"
 #include "imcallbackd/forward/forward.h"
 
 struct command {
@@ -39,6 +40,10 @@ static const struct command commands[] = {
      CONFIG_HELP "  --verify            compare the shipped rows with the destination instead, and exit\n"
                  "  --since T           with --verify: only events received at or after this time, in Unix seconds\n"
                  "  --until T           with --verify: only events received before this time, in Unix seconds\n"},
+    {"deliver", command_deliver, "deliver -c FILE [--start-at now | --replay FROM[-TO]]",
+     "Sends recorded events to the endpoint of [deliver] until SIGTERM or SIGINT.",
+     CONFIG_HELP "  --start-at now      skip the events recorded so far; only at the first start\n"
+                 "  --replay FROM[-TO]  send the events with these ids once more, and exit\n"},
     {"certificate", command_certificate, "certificate --host NAME... --out DIR",
      "Writes a self-signed certificate for testing.",
      "  --host NAME...      host names and IP addresses that the certificate covers\n"
@@ -93,7 +98,8 @@ int main(int argc, char **argv)
     if (!occupy_standard_descriptors())
         return 1;
     if (strcmp(name, "--version") == 0) {
-        printf("imcallbackd " IMCALLBACKD_VERSION "\nforward: %s\n", forward_is_built ? "yes" : "no");
+        printf("imcallbackd " IMCALLBACKD_VERSION "\nforward: %s\ndeliver: %s\n", forward_is_built ? "yes" : "no",
+               deliver_is_built ? "yes" : "no");
         return 0;
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {

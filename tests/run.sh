@@ -6,10 +6,10 @@ cd "$(dirname "$0")/.."
 . conf/packages.sh
 
 packages="curl sqlite3 ca-certificates libcmocka-dev python3-pytest openssl strace clang-format systemd jq postgresql
-    mandoc"
+    mandoc faketime"
 selection="-LE ^full$"
 if [ "${1:-}" = --full ] && [ $# -eq 1 ]; then
-    packages="$packages clang clang-tidy cppcheck shellcheck valgrind"
+    packages="$packages clang clang-tidy cppcheck shellcheck valgrind debootstrap"
     selection=
 elif [ $# -gt 0 ]; then
     echo "usage: sh tests/run.sh [--full]" >&2
@@ -18,18 +18,17 @@ fi
 # shellcheck disable=SC2086 # lists of words
 install_packages $build_packages $packages
 
-# promtool checks metrics and alerts. The package prometheus would also start a server, so this extracts the program
-# from it (a download of 19 MB). If the download fails, the tests that need promtool are skipped.
-get_promtool() {
-    mkdir -p build/promtool
-    (cd build/promtool && apt-get download -qq prometheus >/dev/null &&
-        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - --strip-components=3 ./usr/bin/promtool) ||
-        echo "promtool: download failed; the tests that need it are skipped" >&2
-    rm -f build/promtool/prometheus_*.deb
+# promtool checks metrics and alerts, and the other programs run with the files of conf/proxy. If a download fails (19 MB
+# for promtool, 12 MB for the others), the tests that need the program are skipped.
+get_programs() {
+    for program in promtool nginx haproxy caddy; do
+        package=$program directory=build/proxies
+        [ $program = promtool ] && package=prometheus directory=build/promtool
+        command -v $program >/dev/null || [ -x /usr/sbin/$program ] || extract_program $package $program $directory ||
+            echo "$program: download failed; the tests that need it are skipped" >&2
+    done
 }
-if [ ! -x build/promtool/promtool ] && ! command -v promtool >/dev/null && command -v apt-get >/dev/null; then
-    get_promtool &
-fi
+get_programs &
 
 cmake --preset dev >/dev/null
 cmake --build --preset dev

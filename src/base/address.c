@@ -47,6 +47,30 @@ bool address_parse(const char *text, struct address *ret_address)
     return true;
 }
 
+bool address_parse_bytes(const char *text, size_t length, struct address *ret_address)
+{
+    char copy[ADDRESS_TEXT_BYTES];
+
+    // A NUL within the text would end the copy early.
+    if (length >= sizeof copy || memchr(text, '\0', length))
+        return false;
+    memcpy(copy, text, length);
+    copy[length] = '\0';
+    return address_parse(copy, ret_address);
+}
+
+struct address address_from_bytes(const void *bytes, size_t length)
+{
+    struct address address;
+
+    assert(length == 4 || length == sizeof address.bytes);
+    if (length == 4)
+        map_v4(bytes, &address);
+    else
+        memcpy(address.bytes, bytes, length);
+    return address;
+}
+
 void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES])
 {
     bool is_v4 = is_mapped(address);
@@ -72,6 +96,20 @@ bool address_block_contains(const struct address_block *block, const struct addr
     struct address network = network_of(address, block->prefix);
 
     return memcmp(&network, &block->address, sizeof network) == 0; // a block has no bits set after its prefix
+}
+
+bool address_block_is_universal(const struct address_block *block)
+{
+    return block->prefix == 0 || (block->prefix == 8 * sizeof mapped_prefix && is_mapped(&block->address));
+}
+
+bool address_blocks_contain(const struct address_block *blocks, size_t count, const struct address *address)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < count && !found; i++)
+        found = address_block_contains(&blocks[i], address);
+    return found;
 }
 
 int address_block_parse(const char *text, struct address_block *ret_block, struct error *error)

@@ -1,42 +1,17 @@
-// Turns a body into a struct destroyed_group, or reports why the body is invalid. No other file uses cJSON.
+// Turns a body into a struct destroyed_group, or reports why the body is invalid.
 #include <assert.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "imcallbackd/base/parse.h"
+#include "imcallbackd/base/utf8.h"
 #include "imcallbackd/callback/callback.h"
 #include "json_text.h"
-
-#include <cjson/cJSON.h>
+#include "json_tree.h"
 
 #define EVENT_TIME_MAX ((UINT64_C(1) << 53) - 1) // up to here, a double holds every integer exactly
-
-// The hooks through which cJSON allocates are global to the process. Each thread sets the arena of the body that it
-// parses.
-static _Thread_local struct arena *parse_arena;
-static _Thread_local bool parse_arena_is_full;
-static pthread_once_t hooks_once = PTHREAD_ONCE_INIT;
-
-static void *arena_malloc_hook(size_t bytes)
-{
-    void *taken = parse_arena ? arena_alloc(parse_arena, bytes) : NULL;
-
-    parse_arena_is_full = parse_arena_is_full || !taken;
-    return taken;
-}
-
-static void arena_free_hook(void *taken)
-{
-    (void)taken;
-}
-
-static void init_hooks(void)
-{
-    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = arena_malloc_hook, .free_fn = arena_free_hook});
-}
 
 // Sets answer and detail, and returns false, so that a failing function can `return fail(...)`.
 PRINTF_LIKE(3, 4) static bool fail(struct callback *callback, enum answer_code code, const char *format, ...)
@@ -69,6 +44,8 @@ static bool fail_scan(struct callback *callback, const struct json_text_report *
     case JSON_TEXT_BAD_ESCAPE:
         return fail(callback, ANSWER_BODY_NOT_JSON, "\\u is not followed by four hexadecimal digits at byte %zu.",
                     report->position);
+    case JSON_TEXT_BAD_NUMBER:
+        return fail(callback, ANSWER_BODY_NOT_JSON, "The number at byte %zu has an invalid form.", report->position);
     case JSON_TEXT_UNTERMINATED:
         return fail(callback, ANSWER_BODY_NOT_JSON, "The string or comment that starts at byte %zu has no end.",
                     report->position);
@@ -84,20 +61,29 @@ static bool fail_scan(struct callback *callback, const struct json_text_report *
     return true;
 }
 
+static bool is_white_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static size_t white_space_length(const char *text, size_t left)
+{
+    size_t length = 0;
+
+    while (length < left && is_white_space(text[length]))
+        length++;
+    return length;
+}
+
 // Parses a text in which json_text_scan() found no fault. Calls fail() and returns NULL if the text is not valid JSON
 // or if memory is exhausted.
 static cJSON *parse(struct callback *callback, struct arena *scratch, const char *text, size_t length)
 {
-    const char *end = text;
-    cJSON *tree;
+    const char *end;
+    bool is_full;
+    cJSON *tree = json_tree_parse(scratch, text, length, &end, &is_full);
 
-    pthread_once(&hooks_once, init_hooks);
-    assert(!parse_arena);
-    parse_arena = scratch;
-    parse_arena_is_full = false;
-    tree = cJSON_ParseWithLengthOpts(text, length, &end, 0);
-    parse_arena = NULL;
-    if (!tree && parse_arena_is_full) {
+    if (is_full) {
         fail_memory(callback, scratch);
         return NULL;
     }
@@ -106,8 +92,7 @@ static cJSON *parse(struct callback *callback, struct arena *scratch, const char
              (size_t)(end - text));
         return NULL;
     }
-    while (end < text + length && (*end == ' ' || *end == '\t' || *end == '\r' || *end == '\n'))
-        end++;
+    end += white_space_length(end, length - (size_t)(end - text));
     if (end < text + length) {
         fail(callback, ANSWER_BODY_NOT_JSON, "Other text follows the JSON value at byte %zu.", (size_t)(end - text));
         return NULL;
@@ -148,15 +133,28 @@ static bool collect_fields(struct callback *callback, const cJSON *tree, const c
     return true;
 }
 
-// Copies a string of the tree into the arena, which outlives the tree. Calls fail() and returns NULL if the arena has
-// no memory left.
+static bool has_nul(const cJSON *item)
+{
+    return cJSON_IsString(item) && strstr(item->valuestring, JSON_TEXT_NUL_MARK);
+}
+
+// Copies a string of the tree into the arena, which outlives the tree, with U+FFFD in place of a NUL. Calls fail() and
+// returns NULL if the arena has no memory left.
 static const char *copy_text(struct callback *callback, const cJSON *item)
 {
     const char *copy = arena_copy(callback->arena, item->valuestring, strlen(item->valuestring));
 
+    if (copy && has_nul(item))
+        copy = utf8_sanitize(callback->arena, copy);
     if (!copy)
         fail_memory(callback, callback->arena);
     return copy;
+}
+
+// These texts identify nothing, so a NUL in them is no reason to lose the event.
+static bool may_have_nul(enum field field)
+{
+    return field == FIELD_TYPE || field == FIELD_NAME;
 }
 
 // Reads a string that may be absent or null; the result is then "".
@@ -170,6 +168,8 @@ static bool read_optional_text(struct callback *callback, const cJSON *fields[st
         return true;
     if (!cJSON_IsString(item))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "%s is not a string.", field_names[field]);
+    if (has_nul(item) && !may_have_nul(field))
+        return fail(callback, ANSWER_BODY_NUL, "The field is %s.", field_names[field]);
     *ret_text = copy_text(callback, item);
     return *ret_text != NULL;
 }
@@ -220,6 +220,8 @@ static bool read_member(struct callback *callback, const cJSON *member, size_t i
         return fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is MemberList[%zu].Member_Account.", index);
     if (!cJSON_IsString(account))
         return fail(callback, ANSWER_BODY_FIELD_TYPE, "MemberList[%zu].Member_Account is not a string.", index);
+    if (has_nul(account))
+        return fail(callback, ANSWER_BODY_NUL, "The field is MemberList[%zu].Member_Account.", index);
     *ret_account = copy_text(callback, account);
     return *ret_account != NULL;
 }
@@ -275,36 +277,85 @@ static bool read_fields(struct callback *callback, const cJSON *tree)
            read_event_time(callback, fields[FIELD_EVENT_TIME]) && read_member_list(callback, fields[FIELD_MEMBER_LIST]);
 }
 
-static bool parse_and_read_fields(struct callback *callback, struct arena *scratch, const char *body, size_t length,
-                                  const struct json_text_report *report)
+// Checks the body and parses it into the scratch arena. Calls fail() and returns NULL if the body is not valid JSON, is
+// too complex, or if memory is exhausted.
+static const cJSON *parse_body(struct callback *callback, struct arena *scratch, bool *ret_sanitized)
 {
-    const cJSON *tree;
+    const char *text = callback->group.body;
+    size_t length = callback->group.body_length;
+    struct json_text_report report = json_text_scan(text, length);
 
-    if (report->has_comments || report->has_invalid_text) {
-        body = json_text_sanitize(scratch, body, length, &length);
-        if (!body)
-            return fail_memory(callback, scratch);
+    *ret_sanitized = report.has_invalid_text;
+    if (!fail_scan(callback, &report))
+        return NULL;
+    if (report.has_comments || report.has_invalid_text) {
+        text = json_text_sanitize(scratch, text, length, &length);
+        if (!text) {
+            fail_memory(callback, scratch);
+            return NULL;
+        }
     }
-    tree = parse(callback, scratch, body, length);
-    return tree && read_fields(callback, tree);
+    return parse(callback, scratch, text, length);
 }
 
 // A tree takes many times the memory of its text, and a request may wait for the disk for a long time. This function
 // therefore copies the text to be recorded and frees the tree before it returns, so that each thread has at most one
 // tree.
-static bool read_event(struct callback *callback, const char *body, size_t length, bool *ret_sanitized)
+static bool read_event(struct callback *callback, bool *ret_sanitized)
 {
-    struct json_text_report report = json_text_scan(body, length);
+    const cJSON *tree;
     struct arena scratch;
     bool is_read;
 
-    *ret_sanitized = report.has_invalid_text;
-    if (!fail_scan(callback, &report))
-        return false;
     arena_init(&scratch, callback->arena->limit_bytes);
-    is_read = parse_and_read_fields(callback, &scratch, body, length, &report);
+    tree = parse_body(callback, &scratch, ret_sanitized);
+    is_read = tree && read_fields(callback, tree);
     arena_finish(&scratch);
     return is_read;
+}
+
+static bool is_named(const cJSON *item, enum field field)
+{
+    return item->string && strcmp(item->string, field_names[field]) == 0;
+}
+
+// Searches all levels, because an event inside a list or another object must not be lost, either.
+static bool has_event(const cJSON *tree)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, tree)
+    {
+        if (is_named(item, FIELD_GROUP_ID) || has_event(item))
+            return true;
+        if (is_named(item, FIELD_CALLBACK_COMMAND) && cJSON_IsString(item) &&
+            strcmp(item->valuestring, CALLBACK_COMMAND) == 0)
+            return true;
+    }
+    return false;
+}
+
+// A body that is not understood may be an event, so only an empty body and JSON without an event belong to a URL check.
+static enum callback_verdict read_url_check(struct callback *callback)
+{
+    const struct destroyed_group *group = &callback->group;
+    const cJSON *tree;
+    struct arena scratch;
+    bool is_json, is_event, sanitized;
+
+    if (white_space_length(group->body, group->body_length) == group->body_length)
+        return CALLBACK_URL_CHECK;
+    arena_init(&scratch, callback->arena->limit_bytes);
+    tree = parse_body(callback, &scratch, &sanitized);
+    is_json = tree != NULL;
+    is_event = tree && has_event(tree);
+    arena_finish(&scratch);
+    if (is_json && !is_event)
+        return CALLBACK_URL_CHECK;
+    if (callback->answer != ANSWER_OVERLOADED)
+        fail(callback, callback->query_fault, "The body %s, so this is not a check of the URL.",
+             is_event ? "has an event" : "is not understood");
+    return CALLBACK_REFUSE;
 }
 
 // The reason starts with the name of the answer, which unlike the detail never changes between versions. Returns NULL
@@ -328,7 +379,9 @@ enum callback_verdict callback_read_body(struct callback *callback, const struct
     group->received_at_ms = callback->received_at_ms;
     group->body = body;
     group->body_length = length;
-    if (read_event(callback, body, length, &sanitized)) {
+    if (callback->query_fault != ANSWER_OK)
+        return read_url_check(callback);
+    if (read_event(callback, &sanitized)) {
         group->keep_body = rules->keep_body || !group->has_event_time || sanitized;
         return CALLBACK_RECORD;
     }

@@ -1,5 +1,5 @@
 // Judges the query in the order app, signature, age, command, so that the sender of a forged request learns nothing
-// about later checks.
+// about later checks. Without an app in the query, the signature alone shows whether the request is genuine.
 #include "imcallbackd/callback/callback.h"
 
 #include <assert.h>
@@ -26,8 +26,6 @@ static enum answer_code find_app(struct callback *callback, const struct callbac
 {
     uint64_t number;
 
-    if (!sdk_appid->text)
-        return ANSWER_SDK_APPID_MISSING;
     if (sdk_appid->repeated)
         return ANSWER_SDK_APPID_REPEATED;
     if (sdk_appid->malformed || sdk_appid->text[0] == '0' ||
@@ -72,37 +70,105 @@ static enum answer_code check_sign_format(const struct query_value *sign)
     return ANSWER_OK;
 }
 
-// Compares the signature before the age, so that clock_skew_s is trusted only if the request is genuine.
-static enum answer_code check_signature(struct callback *callback, const struct query *query)
+// Checks the form of the parameters of the signature and computes clock_skew_s, which nothing proves yet.
+static enum answer_code check_signature_format(struct callback *callback, const struct query *query)
 {
-    const struct callback_app *app = callback->app;
-    const struct query_value *sign = &query->values[QUERY_SIGN];
-    const struct query_value *request_time = &query->values[QUERY_REQUEST_TIME];
-    enum answer_code code = check_sign_format(sign);
-    bool matches = false, one_matches;
+    enum answer_code code = check_sign_format(&query->values[QUERY_SIGN]);
+
+    return code == ANSWER_OK ? check_request_time(callback, &query->values[QUERY_REQUEST_TIME]) : code;
+}
+
+// Compares the signature with all tokens of the app, even after a match, so that the time reveals nothing. Returns a
+// negative errno value if libcrypto fails, which is not the client's fault, so the answer must not be "sign_wrong".
+static int signed_with_token(const struct callback_app *app, const struct query *query, bool *ret_matches)
+{
+    const char *request_time = query->values[QUERY_REQUEST_TIME].text, *sign = query->values[QUERY_SIGN].text;
 
     assert(app->token_count <= CALLBACK_MAX_TOKENS);
-    if (code == ANSWER_OK)
-        code = check_request_time(callback, request_time);
+    *ret_matches = false;
+    for (size_t i = 0; i < app->token_count; i++) {
+        bool matches;
+        int r = signature_matches(app->tokens[i], request_time, sign, &matches);
+
+        if (r < 0)
+            return r;
+        *ret_matches |= matches;
+    }
+    return 0;
+}
+
+// Must follow the comparison of the signature, because clock_skew_s can be trusted only if the request is genuine.
+static enum answer_code check_age(struct callback *callback)
+{
+    int64_t window_s = callback->app->request_time_window_s, skew_s = callback->clock_skew_s;
+
+    callback->clock_skew_known = true;
+    if (skew_s <= window_s && skew_s >= -window_s)
+        return ANSWER_OK;
+    (void)snprintf(callback->detail, sizeof callback->detail,
+                   "RequestTime is %" PRId64 " s %s the clock of this server.", skew_s < 0 ? -skew_s : skew_s,
+                   skew_s < 0 ? "behind" : "ahead of");
+    return ANSWER_REQUEST_TIME_STALE;
+}
+
+static enum answer_code check_signature(struct callback *callback, const struct query *query)
+{
+    enum answer_code code = check_signature_format(callback, query);
+    bool matches;
+
     if (code != ANSWER_OK)
         return code;
-    for (size_t i = 0; i < app->token_count; i++) {
-        // A failure of libcrypto is not the client's fault, so the answer must not be "sign_wrong".
-        if (signature_matches(app->tokens[i], request_time->text, sign->text, &one_matches) < 0)
+    if (signed_with_token(callback->app, query, &matches) < 0)
+        return ANSWER_OVERLOADED;
+    return matches ? check_age(callback) : ANSWER_SIGN_WRONG;
+}
+
+static bool has_token(const struct callback_rules *rules)
+{
+    for (size_t i = 0; i < rules->app_count; i++) {
+        if (rules->apps[i].token_count > 0)
+            return true;
+    }
+    return false;
+}
+
+// Finds the app whose token has signed a query without SdkAppid. If several apps have this token, the one with the
+// largest window counts.
+static enum answer_code find_signer(struct callback *callback, const struct callback_rules *rules,
+                                    const struct query *query)
+{
+    enum answer_code code;
+
+    if (!query->values[QUERY_SIGN].text || !has_token(rules))
+        return ANSWER_SDK_APPID_MISSING;
+    code = check_signature_format(callback, query);
+    if (code != ANSWER_OK)
+        return code;
+    for (size_t i = 0; i < rules->app_count; i++) {
+        const struct callback_app *app = &rules->apps[i];
+        bool matches;
+
+        if (signed_with_token(app, query, &matches) < 0)
             return ANSWER_OVERLOADED;
-        matches |= one_matches;
+        if (matches && (!callback->app || app->request_time_window_s > callback->app->request_time_window_s))
+            callback->app = app;
     }
-    if (!matches)
+    if (!callback->app)
         return ANSWER_SIGN_WRONG;
-    callback->clock_skew_known = true;
-    if (callback->clock_skew_s > app->request_time_window_s || callback->clock_skew_s < -app->request_time_window_s) {
-        (void)snprintf(callback->detail, sizeof callback->detail,
-                       "RequestTime is %" PRId64 " s %s the clock of this server.",
-                       callback->clock_skew_s < 0 ? -callback->clock_skew_s : callback->clock_skew_s,
-                       callback->clock_skew_s < 0 ? "behind" : "ahead of");
-        return ANSWER_REQUEST_TIME_STALE;
-    }
-    return ANSWER_OK;
+    callback->query_fault = ANSWER_SDK_APPID_MISSING;
+    return check_age(callback);
+}
+
+// Returns whether the query is genuine, and for which app.
+static enum answer_code check_origin(struct callback *callback, const struct callback_rules *rules,
+                                     const struct query *query)
+{
+    enum answer_code code;
+
+    if (!query->values[QUERY_SDK_APPID].text)
+        return find_signer(callback, rules, query);
+    code = find_app(callback, rules, &query->values[QUERY_SDK_APPID]);
+    return code == ANSWER_OK && callback->app->token_count > 0 ? check_signature(callback, query) : code;
 }
 
 static enum callback_verdict check_command(struct callback *callback, const struct callback_rules *rules,
@@ -112,6 +178,10 @@ static enum callback_verdict check_command(struct callback *callback, const stru
 
     if (command->repeated)
         return refuse(callback, ANSWER_COMMAND_REPEATED);
+    if (!command->text && callback->app->token_count > 0 && callback->query_fault == ANSWER_OK)
+        callback->query_fault = ANSWER_COMMAND_MISSING;
+    if (callback->query_fault != ANSWER_OK)
+        return CALLBACK_READ_BODY;
     if (command->text && !command->malformed && strcmp(command->text, CALLBACK_COMMAND) == 0)
         return CALLBACK_READ_BODY;
     if (rules->acknowledge_other_commands)
@@ -139,9 +209,7 @@ enum callback_verdict callback_read_query(struct callback *callback, const struc
     assert(callback->arena && callback->remote_address && !callback->app);
     if (query_read(callback->arena, text, &query) < 0)
         return refuse(callback, ANSWER_OVERLOADED);
-    code = find_app(callback, rules, &query.values[QUERY_SDK_APPID]);
-    if (code == ANSWER_OK && callback->app->token_count > 0)
-        code = check_signature(callback, &query);
+    code = check_origin(callback, rules, &query);
     if (code != ANSWER_OK)
         return refuse(callback, code);
     assert(callback->app->token_count == 0 || callback->clock_skew_known);

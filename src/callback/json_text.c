@@ -41,7 +41,7 @@ static bool is_low(int32_t unit)
 struct piece {
     size_t length;
     enum json_text_fault fault;
-    bool is_invalid; // json_text_sanitize() replaces the piece
+    const char *replacement; // what json_text_sanitize() writes in place of an invalid piece; NULL: the piece is valid
     bool is_end;
 };
 
@@ -50,11 +50,11 @@ static struct piece escape_piece(const char *text, size_t left)
     int32_t unit = escaped_unit(text, left);
 
     if (unit == 0)
-        return (struct piece){.fault = JSON_TEXT_NUL};
+        return (struct piece){.length = ESCAPE_LENGTH, .replacement = JSON_TEXT_NUL_MARK};
     if (is_high(unit) && is_low(escaped_unit(text + ESCAPE_LENGTH, left - ESCAPE_LENGTH)))
         return (struct piece){.length = 2 * ESCAPE_LENGTH};
     if (is_high(unit) || is_low(unit))
-        return (struct piece){.length = ESCAPE_LENGTH, .is_invalid = true};
+        return (struct piece){.length = ESCAPE_LENGTH, .replacement = UTF8_REPLACEMENT};
     if (unit < 0 && left >= 2 && text[1] == 'u')
         return (struct piece){.fault = JSON_TEXT_BAD_ESCAPE};
     // This check only has to ensure that \" does not end the string. cJSON checks all other escapes.
@@ -76,7 +76,7 @@ static struct piece string_piece(const char *text, size_t left)
         return (struct piece){.fault = JSON_TEXT_CONTROL};
     length = utf8_length(bytes, left);
     if (length == 0)
-        return (struct piece){.length = utf8_invalid_length(bytes, left), .is_invalid = true};
+        return (struct piece){.length = utf8_invalid_length(bytes, left), .replacement = UTF8_REPLACEMENT};
     return (struct piece){.length = length};
 }
 
@@ -100,6 +100,39 @@ static size_t comment_length(const char *text, size_t left)
     return end ? (size_t)(end - text) + 2 : 0;
 }
 
+// Moves *at past one or more digits. Returns false if there is no digit.
+static bool skip_digits(const char *text, size_t length, size_t *at)
+{
+    size_t start = *at;
+
+    while (*at < length && text[*at] >= '0' && text[*at] <= '9')
+        ++*at;
+    return *at > start;
+}
+
+// Returns the length of the number at text, or 0 if RFC 8259 does not allow the number. cJSON refuses a number that
+// another part of a number follows, such as the second dot of 1.2.3.
+static size_t number_length(const char *text, size_t left)
+{
+    size_t start = text[0] == '-' ? 1 : 0, at = start;
+
+    if (!skip_digits(text, left, &at) || (at > start + 1 && text[start] == '0'))
+        return 0;
+    if (at < left && text[at] == '.') {
+        at++;
+        if (!skip_digits(text, left, &at))
+            return 0;
+    }
+    if (at < left && (text[at] == 'e' || text[at] == 'E')) {
+        at++;
+        if (at < left && (text[at] == '+' || text[at] == '-'))
+            at++;
+        if (!skip_digits(text, left, &at))
+            return 0;
+    }
+    return at;
+}
+
 // Moves *at from the start of a string to the byte after its end. Stops at the first fault and adds it to the report.
 static void scan_string(const char *text, size_t length, size_t *at, struct json_text_report *report)
 {
@@ -114,13 +147,18 @@ static void scan_string(const char *text, size_t length, size_t *at, struct json
         report->position = *at;
         if (report->fault != JSON_TEXT_NO_FAULT)
             return;
-        report->has_invalid_text |= piece.is_invalid;
+        report->has_invalid_text |= piece.replacement != NULL;
         *at += piece.length;
         if (piece.is_end)
             return;
     }
     report->fault = JSON_TEXT_UNTERMINATED;
     report->position = start;
+}
+
+static bool starts_number(char c)
+{
+    return c == '-' || (c >= '0' && c <= '9');
 }
 
 // cJSON accepts every byte up to 0x20 as white space, but JSON allows only four of these bytes.
@@ -158,6 +196,14 @@ struct json_text_report json_text_scan(const char *text, size_t length)
             at += comment;
             continue;
         }
+        if (starts_number(c)) {
+            size_t number = number_length(text + at, length - at);
+
+            if (number == 0)
+                report.fault = JSON_TEXT_BAD_NUMBER;
+            at += number;
+            continue;
+        }
         // Counts commas and opening brackets instead of values: each value of a list follows a comma, except the first
         // one, which follows the bracket.
         if ((c == '[' || c == '{') && ++depth > JSON_TEXT_MAX_DEPTH)
@@ -175,16 +221,15 @@ struct json_text_report json_text_scan(const char *text, size_t length)
     return report;
 }
 
-// Copies the string at text[*at] with U+FFFD for invalid text, moves *at after the string, and returns the end of the
-// copy.
+// Copies the string at text[*at] with the replacements, moves *at after the string, and returns the end of the copy.
 static char *sanitize_string(const char *text, size_t length, size_t *at, char *to)
 {
     *to++ = text[(*at)++];
     while (*at < length) {
         struct piece piece = string_piece(text + *at, length - *at);
-        size_t copied = piece.is_invalid ? strlen(UTF8_REPLACEMENT) : piece.length;
+        size_t copied = piece.replacement ? strlen(piece.replacement) : piece.length;
 
-        memcpy(to, piece.is_invalid ? UTF8_REPLACEMENT : text + *at, copied);
+        memcpy(to, piece.replacement ? piece.replacement : text + *at, copied);
         to += copied;
         *at += piece.length;
         if (piece.is_end)

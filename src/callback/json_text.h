@@ -1,8 +1,8 @@
 // Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts invalid UTF-8, control
-// characters (even between values), and \u0000 and \uzzzz, both of which end the string. cJSON also takes about 40
-// bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first. The same pass finds valid
-// input that cJSON does not accept but real callbacks may contain: the comments of the sample on the reference page,
-// and text that was cut inside a character.
+// characters (even between values), numbers such as 01 and 1.e2, and \u0000 and \uzzzz, both of which end the string.
+// cJSON also takes about 40 bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first. The
+// same pass finds input that cJSON does not understand but real callbacks may contain: the comments of the sample on
+// the reference page, text that was cut inside a character, and \u0000.
 #pragma once
 
 #include <stdbool.h>
@@ -15,9 +15,10 @@
 
 enum json_text_fault {
     JSON_TEXT_NO_FAULT,
-    JSON_TEXT_NUL,
+    JSON_TEXT_NUL,          // the byte, not the escape \u0000
     JSON_TEXT_CONTROL,      // below U+0020: any in a string, any but white space between values
     JSON_TEXT_BAD_ESCAPE,   // \u without four hexadecimal digits
+    JSON_TEXT_BAD_NUMBER,   // such as 01, 1. or -.5
     JSON_TEXT_UNTERMINATED, // a string or a comment without its end
     JSON_TEXT_TOO_DEEP,
     JSON_TEXT_TOO_MANY,
@@ -27,7 +28,7 @@ struct json_text_report {
     enum json_text_fault fault;
     size_t position;       // byte offset of the fault
     bool has_comments;     // outside strings
-    bool has_invalid_text; // invalid UTF-8 or a lone surrogate in a string
+    bool has_invalid_text; // invalid UTF-8, a lone surrogate or \u0000 in a string
 };
 
 // Returns how many values a text of `length` bytes may have. A large text may have as many values as a list of members
@@ -38,6 +39,11 @@ size_t json_text_max_values(size_t length);
 // Checks the text, and stops at the first fault.
 struct json_text_report json_text_scan(const char *text, size_t length);
 
-// Returns a copy for cJSON, with spaces in place of comments, so that positions stay the same, and U+FFFD in place of
-// invalid UTF-8 and lone surrogates. The text must have no fault. Returns NULL if the arena has no memory left.
+// Stands for \u0000 in the copy that json_text_sanitize() makes. UTF-8 never contains this byte, so the caller can
+// still reject a NUL in an id, and replace the mark in other texts with utf8_sanitize().
+#define JSON_TEXT_NUL_MARK "\xff"
+
+// Returns a copy for cJSON, with spaces in place of comments, so that positions stay the same, U+FFFD in place of
+// invalid UTF-8 and lone surrogates, and JSON_TEXT_NUL_MARK in place of \u0000. The text must have no fault. Returns
+// NULL if the arena has no memory left.
 char *json_text_sanitize(struct arena *arena, const char *text, size_t length, size_t *ret_length);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "delivery_settings.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
 #include "imcallbackd/store/store.h"
@@ -42,6 +43,36 @@ static int check_forward(const struct config *config, struct error *error)
     return r;
 }
 
+static void print_found(const char *sentence)
+{
+    fprintf(stderr, "[deliver] url: %s\n", sentence);
+}
+
+// The endpoint gets no request. As with [forward], an endpoint that cannot be reached is only a warning.
+static int check_deliver(const struct settings *settings, struct error *error)
+{
+    struct delivery_settings delivery = {0};
+    struct error why;
+    int r;
+
+    if (!settings->config.deliver_url.text)
+        return 0;
+    r = delivery_settings_init(&delivery, settings, print_warning, error);
+    if (r == -ENOSYS || r == -EACCES) { // -EACCES is expected if the user of the daemon runs `check`
+        fprintf(stderr,
+                r == -ENOSYS ? "warning: [deliver] url has no effect: %s\n"
+                             : "warning: %s; only the service that delivers must be able to read the file, so "
+                               "the endpoint is not checked\n",
+                error->text);
+        r = 0;
+    } else if (r == 0 && deliver_check_endpoint(&delivery.deliver, print_found, &why) < 0) {
+        fprintf(stderr, "warning: [deliver] url: %s; events stay in the store until the endpoint can be reached\n",
+                why.text);
+    }
+    delivery_settings_finish(&delivery);
+    return r;
+}
+
 static int check(const char *path, struct settings **ret_settings, struct buffer *text, struct error *error)
 {
     const struct config *config;
@@ -53,6 +84,8 @@ static int check(const char *path, struct settings **ret_settings, struct buffer
     r = config_wrap_result(config, &config->store_database, store_check(config->store_database.text, error), error);
     if (r == 0)
         r = check_forward(config, error);
+    if (r == 0)
+        r = check_deliver(*ret_settings, error);
     if (r < 0)
         return r;
     return config_print(config, text) < 0 ? error_set(error, ENOMEM, "out of memory") : 0;

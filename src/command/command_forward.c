@@ -1,40 +1,14 @@
-// The commands `forward` and `forward --verify`: options, signals and the monitoring listener. The module forward does
-// the work, on the main thread.
-#include <assert.h>
-#include <signal.h>
+// The commands `forward` and `forward --verify`. The module forward does the work, on the main thread.
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/base/parse.h"
 #include "imcallbackd/command/command.h"
-#include "imcallbackd/http/admin.h"
-#include "imcallbackd/http/listen.h"
 #include "options.h"
+#include "outbound_service.h"
 #include "settings.h"
-
-#include <systemd/sd-daemon.h>
-
-static unsigned int print_health(void *context, struct buffer *text)
-{
-    (void)context;
-    return buffer_print(text, "alive\n") < 0 ? 0 : 200;
-}
-
-static unsigned int print_metrics(void *context, struct buffer *text)
-{
-    (void)context;
-    return forward_print_metrics(text) < 0 ? 0 : 200;
-}
-
-static const struct http_admin_page pages[] = {
-    {"/healthz", HTTP_PLAIN_TEXT, print_health},
-    {"/metrics", METRICS_CONTENT_TYPE, print_metrics},
-    {NULL, NULL, NULL},
-};
 
 static void warn(const char *sentence)
 {
@@ -46,55 +20,11 @@ static void print(const char *sentence)
     puts(sentence);
 }
 
-static void on_signal(int number)
+static int run_service(void *context, struct error *error)
 {
-    (void)number;
-    forward_stop();
-}
-
-static void handle_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal};
-
-    (void)sigaction(SIGTERM, &action, NULL);
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
-}
-
-static int start_admin(const struct config *config, int *ret_fd, struct http_admin **ret_admin, struct error *error)
-{
-    unsigned int port = (unsigned int)config->forward_admin_port.number;
-    char name[LISTEN_NAME_BYTES];
-    int r;
-
-    assert(*ret_fd < 0 && !*ret_admin);
-    if (port == 0)
-        return 0;
-    r = listen_open(config->admin_address.text, port, ret_fd, error);
-    if (r < 0)
-        return config_wrap_result(config, &config->forward_admin_port, r, error);
-    listen_name(*ret_fd, name);
-    log_info("monitoring in plain HTTP on %s: /metrics, /healthz", name);
-    return http_admin_start(*ret_fd, pages, NULL, ret_admin, error);
-}
-
-// Reports READY before the destination is connected, because the destination may be unreachable for a long time, and no
-// other unit waits for the forwarder.
-static int run(const struct config *config, const struct forward_settings *settings, struct error *error)
-{
-    struct http_admin *admin = NULL;
-    int fd = -1, r = start_admin(config, &fd, &admin, error);
-
-    if (r == 0) {
-        (void)sd_notify(0, "READY=1");
-        forward_run(settings);
-        (void)sd_notify(0, "STOPPING=1");
-        log_info("stopped");
-    }
-    http_admin_stop(admin);
-    if (fd >= 0)
-        close(fd);
-    return r;
+    (void)error;
+    forward_run(context);
+    return 0;
 }
 
 struct invocation {
@@ -108,6 +38,12 @@ static int forward(const struct invocation *invocation, bool *ret_same, struct e
     struct forward_settings settings;
     char host_name[HOST_NAME_BYTES] = "";
     struct config config = {0};
+    const struct outbound_service service = {
+        .admin_port = &config.forward_admin_port,
+        .print_metrics = forward_print_metrics,
+        .run = run_service,
+        .context = &settings,
+    };
     int r = config_read(invocation->path, &config, error);
 
     if (r == 0) {
@@ -118,7 +54,7 @@ static int forward(const struct invocation *invocation, bool *ret_same, struct e
         r = forward_verify(&settings, (int64_t)invocation->since_s * 1000, (int64_t)invocation->until_s * 1000, print,
                            ret_same, error);
     else if (r == 0)
-        r = run(&config, &settings, error);
+        r = outbound_service_run(&config, &service, error);
     config_finish(&config);
     return r;
 }
@@ -153,7 +89,7 @@ int command_forward(int argc, char **argv)
     // Exit status 0 means that a comparison is complete. With --verify, the signals therefore keep their default
     // action, which ends the process with another status.
     if (!invocation.verify)
-        handle_signals();
+        outbound_service_handle_signals(forward_stop);
     if (forward(&invocation, &same, &error) < 0)
         return command_failed(argv[0], &error);
     return same ? 0 : 1;

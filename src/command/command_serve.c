@@ -8,10 +8,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "delivery_settings.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
@@ -91,13 +93,20 @@ static void on_committed(void *context, struct commit *finished)
     receiver_on_committed(((struct service *)context)->receiver, finished);
 }
 
-// If [forward] is configured, the store deletes only shipped rows, however old the other rows are.
+// The store deletes only what [forward] and [deliver] have taken, if they are configured, however old the other rows
+// are.
 static int set_retention(struct service *service, const struct settings *settings, struct error *error)
 {
     const struct config *config = &settings->config;
-    const char *shipped_path = config->forward_url.text ? config->forward_shipped_file.text : NULL;
+    char *delivered = config->deliver_url.text ? delivery_shipped_file(config) : NULL;
+    int r = -ENOMEM;
 
-    if (store_set_shipped_file(service->store, shipped_path) < 0)
+    if (delivered || !config->deliver_url.text)
+        r = store_set_shipped_files(
+            service->store,
+            (const char *const[]){config->forward_url.text ? config->forward_shipped_file.text : NULL, delivered});
+    free(delivered);
+    if (r < 0)
         return error_set(error, ENOMEM, "out of memory");
     store_set_retention(service->store, settings->retention_ms);
     return 0;

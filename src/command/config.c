@@ -46,6 +46,7 @@ const struct config_option config_options[] = {
     KEY(listen, port, CONFIG_NUMBER, DEFAULT("8443"), RANGE(0, 65535), NEEDS_RESTART),
     KEY(listen, path, CONFIG_URL_PATH, DEFAULT("/"), NEEDS_RESTART),
     KEY(listen, threads, CONFIG_NUMBER, DEFAULT("0"), RANGE(0, 256), NEEDS_RESTART),
+    KEY(listen, trusted_proxies, CONFIG_ADDRESS_BLOCKS),
     KEY(tls, certificate, CONFIG_FILE, .required = true),
     KEY(tls, private_key, CONFIG_FILE, .required = true),
     KEY(tls, client_ca, CONFIG_FILE),
@@ -61,6 +62,16 @@ const struct config_option config_options[] = {
     KEY(forward, receiver, CONFIG_NAME),
     KEY(forward, shipped_file, CONFIG_FILE, DEFAULT("/var/lib/imcallbackd-forward/shipped")),
     KEY(forward, admin_port, CONFIG_NUMBER, DEFAULT("9465"), RANGE(0, 65535)),
+    KEY(deliver, url, CONFIG_ENDPOINT),
+    KEY(deliver, secret_file, CONFIG_SERVICE_FILE),
+    KEY(deliver, ca_file, CONFIG_SERVICE_FILE),
+    KEY(deliver, client_certificate, CONFIG_SERVICE_FILE),
+    KEY(deliver, client_key, CONFIG_SERVICE_FILE),
+    KEY(deliver, timeout, CONFIG_DURATION, DEFAULT("10s"), RANGE(SECONDS_MS, HOURS_MS)),
+    KEY(deliver, in_flight, CONFIG_NUMBER, DEFAULT("8"), RANGE(1, 256)),
+    KEY(deliver, give_up_after, CONFIG_PATIENCE, DEFAULT("never"), RANGE(SECONDS_MS, 36500 * DAYS_MS)),
+    KEY(deliver, state_file, CONFIG_FILE, DEFAULT("/var/lib/imcallbackd-deliver/state")),
+    KEY(deliver, admin_port, CONFIG_NUMBER, DEFAULT("9466"), RANGE(0, 65535)),
     KEY(limits, body, CONFIG_SIZE, DEFAULT("4M"), RANGE(KIB, 16 * MIB)),
     KEY(limits, connections, CONFIG_NUMBER, DEFAULT("4096"), RANGE(1, 1000000)),
     KEY(limits, connections_per_address, CONFIG_NUMBER, DEFAULT("1024"), RANGE(1, 1000000)),
@@ -125,10 +136,71 @@ static int check_destination(const char *text, struct error *error)
     return 0;
 }
 
+// Returns true for localhost and for loopback addresses. The host of a URL ends at the port, the path or the query.
+static bool is_loopback(const char *host)
+{
+    size_t length = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?");
+    struct address address;
+    char text[sizeof "255.255.255.255"];
+
+    if ((length == 9 && strncasecmp(host, "localhost", length) == 0) ||
+        (length == 5 && strncmp(host, "[::1]", length) == 0))
+        return true;
+    if (length >= sizeof text)
+        return false;
+    memcpy(text, host, length);
+    text[length] = '\0';
+    return strncmp(text, "127.", 4) == 0 && address_parse(text, &address);
+}
+
+// The receiver of a request must not have to choose between two values of a parameter.
+static bool has_parameter_of_callback(const char *url)
+{
+    static const char *const names[] = {"SdkAppid",    "CallbackCommand", "contenttype", "ClientIP",
+                                        "OptPlatform", "RequestTime",     "Sign"};
+
+    for (const char *at = strchr(url, '?'); at; at = strchr(at, '&')) {
+        at++;
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            if (strcspn(at, "=&") == strlen(names[i]) && strncasecmp(at, names[i], strlen(names[i])) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+// Only the scheme, the host and the names of parameters matter here; libcurl parses the URL. The errors do not repeat
+// the text, because a query may contain a secret.
+static int check_endpoint(const char *text, struct error *error)
+{
+    bool is_https = strncasecmp(text, "https://", 8) == 0;
+    const char *host = text + (is_https ? 8 : 7);
+
+    if ((!is_https && strncasecmp(text, "http://", 7) != 0) || strcspn(host, ":/?") == 0)
+        return error_set(error, EINVAL, "the value is not an https URL, such as https://app.example.com/callback");
+    for (const char *at = text; *at; at++) {
+        if (*at <= ' ' || *at > '~' || strchr("#\"\\<>", *at))
+            return error_set(error, EINVAL,
+                             "the URL contains a character that a URL may not contain, or a fragment; encode the "
+                             "character as %%XX, or remove the fragment");
+    }
+    if (memchr(host, '@', strcspn(host, "/?")))
+        return error_set(error, EINVAL,
+                         "the URL contains a user name; remove it, and let the endpoint verify webhook-signature");
+    if (has_parameter_of_callback(text))
+        return error_set(error, EINVAL,
+                         "the URL contains a parameter of the callback, such as SdkAppid or Sign, which deliver adds "
+                         "itself; remove the parameter");
+    if (!is_https && !is_loopback(host))
+        return error_set(error, EINVAL,
+                         "http sends events without encryption and is allowed only to a loopback address; use https");
+    return 0;
+}
+
 // Prints the range in units that the file accepts: seconds for times, bytes for sizes.
 static int range_error(const struct config_option *option, const char *text, struct error *error)
 {
-    bool time = option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION;
+    bool time = option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION || option->type == CONFIG_PATIENCE;
     uint64_t unit = time ? SECONDS_MS : 1;
     const char *name = time ? "s" : "";
 
@@ -136,12 +208,18 @@ static int range_error(const struct config_option *option, const char *text, str
                      option->min / unit, name, option->max / unit, name);
 }
 
+static bool is_name(const char *text)
+{
+    static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+    return strlen(text) <= 64 && text[strspn(text, characters)] == '\0';
+}
+
 // Checks the text according to the option's type. Sets the number only for types that stand for a number, and the text
 // only if the value differs from the text in the file.
 static int parse_value(const struct config_option *option, const char *text, struct config_value *value,
                        struct error *error)
 {
-    static const char name_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     const char *form = "";
     struct address address;
     bool is_set = false;
@@ -171,9 +249,11 @@ static int parse_value(const struct config_option *option, const char *text, str
         r = parse_duration_ms(text, option->max, &value->number);
         break;
     case CONFIG_RETENTION:
-        if (strcmp(text, "forever") == 0)
+    case CONFIG_PATIENCE:
+        if (strcmp(text, option->type == CONFIG_PATIENCE ? "never" : "forever") == 0)
             return 0;
-        form = "a time with a unit, such as 400d, or forever";
+        form = option->type == CONFIG_PATIENCE ? "a time with a unit, such as 3d, or never"
+                                               : "a time with a unit, such as 400d, or forever";
         r = parse_duration_ms(text, option->max, &value->number);
         break;
     case CONFIG_SIZE:
@@ -188,10 +268,11 @@ static int parse_value(const struct config_option *option, const char *text, str
     case CONFIG_CHOICE:
         return set_choice(option, text, &value->number, error);
     case CONFIG_DESTINATION:
-        return check_destination(text, error);
+    case CONFIG_ENDPOINT:
+        return option->type == CONFIG_ENDPOINT ? check_endpoint(text, error) : check_destination(text, error);
     case CONFIG_NAME:
         form = "a name of letters, digits, '.', '_' and '-' with at most 64 characters";
-        r = strlen(text) <= 64 && text[strspn(text, name_characters)] == '\0' ? 0 : -EINVAL;
+        r = is_name(text) ? 0 : -EINVAL;
         break;
     }
     if (r == -EINVAL)

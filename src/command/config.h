@@ -29,6 +29,7 @@ struct config {
     struct config_value listen_port;
     struct config_value listen_path;
     struct config_value listen_threads;
+    struct config_value listen_trusted_proxies;
     struct config_value tls_certificate;
     struct config_value tls_private_key;
     struct config_value tls_client_ca;
@@ -42,6 +43,16 @@ struct config {
     struct config_value forward_receiver;
     struct config_value forward_shipped_file;
     struct config_value forward_admin_port;
+    struct config_value deliver_url;
+    struct config_value deliver_secret_file;
+    struct config_value deliver_ca_file;
+    struct config_value deliver_client_certificate;
+    struct config_value deliver_client_key;
+    struct config_value deliver_timeout;
+    struct config_value deliver_in_flight;
+    struct config_value deliver_give_up_after;
+    struct config_value deliver_state_file;
+    struct config_value deliver_admin_port;
     struct config_value limits_body;
     struct config_value limits_connections;
     struct config_value limits_connections_per_address;
@@ -65,10 +76,12 @@ enum config_type {
     CONFIG_NUMBER,
     CONFIG_DURATION,
     CONFIG_RETENTION, // a duration, or "forever", for which the number is 0
+    CONFIG_PATIENCE,  // a duration, or "never", for which the number is 0
     CONFIG_SIZE,
     CONFIG_BOOLEAN,
     CONFIG_CHOICE,
     CONFIG_DESTINATION, // libpq URI without a password
+    CONFIG_ENDPOINT,    // https URL, or http URL of a loopback address, without a password
     CONFIG_NAME,        // at most 64 letters, digits, '.', '_' and '-'
 };
 

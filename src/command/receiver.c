@@ -15,6 +15,7 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/callback/callback.h"
+#include "imcallbackd/callback/parameter_names.h"
 
 enum result {
     RESULT_RECORDED,
@@ -22,13 +23,14 @@ enum result {
     RESULT_CONFLICT,
     RESULT_SET_ASIDE,
     RESULT_ACKNOWLEDGED,
+    RESULT_URL_CHECK,
     RESULT_REFUSED,
     RESULT_FAILED,
 };
 
 static const struct metric results = {METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by result.", "result",
                                                       "recorded", "repeated", "conflict", "set_aside", "acknowledged",
-                                                      "refused", "failed")};
+                                                      "url_check", "refused", "failed")};
 static const char *cause_names[ANSWER_CODE_COUNT]; // indexed by enum answer_code; filled in by receiver_create
 static const struct metric rejected = {
     METRIC_VALUES(METRIC_TYPE_COUNTER, "imcallbackd_rejected_total",
@@ -50,7 +52,7 @@ struct receiver {
     pthread_mutex_t lock; // guards settings
     struct settings *settings;
     struct log_rate_limit refusals[ANSWER_CODE_COUNT];
-    struct log_rate_limit conflicts, set_asides;
+    struct log_rate_limit conflicts, set_asides, url_checks;
     struct store *store;
     struct http_server *server;
     struct http_handler handler;
@@ -199,6 +201,22 @@ static void log_lost(const struct call *call)
         group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform);
 }
 
+// The documentation does not say what the console sends, so the line names the parameters. The values may be secret.
+static struct http_response *answer_url_check(struct receiver *receiver, const struct call *call)
+{
+    const struct callback *callback = &call->callback;
+    char more[SUPPRESSED_TEXT_BYTES], names[PARAMETER_NAMES_BYTES];
+
+    count(RESULT_URL_CHECK);
+    if (may_log(&receiver->url_checks, more)) {
+        parameter_names_print(call->request->query, names);
+        log_info("answered OK to a check of the URL from %s%s: it is signed with the token of app %" PRId64
+                 ", the parameters are %s, and the body has %zu bytes",
+                 callback->remote_address, more, callback->app->sdk_appid, names, call->request->body.length);
+    }
+    return receiver->answers[ANSWER_OK];
+}
+
 static struct http_response *on_body(void *context, struct http_request *request)
 {
     struct receiver *receiver = context;
@@ -214,6 +232,8 @@ static struct http_response *on_body(void *context, struct http_request *request
             log_lost(call);
         return refuse(receiver, &call->callback);
     }
+    if (verdict == CALLBACK_URL_CHECK)
+        return answer_url_check(receiver, call);
     assert(verdict == CALLBACK_RECORD || verdict == CALLBACK_RECORD_REJECTION);
     if (verdict == CALLBACK_RECORD)
         call->commit.group = &call->callback.group;

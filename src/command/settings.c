@@ -144,7 +144,11 @@ static int set_limits(struct settings *settings, struct error *error)
     if (config->callback_allow_from.text)
         r = address_blocks_parse(config->callback_allow_from.text, &settings->allow_from, &limits->allow_from_count,
                                  error);
+    if (r == 0 && config->listen_trusted_proxies.text)
+        r = address_blocks_parse(config->listen_trusted_proxies.text, &settings->trusted_proxies,
+                                 &limits->trusted_proxy_count, error);
     limits->allow_from = settings->allow_from;
+    limits->trusted_proxies = settings->trusted_proxies;
     limits->body_bytes = config->limits_body.number;
     limits->connections = (unsigned int)config->limits_connections.number;
     limits->connections_per_address = (unsigned int)config->limits_connections_per_address.number;
@@ -249,9 +253,26 @@ static void warn_of_certificate(const struct settings *settings, int64_t now_ms,
     report(sentence.text);
 }
 
+static void warn_of_trusted_proxies(const struct settings *settings, void (*report)(const char *sentence))
+{
+    struct error sentence;
+
+    for (size_t i = 0; i < settings->limits.trusted_proxy_count; i++) {
+        if (!address_block_is_universal(&settings->trusted_proxies[i]))
+            continue;
+        error_set(&sentence, 0,
+                  "the list contains all addresses, so each client can choose the address that is recorded, limited "
+                  "and compared with allow_from; list only the addresses of your proxies");
+        config_wrap_error(&settings->config, &settings->config.listen_trusted_proxies, &sentence);
+        report(sentence.text);
+        return;
+    }
+}
+
 void settings_warn(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence))
 {
     warn_of_certificate(settings, now_ms, report);
+    warn_of_trusted_proxies(settings, report);
     for (size_t i = 0; i < settings->config.app_count; i++) {
         const struct config_app *app = &settings->config.apps[i];
         struct error sentence;
@@ -294,6 +315,7 @@ void settings_unref(struct settings *settings)
     free(settings->tokens);
     free(settings->apps);
     free(settings->allow_from);
+    free(settings->trusted_proxies);
     config_finish(&settings->config);
     free(settings);
 }

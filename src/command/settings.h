@@ -36,7 +36,7 @@ struct settings {
     struct token_file *tokens; // one element per app of the configuration
     struct callback_app *apps;
     struct callback_rules rules;
-    struct address_block *allow_from;
+    struct address_block *allow_from, *trusted_proxies;
     struct http_limits limits;
     int64_t store_wait_ms;
     int64_t retention_ms; // 0: nothing is ever deleted
@@ -60,7 +60,8 @@ struct settings *settings_ref(struct settings *settings);
 void settings_unref(struct settings *settings); // NULL is allowed
 
 // Calls report with one sentence for each setting that works but needs attention: a certificate that is not valid now
-// or expires soon, a token file that is readable by every user, an app without a token.
+// or expires soon, trusted proxies that include every address, a token file that is readable by every user, an app
+// without a token.
 void settings_warn(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence));
 
 #define HOST_NAME_BYTES 65

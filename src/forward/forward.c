@@ -6,15 +6,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "batch.h"
 #include "destination_schema.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/store/shipped.h"
+#include "imcallbackd/outbound/backoff.h"
+#include "imcallbackd/outbound/cursor.h"
+#include "imcallbackd/outbound/note.h"
 #include "progress.h"
 
 // Several batches are in flight, so that the destination does not wait for a round trip between two batches.
@@ -60,8 +59,7 @@ struct session {
     bool rejections_first;                     // whether the destination rejected an event during the previous session
     bool event_rejected;                       // whether the destination rejected an event during this session
     bool progress;                             // whether at least one batch was committed
-    struct shipped noted;                      // contents of the note for retention
-    bool note_failed;
+    struct note note;
     int64_t newest_ids[STREAM_COUNT]; // largest ids of the store, refreshed once a second
     int64_t tick_due_ms;
 };
@@ -78,27 +76,11 @@ void forward_stop(void)
 
 // Note for retention
 
-// The daemon may delete rows of the store up to the noted ids. If the store has been replaced, the ids belong to the
-// old database and must not be noted for the new one. If the forwarder cannot write the note, retention stops but
-// shipping continues.
 static void write_note(struct session *session)
 {
-    const struct forward_settings *settings = session->settings;
     const struct shipped shipped = {session->shipped[STREAM_GROUPS].id, session->shipped[STREAM_REJECTIONS].id};
-    struct error error;
 
-    if ((shipped.group_id == session->noted.group_id && shipped.rejection_id == session->noted.rejection_id) ||
-        !store_reader_is_in_place(session->reader))
-        return;
-    if (shipped_write(settings->shipped_file, settings->database, &shipped, &error) == 0) {
-        session->noted = shipped;
-        session->note_failed = false;
-    } else if (!session->note_failed) {
-        log_warning("[forward] shipped_file: %s; [store] retention deletes no further rows until this file can be "
-                    "written",
-                    error.text);
-        session->note_failed = true;
-    }
+    note_write(&session->note, session->reader, &shipped);
 }
 
 // Lag
@@ -131,41 +113,29 @@ static int64_t oldest_in_flight_ms(const struct session *session)
 static int estimate_lag(struct session *session, struct error *error)
 {
     const struct recorded_row *rows;
-    struct shipped noted = {0};
     size_t count = 0;
-    struct error no_note;
+    int64_t noted_id;
     int r = store_reader_read_newest_ids(session->reader, session->newest_ids, error);
 
-    if (shipped_read(session->settings->shipped_file, session->settings->database, &noted, &no_note) < 0 ||
-        noted.group_id > session->newest_ids[STREAM_GROUPS])
-        noted = (struct shipped){0};
-    session->noted = noted;
-    session->shipped[STREAM_GROUPS].id = noted.group_id;
+    note_read(&session->note, session->newest_ids[STREAM_GROUPS]);
+    noted_id = session->note.noted.group_id;
+    session->shipped[STREAM_GROUPS].id = noted_id;
     if (r == 0)
-        r = store_reader_read(session->reader, STREAM_GROUPS, noted.group_id, &rows, &count, error);
+        r = store_reader_read_some(session->reader, STREAM_GROUPS, noted_id, 1, &rows, &count, error);
     if (r == 0)
         set_lag(session, count > 0 ? rows[0].received_at_ms : 0);
     return r;
 }
 
-// A database that was restored from a backup assigns some ids for a second time. The row with the id of the cursor must
-// therefore have the same time as the cursor, unless retention has deleted the row.
 static int check_cursor(struct session *session, enum stream stream, struct error *error)
 {
     const struct cursor *cursor = &session->shipped[stream];
-    const struct recorded_row *rows;
-    size_t count = 0;
+    bool matches;
+    int r = cursor_check(session->reader, stream, cursor, session->newest_ids[stream], &matches, error);
 
-    if (cursor->id == 0)
-        return 0;
-    if (cursor->id > 0 && cursor->id <= session->newest_ids[stream]) {
-        int r = store_reader_read(session->reader, stream, cursor->id - 1, &rows, &count, error);
-
-        if (r < 0 || count == 0 || rows[0].id != cursor->id || rows[0].received_at_ms == cursor->received_at_ms)
-            return r;
-    }
-    // The note is about another database. Without a note, the daemon deletes nothing.
-    (void)unlink(session->settings->shipped_file);
+    if (r < 0 || matches)
+        return r;
+    note_delete(&session->note);
     return error_set(error, ESTALE,
                      "%s: the cursor of receiver '%s' at id %" PRId64
                      " does not match this database: the database was replaced or restored from a backup; set another "
@@ -354,66 +324,36 @@ static int session_run(struct session *session, int64_t answer_timeout_ms, struc
 
 // Retrying
 
-struct backoff {
-    int64_t temporary_ms, permanent_ms; // the delays before the next attempt
-};
-
-// Returns 50 to 150 percent of the time, so that forwarders do not all retry at the same time.
-static int64_t add_jitter(int64_t ms)
-{
-    return ms / 2 + (int64_t)((double)ms * (double)random() / (double)RAND_MAX);
-}
-
-// Doubles *ms for the next time, up to the maximum, and returns its old value.
-static int64_t double_up_to(int64_t *ms, int64_t max_ms)
-{
-    int64_t now_ms = *ms;
-
-    assert(now_ms > 0 && now_ms <= max_ms);
-    *ms = now_ms * 2 < max_ms ? now_ms * 2 : max_ms;
-    return now_ms;
-}
-
-static int64_t backoff_next_ms(struct backoff *backoff, bool temporary)
-{
-    return add_jitter(temporary ? double_up_to(&backoff->temporary_ms, TEMPORARY_DELAY_MAX_MS)
-                                : double_up_to(&backoff->permanent_ms, PERMANENT_DELAY_MAX_MS));
-}
-
-static void pause_for(int64_t pause_ms)
-{
-    int64_t end_ms = clock_monotonic_ms() + pause_ms, left_ms;
-
-    while (!destination_cancelled() && (left_ms = end_ms - clock_monotonic_ms()) > 0)
-        (void)poll(NULL, 0, (int)(left_ms < 200 ? left_ms : 200));
-}
-
 void forward_run(const struct forward_settings *settings)
 {
-    const struct backoff initial = {TEMPORARY_DELAY_MIN_MS, PERMANENT_DELAY_MIN_MS};
-    struct backoff backoff = initial;
+    struct backoff temporary = {.min_ms = TEMPORARY_DELAY_MIN_MS, .max_ms = TEMPORARY_DELAY_MAX_MS};
+    struct backoff permanent = {.min_ms = PERMANENT_DELAY_MIN_MS, .max_ms = PERMANENT_DELAY_MAX_MS};
     int64_t answer_timeout_ms = ANSWER_TIMEOUT_MIN_MS, pause_ms;
     bool event_rejected = false;
 
-    srandom((unsigned int)clock_monotonic_us() ^ (unsigned int)getpid());
+    backoff_seed();
     while (!destination_cancelled()) {
-        // A rejected event blocks all later events, but must not block the rejected callbacks.
-        struct session session = {.settings = settings, .rejections_first = event_rejected};
+        struct session session = {
+            .settings = settings,
+            .note = {.path = settings->shipped_file, .database = settings->database, .key = "[forward] shipped_file"},
+            .rejections_first = event_rejected, // a rejected event must not block the rejected callbacks
+        };
         struct error error;
         int r = session_run(&session, answer_timeout_ms, &error);
 
         session_close(&session);
         event_rejected = session.event_rejected;
         if (session.progress) {
-            backoff = initial;
+            backoff_reset(&temporary);
+            backoff_reset(&permanent);
             answer_timeout_ms = ANSWER_TIMEOUT_MIN_MS;
         }
         if (r == 0 || r == -ECANCELED)
             return;
-        if (r == -ETIMEDOUT)
-            (void)double_up_to(&answer_timeout_ms, ANSWER_TIMEOUT_MAX_MS);
-        pause_ms = backoff_next_ms(&backoff, is_temporary(r));
+        if (r == -ETIMEDOUT && answer_timeout_ms < ANSWER_TIMEOUT_MAX_MS)
+            answer_timeout_ms *= 2;
+        pause_ms = backoff_next_ms(is_temporary(r) ? &temporary : &permanent);
         progress_add_failure(&error, pause_ms);
-        pause_for(pause_ms);
+        backoff_pause(pause_ms, destination_cancelled);
     }
 }

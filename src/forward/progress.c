@@ -3,14 +3,9 @@
 #include "progress.h"
 
 #include <assert.h>
-#include <inttypes.h>
-#include <stdatomic.h>
-#include <string.h>
 
-#include "imcallbackd/base/clock.h"
-#include "imcallbackd/base/log.h"
-
-#define SUMMARY_INTERVAL_MS 60000
+#include "imcallbackd/outbound/lag.h"
+#include "imcallbackd/outbound/service_log.h"
 
 enum shipped_kind { SHIPPED_EVENTS, SHIPPED_MEMBERS, SHIPPED_REJECTED };
 
@@ -42,32 +37,20 @@ const struct metric *const progress_metrics[] = {
     &shipped, &batch_seconds, &retries, &last_error, &connected, &lag_events, &lag_seconds, &shipped_id, NULL,
 };
 
-static atomic_int_fast64_t oldest_waiting_ms; // see progress_set_lag
-static struct log_rate_limit failure_limit;
-static struct error last_logged;
-static int64_t summary_due_ms, summary_events;
-
-static int64_t lag_ms(void)
-{
-    int64_t oldest_ms = oldest_waiting_ms, now_ms = clock_realtime_ms();
-
-    return oldest_ms > 0 && now_ms > oldest_ms ? now_ms - oldest_ms : 0;
-}
+static struct lag lag = {.events = &lag_events, .seconds = &lag_seconds, .last_id = &shipped_id};
+static struct service_log service_log = {
+    .failed = "shipping failed", .sent = "shipped", .lag = &lag, .last_error = &last_error};
 
 int progress_print_metrics(struct buffer *text)
 {
-    metric_set(&lag_seconds, 0, lag_ms());
+    lag_refresh(&lag);
     return metrics_print(progress_metrics, text);
 }
 
 // The newest id is refreshed only once a second, so the shipped id may be ahead of it.
 void progress_set_lag(int64_t newest_id, int64_t last_shipped_id, int64_t oldest_received_at_ms)
 {
-    int64_t ids = newest_id - last_shipped_id;
-
-    oldest_waiting_ms = oldest_received_at_ms;
-    metric_set(&lag_events, 0, oldest_received_at_ms > 0 && ids > 0 ? ids : 0);
-    metric_set(&shipped_id, 0, last_shipped_id);
+    lag_set(&lag, newest_id - last_shipped_id, last_shipped_id, oldest_received_at_ms);
 }
 
 void progress_set_connected(bool is_connected)
@@ -86,29 +69,11 @@ void progress_add_shipped(enum stream stream, size_t rows, size_t members, int64
 
 void progress_add_failure(const struct error *error, int64_t pause_ms)
 {
-    bool is_new = strcmp(error->text, last_logged.text) != 0;
-    unsigned int suppressed = 0;
-
     metric_add(&retries, 0, 1);
-    metric_set(&last_error, 0, clock_realtime_ms());
-    if (!log_rate_limit_allows(&failure_limit, &suppressed) && !is_new)
-        return;
-    last_logged = *error;
-    log_error("shipping failed: %s; the next attempt is in %" PRId64 ".%" PRId64 " s%s", error->text, pause_ms / 1000,
-              pause_ms / 100 % 10,
-              suppressed > 0 ? "; more failures since the previous such line were not logged" : "");
+    service_log_failure(&service_log, error, pause_ms);
 }
 
 void progress_log_summary(void)
 {
-    int64_t now_ms = clock_monotonic_ms(), events = metric_value(&shipped, SHIPPED_EVENTS);
-
-    if (now_ms < summary_due_ms)
-        return;
-    if (summary_due_ms > 0 && events > summary_events)
-        log_info("shipped %" PRId64 " events up to id %" PRId64 "; %" PRId64
-                 " events are waiting, the oldest for %" PRId64 " s",
-                 events - summary_events, metric_value(&shipped_id, 0), metric_value(&lag_events, 0), lag_ms() / 1000);
-    summary_due_ms = now_ms + SUMMARY_INTERVAL_MS;
-    summary_events = events;
+    service_log_summary(&service_log, metric_value(&shipped, SHIPPED_EVENTS));
 }

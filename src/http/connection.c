@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "imcallbackd/base/clock.h"
@@ -32,10 +33,19 @@ struct http_connection *http_connection_create(struct http_shared *shared)
     return connection;
 }
 
+// A connection of a trusted proxy counts for a client network only if a PROXY header has named the client.
+static bool counts_for_network(const struct http_transport *transport)
+{
+    return transport->client == HTTP_CLIENT_IS_PEER || transport->client == HTTP_CLIENT_FROM_HEADER;
+}
+
 void http_connection_destroy(struct http_connection *connection)
 {
+    const struct http_transport *transport;
+
     if (!connection)
         return;
+    transport = &connection->transport;
     assert(!connection->deadline.list && !connection->exchange);
     if (connection->set) {
         assert(connection->set->connection_count > 0);
@@ -43,9 +53,9 @@ void http_connection_destroy(struct http_connection *connection)
         if (!connection->is_verified)
             connection->set->unverified_count--;
     }
-    if (connection->transport.credentials)
-        http_shared_release(connection->shared, &connection->transport.network);
-    http_credentials_unref(connection->transport.credentials);
+    if (transport->credentials)
+        http_shared_release(connection->shared, counts_for_network(transport) ? &transport->network : NULL);
+    http_credentials_unref(transport->credentials);
     free(connection);
 }
 
@@ -147,13 +157,14 @@ void http_connection_close(struct http_connection *connection)
         (void)shutdown(connection->transport.fd, SHUT_RDWR);
 }
 
-// Returns true if the kernel has bytes that the loop has to read in this stage. In stage ANSWER the loop reads nothing.
+// Returns true if the kernel has bytes that the loop has not seen yet and has to read in this stage. In stage ANSWER
+// the loop reads nothing.
 static bool has_unread_bytes(const struct http_connection *connection)
 {
-    char byte;
+    int unread = 0;
 
-    return connection->deadline.stage != HTTP_STAGE_ANSWER &&
-           recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+    return connection->deadline.stage != HTTP_STAGE_ANSWER && ioctl(connection->transport.fd, FIONREAD, &unread) == 0 &&
+           (size_t)unread > connection->transport.header_bytes;
 }
 
 // Closes the connections whose stage has timed out. Returns the milliseconds until the next deadline in the list, or -1
@@ -187,6 +198,11 @@ int64_t http_set_close_expired(struct http_connection_set *set)
                                 close_expired(&set->idle, set->limits.idle_timeout_ms, set->now_ms));
 }
 
+static bool is_from(const struct http_transport *transport, const struct address *network)
+{
+    return counts_for_network(transport) && memcmp(&transport->network, network, sizeof *network) == 0;
+}
+
 // Closes the connection that has been in the list longest among those that meet the criteria. The connection must have
 // been in the list at least since `since_ms`. `network` may be NULL. Returns false if there is no such connection.
 static bool close_oldest(const struct http_connection_list *list, bool is_verified, bool beyond_limit,
@@ -196,7 +212,7 @@ static bool close_oldest(const struct http_connection_list *list, bool is_verifi
          one = one->deadline.next) {
         if (!one->transport.closing && one->is_verified == is_verified &&
             (one->exceeded_limit != HTTP_LIMIT_NONE) == beyond_limit &&
-            (!network || memcmp(&one->transport.network, network, sizeof *network) == 0)) {
+            (!network || is_from(&one->transport, network))) {
             http_connection_close(one);
             return true;
         }
@@ -212,6 +228,15 @@ bool http_set_evict(struct http_connection_set *set, const struct address *netwo
     return close_oldest(&set->timed, false, false, network, call_timed_out_ms) ||
            close_oldest(&set->idle, false, false, network, set->now_ms) ||
            close_oldest(&set->idle, true, false, network, call_timed_out_ms);
+}
+
+void http_connection_make_room(struct http_connection *connection)
+{
+    bool per_address = connection->exceeded_limit == HTTP_LIMIT_PER_ADDRESS;
+
+    assert(connection->exceeded_limit != HTTP_LIMIT_NONE); // so that this connection is not evicted for itself
+    if (http_set_evict(connection->set, per_address ? &connection->transport.network : NULL))
+        connection->exceeded_limit = HTTP_LIMIT_NONE;
 }
 
 void http_set_evict_reserve(struct http_connection_set *set)

@@ -38,21 +38,33 @@ struct http_record_parser {
     size_t payload_left;
 };
 
+// What decides who the client of a connection is. All but the first belong to connections of trusted proxies.
+enum http_client {
+    HTTP_CLIENT_IS_PEER,       // the peer is not a trusted proxy
+    HTTP_CLIENT_UNDECIDED,     // the first bytes have not arrived, or they are an incomplete PROXY header
+    HTTP_CLIENT_FROM_HEADER,   // the PROXY header named the client
+    HTTP_CLIENT_IS_PROXY,      // the PROXY header named no client
+    HTTP_CLIENT_FROM_REQUESTS, // no PROXY header: X-Forwarded-For of each request, or else the proxy itself
+};
+
 // The socket and the TLS session on it.
 struct http_transport {
     int fd;
     struct sockaddr_storage socket_address;
     socklen_t socket_address_length;
-    struct address address;
+    enum http_client client;
+    struct address address;                  // of the peer, or of the client that the PROXY header named
     struct address network;                  // to which the limit per client applies
     char remote_address[ADDRESS_TEXT_BYTES]; // `address` as text
+    size_t header_bytes;                     // of an incomplete PROXY header, still in the kernel's buffer
     struct http_credentials *credentials;    // a reference
     struct http_record_parser records;
     size_t handshake_bytes; // received before the handshake was complete
-    bool has_received;      // at least one byte was received
+    bool has_received;      // at least one byte of TLS was received
     bool body_follows;      // the next bytes to send are the head of a response, and its body follows
     bool receive_closed;    // no more bytes arrive; requests that were already received are still answered
     bool closing;           // shut down by http_connection_close; libmicrohttpd has not noticed yet
+    bool receives_nothing;  // the pull function reports that no byte has arrived
 };
 
 // State that the detection of stalled connections in mhd_quirks.c keeps between two checks.
@@ -89,6 +101,7 @@ struct http_connection {
 struct mhd_quirks {
     struct http_connection *starting; // added but not started; linked by deadline.next
     bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
+    bool has_logged;                  // the library has logged a message in this iteration
 };
 
 // The connections of one loop, in lists by the kind of deadline. Each list is sorted by since_ms, because a connection
@@ -132,6 +145,10 @@ int64_t http_set_close_expired(struct http_connection_set *set);
 // entered their stage less than 2 s ago, unless they are unverified and idle. With `network`, only connections of that
 // client network qualify. Returns false if no connection qualifies.
 bool http_set_evict(struct http_connection_set *set, const struct address *network);
+
+// Tries to evict another connection for one that is beyond a limit. If that succeeds, the connection counts as within
+// the limit.
+void http_connection_make_room(struct http_connection *connection);
 
 // Closes all connections beyond a limit on which no verified request has arrived, and which entered their stage at
 // least 2 s ago.

@@ -38,16 +38,6 @@ struct http_loop {
     atomic_bool ending;        // the thread ends once no request is pending; until then, new requests get a 503
 };
 
-// Tries to evict another connection for one that arrived beyond a limit. If that succeeds, the new connection counts as
-// within the limit.
-static void make_room(struct http_connection_set *set, struct http_connection *connection)
-{
-    bool per_address = connection->exceeded_limit == HTTP_LIMIT_PER_ADDRESS;
-
-    if (http_set_evict(set, per_address ? &connection->transport.network : NULL))
-        connection->exceeded_limit = HTTP_LIMIT_NONE;
-}
-
 static void process_inbox(struct http_loop *loop)
 {
     struct inbox inbox;
@@ -64,7 +54,7 @@ static void process_inbox(struct http_loop *loop)
         inbox.connections = connection->deadline.next;
         connection->deadline.next = NULL;
         if (connection->exceeded_limit != HTTP_LIMIT_NONE)
-            make_room(&loop->set, connection);
+            http_connection_make_room(connection);
         mhd_adapter_add(connection);
     }
     while (inbox.completed) {

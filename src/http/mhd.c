@@ -181,8 +181,11 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
     struct http_exchange *exchange = *request_context;
 
     (void)context;
-    if (!exchange)
-        return MHD_NO; // memory was exhausted when the request line arrived
+    if (!exchange) {
+        // Memory was exhausted when the request line arrived.
+        http_connection_close(connection_of(mhd));
+        return MHD_NO;
+    }
     assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
     // GnuTLS may hold more decrypted bytes, which the kernel does not report, so the loop must not sleep longer than
     // the library asks for.
@@ -300,4 +303,5 @@ int64_t mhd_adapter_timeout_ms(const struct http_connection_set *set)
 void mhd_adapter_run(struct http_connection_set *set)
 {
     (void)MHD_run(set->daemon);
+    mhd_quirk_close_forgotten(set);
 }

@@ -14,6 +14,9 @@
 // How long the loop sleeps after an iteration without progress, even if the library asks to run again at once.
 #define NO_PROGRESS_SLEEP_MS 20
 
+static const char TOO_LARGE_FOR_BUFFER[] = "A part of the request does not fit into the connection's buffer.";
+static const char UNREADABLE[] = "libmicrohttpd cannot parse the request.";
+
 bool mhd_is_before_1_0(void)
 {
     return strncmp(MHD_get_version(), "0.", 2) == 0;
@@ -60,15 +63,34 @@ bool mhd_quirk_exceeds_parameters(const char *target)
     return count > MAX_PARAMETERS;
 }
 
+// Returns the status of the response that the library has made itself; 0: there is none.
+static unsigned int own_status(struct http_connection *connection)
+{
+    const struct http_exchange *exchange = connection->exchange;
+    const union MHD_ConnectionInfo *info = NULL;
+
+    if (!exchange || exchange->phase != HTTP_PHASE_ANSWERED)
+        info = MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_HTTP_STATUS);
+    return info ? info->http_status : 0;
+}
+
 bool mhd_quirk_report_own_response(struct http_connection *connection)
 {
     const struct http_exchange *exchange = connection->exchange;
     const char *fault = exchange ? exchange->framing.fault : NULL;
 
-    if ((exchange && exchange->phase == HTTP_PHASE_ANSWERED) ||
-        !MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_HTTP_STATUS))
+    switch (own_status(connection)) {
+    case 0:
         return false;
-    http_request_report_fault(connection, fault ? fault : "libmicrohttpd cannot parse the request.");
+    case MHD_HTTP_CONTENT_TOO_LARGE:
+    case MHD_HTTP_URI_TOO_LONG:
+    case MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE:
+        fault = fault ? fault : TOO_LARGE_FOR_BUFFER;
+        break;
+    default:
+        fault = fault ? fault : UNREADABLE;
+    }
+    http_request_report_fault(connection, fault);
     return true;
 }
 
@@ -82,6 +104,7 @@ void mhd_quirk_on_log(struct http_connection_set *set, const char *format)
 {
     if (mhd_is_before_1_0() && strstr(format, "Content-Length"))
         set->quirks.has_length_fault = true;
+    set->quirks.has_logged = true;
 }
 
 bool mhd_quirk_before_send(struct http_connection *connection)
@@ -126,6 +149,49 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
     return NULL;
 }
 
+// Returns true if neither the client nor an error has ended the TLS session. GnuTLS allows a session to receive while
+// it sends.
+static bool is_session_open(struct http_connection *connection)
+{
+    gnutls_session_t session =
+        MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+    char byte;
+    ssize_t received;
+
+    // An end that has arrived since the library closed the connection does not count.
+    connection->transport.receives_nothing = true;
+    received = gnutls_record_recv(session, &byte, 1);
+    connection->transport.receives_nothing = false;
+    return received > 0 || received == GNUTLS_E_AGAIN;
+}
+
+void mhd_quirk_after_send(struct http_connection *connection)
+{
+    if (connection->deadline.stage != HTTP_STAGE_HEAD || connection->transport.receives_nothing ||
+        own_status(connection) != 0)
+        return;
+    // A loop that has ended closes all its connections.
+    if (!connection->exchange && !connection->transport.closing && connection->set->has_owner &&
+        is_session_open(connection))
+        http_request_report_fault(connection, UNREADABLE);
+    (void)shutdown(connection->transport.fd, SHUT_RDWR);
+}
+
+void mhd_quirk_close_forgotten(struct http_connection_set *set)
+{
+    if (mhd_is_before_1_0() || !set->quirks.has_logged)
+        return;
+    set->quirks.has_logged = false;
+    for (struct http_connection *one = set->timed.first; one; one = one->deadline.next) {
+        // In this stage, only a closed connection has no head.
+        if (one->deadline.stage != HTTP_STAGE_BODY ||
+            MHD_get_connection_info(one->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE))
+            continue;
+        http_request_report_fault(one, TOO_LARGE_FOR_BUFFER);
+        http_connection_close(one);
+    }
+}
+
 // Records how many bytes GnuTLS holds for the library. Returns true if no connection's number has changed.
 static bool is_delivery_stalled(const struct http_connection_list *list)
 {
@@ -162,7 +228,7 @@ static void close_if_stalled(struct http_connection *connection)
         return;
     }
     if (connection->stall.has_unread_input) {
-        http_request_report_fault(connection, "A part of the request does not fit into the connection's buffer.");
+        http_request_report_fault(connection, TOO_LARGE_FOR_BUFFER);
         http_connection_close(connection);
     }
     connection->stall.has_unread_input = true;

@@ -54,6 +54,8 @@ void http_request_receive_header(struct http_exchange *exchange, const char *nam
 {
     assert(exchange->phase == HTTP_PHASE_TARGET);
     framing_add(&exchange->framing, name, name_length, value, value_length);
+    if (exchange->connection->transport.client == HTTP_CLIENT_FROM_REQUESTS)
+        forwarded_for_add(&exchange->forwarded_for, name, name_length, value, value_length);
 }
 
 static bool path_is(const char *target, const char *path)
@@ -63,14 +65,48 @@ static bool path_is(const char *target, const char *path)
     return strncmp(target, path, length) == 0 && (target[length] == '\0' || target[length] == '?');
 }
 
-// Returns why the server itself refuses this head, or HTTP_REFUSE_NONE.
-static enum http_refusal judge_head(struct http_exchange *exchange, const char *method, const char *version)
+// Returns the client of a request, and records its address if X-Forwarded-For names the client. Returns NULL if the
+// last entry is not an address: the proxy hides the client. The proxy's own address must not stand in for it, because
+// allow_from may contain the proxy's address.
+static const struct address *find_client(struct http_exchange *exchange)
 {
-    const struct http_shared *shared = exchange->connection->shared;
-    struct framing *framing = &exchange->framing;
+    const struct forwarded_for *forwarded_for = &exchange->forwarded_for;
 
-    if (framing_finish(framing, method, exchange->target, version))
+    if (!forwarded_for->is_present)
+        return &exchange->connection->transport.address;
+    if (!forwarded_for->is_address)
+        return NULL;
+    address_print(&forwarded_for->address, exchange->forwarded_address);
+    exchange->request.remote_address = exchange->forwarded_address;
+    return &forwarded_for->address;
+}
+
+// The server has admitted a connection regardless of allow_from if it belongs to a trusted proxy and no PROXY header
+// has named the client.
+static bool is_checked_per_request(const struct http_connection *connection)
+{
+    enum http_client client = connection->transport.client;
+
+    return client == HTTP_CLIENT_IS_PROXY || client == HTTP_CLIENT_FROM_REQUESTS;
+}
+
+// Returns why the server itself refuses this head, or HTTP_REFUSE_NONE. *ret_detail is the detail of the refusal.
+static enum http_refusal judge_head(struct http_exchange *exchange, const char *method, const char *version,
+                                    const char **ret_detail)
+{
+    struct http_shared *shared = exchange->connection->shared;
+    struct framing *framing = &exchange->framing;
+    const struct address *client;
+
+    *ret_detail = framing_finish(framing, method, exchange->target, version);
+    if (*ret_detail)
         return HTTP_REFUSE_FRAMING;
+    *ret_detail = "";
+    client = find_client(exchange); // only a head that can be read in one way names a client
+    if (is_checked_per_request(exchange->connection) && !http_shared_allows(shared, client)) {
+        *ret_detail = client ? "" : "The last entry of X-Forwarded-For is not an address.";
+        return HTTP_REFUSE_PEER;
+    }
     if (shared->stopping)
         return HTTP_REFUSE_OVERLOADED;
     if (framing->lengths > 0 && framing->length > exchange->connection->set->limits.body_bytes)
@@ -123,17 +159,18 @@ static bool answers_at_once(const struct framing *framing)
 enum http_verdict http_request_receive_head(struct http_exchange *exchange, const char *method, const char *version)
 {
     enum http_refusal why;
+    const char *detail;
 
     assert(exchange->phase == HTTP_PHASE_TARGET && !exchange->response);
     if (!exchange->target)
         return HTTP_VERDICT_CLOSE;
-    why = judge_head(exchange, method, version);
+    why = judge_head(exchange, method, version, &detail);
     exchange->phase = HTTP_PHASE_BODY;
     exchange->request.received_at_ms = clock_realtime_ms();
     if (why == HTTP_REFUSE_NONE)
         exchange->response = ask_handler(exchange);
     else
-        exchange->response = refuse(exchange, why, exchange->framing.fault ? exchange->framing.fault : "");
+        exchange->response = refuse(exchange, why, detail);
     http_connection_enter(exchange->connection, HTTP_STAGE_BODY);
     return exchange->response && answers_at_once(&exchange->framing) ? HTTP_VERDICT_ANSWER : HTTP_VERDICT_CONTINUE;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "connection.h"
+#include "forwarded_for.h"
 #include "framing.h"
 
 enum http_verdict {
@@ -35,12 +36,14 @@ struct http_exchange {
     enum http_phase phase;
     const char *target; // raw, in the arena; NULL if memory was exhausted
     struct framing framing;
-    bool needs_on_end;              // handler.on_head was called
-    bool closes_connection;         // regardless of the response
-    size_t body_in_flight;          // bytes that this request has added to shared.body_in_flight
-    int64_t complete_us;            // when the handler got the complete body, monotonic; 0: not yet
-    struct http_response *response; // not queued yet; while PENDING, the completing thread sets this field
-    struct http_exchange *next;     // the next exchange in the loop's inbox
+    struct forwarded_for forwarded_for;
+    char forwarded_address[ADDRESS_TEXT_BYTES]; // request.remote_address, if X-Forwarded-For names the client
+    bool needs_on_end;                          // handler.on_head was called
+    bool closes_connection;                     // regardless of the response
+    size_t body_in_flight;                      // bytes that this request has added to shared.body_in_flight
+    int64_t complete_us;                        // when the handler got the complete body, monotonic; 0: not yet
+    struct http_response *response;             // not queued yet; while PENDING, the completing thread sets this field
+    struct http_exchange *next;                 // the next exchange in the loop's inbox
 };
 
 // The request line has arrived, with this raw target. Returns NULL if memory is exhausted.

@@ -40,7 +40,7 @@ struct http_server {
 };
 
 const struct metric *const http_metrics[] = {&http_connections_open, &http_requests_waiting, &http_handshakes,
-                                             &http_answer_seconds, NULL};
+                                             &http_proxy_headers,    &http_answer_seconds,   NULL};
 
 // ---- The acceptor ----
 
@@ -76,11 +76,16 @@ static int accept_connection(int listen_fd, struct http_transport *transport)
 static enum http_refusal admit(struct http_connection *connection)
 {
     struct http_transport *transport = &connection->transport;
+    struct http_admission admission;
+    enum http_refusal why;
 
     if (!transport->remote_address[0])
         return HTTP_REFUSE_PEER; // neither IPv4 nor IPv6
-    return http_shared_admit(connection->shared, &transport->address, &transport->network, &connection->exceeded_limit,
-                             &transport->credentials);
+    why = http_shared_admit(connection->shared, &transport->address, &transport->network, &admission);
+    transport->client = admission.is_trusted_proxy ? HTTP_CLIENT_UNDECIDED : HTTP_CLIENT_IS_PEER;
+    transport->credentials = admission.credentials;
+    connection->exceeded_limit = admission.exceeded_limit;
+    return why;
 }
 
 static void refuse(struct http_server *server, struct http_connection *connection, enum http_refusal why)

@@ -17,6 +17,9 @@ const struct metric http_handshakes = {
     METRIC_COUNTERS("imcallbackd_tls_handshakes_total",
                     "TLS handshakes; a failed one is a connection that was closed before its handshake was complete.",
                     "result", "full", "resumed", "failed")};
+const struct metric http_proxy_headers = {METRIC_COUNTERS("imcallbackd_proxy_headers_total",
+                                                          "Headers of the PROXY protocol from trusted proxies.",
+                                                          "result", "client", "local", "malformed")};
 const struct metric http_answer_seconds = {METRIC_HISTOGRAM(
     "imcallbackd_answer_seconds", "Time from the last byte of a callback's body to its answer.", 6, 100, 250, 500, 1000,
     2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2000000, 5000000, 10000000)};
@@ -29,19 +32,24 @@ unsigned int http_hard_limit(unsigned int limit)
 int http_shared_reconfigure(struct http_shared *shared, const struct http_limits *limits,
                             struct http_credentials *credentials)
 {
-    struct address_block *blocks = calloc(limits->allow_from_count + 1, sizeof *blocks); // never 0 bytes
+    size_t allowed = limits->allow_from_count, trusted = limits->trusted_proxy_count;
+    struct address_block *blocks = calloc(allowed + trusted + 1, sizeof *blocks); // never 0 bytes
     struct address_block *old_blocks;
     struct http_credentials *old_credentials;
 
     if (!blocks)
         return -ENOMEM;
-    for (size_t i = 0; i < limits->allow_from_count; i++)
+    for (size_t i = 0; i < allowed; i++)
         blocks[i] = limits->allow_from[i];
+    for (size_t i = 0; i < trusted; i++)
+        blocks[allowed + i] = limits->trusted_proxies[i];
     pthread_mutex_lock(&shared->lock);
-    old_blocks = shared->allow_from;
+    old_blocks = shared->blocks;
     old_credentials = shared->credentials;
     shared->limits = *limits;
-    shared->limits.allow_from = shared->allow_from = blocks;
+    shared->blocks = blocks;
+    shared->limits.allow_from = blocks;
+    shared->limits.trusted_proxies = blocks + allowed;
     shared->credentials = http_credentials_ref(credentials);
     pthread_mutex_unlock(&shared->lock);
     free(old_blocks);
@@ -67,7 +75,7 @@ void http_shared_finish(struct http_shared *shared)
 {
     assert(shared->connection_count == 0 && !shared->networks && shared->body_in_flight == 0);
     http_credentials_unref(shared->credentials);
-    free(shared->allow_from);
+    free(shared->blocks);
     free(shared->path);
     pthread_cond_destroy(&shared->all_closed);
     pthread_mutex_destroy(&shared->lock);
@@ -78,16 +86,23 @@ void http_shared_copy_limits(struct http_shared *shared, struct http_limits *ret
     pthread_mutex_lock(&shared->lock);
     *ret_limits = shared->limits;
     pthread_mutex_unlock(&shared->lock);
-    ret_limits->allow_from = NULL;
-    ret_limits->allow_from_count = 0;
+    ret_limits->allow_from = ret_limits->trusted_proxies = NULL;
+    ret_limits->allow_from_count = ret_limits->trusted_proxy_count = 0;
 }
 
-static bool is_allowed(const struct http_limits *limits, const struct address *address)
+static bool is_allowed(const struct http_limits *limits, const struct address *client)
 {
-    bool allowed = limits->allow_from_count == 0;
+    return limits->allow_from_count == 0 ||
+           (client && address_blocks_contain(limits->allow_from, limits->allow_from_count, client));
+}
 
-    for (size_t i = 0; i < limits->allow_from_count && !allowed; i++)
-        allowed = address_block_contains(&limits->allow_from[i], address);
+bool http_shared_allows(struct http_shared *shared, const struct address *client)
+{
+    bool allowed;
+
+    pthread_mutex_lock(&shared->lock);
+    allowed = is_allowed(&shared->limits, client);
+    pthread_mutex_unlock(&shared->lock);
     return allowed;
 }
 
@@ -121,57 +136,91 @@ static struct network *get_network(struct http_shared *shared, const struct addr
     return NULL;
 }
 
-// Counts one more connection of the network unless a hard limit is reached or memory is exhausted. The caller holds the
-// lock.
-static bool count_connection(struct http_shared *shared, const struct address *address, enum http_limit *ret_exceeded)
+// Counts one more connection of the network unless the hard limit is reached or memory is exhausted. The caller holds
+// the lock.
+static bool count_for_network(struct http_shared *shared, const struct address *address, enum http_limit *ret_exceeded)
 {
-    const struct http_limits *limits = &shared->limits;
-    struct network *network;
+    unsigned int limit = shared->limits.connections_per_address;
+    struct network *network = get_network(shared, address);
 
-    if (shared->connection_count >= http_hard_limit(limits->connections))
-        return false;
-    network = get_network(shared, address);
-    if (!network || network->connections >= http_hard_limit(limits->connections_per_address))
+    if (!network || network->connections >= http_hard_limit(limit))
         return false;
     network->connections++;
-    shared->connection_count++;
-    *ret_exceeded = network->connections > limits->connections_per_address ? HTTP_LIMIT_PER_ADDRESS
-                    : shared->connection_count > limits->connections       ? HTTP_LIMIT_CONNECTIONS
-                                                                           : HTTP_LIMIT_NONE;
+    *ret_exceeded = network->connections > limit ? HTTP_LIMIT_PER_ADDRESS : HTTP_LIMIT_NONE;
     return true;
 }
 
-enum http_refusal http_shared_admit(struct http_shared *shared, const struct address *address,
-                                    const struct address *network, enum http_limit *ret_exceeded,
-                                    struct http_credentials **ret_credentials)
+// Counts one more connection unless a hard limit or memory forbids it. The caller holds the lock.
+static bool count_connection(struct http_shared *shared, const struct address *network,
+                             struct http_admission *admission)
+{
+    unsigned int limit = shared->limits.connections;
+
+    if (shared->connection_count >= http_hard_limit(limit) ||
+        (!admission->is_trusted_proxy && !count_for_network(shared, network, &admission->exceeded_limit)))
+        return false;
+    shared->connection_count++;
+    if (admission->exceeded_limit == HTTP_LIMIT_NONE && shared->connection_count > limit)
+        admission->exceeded_limit = HTTP_LIMIT_CONNECTIONS;
+    return true;
+}
+
+enum http_refusal http_shared_admit(struct http_shared *shared, const struct address *peer,
+                                    const struct address *network, struct http_admission *ret_admission)
+{
+    const struct http_limits *limits = &shared->limits;
+    struct http_admission admission = {.exceeded_limit = HTTP_LIMIT_NONE};
+    enum http_refusal why = HTTP_REFUSE_NONE;
+
+    pthread_mutex_lock(&shared->lock);
+    admission.is_trusted_proxy = address_blocks_contain(limits->trusted_proxies, limits->trusted_proxy_count, peer);
+    if (!admission.is_trusted_proxy && !is_allowed(limits, peer)) {
+        why = HTTP_REFUSE_PEER;
+    } else if (!count_connection(shared, network, &admission)) {
+        why = HTTP_REFUSE_TOO_MANY_CONNECTIONS;
+    } else {
+        admission.credentials = http_credentials_ref(shared->credentials);
+        metric_add(&http_connections_open, 0, 1);
+    }
+    pthread_mutex_unlock(&shared->lock);
+    *ret_admission = admission;
+    return why;
+}
+
+enum http_refusal http_shared_admit_client(struct http_shared *shared, const struct address *client,
+                                           const struct address *network, enum http_limit *ret_exceeded)
 {
     enum http_refusal why = HTTP_REFUSE_NONE;
 
     pthread_mutex_lock(&shared->lock);
-    if (!is_allowed(&shared->limits, address)) {
+    if (!is_allowed(&shared->limits, client))
         why = HTTP_REFUSE_PEER;
-    } else if (!count_connection(shared, network, ret_exceeded)) {
+    else if (!count_for_network(shared, network, ret_exceeded))
         why = HTTP_REFUSE_TOO_MANY_CONNECTIONS;
-    } else {
-        *ret_credentials = http_credentials_ref(shared->credentials);
-        metric_add(&http_connections_open, 0, 1);
-    }
     pthread_mutex_unlock(&shared->lock);
     return why;
 }
 
-void http_shared_release(struct http_shared *shared, const struct address *address)
+// The caller holds the lock.
+static void release_network(struct http_shared *shared, const struct address *address)
 {
-    struct network *const *found, *network;
+    struct network *const *found = tfind(address, &shared->networks, compare_networks);
+    struct network *network;
 
-    pthread_mutex_lock(&shared->lock);
-    found = tfind(address, &shared->networks, compare_networks);
-    assert(shared->connection_count > 0 && found);
+    assert(found);
     network = *found;
-    if (--network->connections == 0) {
-        tdelete(network, &shared->networks, compare_networks);
-        free(network);
-    }
+    if (--network->connections > 0)
+        return;
+    tdelete(network, &shared->networks, compare_networks);
+    free(network);
+}
+
+void http_shared_release(struct http_shared *shared, const struct address *network)
+{
+    pthread_mutex_lock(&shared->lock);
+    assert(shared->connection_count > 0);
+    if (network)
+        release_network(shared, network);
     metric_add(&http_connections_open, 0, -1);
     if (--shared->connection_count == 0)
         pthread_cond_signal(&shared->all_closed);

@@ -12,7 +12,9 @@
 #include "imcallbackd/http/handler.h"
 
 enum http_handshake { HTTP_HANDSHAKE_FULL, HTTP_HANDSHAKE_RESUMED, HTTP_HANDSHAKE_FAILED };
-extern const struct metric http_connections_open, http_requests_waiting, http_handshakes, http_answer_seconds;
+enum http_proxy_header { HTTP_PROXY_HEADER_CLIENT, HTTP_PROXY_HEADER_LOCAL, HTTP_PROXY_HEADER_MALFORMED };
+extern const struct metric http_connections_open, http_requests_waiting, http_handshakes, http_proxy_headers,
+    http_answer_seconds;
 
 // The limit that a new connection exceeds.
 enum http_limit {
@@ -29,11 +31,11 @@ struct http_shared {
     int64_t drain_idle_at_ms;     // time from which a drain closes idle connections; written before `draining` is set
     atomic_uint connection_count; // number of connections of all loops
     atomic_size_t body_in_flight; // bytes of request bodies in memory
-    struct log_rate_limit failed_handshakes;
+    struct log_rate_limit failed_handshakes, malformed_proxy_headers;
 
     pthread_mutex_t lock; // guards the fields below
     struct http_limits limits;
-    struct address_block *allow_from;     // the copy that limits.allow_from points to
+    struct address_block *blocks;         // the copies that limits.allow_from and limits.trusted_proxies point to
     struct http_credentials *credentials; // a reference, for new connections
     void *networks;                       // the client networks with open connections, a tree of tsearch(3)
     pthread_cond_t all_closed;            // signalled when connection_count becomes 0
@@ -53,15 +55,32 @@ void http_shared_finish(struct http_shared *shared);
 int http_shared_reconfigure(struct http_shared *shared, const struct http_limits *limits,
                             struct http_credentials *credentials) MUST_CHECK;
 
-// Copies the limits without allow_from, which only http_shared_admit uses.
+// Copies the limits without allow_from and trusted_proxies, which only the functions below use.
 void http_shared_copy_limits(struct http_shared *shared, struct http_limits *ret_limits);
 
-// Decides whether a connection from this address may stay. On HTTP_REFUSE_NONE the connection is counted for `network`,
-// which is address_client_network(address), until http_shared_release. *ret_exceeded then says which limit the
-// connection exceeds, and *ret_credentials is a new reference.
-enum http_refusal http_shared_admit(struct http_shared *shared, const struct address *address,
-                                    const struct address *network, enum http_limit *ret_exceeded,
-                                    struct http_credentials **ret_credentials);
+struct http_admission {
+    bool is_trusted_proxy;
+    enum http_limit exceeded_limit;
+    struct http_credentials *credentials; // a new reference
+};
+
+// Decides whether a connection from this peer may stay. On HTTP_REFUSE_NONE the connection is counted until
+// http_shared_release, also for `network`, which is address_client_network(peer). A trusted proxy is admitted
+// regardless of allow_from, and is not counted for its network.
+enum http_refusal http_shared_admit(struct http_shared *shared, const struct address *peer,
+                                    const struct address *network, struct http_admission *ret_admission);
+
+// Decides whether an admitted connection of a trusted proxy may stay, now that the proxy has named the client. On
+// HTTP_REFUSE_NONE the connection is counted for `network`, which is address_client_network(client), until
+// http_shared_release. *ret_exceeded is HTTP_LIMIT_NONE or HTTP_LIMIT_PER_ADDRESS.
+enum http_refusal http_shared_admit_client(struct http_shared *shared, const struct address *client,
+                                           const struct address *network, enum http_limit *ret_exceeded);
+
+// Returns true if allow_from admits the client. NULL stands for an unknown address, which only an empty allow_from
+// admits.
+bool http_shared_allows(struct http_shared *shared, const struct address *client);
+
+// `network` is NULL if the connection is not counted for a network.
 void http_shared_release(struct http_shared *shared, const struct address *network);
 
 // Waits until no connection is left, or until the monotonic clock reaches until_ms. Returns the number of connections.

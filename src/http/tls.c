@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 #include "mhd_quirks.h"
+#include "trusted_proxy.h"
 
 #define HANDSHAKE_RECORD 22
 // The most bytes that a client may send in a handshake. GnuTLS buffers a message until it is complete, and a client can
@@ -61,20 +62,29 @@ static void note_progress(struct http_connection *connection, ssize_t result)
         connection->set->has_progress = true;
 }
 
-// Replaces GnuTLS's recv for four reasons:
+// Replaces GnuTLS's recv for six reasons:
+// - A trusted proxy may send a PROXY header before the first byte of TLS.
 // - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
 // - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
 //   kernel delays this by 40 ms, so TCP_QUICKACK acknowledges handshake bytes at once.
 // - libmicrohttpd does not report a connection that it closes because of a renegotiation. This function refuses
 //   renegotiation.
 // - This function limits the size of a handshake.
+// - mhd_quirk_after_send asks GnuTLS what it has received so far.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
     struct http_transport *transport = &connection->transport;
     const int on = 1;
-    ssize_t received = recv(transport->fd, data, size, 0);
+    ssize_t received;
 
+    if (transport->receives_nothing) {
+        errno = EAGAIN;
+        return -1;
+    }
+    if (transport->client == HTTP_CLIENT_UNDECIDED && !trusted_proxy_receive(connection))
+        return -1;
+    received = recv(transport->fd, data, size, 0);
     note_progress(connection, received);
     if (received <= 0)
         return received;
@@ -112,6 +122,7 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
     note_progress(connection, sent);
     if (sent >= 0)
         transport->body_follows = false;
+    mhd_quirk_after_send(connection);
     return sent;
 }
 
@@ -163,8 +174,9 @@ void tls_report_failed_handshake(const struct http_connection *connection)
 
     assert(connection->deadline.stage == HTTP_STAGE_HANDSHAKE);
     metric_add(&http_handshakes, HTTP_HANDSHAKE_FAILED, 1);
-    // A client that sends no byte is not logged: port probes behave like this.
-    if (!connection->transport.has_received)
+    // A client that sends nothing, or nothing after a PROXY header, is not logged: port probes and health checks behave
+    // like this.
+    if (!connection->transport.has_received && connection->transport.header_bytes == 0)
         return;
     if (log_rate_limit_allows(&connection->shared->failed_handshakes, &suppressed))
         log_info("TLS handshake with %s failed (and %u more since the last such line)", client, suppressed);

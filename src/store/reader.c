@@ -234,7 +234,8 @@ static int check_after_id(struct store_reader *reader, enum stream stream, int64
     return r;
 }
 
-static int read_rows(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
+static int read_rows(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
+                     struct error *error)
 {
     struct binding binding = bind_begin(reader->statements[stream]);
     int64_t last_id = after_id;
@@ -242,7 +243,7 @@ static int read_rows(struct store_reader *reader, enum stream stream, int64_t af
 
     assert(!sqlite3_get_autocommit(reader->connection.sqlite));
     bind_int(&binding, after_id);
-    bind_int(&binding, BATCH_MAX_ROWS);
+    bind_int(&binding, (int64_t)max_rows);
     while (code == SQLITE_OK && reader->arena.used_bytes < BATCH_MAX_BYTES && bind_step(&binding) == SQLITE_ROW) {
         r = check_order(reader, stream, last_id, sqlite3_column_int64(binding.statement, 0), error);
         if (r < 0)
@@ -256,7 +257,8 @@ static int read_rows(struct store_reader *reader, enum stream stream, int64_t af
     return r < 0 || code == SQLITE_OK ? r : failed(reader, code, error);
 }
 
-static int read_once(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
+static int read_once(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
+                     struct error *error)
 {
     int r;
 
@@ -266,7 +268,7 @@ static int read_once(struct store_reader *reader, enum stream stream, int64_t af
         return r;
     r = check_after_id(reader, stream, after_id, error);
     if (r == 0)
-        r = read_rows(reader, stream, after_id, error);
+        r = read_rows(reader, stream, after_id, max_rows, error);
     read_connection_end(&reader->connection);
     return r;
 }
@@ -292,17 +294,17 @@ static int reconnect(struct store_reader *reader, struct error *error)
 // The check of the files precedes the read. If the files were moved away before the check and hold no more rows, the
 // reader has seen all acknowledged events: the daemon acknowledges nothing that it commits to files that are out of
 // place.
-int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
-                      const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
+int store_reader_read_some(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
+                           const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
 {
     enum database_files_state state = check_files(reader);
     int r = state == DATABASE_FILES_OUTDATED ? reconnect(reader, error) : 0;
 
-    assert(stream < STREAM_COUNT);
+    assert(stream < STREAM_COUNT && max_rows > 0 && max_rows <= BATCH_MAX_ROWS);
     arena_finish(&reader->arena);
     reader->rows.length = 0;
     if (r == 0)
-        r = read_once(reader, stream, after_id, error);
+        r = read_once(reader, stream, after_id, max_rows, error);
     if (r < 0)
         return r;
     *ret_rows = (const struct recorded_row *)(const void *)reader->rows.data;
@@ -317,6 +319,12 @@ int store_reader_read(struct store_reader *reader, enum stream stream, int64_t a
             "the database that is there now and read it from id 0",
             reader->connection.path, (long long)after_id);
     return 0;
+}
+
+int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
+                      const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
+{
+    return store_reader_read_some(reader, stream, after_id, BATCH_MAX_ROWS, ret_rows, ret_count, error);
 }
 
 int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT], struct error *error)
@@ -336,18 +344,35 @@ bool store_reader_is_in_place(const struct store_reader *reader)
     return reader->connection.path && check_files(reader) != DATABASE_FILES_REPLACED;
 }
 
+int store_reader_descriptor(const struct store_reader *reader)
+{
+    return reader->log_watch;
+}
+
+int store_reader_wait_ms(const struct store_reader *reader)
+{
+    assert(reader->wait_ms >= WAIT_MIN_MS && reader->wait_ms < 2 * WAIT_MAX_MS);
+    return reader->wait_ms;
+}
+
 // inotify reports when the daemon writes to the log, but a commit becomes visible only after the sync that follows. The
 // reader therefore looks again soon after each write, and then at growing intervals.
+bool store_reader_waited(struct store_reader *reader, bool timed_out)
+{
+    char events[4096];
+    bool written = reader->log_watch >= 0 && read(reader->log_watch, events, sizeof events) > 0;
+
+    if (written)
+        reader->wait_ms = WAIT_MIN_MS;
+    else if (timed_out && reader->wait_ms < WAIT_MAX_MS)
+        reader->wait_ms *= 2;
+    return written || timed_out;
+}
+
 void store_reader_wait(struct store_reader *reader)
 {
     struct pollfd log = {.fd = reader->log_watch, .events = POLLIN};
-    char events[4096];
+    bool timed_out = poll(&log, 1, store_reader_wait_ms(reader)) == 0;
 
-    assert(reader->wait_ms >= WAIT_MIN_MS && reader->wait_ms < 2 * WAIT_MAX_MS);
-    if (poll(&log, 1, reader->wait_ms) != 0) {
-        (void)!read(reader->log_watch, events, sizeof events);
-        reader->wait_ms = WAIT_MIN_MS;
-    } else if (reader->wait_ms < WAIT_MAX_MS) {
-        reader->wait_ms *= 2;
-    }
+    (void)store_reader_waited(reader, timed_out);
 }

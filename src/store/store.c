@@ -56,7 +56,7 @@ struct store {
     pthread_mutex_t lock;        // guards the next three fields
     bool ready;
     struct error why_not_ready;
-    char *shipped_path; // NULL: the age alone decides
+    char *shipped_paths[STORE_MAX_SHIPPED_FILES]; // see store_set_shipped_files
     struct commit_queue queue;
 };
 
@@ -247,8 +247,16 @@ static struct shipped store_deletable_ids(struct store *store)
     struct error error;
 
     pthread_mutex_lock(&store->lock);
-    if (store->shipped_path && shipped_read(store->shipped_path, store->database.path, &last, &error) < 0)
-        last = (struct shipped){0};
+    for (size_t i = 0; i < STORE_MAX_SHIPPED_FILES; i++) {
+        struct shipped noted;
+
+        if (!store->shipped_paths[i])
+            continue;
+        if (shipped_read(store->shipped_paths[i], store->database.path, &noted, &error) < 0)
+            noted = (struct shipped){0};
+        last.group_id = noted.group_id < last.group_id ? noted.group_id : last.group_id;
+        last.rejection_id = noted.rejection_id < last.rejection_id ? noted.rejection_id : last.rejection_id;
+    }
     pthread_mutex_unlock(&store->lock);
     return last;
 }
@@ -393,18 +401,25 @@ void store_set_retention(struct store *store, int64_t keep_ms)
     commit_queue_wake(&store->queue);
 }
 
-int store_set_shipped_file(struct store *store, const char *shipped_path)
+int store_set_shipped_files(struct store *store, const char *const paths[STORE_MAX_SHIPPED_FILES])
 {
-    char *copy = shipped_path ? strdup(shipped_path) : NULL, *old;
+    char *copies[STORE_MAX_SHIPPED_FILES] = {NULL};
+    int r = 0;
 
-    if (shipped_path && !copy)
-        return -ENOMEM;
+    for (size_t i = 0; i < STORE_MAX_SHIPPED_FILES && r == 0; i++) {
+        copies[i] = paths[i] ? strdup(paths[i]) : NULL;
+        r = paths[i] && !copies[i] ? -ENOMEM : 0;
+    }
     pthread_mutex_lock(&store->lock);
-    old = store->shipped_path;
-    store->shipped_path = copy;
+    for (size_t i = 0; i < STORE_MAX_SHIPPED_FILES; i++) {
+        char *old = store->shipped_paths[i];
+
+        if (r == 0)
+            store->shipped_paths[i] = copies[i];
+        free(r == 0 ? old : copies[i]);
+    }
     pthread_mutex_unlock(&store->lock);
-    free(old);
-    return 0;
+    return r;
 }
 
 void store_submit(struct store *store, struct commit *commit)
@@ -435,7 +450,8 @@ void store_close(struct store *store)
         store_checkpoint_last(store);
     database_close(&store->database);
     pthread_mutex_destroy(&store->lock);
-    free(store->shipped_path);
+    for (size_t i = 0; i < STORE_MAX_SHIPPED_FILES; i++)
+        free(store->shipped_paths[i]);
     free(store);
 }
 

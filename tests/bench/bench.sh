@@ -6,15 +6,15 @@ cd "$(dirname "$0")/../.."
 
 # shellcheck disable=SC2086 # a list of words
 install_packages $build_packages libcmocka-dev python3-pytest valgrind openssl strace linux-perf golang-go \
-    golang-github-mattn-go-sqlite3-dev python3-fastapi uvicorn python3-uvloop python3-httptools
+    golang-github-mattn-go-sqlite3-dev python3-fastapi uvicorn python3-uvloop python3-httptools nghttp2-client
 
-# The package nginx would start a server on port 80, so only the program is extracted from it.
-nginx=build/bench/nginx
-if ! [ -x $nginx ]; then
-    mkdir -p build/bench
-    (cd build/bench && apt-get download -qq nginx >/dev/null &&
-        dpkg-deb --fsys-tarfile nginx_*.deb | tar -xf - --strip-components=3 ./usr/sbin/nginx)
-    rm -f build/bench/nginx_*.deb
+extract_program nginx nginx build/bench
+# With this module, nginx answers after a delay.
+if ! [ -e build/bench/ngx_http_echo_module.so ]; then
+    (cd build/bench && apt-get download -qq libnginx-mod-http-echo >/dev/null &&
+        dpkg-deb --fsys-tarfile libnginx-mod-http-echo_*.deb |
+        tar -xf - --transform 's,.*/,,' ./usr/lib/nginx/modules/ngx_http_echo_module.so)
+    rm -f build/bench/libnginx-mod-http-echo_*.deb
 fi
 
 cmake --preset release >/dev/null

@@ -113,10 +113,14 @@ class Answer:
 class Connection:
     """A TLS connection over which a test sends arbitrary bytes."""
 
-    def __init__(self, port, context, to="127.0.0.1", source="", session=None):
-        """source: the client's address; session: the TLS session of an earlier connection, which is resumed."""
+    def __init__(self, port, context, to="127.0.0.1", source="", session=None, preface=b""):
+        """source: the client's address; session: the TLS session of an earlier connection, which is resumed; preface:
+        bytes to send before TLS."""
         plain = socket.create_connection((to, port), timeout=START_DEADLINE, source_address=(source, 0))
+        plain.sendall(preface)
         self.tls = context.wrap_socket(plain, server_hostname="localhost", session=session)
+        if not self.tls.version():  # without an error, if the connection was reset before the handshake started
+            raise ConnectionResetError("reset before the handshake")
         self.unread = b""
 
     def __enter__(self):
@@ -130,7 +134,7 @@ class Connection:
 
     def _more(self):
         """Reads some bytes. Returns False when the server has closed or reset the connection."""
-        with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+        with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
             data = self.tls.recv(65536)
             self.unread += data
             return bool(data)

@@ -183,13 +183,24 @@ def test_counts_acknowledged_callbacks(make_monitored):
         assert monitored.daemon.post(CallbackCommand="Other").status == 200
 
 
+def test_counts_url_checks(monitored):
+    one = monitored.daemon
+    with monitored.changes(results(url_check=2) | {"imcallbackd_answer_seconds_count": 2} | handshakes(full=2)):
+        assert one.post(b"", SdkAppid=None).status == 200
+        assert one.post(b"{}", CallbackCommand=None).status == 200
+    with monitored.changes(results(refused=2) | causes(sdk_appid_missing=1, command_missing=1)
+                         | {"imcallbackd_answer_seconds_count": 2} | handshakes(full=2)):
+        assert one.post(SdkAppid=None).status == 403
+        assert one.post(CallbackCommand=None).status == 400
+
+
 def test_logs_totals_at_the_end(make_monitored):
     monitored = make_monitored().start()
     monitored.daemon.post()
     monitored.daemon.post(Sign="0" * 64)
     monitored.daemon.stop()
-    assert ("received since the start: recorded=1 repeated=0 conflict=0 set_aside=0 acknowledged=0 refused=1 failed=0"
-            in monitored.daemon.log)
+    assert ("received since the start: recorded=1 repeated=0 conflict=0 set_aside=0 acknowledged=0 url_check=0 refused=1 "
+            "failed=0" in monitored.daemon.log)
 
 
 def test_counters_add_up_under_load(monitored):

@@ -263,18 +263,12 @@ def test_excludes_events_that_are_recorded_meanwhile(one):
     assert one.value("SELECT count(*) FROM destroyed_group") == 24
 
 
-@pytest.fixture
-def terminal():
-    """The two ends of a pseudo-terminal."""
+def test_shows_progress_on_a_terminal(one):
     try:
-        return pty.openpty()
-    except OSError as why:
-        pytest.skip(f"there is no pseudo-terminal: {why}")
-
-
-def test_shows_progress_on_a_terminal(one, terminal):
+        ours, theirs = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"no pseudo-terminal: {error}")
     make_large(one)
-    ours, theirs = terminal
     with slow(one, one.directory / "copy.db", stderr=theirs) as process:
         os.close(theirs)
         shown = b""

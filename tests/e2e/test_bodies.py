@@ -93,6 +93,18 @@ def test_replaces_a_truncated_character_and_keeps_the_body(shared):
     assert row["body"] == body
 
 
+@pytest.mark.parametrize("written, name", [
+    (rb'"Name":"a\u0000b"', "a\ufffdb"), (rb'"Name":"\u0000"', "\ufffd"), (rb'"Name":"n","New":"\u0000"', "n"),
+    (rb'"Name":"n","New":[{"a\u0000":"\u0000b"}]', "n"), (rb'"Name":"n","GroupId\u0000":"other"', "n"),
+])
+def test_replaces_an_escaped_nul_and_keeps_the_body(shared, written, name):
+    group_id = f"NUL {written.decode()}"
+    body = event(GroupId=group_id, Name="X").replace(b'"Name":"X"', written)
+    assert shared.post(body).status == shared.post(body).status == 200
+    (row,) = shared.groups(group_id)
+    assert (row["name"], row["body"]) == (name, body)
+
+
 def test_accepts_unknown_fields_and_white_space(shared):
     fields = json.loads(event(GroupId="grown")) | {"New": {"a": [1, 2.5e3, None, True, {}]}, "groupid": "other"}
     assert shared.post(b"\r\n\t " + json.dumps(fields, indent=4).encode() + b" \n").status == 200
@@ -123,6 +135,8 @@ REFUSED_BODIES = {
     "two bodies": (event() + event(), 120201, ""),
     "NUL byte after it": (event() + b"\0", None, ""),
     "control character": (event(Name="X").replace(b"X", b"\x01"), 120201, ""),
+    "number with a leading zero": (event()[:-1] + b',"New":-01}', 120201, "number at byte "),
+    "number that ends with a dot": (event()[:-1] + b',"New":[2.]}', 120201, "number at byte "),
     "list": (b"[" + event() + b"]", None, ""),
     "too deep": (event()[:-1] + b',"New":' + b"[" * 1000 + b"]" * 1000 + b"}", 120206, ""),
     "too many nodes": (event()[:-1] + b',"New":[' + b"0," * 500_000 + b"0]}", 120206, ""),
@@ -130,8 +144,11 @@ REFUSED_BODIES = {
     "no group": (event(GroupId=None), 120202, "GroupId"),
     "group twice": (event()[:-1] + b',"GroupId":"other"}', 120204, "GroupId"),
     "group twice, escaped": (event()[:-1] + rb',"\u0047roupId":"other"}', 120204, "GroupId"),
-    "NUL in the group": (with_field("GroupId", rb'"a\u0000b"'), 120205, "byte 67"),
-    "NUL in a member": (with_field("MemberList", rb'[{"Member_Account":"\u0000"}]'), 120205, "byte "),
+    "NUL in the group": (with_field("GroupId", rb'"a\u0000b"'), 120205, "GroupId"),
+    "NUL in the owner": (with_field("Owner_Account", rb'"a\u0000"'), 120205, "Owner_Account"),
+    "NUL in the operator": (with_field("Operator_Account", rb'"\u0000"'), 120205, "Operator_Account"),
+    "NUL in a member": (with_field("MemberList", rb'[{"Member_Account":"\u0000"}]'), 120205, "[0].Member_Account"),
+    "NUL byte in the name": (with_field("Name", b'"a\0"'), 120205, "byte "),
     "member without account": (with_field("MemberList", b"[{}]"), 120202, "Member_Account"),
     "account twice": (with_field("MemberList", b'[{"Member_Account":"a","Member_Account":"b"}]'), 120204,
                       "Member_Account"),

@@ -303,4 +303,5 @@ def test_prints_help_and_version():
         assert command in overview.stdout
         shown = daemon.run(BINARY, command, "--help")
         assert shown.returncode == 0 and option in shown.stdout and shown.stderr == ""
-    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\nforward: (yes|no)\n", daemon.run(BINARY, "--version").stdout)
+    version = daemon.run(BINARY, "--version").stdout
+    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\nforward: (yes|no)\ndeliver: (yes|no)\n", version)

@@ -12,6 +12,7 @@ import pytest
 import daemon
 import monitoring
 from processes import cpu_seconds
+from proxy_protocol import v1, v2
 
 REQUEST_TIMEOUT = 1  # seconds, as configured below
 IDLE_TIMEOUT = 2
@@ -99,6 +100,37 @@ def test_closes_a_slow_connection(one, pieces_of):
     wire = Wire(one)
     with wire.plain as plain:
         check_closed_in_time(seconds_until_end(plain, pieces_of(wire)))
+
+
+@pytest.fixture(scope="module")
+def trusting():
+    with daemon.running(SETTINGS | {"listen": {"trusted_proxies": "127.0.0.1"}}) as made:
+        yield made
+
+
+@pytest.mark.parametrize("pieces_of", [
+    lambda wire: [],
+    lambda wire: [b"P"],
+    lambda wire: [v1()[:-1]],
+    lambda wire: [v2()[:-1]],
+    lambda wire: [v2()],
+    lambda wire: single_bytes(v1()),
+    lambda wire: single_bytes(v2()),
+    lambda wire: [v2()[:20], v2()[20:], *single_bytes(wire.hello())],
+], ids=["silent", "one byte", "most of v1", "most of v2", "only a header", "slow v1", "slow v2", "slow handshake"])
+def test_proxy_header_and_handshake_share_a_deadline(trusting, pieces_of):
+    wire = Wire(trusting)
+    with wire.plain as plain:
+        check_closed_in_time(seconds_until_end(plain, pieces_of(wire)))
+
+
+def test_logs_a_header_that_takes_too_long(make_daemon):
+    one = make_daemon(SETTINGS | {"listen": {"trusted_proxies": "127.0.0.1"}}).start()
+    with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
+        plain.sendall(v2()[:-1])
+        with contextlib.suppress(ConnectionResetError):
+            assert plain.recv(1) == b""
+    daemon.eventually(lambda: "TLS handshake with 127.0.0.1 failed" in one.log, "the line")
 
 
 def drip_body(framing, path="/"):
@@ -300,6 +332,14 @@ def test_waiting_for_a_handshake_uses_no_cpu(one):
         with socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE) as plain:
             plain.sendall(hello[:sent])
             check_sleep(one, plain)
+
+
+def test_waiting_for_a_proxy_header_uses_no_cpu(trusting):
+    """The bytes of the header stay in the kernel's buffer."""
+    for sent in (b"P", v1()[:-1], v2()[:16], v2(tlvs=bytes(2000))[:-1], v2()):
+        with socket.create_connection(("127.0.0.1", trusting.port), timeout=daemon.START_DEADLINE) as plain:
+            plain.sendall(sent)
+            check_sleep(trusting, plain)
 
 
 def test_waiting_for_a_request_uses_no_cpu(one):

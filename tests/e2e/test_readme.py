@@ -99,6 +99,7 @@ def quickstart(clone):
 
 def test_every_block_of_commands_has_a_test():
     tested = ("quickstart", "run.sh", "cpack", "privkey.pem", "/dev/stdin", "systemctl enable", "signed=", "usermod",
+              "chgrp",
               *DATA_BLOCKS, *FORWARD_BLOCKS)
     assert {block(words) for words in tested} == set(blocks("sh"))
     assert block("run.sh") == "sh tests/run.sh\n"  # the command that runs this test
@@ -150,7 +151,7 @@ class Service:
         recorded = f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.calls}\n'
         unpack = f'{recorded}dpkg-deb -x "$2" {self.root}\n'
         for name, text in {"sudo": '#!/bin/sh\n[ "$1" != -u ] || shift 2\nexec "$@"\n', "apt-get": unpack,
-                           "usermod": recorded, "systemctl": recorded}.items():
+                           "usermod": recorded, "systemctl": recorded, "chgrp": recorded}.items():
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
         self.environment = {"PATH": f"{programs}:{self.root}/usr/bin:{os.environ['PATH']}", "USER": "operator",
@@ -215,10 +216,25 @@ def test_service_installs_and_answers(clone, quickstart):
             running.interrupt()
         finally:
             running.destroy()
+        check_certificate_for_a_proxy(service)
         assert [line.split()[0:2] for line in service.calls.read_text().splitlines()] == [
-            ["apt-get", "install"], ["systemctl", "enable"], ["usermod", "--append"]]
+            ["apt-get", "install"], ["systemctl", "enable"], ["usermod", "--append"], ["chgrp", "imcallbackd"]]
     finally:
         service.destroy()
+
+
+def check_certificate_for_a_proxy(service):
+    """Checks that the daemon works with the certificate that a proxy on the same machine verifies."""
+    (service.root / "etc/ssl").mkdir()
+    service.run("chgrp")
+    assert [service.mode(name) for name in ("etc/ssl/imcallbackd.pem", "etc/imcallbackd/key.pem")] == ["0o644", "0o640"]
+    service.environment["CURL_CA_BUNDLE"] = str(service.root / "etc/ssl/imcallbackd.pem")
+    running = service.start()
+    try:
+        assert '"OK"' in service.run("signed=")
+        running.interrupt()
+    finally:
+        running.destroy()
 
 
 def check_queries(service):

@@ -1,6 +1,9 @@
 """The daemon ends, counts and logs each request that libmicrohttpd cannot parse, long before the deadline."""
 
 import contextlib
+import os
+import socket
+import struct
 import time
 
 import pytest
@@ -43,9 +46,19 @@ UNREADABLE = {
     "trailer without a colon": lambda: request(chunk() + b"0\r\nno colon\r\n\r\n", CHUNKED),
     "header": lambda: sized(f"X: {LONG}"),
     "headers": lambda: sized(*["X: y"] * 1000),
-    "cookies": lambda: sized("Cookie: " + "a=b;" * 500),
+    "cookies": lambda: sized("Cookie: " + "a=b; " * 500 + "a=b"),
     "target": lambda: sized(more_query=f"&x={LONG}"),
     "empty lines": lambda: sized(before=b"\r\n" * 10000),
+    "method without an end": lambda: LONG.encode(),
+    "target of an unknown method": lambda: b"FOO /" + LONG.encode(),
+    "target of an unknown method without its end": lambda: b"FOO /" + LONG.encode()[:16 << 10],
+    # The request line is malformed, so it is not certain that the client speaks HTTP
+    "one word": lambda: b"hello\r\n\r\n",
+    "NUL before the method": lambda: sized(before=b"\0"),
+    "space before the method": lambda: sized(before=b" "),
+    "unknown method without a version": lambda: b"FOO /\r\n\r\n",
+    "unknown method and three spaces": lambda: b"FOO / HTTP/1.1 \r\nHost: localhost\r\n\r\n",
+    "handshake of TLS": lambda: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
 }
 # Each of these requests exhausts the memory of its connection. The length decides at which step libmicrohttpd notices
 # this.
@@ -58,9 +71,14 @@ UNREADABLE |= {f"empty lines and parameters {length}": lambda length=length: siz
 
 @pytest.fixture(scope="module")
 def untimed():
+    """A daemon without deadlines, with an idle connection, which is older than those of the tests. libmicrohttpd 1.0
+    looks at the oldest connection in each turn."""
     port = daemon.free_port()
-    with daemon.running({"limits": {"request_timeout": "1h"}, "admin": {"port": port}}) as one:
+    settings = {"limits": {"request_timeout": "1h", "idle_timeout": "1h"}, "admin": {"port": port},
+                "listen": {"threads": 1}}
+    with daemon.running(settings) as one, one.connect() as oldest:
         one.admin_port = port
+        assert oldest.answer_to(sized()).status == 200
         yield one
 
 
@@ -68,23 +86,55 @@ def refused(one):
     return metrics(one.admin_port)['imcallbackd_callbacks_total{result="refused"}']
 
 
+def open_connections(one):
+    return metrics(one.admin_port)["imcallbackd_connections"]
+
+
+def send_unreadable(connection, name):
+    """Sends a request of the table and waits for the end of the connection."""
+    with contextlib.suppress(OSError):  # the daemon may close the connection while the test still sends
+        connection.send(UNREADABLE[name]())
+    connection.read_rest()
+
+
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_counts_one_refusal(untimed, name):
     before = refused(untimed)
     with untimed.connect() as connection:
-        with contextlib.suppress(OSError):  # the daemon may close the connection while the test still sends
-            connection.send(UNREADABLE[name]())
-        connection.read_rest()
-    daemon.eventually(lambda: refused(untimed) > before, "one refusal more")
+        send_unreadable(connection, name)
+        daemon.eventually(lambda: open_connections(untimed) == 1, "the daemon ends the connection")
     assert refused(untimed) == before + 1
 
 
+@pytest.mark.parametrize("start", ["", "P", "POST /", "POST /?a=b HTTP/1.1\r\nHost: localhost\r\n"])
+@pytest.mark.parametrize("ending", ["close_notify", "end", "reset", "garbage"])
+def test_counts_no_client_that_gives_up(untimed, start, ending):
+    """A request that has not arrived completely is not a refused one."""
+    before = refused(untimed)
+    with untimed.connect() as connection:
+        if start:
+            connection.send(start.encode())
+        if ending == "close_notify":
+            with contextlib.suppress(OSError):
+                connection.tls.unwrap()
+        elif ending == "end":
+            connection.tls.shutdown(socket.SHUT_WR)
+        elif ending == "reset":
+            connection.tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.tls.close()
+        else:  # a record that GnuTLS cannot decrypt
+            os.write(connection.tls.fileno(), b"\x17\x03\x03\0\x20" + b"x" * 32)
+        daemon.eventually(lambda: open_connections(untimed) == 1, "the daemon ends the connection")
+    assert refused(untimed) == before
+
+
 def test_logs_the_fault(make_daemon):
-    for name, words in (("size of a chunk", "does not fit into the connection's buffer"), ("header", "cannot parse")):
+    too_large = "does not fit into the connection's buffer"
+    for name, words in (("size of a chunk", too_large), ("extension of a chunk", too_large), ("header", too_large),
+                        ("trailer without a colon", "cannot parse"), ("one word", "cannot parse")):
         one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
         with one.connect() as connection:
-            connection.send(UNREADABLE[name]())
-            connection.read_rest()
+            send_unreadable(connection, name)
         daemon.eventually(lambda: words in one.log, f"a line on the {name}")
 
 
@@ -93,8 +143,7 @@ def test_disturbs_no_slow_connection(make_daemon):
     whole = sized()
     with one.connect() as slow, one.connect() as connection:
         slow.send(whole[:20])
-        connection.send(UNREADABLE["size of a chunk"]())
-        connection.read_rest()
+        send_unreadable(connection, "size of a chunk")
         assert slow.answer_to(whole[20:]).status == 200
     one.stop()
 

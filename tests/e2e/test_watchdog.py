@@ -55,7 +55,7 @@ def test_stops_notifying_while_the_disk_hangs(fresh):
     answers = []
     sending = threading.Thread(target=lambda: answers.extend(fresh.post(event(GroupId=f"@TGS#{i}")) for i in range(20)))
     sending.start()
-    daemon.eventually(lambda: HANGS in fresh.log, "the line about the disk")
+    daemon.eventually(lambda: HANGS in fresh.log, "the line about the disk", 60)
     lines = fresh.log.count(HANGS)
     received(fresh)
     daemon.eventually(lambda: fresh.log.count(HANGS) >= lines + 3, "three more lines")

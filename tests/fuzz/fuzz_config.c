@@ -33,7 +33,7 @@ static void check_values(const struct config *config)
         for (size_t i = 0; i < (of_app ? config->app_count : 1); i++) {
             const void *base = of_app ? (const void *)&config->apps[i] : config;
             const struct config_value *value = config_option_value(option, base);
-            bool forever = option->type == CONFIG_RETENTION && value->number == 0;
+            bool forever = (option->type == CONFIG_RETENTION || option->type == CONFIG_PATIENCE) && value->number == 0;
 
             assert(value->text ? *value->text : !option->required && !option->default_text);
             assert(option->max == 0 || forever || (value->number >= option->min && value->number <= option->max));
@@ -44,16 +44,16 @@ static void check_values(const struct config *config)
     assert(config->app_count > 0);
 }
 
-// An empty list would allow every client.
-static void check_allow_from(const struct config *config)
+// An empty allow_from would admit every client.
+static void check_blocks(const struct config_value *value)
 {
     struct address_block *blocks;
     struct error error;
     size_t count;
 
-    if (!config->callback_allow_from.text)
+    if (!value->text)
         return;
-    assert(address_blocks_parse(config->callback_allow_from.text, &blocks, &count, &error) == 0);
+    assert(address_blocks_parse(value->text, &blocks, &count, &error) == 0);
     assert(count > 0);
     free(blocks);
 }
@@ -120,7 +120,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     (void)setenv("CREDENTIALS_DIRECTORY", "/run/credentials", 1);
     if (read_text(data, size, &config, &error) == 0) {
         check_values(&config);
-        check_allow_from(&config);
+        check_blocks(&config.callback_allow_from);
+        check_blocks(&config.listen_trusted_proxies);
         if (strlen(text) == size)
             check_apps(&config, text);
         check_round_trip(&config);

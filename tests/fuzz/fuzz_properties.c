@@ -86,15 +86,22 @@ static void check_signed(const struct callback *callback, const struct query *qu
 }
 
 // A query passes only if it has the app exactly once, and the command at most once: rules that acknowledge other
-// commands accept a query without a command.
+// commands accept a query without a command. A signed query may lack both, because it can be a check of the URL.
 static void check_passed(const struct callback *callback, const char *text)
 {
+    const struct query_value *sdk_appid, *command;
     struct query query;
 
     assert(query_read(callback->arena, text, &query) == 0);
-    assert(query.values[QUERY_SDK_APPID].text && !query.values[QUERY_SDK_APPID].repeated);
-    assert(strtoll(query.values[QUERY_SDK_APPID].text, NULL, 10) == callback->app->sdk_appid);
-    assert(!query.values[QUERY_CALLBACK_COMMAND].repeated);
+    sdk_appid = &query.values[QUERY_SDK_APPID];
+    command = &query.values[QUERY_CALLBACK_COMMAND];
+    assert(!sdk_appid->repeated && !command->repeated);
+    assert(sdk_appid->text ? strtoll(sdk_appid->text, NULL, 10) == callback->app->sdk_appid
+                           : callback->query_fault == ANSWER_SDK_APPID_MISSING);
+    if (callback->query_fault != ANSWER_OK) {
+        assert(!sdk_appid->text || (!command->text && callback->query_fault == ANSWER_COMMAND_MISSING));
+        assert(callback->app->token_count > 0);
+    }
     if (callback->app->token_count > 0)
         check_signed(callback, &query);
 }
@@ -107,7 +114,7 @@ void check_after_query(const struct callback *callback, const struct callback_ru
         assert(answer_http_status(callback->answer) == 400 || answer_http_status(callback->answer) == 403);
         break;
     case CALLBACK_ACKNOWLEDGE:
-        assert(rules->acknowledge_other_commands);
+        assert(rules->acknowledge_other_commands && callback->query_fault == ANSWER_OK);
         break;
     case CALLBACK_READ_BODY:
         assert(callback->group.sdk_appid == callback->app->sdk_appid);
@@ -116,6 +123,7 @@ void check_after_query(const struct callback *callback, const struct callback_ru
         break;
     case CALLBACK_RECORD:
     case CALLBACK_RECORD_REJECTION:
+    case CALLBACK_URL_CHECK:
         abort(); // these verdicts require a body
     }
     if (verdict != CALLBACK_REFUSE)
@@ -145,13 +153,11 @@ static bool has_replaced_text(const struct destroyed_group *group)
     return !is_utf8(body, length) && !has_comment(body, length);
 }
 
-// Returns true if the body must be rejected because of a NUL byte or the escape of a NUL. Returns false if this is
-// uncertain: a comment may hide either, and an escaped backslash may precede the digits.
-static bool has_nul(const char *body, size_t length)
+// Returns true if the body has the escape of a NUL. Returns false if this is uncertain: a comment may hide the escape,
+// and an escaped backslash may precede the digits.
+static bool has_escaped_nul(const char *body, size_t length)
 {
-    if (has_comment(body, length))
-        return false;
-    return memchr(body, '\0', length) || (contains(body, length, "\\u0000") && !contains(body, length, "\\\\"));
+    return contains(body, length, "\\u0000") && !contains(body, length, "\\\\") && !has_comment(body, length);
 }
 
 static void check_group(const struct destroyed_group *group, const char *body, size_t length)
@@ -172,25 +178,55 @@ static void check_group(const struct destroyed_group *group, const char *body, s
     }
     assert(group->body == body && group->body_length == length);
     assert(group->keep_body || !has_replaced_text(group));
-    assert(!has_nul(body, length));
+    assert(has_comment(body, length) || !memchr(body, '\0', length));
+    assert(group->keep_body || !has_escaped_nul(body, length));
+}
+
+// Finds the key GroupId. In valid JSON without escapes and comments, this text is the key and nothing else.
+static bool has_group_id(const char *body, size_t length)
+{
+    static const char key[] = "\"GroupId\"";
+    const char *end = body + length;
+
+    for (const char *at = body; (at = memmem(at, (size_t)(end - at), key, strlen(key)));) {
+        at += strlen(key);
+        while (at < end && (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n'))
+            at++;
+        if (at < end && *at == ':')
+            return true;
+    }
+    return false;
+}
+
+// A body that is answered OK without being recorded has no key GroupId. Bodies with escapes or comments do not count.
+static void check_no_event(const char *body, size_t length)
+{
+    if (contains(body, length, "\\") || has_comment(body, length))
+        return;
+    assert(!has_group_id(body, length));
+    assert(!memchr(body, '\0', length));
 }
 
 void check_after_body(const struct callback *callback, const char *body, size_t length, enum callback_verdict verdict)
 {
     switch (verdict) {
     case CALLBACK_RECORD:
-        assert(callback->answer == ANSWER_OK);
+        assert(callback->answer == ANSWER_OK && callback->query_fault == ANSWER_OK);
         check_group(&callback->group, body, length);
         break;
     case CALLBACK_RECORD_REJECTION:
-        assert(answer_http_status(callback->answer) == 400);
+        assert(answer_http_status(callback->answer) == 400 && callback->query_fault == ANSWER_OK);
         check_text(callback->rejected.reason);
         assert(starts_with(callback->rejected.reason, answer_name(callback->answer)));
         assert(callback->rejected.body == body && callback->rejected.body_length == length);
         assert(callback->rejected.sdk_appid == callback->app->sdk_appid);
         break;
+    case CALLBACK_URL_CHECK:
+        assert(callback->answer == ANSWER_OK && callback->query_fault != ANSWER_OK);
+        check_no_event(body, length);
+        break;
     case CALLBACK_REFUSE:
-        assert(callback->answer == ANSWER_COMMAND_DIFFERS);
+        assert(callback->answer == (callback->query_fault ? callback->query_fault : ANSWER_COMMAND_DIFFERS));
         break;
     case CALLBACK_READ_BODY:
     case CALLBACK_ACKNOWLEDGE:

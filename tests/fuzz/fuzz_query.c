@@ -5,6 +5,7 @@
 
 #include "callback/query.h"
 #include "fuzz.h"
+#include "imcallbackd/callback/parameter_names.h"
 
 static void check_values(const char *text)
 {
@@ -19,6 +20,17 @@ static void check_values(const char *text)
         assert(value->text ? strlen(value->text) <= strlen(text) : !value->repeated && !value->malformed);
     }
     arena_finish(&arena);
+}
+
+static void check_names(const char *text)
+{
+    static const char harmless[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.?, ";
+    char names[PARAMETER_NAMES_BYTES];
+
+    memset(names, 'x', sizeof names);
+    parameter_names_print(text, names);
+    assert(memchr(names, '\0', sizeof names));
+    assert(strspn(names, harmless) == strlen(names));
 }
 
 static void read_query(const char *text, bool acknowledge)
@@ -39,6 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text = fuzz_copy(data, strnlen((const char *)data, size));
 
     check_values(text);
+    check_names(text);
     read_query(text, false);
     read_query(text, true);
     check_answer(ANSWER_COMMAND_NOT_HANDLED, text);

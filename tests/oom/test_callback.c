@@ -21,6 +21,7 @@ static const char query[] = "SdkAppid=1400000001&CallbackCommand=" CALLBACK_COMM
                             "&contenttype=json&ClientIP=203.0.113.7&OptPlatform=%ff%e7%a4%be&" SIGNED;
 
 struct call {
+    const char *query; // NULL: that of a callback
     struct buffer body;
     struct arena arena;
     struct callback callback;
@@ -40,7 +41,7 @@ static void read_call(void *context)
 {
     struct call *call = context;
 
-    call->verdict = callback_read_query(&call->callback, &rules, query);
+    call->verdict = callback_read_query(&call->callback, &rules, call->query ? call->query : query);
     if (call->verdict == CALLBACK_READ_BODY)
         call->verdict = callback_read_body(&call->callback, &rules, buffer_text(&call->body), call->body.length);
 }
@@ -106,13 +107,13 @@ TEST(samples_are_read_or_refused)
     }
 }
 
-// The members need several blocks of the arena. The comment and the invalid UTF-8 in the name require a copy of the
-// body.
+// The members need several blocks of the arena. The comment, the NUL and the invalid UTF-8 in the name require a copy
+// of the body, and the NUL a second copy of the name.
 TEST(many_members_are_read_or_refused)
 {
     struct call call = {0};
     int r = buffer_print(&call.body,
-                         "{\"CallbackCommand\":\"%s\", // a comment\n\"GroupId\":\"g\",\"Name\":\"\xe7\xa4\","
+                         "{\"CallbackCommand\":\"%s\", // a comment\n\"GroupId\":\"g\",\"Name\":\"\\u0000\xe7\xa4\","
                          "\"EventTime\":\"1\",\"MemberList\":[{\"Member_Account\":\"first\"}",
                          CALLBACK_COMMAND);
 
@@ -132,6 +133,18 @@ TEST(invalid_bodies_are_rejected_or_refused)
 
         assert_int_equal(buffer_append(&call.body, bodies[i], strlen(bodies[i])), 0);
         run_faults("rejected body", &call, CALLBACK_RECORD_REJECTION);
+    }
+}
+
+TEST(url_checks_are_answered_or_refused)
+{
+    static const char *const bodies[] = {"", "{\"CallbackCommand\":\"Other\", // a comment\n\"a\":\"\\u0000\"}"};
+
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        struct call call = {.query = SIGNED "&ClientIP=%ff"};
+
+        assert_int_equal(buffer_append(&call.body, bodies[i], strlen(bodies[i])), 0);
+        run_faults("URL check", &call, CALLBACK_URL_CHECK);
     }
 }
 

@@ -20,12 +20,14 @@
 #include <openssl/ssl.h>
 
 #define REQUEST "POST /?a=b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+#define HEADER  "PROXY TCP4 192.0.2.1 198.51.100.2 12345 443\r\n"
 
 struct fixture {
     char directory[64];
     struct http_credentials *credentials;
     int listen_fd;
     SSL_CTX *client;
+    bool has_proxy; // the server trusts the client as a proxy, and the client sends a PROXY header
     struct http_response *refusal;
     struct http_server *server;
     int result; // result of starting the server
@@ -79,6 +81,8 @@ static void start_server(void *context)
         .request_timeout_ms = 60000,
         .allow_from = &all_addresses,
         .allow_from_count = 1,
+        .trusted_proxies = &all_addresses,
+        .trusted_proxy_count = fixture->has_proxy,
     };
     const struct http_handler handler = {on_head, on_body, on_end, on_refusal, fixture};
 
@@ -144,6 +148,8 @@ static void ask(void *context)
     SSL *tls = SSL_new(fixture->client);
 
     assert_non_null(tls);
+    if (fixture->has_proxy)
+        assert_int_equal(send(fd, HEADER, sizeof HEADER - 1, 0), sizeof HEADER - 1);
     assert_int_equal(SSL_set_fd(tls, fd), 1);
     if (SSL_connect(tls) == 1 && SSL_write(tls, REQUEST, sizeof REQUEST - 1) > 0)
         got = SSL_read(tls, fixture->answer, sizeof fixture->answer - 1);
@@ -176,6 +182,16 @@ TEST(answers_or_closes_and_works_again)
     const struct fault_scenario scenario = {"a request", start_server, ask, check_answer, true};
 
     fault_run(&scenario, *state);
+}
+
+TEST(admits_the_client_of_a_proxy_or_closes_and_works_again)
+{
+    const struct fault_scenario scenario = {"a request through a proxy", start_server, ask, check_answer, true};
+    struct fixture *fixture = *state;
+
+    fixture->has_proxy = true;
+    fault_run(&scenario, fixture);
+    fixture->has_proxy = false;
 }
 
 static void create_responses(void *context)

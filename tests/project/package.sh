@@ -5,6 +5,7 @@
 # made, instead of making one.
 set -eu
 cd "$(dirname "$0")/../.."
+. tests/project/debian-tree.sh
 
 [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null || {
     echo "package.sh: root and debootstrap are required" >&2
@@ -38,10 +39,8 @@ fi
 if [ -n "${TREE:-}" ]; then
     cp -a "$TREE" "$tree"
 else
-    debootstrap --variant=minbase "${SUITE:-bookworm}" "$tree" http://deb.debian.org/debian >/dev/null
+    tree_make "${SUITE:-bookworm}" "$tree"
 fi
-cp /etc/resolv.conf "$tree/etc/"
-cp /etc/apt/apt.conf.d/99* "$tree/etc/apt/apt.conf.d/" 2>/dev/null || true
 mkdir "$tree/test"
 cp tests/project/package-inside.sh tests/samples/documented.json "${IMCALLBACKD_LOAD:?}" "$tree/test/"
 cp "$PACKAGE" "$tree/test/first.deb"
@@ -51,31 +50,17 @@ sed -i 's/^Version: .*/&.1/' "$work/next/DEBIAN/control"
 dpkg-deb -b "$work/next" "$tree/test/next.deb" >/dev/null
 
 # Install what the tests need now: the booted system has no network.
-unshare --mount sh -euc 'mount --make-rprivate /; mount -t proc proc "$1/proc"; chroot "$1" sh -euc "
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends dbus curl sqlite3 /test/first.deb
-    "' sh "$tree"
+tree_install "$tree" dbus curl sqlite3 /test/first.deb
 
 mkdir "$cgroup"
 cat >"$work/boot" <<'BOOT'
 set -eu
+. tests/project/debian-tree.sh
 mount --make-rprivate /
 mount --bind "$1" "$1"
+tree_mount "$1"
+mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup"
 cd "$1"
-mount -t proc proc proc
-mount -o bind,ro proc/sys proc/sys
-mount -t sysfs -o ro sysfs sys
-mount -t cgroup2 cgroup2 sys/fs/cgroup
-mount -t tmpfs -o mode=755 tmpfs dev
-for name in null zero full random urandom tty; do
-    : >"dev/$name"
-    mount --bind "/dev/$name" "dev/$name"
-done
-mkdir dev/pts dev/shm
-mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
-ln -s pts/ptmx dev/ptmx
-mount -t tmpfs -o mode=755 tmpfs run
-mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir -p old
 pivot_root . old
 umount -l old

@@ -23,7 +23,8 @@ DOCUMENTS = [TOP / "README.md", *CONTRIBUTORS]
 FOLDERS = ("src/", "include/", "tests/", "conf/", "systemd/", ".github/", ".ci/")
 # Maps each header in the library tables of test_tree.py to the name that the documents use.
 LIBRARY_NAMES = {"microhttpd.h": "libmicrohttpd", "gnutls/": "GnuTLS", "sqlite3.h": "SQLite", "cjson/": "cJSON",
-                 "ini.h": "inih", "systemd/": "libsystemd", "openssl/": "libcrypto", "libpq-fe.h": "libpq"}
+                 "ini.h": "inih", "systemd/": "libsystemd", "openssl/": "libcrypto", "libpq-fe.h": "libpq",
+                 "curl/": "libcurl"}
 PRESETS = {preset["name"] for preset in json.loads((TOP / "CMakePresets.json").read_text())["configurePresets"]
            if not preset.get("hidden")}
 
@@ -136,6 +137,8 @@ def test_command_works(line):
         check_pytest(words, environment)
     elif program == "python3":
         check_script(words)
+    elif words[:2] == ["sh", "tests/project/debian13.sh"]:
+        check_ctest(["ctest", "--test-dir", "build/dev", *words[2:]])
     elif program == "sh":
         assert words[1:] == ["tests/run.sh"]  # runs this test
     elif program in ("clang-format", "clang-tidy"):
@@ -191,7 +194,7 @@ def test_names_exist(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_public_headers_exist(document):
-    for header in re.findall(r"`((?:base|callback|store|http|forward|command)/\w+\.h)`", document.read_text()):
+    for header in re.findall(r"`((?:base|callback|store|http|outbound|forward|deliver|command)/\w+\.h)`", document.read_text()):
         assert (TOP / "include/imcallbackd" / header).exists(), header
 
 
@@ -229,7 +232,7 @@ def test_modules_may_include_what_the_table_says():
         libraries = {library for header, library in LIBRARY_NAMES.items() if module in test_tree.LIBRARIES[header]}
         assert {library for library in LIBRARY_NAMES.values() if library in text} == libraries, module
         named = set(re.findall(r"`(\w+)(?:/\w+\.h)?`", text)) & set(test_tree.MODULES) - {module, "command"}
-        assert named == test_tree.MODULES[module] | ({"callback"} if module in ("store", "forward") else set()) \
+        assert named == test_tree.MODULES[module] | ({"callback"} if module in ("store", "outbound", "forward") else set()) \
             or "all modules" in text, module
 
 
@@ -249,5 +252,5 @@ def test_readme_quotes_headings_of_the_manual():
     quoted = re.findall(r'`man ([\w.-]+)`, "([^"]+)"', (TOP / "README.md").read_text())
     assert len(quoted) > 1
     for page, heading in quoted:
-        (path,) = (TOP / "src/command").glob(f"{page}.[58]")
+        (path,) = (TOP / "src").rglob(f"{page}.[58]")
         assert re.search(rf"(?m)^\.S[hs] {re.escape(heading)}$", path.read_text()), (page, heading)

@@ -21,11 +21,12 @@ import daemon  # noqa: E402
 COMMAND_PAGE = TOP / "src/command/imcallbackd.8"
 CONFIG_PAGE = TOP / "src/command/imcallbackd.conf.5"
 FORWARD_PAGE = TOP / "src/command/imcallbackd-forward.8"
+DELIVER_PAGE = TOP / "src/deliver/imcallbackd-deliver.8"
 PAGES = sorted(path for section in "58" for path in (TOP / "src").rglob(f"*.{section}"))
 SAMPLE = TOP / "conf/imcallbackd.conf"
 JOURNAL_PIECE = 48 * 1024  # the journal cuts longer lines into pieces of this size
 # Commands and sections of the configuration that a separate page describes.
-ELSEWHERE = {"forward"}
+ELSEWHERE = {"forward", "deliver"}
 
 
 def sections(page, macro):
@@ -249,16 +250,28 @@ def test_page_describes_all_metrics(running):
         assert all(f".Va {label}" in part for label, _ in labels), metric
 
 
-# The page of forward
+# The pages of forward and deliver
 
-def test_page_of_forward_is_complete(defaults):
-    described = sections(FORWARD_PAGE, "Sh")
-    keys = {key for section, key in defaults if section == "forward"}
+@pytest.mark.parametrize("command, page, source", [("forward", FORWARD_PAGE, "src/forward/progress.c"),
+                                                   ("deliver", DELIVER_PAGE, "src/deliver/delivery_log.c")])
+def test_page_of_an_outbound_service_is_complete(command, page, source, defaults):
+    described = sections(page, "Sh")
+    keys = {key for section, key in defaults if section == command}
     assert set(heads(described["CONFIGURATION"], "Ic")) == keys
-    options = set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_of("forward")))
-    assert set(re.findall(r"Fl -(\w+)", described["SYNOPSIS"])) | {"config"} == options
-    source = (TOP / "src/forward/progress.c").read_text()
-    assert set(heads(described["MONITORING"], "Va")) == set(re.findall(r'"(imcallbackd_forward_\w+)"', source))
+    options = set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_of(command)))
+    assert set(re.findall(r"Fl -([a-z-]+)", described["SYNOPSIS"])) | {"config"} == options
+    metrics = re.findall(rf'"(imcallbackd_{command}_\w+)"', (TOP / source).read_text())
+    assert set(heads(described["MONITORING"], "Va")) == set(metrics)
+
+
+def test_page_of_deliver_gives_defaults_and_causes(defaults):
+    described = sections(DELIVER_PAGE, "Sh")
+    for head, text in items(described["CONFIGURATION"]):
+        value = defaults["deliver", head.split()[1]]
+        assert value is None or value in text.replace("\n", " "), head
+    source = (TOP / "src/deliver/delivery_log.c").read_text()
+    causes = re.search(r'"cause",\s+NULL,([^}]*)\)', source)[1]
+    assert heads(described["FAILURES"], "Cm") == re.findall(r'"(\w+)"', causes)
 
 
 def test_readme_describes_all_alerts():

@@ -55,6 +55,7 @@ def test_package_contains_exactly_these_files(package):
         "/usr/lib/sysusers.d/imcallbackd.conf", "/usr/lib/tmpfiles.d/imcallbackd.conf",
         "/usr/share/bash-completion/completions/imcallbackd", "/usr/share/zsh/vendor-completions/_imcallbackd",
         "/usr/share/doc/imcallbackd/changelog.Debian.gz", "/usr/share/doc/imcallbackd/copyright",
+        *(f"/usr/share/doc/imcallbackd/examples/{path.name}" for path in (TOP / "conf/proxy").iterdir()),
         "/usr/share/lintian/overrides/imcallbackd", "/usr/share/imcallbackd/certbot-hook.sh",
         *(f"/usr/share/man/man{path.suffix[1:]}/{path.name}.gz" for path in pages())}
 

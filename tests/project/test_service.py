@@ -20,7 +20,9 @@ from unit import UNITS, allowed_system_calls, values  # noqa: E402
 UNIT = UNITS / "imcallbackd.service"
 SAMPLE = TOP / "conf" / "imcallbackd.conf"
 FORWARD = UNITS / "imcallbackd-forward.service"
-MAX_EXPOSURE = {UNIT: 5, FORWARD: 11}  # tenths of systemd's score; the forwarder needs the network
+DELIVER = UNITS / "imcallbackd-deliver.service"
+# In tenths of systemd's score; forward and deliver need the network.
+MAX_EXPOSURE = {UNIT: 5, FORWARD: 11, DELIVER: 11}
 
 
 def test_systemd_accepts_the_units(tmp_path):
@@ -54,6 +56,16 @@ def test_forwarder_unit_fits_the_sample_configuration():
     text = FORWARD.read_text()
     assert "StateDirectory=imcallbackd-forward\nStateDirectoryMode=0750\n" in text and "Group=imcallbackd\n" in text
     assert "#shipped_file = /var/lib/imcallbackd-forward/shipped\n" in SAMPLE.read_text()
+
+
+def test_deliver_unit_fits_the_sample_configuration():
+    """The state and the note are in the sender's state directory, which the receiver's group may read. The sender may
+    read the tokens, but not the private key."""
+    text = DELIVER.read_text()
+    assert "StateDirectory=imcallbackd-deliver\nStateDirectoryMode=0750\n" in text and "Group=imcallbackd\n" in text
+    assert "#state_file = /var/lib/imcallbackd-deliver/state\n" in SAMPLE.read_text()
+    (hidden,) = values("InaccessiblePaths", DELIVER.name)
+    assert f"private_key = {hidden.removeprefix('-')}\n" in SAMPLE.read_text()
 
 
 def test_daemon_unit_fits_the_sample_configuration():

@@ -25,13 +25,15 @@ CLANG_FORMAT = "14"  # other versions format some constructs differently
 LIBRARIES = {
     "microhttpd.h": r"src/http/(mhd\w*|admin)\.[ch]", "gnutls/": "src/http/", "sqlite3.h": "src/store/",
     "cjson/": "src/callback/", "ini.h": "src/command/", "systemd/": "src/(base|command)/",
-    "openssl/": "src/(callback|command|forward|http)/", "libpq-fe.h": "src/forward/",
+    "openssl/": "src/(callback|command|deliver|forward|http|outbound)/", "libpq-fe.h": "src/forward/", "curl/": r"src/deliver/endpoint\.c",
 }
 # The modules whose headers a module may include, besides its own. Of the headers of the module callback, the store may
 # include EVENT, which declares only the plain event.
 MODULES = {
     "base": set(), "callback": {"base"}, "store": {"base"}, "http": {"base"},
-    "forward": {"base", "store"}, "command": {"base", "callback", "store", "http", "forward"},
+    "outbound": {"base", "store"}, "forward": {"base", "store", "outbound"},
+    "deliver": {"base", "callback", "store", "outbound"},
+    "command": {"base", "callback", "store", "http", "outbound", "forward", "deliver"},
 }
 EVENT = "imcallbackd/callback/event.h"
 

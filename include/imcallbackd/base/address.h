@@ -26,6 +26,12 @@ bool address_from_socket(const struct sockaddr_storage *socket_address, struct a
 // Reads a numeric IPv4 or IPv6 address. Returns false for any other text.
 bool address_parse(const char *text, struct address *ret_address);
 
+// Does the same for a text of this length, which needs no terminating NUL.
+bool address_parse_bytes(const char *text, size_t length, struct address *ret_address);
+
+// Converts an address in network byte order: 4 bytes for IPv4, 16 bytes for IPv6.
+struct address address_from_bytes(const void *bytes, size_t length);
+
 // Prints the address in numeric form. An IPv4-mapped address is printed as a.b.c.d.
 void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES]);
 
@@ -39,6 +45,12 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
                          struct error *error) MUST_CHECK;
 
 bool address_block_contains(const struct address_block *block, const struct address *address);
+
+// Returns true for 0.0.0.0/0 and ::/0.
+bool address_block_is_universal(const struct address_block *block);
+
+// Returns true if one of the blocks contains the address.
+bool address_blocks_contain(const struct address_block *blocks, size_t count, const struct address *address);
 
 // Returns the address that identifies a client for the per-client limits: an IPv4 address itself, or the first address
 // of the /64 network of an IPv6 address, because one client usually controls a whole /64.

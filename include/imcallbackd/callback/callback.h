@@ -1,12 +1,16 @@
 // The protocol as a pure function in two steps: the query shows whether a callback is genuine and for a configured app;
 // the body describes the event. Nothing here uses a socket, a file, a thread or a clock: all input comes as arguments.
 
+// The console of the service checks a callback URL with a signed request whose query lacks SdkAppid or CallbackCommand.
+// Such a request is answered OK only if its body has no event, because OK for an event means that it was recorded.
+
 //   callback_read_query ── CALLBACK_REFUSE ─► send callback->answer
 //         │      └───────── CALLBACK_ACKNOWLEDGE ─► discard the body, answer OK/0
 //   CALLBACK_READ_BODY
 //         ▼
 //   callback_read_body ── CALLBACK_RECORD ─► record callback->group, answer OK/0
-//         │      └─────── CALLBACK_RECORD_REJECTION ─► record callback->rejected, send callback->answer
+//         │      ├─────── CALLBACK_RECORD_REJECTION ─► record callback->rejected, send callback->answer
+//         │      └─────── CALLBACK_URL_CHECK ─► record nothing, answer OK/0
 //         └────────────── CALLBACK_REFUSE ─► send callback->answer
 #pragma once
 
@@ -41,6 +45,7 @@ enum callback_verdict {
     CALLBACK_ACKNOWLEDGE,
     CALLBACK_RECORD,
     CALLBACK_RECORD_REJECTION,
+    CALLBACK_URL_CHECK,
     CALLBACK_REFUSE,
 };
 
@@ -51,7 +56,9 @@ struct callback {
     const char *remote_address;
     int64_t received_at_ms;
 
-    const struct callback_app *app; // set once the query has named a configured app
+    const struct callback_app *app; // set once the query has named a configured app, or was signed with its token
+    enum answer_code query_fault;   // with CALLBACK_READ_BODY: SdkAppid or CallbackCommand is missing, so that only a
+                                    // URL check is answered OK, and this is the answer to an event; ANSWER_OK: complete
     bool clock_skew_known;          // the signature is genuine, regardless of its age
     int64_t clock_skew_s;           // RequestTime minus received_at_ms
     enum answer_code answer;

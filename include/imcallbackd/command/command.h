@@ -11,4 +11,5 @@ int command_sign(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_backup(int argc, char **argv);
 int command_forward(int argc, char **argv);
+int command_deliver(int argc, char **argv);
 int command_certificate(int argc, char **argv);

@@ -28,7 +28,7 @@ void http_response_destroy(struct http_response *response); // NULL is allowed
 struct http_request {
     struct arena arena;         // memory for the handler; the server frees the memory with the request
     const char *query;          // raw bytes after the '?' of the target; "" if there is no '?'
-    const char *remote_address; // numeric, without the port
+    const char *remote_address; // of the client, numeric, without the port
     struct buffer body;         // complete when the server calls handler.on_body
     int64_t received_at_ms;     // time of the last byte of the body; in handler.on_head, time of the head
     void *context;              // for the handler's use
@@ -49,7 +49,8 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
-    HTTP_REFUSE_PEER, // the peer is not in allow_from; the server closes the connection without a response
+    HTTP_REFUSE_PEER, // the client is not in allow_from; the server closes the connection without a response, or
+                      // sends the response if the connection belongs to a trusted proxy
     HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit or out of memory; closes the connection without a response
     HTTP_REFUSE_COUNT,
 };
@@ -90,6 +91,8 @@ struct http_limits {
     unsigned int connections_per_address; // for an IPv4 address or an IPv6 /64
     int64_t idle_timeout_ms;
     int64_t request_timeout_ms;             // separately for the TLS handshake, the head, the body and the response
-    const struct address_block *allow_from; // networks whose connections are accepted; copied
+    const struct address_block *allow_from; // networks whose clients are accepted; copied
     size_t allow_from_count;                // 0: all networks
+    const struct address_block *trusted_proxies; // the peers that may name another client; copied
+    size_t trusted_proxy_count;
 };

@@ -42,6 +42,10 @@ int store_reader_open(const char *path, struct store_reader **ret_reader, struct
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
+// Does the same with at most max_rows rows.
+int store_reader_read_some(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
+                           const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
+
 // Returns the largest id that each stream has ever assigned, or 0 if it has assigned none. Rows of an earlier read stay
 // valid.
 int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT],
@@ -53,5 +57,12 @@ bool store_reader_is_in_place(const struct store_reader *reader);
 // After a read that returned no rows, waits until another read is worthwhile. Returns when the daemon writes to the
 // write-ahead log, when a signal was handled, or after one second at the latest.
 void store_reader_wait(struct store_reader *reader);
+
+// The parts of store_reader_wait, for a caller that waits for other things as well. The caller waits until the
+// descriptor is readable (-1: there is none), but not longer than this time, and then calls store_reader_waited.
+// timed_out: the time has passed. store_reader_waited returns whether another read is worthwhile.
+int store_reader_descriptor(const struct store_reader *reader);
+int store_reader_wait_ms(const struct store_reader *reader);
+bool store_reader_waited(struct store_reader *reader, bool timed_out);
 
 void store_reader_close(struct store_reader *reader); // NULL is allowed

@@ -50,10 +50,12 @@ bool store_ready(struct store *store, struct error *ret_why);
 // the newest event was received if that is earlier. 0, the initial value, keeps everything. Any thread may call this.
 void store_set_retention(struct store *store, int64_t keep_ms);
 
-// Restricts deletion to the rows that the note at this path (shipped.h) reports as shipped; without a valid note the
-// store deletes nothing. With NULL, the initial value, only the age decides. Any thread may call this. Returns 0, or
-// -ENOMEM without a change.
-int store_set_shipped_file(struct store *store, const char *shipped_path) MUST_CHECK;
+#define STORE_MAX_SHIPPED_FILES 2 // one of `forward` and one of `deliver`
+
+// Restricts deletion to the rows that every note at these paths (shipped.h) reports as shipped; unless all notes are
+// valid, the store deletes nothing. A NULL path stands for no note. Without any note, as initially, only the age
+// decides. Any thread may call this. Returns 0, or -ENOMEM without a change.
+int store_set_shipped_files(struct store *store, const char *const paths[STORE_MAX_SHIPPED_FILES]) MUST_CHECK;
 
 // Returns the time on the monotonic clock at which the writer thread started its current step (one attempt at a batch,
 // or housekeeping such as a checkpoint), or 0 while it sleeps. A step takes long only if the disk hangs. Any thread may

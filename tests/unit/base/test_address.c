@@ -82,6 +82,61 @@ TEST(a_block_contains_its_addresses_only)
     }
 }
 
+TEST(a_list_contains_what_one_of_its_blocks_contains)
+{
+    struct address_block list[2];
+    struct address first = address_of("192.0.2.1"), second = address_of("2001:db8::7"), other = address_of("::1");
+
+    assert_int_equal(address_block_parse("192.0.2.0/24", &list[0], &error), 0);
+    assert_int_equal(address_block_parse("2001:db8::/32", &list[1], &error), 0);
+    assert_true(address_blocks_contain(list, 2, &first));
+    assert_true(address_blocks_contain(list, 2, &second));
+    assert_false(address_blocks_contain(list, 1, &second));
+    assert_false(address_blocks_contain(list, 2, &other));
+    assert_false(address_blocks_contain(NULL, 0, &first));
+}
+
+TEST(detects_blocks_of_all_addresses)
+{
+    static const struct {
+        const char *block;
+        bool is_universal;
+    } rows[] = {
+        {"0.0.0.0/0", true},      {"::/0", true},   {"::ffff:0:0/96", true}, {"0.0.0.0/1", false},
+        {"128.0.0.0/1", false},   {"::/1", false},  {"8000::/1", false},     {"0.0.0.0", false},
+        {"2001:db8::/96", false}, {"::/96", false},
+    };
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct address_block block;
+
+        assert_int_equal(address_block_parse(rows[i].block, &block, &error), 0);
+        assert_int_equal(address_block_is_universal(&block), rows[i].is_universal);
+    }
+}
+
+TEST(converts_bytes_in_network_order)
+{
+    const unsigned char v4[] = {192, 0, 2, 1}, v6[16] = {0x20, 0x01, 0x0d, 0xb8, [15] = 1};
+    struct address one = address_from_bytes(v4, sizeof v4), other = address_from_bytes(v6, sizeof v6);
+
+    assert_prints(&one, "192.0.2.1");
+    assert_prints(&other, "2001:db8::1");
+}
+
+TEST(parses_a_text_of_a_given_length)
+{
+    struct address address;
+
+    assert_true(address_parse_bytes("192.0.2.12", 9, &address));
+    assert_prints(&address, "192.0.2.1");
+    assert_true(address_parse_bytes("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255", 45, &address));
+    assert_false(address_parse_bytes("192.0.2.1\0", 10, &address));
+    assert_false(address_parse_bytes("192.0.2.1\0002", 11, &address));
+    assert_false(address_parse_bytes("192.0.2.1", 0, &address));
+    assert_false(address_parse_bytes("::00000000000000000000000000000000000000000001", 46, &address));
+}
+
 TEST(rejects_invalid_blocks)
 {
     static const char *const texts[] = {

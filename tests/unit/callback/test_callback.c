@@ -30,7 +30,7 @@ static const struct row rows[] = {
     {"SdkAppid=9223372036854775807&" COMMAND, ANSWER_OK},
 
     {"", ANSWER_SDK_APPID_MISSING},
-    {SIGNED "&" COMMAND, ANSWER_SDK_APPID_MISSING},
+    {COMMAND, ANSWER_SDK_APPID_MISSING},
     {APP "&" APP "&" SIGNED "&" COMMAND, ANSWER_SDK_APPID_REPEATED},
     {APP "&sdkappid=1400000001&" SIGNED "&" COMMAND, ANSWER_SDK_APPID_REPEATED},
     {APP "&%53dkAppid=1400000001&" SIGNED "&" COMMAND, ANSWER_SDK_APPID_REPEATED},
@@ -95,7 +95,6 @@ static const struct row rows[] = {
     // The signature is checked before the command.
     {APP "&" COMMAND, ANSWER_SIGN_MISSING},
     {APP "&CallbackCommand=Other&Sign=" WRONG_SIGN "&RequestTime=" NOW, ANSWER_SIGN_WRONG},
-    {APP "&" SIGNED, ANSWER_COMMAND_MISSING},
     {APP "&" SIGNED "&CallbackCommand=Other", ANSWER_COMMAND_NOT_HANDLED},
 };
 

@@ -11,6 +11,8 @@ struct row {
     const char *sanitized; // NULL: the text itself
 };
 
+#define MARK JSON_TEXT_NUL_MARK
+
 #define NO_FAULT(comments, broken) JSON_TEXT_NO_FAULT, 0, comments, broken
 #define FAULT(fault, position)     fault, position, false, false
 
@@ -73,8 +75,12 @@ static const struct row rows[] = {
     {TEXT("\0"), FAULT(JSON_TEXT_NUL, 0), NULL},
     {TEXT("{}\0"), FAULT(JSON_TEXT_NUL, 2), NULL},
     {TEXT("\"a\0b\""), FAULT(JSON_TEXT_NUL, 2), NULL},
-    {TEXT("\"a\\u0000\""), FAULT(JSON_TEXT_NUL, 2), NULL},
-    {TEXT("{\"\\u0000\":1}"), FAULT(JSON_TEXT_NUL, 2), NULL},
+    {TEXT("\"a\\u0000\""), NO_FAULT(false, true), "\"a" MARK "\""},
+    {TEXT("{\"\\u0000\":\"\\u0000\\u0000\"}"), NO_FAULT(false, true), "{\"" MARK "\":\"" MARK MARK "\"}"},
+    {TEXT("\"\xff\\u0000\\u0000b\""), NO_FAULT(false, true), "\"" FFFD MARK MARK "b\""},
+    {TEXT("\"\\ud83d\\u0000\\ude00\""), NO_FAULT(false, true), "\"" FFFD MARK FFFD "\""},
+    {TEXT("\"\\u00000\\u0001\""), NO_FAULT(false, true), "\"" MARK "0\\u0001\""},
+    {TEXT("\"\\u000\""), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},
     {TEXT("\"\\\\u0000\""), NO_FAULT(false, false), NULL},
     {TEXT("\"%00\""), NO_FAULT(false, false), NULL},
 
@@ -101,6 +107,19 @@ static const struct row rows[] = {
     {TEXT("\"\\u"), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},
     {TEXT("\"\\ud83d\\uzzzz\""), FAULT(JSON_TEXT_BAD_ESCAPE, 7), NULL},
     {TEXT("\"\\x\\\x7f\\\xc3\xa4\""), NO_FAULT(false, false), NULL},
+
+    // Numbers that cJSON would accept, and a number that it rejects itself.
+    {TEXT("[0,-0,10,0.0,1e5,1E+05,-12.50e-7]"), NO_FAULT(false, false), NULL},
+    {TEXT("1.2.3"), NO_FAULT(false, false), NULL},
+    {TEXT("01"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("[1,-01]"), FAULT(JSON_TEXT_BAD_NUMBER, 3), NULL},
+    {TEXT("1."), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT(" 1.e5"), FAULT(JSON_TEXT_BAD_NUMBER, 1), NULL},
+    {TEXT("-.5"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("-"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("1e"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("1e+"), FAULT(JSON_TEXT_BAD_NUMBER, 0), NULL},
+    {TEXT("/**/1e-]"), FAULT(JSON_TEXT_BAD_NUMBER, 4), NULL},
 
     // Strings without an end.
     {TEXT("\""), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
@@ -145,13 +164,14 @@ TEST(scans_and_sanitizes)
 // Each prefix is in memory of exactly its length, so that a sanitizer finds a read past the end.
 TEST(never_reads_past_the_end_of_a_prefix)
 {
-    static const char whole[] = "{\"a\\ud83d\\ude00\":[1,\"\xf0\x9f\x98\x80\\u0041\"]/* c */}//";
+    static const char whole[] = "{\"a\\ud83d\\ude00\":[-10.5e+7,\"\xf0\x9f\x98\x80\\u0041\"]/* c */}//";
 
     for (size_t length = 0; length < sizeof whole; length++) {
         char *text = exact_copy(whole, length);
         enum json_text_fault fault = json_text_scan(text, length).fault;
 
-        assert_true(fault == JSON_TEXT_NO_FAULT || fault == JSON_TEXT_UNTERMINATED || fault == JSON_TEXT_BAD_ESCAPE);
+        assert_true(fault == JSON_TEXT_NO_FAULT || fault == JSON_TEXT_UNTERMINATED || fault == JSON_TEXT_BAD_ESCAPE ||
+                    fault == JSON_TEXT_BAD_NUMBER);
         free(text);
     }
 }

@@ -12,7 +12,8 @@ static bool is_word(const char *text)
 
 static bool has_number(enum config_type type)
 {
-    return type == CONFIG_NUMBER || type == CONFIG_DURATION || type == CONFIG_RETENTION || type == CONFIG_SIZE;
+    return type == CONFIG_NUMBER || type == CONFIG_DURATION || type == CONFIG_RETENTION || type == CONFIG_PATIENCE ||
+           type == CONFIG_SIZE;
 }
 
 TEST(names_are_lower_case_words_and_unique)
@@ -90,7 +91,8 @@ TEST(each_default_is_valid)
 
 static void assert_set(const struct config_option *option, uint64_t number, int expected)
 {
-    bool is_time = option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION;
+    bool is_time =
+        option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION || option->type == CONFIG_PATIENCE;
     const uint64_t unchanged = 4711;
     struct config_value value = {.number = unchanged};
     char text[32];
@@ -129,6 +131,7 @@ static const struct {
     {"listen", "address", "192.0.2.1", 0},
     {"listen", "address", "::", 0},
     {"listen", "path", "/a/b%20c", 0},
+    {"listen", "trusted_proxies", "10.0.0.8, fd00::/8", 0},
     {"callback", "allow_from", "192.0.2.0/24, 2001:db8::/32 ::1", 0},
     {"callback", "other_commands", "reject", CONFIG_REJECT},
     {"callback", "other_commands", "acknowledge", CONFIG_ACKNOWLEDGE},
@@ -140,6 +143,15 @@ static const struct {
     {"limits", "idle_timeout", "2m", 120000},
     {"log", "level", "debug", 3},
     {"forward", "url", "postgresql://user@host:5432/database?sslmode=verify-full", 0},
+    {"deliver", "url", "https://app.example.com/cb?tenant=a", 0},
+    {"deliver", "url", "HTTPS://[2001:db8::1]:8443", 0},
+    {"deliver", "url", "http://localhost:8080/", 0},
+    {"deliver", "url", "http://127.0.0.1", 0},
+    {"deliver", "url", "http://127.255.255.254:1/cb?a@b", 0},
+    {"deliver", "url", "http://[::1]:8080/cb", 0},
+    {"deliver", "give_up_after", "never", 0},
+    {"deliver", "give_up_after", "3d", 3 * 86400000},
+    {"deliver", "in_flight", "256", 256},
     {"forward", "url", "postgres://host:5432/", 0},
     {"forward", "receiver", NAME_64, 0},
     {"forward", "password_file", "$CREDENTIALS_DIRECTORY/password", 0}, // the forwarder expands the variable
@@ -172,6 +184,7 @@ static const struct {
     {"listen", "path", "/a b"},
     {"listen", "path", "/a?b"},
     {"listen", "path", "/#"},
+    {"listen", "trusted_proxies", "proxy.example.org"},
     {"callback", "allow_from", "192.0.2.1/24"},
     {"callback", "allow_from", "any"},
     {"callback", "allow_from", ","},
@@ -187,6 +200,26 @@ static const struct {
     {"forward", "url", "host:5432"},
     {"forward", "url", "postgresql://user:secret@host/"},
     {"forward", "url", "postgresql://host/?password=secret"},
+    {"deliver", "url", "app.example.com/cb"},
+    {"deliver", "url", "ftp://app.example.com/"},
+    {"deliver", "url", "https:///cb"},
+    {"deliver", "url", "https://:443/"},
+    {"deliver", "url", "https://user:secret@host/"},
+    {"deliver", "url", "https://host/#a"},
+    {"deliver", "url", "https://host/a b"},
+    {"deliver", "url", "https://host\\@other/"},
+    {"deliver", "url", "https://h\xc3\xb6st/"},
+    {"deliver", "url", "http://app.example.com/"},
+    {"deliver", "url", "http://localhost.example.com/"},
+    {"deliver", "url", "http://localhost@app.example.com/"},
+    {"deliver", "url", "http://localhost:80@app.example.com/"},
+    {"deliver", "url", "http://127.0.0.1.example.com/"},
+    {"deliver", "url", "http://127.1/"},
+    {"deliver", "url", "http://128.0.0.1/"},
+    {"deliver", "url", "http://[::2]/"},
+    {"deliver", "url", "http://[::1"},
+    {"deliver", "give_up_after", "forever"},
+    {"deliver", "give_up_after", "3"},
     {"forward", "receiver", "a b"},
     {"forward", "receiver", NAME_64 "x"},
 };

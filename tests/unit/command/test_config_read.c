@@ -222,6 +222,7 @@ static const char *other_value(const struct config_option *option)
         return "/other";
     case CONFIG_DURATION:
     case CONFIG_RETENTION:
+    case CONFIG_PATIENCE:
         return option->max >= 86400000 ? "1d" : "1h";
     case CONFIG_SIZE:
     case CONFIG_NUMBER:
@@ -234,6 +235,8 @@ static const char *other_value(const struct config_option *option)
         return "::1";
     case CONFIG_DESTINATION:
         return "postgresql://host/";
+    case CONFIG_ENDPOINT:
+        return "https://host/";
     case CONFIG_NAME:
         return "name";
     }

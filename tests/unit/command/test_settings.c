@@ -44,6 +44,7 @@ TEST(takes_over_the_configuration_and_the_tokens)
 {
     struct settings *settings =
         read_valid_settings(TLS "[app 1]\ntoken_file = token\nrequest_time_window = 90s\n[app 2]\n"
+                                "[listen]\ntrusted_proxies = 10.0.0.8, 10.0.0.9, fd00::/8\n"
                                 "[callback]\nother_commands = acknowledge\nallow_from = ::1, 192.0.2.0/24\n"
                                 "[store]\nkeep_body = yes\nretention = 2d\n"
                                 "[limits]\nbody = 64K\nconnections = 10\nconnections_per_address = 5\n"
@@ -61,6 +62,8 @@ TEST(takes_over_the_configuration_and_the_tokens)
     assert_true(settings->rules.acknowledge_other_commands);
     assert_true(settings->rules.keep_body);
     assert_int_equal(settings->limits.allow_from_count, 2);
+    assert_int_equal(settings->limits.trusted_proxy_count, 3);
+    assert_int_equal(settings->limits.trusted_proxies[2].prefix, 8);
     assert_int_equal(settings->limits.body_bytes, 65536);
     assert_int_equal(settings->limits.connections, 10);
     assert_int_equal(settings->limits.connections_per_address, 5);
@@ -79,6 +82,7 @@ TEST(has_no_optional_features_by_default)
     assert_false(settings->rules.acknowledge_other_commands);
     assert_false(settings->rules.keep_body);
     assert_int_equal(settings->limits.allow_from_count, 0);
+    assert_int_equal(settings->limits.trusted_proxy_count, 0);
     assert_int_equal(settings->retention_ms, 0);
     settings_unref(settings);
     settings_unref(NULL);
@@ -125,6 +129,7 @@ TEST(reads_apps_without_the_certificate)
 
 #define CLIENT_CA  "client_ca = certificate.pem\n"
 #define ALLOW_FROM "[callback]\nallow_from = ::1\n"
+#define TRUSTED    "[listen]\ntrusted_proxies = ::1\n"
 
 static const struct {
     const char *running, *next;
@@ -143,6 +148,8 @@ static const struct {
     {CLIENT_CA "[app 1]\n", "[app 1]\n", "[tls] client_ca"},
     {CLIENT_CA "[app 1]\n", CLIENT_CA "[app 1]\n", NULL},
     {"[app 1]\n", CLIENT_CA "[app 1]\n", NULL},
+    {"[app 1]\n" TRUSTED, "[app 1]\n", NULL},
+    {"[app 1]\n", "[app 1]\n" TRUSTED, NULL},
 };
 
 TEST(a_reload_keeps_each_protection)
@@ -221,6 +228,35 @@ TEST(warns_of_apps_without_a_secret_token)
     assert_starts_with(text, CONFIG_PATH ":4: [app 1] token_file: ");
     assert_contains(text, "\n" CONFIG_PATH ":6: [app 2] token_file: token ");
     settings_unref(settings);
+}
+
+TEST(warns_of_trust_in_all_addresses)
+{
+    static const struct {
+        const char *proxies;
+        bool warns;
+    } rows[] = {
+        {"0.0.0.0/0", true},       {"::/0", true},          {"10.0.0.8 ::/0, 0.0.0.0/0", true},
+        {"10.0.0.0/8 ::1", false}, {"::ffff:0:0/96", true}, {"0.0.0.0/1", false},
+    };
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct settings *settings;
+        const char *text;
+        char file[512];
+
+        (void)snprintf(file, sizeof file, TLS "[app 1]\ntoken_file = token\n[listen]\ntrusted_proxies = %s\n",
+                       rows[i].proxies);
+        settings = read_valid_settings(file);
+        text = warn(settings, http_credentials_valid_from_ms(settings->credentials));
+        if (!rows[i].warns) {
+            assert_string_equal(text, "");
+        } else {
+            assert_starts_with(text, CONFIG_PATH ":7: [listen] trusted_proxies: the list contains all addresses");
+            assert_int_equal(strcspn(text, "\n"), strlen(text) - 1); // a single warning
+        }
+        settings_unref(settings);
+    }
 }
 
 TEST(live_until_the_last_reference_is_released)

@@ -158,7 +158,7 @@ STORE_TEST(keeps_rows_that_are_not_shipped)
     reject_at(fixture, now_ms - 20 * DAY_MS);
     reject_at(fixture, now_ms - 20 * DAY_MS);
     record_run(fixture, now_ms, 1);
-    assert_int_equal(store_set_shipped_file(fixture->store, note), 0);
+    assert_int_equal(store_set_shipped_files(fixture->store, (const char *const[]){NULL, note}), 0);
     store_set_retention(fixture->store, 10 * DAY_MS);
     record_run(fixture, now_ms + 1000, 1); // the batch of this event comes after a check of the retention
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "302");
@@ -170,9 +170,37 @@ STORE_TEST(keeps_rows_that_are_not_shipped)
     record_run(fixture, now_ms + 2000, 1);
     assert_query(fixture, "SELECT min(id) FROM destroyed_group", "201");
 
-    assert_int_equal(store_set_shipped_file(fixture->store, NULL), 0);
+    assert_int_equal(store_set_shipped_files(fixture->store, (const char *const[]){NULL, NULL}), 0);
     store_set_retention(fixture->store, 8 * DAY_MS);
     await_query(fixture, "SELECT min(id) FROM destroyed_group", "301");
+}
+
+// Neither service may lose a row because the other one has taken it.
+STORE_TEST(keeps_rows_that_one_of_two_services_has_not_taken)
+{
+    int64_t now_ms = clock_realtime_ms();
+    const struct shipped little = {100, INT64_MAX}, much = {200, 1};
+    struct error error = {""};
+    char notes[2][160];
+
+    for (size_t i = 0; i < COUNT(notes); i++)
+        (void)snprintf(notes[i], sizeof notes[i], "%s/shipped%zu", fixture->directory, i);
+    record_run(fixture, now_ms - 20 * DAY_MS, 300);
+    reject_at(fixture, now_ms - 20 * DAY_MS);
+    reject_at(fixture, now_ms - 20 * DAY_MS);
+    record_run(fixture, now_ms, 1);
+    assert_int_equal(shipped_write(notes[0], fixture->database, &much, &error), 0);
+    assert_int_equal(store_set_shipped_files(fixture->store, (const char *const[]){notes[0], notes[1]}), 0);
+    store_set_retention(fixture->store, 10 * DAY_MS);
+    record_run(fixture, now_ms + 1000, 1); // the batch of this event comes after a check of the retention
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "302");
+
+    assert_int_equal(shipped_write(notes[1], fixture->database, &little, &error), 0);
+    store_set_retention(fixture->store, 9 * DAY_MS);
+    await_query(fixture, "SELECT min(id) FROM destroyed_group", "101");
+    await_query(fixture, "SELECT min(id) FROM rejected_callback", "2");
+    record_run(fixture, now_ms + 2000, 1);
+    assert_query(fixture, "SELECT min(id) FROM destroyed_group", "101");
 }
 
 TEST_MAIN(NULL, NULL)

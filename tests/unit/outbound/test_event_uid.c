@@ -1,10 +1,10 @@
-// Tests the primary keys of rows in the destination. The expected values were computed with sha256sum. They must never
-// change, because existing destinations contain them.
+// Tests the identities of rows. The expected values were computed with sha256sum. They must never change, because
+// existing destinations contain them.
 #include <stdio.h>
 #include <string.h>
 
 #include "../unit.h"
-#include "forward/batch.h"
+#include "imcallbackd/outbound/event_uid.h"
 
 #define GROUP_WITH_TIME                                                                                                \
     .sdk_appid = 1400000001, .group_id = "@TGS#1", .has_event_time = true, .event_time_ms = 1670574414123

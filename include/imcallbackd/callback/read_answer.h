@@ -1,0 +1,11 @@
+// Reads an answer of the protocol, as another handler of the callback sends it.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "imcallbackd/base/error.h"
+
+// Sets *ret_fails to true if the body is a JSON object whose ActionStatus is FAIL. Any other body, whether it is JSON
+// or not, reports no failure. Returns 0 or -ENOMEM.
+int answer_reports_failure(const char *body, size_t length, bool *ret_fails) MUST_CHECK;

@@ -1,0 +1,22 @@
+// The position in a stream of the store up to which everything has been taken.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "imcallbackd/base/error.h"
+#include "imcallbackd/store/reader.h"
+
+// The last row that was taken. If the row with this id in the store has another received_at_ms, the store was replaced
+// or restored from a backup.
+struct cursor {
+    int64_t id; // 0: no row was taken yet
+    int64_t received_at_ms;
+};
+
+// A database that was restored from a backup assigns some ids for a second time. Sets *ret_matches to false if that may
+// have happened: the id of the cursor was never assigned in this database, or its row has another time. A row that
+// retention has deleted matches. newest_id: the largest id that the stream has assigned. Invalidates the rows of an
+// earlier read.
+int cursor_check(struct store_reader *reader, enum stream stream, const struct cursor *cursor, int64_t newest_id,
+                 bool *ret_matches, struct error *error) MUST_CHECK;

@@ -1,0 +1,28 @@
+// Keeps the note for retention (store/shipped.h) up to date: the daemon may delete rows of the store up to the noted
+// ids.
+#pragma once
+
+#include <stdbool.h>
+
+#include "imcallbackd/store/reader.h"
+#include "imcallbackd/store/shipped.h"
+
+struct note {
+    const char *path;     // of the note
+    const char *database; // path of the store's database
+    const char *key;      // names the path's key in log lines, such as "[forward] shipped_file"
+    struct shipped noted; // contents of the note
+    bool failed;          // whether the last attempt to write the note failed
+};
+
+// Reads the note of a previous run into note->noted. Without a valid note about this database, or with one that is
+// ahead of newest_id, nothing counts as taken.
+void note_read(struct note *note, int64_t newest_id);
+
+// Writes the note if the ids have changed. If the store was replaced, the ids belong to the old database, and the
+// function writes nothing. A note that cannot be written only stops retention, so the function logs one warning and
+// returns.
+void note_write(struct note *note, const struct store_reader *reader, const struct shipped *shipped);
+
+// Deletes the note, because it is about another database. Without a note, the daemon deletes nothing.
+void note_delete(const struct note *note);

@@ -1,0 +1,67 @@
+// The state of `imcallbackd deliver`: a small SQLite database of its own that survives kill -9 and power failure. Every
+// event up to the position was taken over. Of these, the table `waiting` has the events that are neither accepted nor
+// set aside, and the table `set_aside` has those that the sender has given up. All other events up to the position were
+// accepted.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "imcallbackd/base/buffer.h"
+#include "imcallbackd/base/error.h"
+
+#define DELIVERY_STATE_MAX_WAITING 10000
+
+struct waiting_event {
+    int64_t id;
+    int64_t group_key; // equal for all events of one group
+    int64_t received_at_ms;
+    int64_t first_failure_ms; // time of the first failed attempt; 0: no attempt has failed
+    int64_t first_refusal_ms; // time of the first attempt that the endpoint refused; 0: none
+    int tries;                // failed attempts
+    int last_status;          // HTTP status of the last failed attempt; 0: no answer
+};
+
+enum delivery_change_kind {
+    DELIVERY_WAITS,     // inserts the event into `waiting`, or replaces it there
+    DELIVERY_ACCEPTED,  // removes the event
+    DELIVERY_SET_ASIDE, // moves the event to `set_aside`
+};
+
+struct delivery_change {
+    enum delivery_change_kind kind;
+    struct waiting_event event; // only the id matters for DELIVERY_ACCEPTED
+};
+
+// Every event up to this id was taken over. The time is that of the event with the id; it shows whether a database that
+// was restored from a backup has assigned the id again.
+struct delivery_position {
+    int64_t id; // 0: no event was taken over yet
+    int64_t received_at_ms;
+};
+
+struct delivery_state;
+
+// Opens the file, or creates it at the position `initial`. Locks it, so that a second sender is refused with -EBUSY. A
+// file that is damaged or that belongs to another program is refused and left unchanged. The error names the path and
+// the remedy. initial: NULL stands for the position before the first event. -EEXIST: initial is given, but the file
+// already has a state.
+int delivery_state_open(const char *path, const struct delivery_position *initial, struct delivery_state **ret_state,
+                        struct error *error) MUST_CHECK;
+
+struct delivery_position delivery_state_position(const struct delivery_state *state);
+
+// Appends every waiting event, in ascending order of ids, as struct waiting_event.
+int delivery_state_read_waiting(struct delivery_state *state, struct buffer *events, struct error *error) MUST_CHECK;
+
+// Counts the events that are set aside.
+int delivery_state_count_set_aside(struct delivery_state *state, int64_t *ret_count, struct error *error) MUST_CHECK;
+
+// Applies the changes in their order and moves the position, in one transaction that is on disk when the function
+// returns 0. After a failure nothing has changed. -EAGAIN: the failure is a shortage, such as a full disk, and the
+// caller may try again. Any other failure is final: the caller closes the state. now_ms: the time for `set_aside`.
+int delivery_state_apply(struct delivery_state *state, const struct delivery_change *changes, size_t count,
+                         const struct delivery_position *position, int64_t now_ms, struct error *error) MUST_CHECK;
+
+void delivery_state_close(struct delivery_state *state); // NULL is allowed

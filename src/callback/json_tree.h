@@ -1,0 +1,14 @@
+// Parses JSON into a tree of cJSON whose memory comes from an arena. Only this file decides how cJSON allocates.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "imcallbackd/base/arena.h"
+
+#include <cjson/cJSON.h>
+
+// Parses a text in which json_text_scan() found no fault. The tree is valid until the arena is finished. Returns NULL
+// for text that is not JSON, or if the arena has no memory left; *ret_is_full tells the two apart. *ret_end: the end of
+// the value, or the place of the syntax error.
+cJSON *json_tree_parse(struct arena *arena, const char *text, size_t length, const char **ret_end, bool *ret_is_full);

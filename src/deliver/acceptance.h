@@ -1,0 +1,29 @@
+// Decides what an answer of the endpoint means. Pure: all input comes as arguments.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "imcallbackd/base/error.h"
+
+// What happened to one request. All but ACCEPTED are failures, and each failure is a cause of a retry in the metrics.
+enum outcome {
+    OUTCOME_ACCEPTED,
+    OUTCOME_REFUSED,      // the endpoint itself refuses this event: 3xx, or 4xx other than 408, 425 and 429
+    OUTCOME_FAIL,         // 2xx with ActionStatus FAIL
+    OUTCOME_THROTTLED,    // 408, 425 or 429
+    OUTCOME_SERVER_ERROR, // any other status
+    OUTCOME_CONNECT,      // no connection: name not found, refused, unreachable
+    OUTCOME_TLS,          // no TLS connection, or a certificate that cannot be verified
+    OUTCOME_TIMEOUT,
+    OUTCOME_BROKEN, // the connection was lost, or the answer is not HTTP
+    OUTCOME_COUNT,
+};
+
+#define ANSWER_MAX_BYTES ((size_t)65536) // of the body of an answer
+
+// Judges a complete answer. body: the first bytes of the body, up to ANSWER_MAX_BYTES. A longer body is not an answer
+// of the protocol, so the status alone decides. Out of memory counts as OUTCOME_SERVER_ERROR, so that the event is sent
+// again.
+enum outcome acceptance_judge(int status, const char *body, size_t length);

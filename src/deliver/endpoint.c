@@ -1,0 +1,454 @@
+// One slot with an easy handle per request in flight. A slot is used again, so that libcurl sets up its options once.
+#include "endpoint.h"
+
+#include <assert.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "imcallbackd/base/file.h"
+
+static int wake_fd = -1; // an eventfd, which outlives the endpoints because a signal can arrive at any time
+
+struct slot {
+    CURL *easy;
+    bool is_busy;
+    int64_t id;
+    struct delivery delivery;
+    struct curl_slist *headers;
+    struct buffer answer; // the first ANSWER_MAX_BYTES of the body
+    bool head_is_complete;
+    bool answer_is_cut;
+    bool out_of_memory;
+    char why[CURL_ERROR_SIZE];
+};
+
+struct endpoint {
+    CURLM *multi;
+    char *ca_file, *client_certificate, *client_key; // with $CREDENTIALS_DIRECTORY expanded
+    size_t slot_count;
+    int busy_count;
+    struct slot slots[];
+};
+
+const char *endpoint_host(const char *url, size_t *ret_length)
+{
+    const char *host = strstr(url, "://");
+
+    host = host ? host + 3 : url;
+    *ret_length = strcspn(host, "/?");
+    return host;
+}
+
+void endpoint_wake(void)
+{
+    static const uint64_t one = 1;
+
+    (void)!write(wake_fd, &one, sizeof one);
+}
+
+// Setting up
+
+// libcurl reports success even if the connection ends within the head of an answer. Only the empty line shows that the
+// head is complete. An interim answer, such as 100, has a head of its own.
+static size_t on_header(char *line, size_t size, size_t count, void *context)
+{
+    struct slot *slot = context;
+    size_t length = size * count;
+
+    if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
+        slot->head_is_complete = false;
+    else if (length > 0 && (line[0] == '\r' || line[0] == '\n'))
+        slot->head_is_complete = true;
+    return length;
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *context)
+{
+    struct slot *slot = context;
+    size_t length = size * count, room = ANSWER_MAX_BYTES - slot->answer.length;
+
+    slot->answer_is_cut = length > room;
+    if (buffer_append(&slot->answer, data, length > room ? room : length) < 0)
+        slot->out_of_memory = true;
+    return slot->answer_is_cut || slot->out_of_memory ? 0 : length; // 0 ends the request
+}
+
+static int expand(const char *path, char **ret_path, const char *key, struct error *error)
+{
+    int r = path ? file_expand_path(path, ret_path, error) : 0;
+
+    if (r < 0)
+        error_wrap(error, "[deliver] %s", key);
+    return r;
+}
+
+static int expand_paths(struct endpoint *endpoint, const struct deliver_settings *settings, struct error *error)
+{
+    int r = expand(settings->ca_file, &endpoint->ca_file, "ca_file", error);
+
+    if (r == 0)
+        r = expand(settings->client_certificate, &endpoint->client_certificate, "client_certificate", error);
+    return r < 0 ? r : expand(settings->client_key, &endpoint->client_key, "client_key", error);
+}
+
+// CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes the first requests wait until the
+// first connection has negotiated HTTP/2, instead of opening one connection each.
+static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
+{
+    CURL *easy = curl_easy_init();
+    CURLcode code = CURLE_OK;
+
+    if (!easy)
+        return NULL;
+#define SET(option, value) code = code != CURLE_OK ? code : curl_easy_setopt(easy, CURLOPT_##option, value)
+    SET(PROTOCOLS_STR, "http,https");
+    SET(FOLLOWLOCATION, 0L);
+    SET(PROXY, "");
+    SET(NETRC, (long)CURL_NETRC_IGNORED);
+    SET(NOSIGNAL, 1L);
+    SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+    SET(PIPEWAIT, 1L);
+    SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET(SSL_VERIFYPEER, 1L);
+    SET(SSL_VERIFYHOST, 2L);
+    SET(TCP_KEEPALIVE, 1L);
+    SET(CONNECTTIMEOUT_MS, (long)settings->timeout_ms);
+    SET(TIMEOUT_MS, (long)settings->timeout_ms);
+    SET(USERAGENT, "imcallbackd/" IMCALLBACKD_VERSION);
+    if (endpoint->ca_file) {
+        SET(CAINFO, endpoint->ca_file);
+        SET(CAPATH, NULL);
+    }
+    if (endpoint->client_certificate) {
+        SET(SSLCERT, endpoint->client_certificate);
+        SET(SSLKEY, endpoint->client_key ? endpoint->client_key : endpoint->client_certificate);
+    }
+#undef SET
+    if (code == CURLE_OK)
+        return easy;
+    curl_easy_cleanup(easy);
+    return NULL;
+}
+
+static bool init_slot(struct endpoint *endpoint, struct slot *slot, const struct deliver_settings *settings)
+{
+    slot->easy = create_easy(endpoint, settings);
+    return slot->easy && curl_easy_setopt(slot->easy, CURLOPT_POST, 1L) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_HEADERDATA, slot) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_WRITEDATA, slot) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, slot->why) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_PRIVATE, slot) == CURLE_OK;
+}
+
+static int init(struct endpoint *endpoint, const struct deliver_settings *settings, struct error *error)
+{
+    long places = (long)settings->in_flight;
+    int r = expand_paths(endpoint, settings, error);
+
+    if (r < 0)
+        return r;
+    endpoint->multi = curl_multi_init();
+    if (!endpoint->multi || curl_multi_setopt(endpoint->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, places) != CURLM_OK ||
+        curl_multi_setopt(endpoint->multi, CURLMOPT_MAXCONNECTS, places) != CURLM_OK)
+        return error_set(error, ENOMEM, "out of memory");
+    for (size_t i = 0; i < endpoint->slot_count; i++) {
+        if (!init_slot(endpoint, &endpoint->slots[i], settings))
+            return error_set(error, ENOMEM, "libcurl cannot prepare a request: out of memory, or libcurl lacks TLS");
+    }
+    return 0;
+}
+
+// libcurl would write the keys of all TLS sessions into the file that the environment variable names.
+static int init_library(struct error *error)
+{
+    (void)unsetenv("SSLKEYLOGFILE");
+    if (wake_fd < 0)
+        wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wake_fd < 0)
+        return error_set(error, errno, "cannot create an eventfd: %s", strerror(errno));
+    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : error_set(error, ENOMEM, "libcurl cannot start");
+}
+
+int endpoint_create(const struct deliver_settings *settings, struct endpoint **ret_endpoint, struct error *error)
+{
+    struct endpoint *endpoint = calloc(1, sizeof *endpoint + settings->in_flight * sizeof endpoint->slots[0]);
+    int r;
+
+    if (!endpoint)
+        return error_set(error, ENOMEM, "out of memory");
+    endpoint->slot_count = settings->in_flight;
+    r = init_library(error);
+    if (r == 0)
+        r = init(endpoint, settings, error);
+    if (r < 0)
+        endpoint_destroy(endpoint);
+    else
+        *ret_endpoint = endpoint;
+    return r;
+}
+
+static void release(struct endpoint *endpoint, struct slot *slot)
+{
+    if (slot->is_busy) {
+        (void)curl_multi_remove_handle(endpoint->multi, slot->easy);
+        endpoint->busy_count--;
+    }
+    slot->is_busy = false;
+    curl_slist_free_all(slot->headers);
+    slot->headers = NULL;
+    slot->answer.length = 0;
+}
+
+void endpoint_destroy(struct endpoint *endpoint)
+{
+    if (!endpoint)
+        return;
+    for (size_t i = 0; i < endpoint->slot_count; i++) {
+        struct slot *slot = &endpoint->slots[i];
+
+        release(endpoint, slot);
+        curl_easy_cleanup(slot->easy);
+        delivery_finish(&slot->delivery);
+        buffer_finish(&slot->answer);
+    }
+    (void)curl_multi_cleanup(endpoint->multi);
+    free(endpoint->ca_file);
+    free(endpoint->client_certificate);
+    free(endpoint->client_key);
+    free(endpoint);
+}
+
+// Sending
+
+static bool add_header(struct slot *slot, const char *name, const struct buffer *value)
+{
+    struct buffer line = {0};
+    struct curl_slist *longer = NULL;
+
+    if (buffer_print(&line, value ? "%s: %s" : "%s", name, value ? buffer_text(value) : "") == 0)
+        longer = curl_slist_append(slot->headers, line.data);
+    buffer_finish(&line);
+    if (longer)
+        slot->headers = longer;
+    return longer;
+}
+
+// Without the empty Expect, libcurl would wait for "100 Continue" before it sends a long body.
+static bool add_headers(struct slot *slot)
+{
+    const struct delivery *delivery = &slot->delivery;
+
+    return add_header(slot, "Content-Type: application/json", NULL) && add_header(slot, "Expect:", NULL) &&
+           add_header(slot, "webhook-id", &delivery->id) &&
+           add_header(slot, "webhook-timestamp", &delivery->timestamp) &&
+           (delivery->signature.length == 0 || add_header(slot, "webhook-signature", &delivery->signature));
+}
+
+int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delivery, struct error *error)
+{
+    struct slot *slot = endpoint->slots;
+    struct delivery unused;
+
+    while (slot->is_busy)
+        slot++;
+    assert(slot < endpoint->slots + endpoint->slot_count);
+    unused = slot->delivery;
+    slot->delivery = *delivery;
+    *delivery = unused;
+    slot->id = id;
+    slot->head_is_complete = slot->answer_is_cut = slot->out_of_memory = false;
+    slot->why[0] = '\0';
+    if (!add_headers(slot) || curl_easy_setopt(slot->easy, CURLOPT_URL, buffer_text(&slot->delivery.url)) != CURLE_OK ||
+        curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers) != CURLE_OK ||
+        curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, buffer_text(&slot->delivery.body)) != CURLE_OK ||
+        curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)slot->delivery.body.length) != CURLE_OK ||
+        curl_multi_add_handle(endpoint->multi, slot->easy) != CURLM_OK) {
+        release(endpoint, slot);
+        return error_set(error, ENOMEM, "out of memory");
+    }
+    slot->is_busy = true;
+    endpoint->busy_count++;
+    return 0;
+}
+
+// A request can end in the first call already; its answer must not wait for the poll.
+int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct error *error)
+{
+    struct curl_waitfd extra[] = {{.fd = wake_fd, .events = CURL_WAIT_POLLIN}, {.fd = fd, .events = CURL_WAIT_POLLIN}};
+    uint64_t woken;
+    int running;
+    CURLMcode code = curl_multi_perform(endpoint->multi, &running);
+
+    if (code == CURLM_OK && running == endpoint->busy_count) {
+        code = curl_multi_poll(endpoint->multi, extra, fd >= 0 ? 2 : 1, timeout_ms, NULL);
+        (void)!read(wake_fd, &woken, sizeof woken);
+        if (code == CURLM_OK)
+            code = curl_multi_perform(endpoint->multi, &running);
+    }
+    return code == CURLM_OK ? 0 : error_set(error, EIO, "libcurl: %s", curl_multi_strerror(code));
+}
+
+// Answers
+
+static enum outcome judge_failure(CURLcode code)
+{
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+        return OUTCOME_CONNECT;
+    case CURLE_OPERATION_TIMEDOUT:
+        return OUTCOME_TIMEOUT;
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CIPHER:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+        return OUTCOME_TLS;
+    default:
+        return OUTCOME_BROKEN;
+    }
+}
+
+static const char *find_remedy(enum outcome outcome)
+{
+    switch (outcome) {
+    case OUTCOME_CONNECT:
+        return "; start the endpoint, or correct [deliver] url";
+    case OUTCOME_TLS:
+        return "; correct the endpoint's certificate, or name its CA in [deliver] ca_file";
+    case OUTCOME_TIMEOUT:
+        return "; find out why the endpoint is slow, or set a longer [deliver] timeout";
+    default:
+        return "; the log of the endpoint should say why";
+    }
+}
+
+// Sets the error to libcurl's text, the reason of the kernel, which the text lacks, and the remedy.
+static int set_reason(const struct slot *slot, CURLcode code, int failure, struct error *error)
+{
+    const char *text = slot->out_of_memory ? "out of memory" : *slot->why ? slot->why : curl_easy_strerror(code);
+    size_t length = strlen(text);
+    char reason[80] = "";
+    long number = 0;
+
+    while (length > 0 && text[length - 1] == ' ')
+        length--;
+    if (code == CURLE_COULDNT_CONNECT && curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK &&
+        number > 0)
+        (void)snprintf(reason, sizeof reason, " (%s)", strerror((int)number));
+    return error_set(error, failure, "%.*s%s%s", (int)length, text, reason, find_remedy(judge_failure(code)));
+}
+
+static void explain(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
+{
+    size_t length;
+    const char *host = endpoint_host(buffer_text(&slot->delivery.url), &length);
+
+    if (answer->outcome == OUTCOME_ACCEPTED)
+        return;
+    if (answer->status == 0) {
+        (void)set_reason(slot, code, 0, &answer->why);
+        error_wrap(&answer->why, "%.*s", (int)length, host);
+    } else if (code != CURLE_OK && !slot->answer_is_cut) {
+        (void)error_set(&answer->why, 0, "%.*s: the answer with status %d is incomplete: %s", (int)length, host,
+                        answer->status, *slot->why ? slot->why : curl_easy_strerror(code));
+    } else {
+        (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s%s", (int)length, host,
+                        answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "",
+                        find_remedy(answer->outcome));
+    }
+}
+
+// An answer whose body is too long is complete for our purpose.
+static void read_answer(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
+{
+    curl_off_t retry_after_s = 0;
+    long status = 0;
+
+    if (code == CURLE_OK && !slot->head_is_complete)
+        code = CURLE_PARTIAL_FILE;
+    (void)curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
+    (void)curl_easy_getinfo(slot->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
+    *answer = (struct endpoint_answer){.id = slot->id, .status = (int)status, .retry_after_ms = -1};
+    if (retry_after_s > 0)
+        answer->retry_after_ms = retry_after_s < INT64_MAX / 1000 ? retry_after_s * 1000 : INT64_MAX / 2;
+    if (code == CURLE_OK || (slot->answer_is_cut && !slot->out_of_memory))
+        answer->outcome = acceptance_judge(answer->status, buffer_text(&slot->answer), slot->answer.length);
+    else
+        answer->outcome = judge_failure(code);
+    explain(slot, code, answer);
+}
+
+bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret_answer)
+{
+    int left;
+    const CURLMsg *message = curl_multi_info_read(endpoint->multi, &left);
+    char *found = NULL;
+    struct slot *slot;
+
+    if (!message)
+        return false;
+    assert(message->msg == CURLMSG_DONE);
+    (void)curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &found);
+    slot = (struct slot *)(void *)found;
+    assert(slot && slot->is_busy);
+    read_answer(slot, message->data.result, ret_answer);
+    release(endpoint, slot);
+    return true;
+}
+
+// Checking
+
+static int describe(CURL *easy, const struct deliver_settings *settings, struct buffer *found)
+{
+    size_t length;
+    const char *host = endpoint_host(settings->url, &length), *address = NULL, *expiry = NULL;
+    struct curl_certinfo *certificates = NULL;
+    long port = 0;
+
+    (void)curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &address);
+    (void)curl_easy_getinfo(easy, CURLINFO_PRIMARY_PORT, &port);
+    (void)curl_easy_getinfo(easy, CURLINFO_CERTINFO, &certificates);
+    for (struct curl_slist *line = certificates && certificates->num_of_certs > 0 ? certificates->certinfo[0] : NULL;
+         line; line = line->next) {
+        if (strncmp(line->data, "Expire date:", 12) == 0)
+            expiry = line->data + 12;
+    }
+    return buffer_print(found, "%.*s: connected to %s, port %ld%s%s", (int)length, host, address ? address : "", port,
+                        expiry ? "; the certificate is verified and expires on " : "", expiry ? expiry : "");
+}
+
+int endpoint_check(const struct deliver_settings *settings, struct buffer *found, struct error *error)
+{
+    struct endpoint *endpoint = NULL;
+    struct slot *slot;
+    CURLcode code;
+    int r = endpoint_create(settings, &endpoint, error);
+
+    if (r < 0)
+        return r;
+    assert(endpoint);
+    slot = &endpoint->slots[0];
+    if (curl_easy_setopt(slot->easy, CURLOPT_URL, settings->url) != CURLE_OK ||
+        curl_easy_setopt(slot->easy, CURLOPT_CERTINFO, 1L) != CURLE_OK ||
+        curl_easy_setopt(slot->easy, CURLOPT_CONNECT_ONLY, 1L) != CURLE_OK)
+        r = error_set(error, ENOMEM, "out of memory");
+    if (r == 0) {
+        code = curl_easy_perform(slot->easy);
+        if (code != CURLE_OK)
+            r = set_reason(slot, code, EHOSTUNREACH, error);
+        else if (describe(slot->easy, settings, found) < 0)
+            r = error_set(error, ENOMEM, "out of memory");
+    }
+    endpoint_destroy(endpoint);
+    return r;
+}

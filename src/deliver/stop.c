@@ -1,0 +1,16 @@
+// One flag for the whole process, because the signal is for the whole process.
+#include "stop.h"
+
+#include <stdatomic.h>
+
+static atomic_bool is_requested;
+
+void stop_request(void)
+{
+    is_requested = true;
+}
+
+bool stop_is_requested(void)
+{
+    return is_requested;
+}

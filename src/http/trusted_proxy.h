@@ -1,0 +1,12 @@
+// Reads the PROXY header with which a connection of a trusted proxy may start, before libmicrohttpd and GnuTLS see a
+// byte, and applies to the client the checks that the acceptor has left out.
+#pragma once
+
+#include <stdbool.h>
+
+#include "connection.h"
+
+// The caller calls this before each receive while the client is HTTP_CLIENT_UNDECIDED. Returns true if the next byte to
+// receive belongs to TLS, or if there is no next byte. Returns false and sets errno if the connection has to wait for
+// further bytes (EAGAIN) or was closed.
+bool trusted_proxy_receive(struct http_connection *connection);

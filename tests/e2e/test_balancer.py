@@ -1,0 +1,146 @@
+"""HAProxy with conf/proxy/haproxy-balancer.cfg in front of two receivers, in which TLS ends: the receivers learn the
+clients' addresses from the PROXY header, and only a receiver that can record gets connections."""
+
+import contextlib
+import itertools
+import shutil
+import socket
+import ssl
+import types
+
+import pytest
+
+import daemon
+import monitoring
+import reverse_proxies
+
+ADDRESSES = ("127.0.0.11", "127.0.0.12")
+CLIENT = "127.0.0.9"
+
+
+class Balancer(reverse_proxies.Proxy):
+    program, file = "haproxy", "haproxy-balancer.cfg"
+
+    def command(self):
+        return reverse_proxies.HAProxy.command(self)
+
+
+def receiver(address, port, admin_port, first=None):
+    """Creates a daemon. first: the receiver whose certificate this one has, too."""
+    one = daemon.Daemon({"listen": {"address": address, "port": port, "trusted_proxies": "127.0.0.1"},
+                         "admin": {"address": address, "port": admin_port}})
+    for name in ("certificate.pem", "key.pem") if first else ():
+        shutil.copy(first.directory / name, one.directory)
+    return one
+
+
+@pytest.fixture
+def setup():
+    if not reverse_proxies.program("haproxy"):
+        pytest.skip("haproxy is not installed")
+    port, admin_port, balancer, receivers = daemon.free_port(), daemon.free_port(), Balancer(), []
+    try:
+        for address in ADDRESSES:
+            receivers.append(receiver(address, port, admin_port, *receivers[:1]))
+            receivers[-1].start()
+        # The balancer shows the certificate of the receivers.
+        shutil.copy(receivers[0].directory / "certificate.pem", balancer.directory / "front.pem")
+        balancer.write_config({":::443 v4v6": f"127.0.0.1:{balancer.port}", "port 9463": f"port {admin_port}",
+                               "10.0.0.11:443": f"{ADDRESSES[0]}:{port}", "10.0.0.12:443": f"{ADDRESSES[1]}:{port}"})
+        balancer.start()
+        yield types.SimpleNamespace(balancer=balancer, receivers=receivers, admin_port=admin_port)
+        balancer.stop()
+        for one in receivers:
+            if one.process:
+                one.stop()
+    finally:
+        balancer.destroy()
+        for one in receivers:
+            one.destroy()
+
+
+def groups(setup):
+    """Returns the ids of the groups that each receiver has recorded."""
+    return [one.group_ids() for one in setup.receivers]
+
+
+def send_one(setup, group_id, connection=None):
+    """Sends an event. Returns the number of the receiver that has recorded it."""
+    answer = (setup.balancer.send_event(daemon.event(GroupId=group_id)) if not connection else
+              reverse_proxies.send(connection, "/?" + daemon.query_string(), daemon.event(GroupId=group_id)))
+    assert answer.code == 0, answer
+    (number,) = [number for number, ids in enumerate(groups(setup)) if group_id in ids]
+    return number
+
+
+def wait_for_use(setup, number):
+    """Waits until an event reaches this receiver, which has the fewest connections."""
+    ids = (f"for-{number}-{i}" for i in itertools.count())
+    daemon.eventually(lambda: send_one(setup, next(ids)) == number, f"an event at receiver {number}")
+
+
+def test_events_are_spread_and_recorded_with_the_address_of_the_client(setup):
+    with contextlib.ExitStack() as stack:
+        for number in range(4):
+            connection = stack.enter_context(contextlib.closing(setup.balancer.connect(CLIENT)))
+            for forged in ((), [("X-Forwarded-For", "198.51.100.7")]):
+                body = daemon.event(GroupId=f"group-{number}-{len(forged)}")
+                assert reverse_proxies.send(connection, "/?" + daemon.query_string(), body, forged).code == 0
+    assert [len(ids) for ids in groups(setup)] == [4, 4]
+    for one, address in zip(setup.receivers, ADDRESSES):
+        assert {group["remote_address"] for group in one.groups()} == {CLIENT}
+        values = monitoring.metrics((address, setup.admin_port))
+        assert values['imcallbackd_tls_handshakes_total{result="full"}'] == 2
+        assert values['imcallbackd_proxy_headers_total{result="malformed"}'] == 0
+        assert "refused" not in one.log, one.log
+
+
+@pytest.mark.parametrize("header", [b"PROXY TCP4 198.51.100.7 127.0.0.1 1 443\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+                                    b"\xc6\x33\x64\x07\x7f\0\0\x01\0\x01\x01\xbb"], ids=["v1", "v2"])
+def test_header_of_a_client_does_not_count(setup, header):
+    """The balancer's own header comes first, so the client's one is a broken handshake."""
+    with socket.create_connection(("127.0.0.1", setup.balancer.port), timeout=daemon.START_DEADLINE) as plain:
+        plain.sendall(header)
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            ssl.create_default_context(cafile=setup.balancer.directory / "front.pem").wrap_socket(
+                plain, server_hostname="localhost")
+    assert groups(setup) == [[], []]
+
+
+def is_closed(connection):
+    """Returns whether the server has closed the idle connection."""
+    connection.sock.settimeout(0)
+    try:
+        return not connection.sock.recv(1)
+    except (ssl.SSLWantReadError, BlockingIOError):
+        return False
+    except OSError:
+        return True
+
+
+def test_receiver_that_cannot_record_is_avoided(setup):
+    with contextlib.closing(setup.balancer.connect()) as connection:
+        number = send_one(setup, "before", connection)
+        failing = setup.receivers[number]
+        direct = daemon.Connection(failing.port, failing.tls_context(), to=ADDRESSES[number])
+        with direct, failing.locked():
+            direct.send(daemon.request(daemon.event(GroupId="held")))
+            daemon.eventually(lambda: is_closed(connection), "the end of the connection to the failing receiver")
+            for i in range(4):
+                assert send_one(setup, f"meanwhile-{i}") == 1 - number
+        wait_for_use(setup, number)
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_receivers_restart_one_after_the_other(setup, end):
+    with reverse_proxies.sending(setup.balancer, 4) as senders:
+        for number, one in enumerate(setup.receivers):
+            reverse_proxies.wait_for_answers(senders)
+            getattr(one, end)()
+            reverse_proxies.wait_for_answers(senders)  # from the other receiver
+            one.start()
+            wait_for_use(setup, number)
+    acknowledged = set.union(*(sender.acknowledged for sender in senders))
+    assert acknowledged <= set(sum(groups(setup), []))
+    for sender in senders:
+        assert sender.failed == 0 and (sender.closed == 0 or end == "kill"), senders

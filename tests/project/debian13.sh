@@ -1,0 +1,43 @@
+#!/bin/sh
+# Builds the project in a Debian 13 and runs its tests there, above all the end-to-end tests: Debian 13 has
+# libmicrohttpd 1.0. The Debian stays in build/debian13-tree for the next run. Requires root and debootstrap.
+# Arguments are passed to ctest instead of the usual selection of tests.
+set -eu
+cd "$(dirname "$0")/../.."
+. conf/packages.sh
+. tests/project/debian-tree.sh
+
+skip() {
+    echo "debian13.sh: $*" >&2
+    exit 77
+}
+[ "$(id -u)" -eq 0 ] || skip "root is required"
+command -v debootstrap >/dev/null || skip "debootstrap is required"
+unshare --mount --pid --net --fork true 2>/dev/null || skip "namespaces cannot be created here"
+
+# shellcheck disable=SC2154 # from conf/packages.sh
+packages="$build_packages curl sqlite3 libcmocka-dev python3-pytest openssl strace jq postgresql iproute2"
+tree=$PWD/build/debian13-tree
+if [ "$(cat "$tree.packages" 2>/dev/null)" != "$packages" ]; then
+    mkdir -p build
+    rm -rf --one-file-system "$tree" "$tree.packages"
+    tree_make trixie "$tree"
+    # shellcheck disable=SC2086 # a list of words
+    tree_install "$tree" $packages
+    echo "$packages" >"$tree.packages"
+fi
+mkdir -p "$tree/src"
+
+# The labels `fault` and most of `oom` do not depend on the release, and their tests take many minutes.
+[ $# -gt 0 ] || set -- -j 4 -R '^(base|callback|command|forward|http|store|fuzz-replay|e2e)-|^oom-http$'
+exec unshare --mount --pid --net --fork --kill-child sh -euc '
+    . tests/project/debian-tree.sh
+    tree=$1
+    shift
+    mount --make-rprivate /
+    tree_mount "$tree"
+    mount --bind . "$tree/src"
+    chroot "$tree" ip link set lo up
+    # No test runs valgrind here, so that it need not be installed.
+    exec chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+        sh /src/tests/project/build.sh debian13 dev -DVALGRIND=valgrind -- "$@"' sh "$tree" "$@"
