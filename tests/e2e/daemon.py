@@ -367,12 +367,23 @@ class Daemon:
         return f"https://127.0.0.1:{self.port}{path}?{query}"
 
     def post(self, body=None, query=None, headers=(), path="/", method="POST", curl=(), **parameters):
-        """Sends a callback with curl. parameters: see query_string; query: replaces the whole query."""
-        lines = [word for header in headers for word in ("-H", header)]
-        answer = self.curl("-X", method, "-H", "Content-Type: application/json", *lines, *curl, "--data-binary", "@-",
-                           self.url(query_string(**parameters) if query is None else query, path),
-                           body=event() if body is None else body)
-        return answer.check_form()
+        """Sends a callback on a connection of its own. parameters: see query_string; query: replaces the whole query;
+        curl: options of curl.
+
+        curl sends what it does better: a large body, to which the daemon may answer early, other methods, and headers
+        that replace the usual ones. For the rest it would cost 40 ms of processor time.
+        """
+        body = event() if body is None else body
+        query = query_string(**parameters) if query is None else query
+        names = {header.partition(":")[0].lower() for header in headers}
+        usual = {"content-length", "content-type", "expect", "host", "transfer-encoding"}
+        if curl or method != "POST" or len(body) > 1 << 16 or names & usual:
+            lines = [word for header in headers for word in ("-H", header)]
+            return self.curl("-X", method, "-H", "Content-Type: application/json", *lines, *curl, "--data-binary", "@-",
+                             self.url(query, path), body=body).check_form()
+        with self.connect() as connection:
+            return connection.answer_to(request(body, headers=["Content-Type: application/json", *headers],
+                                                target=f"{path}?{query}"))
 
     def record(self, *group_ids, **fields):
         """Sends callbacks, which the daemon must record."""

@@ -2,7 +2,8 @@
 receiver answers callbacks as long as it runs. At the end, each acknowledged event is in the destination once, with its
 members.
 
-FORWARD_ROUNDS=50 turns the test into a campaign; SEED repeats the order of a run."""
+FORWARD_FAULTS=4 selects four of the faults at random, and FORWARD_ROUNDS=50 turns the test into a campaign. SEED repeats
+the order of a run."""
 
 import json
 import os
@@ -17,6 +18,7 @@ import postgres
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
 
+COUNT = os.environ.get("FORWARD_FAULTS")
 ROUNDS = int(os.environ.get("FORWARD_ROUNDS", "1"))
 SEED = int(os.environ.get("SEED", random.randrange(1_000_000)))
 MEMBERS = 3
@@ -173,7 +175,7 @@ def test_ships_each_acknowledged_event_once_despite_faults():
         await_progress(sites)
         order = random.Random(SEED)
         for _ in range(ROUNDS):
-            for fault in order.sample(sorted(FAULTS), len(FAULTS)):
+            for fault in order.sample(sorted(FAULTS), int(COUNT or len(FAULTS))):
                 print(fault, flush=True)
                 FAULTS[fault](server, sites)
                 await_progress(sites)

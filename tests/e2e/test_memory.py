@@ -16,8 +16,11 @@ SENDERS = 24
 HEADROOM = 16 << 20  # bytes, far less than all the bodies together
 
 
+LARGE = event(GroupId="name", MemberList=[{"Member_Account": f"member {i}"} for i in range(MEMBERS)])
+
+
 def large(name):
-    return event(GroupId=name, MemberList=[{"Member_Account": f"member {i}"} for i in range(MEMBERS)])
+    return LARGE.replace(b'"name"', f'"{name}"'.encode(), 1)
 
 
 def status_of(connection, data):
