@@ -98,8 +98,8 @@ int main(int argc, char **argv)
     if (!occupy_standard_descriptors())
         return 1;
     if (strcmp(name, "--version") == 0) {
-        printf("imcallbackd " IMCALLBACKD_VERSION "\nforward: %s\ndeliver: %s\n", forward_is_built ? "yes" : "no",
-               deliver_is_built ? "yes" : "no");
+        printf("imcallbackd " IMCALLBACKD_VERSION "\nforward: %s\ndeliver: %s\nsystemd: %s\n",
+               forward_is_built ? "yes" : "no", deliver_is_built ? "yes" : "no", command_has_systemd ? "yes" : "no");
         return 0;
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {

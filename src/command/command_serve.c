@@ -22,9 +22,8 @@
 #include "monitor.h"
 #include "options.h"
 #include "receiver.h"
+#include "service_manager.h"
 #include "settings.h"
-
-#include <systemd/sd-daemon.h>
 
 // SIGTERM ends the daemon within 10 s. After the drain, the remaining time is for a batch that waits for a lock, and
 // for the last checkpoint.
@@ -198,7 +197,7 @@ static void reload(struct service *service)
     int r;
 
     assert(pthread_equal(pthread_self(), service->main_thread) && old && service->server && service->store);
-    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_monotonic_us());
+    service_manager_notify_reload();
     r = settings_read(service->config_path, old, &next, &error);
     if (r == 0)
         r = http_server_reconfigure(service->server, &next->limits, next->credentials, &error);
@@ -217,7 +216,7 @@ static void reload(struct service *service)
         settings_unref(old);
         log_info("configuration reloaded");
     }
-    (void)sd_notify(0, "READY=1");
+    service_manager_notify("READY=1");
 }
 
 // Notifies the service manager's watchdog unless the current step of the writer takes longer than the watchdog's
@@ -228,7 +227,7 @@ static void notify_watchdog(const struct service *service)
     int64_t busy_ms = busy_since_ms > 0 ? clock_monotonic_ms() - busy_since_ms : 0;
 
     if (busy_ms <= service->watchdog_ms)
-        (void)sd_notify(0, "WATCHDOG=1");
+        service_manager_notify("WATCHDOG=1");
     else
         log_crit("the writer has been waiting for the disk for %" PRId64 " s; the watchdog is not notified",
                  busy_ms / 1000);
@@ -278,14 +277,12 @@ static void log_listening(const struct service *service)
 static void run(struct service *service, const sigset_t *signals)
 {
     unsigned int open_connections;
-    uint64_t watchdog_us;
 
     log_listening(service);
-    if (sd_watchdog_enabled(0, &watchdog_us) > 0)
-        service->watchdog_ms = (int64_t)(watchdog_us / 1000);
-    (void)sd_notify(0, "READY=1");
+    service->watchdog_ms = service_manager_watchdog_ms();
+    service_manager_notify("READY=1");
     wait_for_stop(service, signals);
-    (void)sd_notify(0, "STOPPING=1");
+    service_manager_notify("STOPPING=1");
     monitor_set_stopping(service->monitor);
     open_connections = http_server_drain(service->server, DRAIN_TIMEOUT_MS);
     if (open_connections > 0)

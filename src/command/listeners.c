@@ -10,8 +10,7 @@
 
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/http/listen.h"
-
-#include <systemd/sd-daemon.h>
+#include "service_manager.h"
 
 // The name is FileDescriptorName= of the socket unit.
 static int adopt_one(struct listeners *listeners, int fd, const char *name, struct error *error)
@@ -31,14 +30,14 @@ static int adopt_one(struct listeners *listeners, int fd, const char *name, stru
 static int adopt(struct listeners *listeners, struct error *error)
 {
     char **names = NULL;
-    int passed = sd_listen_fds_with_names(1, &names), r = 0;
+    int passed = service_manager_take_sockets(&names, error), r = 0;
 
     if (passed < 0)
-        return error_set(error, -passed, "cannot use the sockets that systemd passed: %s", strerror(-passed));
+        return passed;
     if (passed > LISTENERS_MAX)
         r = error_set(error, EINVAL, "systemd passed %d sockets; pass at most %d", passed, LISTENERS_MAX);
     for (int i = 0; i < passed && r == 0; i++)
-        r = adopt_one(listeners, SD_LISTEN_FDS_START + i, names[i], error);
+        r = adopt_one(listeners, SERVICE_MANAGER_FIRST_SOCKET + i, names[i], error);
     for (int i = 0; i < passed; i++)
         free(names[i]);
     free(names);

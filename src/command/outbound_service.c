@@ -9,8 +9,7 @@
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/admin.h"
 #include "imcallbackd/http/listen.h"
-
-#include <systemd/sd-daemon.h>
+#include "service_manager.h"
 
 static void (*stop_service)(void);
 static int (*print_service_metrics)(struct buffer *text);
@@ -74,9 +73,9 @@ int outbound_service_run(const struct config *config, const struct outbound_serv
     print_service_metrics = service->print_metrics;
     r = start_admin(config, service->admin_port, &fd, &admin, error);
     if (r == 0) {
-        (void)sd_notify(0, "READY=1");
+        service_manager_notify("READY=1");
         r = service->run(service->context, error);
-        (void)sd_notify(0, "STOPPING=1");
+        service_manager_notify("STOPPING=1");
         if (r == 0)
             log_info("stopped");
     }

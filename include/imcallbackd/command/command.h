@@ -3,7 +3,11 @@
 // EXIT_USAGE if the command line is wrong. argv[0] is the name of the command.
 #pragma once
 
+#include <stdbool.h>
+
 #define EXIT_USAGE 2
+
+extern const bool command_has_systemd; // false in a build with -DIMCALLBACKD_SYSTEMD=OFF
 
 int command_serve(int argc, char **argv);
 int command_check(int argc, char **argv);
