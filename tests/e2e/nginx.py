@@ -6,7 +6,7 @@ import subprocess
 
 from processes import eventually, free_port, run
 
-FETCHED = pathlib.Path(__file__).resolve().parents[2] / "build" / "nginx" / "nginx"  # extracted by run.sh
+FETCHED = pathlib.Path(__file__).resolve().parents[2] / "build" / "proxies" / "nginx"  # extracted by run.sh
 PROGRAM = str(FETCHED) if FETCHED.exists() else shutil.which("nginx", path="/usr/sbin:/usr/bin")
 
 CONFIG = """

@@ -29,7 +29,7 @@ fi
 mkdir -p "$tree/src"
 
 # The labels `fault` and most of `oom` do not depend on the release, and their tests take many minutes.
-[ $# -gt 0 ] || set -- -j 4 -R '^(base|callback|command|forward|http|store|fuzz-replay|e2e)-|^oom-http$'
+[ $# -gt 0 ] || set -- -j 4 -R '^(base|callback|command|deliver|forward|http|outbound|store|fuzz-replay|e2e)-|^oom-http$'
 exec unshare --mount --pid --net --fork --kill-child sh -euc '
     . tests/project/debian-tree.sh
     tree=$1
