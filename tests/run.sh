@@ -7,18 +7,21 @@ cd "$(dirname "$0")/.."
 # shellcheck disable=SC2086 # a list of words
 install_packages $build_packages curl sqlite3 ca-certificates \
     libcmocka-dev python3-pytest openssl strace valgrind clang clang-format clang-tidy cppcheck \
-    shellcheck systemd jq postgresql mandoc
+    shellcheck systemd jq postgresql mandoc faketime
 
-# promtool checks metrics and alerts. The package prometheus would also start a server, so this script extracts only the
-# program from the package (a download of 19 MB). If the download fails, the tests that need promtool are skipped.
-promtool=build/promtool/promtool
-if [ ! -x $promtool ] && ! command -v promtool >/dev/null && command -v apt-get >/dev/null; then
-    mkdir -p build/promtool
-    (cd build/promtool && apt-get download -qq prometheus >/dev/null &&
-        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - --strip-components=3 ./usr/bin/promtool) ||
-        echo "promtool: download failed; the tests that need it are skipped" >&2
-    rm -f build/promtool/prometheus_*.deb
-fi
+# extract PACKAGE PATH puts one program of the package into build/. The packages prometheus and nginx would also start
+# servers. If the download fails, the tests that need the program are skipped.
+extract() {
+    program=${2##*/}
+    [ ! -x "build/$program/$program" ] && ! command -v "$program" >/dev/null && command -v apt-get >/dev/null || return 0
+    mkdir -p "build/$program"
+    (cd "build/$program" && apt-get download -qq "$1" >/dev/null &&
+        dpkg-deb --fsys-tarfile "$1"_*.deb | tar -xf - --transform 's,.*/,,' "$2") ||
+        echo "$program: download failed; the tests that need it are skipped" >&2
+    rm -f "build/$program/$1"_*.deb
+}
+extract prometheus ./usr/bin/promtool
+extract nginx ./usr/sbin/nginx
 
 cmake --preset dev >/dev/null
 cmake --build --preset dev

@@ -152,8 +152,24 @@ static bool is_loopback(const char *host)
     return strncmp(text, "127.", 4) == 0 && address_parse(text, &address);
 }
 
-// Only the scheme and the host matter here; libcurl parses the URL. The errors do not repeat the text, because a query
-// may contain a secret.
+// The receiver of a request must not have to choose between two values of a parameter.
+static bool has_parameter_of_callback(const char *url)
+{
+    static const char *const names[] = {"SdkAppid",    "CallbackCommand", "contenttype", "ClientIP",
+                                        "OptPlatform", "RequestTime",     "Sign"};
+
+    for (const char *at = strchr(url, '?'); at; at = strchr(at, '&')) {
+        at++;
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            if (strcspn(at, "=&") == strlen(names[i]) && strncasecmp(at, names[i], strlen(names[i])) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+// Only the scheme, the host and the names of parameters matter here; libcurl parses the URL. The errors do not repeat
+// the text, because a query may contain a secret.
 static int check_endpoint(const char *text, struct error *error)
 {
     bool is_https = strncasecmp(text, "https://", 8) == 0;
@@ -170,6 +186,10 @@ static int check_endpoint(const char *text, struct error *error)
     if (memchr(host, '@', strcspn(host, "/?")))
         return error_set(error, EINVAL,
                          "the URL contains a user name; remove it, and let the endpoint verify webhook-signature");
+    if (has_parameter_of_callback(text))
+        return error_set(error, EINVAL,
+                         "the URL contains a parameter of the callback, such as SdkAppid or Sign, which deliver adds "
+                         "itself; remove the parameter");
     if (!is_https && !is_loopback(host))
         return error_set(error, EINVAL,
                          "http sends events without encryption and is allowed only to a loopback address; use https");

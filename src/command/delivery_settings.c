@@ -41,11 +41,28 @@ static void set(struct delivery_settings *delivery, const struct settings *setti
     };
 }
 
+static int check_files(const struct config *config, deliver_report *report, struct error *error)
+{
+    const struct config_value *checked = &config->deliver_secret_file;
+    const struct config_value *others[] = {&config->deliver_ca_file, &config->deliver_client_certificate,
+                                           &config->deliver_client_key};
+    int r = deliver_check_secrets(checked->text, report, error);
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && r == 0; i++) {
+        checked = others[i];
+        r = deliver_check_file(checked->text, error);
+    }
+    if (r == 0 && config->deliver_client_key.text && !config->deliver_client_certificate.text) {
+        checked = &config->deliver_client_key;
+        r = error_set(error, EINVAL, "the key has no effect without client_certificate; set both");
+    }
+    return r == -ENOSYS ? r : config_wrap_result(config, checked, r, error);
+}
+
 int delivery_settings_init(struct delivery_settings *delivery, const struct settings *settings, deliver_report *report,
                            struct error *error)
 {
     const struct config *config = &settings->config;
-    int r;
 
     *delivery = (struct delivery_settings){0};
     if (!config->deliver_url.text)
@@ -64,10 +81,7 @@ int delivery_settings_init(struct delivery_settings *delivery, const struct sett
     if (!delivery->apps || !delivery->shipped_file)
         return error_set(error, ENOMEM, "out of memory");
     set(delivery, settings);
-    r = deliver_check_files(&delivery->deliver, report, error);
-    if (r < 0 && r != -ENOSYS)
-        error_wrap(error, "%s", config->path);
-    return r;
+    return check_files(config, report, error);
 }
 
 void delivery_settings_finish(struct delivery_settings *delivery)

@@ -5,6 +5,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -21,6 +22,7 @@ struct slot {
     struct delivery delivery;
     struct curl_slist *headers;
     struct buffer answer; // the first ANSWER_MAX_BYTES of the body
+    bool head_is_complete;
     bool answer_is_cut;
     bool out_of_memory;
     char why[CURL_ERROR_SIZE];
@@ -51,6 +53,20 @@ void endpoint_wake(void)
 }
 
 // Setting up
+
+// libcurl reports success even if the connection ends within the head of an answer. Only the empty line shows that the
+// head is complete. An interim answer, such as 100, has a head of its own.
+static size_t on_header(char *line, size_t size, size_t count, void *context)
+{
+    struct slot *slot = context;
+    size_t length = size * count;
+
+    if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
+        slot->head_is_complete = false;
+    else if (length > 0 && (line[0] == '\r' || line[0] == '\n'))
+        slot->head_is_complete = true;
+    return length;
+}
 
 static size_t on_body(char *data, size_t size, size_t count, void *context)
 {
@@ -124,6 +140,8 @@ static bool init_slot(struct endpoint *endpoint, struct slot *slot, const struct
 {
     slot->easy = create_easy(endpoint, settings);
     return slot->easy && curl_easy_setopt(slot->easy, CURLOPT_POST, 1L) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
+           curl_easy_setopt(slot->easy, CURLOPT_HEADERDATA, slot) == CURLE_OK &&
            curl_easy_setopt(slot->easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
            curl_easy_setopt(slot->easy, CURLOPT_WRITEDATA, slot) == CURLE_OK &&
            curl_easy_setopt(slot->easy, CURLOPT_ERRORBUFFER, slot->why) == CURLE_OK &&
@@ -148,8 +166,10 @@ static int init(struct endpoint *endpoint, const struct deliver_settings *settin
     return 0;
 }
 
+// libcurl would write the keys of all TLS sessions into the file that the environment variable names.
 static int init_library(struct error *error)
 {
+    (void)unsetenv("SSLKEYLOGFILE");
     if (wake_fd < 0)
         wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wake_fd < 0)
@@ -244,7 +264,7 @@ int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delive
     slot->delivery = *delivery;
     *delivery = unused;
     slot->id = id;
-    slot->answer_is_cut = slot->out_of_memory = false;
+    slot->head_is_complete = slot->answer_is_cut = slot->out_of_memory = false;
     slot->why[0] = '\0';
     if (!add_headers(slot) || curl_easy_setopt(slot->easy, CURLOPT_URL, buffer_text(&slot->delivery.url)) != CURLE_OK ||
         curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers) != CURLE_OK ||
@@ -312,6 +332,22 @@ static const char *find_remedy(enum outcome outcome)
     }
 }
 
+// Sets the error to libcurl's text, the reason of the kernel, which the text lacks, and the remedy.
+static int set_reason(const struct slot *slot, CURLcode code, int failure, struct error *error)
+{
+    const char *text = slot->out_of_memory ? "out of memory" : *slot->why ? slot->why : curl_easy_strerror(code);
+    size_t length = strlen(text);
+    char reason[80] = "";
+    long number = 0;
+
+    while (length > 0 && text[length - 1] == ' ')
+        length--;
+    if (code == CURLE_COULDNT_CONNECT && curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK &&
+        number > 0)
+        (void)snprintf(reason, sizeof reason, " (%s)", strerror((int)number));
+    return error_set(error, failure, "%.*s%s%s", (int)length, text, reason, find_remedy(judge_failure(code)));
+}
+
 static void explain(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
 {
     size_t length;
@@ -319,19 +355,17 @@ static void explain(const struct slot *slot, CURLcode code, struct endpoint_answ
 
     if (answer->outcome == OUTCOME_ACCEPTED)
         return;
-    if (answer->status == 0)
-        (void)error_set(&answer->why, 0, "%.*s: %s%s", (int)length, host,
-                        slot->out_of_memory ? "out of memory"
-                        : *slot->why        ? slot->why
-                                            : curl_easy_strerror(code),
-                        find_remedy(answer->outcome));
-    else if (code != CURLE_OK && !slot->answer_is_cut)
+    if (answer->status == 0) {
+        (void)set_reason(slot, code, 0, &answer->why);
+        error_wrap(&answer->why, "%.*s", (int)length, host);
+    } else if (code != CURLE_OK && !slot->answer_is_cut) {
         (void)error_set(&answer->why, 0, "%.*s: the answer with status %d is incomplete: %s", (int)length, host,
                         answer->status, *slot->why ? slot->why : curl_easy_strerror(code));
-    else
+    } else {
         (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s%s", (int)length, host,
                         answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "",
                         find_remedy(answer->outcome));
+    }
 }
 
 // An answer whose body is too long is complete for our purpose.
@@ -340,6 +374,8 @@ static void read_answer(const struct slot *slot, CURLcode code, struct endpoint_
     curl_off_t retry_after_s = 0;
     long status = 0;
 
+    if (code == CURLE_OK && !slot->head_is_complete)
+        code = CURLE_PARTIAL_FILE;
     (void)curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
     (void)curl_easy_getinfo(slot->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
     *answer = (struct endpoint_answer){.id = slot->id, .status = (int)status, .retry_after_ms = -1};
@@ -409,8 +445,7 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
     if (r == 0) {
         code = curl_easy_perform(slot->easy);
         if (code != CURLE_OK)
-            r = error_set(error, EHOSTUNREACH, "%s%s", *slot->why ? slot->why : curl_easy_strerror(code),
-                          find_remedy(judge_failure(code)));
+            r = set_reason(slot, code, EHOSTUNREACH, error);
         else if (describe(slot->easy, settings, found) < 0)
             r = error_set(error, ENOMEM, "out of memory");
     }

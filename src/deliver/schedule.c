@@ -195,13 +195,15 @@ static size_t free_places(const struct schedule *schedule)
 
 bool schedule_wants_more(const struct schedule *schedule, int64_t now_ms)
 {
-    size_t ready = 0;
+    bool is_blocked = schedule_is_blocked(schedule);
+    size_t ready = 0, wanted = is_blocked ? 1 : schedule->places;
 
     if (schedule->waiting == SCHEDULE_MAX_EVENTS)
         return false;
-    for (const struct node *node = schedule->oldest; node && ready < schedule->places; node = node->next)
-        ready += !node->in_flight && !node->group_previous && node->due_ms <= now_ms;
-    return ready < schedule->places;
+    for (const struct node *node = schedule->oldest; node && ready < wanted; node = node->next)
+        ready +=
+            !node->in_flight && !node->group_previous && (is_blocked ? node->event.tries == 0 : node->due_ms <= now_ms);
+    return ready < wanted;
 }
 
 const struct waiting_event *schedule_start(struct schedule *schedule, int64_t now_ms)

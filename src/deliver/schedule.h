@@ -5,19 +5,17 @@
 // The rules:
 //   - Events are sent in the order of their ids. An event that has an older waiting event of its group is not sent.
 //   - A failed event is sent again after 1 s, and after twice the previous delay up to 15 min, each varied at random,
-//   or
-//     after the endpoint's Retry-After within the same limits. Retry-After in a failure other than a refusal pauses all
-//     events.
+//     or after the endpoint's Retry-After within the same limits. Retry-After in a failure other than a refusal pauses
+//     all events.
 //   - Until one of the requests in flight is accepted, each failure takes one place of the `in_flight` places away. If
 //     no place is left, the endpoint is at fault: one event at a time is sent as a probe, the one with the fewest
-//     attempts first, with pauses of 1 s to 1 min. When a probe is accepted, each event that failed without a refusal
-//     is due within 5 s.
+//     attempts first, so that a run of refused events does not hide one that the endpoint accepts, with pauses of 1 s
+//     to 1 min. When a probe is accepted, each event that failed without a refusal is due within 5 s.
 //   - An event is set aside after a refusal if its first refusal was an hour ago and another event was accepted since
 //     then; and after any failed attempt if its first failure was give_up_after ago and another event was accepted
 //     since then.
-//   - With in_flight = 1 an event is also not sent while an older event waits, unless the older one could be set aside
-//   as
-//     soon as another event is accepted.
+//   - With in_flight = 1 an event is also not sent while an older event waits, unless the older one could be set
+//     aside as soon as another event is accepted.
 #pragma once
 
 #include <stdbool.h>
@@ -46,7 +44,8 @@ void schedule_destroy(struct schedule *schedule); // NULL is allowed
 // Returns the number of events that can be added.
 size_t schedule_room(const struct schedule *schedule);
 
-// Returns whether fewer events can be sent now than there are places, so that the caller should add more.
+// Returns whether the caller should add more events: fewer can be sent now than there are places, or, while the
+// endpoint is at fault, no untried event is left for the next probe.
 bool schedule_wants_more(const struct schedule *schedule, int64_t now_ms);
 
 // Adds an event with a greater id than all events before. The times of the event are on the clock of now_ms. There must

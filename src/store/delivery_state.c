@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,11 +147,17 @@ static int inspect(struct delivery_state *state, const char *path, bool *ret_is_
         query_text(connection, "PRAGMA quick_check(1)", verdict, sizeof verdict) != SQLITE_OK)
         return wrap(state, path, error);
     *ret_is_new = application == 0 && version == 0 && objects == 0;
-    if (!*ret_is_new && (application != APPLICATION_ID || version != VERSION))
+    if (!*ret_is_new && application != APPLICATION_ID)
         return error_set(error, EINVAL,
-                         "%s: the file is not a state of this version of `imcallbackd deliver`; set another [deliver] "
-                         "state_file (nothing was changed)",
+                         "%s: the file is not a state of `imcallbackd deliver`; set another [deliver] state_file "
+                         "(nothing was changed)",
                          path);
+    if (!*ret_is_new && version != VERSION)
+        return error_set(error, EINVAL,
+                         "%s: the state has version %" PRId64
+                         ", but this imcallbackd supports only version %d; install "
+                         "the newer imcallbackd again, or set another [deliver] state_file (nothing was changed)",
+                         path, version, VERSION);
     if (strcmp(verdict, "ok") != 0)
         return error_set(error, EIO,
                          "%s: the state of the delivery is damaged (%s); move the file away together with its -wal and "

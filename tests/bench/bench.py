@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 
+import deliveries
 import profiles
 import report
 import servers
@@ -46,6 +47,7 @@ def read_arguments():
     parser.add_argument("--rows", type=int, default=2_000_000, help="member rows in the large database")
     parser.add_argument("--only", action="append", default=[],
                         help="workloads whose name contains this text; repeatable")
+    parser.add_argument("--deliver", action="store_true", help="measure only the deliverer")
     parser.add_argument("--servers", default="", help="names separated by commas; default: all")
     parser.add_argument("--profile", action="store_true", help="show how each server spends its processor time instead")
     parser.add_argument("--directory", type=pathlib.Path, help="where to put the databases")
@@ -136,8 +138,8 @@ def measure_disk(directory):
 
 def main():
     arguments = read_arguments()
-    chosen = {name: what for name, what in plan().items()
-              if not arguments.only or any(text in name for text in arguments.only)}
+    chosen = {name: what for name, what in plan().items() if not arguments.deliver and (
+        not arguments.only or any(text in name for text in arguments.only))}
     names = {name for _, those in chosen.values() for name in those}
     if arguments.servers:
         names &= set(arguments.servers.split(","))
@@ -157,6 +159,8 @@ def main():
             server.stop()
         results["checked"] = {name: server.check_store() for name, server in running.items()}
         if not arguments.only:
+            results["deliver"] = deliveries.measure(arguments.directory, arguments.rounds, arguments.seconds)
+        if not arguments.only and not arguments.deliver:
             results["idle_kib"] = measure_memory(arguments.directory, names)
             results["fsyncs"] = measure_fsyncs(arguments.directory, names)
             results["disk"] = measure_disk(arguments.directory)
@@ -166,7 +170,11 @@ def main():
         shutil.rmtree(arguments.directory)
     results["load_average"] = load_average + [os.getloadavg()]
     results["targets"] = report.targets(results)
+    if "deliver" in results:
+        results["targets"] += deliveries.targets(results["deliver"])
     arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    if "deliver" in results:
+        deliveries.show(results["deliver"])
     report.show(results)
     print(f"\nAll figures: {arguments.json}")
 

@@ -1,9 +1,13 @@
-"""Fixtures that end-to-end tests share. A daemon or forwarder that still runs when its test ends must stop cleanly."""
+"""Fixtures that end-to-end tests share. A daemon or service that still runs when its test ends must stop cleanly."""
+
+import contextlib
 
 import pytest
 
 import daemon
+import delivery
 import postgres
+from endpoint import Endpoint
 
 MARKERS = {
     "timing": "measures time, so it fails under tools that slow the daemon down",
@@ -80,22 +84,58 @@ def server(running_server):
     return running_server.use_new_schema(f"test{next(schemas)}")
 
 
-@pytest.fixture
-def forward():
-    """Starts forwarders."""
+@contextlib.contextmanager
+def starting(kind):
+    """Yields a function that starts services of this kind."""
     started = []
 
-    def start(one):
-        started.append(postgres.Forwarder(one).start())
+    def start(one, **options):
+        started.append(kind(one).start(**options))
         return started[-1]
 
     try:
         yield start
-        for forwarder in started:
-            if forwarder.process:
-                forwarder.stop()
+        for service in started:
+            if service.process:
+                service.stop()
     finally:
-        for forwarder in started:
-            if forwarder.process:
-                forwarder.process.kill()
-                forwarder.process.wait()
+        for service in started:
+            if service.process:
+                service.process.kill()
+                service.process.wait()
+
+
+@pytest.fixture
+def forward():
+    """Starts forwarders."""
+    with starting(postgres.Forwarder) as start:
+        yield start
+
+
+@pytest.fixture
+def make_endpoint():
+    """Starts endpoints; see Endpoint for the options."""
+    made = []
+
+    def make(**options):
+        made.append(Endpoint(**options).start())
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for endpoint in made:
+            endpoint.destroy()
+
+
+@pytest.fixture
+def endpoint(make_endpoint):
+    """A running endpoint with HTTPS, which accepts everything."""
+    return make_endpoint()
+
+
+@pytest.fixture
+def deliver(make_endpoint):
+    """Starts deliverers. They stop before the endpoints do."""
+    with starting(delivery.Deliverer) as start:
+        yield start

@@ -7,7 +7,6 @@ import os
 import pathlib
 import pwd
 import queue
-import re
 import shutil
 import signal
 import socket
@@ -17,7 +16,7 @@ import threading
 import time
 
 import daemon
-from log_reader import LogReader
+from service import Service
 
 PASSWORD = "p-4711-secret"
 
@@ -159,41 +158,14 @@ class Postgres:
         return self
 
 
-class Forwarder:
+class Forwarder(Service):
     """The process `imcallbackd forward` with the configuration of a daemon."""
 
-    def __init__(self, one):
-        self.one = one
-        self.process = None
+    command = "forward"
 
-    def start(self, environment=None, prefix=()):
-        self.process = subprocess.Popen([*prefix, daemon.BINARY, "forward", "-c", str(self.one.config)],
-                                        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        env=os.environ | (environment or {}))
-        self.reader = LogReader(self.process.stderr)
-        return self
-
-    @property
-    def log(self):
-        return "\n".join(self.reader.lines)
-
-    def wait_logged(self, words, deadline=60):
-        daemon.eventually(lambda: words in self.log, f"{words!r} in the log:\n{self.log}", deadline)
-
-    def end(self, number):
-        self.process.send_signal(number)
-        status = self.process.wait(60)
-        self.reader.join(60)
-        self.process = None
+    def check_log(self):
+        super().check_log()
         assert PASSWORD not in self.log
-        assert not re.search(r"AddressSanitizer|LeakSanitizer|runtime error:", self.log), self.log
-        return status
-
-    def stop(self):
-        assert self.end(signal.SIGTERM) == 0, self.log
-
-    def kill(self):
-        self.end(signal.SIGKILL)
 
 
 def ship_to(one, server, receiver="a", port=None, settings=None, **keys):

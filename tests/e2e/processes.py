@@ -38,6 +38,16 @@ def eventually(condition, what, deadline=20):
     return value
 
 
+def holds(condition, seconds=1.0):
+    """Polls and returns whether the condition holds all this time."""
+    end = time.monotonic() + seconds
+    while condition():
+        if time.monotonic() >= end:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def free_port():
     """Returns a TCP port of 127.0.0.1 on which no socket listened a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

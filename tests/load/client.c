@@ -29,6 +29,11 @@ static void refresh_sign(struct load *load)
         die("signature", "libcrypto failed");
 }
 
+static uint64_t group_of(const struct load *load, uint64_t event)
+{
+    return load->options.groups > 0 ? event % load->options.groups : event;
+}
+
 static int print_body(struct load *load, uint64_t event)
 {
     struct buffer *body = &load->body;
@@ -38,7 +43,7 @@ static int print_body(struct load *load, uint64_t event)
     r = buffer_print(body,
                      "{\"CallbackCommand\":\"Group.CallbackAfterGroupDestroyed\",\"EventTime\":%" PRIu64
                      ",\"GroupId\":\"load-%" PRIu64 "-%" PRIu64 "\",\"MemberList\":[",
-                     FIRST_EVENT_TIME_MS + event, load->options.seed, event);
+                     FIRST_EVENT_TIME_MS + event, load->options.seed, group_of(load, event));
     for (uint64_t i = 0; i < load->options.members && r == 0; i++)
         r = buffer_print(body, "%s{\"Member_Account\":\"member-%" PRIu64 "-%" PRIu64 "\"}", i > 0 ? "," : "", event, i);
     if (r == 0)
@@ -217,7 +222,8 @@ static void client_count(struct client *client, unsigned int status, bool ok)
     load->ok += ok;
     load->by_status[status < STATUS_END ? status : 0]++;
     if (ok && load->acknowledged)
-        fprintf(load->acknowledged, "load-%" PRIu64 "-%" PRIu64 "\n", load->options.seed, client->event);
+        fprintf(load->acknowledged, "load-%" PRIu64 "-%" PRIu64 "\n", load->options.seed,
+                group_of(load, client->event));
 }
 
 static bool client_receive(struct client *client)

@@ -173,6 +173,7 @@ static void read_option(int option, const char *text, struct options *options)
     case 'n': read_number(text, 1000000000, &options->total); break;
     case 'r': read_number(text, 1000000, &options->rounds); break;
     case 'm': read_number(text, 1000000, &options->members); break;
+    case 'g': read_number(text, 1000000000, &options->groups); break;
     case 'N': options->new_connection = true; break;
     case 'R': options->resume = true; break;
     case 'G': options->gated = true; break;
@@ -187,6 +188,7 @@ static void read_option(int option, const char *text, struct options *options)
 
 static void read_options(int argc, char **argv, struct options *options)
 {
+    // clang-format off
     static const struct option known[] = {
         {"port", required_argument, NULL, 'p'},
         {"app", required_argument, NULL, 'a'},
@@ -195,6 +197,7 @@ static void read_options(int argc, char **argv, struct options *options)
         {"total", required_argument, NULL, 'n'},
         {"rounds", required_argument, NULL, 'r'},
         {"members", required_argument, NULL, 'm'},
+        {"groups", required_argument, NULL, 'g'},
         {"new-connection", no_argument, NULL, 'N'},
         {"resume", no_argument, NULL, 'R'},
         {"gated", no_argument, NULL, 'G'},
@@ -204,6 +207,7 @@ static void read_options(int argc, char **argv, struct options *options)
         {"ca", required_argument, NULL, 'C'},
         {NULL, 0, NULL, 0},
     };
+    // clang-format on
     int option;
 
     *options = (struct options){.members = 3, .seed = 1, .timeout_s = 30};
@@ -213,7 +217,7 @@ static void read_options(int argc, char **argv, struct options *options)
         (options->total > 0) != (options->rounds > 0))
         return;
     fprintf(stderr, "usage: imcallbackd-load --port P --app SDKAPPID [--token T] --connections C\n"
-                    "       (--total N | --rounds R) [--members M] [--new-connection [--resume]]\n"
+                    "       (--total N | --rounds R) [--members M] [--groups G] [--new-connection [--resume]]\n"
                     "       [--seed S] [--gated] [--timeout SECONDS] [--acknowledged FILE] [--ca FILE]\n");
     exit(2);
 }

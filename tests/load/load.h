@@ -37,6 +37,7 @@ struct client {
 
 struct options {
     uint64_t port, app, connections, total, rounds, members, seed, timeout_s;
+    uint64_t groups; // the events belong to this many groups in turn; 0: to a group each
     const char *token, *acknowledged, *ca;
     bool new_connection, resume, gated;
 };

@@ -21,18 +21,21 @@ extern const bool deliver_is_built;
 // Appends the sender's metrics in Prometheus' text format. Returns 0 or -ENOMEM.
 int deliver_print_metrics(struct buffer *text) MUST_CHECK;
 
-// Checks that the secrets, the certificates and the key can be read and used. Reports a secret file that every user of
-// the machine can read. -EACCES: only another user or another service can read one of the files.
-int deliver_check_files(const struct deliver_settings *settings, deliver_report *report,
-                        struct error *error) MUST_CHECK;
+// Checks that the file holds one or two secrets, and reports a file that every user of the machine can read. NULL is
+// allowed. -EACCES: only another user or another service can read the file.
+int deliver_check_secrets(const char *file, deliver_report *report, struct error *error) MUST_CHECK;
+
+// Checks that a file with certificates or a key can be read, which libcurl would find out only when it connects. NULL
+// is allowed. -EACCES: only another user or another service can read the file.
+int deliver_check_file(const char *file, struct error *error) MUST_CHECK;
 
 // Resolves the endpoint's name, connects and verifies its certificate, and reports what was found. Sends no request.
 int deliver_check_endpoint(const struct deliver_settings *settings, deliver_report *report,
                            struct error *error) MUST_CHECK;
 
 // Sends until deliver_stop is called, and then waits for the answers to what is in flight. Logs failures and retries
-// all but two: a state file that cannot be used, and settings that deliver_check_files would refuse. from_now: skip the
-// events that are recorded already; an error if there is a state.
+// all but two: a state file that cannot be used, and files that deliver_check_secrets or deliver_check_file would
+// refuse. from_now: skip the events that are recorded already; an error if there is a state.
 int deliver_run(const struct deliver_settings *settings, bool from_now, struct error *error) MUST_CHECK;
 
 // Sends the recorded events from the first to the last id once more, one at a time and each once, and reports one

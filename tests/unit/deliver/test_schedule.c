@@ -296,6 +296,24 @@ SCHEDULE_TEST(asks_for_more_only_while_too_few_events_can_be_sent)
     assert_true(schedule_wants_more(schedule, now_ms));
 }
 
+SCHEDULE_TEST(asks_for_an_untried_event_while_the_endpoint_is_at_fault)
+{
+    begin(2, 0);
+    add(3, 3);
+    attempt(1, OUTCOME_REFUSED);
+    attempt(2, OUTCOME_REFUSED);
+    now_ms += RETRY_MAX_MS;
+    assert_true(schedule_is_blocked(schedule));
+    assert_false(schedule_wants_more(schedule, now_ms));
+    assert_int_equal(started(), 3);
+    assert_true(schedule_wants_more(schedule, now_ms));
+    finish(3, OUTCOME_REFUSED);
+    now_ms += RETRY_MAX_MS;
+    assert_true(schedule_wants_more(schedule, now_ms));
+    schedule_add(schedule, &(struct waiting_event){.id = 4, .group_key = 7});
+    assert_int_equal(started(), 4);
+}
+
 SCHEDULE_TEST(holds_a_bounded_number_of_events)
 {
     begin(8, 0);

@@ -1,0 +1,358 @@
+"""Tests the state of `deliver`: over kills, on a full disk, damaged, used twice, and after a database was put back from a
+backup; and that retention deletes only what was delivered."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import time
+
+import pytest
+
+import daemon
+from daemon import BINARY
+from delivery import Ledger, deliver_to, wait_delivered
+from endpoint import OK, fault, late, status
+from monitoring import metrics
+from processes import holds
+
+IN_FLIGHT = 4
+
+
+@pytest.fixture
+def disk(fresh):
+    """A file system of 8 MiB for the state."""
+    path = fresh.directory / "disk"
+    path.mkdir()
+    if os.geteuid() != 0 or daemon.run("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path).returncode != 0:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield path
+    finally:
+        daemon.run("umount", "--lazy", path)
+
+
+def fill(disk):
+    with (disk / "filling").open("ab", buffering=0) as filling, contextlib.suppress(OSError):
+        while True:
+            filling.write(b"\0" * 4096)
+
+
+# Kills
+
+def test_a_kill_repeats_at_most_what_was_in_flight(fresh, endpoint, deliver):
+    """Kills at arbitrary moments. Ledger.check() finds what is lost, sent too often or out of order."""
+    endpoint.answer(mix=[(80, OK), (20, late(0.005))])
+    deliver_to(fresh, endpoint, in_flight=IN_FLIGHT)
+    fresh.start()
+    assert fresh.load(connections=20, total=1500, groups=300)[0] == 0
+    deliverer = deliver(fresh)
+    kills = 8
+    for number in range(1, kills + 1):
+        endpoint.wait_requests(number * 150)
+        deliverer.kill()
+        deliverer.start()
+    wait_delivered(fresh, endpoint)
+    Ledger(fresh, endpoint).check(interrupted=kills * IN_FLIGHT)
+
+
+def test_a_stop_repeats_nothing(fresh, endpoint, deliver):
+    """SIGTERM waits for the answers that are under way."""
+    endpoint.answer(late(0.05))
+    deliver_to(fresh, endpoint, in_flight=IN_FLIGHT)
+    fresh.start()
+    assert fresh.load(connections=20, total=100, groups=30)[0] == 0
+    deliverer = deliver(fresh)
+    for number in range(1, 4):
+        endpoint.wait_requests(number * 20)
+        deliverer.stop()
+        deliverer.start()
+    wait_delivered(fresh, endpoint)
+    assert Ledger(fresh, endpoint).check() == 0
+
+
+def test_stops_soon_although_the_endpoint_hangs(fresh, endpoint, deliver):
+    endpoint.answer(fault("hang"))
+    deliver_to(fresh, endpoint, timeout="60s")
+    fresh.start()
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    endpoint.wait_requests(1)
+    start = time.monotonic()
+    deliverer.stop()
+    assert time.monotonic() - start < 11
+
+
+def test_a_restart_remembers_what_waits(fresh, endpoint, deliver):
+    """Events that were accepted out of order are not sent again, and those that failed are."""
+    endpoint.answer(groups={"bad0": [status(500)], "bad1": [status(400)]})
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0", "bad0", "g1", "bad1", "g2")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("g0", "g1", "g2")
+    deliverer.stop()
+    endpoint.answer()
+    deliver(fresh)
+    wait_delivered(fresh, endpoint)
+    assert Ledger(fresh, endpoint).check() == 0
+
+
+def test_survives_the_kill_of_the_receiver(fresh, endpoint, deliver):
+    deliver_to(fresh, endpoint, settings={"listen": {"port": daemon.free_port()}})
+    fresh.start()
+    deliver(fresh)
+    for number in range(3):
+        fresh.record(f"a{number}")
+        fresh.kill()
+        fresh.start()
+        fresh.record(f"b{number}")
+    wait_delivered(fresh, endpoint)
+    assert Ledger(fresh, endpoint).check() == 0
+
+
+# The state file
+
+def test_refuses_a_second_process(fresh, endpoint, deliver):
+    """--replay and check may run meanwhile, because they change nothing."""
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0")
+    deliver(fresh)
+    endpoint.wait_accepted("g0")
+    done = daemon.run(BINARY, "deliver", "-c", fresh.config)
+    assert done.returncode == 1, done
+    assert str(fresh.directory / "state") in done.stderr and "another" in done.stderr, done
+    assert daemon.run(BINARY, "check", "-c", fresh.config).returncode == 0
+    fresh.record("g1")
+    endpoint.wait_accepted("g1")
+
+
+@pytest.mark.parametrize("damage", [
+    pytest.param(lambda path: path.write_bytes(b"this is not a database" * 100), id="other file"),
+    pytest.param(lambda path: path.write_bytes(path.read_bytes()[:2048] + os.urandom(2048) + path.read_bytes()[4096:]),
+                 id="random bytes"),
+    pytest.param(lambda path: path.write_bytes(path.read_bytes()[:1000]), id="cut"),
+])
+def test_refuses_a_damaged_state(fresh, endpoint, deliver, damage):
+    """It sends nothing, leaves the file as it is, and names the remedy."""
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("g0")
+    deliverer.stop()
+    state = fresh.directory / "state"
+    damage(state)
+    before = state.read_bytes()
+    fresh.record("g1")
+    done = daemon.run(BINARY, "deliver", "-c", fresh.config)
+    assert done.returncode == 1 and str(state) in done.stderr, done
+    assert "delete" in done.stderr or "remove" in done.stderr or "move" in done.stderr, done
+    assert state.read_bytes() == before
+    assert len(endpoint.requests()) == 1
+
+
+def test_refuses_a_state_of_a_newer_version(fresh, endpoint, deliver):
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("g0")
+    deliverer.stop()
+    with contextlib.closing(sqlite3.connect(fresh.directory / "state")) as state:
+        state.execute("PRAGMA user_version = 4711")
+        state.commit()
+    done = daemon.run(BINARY, "deliver", "-c", fresh.config)
+    assert done.returncode == 1 and "version 4711" in done.stderr, done
+
+
+def test_an_unwritable_directory_is_an_error_at_the_start(fresh, endpoint):
+    deliver_to(fresh, endpoint, state_file=fresh.directory / "absent" / "state")
+    fresh.start()
+    done = daemon.run(BINARY, "deliver", "-c", fresh.config)
+    assert done.returncode == 1 and "absent/state" in done.stderr, done
+
+
+def test_stops_sending_while_the_disk_of_the_state_is_full(fresh, disk, endpoint, deliver):
+    """Nothing is sent that could not be noted. Delivery goes on once there is space again."""
+    deliver_to(fresh, endpoint, state_file=disk / "state", in_flight=IN_FLIGHT)
+    fresh.start()
+    fresh.record("first")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("first")
+    fill(disk)
+    assert fresh.load(connections=10, total=3000, groups=1000)[0] == 0
+    deliverer.wait_logged("make room")
+    sent = len(endpoint.requests())
+    assert sent < 3000
+    assert holds(lambda: len(endpoint.requests()) <= sent + IN_FLIGHT)
+    (disk / "filling").unlink()
+    wait_delivered(fresh, endpoint, 120)
+    assert Ledger(fresh, endpoint).check(interrupted=IN_FLIGHT) <= IN_FLIGHT
+
+
+def test_a_start_on_a_full_disk_fails_with_the_remedy(fresh, disk, endpoint, deliver):
+    """The service manager starts deliver again until there is space."""
+    deliver_to(fresh, endpoint, state_file=disk / "state")
+    fresh.start()
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("g0")
+    deliverer.kill()
+    fill(disk)
+    fresh.record("g1")
+    done = daemon.run(BINARY, "deliver", "-c", fresh.config)
+    assert done.returncode == 1 and "make room" in done.stderr and str(disk) in done.stderr, done
+    (disk / "filling").unlink()
+    deliver(fresh)
+    wait_delivered(fresh, endpoint)
+    Ledger(fresh, endpoint).check(interrupted=1)
+
+
+# A database put back from a backup
+
+def restore(one, backup):
+    one.stop()
+    for path in one.directory.glob("callbacks.db*"):
+        path.unlink()
+    shutil.copy(backup, one.database)
+    one.start()
+
+
+def test_refuses_a_database_that_was_put_back(fresh, endpoint, deliver):
+    """The ids of the lost events are given again. The message names the remedy, which delivers the new events."""
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g1")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("g1")
+    backup = fresh.directory / "backup.db"
+    assert daemon.run(BINARY, "backup", "-c", fresh.config, backup).returncode == 0
+    fresh.record("g2", "g3")
+    endpoint.wait_accepted("g2", "g3")
+    note = fresh.directory / "state.shipped"
+    daemon.eventually(lambda: note.exists() and " 3 " in note.read_text(), "the note")
+    restore(fresh, backup)
+    deliverer.wait_logged("restored from a backup")
+    assert not note.exists()  # so that retention deletes nothing
+    fresh.record("new2", "new3", "new4")
+    deliverer.stop()
+    deliverer = deliver(fresh)
+    deliverer.wait_logged("restored from a backup")
+    assert endpoint.accepted() == ["g1", "g2", "g3"]
+    assert str(fresh.directory / "state") in deliverer.log
+    deliverer.stop()
+    for path in fresh.directory.glob("state*"):
+        path.unlink()
+    deliver(fresh)
+    endpoint.wait_accepted("new2", "new3", "new4")
+    Ledger(fresh, endpoint)
+
+
+def test_notices_a_new_database_while_events_wait(fresh, endpoint, deliver):
+    """An event that waits must not be replaced by another one with the same id."""
+    endpoint.answer(groups={"old1": [status(500)], "old2": [status(500)]})
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("old1", "old2", "old3")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("old3")
+    deliverer.stop()
+    fresh.stop()
+    for path in fresh.directory.glob("callbacks.db*"):
+        path.unlink()
+    fresh.start()
+    fresh.record("new1", "new2", "new3", "new4")
+    endpoint.answer()
+    deliverer = deliver(fresh)
+    deliverer.wait_logged("restored from a backup")
+    assert [group for group in endpoint.accepted() if group.startswith("new")] == []
+
+
+# Retention
+
+def make_old(one):
+    """Makes all recorded events ten days older, and records one that stays."""
+    one.stop()
+    with contextlib.closing(sqlite3.connect(one.database)) as database, database:
+        database.execute("UPDATE destroyed_group SET received_at_ms = received_at_ms - 864000000")
+    one.start()
+    one.record("recent")
+
+
+def apply_retention(one, write):
+    """A new value makes the daemon look for old events at once, instead of once a minute."""
+    for retention in ("2d", "1d"):
+        write(retention)
+        one.reload()
+    one.record("after the reload")
+
+
+def test_retention_deletes_only_what_was_delivered(fresh, endpoint, deliver):
+    """The event that fails keeps itself and all later ones."""
+    def write(retention):
+        deliver_to(fresh, endpoint, {"store": {"retention": retention}})
+
+    endpoint.answer(groups={"bad": [status(500)]})
+    write("1d")
+    fresh.start()
+    fresh.record("g1", "g2", "bad", "good")
+    make_old(fresh)
+    apply_retention(fresh, write)
+    assert holds(lambda: len(fresh.group_ids()) == 6)  # deliver never ran
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("good", "after the reload")
+    note = fresh.directory / "state.shipped"
+    daemon.eventually(lambda: note.exists() and " groups 2 " in note.read_text(), "the note")
+    apply_retention(fresh, write)
+    daemon.eventually(lambda: fresh.group_ids() == ["bad", "good", "recent", "after the reload"], "deletion")
+    endpoint.answer()
+    endpoint.wait_accepted("bad")
+    daemon.eventually(lambda: " groups 6 " in note.read_text(), "the note")
+    apply_retention(fresh, write)
+    daemon.eventually(lambda: fresh.group_ids() == ["recent", "after the reload"], "deletion")
+    deliverer.stop()
+    fresh.record("later")
+    deliver(fresh)
+    endpoint.wait_accepted("later")
+
+
+def test_retention_waits_for_forward_too(fresh, endpoint, deliver):
+    """The forwarder has shipped only the first event when everything is delivered."""
+    def write(retention):
+        deliver_to(fresh, endpoint, {"store": {"retention": retention}, "forward": {
+            "receiver": "a", "url": "postgresql://owner@127.0.0.1:1/x", "shipped_file": fresh.directory / "shipped",
+            "admin_port": 0}})
+
+    write("1d")
+    fresh.start()
+    fresh.record("g1", "g2")
+    make_old(fresh)
+    deliver(fresh)
+    wait_delivered(fresh, endpoint)
+    note = fresh.directory / "state.shipped"
+    daemon.eventually(lambda: note.exists() and " groups 3 " in note.read_text(), "the note")
+    apply_retention(fresh, write)
+    assert holds(lambda: fresh.group_ids()[:2] == ["g1", "g2"])
+    (fresh.directory / "shipped").write_text(note.read_text().replace(" groups 3 ", " groups 1 "))
+    apply_retention(fresh, write)
+    daemon.eventually(lambda: fresh.group_ids()[0] == "g2", "deletion")
+    assert holds(lambda: fresh.group_ids()[0] == "g2")
+
+
+# Many events
+
+def test_bounds_what_waits(fresh, endpoint, deliver):
+    """An endpoint that is away for long costs neither memory nor a state that grows: at most 10,000 events wait."""
+    port = daemon.free_port()
+    endpoint.stop()
+    deliver_to(fresh, endpoint, admin_port=port)
+    fresh.start()
+    assert fresh.load(connections=50, total=12_000)[0] == 0
+    deliver(fresh).wait_ready()
+    daemon.eventually(lambda: metrics(port)["imcallbackd_deliver_lag_events"] == 12_000, "the lag")
+    assert metrics(port)["imcallbackd_deliver_waiting"] <= 10_000
+    endpoint.start()
+    wait_delivered(fresh, endpoint, 240)
+    assert Ledger(fresh, endpoint).check() == 0

@@ -1,0 +1,224 @@
+"""Tests `deliver` with an endpoint that is away, hangs, breaks off, never ends, or presents a wrong certificate, and what
+an operator sees of that in the log and in the metrics."""
+
+import re
+import socket
+import time
+
+import pytest
+
+import daemon
+from daemon import event
+from delivery import Ledger, deliver_to, wait_delivered
+from endpoint import FAIL, OK, fault, late, status
+from monitoring import ask, metrics
+from processes import memory_bytes
+
+FAULTS = ["hang", "cut_before", "cut_in_head", "cut_in_body", "reset", "garbage", "endless_head", "drip"]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_retries_after_an_answer_that_is_not_complete(fresh, endpoint, deliver, name):
+    """The status and the part of the body that arrive would be accepted."""
+    endpoint.answer(groups={"bad": [fault(name), fault(name), OK]})
+    deliver_to(fresh, endpoint, timeout="1s")
+    fresh.start()
+    fresh.record("bad", "good")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("bad", "good")
+    # libcurl itself repeats a request if a connection ends that was open already.
+    assert len(endpoint.requests("bad")) >= 3
+    Ledger(fresh, endpoint).check()
+    assert memory_bytes(deliverer.process.pid, "VmHWM") < 300 << 20
+
+
+@pytest.mark.parametrize("code", [200, 500])
+def test_stops_reading_an_answer_without_an_end(fresh, endpoint, deliver, code):
+    """deliver reads 64 KiB, closes the connection before the timeout, and the status decides."""
+    endpoint.answer(groups={"bad": [fault("endless") | {"status": code}, OK]})
+    deliver_to(fresh, endpoint, timeout="60s")
+    fresh.start()
+    fresh.record("bad")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("bad", deadline=30)
+    daemon.eventually(lambda: len(endpoint.requests()) == (1 if code == 200 else 2), "the number of requests")
+    Ledger(fresh, endpoint).check()
+    assert memory_bytes(deliverer.process.pid, "VmHWM") < 300 << 20
+
+
+def test_an_event_that_hangs_blocks_no_other(fresh, endpoint, deliver):
+    endpoint.answer(groups={f"slow{number}": [fault("hang"), OK] for number in range(3)})
+    deliver_to(fresh, endpoint, timeout="5s", in_flight=4)
+    fresh.start()
+    fresh.record("slow0", "slow1", "slow2", *(f"g{number}" for number in range(20)))
+    deliver(fresh)
+    endpoint.wait_accepted(*(f"g{number}" for number in range(20)))
+    assert not [group for group in endpoint.accepted() if group.startswith("slow")]
+    wait_delivered(fresh, endpoint)
+
+
+def test_waits_for_an_endpoint_that_is_away(fresh, endpoint, deliver):
+    """The log says so once, and again when events are accepted."""
+    deliver_to(fresh, endpoint)
+    endpoint.stop()
+    fresh.start()
+    fresh.record("g0", "g1")
+    deliverer = deliver(fresh)
+    deliverer.wait_logged("Connection refused")
+    fresh.record("g2")
+    endpoint.start()
+    wait_delivered(fresh, endpoint)
+    assert Ledger(fresh, endpoint).check() == 0
+    deliverer.stop()
+    assert len([line for line in deliverer.lines if "refused" in line]) <= 5, deliverer.log
+
+
+def test_reports_changes_instead_of_events(fresh, endpoint, deliver):
+    """200 events, of which many fail before they are accepted, are a few lines."""
+    endpoint.answer(mix=[(1, status(500)), (1, OK)])
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    assert fresh.load(connections=20, total=200)[0] == 0
+    deliverer = deliver(fresh)
+    endpoint.wait_requests(100)
+    endpoint.answer()
+    wait_delivered(fresh, endpoint, 120)
+    deliverer.stop()
+    assert "500" in deliverer.log
+    assert len(deliverer.lines) < 25, deliverer.log
+
+
+def test_survives_restarts_of_the_endpoint(fresh, endpoint, deliver):
+    """A kill of the endpoint loses at most the acceptances that were in flight."""
+    endpoint.answer(late(0.01))
+    deliver_to(fresh, endpoint, in_flight=4)
+    fresh.start()
+    assert fresh.load(connections=20, total=600, groups=200)[0] == 0
+    deliver(fresh)
+    for end in (endpoint.stop, endpoint.kill, endpoint.disconnect, endpoint.kill):
+        endpoint.wait_requests(len(endpoint.requests()) + 20)
+        end()
+        if not endpoint.process:
+            endpoint.start()
+    wait_delivered(fresh, endpoint, 120)
+    Ledger(fresh, endpoint).check(interrupted=3 * 4)
+
+
+# TLS
+
+def test_verifies_the_certificate_of_the_endpoint(fresh, endpoint, deliver):
+    """Nothing is sent to an endpoint with another certificate, and delivery goes on with the right one."""
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    right = endpoint.certificate
+    endpoint.present(endpoint.make_certificate("other"))
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    deliverer.wait_logged("certificate")
+    assert endpoint.requests() == []
+    endpoint.present(right)
+    endpoint.wait_accepted("g0")
+
+
+def test_verifies_the_name_in_the_certificate(fresh, endpoint, deliver):
+    """The certificate is for localhost and 127.0.0.1."""
+    deliver_to(fresh, endpoint, url=endpoint.url(host="127.0.0.2").replace("127.0.0.2", "localhost.localdomain"))
+    fresh.start()
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    deliverer.wait_logged("localhost.localdomain")
+    assert endpoint.requests() == []
+
+
+def test_trusts_the_system_store_without_ca_file(fresh, endpoint, deliver):
+    deliver_to(fresh, endpoint, ca_file=None)
+    fresh.start()
+    fresh.record("g0")
+    deliver(fresh).wait_logged("certificate")
+    assert endpoint.requests() == []
+
+
+def test_refuses_old_versions_of_tls(fresh, make_endpoint, deliver):
+    endpoint = make_endpoint(versions=["TLSv1", "TLSv1_1"])
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    deliverer.wait_logged("SSL")
+    assert endpoint.requests() == []
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_speaks_current_versions_of_tls(fresh, make_endpoint, deliver, version):
+    endpoint = make_endpoint(versions=[version, version])
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0")
+    deliver(fresh)
+    endpoint.wait_accepted("g0")
+    (request,) = endpoint.requests()
+    assert request.tls == version.replace("_", ".")
+
+
+def test_times_out_when_the_handshake_hangs(fresh, endpoint, deliver):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        deliver_to(fresh, endpoint, url=f"https://127.0.0.1:{mute.getsockname()[1]}/", timeout="1s")
+        fresh.start()
+        fresh.record("g0")
+        deliver(fresh).wait_logged("timed out")
+
+
+# Metrics
+
+def test_metrics_show_what_happens(fresh, endpoint, deliver):
+    port = daemon.free_port()
+    endpoint.answer(groups={"f": [FAIL, OK], "e": [status(500), status(500), OK], "r": [status(404), OK]})
+    deliver_to(fresh, endpoint, admin_port=port)
+    fresh.start()
+    fresh.record("a", "b", "f", "e", "r")
+    deliver(fresh)
+    wait_delivered(fresh, endpoint)
+    daemon.eventually(lambda: metrics(port)["imcallbackd_deliver_accepted_total"] == 5, "five events")
+    daemon.eventually(lambda: metrics(port)["imcallbackd_deliver_lag_events"] == 0, "no lag")
+    now = metrics(port)
+    assert now["imcallbackd_deliver_lag_seconds"] == 0 and now["imcallbackd_deliver_in_flight"] == 0
+    assert now["imcallbackd_deliver_waiting"] == 0 and now["imcallbackd_deliver_set_aside_total"] == 0
+    retries = {name: value for name, value in now.items() if name.startswith("imcallbackd_deliver_retries_total")}
+    assert sum(retries.values()) == 4 and len([value for value in retries.values() if value]) >= 2, retries
+    for name in ("last_accepted", "last_error"):
+        assert time.time() - 60 < now[f"imcallbackd_deliver_{name}_timestamp_seconds"] <= time.time()
+    assert ask(port, "/healthz")[0] == 200
+
+
+def test_lag_grows_while_the_endpoint_is_away(fresh, endpoint, deliver):
+    port = daemon.free_port()
+    deliver_to(fresh, endpoint, admin_port=port)
+    fresh.start()
+    fresh.record("first")
+    deliver(fresh)
+    endpoint.wait_accepted("first")
+    endpoint.stop()
+    fresh.record("g0", "g1", "g2")
+    daemon.eventually(lambda: metrics(port)["imcallbackd_deliver_lag_events"] == 3, "the lag")
+    daemon.eventually(lambda: metrics(port)["imcallbackd_deliver_lag_seconds"] > 1.5, "its age")
+    assert metrics(port)["imcallbackd_deliver_last_error_timestamp_seconds"] > time.time() - 60
+    endpoint.start()
+    wait_delivered(fresh, endpoint)
+    daemon.eventually(lambda: metrics(port)["imcallbackd_deliver_lag_seconds"] == 0, "no lag")
+
+
+def test_log_contains_neither_secrets_nor_requests(fresh, endpoint, deliver):
+    """Deliverer.check_log() asserts it for each test; this one looks at every kind of failure, at level debug."""
+    groups = {f"Geheim{number}": [answer, OK] for number, answer in enumerate(
+        [status(500, "leck-body"), status(400, "leck-body"), FAIL, status(302, Location="https://leck/?Sign=1"),
+         *map(fault, FAULTS)])}
+    endpoint.answer(groups=groups)
+    deliver_to(fresh, endpoint, {"log": {"level": "debug"}}, timeout="1s", url=endpoint.url("/cb?key=geheim-17"))
+    fresh.start()
+    for number, group in enumerate(groups):
+        fresh.record(group, f"Geheim-good-{number}", Name="Geheimname")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted(*groups)
+    deliverer.stop()
+    assert not re.search(r"geheim-17|Geheim|leck", deliverer.log), deliverer.log
+    assert event()[:20].decode() not in deliverer.log
