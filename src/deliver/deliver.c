@@ -397,15 +397,8 @@ static int load_waiting(struct sender *sender, struct error *error)
     struct buffer events = {0};
     int r = delivery_state_read_waiting(sender->state, &events, error);
     const struct waiting_event *event = (const struct waiting_event *)(const void *)events.data;
-    size_t count = events.length / sizeof *event;
 
-    if (r == 0 && count > SCHEDULE_MAX_EVENTS)
-        r = error_set(
-            error, EIO,
-            "the state of the delivery is damaged: %zu events wait; move the file away together with its -wal "
-            "and -shm: the next start sends every event again, or with --start-at now only new ones",
-            count);
-    for (size_t i = 0; i < count && r == 0; i++)
+    for (size_t i = 0; i < events.length / sizeof *event && r == 0; i++)
         schedule_add(sender->schedule, &event[i]);
     buffer_finish(&events);
     if (r < 0)
