@@ -326,6 +326,11 @@ int delivery_state_read_waiting(struct delivery_state *state, struct buffer *eve
     code = bind_end(&binding);
     if (r < 0)
         return error_set(error, ENOMEM, "out of memory");
+    if (events->length / sizeof(struct waiting_event) > DELIVERY_STATE_MAX_WAITING)
+        return error_set(error, EIO,
+                         "the state of the delivery is damaged: too many events wait; move the file away together with "
+                         "its -wal and -shm: the next start sends every event again, or with --start-at now only new "
+                         "ones");
     return code == SQLITE_OK ? 0 : sqlite_error(state->connection, error);
 }
 

@@ -52,7 +52,8 @@ int delivery_state_open(const char *path, const struct delivery_position *initia
 
 struct delivery_position delivery_state_position(const struct delivery_state *state);
 
-// Appends every waiting event, in ascending order of ids, as struct waiting_event.
+// Appends every waiting event, in ascending order of ids, as struct waiting_event. -EIO: there are more than
+// DELIVERY_STATE_MAX_WAITING, so the state is damaged.
 int delivery_state_read_waiting(struct delivery_state *state, struct buffer *events, struct error *error) MUST_CHECK;
 
 // Counts the events that are set aside.

@@ -268,6 +268,27 @@ STATE_TEST(refuses_a_position_that_does_not_fit_the_waiting_events)
     assert_non_null(strstr(refused(-EIO, NULL).text, "damaged"));
 }
 
+STATE_TEST(refuses_more_waiting_events_than_a_sender_can_hold)
+{
+    struct delivery_state *sender = opened(NULL);
+    struct buffer events = {0};
+    struct error error;
+    sqlite3 *other;
+
+    take_over(sender, 1);
+    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(other,
+                                  "WITH RECURSIVE n(i) AS (SELECT -1 UNION ALL SELECT i - 1 FROM n WHERE i > -10000)"
+                                  " INSERT INTO waiting SELECT i, 1, 1, 0, 0, 0, 0 FROM n",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+    assert_int_equal(delivery_state_read_waiting(sender, &events, &error), -EIO);
+    assert_non_null(strstr(error.text, "damaged"));
+    buffer_finish(&events);
+    delivery_state_close(sender);
+}
+
 // A limit on the file size stands for a full disk.
 STATE_TEST(changes_nothing_on_a_full_disk_and_continues_later)
 {
