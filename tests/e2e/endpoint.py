@@ -163,9 +163,10 @@ class Endpoint:
             self._command(script=self.options["script"])
 
     def present(self, certificate):
-        """Presents another certificate on new connections. All others are cut."""
+        """Presents another certificate. A new process has no sessions that a client could resume without seeing it."""
+        self.kill()
         self.options["certificate"] = certificate
-        self._command(certificate=certificate, disconnect=True)
+        self.start()
 
     def disconnect(self):
         self._command(disconnect=True)

@@ -235,8 +235,6 @@ class Server:
     def command(self, command):
         if "script" in command:
             self.script = Script(**command["script"])
-        if "certificate" in command:
-            self.context.load_cert_chain(*command["certificate"])
         if command.get("disconnect"):
             for connection in list(self.connections):
                 connection.transport.abort()

@@ -14,14 +14,14 @@ from delivery import Deliverer, Ledger, deliver_to, write_secret
 from endpoint import FAIL, OK, SECRET, Endpoint, fault, late, status
 from monitoring import metrics
 
-EVENTS = int(os.environ.get("DELIVER_EVENTS", "3000"))
-KILLS = int(os.environ.get("DELIVER_KILLS", "8"))
+EVENTS = int(os.environ.get("DELIVER_EVENTS", "2000"))
+KILLS = int(os.environ.get("DELIVER_KILLS", "5"))
 SEED = int(os.environ.get("SEED", random.randrange(1_000_000)))
 IN_FLIGHT = 8
 TIMEOUT_S = 1
 
 # What every request may meet, by weight.
-MIX = [(200, OK), (40, late(0.005)), (5, late(0.1)), (2, status(500)), (2, status(503, Retry_After="1")), (2, FAIL),
+MIX = [(160, OK), (60, late(0.01)), (30, late(0.05)), (2, status(500)), (2, status(503, Retry_After="1")), (2, FAIL),
        (1, status(429, Retry_After="1")), (1, status(408)), (1, OK | {"close": True})] + [
     (1, fault(name)) for name in ("hang", "cut_before", "cut_in_head", "cut_in_body", "reset", "garbage", "endless",
                                   "endless_head", "drip")]
@@ -40,14 +40,19 @@ class Site:
         self.deliverer = Deliverer(self.one)
         self.interrupted = 0  # the largest possible number of acceptances that were lost at kills
         self.random = random.Random(SEED)
+        self.loads = self.recorded = 0
 
-    def fill(self, events, seed=0):
-        """Records events of groups that are destroyed several times."""
-        for start in range(0, events, 20_000):
-            total = min(20_000, events - start)
-            code, report = self.one.load(connections=50, total=total, groups=max(1, total // 4), timeout=60,
-                                         seed=seed + start)
-            assert code == 0, report
+    def start_load(self, total):
+        """Records events of groups that are destroyed several times, in the background."""
+        self.loads += 1
+        return self.one.start_load(connections=20, total=total, groups=max(1, total // 4), timeout=60, seed=self.loads)
+
+    def record_some(self):
+        """Records events of a few groups, whose events therefore often wait for each other."""
+        for number in range(10):
+            self.recorded += 1
+            body = event(GroupId=f"live-{number % 3}", EventTime=1_680_000_000_000 + self.recorded)
+            assert self.one.post(body).status == 200
 
     def kill_deliverer(self):
         self.deliverer.kill()
@@ -79,7 +84,8 @@ class Site:
     def wrong_certificate(self):
         right = self.endpoint.certificate
         self.endpoint.present(self.endpoint.make_certificate("other"))
-        self.interrupted += IN_FLIGHT  # the connections were cut
+        self.interrupted += IN_FLIGHT
+        self.record_some()
         self.deliverer.wait_logged("certificate")
         self.endpoint.present(right)
         self.interrupted += IN_FLIGHT
@@ -108,39 +114,47 @@ FAULTS = {
 }
 
 
+def run_fault(site, name, total):
+    """Causes the fault while events arrive and are delivered, and kills deliver after it."""
+    site.answer(mix=MIX, seed=site.loads)
+    load = site.start_load(total)
+    site.endpoint.wait_requests(len(site.endpoint.requests()) + total // 10, deadline=120)
+    FAULTS[name](site)
+    site.record_some()
+    site.kill_deliverer()
+    daemon.load_report(load)
+    site.record_some()
+
+
+def wait_lag(site, most, deadline):
+    daemon.eventually(lambda: metrics(site.admin_port)["imcallbackd_deliver_lag_events"] <= most,
+                      f"at most {most} events wait", deadline)
+
+
 def test_delivers_every_event_despite_faults():
     print(f"SEED={SEED}")
     site = Site()
+    start = time.monotonic()
     try:
-        site.fill(EVENTS // 2)
-        site.deliverer.start()
-        faults = [name for _ in range(-(-KILLS // len(FAULTS))) for name in site.random.sample(
-            sorted(FAULTS), len(FAULTS))]
-        start = time.monotonic()
-        for number, name in enumerate(faults[:KILLS]):
-            site.answer(mix=MIX, seed=SEED + number)
-            before = len(site.endpoint.requests())
-            recorded = [event(GroupId=f"live-{each % 5}", EventTime=1_680_000_000_000 + 1000 * number + each)
-                        for each in range(20)]
-            for body in recorded:
-                assert site.one.post(body).status == 200
-            site.endpoint.wait_requests(before + min(EVENTS // (4 * KILLS), 500), deadline=120)
-            print(f"{time.monotonic() - start:.0f} s, {before} requests: {name}", flush=True)
-            FAULTS[name](site)
-            site.kill_deliverer()
-        site.fill(EVENTS - EVENTS // 2, seed=1)
+        daemon.load_report(site.start_load(EVENTS // 2))
+        site.deliverer.start().wait_ready()
+        for number in range(KILLS):
+            if number % len(FAULTS) == 0:
+                order = site.random.sample(sorted(FAULTS), len(FAULTS))
+            name = order[number % len(FAULTS)]
+            print(f"{time.monotonic() - start:.0f} s, {len(site.endpoint.requests())} requests: {name}", flush=True)
+            run_fault(site, name, EVENTS // 2 // KILLS)
         site.answer(mix=MIX, seed=SEED)
-        daemon.eventually(lambda: metrics(site.admin_port)["imcallbackd_deliver_lag_events"] < EVENTS // 10,
-                          "most events", 120 + EVENTS / 100)
+        site.deliverer.wait_ready()
+        wait_lag(site, EVENTS // 10, 120 + EVENTS / 50)
         site.endpoint.answer(OK)
-        daemon.eventually(lambda: metrics(site.admin_port)["imcallbackd_deliver_lag_events"] == 0, "the last event",
-                          1200)
-        seconds = time.monotonic() - start
+        wait_lag(site, 0, 1200)
         ledger = Ledger(site.one, site.endpoint, secrets=[SECRET])
         repeats = ledger.check(interrupted=site.interrupted)
         print(f"{len(ledger.store.rows)} events, {len(ledger.requests)} requests, {KILLS} kills of deliver, {repeats} "
-              f"repeats of {site.interrupted} possible ones, {seconds:.0f} s")
+              f"repeats of {site.interrupted} possible ones, {time.monotonic() - start:.0f} s")
         site.deliverer.stop()
     finally:
-        print(site.deliverer.log[-3000:] if site.deliverer.process else "")
+        if site.deliverer.process:
+            print(site.deliverer.log[-3000:])
         site.destroy()

@@ -13,6 +13,7 @@ from delivery import Ledger, deliver_to, wait_delivered
 from endpoint import FAIL, OK, fault, late, status
 from monitoring import ask, metrics
 from processes import memory_bytes
+from test_monitoring import PROMTOOL
 
 FAULTS = ["hang", "cut_before", "cut_in_head", "cut_in_body", "reset", "garbage", "endless_head", "drip"]
 
@@ -188,6 +189,9 @@ def test_metrics_show_what_happens(fresh, endpoint, deliver):
     for name in ("last_accepted", "last_error"):
         assert time.time() - 60 < now[f"imcallbackd_deliver_{name}_timestamp_seconds"] <= time.time()
     assert ask(port, "/healthz")[0] == 200
+    if PROMTOOL:
+        done = daemon.run(PROMTOOL, "check", "metrics", input=ask(port, "/metrics")[2])
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_lag_grows_while_the_endpoint_is_away(fresh, endpoint, deliver):
