@@ -158,6 +158,16 @@ static enum MHD_Result on_header(void *context, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
+// The library knows the length as soon as it has parsed the head.
+static size_t head_length(const struct http_exchange *exchange)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(exchange->connection->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+
+    assert(info);
+    return info->header_size;
+}
+
 static enum http_verdict receive_head(struct http_exchange *exchange, const char *url, const char *method,
                                       const char *version)
 {
@@ -167,7 +177,7 @@ static enum http_verdict receive_head(struct http_exchange *exchange, const char
         return HTTP_VERDICT_CLOSE;
     mhd_head_layout_init(&head.layout, method, url, strlen(exchange->target), version);
     (void)MHD_get_connection_values_n(exchange->connection->mhd, MHD_HEADER_KIND, on_header, &head);
-    if (mhd_is_before_1_0() && mhd_head_layout_is_altered(&head.layout))
+    if (mhd_is_before_1_0() && mhd_head_layout_is_altered(&head.layout, method + head_length(exchange)))
         http_request_set_fault(exchange,
                                "The head contains NUL bytes, folded lines, bare line feeds or superfluous spaces.");
     return http_request_receive_head(exchange, method, version);

@@ -46,12 +46,13 @@ void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_
     layout->next = (uintptr_t)value + value_length + CRLF_LENGTH;
 }
 
-// The library has replaced the CRLF of the last line and the empty line after it with four NULs.
-bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout)
+// The library has replaced the CRLF of the last line and the empty line after it with four NULs, which end the head.
+bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout, const char *head_end)
 {
     static const char line_ends[2 * CRLF_LENGTH];
 
-    return layout->is_altered || memcmp((const char *)(layout->next - CRLF_LENGTH), line_ends, sizeof line_ends) != 0;
+    return layout->is_altered || layout->next + CRLF_LENGTH != (uintptr_t)head_end ||
+           memcmp(head_end - sizeof line_ends, line_ends, sizeof line_ends) != 0;
 }
 
 bool mhd_quirk_exceeds_parameters(const char *target)

@@ -32,7 +32,7 @@ bool mhd_is_before_1_0(void);
 // Symptom: the library parses a head in place, puts a NUL at the end of each part, and does not report what it has
 // changed. A NUL in a value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and
 // spaces before the target vanish. The addresses of the parts reveal the change, because the parts are then not a CRLF
-// apart.
+// apart. Only NUL with a bare LF looks like CRLF afterwards; the library reads it as the end of a line, too.
 // Test: tests/unit/http/test_quirks.c, and test_refuses_hostile_request in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 struct mhd_head_layout {
@@ -46,9 +46,9 @@ void mhd_head_layout_init(struct mhd_head_layout *layout, const char *method, co
 void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_t name_length, const char *value,
                          size_t value_length);
 
-// The caller calls this after the last header. Returns true if the library presents a different head than the client
-// has sent.
-bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout);
+// The caller calls this after the last header, with the address after the empty line. Returns true if the library
+// presents a different head than the client has sent.
+bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout, const char *head_end);
 
 // ---- Responses that the library makes itself ----
 

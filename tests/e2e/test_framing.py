@@ -106,6 +106,10 @@ HOSTILE = {
 
     # Header values
     "value with NUL": sized("X: a\0b"),
+    **{f"last header {line!r}": sized(line) for line in ("X: a\0", "X: a\0\0\0", "X: \0", "X:\0")},
+    "host in the last header with NUL after it": sized("Host: localhost\0", host=None),
+    "length in the last header with NUL after it": post("Content-Length: LENGTH\0"),
+    "NUL at the start of the empty line": sized().replace("\r\n\r\n", "\r\n\0\r\n"),
     "length with NUL": post("Content-Length: LENGTH\0\r\nX: y"),
     "length with NUL and more after it": post("Content-Length: LENGTH\x000"),
     "coding with NUL": post("Transfer-Encoding: chunked\0x", body=ALL_CHUNKS),
@@ -263,8 +267,8 @@ UNUSUAL = {
 UNUSUAL_TO_SOME_VERSIONS = {
     # RFC 9112, 2.2: a server ignores an empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
-    # The value ends at the NUL. (Before another header, the daemon would detect the NUL.)
-    "last header with NUL at its end": post("Content-Length: LENGTH\0"),
+    # Version 0.9.75 replaces NUL and LF by the same bytes as CRLF, so the daemon sees no difference.
+    "value with NUL before a bare LF": sized("X: a\0\nY: b"),
     # RFC 9112, 7.1.1: a server ignores an unknown extension, whatever it contains.
     "chunk extension": chunked("HEXLENGTH;name=value\r\nBODY\r\n0;name\r\n\r\n"),
     "chunk extension without a name": chunked("HEXLENGTH;\r\nBODY\r\n0;\r\n\r\n"),

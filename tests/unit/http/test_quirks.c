@@ -42,6 +42,11 @@ static const struct row {
      1,
      {"Host", "a", "X", "b"},
      true},
+    {"NUL after the last value", BYTES("POST\0/\0HTTP/1.1\0\0Host\0a\0\0\0\0\0x"), 1, {"Host", "a"}, true},
+    {"NULs after the last value", BYTES("POST\0/\0HTTP/1.1\0\0Host\0a\0\0\0\0\0\0\0x"), 1, {"Host", "a"}, true},
+    {"NUL as the last value", BYTES("POST\0/\0HTTP/1.1\0\0Host\0\0\0\0\0\0x"), 1, {"Host", ""}, true},
+    {"NUL after the version of a head without headers", BYTES("GET\0/\0HTTP/1.1\0\0\0\0\0x"), 1, {NULL}, true},
+    {"no headers", BYTES("GET\0/\0HTTP/1.1\0\0\0\0x"), 1, {NULL}, false},
     {"hidden line", BYTES("POST\0/\0HTTP/1.1\0\0Y\0a\0\0X\0b\0\0\0\0x"), 1, {"X", "b"}, true},
     {"hidden last line", BYTES("POST\0/\0HTTP/1.1\0\0X\0b\0\0Y\0a\0\0\0\0x"), 1, {"X", "b"}, true},
 };
@@ -70,7 +75,7 @@ static bool is_altered(const struct row *row)
         mhd_head_layout_add(&layout, name, strlen(row->headers[i]), value, strlen(row->headers[i + 1]));
         at = value + strlen(row->headers[i + 1]);
     }
-    return mhd_head_layout_is_altered(&layout);
+    return mhd_head_layout_is_altered(&layout, end - 1);
 }
 
 TEST(finds_heads_with_hidden_bytes)
@@ -91,11 +96,11 @@ TEST(finds_headers_that_were_moved)
     assert_string_equal(name, "X");
     mhd_head_layout_init(&layout, head, head + 5, 1, head + 7);
     mhd_head_layout_add(&layout, elsewhere, 1, elsewhere + 2, 1);
-    assert_true(mhd_head_layout_is_altered(&layout));
+    assert_true(mhd_head_layout_is_altered(&layout, head + sizeof head - 2));
 
     mhd_head_layout_init(&layout, head, head + 5, 1, head + 7);
     mhd_head_layout_add(&layout, name, 1, head, 1); // a value before its name
-    assert_true(mhd_head_layout_is_altered(&layout));
+    assert_true(mhd_head_layout_is_altered(&layout, head + sizeof head - 2));
 }
 
 TEST_MAIN(NULL, NULL)
