@@ -98,9 +98,13 @@ bool address_block_contains(const struct address_block *block, const struct addr
     return memcmp(&network, &block->address, sizeof network) == 0; // a block has no bits set after its prefix
 }
 
-bool address_block_is_universal(const struct address_block *block)
+bool address_block_is_wide(const struct address_block *block)
 {
-    return block->prefix == 0 || (block->prefix == 8 * sizeof mapped_prefix && is_mapped(&block->address));
+    const struct address first_v4 = address_from_bytes((const unsigned char[4]){0}, 4);
+
+    if (is_mapped(&block->address))
+        return block->prefix < 8 * sizeof mapped_prefix + 8;
+    return block->prefix < 16 || address_block_contains(block, &first_v4);
 }
 
 bool address_blocks_contain(const struct address_block *blocks, size_t count, const struct address *address)

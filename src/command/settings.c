@@ -258,11 +258,12 @@ static void warn_of_trusted_proxies(const struct settings *settings, void (*repo
     struct error sentence;
 
     for (size_t i = 0; i < settings->limits.trusted_proxy_count; i++) {
-        if (!address_block_is_universal(&settings->trusted_proxies[i]))
+        if (!address_block_is_wide(&settings->trusted_proxies[i]))
             continue;
         error_set(&sentence, 0,
-                  "the list contains all addresses, so each client can choose the address that is recorded, limited "
-                  "and compared with allow_from; list only the addresses of your proxies");
+                  "a block is wider than /8 for IPv4 or /16 for IPv6, so it contains clients, and each of these can "
+                  "choose the address that is recorded, limited and compared with allow_from; list only the addresses "
+                  "of your proxies");
         config_wrap_error(&settings->config, &settings->config.listen_trusted_proxies, &sentence);
         report(sentence.text);
         return;

@@ -46,8 +46,9 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
 
 bool address_block_contains(const struct address_block *block, const struct address *address);
 
-// Returns true for 0.0.0.0/0 and ::/0.
-bool address_block_is_universal(const struct address_block *block);
+// Returns true if the block is too wide for a list of machines: an IPv4 block wider than /8, which includes an IPv6
+// block that contains all IPv4 addresses, or an IPv6 block wider than /16.
+bool address_block_is_wide(const struct address_block *block);
 
 // Returns true if one of the blocks contains the address.
 bool address_blocks_contain(const struct address_block *blocks, size_t count, const struct address *address);

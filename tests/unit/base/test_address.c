@@ -96,22 +96,39 @@ TEST(a_list_contains_what_one_of_its_blocks_contains)
     assert_false(address_blocks_contain(NULL, 0, &first));
 }
 
-TEST(detects_blocks_of_all_addresses)
+TEST(detects_blocks_that_are_wider_than_a_network_of_proxies)
 {
     static const struct {
         const char *block;
-        bool is_universal;
+        bool is_wide;
     } rows[] = {
-        {"0.0.0.0/0", true},      {"::/0", true},   {"::ffff:0:0/96", true}, {"0.0.0.0/1", false},
-        {"128.0.0.0/1", false},   {"::/1", false},  {"8000::/1", false},     {"0.0.0.0", false},
-        {"2001:db8::/96", false}, {"::/96", false},
+        {"0.0.0.0/0", true},
+        {"0.0.0.0/1", true},
+        {"128.0.0.0/1", true},
+        {"10.0.0.0/7", true},
+        {"10.0.0.0/8", false},
+        {"0.0.0.0", false},
+        {"::ffff:0:0/96", true},
+        {"::ffff:a00:0/103", true},
+        {"::ffff:a00:0/104", false},
+        {"::/0", true},
+        {"::/1", true},
+        {"8000::/1", true},
+        {"2000::/15", true},
+        {"2000::/16", false},
+        {"2001:db8::/32", false},
+        {"::1", false},
+        {"::/80", true},
+        {"::/81", false},
+        {"::/96", false},
     };
 
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct address_block block;
 
         assert_int_equal(address_block_parse(rows[i].block, &block, &error), 0);
-        assert_int_equal(address_block_is_universal(&block), rows[i].is_universal);
+        if (address_block_is_wide(&block) != rows[i].is_wide)
+            fail_msg("%s", rows[i].block);
     }
 }
 

@@ -230,14 +230,16 @@ TEST(warns_of_apps_without_a_secret_token)
     settings_unref(settings);
 }
 
-TEST(warns_of_trust_in_all_addresses)
+TEST(warns_of_trust_in_wide_blocks)
 {
     static const struct {
         const char *proxies;
         bool warns;
     } rows[] = {
         {"0.0.0.0/0", true},       {"::/0", true},          {"10.0.0.8 ::/0, 0.0.0.0/0", true},
-        {"10.0.0.0/8 ::1", false}, {"::ffff:0:0/96", true}, {"0.0.0.0/1", false},
+        {"10.0.0.0/8 ::1", false}, {"::ffff:0:0/96", true}, {"10.0.0.8 0.0.0.0/1", true},
+        {"10.0.0.0/7", true},      {"::/1", true},          {"2000::/15", true},
+        {"2001::/16", false},
     };
 
     for (size_t i = 0; i < COUNT(rows); i++) {
@@ -252,7 +254,7 @@ TEST(warns_of_trust_in_all_addresses)
         if (!rows[i].warns) {
             assert_string_equal(text, "");
         } else {
-            assert_starts_with(text, CONFIG_PATH ":7: [listen] trusted_proxies: the list contains all addresses");
+            assert_starts_with(text, CONFIG_PATH ":7: [listen] trusted_proxies: a block is wider than /8 ");
             assert_int_equal(strcspn(text, "\n"), strlen(text) - 1); // a single warning
         }
         settings_unref(settings);
