@@ -20,7 +20,7 @@ int answer_reports_failure(const char *body, size_t length, bool *ret_fails)
 {
     struct json_text_report report = json_text_scan(body, length);
     struct arena arena;
-    const char *end;
+    const char *end, *text = body;
     bool is_full = false;
     int r = 0;
 
@@ -28,8 +28,11 @@ int answer_reports_failure(const char *body, size_t length, bool *ret_fails)
     if (length == 0 || report.fault != JSON_TEXT_NO_FAULT)
         return 0;
     arena_init(&arena, MAX_TREE_BYTES);
-    *ret_fails = is_fail(json_tree_parse(&arena, body, length, &end, &is_full));
-    if (is_full && arena.out_of_memory)
+    if (report.has_invalid_text) // cJSON would end a string at \u0000
+        text = json_text_sanitize(&arena, body, length, &length);
+    if (text)
+        *ret_fails = is_fail(json_tree_parse(&arena, text, length, &end, &is_full));
+    if ((is_full || !text) && arena.out_of_memory)
         r = -ENOMEM;
     arena_finish(&arena);
     return r;

@@ -106,13 +106,9 @@ HOSTILE = {
 
     # Header values
     "value with NUL": sized("X: a\0b"),
-    "value of the last header with NUL after it": sized("X: a\0"),
-    "value of the last header with several NULs after it": sized("X: a\0\0\0"),
-    "last header with NUL instead of a value": sized("X: \0"),
-    "last header with NUL after the colon": sized("X:\0"),
+    **{f"last header {line!r}": sized(line) for line in ("X: a\0", "X: a\0\0\0", "X: \0", "X:\0")},
     "host in the last header with NUL after it": sized("Host: localhost\0", host=None),
     "length in the last header with NUL after it": post("Content-Length: LENGTH\0"),
-    "coding in the last header with NUL after it": post("Transfer-Encoding: chunked\0", body=ALL_CHUNKS),
     "NUL at the start of the empty line": sized().replace("\r\n\r\n", "\r\n\0\r\n"),
     "length with NUL": post("Content-Length: LENGTH\0\r\nX: y"),
     "length with NUL and more after it": post("Content-Length: LENGTH\x000"),
@@ -271,10 +267,8 @@ UNUSUAL = {
 UNUSUAL_TO_SOME_VERSIONS = {
     # RFC 9112, 2.2: a server ignores an empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
-    # Version 0.9.75 reads LF as the end of a line, and leaves NUL and LF as it leaves CRLF, so the daemon sees no
-    # difference. Both ways of reading give the same headers.
+    # Version 0.9.75 replaces NUL and LF by the same bytes as CRLF, so the daemon sees no difference.
     "value with NUL before a bare LF": sized("X: a\0\nY: b"),
-    "last value with NUL before a bare LF": sized("X: a\0\n\r\nBODY", body="").removesuffix("\r\n\r\n"),
     # RFC 9112, 7.1.1: a server ignores an unknown extension, whatever it contains.
     "chunk extension": chunked("HEXLENGTH;name=value\r\nBODY\r\n0;name\r\n\r\n"),
     "chunk extension without a name": chunked("HEXLENGTH;\r\nBODY\r\n0;\r\n\r\n"),
