@@ -40,8 +40,8 @@ class Application(servers.Nginx):
         config = pathlib.Path(words[2])
         delays = "".join(f"location = /{ms} {{ echo_read_request_body; echo_sleep {ms / 1000}; echo -n '{ANSWER}'; }}\n"
                          for ms in DELAYS_MS if ms)
-        text = config.read_text().replace("return 200", f"{delays}location = /0 {{ return 200").replace(
-            f"'{ANSWER}';", f"'{ANSWER}'; }}")
+        at_once = f"return 200 '{ANSWER}';"
+        text = config.read_text().replace(at_once, f"{delays}location = /0 {{ {at_once} }}")
         config.write_text(f"load_module {MODULE};\n" + (text.replace(" ssl;", " ssl http2;") if self.http2 else text))
         return words
 
@@ -96,13 +96,17 @@ def run_deliver(directory, database, application, in_flight, delay_ms, seconds):
     return {"rate": events / duration_s, "cpu_us": cpu_s * 1e6 / events}
 
 
+def duration(seconds):
+    return f"{round(seconds * 1000)}ms"
+
+
 def run_h2load(body, application, in_flight, delay_ms, seconds):
     """h2load keeps as many connections, or streams of one connection in HTTP/2, busy as deliver does."""
     query = ("SdkAppid=1400000001&CallbackCommand=Group.CallbackAfterGroupDestroyed&contenttype=json"
              f"&ClientIP=127.0.0.1&OptPlatform=RESTAPI&RequestTime=1795780384&Sign={'0' * 64}")
     shape = ["-c", "1", "-m", in_flight] if application.http2 else ["--h1", "-c", in_flight]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    text = check_run("h2load", *shape, "-t", "1", "-D", seconds, "--warm-up-time", WARM_UP_S, "-d", body, "-H",
+    text = check_run("h2load", *shape, "-t", "1", "-D", duration(seconds), "--warm-up-time", duration(WARM_UP_S), "-d", body, "-H",
                      "content-type: application/json", "-H", f"webhook-id: {'0' * 64}", "-H",
                      "webhook-timestamp: 1795780384", f"{application.url(delay_ms)}?{query}", timeout=seconds + 60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
