@@ -304,4 +304,4 @@ def test_prints_help_and_version():
         shown = daemon.run(BINARY, command, "--help")
         assert shown.returncode == 0 and option in shown.stdout and shown.stderr == ""
     version = daemon.run(BINARY, "--version").stdout
-    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\nforward: (yes|no)\ndeliver: (yes|no)\n", version)
+    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\nforward: (yes|no)\ndeliver: (yes|no)\nsystemd: (yes|no)\n", version)
