@@ -58,8 +58,8 @@ struct callback {
     int64_t received_at_ms;
 
     const struct callback_app *app; // set once the query has named a configured app, or was signed with its token
-    enum answer_code query_fault;   // which parameter is missing, if the request may be a URL check: the answer if the
-                                    // body may be an event; ANSWER_OK: the request is not a URL check
+    enum answer_code query_fault;   // if the request may be a URL check: the missing parameter, and the answer if the
+                                    // body may be an event; otherwise ANSWER_OK
     bool clock_skew_known;          // the signature is genuine, regardless of its age
     int64_t clock_skew_s;           // RequestTime minus received_at_ms
     enum answer_code answer;
