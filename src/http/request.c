@@ -8,8 +8,8 @@
 #include "imcallbackd/base/clock.h"
 #include "mhd_response.h"
 
-// Parsing a body of the largest allowed size takes about ten times its size in memory. Only one request per loop needs
-// this memory at a time, while handler.on_body runs.
+// Parsing a body of the largest allowed size takes about ten times its size in memory; the factor 16 leaves a margin.
+// Only one request per loop needs this memory at a time, while handler.on_body runs.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
 // The size of the first allocation for a body. The buffer grows as data arrives, whatever length is announced, so that
