@@ -1,5 +1,5 @@
-# Installs packages, and extracts programs from packages, on Debian and Ubuntu. conf/quickstart.sh, tests/run.sh and
-# tests/bench/bench.sh source this file.
+# Installs packages, and extracts programs from packages, on Debian and Ubuntu. conf/quickstart.sh and scripts in tests/
+# source this file.
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
 build_packages="cmake ninja-build gcc libc6-dev pkg-config libmicrohttpd-dev libgnutls28-dev libssl-dev libcjson-dev
@@ -25,8 +25,8 @@ install_packages() {
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
 }
 
-# Extracts a program from its package into a directory, and installs the libraries that the program needs. Installing the
-# package itself would also start a server, now and at each boot.
+# Extracts a program from its package into a directory, and installs the libraries that the program needs. Installing
+# the package itself would also start a server, now and at each boot.
 extract_program() {
     package=$1 program=$2 directory=$3
     [ -x "$directory/$program" ] && return

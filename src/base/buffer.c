@@ -28,7 +28,8 @@ int buffer_reserve(struct buffer *buffer, size_t capacity)
     return 0;
 }
 
-// Allocates space for more bytes. The capacity at least doubles, so that the cost of appending stays linear.
+// Ensures that `more` bytes can be appended. A growing buffer at least doubles its capacity, so that the total cost of
+// many small appends is linear in their length.
 static int buffer_grow(struct buffer *buffer, size_t more)
 {
     size_t wanted, doubled;

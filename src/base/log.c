@@ -83,7 +83,7 @@ static bool is_layout_control(const unsigned char *at, size_t length)
 // Returns the number of bytes that the log accepted, or -1 with errno set.
 static ssize_t write_some(const char *data, size_t length)
 {
-    // O_NONBLOCK would also change standard error for every other process that shares it.
+    // MSG_DONTWAIT affects this call only. O_NONBLOCK would affect every process that shares standard error.
     ssize_t written = send(STDERR_FILENO, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (written < 0 && errno == ENOTSOCK)

@@ -115,7 +115,7 @@ enum field {
 static const char *const field_names[FIELD_COUNT] = { // indexed by enum field
     "CallbackCommand", "GroupId", "Type", "Owner_Account", "Operator_Account", "Name", "MemberList", "EventTime"};
 
-// Finds the known fields, each of which may appear once. A field that is absent stays NULL.
+// Finds the known fields. Calls fail() and returns false if a field is repeated. A field that is absent stays NULL.
 static bool collect_fields(struct callback *callback, const cJSON *tree, const cJSON *fields[static FIELD_COUNT])
 {
     const cJSON *item;
@@ -151,7 +151,7 @@ static const char *copy_text(struct callback *callback, const cJSON *item)
     return copy;
 }
 
-// These texts identify nothing, so a NUL in them is no reason to lose the event.
+// These texts identify neither a group nor a user, so the event is recorded even if they contain a NUL.
 static bool may_have_nul(enum field field)
 {
     return field == FIELD_TYPE || field == FIELD_NAME;
@@ -183,8 +183,8 @@ static bool read_required_text(struct callback *callback, const cJSON *fields[st
     return **ret_text || fail(callback, ANSWER_BODY_FIELD_MISSING, "The field is %s.", field_names[field]);
 }
 
-// Reads milliseconds since 1970. The value may be absent or null. Otherwise it may be a number or a string of digits,
-// because editions of the documentation differ.
+// Reads milliseconds since 1970. The value is a number in some editions of the documentation and a string of digits in
+// others. The value may also be absent or null.
 static bool read_event_time(struct callback *callback, const cJSON *item)
 {
     struct destroyed_group *group = &callback->group;
@@ -277,8 +277,9 @@ static bool read_fields(struct callback *callback, const cJSON *tree)
            read_event_time(callback, fields[FIELD_EVENT_TIME]) && read_member_list(callback, fields[FIELD_MEMBER_LIST]);
 }
 
-// Checks the body and parses it into the scratch arena. *ret_sanitized says whether some text was replaced. Calls
-// fail() and returns NULL if the body is not valid JSON, if it is too complex, or if memory is exhausted.
+// Checks the body and parses it into the scratch arena. Sets *ret_sanitized to true if the body has invalid text, which
+// U+FFFD replaces. Calls fail() and returns NULL if the body is not valid JSON, if it is too complex, or if memory is
+// exhausted.
 static const cJSON *parse_body(struct callback *callback, struct arena *scratch, bool *ret_sanitized)
 {
     const char *text = callback->group.body;
@@ -319,7 +320,7 @@ static bool is_named(const cJSON *item, enum field field)
     return item->string && strcmp(item->string, field_names[field]) == 0;
 }
 
-// Searches all levels, because an event inside a list or another object must not be lost, either.
+// Searches all levels, so that an event inside a list or another object is found, too.
 static bool has_event(const cJSON *tree)
 {
     const cJSON *item;
@@ -335,7 +336,8 @@ static bool has_event(const cJSON *tree)
     return false;
 }
 
-// A body that is not understood may be an event, so only an empty body and JSON without an event belong to a URL check.
+// A body that cannot be parsed may be an event, so only a blank body and valid JSON without an event belong to a URL
+// check.
 static enum callback_verdict read_url_check(struct callback *callback)
 {
     const struct destroyed_group *group = &callback->group;

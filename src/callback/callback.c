@@ -79,8 +79,9 @@ static enum answer_code check_signature_format(struct callback *callback, const 
     return code == ANSWER_OK ? check_request_time(callback, &query->values[QUERY_REQUEST_TIME]) : code;
 }
 
-// Compares the signature with all tokens of the app, even after a match, so that the time reveals nothing. Returns a
-// negative errno value if libcrypto fails, which is not the client's fault, so the answer must not be "sign_wrong".
+// Compares the signature with all tokens of the app, even after a match, so that the duration does not reveal which
+// token matches. Returns a negative errno value if libcrypto fails, which is not the client's fault, so the answer must
+// not be "sign_wrong".
 static int signed_with_token(const struct callback_app *app, const struct query *query, bool *ret_matches)
 {
     const char *request_time = query->values[QUERY_REQUEST_TIME].text, *sign = query->values[QUERY_SIGN].text;
@@ -133,8 +134,8 @@ static bool has_token(const struct callback_rules *rules)
     return false;
 }
 
-// Finds the app whose token has signed a query without SdkAppid. If several apps have this token, the one with the
-// largest window counts.
+// Finds the app whose token has signed a query without SdkAppid. If several apps have this token, chooses the app with
+// the largest request_time_window.
 static enum answer_code find_signer(struct callback *callback, const struct callback_rules *rules,
                                     const struct query *query)
 {

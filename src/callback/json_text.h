@@ -1,7 +1,7 @@
 // Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts invalid UTF-8, control
 // characters (even between values), numbers such as 01 and 1.e2, and \u0000 and \uzzzz, both of which end the string.
 // cJSON also takes about 40 bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first. The
-// same pass finds input that cJSON does not understand but real callbacks may contain: the comments of the sample on
+// same pass finds input that cJSON rejects or misreads but real callbacks may contain: the comments of the sample on
 // the reference page, text that was cut inside a character, and \u0000.
 #pragma once
 
@@ -31,9 +31,9 @@ struct json_text_report {
     bool has_invalid_text; // invalid UTF-8, a lone surrogate or \u0000 in a string
 };
 
-// Returns how many values a text of `length` bytes may have. A large text may have as many values as a list of members
-// of the same length, in which 2 values take at least 23 bytes. The memory for the tree therefore stays proportional to
-// the text.
+// Returns how many values a text of `length` bytes may have. A text of more than 4,000,000 bytes may have one value per
+// 10 bytes, which suffices for a list of members, whose 2 values per member take at least 23 bytes. The memory for the
+// tree therefore stays proportional to the text.
 size_t json_text_max_values(size_t length);
 
 // Checks the text, and stops at the first fault.

@@ -1,5 +1,5 @@
-// The hooks through which cJSON allocates are global to the process, so each thread sets the arena of the text that it
-// parses.
+// The hooks through which cJSON allocates are global to the process, so they find the arena of the text that the thread
+// parses in a thread-local variable.
 #include "json_tree.h"
 
 #include <assert.h>

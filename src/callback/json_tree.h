@@ -8,7 +8,7 @@
 
 #include <cjson/cJSON.h>
 
-// Parses a text in which json_text_scan() found no fault. The tree is valid until the arena is finished. Returns NULL
-// for text that is not JSON, or if the arena has no memory left; *ret_is_full tells the two apart. *ret_end: the end of
-// the value, or the place of the syntax error.
+// Parses a text in which json_text_scan() found no fault. The tree is valid until the arena is finished. Sets *ret_end
+// to the end of the value, or to the place of the syntax error. Returns NULL if the text is not JSON, or if the arena
+// has no memory left, in which case *ret_is_full is true.
 cJSON *json_tree_parse(struct arena *arena, const char *text, size_t length, const char **ret_end, bool *ret_is_full);

@@ -6,8 +6,9 @@
 #include "imcallbackd/base/arena.h"
 #include "imcallbackd/base/error.h"
 
-// The parameters that the protocol defines. Names are case-insensitive, because editions of the documentation differ.
-// Values are case-sensitive, and %XX is decoded before a comparison. A name without '=' has the value "".
+// The parameters that the protocol defines. Names are case-insensitive, because editions of the documentation
+// capitalize them differently. Values are case-sensitive, and %XX is decoded before a comparison. A name without '='
+// has the value "".
 enum query_name {
     QUERY_SDK_APPID,
     QUERY_CALLBACK_COMMAND,

@@ -1,4 +1,4 @@
-// The checks before the parser are those for the body of a callback.
+// Checks an answer with the same scanner as the body of a callback before cJSON parses it.
 #include "imcallbackd/callback/read_answer.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include "json_text.h"
 #include "json_tree.h"
 
-#define MAX_TREE_BYTES ((size_t)16 << 20) // a tree takes about 40 bytes per byte of its text
+#define MAX_TREE_BYTES ((size_t)16 << 20) // a tree can take 40 bytes per byte of its text; see json_text.h
 
 static bool is_fail(const cJSON *tree)
 {

@@ -14,8 +14,8 @@ static void print_warning(const char *sentence)
     fprintf(stderr, "warning: %s\n", sentence);
 }
 
-// A destination that cannot be reached is only a warning: recorded events wait for the destination, and a reload must
-// not depend on it.
+// A destination that cannot be reached is only a warning: recorded events wait for the destination, and `systemctl
+// reload`, which runs `check` first, must not depend on the destination.
 static int check_forward(const struct config *config, struct error *error)
 {
     char host_name[HOST_NAME_BYTES] = "";

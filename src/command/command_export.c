@@ -24,8 +24,8 @@ static void on_signal(int number)
     stopping = 1;
 }
 
-// The first signal lets the export finish its line. A second signal ends the process at once, in case the reader of the
-// output never reads the line.
+// The first signal lets the export finish its line. The same signal a second time ends the process at once, in case the
+// reader of the output never reads the line.
 static void handle_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};

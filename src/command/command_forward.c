@@ -86,8 +86,8 @@ int command_forward(int argc, char **argv)
         return options_wrong_usage(argv[0], "--since and --until require --verify");
     if (!read_time(since, &invocation.since_s) || !read_time(until, &invocation.until_s))
         return options_wrong_usage(argv[0], "--since and --until take a Unix time in whole seconds");
-    // Exit status 0 means that a comparison is complete. With --verify, the signals therefore keep their default
-    // action, which ends the process with another status.
+    // Exit status 0 of --verify means that the comparison is complete and found no difference. With --verify, the
+    // signals therefore keep their default action, which ends the process with another status.
     if (!invocation.verify)
         outbound_service_handle_signals(forward_stop);
     if (forward(&invocation, &same, &error) < 0)

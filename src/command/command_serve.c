@@ -92,8 +92,8 @@ static void on_committed(void *context, struct commit *finished)
     receiver_on_committed(((struct service *)context)->receiver, finished);
 }
 
-// The store deletes only what [forward] and [deliver] have taken, if they are configured, however old the other rows
-// are.
+// If [forward] or [deliver] is configured, the store keeps a row until each configured service has taken the row, no
+// matter how old the row is.
 static int set_retention(struct service *service, const struct settings *settings, struct error *error)
 {
     const struct config *config = &settings->config;
@@ -146,11 +146,11 @@ static int start_server(struct service *service, struct error *error)
     return http_server_start(service->server, error);
 }
 
-// Starts the parts of the daemon in order. The caller must call stop, also after an error.
+// Starts the parts of the daemon in order. The caller must call stop, even after an error.
 //
 // The server and the store depend on each other. The event loops submit requests to the store, so they run only while
 // the store is open. The writer thread passes answered requests back to the server, so the server must exist before the
-// store is opened and until it is closed. That is why the server is created and started separately.
+// store is opened and until the store is closed. That is why the server is created and started separately.
 static int start(struct service *service, struct error *error)
 {
     int r = start_settings(service, error); // all other parts read the settings

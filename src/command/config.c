@@ -153,7 +153,8 @@ static bool is_loopback(const char *host)
     return strncmp(text, "127.", 4) == 0 && address_parse(text, &address);
 }
 
-// The receiver of a request must not have to choose between two values of a parameter.
+// `deliver` adds these parameters to the URL. If the URL already had one of them, the endpoint would have to choose
+// between two values.
 static bool has_parameter_of_callback(const char *url)
 {
     static const char *const names[] = {"SdkAppid",    "CallbackCommand", "contenttype", "ClientIP",
@@ -169,8 +170,8 @@ static bool has_parameter_of_callback(const char *url)
     return false;
 }
 
-// Only the scheme, the host and the names of parameters matter here; libcurl parses the URL. The errors do not repeat
-// the text, because a query may contain a secret.
+// Does not validate the whole URL, because libcurl does so before it connects. The errors do not repeat the text,
+// because a query may contain a secret.
 static int check_endpoint(const char *text, struct error *error)
 {
     bool is_https = strncasecmp(text, "https://", 8) == 0;

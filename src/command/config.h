@@ -1,4 +1,4 @@
-// The configuration. One table defines all keys (config.c); config_read.c reads the file by that table.
+// The configuration. One table in config.c defines all keys, and config_read.c reads the file according to this table.
 #pragma once
 
 #include <stdbool.h>
@@ -108,8 +108,8 @@ struct config_value *config_option_value(const struct config_option *option, con
 
 enum config_other_commands { CONFIG_REJECT, CONFIG_ACKNOWLEDGE };
 
-// Reads and checks the file, but none of the files that it names. Errors name the file, the line and the key. The
-// caller must call config_finish, also after an error.
+// Reads and checks the file, but none of the files that it names. Every error names the file, and the line and the key
+// if there are any. The caller must call config_finish, even after an error.
 int config_read(const char *path, struct config *ret_config, struct error *error) MUST_CHECK;
 void config_finish(struct config *config);
 

@@ -20,7 +20,7 @@ static void set(struct delivery_settings *delivery, const struct settings *setti
     for (size_t i = 0; i < config->app_count; i++) {
         const struct callback_app *app = &settings->apps[i];
 
-        // The first line of the file is the token that the endpoint knows longest.
+        // During a rotation, the first line of the file is the old token, which the endpoint already knows.
         delivery->apps[i] = (struct deliver_app){app->sdk_appid, app->token_count > 0 ? app->tokens[0] : NULL};
     }
     delivery->deliver = (struct deliver_settings){

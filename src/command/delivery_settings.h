@@ -11,13 +11,13 @@ struct delivery_settings {
     char host_name[HOST_NAME_BYTES];
 };
 
-// The settings refer to `settings`, and to themselves: the caller does not move them. -EINVAL: the configuration has no
-// url, or a value is wrong. -EACCES: only another service can read a file. -ENOSYS: this build has no deliver command.
-// The caller calls delivery_settings_finish, also after an error.
+// The structure contains pointers to `settings` and to its own members, so the caller must not move it. Returns -EINVAL
+// if the configuration has no url or a value is wrong, -EACCES if only another user or another service can read a file,
+// and -ENOSYS if this build has no deliver command. The caller must call delivery_settings_finish, even after an error.
 int delivery_settings_init(struct delivery_settings *delivery, const struct settings *settings, deliver_report *report,
                            struct error *error) MUST_CHECK;
 void delivery_settings_finish(struct delivery_settings *delivery);
 
-// Prints the path of the note for retention that belongs to this state file. The caller frees the path. Returns NULL if
-// out of memory.
+// Returns the path of the note for retention, which is next to [deliver] state_file, or NULL if memory is exhausted.
+// The caller frees the path.
 char *delivery_shipped_file(const struct config *config);

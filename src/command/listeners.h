@@ -19,6 +19,6 @@ struct listeners {
 };
 
 // Initializes *listeners and opens the sockets. An error about a configured address names its place in the
-// configuration. The caller must call listeners_close, also after an error.
+// configuration. The caller must call listeners_close, even after an error.
 int listeners_open(const struct config *config, struct listeners *listeners, struct error *error) MUST_CHECK;
 void listeners_close(struct listeners *listeners);

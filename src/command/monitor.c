@@ -1,5 +1,5 @@
-// The other modules count most metrics where the events happen. The thread of the admin listener measures the metrics
-// in this file whenever a client reads a page.
+// The other modules count most metrics where the events happen. The metrics in this file describe the machine and the
+// process. The thread of the admin listener measures most of them whenever a client reads /metrics.
 #include "monitor.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-// The listener is a thread of its own, so that it also answers while the main thread waits.
+// The monitoring listener has its own thread, so that it answers even while the main thread waits for the destination.
 #include "outbound_service.h"
 
 #include <assert.h>

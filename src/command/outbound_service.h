@@ -13,11 +13,11 @@ struct outbound_service {
     void *context;                                  // for run()
 };
 
-// SIGTERM and SIGINT call stop(), which must be safe in a signal handler. SIGPIPE is ignored.
+// Makes SIGTERM and SIGINT call stop(), which must be safe in a signal handler, and ignores SIGPIPE.
 void outbound_service_handle_signals(void (*stop)(void));
 
-// Starts the listener for /metrics and /healthz, reports READY, and calls run(). Reports READY before run(), because
-// the destination may be unreachable for a long time, and no other unit waits for the service. Returns the result of
-// run(), or -errno if the listener cannot start.
+// Starts the listener for /metrics and /healthz unless its port is 0, reports READY, and calls run(). READY precedes
+// run(), because the destination may be unreachable for a long time, and no other unit waits for the service. Returns
+// the result of run(), or -errno if the listener cannot start.
 int outbound_service_run(const struct config *config, const struct outbound_service *service,
                          struct error *error) MUST_CHECK;

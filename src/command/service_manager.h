@@ -15,10 +15,10 @@ void service_manager_notify(const char *assignments);
 // Reports that a reload starts now. READY=1 reports its end.
 void service_manager_notify_reload(void);
 
-// Returns the timeout of the watchdog in milliseconds; 0: there is no watchdog.
+// Returns the timeout of the watchdog in milliseconds, or 0 if there is no watchdog.
 int64_t service_manager_watchdog_ms(void);
 
 // Takes over the sockets that the service manager passed, and returns their number or a negative errno value. Sets
-// *ret_names to an array with a name for each socket; the caller frees the names and the array. -ENOSYS: sockets were
-// passed, but this build cannot use them.
+// *ret_names to an array with a name for each socket; the caller frees the names and the array. Returns -ENOSYS if
+// sockets were passed but this build cannot use them.
 int service_manager_take_sockets(char ***ret_names, struct error *error) MUST_CHECK;

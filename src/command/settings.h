@@ -44,7 +44,7 @@ struct settings {
 };
 
 // Reads the configuration at this path and the files that the daemon needs. On success the caller owns one reference.
-// Errors name the file, the line and the key.
+// Every error about a key names the configuration file and the key, and the line if the file sets the key.
 //
 // The predecessor is NULL, or the settings that the daemon currently uses. If the client CA is the same, clients can
 // resume TLS sessions of the predecessor with the new settings. Settings that lack a protection of the predecessor are
@@ -60,15 +60,15 @@ struct settings *settings_ref(struct settings *settings);
 void settings_unref(struct settings *settings); // NULL is allowed
 
 // Calls report with one sentence for each setting that works but needs attention: a certificate that is not valid now
-// or expires soon, trusted proxies that include every address, a token file that is readable by every user, an app
-// without a token.
+// or expires within 21 days, a block of trusted proxies that is too wide (see address_block_is_wide), a token file that
+// every user can read, and an app without a token.
 void settings_warn(const struct settings *settings, int64_t now_ms, void (*report)(const char *sentence));
 
 #define HOST_NAME_BYTES 65
 
-// Derives the settings of the module forward from the section [forward], checks them, and reports insecure ones. The
-// settings refer to the configuration and to host_name, which receives the default receiver. Returns -EINVAL if the
-// configuration has no url or a value is wrong, -EACCES if only another user or another service can read the password,
-// and -ENOSYS if this build has no forward command.
+// Derives the settings of the module forward from the section [forward], checks them, and reports insecure settings.
+// The settings contain pointers to the configuration and, if it sets no receiver, to host_name, which receives the name
+// of this host. Returns -EINVAL if the configuration has no url or a value is wrong, -EACCES if only another user or
+// another service can read the password, and -ENOSYS if this build has no forward command.
 int forward_settings_get(const struct config *config, char host_name[HOST_NAME_BYTES],
                          struct forward_settings *ret_settings, forward_report *report, struct error *error) MUST_CHECK;

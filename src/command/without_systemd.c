@@ -8,7 +8,8 @@
 
 const bool command_has_systemd = false;
 
-// A unit of Type=notify would wait for the message until it times out.
+// Warns once, because a unit with Type=notify waits for READY=1, which this build does not send, until the start times
+// out.
 void service_manager_notify(const char *assignments)
 {
     static bool is_reported;

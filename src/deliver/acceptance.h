@@ -1,4 +1,5 @@
-// Decides what an answer of the endpoint means. Pure: all input comes as arguments.
+// Decides what an answer of the endpoint means. The function has no side effects, and its result depends only on its
+// arguments.
 #pragma once
 
 #include <stdbool.h>
@@ -17,13 +18,13 @@ enum outcome {
     OUTCOME_CONNECT,      // no connection: name not found, refused, unreachable
     OUTCOME_TLS,          // no TLS connection, or a certificate that cannot be verified
     OUTCOME_TIMEOUT,
-    OUTCOME_BROKEN, // the connection was lost, or the answer is not HTTP
+    OUTCOME_BROKEN, // any other failure, such as a lost connection or an answer that is not HTTP
     OUTCOME_COUNT,
 };
 
 #define ANSWER_MAX_BYTES ((size_t)65536) // of the body of an answer
 
-// Judges a complete answer. body: the first bytes of the body, up to ANSWER_MAX_BYTES. A longer body is not an answer
-// of the protocol, so the status alone decides. Out of memory counts as OUTCOME_SERVER_ERROR, so that the event is sent
-// again.
+// Judges a complete answer. body: the first bytes of the body, up to ANSWER_MAX_BYTES. A 2xx answer reports a failure
+// only if these bytes start with a complete JSON object whose ActionStatus is FAIL; with any other body, the status
+// alone decides. If memory is exhausted, returns OUTCOME_SERVER_ERROR, so that the event is sent again.
 enum outcome acceptance_judge(int status, const char *body, size_t length);

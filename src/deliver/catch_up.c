@@ -24,7 +24,7 @@ void catch_up_print(int64_t waiting, int64_t rate, char ret_line[CATCH_UP_LINE_B
                        waiting, rate, left_s / 3600, left_s / 60 % 60, left_s % 60);
 }
 
-// The rate is the mean of the last seconds, weighted so that a new rate shows after about 5 s.
+// The rate is a moving average with a time constant of about 5 s, so that the displayed time left does not jump.
 void catch_up_show(int64_t delivered, int64_t waiting)
 {
     int64_t now_ms = clock_monotonic_ms(), current;

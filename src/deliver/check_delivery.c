@@ -1,4 +1,4 @@
-// Checks the settings before the first event is sent.
+// Checks the settings for `imcallbackd check` and for the start of the sender, without sending an event.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

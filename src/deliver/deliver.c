@@ -1,5 +1,5 @@
-// One loop: take the answers, take over new events, write the state, send. What the requests of a round depend on is on
-// disk before the round sends them.
+// The sender is one loop. Each round takes the answers, takes over new events, writes the state and sends requests. The
+// round sends nothing until all changes of the state are on disk.
 #include "imcallbackd/deliver/deliver.h"
 
 #include <assert.h>
@@ -37,7 +37,7 @@ struct sender {
     struct event_source source; // closed while the store cannot be read
     struct delivery delivery;   // the request that is being built
     struct note note;
-    struct delivery_position position; // everything up to here is in the schedule, or done
+    struct delivery_position position; // every event up to this one is in the schedule, accepted or set aside
     struct buffer changes;             // of type struct delivery_change; not written yet
     struct backoff source_pause, state_pause;
     int64_t source_due_ms, state_due_ms; // when the next attempt after a failure is due
@@ -79,7 +79,8 @@ static size_t change_count(const struct sender *sender)
     return sender->changes.length / sizeof(struct delivery_change);
 }
 
-// Writes all changes. *ret_written: false while the disk is full or the like.
+// Writes all changes, but does nothing during the pause after a failed attempt. Sets *ret_written to true if no change
+// is left to write. Logs a failure that may be temporary, such as a full disk, and returns 0.
 static int write_state(struct sender *sender, bool *ret_written, struct error *error)
 {
     int64_t pause_ms;
@@ -134,7 +135,8 @@ static int read_newest_id(struct sender *sender, struct error *error)
     return r;
 }
 
-// The ids of the state must be those of this database.
+// Returns -ESTALE and deletes the note if the position in the state does not match the database. The ids in the state
+// would then stand for other events.
 static int check_position(struct sender *sender, struct error *error)
 {
     const struct cursor cursor = {sender->position.id, sender->position.received_at_ms};
@@ -179,7 +181,7 @@ static void fail_source(struct sender *sender, const struct error *error)
     delivery_log_trouble(error, pause_ms);
 }
 
-// FNV-1a. Two groups with the same key only wait for each other.
+// The key is an FNV-1a hash. If two groups have the same key, the events of one merely wait for those of the other.
 static int64_t group_key(const struct destroyed_group *group)
 {
     uint64_t key = UINT64_C(0xcbf29ce484222325) ^ (uint64_t)group->sdk_appid;
@@ -374,7 +376,8 @@ static int send_until_stopped(struct sender *sender, struct error *error)
     return r;
 }
 
-// Takes the answers that arrive in the next seconds, so that a stop does not make the next start send events again.
+// Waits up to STOP_MAX_MS for the requests in flight and writes their results, so that the next start does not send
+// events again that the endpoint has accepted.
 static int end_requests(struct sender *sender, struct error *error)
 {
     int64_t end_ms = now_ms(sender) + STOP_MAX_MS;

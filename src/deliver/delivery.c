@@ -1,4 +1,4 @@
-// The URL may contain a Sign, so no message may repeat it.
+// The URL may contain a Sign, so no message may contain the URL.
 #include "delivery.h"
 
 #include <ctype.h>

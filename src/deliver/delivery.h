@@ -1,4 +1,5 @@
-// One request to the endpoint: the callback of the service again, with the headers of Standard Webhooks. Pure.
+// Builds one request to the endpoint: the callback as the service would send it, with the headers of Standard Webhooks.
+// The functions do no input or output; the time is an argument.
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +19,8 @@ struct delivery {
     struct buffer signature; // webhook-signature; empty without a secret
 };
 
-// Builds the request for an event at this time. Returns 0, -ENOMEM, or -EIO if libcrypto fails.
+// Builds the request for an event. now_s: the time of the request, in seconds since 1970. Returns 0, -ENOMEM, or -EIO
+// if libcrypto fails.
 int delivery_build(struct delivery *delivery, const struct deliver_settings *settings,
                    const struct webhook_secrets *secrets, const struct recorded_row *row, int64_t now_s,
                    struct error *error) MUST_CHECK;

@@ -1,5 +1,6 @@
 // The metrics are atomic, because the monitoring thread reads them; the state of the log lines belongs to the thread
-// that sends. A line is about a change of state, not about an event, unless the event is set aside.
+// that sends. Every event that is set aside has a line of its own. Other failures of single events share a rate limit,
+// because each of many events can fail many times.
 #include "delivery_log.h"
 
 #include <inttypes.h>

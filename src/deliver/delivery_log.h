@@ -1,5 +1,5 @@
-// Reports the progress of the delivery to operators, in metrics and in the log. The thread that sends calls all of
-// these functions; any thread may call delivery_log_print_metrics.
+// Reports the progress of the delivery to operators, in metrics and in the log. Any thread may call
+// delivery_log_print_metrics; only the thread that sends calls the other functions.
 #pragma once
 
 #include <stdbool.h>
@@ -17,8 +17,9 @@ extern const struct metric *const delivery_metrics[]; // ends with NULL
 // Updates the age of the oldest waiting event and appends all metrics. Returns 0 or -ENOMEM.
 int delivery_log_print_metrics(struct buffer *text) MUST_CHECK;
 
-// events: recorded events that are neither accepted nor set aside. cursor: every event up to this id is accepted or set
-// aside. waiting: those of the events that were taken over. oldest_received_at_ms: 0 means that no event waits.
+// events: the number of recorded events that are neither accepted nor set aside. cursor: every event up to this id is
+// accepted or set aside. waiting: how many of these events the sender has taken over. oldest_received_at_ms: the time
+// when the oldest of those was received; 0 means that there is none.
 void delivery_log_set_lag(int64_t events, int64_t cursor, size_t waiting, int64_t oldest_received_at_ms);
 
 void delivery_log_set_in_flight(size_t count);
@@ -26,8 +27,8 @@ void delivery_log_set_aside_total(int64_t count);
 
 void delivery_log_accepted(void);
 
-// Counts a failed attempt. The log has a line when the endpoint starts to be at fault (is_blocked), and at most one
-// line every 10 s about single events. due_ms: until the next attempt.
+// Counts a failed attempt. Logs one line when is_blocked becomes true, and otherwise at most one line every 10 s about
+// a single event. is_blocked: whether the endpoint is at fault after this failure; see schedule_is_blocked.
 void delivery_log_failed(int64_t id, enum outcome outcome, const struct error *why, bool is_blocked);
 
 void delivery_log_set_aside(const struct waiting_event *event, const struct error *why);
@@ -35,5 +36,5 @@ void delivery_log_set_aside(const struct waiting_event *event, const struct erro
 // Logs that the store or the state file failed, rate-limited. pause_ms: the delay before the next attempt.
 void delivery_log_trouble(const struct error *error, int64_t pause_ms);
 
-// Logs a summary once a minute, and shows the progress on a terminal.
+// Logs a summary once a minute, and shows the progress on a terminal. The caller calls this once a second.
 void delivery_log_tick(void);

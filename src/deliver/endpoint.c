@@ -1,4 +1,5 @@
-// One slot with an easy handle per request in flight. A slot is used again, so that libcurl sets up its options once.
+// Each request in flight has a slot with an easy handle. A slot keeps its handle for later requests, so that most
+// options are set only once.
 #include "endpoint.h"
 
 #include <assert.h>
@@ -166,7 +167,7 @@ static int init(struct endpoint *endpoint, const struct deliver_settings *settin
     return 0;
 }
 
-// libcurl would write the keys of all TLS sessions into the file that the environment variable names.
+// If SSLKEYLOGFILE were set, libcurl would write the keys of all TLS sessions into the file that the variable names.
 static int init_library(struct error *error)
 {
     (void)unsetenv("SSLKEYLOGFILE");
@@ -279,7 +280,8 @@ int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delive
     return 0;
 }
 
-// A request can end in the first call already; its answer must not wait for the poll.
+// A request can end in the first call of curl_multi_perform. The function then does not poll, so that the caller gets
+// the answer at once.
 int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct error *error)
 {
     struct curl_waitfd extra[] = {{.fd = wake_fd, .events = CURL_WAIT_POLLIN}, {.fd = fd, .events = CURL_WAIT_POLLIN}};
@@ -332,7 +334,8 @@ static const char *find_remedy(enum outcome outcome)
     }
 }
 
-// Sets the error to libcurl's text, the reason of the kernel, which the text lacks, and the remedy.
+// Sets the error to the text of libcurl and the remedy. For a failed connect, adds the kernel's reason, which the text
+// of libcurl lacks.
 static int set_reason(const struct slot *slot, CURLcode code, int failure, struct error *error)
 {
     const char *text = slot->out_of_memory ? "out of memory" : *slot->why ? slot->why : curl_easy_strerror(code);
@@ -368,7 +371,8 @@ static void explain(const struct slot *slot, CURLcode code, struct endpoint_answ
     }
 }
 
-// An answer whose body is too long is complete for our purpose.
+// If the body is too long, on_body ends the request, and libcurl reports a failure. The answer is then judged by its
+// status and the first ANSWER_MAX_BYTES of its body.
 static void read_answer(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
 {
     curl_off_t retry_after_s = 0;

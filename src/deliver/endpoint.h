@@ -1,5 +1,6 @@
-// The connections to the endpoint. Only endpoint.c calls libcurl. HTTP/2 and keep-alive where the endpoint offers them;
-// certificates are always verified; no redirects, and no proxy, password file or option from the environment.
+// Sends requests to the endpoint. Only endpoint.c calls libcurl. Uses HTTP/2 and keeps connections open if the endpoint
+// allows both. Always verifies certificates, follows no redirects, and ignores .netrc, SSLKEYLOGFILE and the proxies in
+// the environment.
 #pragma once
 
 #include <stdbool.h>
@@ -13,7 +14,7 @@
 
 struct endpoint;
 
-// The end of one request.
+// How one request ended.
 struct endpoint_answer {
     int64_t id; // of the event
     enum outcome outcome;
@@ -22,22 +23,24 @@ struct endpoint_answer {
     struct error why;       // for a failure: what happened, without the URL's path and query
 };
 
-// Loads the certificates, but does not connect. The errors name the key of the configuration.
+// Prepares the requests, but does not connect. libcurl reads the certificates only when it connects. If the path of a
+// file cannot be expanded, the error names the key of the configuration.
 int endpoint_create(const struct deliver_settings *settings, struct endpoint **ret_endpoint,
                     struct error *error) MUST_CHECK;
 
-// Starts one more request. There are fewer than settings->in_flight so far. Takes the contents of the delivery and
-// leaves it empty, with other memory to use again.
+// Starts one more request for the event with this id. Fewer than settings->in_flight requests may be in flight before
+// the call. Takes over the buffers of the delivery, and replaces them with those of an earlier request, which
+// delivery_build can use again.
 int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delivery, struct error *error) MUST_CHECK;
 
-// Makes the requests go on and waits until one of them does, until the descriptor is readable, for this time, or until
-// endpoint_wake is called. fd: -1 stands for none.
+// Continues all requests. Unless this ends a request, waits until one of them can continue, until `fd` is readable,
+// until timeout_ms has passed, or until endpoint_wake is called. fd: -1 stands for none.
 int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct error *error) MUST_CHECK;
 
-// Returns one answer that has arrived; false: none is left.
+// Sets *ret_answer to the end of a request that has not been returned yet. Returns false if there is none.
 bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret_answer);
 
-// Ends requests that are in flight without waiting for their answers. NULL is allowed.
+// Aborts the requests that are in flight. NULL is allowed.
 void endpoint_destroy(struct endpoint *endpoint);
 
 // Connects and verifies the certificate, but sends no request. Appends a sentence about what was found.
@@ -46,5 +49,6 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
 // Ends the current endpoint_wait, or the next one. This function is safe in a signal handler.
 void endpoint_wake(void);
 
-// Returns the host and the port of a URL for messages, without path and query. *ret_length is the length of the text.
+// Returns the host and the port of a URL for messages, without path and query. The result points into the URL;
+// *ret_length is its length.
 const char *endpoint_host(const char *url, size_t *ret_length);

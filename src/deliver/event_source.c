@@ -1,5 +1,5 @@
-// The second reader leaves the rows of the first one valid. After a restart, waiting events are looked up in order, so
-// a lookup reads a few rows at once.
+// A reader keeps only the rows of its last read, so the lookups have a reader of their own. After a restart, waiting
+// events are looked up in the order of their ids, so a lookup reads the following rows at once.
 #include "event_source.h"
 
 #define LOOKUP_ROWS 16

@@ -1,4 +1,4 @@
-// The recorded events for the sender: the next ones after an id, and single ones again for another attempt.
+// Reads the recorded events for the sender: the next events after an id, and single events again for another attempt.
 #pragma once
 
 #include "imcallbackd/base/error.h"

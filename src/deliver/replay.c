@@ -1,5 +1,5 @@
-// Sends recorded events once more, one after the other. The state file is not involved, so that a replay works while
-// the service runs.
+// Sends recorded events once more, one after the other. A replay does not open the state file, which the running
+// service has locked, so the two can run at the same time.
 #include <errno.h>
 #include <inttypes.h>
 

@@ -1,5 +1,6 @@
-// A list of all waiting events in the order of their ids, and a hash table with the newest waiting event of each group.
-// The list has at most SCHEDULE_MAX_EVENTS elements, so looking through it is cheap compared with a request.
+// The schedule has a list of all waiting events in the order of their ids, and a hash table with the newest waiting
+// event of each group. The list has at most SCHEDULE_MAX_EVENTS elements, so a linear search of it is cheap compared
+// with a request.
 #include "schedule.h"
 
 #include <assert.h>
@@ -42,7 +43,8 @@ static struct node **bucket_of(struct schedule *schedule, int64_t group_key)
     return &schedule->buckets[((uint64_t)group_key * UINT64_C(0x9e3779b97f4a7c15)) >> 50];
 }
 
-// Returns the newest waiting event of the group, or NULL.
+// Returns the link to the newest waiting event of the group. The link is NULL if no event of the group waits, and is
+// then the place where one can be added.
 static struct node **find_newest(struct schedule *schedule, int64_t group_key)
 {
     struct node **at = bucket_of(schedule, group_key);
@@ -137,7 +139,8 @@ static bool fails_for_long(const struct schedule *schedule, const struct node *n
            now_ms - node->event.first_failure_ms >= schedule->give_up_after_ms;
 }
 
-// Returns whether only the acceptance of another event is missing for the event to be set aside at its next failure.
+// Returns whether the event has failed for so long that its next failure can set it aside. This function does not check
+// the other condition, that another event was accepted in the meantime.
 static bool is_hopeless(const struct schedule *schedule, const struct node *node, int64_t now_ms)
 {
     return is_refused_for_long(node, now_ms) || fails_for_long(schedule, node, now_ms);
@@ -161,8 +164,8 @@ static bool is_better(const struct schedule *schedule, const struct node *node, 
     return !best || (schedule_is_blocked(schedule) && node->event.tries < best->event.tries);
 }
 
-// Returns the event to send now, without regard to the places and to the pause, or NULL. *ret_due_ms is then the time
-// at which an event will be due.
+// Returns the event to send now, or NULL. Ignores the number of free places and the pause. If the result is NULL,
+// *ret_due_ms is the time at which the next event is due, or SCHEDULE_NEVER.
 static struct node *choose(const struct schedule *schedule, int64_t now_ms, int64_t *ret_due_ms)
 {
     bool is_strict = schedule->places == 1;
@@ -290,7 +293,8 @@ static void count_failure(struct schedule *schedule, const struct node *node, in
 
     if (!was_blocked)
         schedule->failures++;
-    // Several requests can fail after the one that took the last place; the pause grows only after a probe.
+    // Requests that were in flight when the last place was lost can still fail. They are not probes, so they do not
+    // lengthen the pause.
     if (schedule_is_blocked(schedule) && (!was_blocked || node->is_probe))
         pause_until(schedule, now_ms + backoff_next_ms(&schedule->probe_pause));
 }

@@ -1,4 +1,5 @@
-// The file with the secrets of webhook-signature: one secret, or two on separate lines while a secret is being rotated.
+// Reads the file with the secrets for webhook-signature: one secret, or two on separate lines while a secret is being
+// rotated.
 #pragma once
 
 #include <stdbool.h>
@@ -6,9 +7,9 @@
 #include "imcallbackd/base/error.h"
 #include "webhook_signature.h"
 
-// NULL stands for no file and gives no secret. -EACCES: the process may not read the file, or $CREDENTIALS_DIRECTORY is
-// not set. After an error *ret_secrets has no secret. *ret_readable_by_all: every user of the machine can read the
-// file.
+// Reads the secrets. If `file` is NULL, there are none. Returns -EACCES if the process may not read the file or if
+// $CREDENTIALS_DIRECTORY is not set, and -EINVAL if the contents are not one or two secrets. After an error
+// *ret_secrets has no secret. Sets *ret_readable_by_all to true if the mode of the file lets every user read it.
 int secret_file_read(const char *file, struct webhook_secrets *ret_secrets, bool *ret_readable_by_all,
                      struct error *error) MUST_CHECK;
 

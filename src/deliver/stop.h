@@ -1,4 +1,4 @@
-// Whether the process was asked to stop sending. Both functions are safe in a signal handler.
+// Records that the process was asked to stop sending. Both functions are safe in a signal handler.
 #pragma once
 
 #include <stdbool.h>

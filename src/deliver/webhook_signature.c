@@ -1,4 +1,4 @@
-// OpenSSL decodes and encodes base64. Copies of a key on the stack are erased.
+// OpenSSL decodes and encodes base64. The functions erase their copies of a key on the stack.
 #include "webhook_signature.h"
 
 #include <errno.h>
@@ -12,7 +12,8 @@
 #define MAX_BASE64_BYTES 88 // base64 text of WEBHOOK_SECRET_MAX_BYTES
 #define HASH_BYTES       32
 
-// EVP_DecodeBlock also accepts white space around the text and counts the padding as bytes of the key.
+// EVP_DecodeBlock also accepts white space around the text, and counts the padding as bytes of the key. This function
+// therefore checks the alphabet itself and subtracts the padding.
 int webhook_secret_parse(const char *text, size_t length, struct webhook_secret *ret_secret)
 {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -21,9 +21,11 @@ struct webhook_secrets {
     size_t count; // 0: requests are not signed
 };
 
-// Reads one secret: "whsec_" and base64 text. Returns 0, or -EINVAL for any other text and for a key of another length.
+// Reads one secret: "whsec_" and base64 text. The padding of the text may be missing. Returns 0, or -EINVAL if the text
+// has another form or the key is shorter or longer than the limits above.
 int webhook_secret_parse(const char *text, size_t length, struct webhook_secret *ret_secret) MUST_CHECK;
 
-// Appends the value of the header webhook-signature. Returns 0, -ENOMEM, or -EIO if libcrypto fails.
+// Appends the value of the header webhook-signature, or nothing if there is no secret. Returns 0, -ENOMEM, or -EIO if
+// libcrypto fails.
 int webhook_sign(const struct webhook_secrets *secrets, const char *id, const char *timestamp, const char *body,
                  size_t length, struct buffer *signature) MUST_CHECK;

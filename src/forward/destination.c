@@ -155,8 +155,7 @@ const char *destination_port(const struct destination *destination)
     return PQport(destination->connection);
 }
 
-// Returns the number of bytes in the socket's send queue, which the peer has not acknowledged, or 0 if the number is
-// unknown.
+// Returns how many bytes in the socket's send queue the peer has not acknowledged yet, or 0 if the number is unknown.
 static int unacknowledged_bytes(int socket)
 {
     int bytes = 0;

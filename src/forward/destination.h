@@ -43,8 +43,8 @@ int destination_open(struct destination *destination, const struct forward_setti
 int destination_query(struct destination *destination, const char *sql, const struct parameters *parameters,
                       int columns, PGresult **ret_result, struct error *error) MUST_CHECK;
 
-// Switches the connection to pipeline mode, in which statements are sent without waiting for the results of earlier
-// statements. From then on, destination_query is not allowed.
+// Switches the connection to pipeline mode, in which destination_send sends a statement without waiting for the results
+// of earlier statements. From then on, destination_query is not allowed.
 int destination_enter_pipeline(struct destination *destination, struct error *error) MUST_CHECK;
 int destination_send(struct destination *destination, const char *sql, const struct parameters *parameters,
                      struct error *error) MUST_CHECK;
@@ -52,8 +52,8 @@ int destination_send(struct destination *destination, const char *sql, const str
 // Sends a synchronization point: the end of one group of statements that succeed or fail together.
 int destination_sync(struct destination *destination, struct error *error) MUST_CHECK;
 
-// Waits for the results up to the next synchronization point. Sets *ret_rows to the number of rows that one statement
-// of the group has changed; statement_index counts from 0.
+// Waits for the results up to the next synchronization point. Sets *ret_rows to the number of rows that the statement
+// with the given index has changed; the index counts the statements of the group from 0.
 int destination_await_sync(struct destination *destination, int statement_index, int64_t *ret_rows,
                            struct error *error) MUST_CHECK;
 
@@ -61,7 +61,7 @@ int destination_await_sync(struct destination *destination, int statement_index,
 const char *destination_host(const struct destination *destination);
 const char *destination_port(const struct destination *destination);
 
-// Does nothing if the destination is not open.
+// Closes the connection, if it is open.
 void destination_close(struct destination *destination);
 
 // Makes every current and later wait return -ECANCELED, on all connections. This function is safe in a signal handler.

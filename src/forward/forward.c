@@ -18,8 +18,8 @@
 
 // Several batches are in flight, so that the destination does not wait for a round trip between two batches.
 #define MAX_IN_FLIGHT 4
-// After a batch with fewer rows and members than this, the forwarder waits for all batches in flight. New rows collect
-// in the store during the wait, so that the next batch is larger.
+// After a batch with fewer rows and members in total than this, the forwarder waits for all batches in flight. New rows
+// collect in the store during the wait, so that the next batch is larger.
 #define LARGE_BATCH_ROWS 500
 
 #define TICK_MS 1000

@@ -1,5 +1,5 @@
-// The password of the destination. The forwarder reads its file for each connection, so that an operator can change the
-// password at any time.
+// The password of the destination. The forwarder reads the password file for each connection, so that an operator can
+// change the password at any time.
 #pragma once
 
 #include "imcallbackd/base/error.h"

@@ -47,7 +47,8 @@ int progress_print_metrics(struct buffer *text)
     return metrics_print(progress_metrics, text);
 }
 
-// The newest id is refreshed only once a second, so the shipped id may be ahead of it.
+// The newest id is refreshed only once a second, so the shipped id may be larger. The difference is then negative, and
+// lag_set counts it as 0.
 void progress_set_lag(int64_t newest_id, int64_t last_shipped_id, int64_t oldest_received_at_ms)
 {
     lag_set(&lag, newest_id - last_shipped_id, last_shipped_id, oldest_received_at_ms);

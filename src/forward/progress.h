@@ -29,5 +29,5 @@ void progress_add_shipped(enum stream stream, size_t rows, size_t members, int64
 // retry.
 void progress_add_failure(const struct error *error, int64_t pause_ms);
 
-// Logs a summary once a minute, unless no event was shipped in that minute. The caller calls this more often.
+// Logs a summary once a minute, unless no event was shipped in that minute. The caller calls this once a second.
 void progress_log_summary(void);

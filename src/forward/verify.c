@@ -27,7 +27,8 @@ static const struct {
     [COLUMN_BYTES] = {"md5(", ")"},
 };
 
-// The digest of an event's members, which follows the columns in the text for the checksum, and the number of members.
+// SQL for the digest of an event's members, which follows the columns in the text for the checksum, and for the number
+// of members.
 static const char members_digest_sql[] =
     ", E'\\x1f', (SELECT md5(string_agg(E'\\x1f' || member_account, '' ORDER BY position))"
     " FROM destroyed_group_member AS m WHERE m.event_uid = r.event_uid)";
@@ -237,7 +238,7 @@ static void add_to_totals(struct verification *verification, enum stream stream)
     }
 }
 
-// Compares the rows that read_rows has collected.
+// Compares the rows that read_rows has collected with those in the destination.
 static int compare_rows(struct verification *verification, enum stream stream, struct error *error)
 {
     size_t count;

@@ -100,8 +100,8 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         (void)shutdown(slot->fd, SHUT_RDWR);
 }
 
-// Queues the response in the library's first call for a request, which follows the head. The library discards the rest
-// of the request.
+// The library first calls this when the head of a request is complete. The function queues the response in that call
+// already, so that the library discards the body.
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
                                   const char *method, const char *version, const char *data, size_t *length,
                                   void **request)

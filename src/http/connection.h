@@ -139,11 +139,12 @@ void http_set_remove(struct http_connection *connection);
 // gets a fresh deadline instead. Returns the milliseconds until the next deadline; -1: there is no deadline.
 int64_t http_set_close_expired(struct http_connection_set *set);
 
-// Closes one connection to make room for another. The first choice is an unverified connection in a handshake or a
-// request, the second an unverified idle one, and the third a verified idle one. In each group, the connection that has
-// been in its stage longest comes first. Connections beyond a limit do not qualify, and neither do connections that
-// entered their stage less than 2 s ago, unless they are unverified and idle. With `network`, only connections of that
-// client network qualify. Returns false if no connection qualifies.
+// Closes one connection to make room for another. The first choice is an unverified connection in stage HANDSHAKE,
+// HEAD, BODY or ANSWER, the second an unverified idle one, and the third a verified idle one. In each group, the
+// connection that has been in its stage longest comes first. Connections beyond a limit and connections that are
+// already closing do not qualify. Neither do connections that entered their stage less than 2 s ago, unless they are
+// unverified and idle. With `network`, only connections of that client network qualify. Returns false if no connection
+// qualifies.
 bool http_set_evict(struct http_connection_set *set, const struct address *network);
 
 // Tries to evict another connection for this one, which is beyond a limit. If that succeeds, this connection counts as

@@ -139,7 +139,7 @@ static bool has_same_client_ca(const struct http_credentials *credentials, const
 }
 
 // Copies the key of the predecessor only if its client CA is the same: a client must not resume a session that started
-// under another client CA, or without one.
+// under another client CA, or without one. Otherwise generates a new key.
 static int make_ticket_key(struct http_credentials *credentials, const struct http_credentials *predecessor)
 {
     if (!predecessor || !has_same_client_ca(credentials, predecessor))

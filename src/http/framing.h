@@ -1,6 +1,6 @@
 // The framing guard refuses every request head that two HTTP implementations could read in two ways (RFC 9112).
 // libmicrohttpd 0.9.75 accepts many of these even in its strict mode: two lengths, a length together with chunked
-// encoding, odd header names. The guard needs neither a connection nor an allocation of memory.
+// encoding, odd header names. The guard allocates no memory and does not depend on a connection.
 #pragma once
 
 #include <stdbool.h>

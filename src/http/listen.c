@@ -1,5 +1,5 @@
-// Opens, checks and names listening sockets. bind_hint adds a remedy to the errno values whose text does not suggest
-// one.
+// Opens, checks and names listening sockets. The text of some errno values suggests no remedy; for these, bind_hint
+// adds a cause or a remedy to the message.
 #include "imcallbackd/http/listen.h"
 
 #include <arpa/inet.h>

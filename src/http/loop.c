@@ -35,7 +35,7 @@ struct http_loop {
     atomic_bool has_queued;    // something was queued since http_loop_wake_if_queued last woke the loop
     atomic_bool reconfigured;  // the shared limits have changed
     atomic_bool evict_reserve; // a connection was refused at a hard limit
-    atomic_bool ending;        // the thread ends once no request is pending; until then, new requests get a 503
+    atomic_bool ending;        // the thread ends once no request is pending; with shared.stopping, none becomes pending
 };
 
 static void process_inbox(struct http_loop *loop)
@@ -75,8 +75,8 @@ static int64_t drain(struct http_loop *loop)
     return left_ms > DRAIN_POLL_MS ? left_ms : DRAIN_POLL_MS;
 }
 
-// Closes the connections whose deadlines have passed. Returns how long the loop may sleep, in milliseconds; -1: without
-// a limit.
+// Closes the connections whose deadlines have passed and, in a drain, the idle ones. Returns how long the loop may
+// sleep, in milliseconds, or -1 if there is no limit.
 static int process_deadlines(struct http_loop *loop)
 {
     int64_t timeout_ms;

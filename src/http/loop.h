@@ -1,5 +1,5 @@
 // One event loop: a thread with its own instance of libmicrohttpd and its own connections. Other threads reach the loop
-// through its inbox; http_loop_wake_if_queued makes the loop check its inbox.
+// through its inbox and its flags; http_loop_wake_if_queued and http_loop_wake make the loop check them.
 #pragma once
 
 #include "connection.h"
@@ -15,7 +15,7 @@ int http_loop_start(struct http_shared *shared, struct http_loop **ret_loop, str
 // NULL is allowed.
 void http_loop_stop(struct http_loop *loop);
 
-// Closes all connections. Requires a previous http_loop_stop. NULL is allowed.
+// Closes all connections and frees the loop. Requires a previous http_loop_stop. NULL is allowed.
 void http_loop_destroy(struct http_loop *loop);
 
 // Any thread may call the functions below.

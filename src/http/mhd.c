@@ -30,7 +30,8 @@ static struct http_connection *connection_of(struct MHD_Connection *mhd)
 }
 
 // The library calls this in a state from which it cannot continue. Like the library's default handler, this function
-// aborts the process, but it logs the reason first. Aborting acknowledges no event that is not recorded.
+// aborts the process, but it logs the reason first. Aborting loses no event, because the daemon acknowledges only
+// recorded events.
 static void on_panic(void *context, const char *file, unsigned int line, const char *reason)
 {
     (void)context;

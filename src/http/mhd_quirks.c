@@ -150,8 +150,8 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
     return NULL;
 }
 
-// Returns true if neither the client nor an error has ended the TLS session. GnuTLS is sending when this function calls
-// gnutls_record_recv, and allows this.
+// Returns true if neither the client nor an error has ended the TLS session. This function runs while GnuTLS is
+// sending; GnuTLS allows a call of gnutls_record_recv at that time.
 static bool is_session_open(struct http_connection *connection)
 {
     gnutls_session_t session =
@@ -184,7 +184,8 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set)
         return;
     set->quirks.has_logged = false;
     for (struct http_connection *one = set->timed.first; one; one = one->deadline.next) {
-        // In stage BODY, the head has arrived. The library reports no size of it only after closing the connection.
+        // In stage BODY the head has arrived, so the library reports the size of the head unless it has closed the
+        // connection.
         if (one->deadline.stage != HTTP_STAGE_BODY ||
             MHD_get_connection_info(one->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE))
             continue;
@@ -193,7 +194,8 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set)
     }
 }
 
-// Records how many bytes GnuTLS holds for the library. Returns true if no connection's number has changed.
+// Records how many bytes GnuTLS holds for the library. Returns true if the number of every connection is the same as in
+// the previous call.
 static bool is_delivery_stalled(const struct http_connection_list *list)
 {
     bool stalled = true;

@@ -32,7 +32,8 @@ bool mhd_is_before_1_0(void);
 // Symptom: the library parses a head in place, puts a NUL at the end of each part, and does not report what it has
 // changed. A NUL in a value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and
 // spaces before the target vanish. The addresses of the parts reveal the change, because the parts are then not a CRLF
-// apart. Only NUL with a bare LF looks like CRLF afterwards; the library reads it as the end of a line, too.
+// apart. The check misses only a NUL before a bare LF, because these two bytes take the place of a CRLF. The library
+// treats them as the end of a line, as it does a CRLF.
 // Test: tests/unit/http/test_quirks.c, and test_refuses_hostile_request in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 struct mhd_head_layout {
@@ -46,8 +47,8 @@ void mhd_head_layout_init(struct mhd_head_layout *layout, const char *method, co
 void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_t name_length, const char *value,
                          size_t value_length);
 
-// The caller calls this after the last header, with the address after the empty line. Returns true if the library
-// presents a different head than the client has sent.
+// The caller calls this after the last header, with the address after the empty line. Returns true if the head that the
+// library presents differs from the head that the client has sent.
 bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout, const char *head_end);
 
 // ---- Responses that the library makes itself ----
@@ -104,8 +105,9 @@ void mhd_quirk_on_key_update(struct http_connection *connection);
 // ---- Connections that the library closes before it starts them ----
 
 // Versions: 1.0 and later.
-// Symptom: the library can close a connection that was added before it calls the notification callback, and then never
-// calls the callback for that connection. The kernel can reuse the descriptor for another connection.
+// Symptom: after MHD_add_connection, the library can close the connection before it calls the notification callback,
+// and then never calls the callback for that connection. A list of starting connections therefore keeps each connection
+// until the callback, or until a new connection has the same descriptor.
 // Test: answers_or_closes_and_works_again in tests/oom/test_http.c.
 // Delete when MHD_add_connection accepts a context that every notification carries.
 void mhd_quirk_add_starting(struct http_connection *connection);
@@ -115,8 +117,9 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 
 // ---- Connections that the library closes itself ----
 
-// The adapter calls this after each send. In stage HEAD no response exists, so what the library has sent is the TLS
-// alert close_notify of a connection that it closes. The function contains two workarounds.
+// The adapter calls this after each send. In stage HEAD the daemon has queued no response. Unless the library has made
+// a response itself, what it has sent is the TLS alert close_notify of a connection that it closes. The function
+// contains two workarounds for such connections.
 //
 // Versions: all.
 // Symptom: the library closes some connections with a malformed request line without a response and without calling the
@@ -130,9 +133,9 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 //
 // Versions: 1.0 and later.
 // Symptom: if the memory of a connection is exhausted, MHD_connection_update_event_loop_info closes the connection, but
-// the library removes closed connections only before it calls that function. Afterwards it waits for no event of the
-// connection, which therefore stays until the client sends more or until a deadline. This function shuts the socket
-// down, so that the kernel reports an event, upon which the library removes the connection.
+// the library removes closed connections only before it calls that function. The library then forgets the connection
+// until the kernel reports an event, so the connection stays open until the client sends more or until a deadline. This
+// function shuts the socket down, so that the kernel reports an event, upon which the library removes the connection.
 //
 // Test: "method without an end" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the library removes such a connection in the same iteration.
@@ -141,9 +144,9 @@ void mhd_quirk_after_send(struct http_connection *connection);
 // The adapter calls this after each iteration of the library.
 // Versions: 1.0 and later.
 // Symptom: if the size line of a chunk has an extension and does not fit into the memory of the connection, the library
-// makes two error responses. The second one sends nothing and closes the connection in
-// MHD_connection_update_event_loop_info, so that the library forgets the connection as described above. The only sign
-// is the log message on the first response. This function closes the connection.
+// makes two error responses and sends neither. The second one makes MHD_connection_update_event_loop_info close the
+// connection, which the library then forgets as described above. The only sign is the log message about the first
+// response. After such a message, this function looks for the forgotten connection and closes it.
 // Test: "extension of the last chunk" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the library sends the first response.
 void mhd_quirk_close_forgotten(struct http_connection_set *set);

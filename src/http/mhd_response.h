@@ -1,5 +1,5 @@
-// The part of the adapter that builds responses: a libmicrohttpd response in each of the two forms that a connection
-// can need.
+// The functions for responses that only the HTTP module uses. A response has a form that leaves the connection open and
+// a form that announces Connection: close. Each form is a response of libmicrohttpd.
 #pragma once
 
 #include <stdbool.h>
@@ -11,6 +11,6 @@ struct MHD_Connection;
 // Destroys the response if its lifetime is HTTP_RESPONSE_ONCE, and otherwise does nothing. NULL is allowed.
 void http_response_release(struct http_response *response);
 
-// Queues the response and releases it. With `closing`, the response announces Connection: close. Returns false if
-// libmicrohttpd cannot send a response now. The loop's thread calls this.
+// Queues the response and releases it. If `closing` is true or the status is 4xx, the response announces Connection:
+// close. Returns false if libmicrohttpd cannot send a response now. The loop's thread calls this.
 bool http_response_queue(struct http_response *response, struct MHD_Connection *mhd, bool closing);

@@ -33,7 +33,8 @@ static bool field_equals(const struct field *field, const char *expected)
     return field->length == strlen(expected) && memcmp(field->text, expected, field->length) == 0;
 }
 
-// Splits the line at each space. Returns the number of fields; a number above `max` means that there are more.
+// Splits the line at each space. Returns the number of fields, or max + 1 if there are more than `max`. Stores at most
+// `max` fields.
 static size_t split(const char *line, size_t length, struct field *ret_fields, size_t max)
 {
     const char *end = line + length;

@@ -1,6 +1,6 @@
 // Parses the header of the PROXY protocol, versions 1 and 2, which a proxy sends before the first byte of TLS. The
-// parser is a pure function over the bytes received so far: it keeps no state, needs no memory, and never reads past
-// the header.
+// parser is a pure function over the bytes received so far: it keeps no state, allocates no memory, and never reads
+// past the header.
 #pragma once
 
 #include <stddef.h>
@@ -13,7 +13,7 @@
 #define PROXY_HEADER_BYTES          (PROXY_HEADER_V2_FIXED_BYTES + PROXY_HEADER_V2_BYTES) // the longest header
 
 enum proxy_header_result {
-    PROXY_HEADER_ABSENT,     // the bytes start neither version
+    PROXY_HEADER_ABSENT,     // the bytes are not the start of a header of either version
     PROXY_HEADER_INCOMPLETE, // further bytes decide
     PROXY_HEADER_CLIENT,     // complete; the header names the client
     PROXY_HEADER_LOCAL,      // complete; the header names no client: LOCAL, UNKNOWN, UNSPEC or a Unix socket

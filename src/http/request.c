@@ -8,16 +8,17 @@
 #include "imcallbackd/base/clock.h"
 #include "mhd_response.h"
 
-// Parsing a body of the largest allowed size takes about ten times its size in memory. Only one request per loop needs
-// this memory at a time, while handler.on_body runs.
+// Parsing a body of the largest allowed size takes about ten times its size in memory; the factor 16 leaves a margin.
+// Only one request per loop needs this memory at a time, while handler.on_body runs.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
-// The body's buffer grows as data arrives; the server allocates nothing for the announced length.
+// The size of the first allocation for a body. The buffer grows as data arrives, whatever length is announced, so that
+// a client cannot occupy memory for bytes that it does not send.
 #define BODY_FIRST_BYTES ((size_t)4 << 10)
-// The bodies in memory may take as much space as this many bodies of the largest size. The server refuses a further
-// body with 503.
+// The bodies in memory may take as much space as this many bodies of the largest size. The server refuses a body that
+// would exceed this space with 503.
 #define BODIES_IN_FLIGHT 16
-// The server reads and drops a refused body, unless its announced length is larger than this.
+// If the announced length of a refused body is larger than this, the server sends the refusal without reading the body.
 #define DROPPED_BODY_BYTES ((size_t)64 << 20)
 
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target)
@@ -36,7 +37,8 @@ struct http_exchange *http_request_start(struct http_connection *connection, con
                ARENA_BASE_BYTES + connection->set->limits.body_bytes * ARENA_BYTES_PER_BODY_BYTE);
     exchange->target = arena_copy(&exchange->request.arena, target, strlen(target));
     exchange->request.query = !exchange->target ? NULL : mark ? exchange->target + (mark - target) + 1 : "";
-    // If the client has sent this request together with the previous one, no byte arrives to start the stage.
+    // Usually the first byte of a request moves the connection to stage HEAD. If the client has sent this request
+    // together with the previous one, that byte arrived in an earlier stage.
     if (connection->deadline.stage != HTTP_STAGE_HEAD)
         http_connection_enter(connection, HTTP_STAGE_HEAD);
     return exchange;
@@ -81,8 +83,8 @@ static const struct address *find_client(struct http_exchange *exchange)
     return &forwarded_for->address;
 }
 
-// The server has admitted a connection regardless of allow_from if it belongs to a trusted proxy and no PROXY header
-// has named the client.
+// Returns true if allow_from must be checked for each request. The server has admitted a connection regardless of
+// allow_from if the connection belongs to a trusted proxy and no PROXY header has named the client.
 static bool is_checked_per_request(const struct http_connection *connection)
 {
     enum http_client client = connection->transport.client;
@@ -90,8 +92,8 @@ static bool is_checked_per_request(const struct http_connection *connection)
     return client == HTTP_CLIENT_IS_PROXY || client == HTTP_CLIENT_FROM_REQUESTS;
 }
 
-// Returns why the server itself refuses this head, or HTTP_REFUSE_NONE. *ret_detail is what the handler's
-// on_refusal gets as the detail.
+// Returns why the server itself refuses this head, or HTTP_REFUSE_NONE. Sets *ret_detail to the detail for
+// handler.on_refusal.
 static enum http_refusal judge_head(struct http_exchange *exchange, const char *method, const char *version,
                                     const char **ret_detail)
 {
@@ -128,7 +130,8 @@ static struct http_response *refuse(const struct http_exchange *exchange, enum h
     return handler->on_refusal(handler->context, why, exchange->request.remote_address, detail);
 }
 
-// On a connection beyond the limit, only a verified request is accepted, and it is the last one on that connection.
+// On a connection beyond a limit, the server accepts only a verified request, and closes the connection after the
+// response in any case.
 static struct http_response *ask_handler(struct http_exchange *exchange)
 {
     struct http_connection *connection = exchange->connection;
@@ -218,8 +221,9 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange)
     struct http_response *response;
 
     assert(exchange->phase == HTTP_PHASE_BODY);
-    // A stopping loop runs the library a few more times after the last pending request was completed, and then no
-    // longer waits for the handler. No further request may become pending.
+    // After the last pending request was completed, a stopping loop runs the library a few more times, but no longer
+    // waits for the handler. A request that became pending then would get no response, so the server refuses the
+    // request.
     if (!exchange->response && shared->stopping)
         exchange->response = refuse(exchange, HTTP_REFUSE_OVERLOADED, "");
     if (exchange->response)
@@ -228,7 +232,8 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange)
     exchange->complete_us = clock_monotonic_us();
     exchange->phase = HTTP_PHASE_PENDING;
     response = shared->handler.on_body(shared->handler.context, &exchange->request);
-    // After NULL, exchange->response belongs to http_request_complete, which may have set it already.
+    // After on_body has returned NULL, exchange->response belongs to http_request_complete, which another thread may
+    // have called already.
     if (!response) {
         exchange->connection->set->pending++;
         metric_add(&http_requests_waiting, 0, 1);

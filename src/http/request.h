@@ -1,6 +1,7 @@
-// One request as a state machine. The adapter reports what arrives: the target, the head, data, the end of the body,
-// and the completion by the handler. Each call returns a verdict, which the adapter carries out. This file depends on
-// neither libmicrohttpd nor the loop; it calls the handler and changes the stage of the connection.
+// One request as a state machine. The adapter calls a function for each event of a request: the target, a header, the
+// end of the head, data, the end of the body, and the completion by the handler. If the event decides how the
+// connection continues, the function returns a verdict, which the adapter carries out. This file depends on neither
+// libmicrohttpd nor the loop; it calls the handler and changes the stage of the connection.
 
 //   start ─► receive_header* ─► receive_head ─► receive_data* ─► receive_end ─► resume ─► take_response ─► finish
 //
@@ -24,7 +25,7 @@ enum http_verdict {
 
 enum http_phase {
     HTTP_PHASE_TARGET,  // the request line has arrived
-    HTTP_PHASE_BODY,    // the server reads the body, or drops the body after it has refused the head
+    HTTP_PHASE_BODY,    // the server reads the body, and drops it if there is a response already
     HTTP_PHASE_PENDING, // the handler has the complete request
     HTTP_PHASE_ANSWERED,
 };
@@ -39,14 +40,15 @@ struct http_exchange {
     struct forwarded_for forwarded_for;
     char forwarded_address[ADDRESS_TEXT_BYTES]; // request.remote_address, if X-Forwarded-For names the client
     bool needs_on_end;                          // handler.on_head was called
-    bool closes_connection;                     // regardless of the response
+    bool closes_connection;                     // after the response, whatever its status is
     size_t body_in_flight;                      // bytes that this request has added to shared.body_in_flight
     int64_t complete_us;                        // when the handler got the complete body, monotonic; 0: not yet
     struct http_response *response;             // not queued yet; while PENDING, the completing thread sets this field
     struct http_exchange *next;                 // the next exchange in the loop's inbox
 };
 
-// The request line has arrived, with this raw target. Returns NULL if memory is exhausted.
+// Starts a request whose request line has arrived, and copies the raw target. Returns NULL if memory is exhausted. If
+// only the copy fails, the later call of http_request_receive_head returns HTTP_VERDICT_CLOSE.
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target);
 
 // Records a fault that makes the request unacceptable, unless there is one already. The call is allowed only before
@@ -60,19 +62,21 @@ void http_request_receive_header(struct http_exchange *exchange, const char *nam
 // All headers have arrived. Asks the handler unless the server itself refuses the request.
 enum http_verdict http_request_receive_head(struct http_exchange *exchange, const char *method, const char *version);
 
-// Stores a piece of the body, 1 byte or more, or drops the piece if the request is refused.
+// Stores a piece of the body, 1 byte or more, or drops the piece if there is a response already.
 void http_request_receive_data(struct http_exchange *exchange, const char *data, size_t length);
 
-// The body is complete.
+// The body is complete. Passes the request to the handler, unless there is a response already or the server is
+// stopping.
 enum http_verdict http_request_receive_end(struct http_exchange *exchange);
 
-// The loop has received the completion of a held request. The adapter resumes the connection and then calls
-// http_request_resume.
+// The loop has received the completion of a held request, which is no longer pending. After this call the adapter
+// resumes the connection, and when the library calls back for the connection, the adapter calls http_request_resume.
+// That function returns HTTP_VERDICT_CLOSE if the handler has completed the request without a response.
 void http_request_unhold(struct http_exchange *exchange);
 enum http_verdict http_request_resume(struct http_exchange *exchange);
 
-// Hands the response over to the caller, once, and frees the body. Sets *ret_closing to whether the response must
-// announce Connection: close.
+// Hands the response over to the caller and frees the body. Sets *ret_closing to true if the response must announce
+// Connection: close. The call is allowed once per request, after HTTP_VERDICT_ANSWER.
 struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing);
 
 // Ends the connection's current request in any phase, answered or not. Does nothing if there is no request.

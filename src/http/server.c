@@ -31,7 +31,7 @@
 struct http_server {
     struct http_settings settings; // its path is not used; shared.path is the copy
     struct http_shared shared;
-    struct http_loop **loops; // settings.threads of them; NULL: not started
+    struct http_loop **loops; // settings.threads elements; an element is NULL until that loop is started
     struct pollfd *sockets;   // the listening sockets, then stop_fd
     int stop_fd;              // readable when the acceptor must stop; -1: not started
     pthread_t acceptor;
@@ -99,7 +99,8 @@ static void refuse(struct http_server *server, struct http_connection *connectio
     http_connection_destroy(connection);
 }
 
-// Accepts one connection and hands it to a loop. Returns a negative errno value on failure; -EAGAIN: none is queued.
+// Accepts one connection from the kernel, and hands the connection to a loop or refuses it. Returns 0 in both cases,
+// -EAGAIN if no connection is queued, or another negative errno value on failure.
 static int accept_one(struct http_server *server, int listen_fd)
 {
     const int on = 1;
@@ -141,12 +142,13 @@ static void wait_out_shortage(struct http_server *server, int code)
     (void)poll(&stop, 1, SHORTAGE_PAUSE_MS);
 }
 
-// Returns true if more connections may be queued.
+// Returns true if the kernel may have queued more connections.
 static bool accept_batch(struct http_server *server, int listen_fd)
 {
     int r = 0;
 
-    // Other errors, such as ECONNABORTED, belong to the connection that was about to be accepted.
+    // Other errors, such as ECONNABORTED, concern only the connection that was about to be accepted, so the loop
+    // continues with the next one.
     for (int i = 0; i < ACCEPTS_PER_BATCH && r != -EAGAIN && !is_shortage(r); i++)
         r = accept_one(server, listen_fd);
     http_server_wake(server);

@@ -41,8 +41,8 @@ struct http_shared {
     pthread_cond_t all_closed;            // signalled when connection_count becomes 0
 };
 
-// Up to the hard limit, the server still accepts connections beyond a limit, because the next request may be a verified
-// one. Other requests on these reserve connections get a 503.
+// Returns the hard limit that belongs to a limit. Between the two limits, the server still accepts connections, because
+// their first request may be a verified one. The server accepts no other request on these reserve connections.
 unsigned int http_hard_limit(unsigned int limit);
 
 // Takes a reference to the credentials and copies the rest. Returns -ENOMEM on failure. The caller must call
@@ -84,5 +84,6 @@ bool http_shared_allows(struct http_shared *shared, const struct address *client
 // counted for a network.
 void http_shared_release(struct http_shared *shared, const struct address *network);
 
-// Waits until no connection is left, or until the monotonic clock reaches until_ms. Returns the number of connections.
+// Waits until no connection is left, or until the monotonic clock reaches until_ms. Returns the number of connections
+// that are left.
 unsigned int http_shared_wait_until_empty(struct http_shared *shared, int64_t until_ms);

@@ -1,5 +1,5 @@
-// The transport functions of GnuTLS, on the loop's thread. These functions see each received byte before libmicrohttpd
-// does.
+// The functions through which GnuTLS receives and sends, on the loop's thread. They see each received byte before
+// libmicrohttpd does.
 #include "tls.h"
 
 #include <assert.h>
@@ -19,7 +19,7 @@
 #define MAX_HANDSHAKE_BYTES ((size_t)64 << 10)
 
 // Returns true if one of the records in these bytes starts a handshake after the first one. Up to TLS 1.2 the type of a
-// record is not encrypted.
+// record is not encrypted, and TLS 1.3 has no renegotiation.
 static bool renegotiates(struct http_connection *connection, const unsigned char *data, size_t length)
 {
     struct http_record_parser *records = &connection->transport.records;
@@ -106,7 +106,8 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 // - mhd_quirk_before_send must see when libmicrohttpd sends a response that it has made itself.
 // - mhd_quirk_after_send must see when libmicrohttpd closes a connection without a response.
 // - libmicrohttpd sends the head and the body of a response as two records. MSG_MORE makes the kernel keep the first
-//   until the second follows, so that both travel in one packet. libmicrohttpd sets TCP_NODELAY again if none follows.
+//   until the second follows, so that both travel in one packet. If no second record follows, libmicrohttpd sets
+//   TCP_NODELAY again, which makes the kernel send the first.
 static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int count)
 {
     struct http_connection *connection = pointer;

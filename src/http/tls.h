@@ -1,5 +1,6 @@
-// One TLS session of libmicrohttpd: replaces the credentials and the socket functions that libmicrohttpd has set up, so
-// that the start of a request and the end of the handshake change the connection's stage.
+// One TLS session of libmicrohttpd. The session gets the credentials of the connection and its own socket functions
+// instead of those that libmicrohttpd has set up. These functions change the connection's stage at the end of the
+// handshake and at the start of a request.
 #pragma once
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
-// Exponential delays with jitter.
+// Doubles each delay and adds jitter. backoff_pause sleeps in short steps, because a signal handler on another thread
+// does not interrupt the sleep.
 #include "imcallbackd/outbound/backoff.h"
 
 #include <assert.h>

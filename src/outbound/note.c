@@ -1,4 +1,4 @@
-// Writes the note only when it changes, and logs only the first of several failures.
+// Writes the note only when it changes, and logs only the first of successive failures.
 #include "imcallbackd/outbound/note.h"
 
 #include <unistd.h>

@@ -21,12 +21,12 @@
 
 #define TARGET_MODE 0640
 
-// One step of the copy is 4 MiB. The copy is synced after each step: a single large writeback by the kernel would delay
-// the syncs of the daemon.
+// The number of pages that one step copies: 4 MiB with pages of 4 KiB. Each step ends with a sync of the copy, because
+// a single large writeback by the kernel would delay the syncs of the daemon.
 #define STEP_PAGES 1024
 
-// Free space to leave for the daemon if the copy is on the same file system as the database. The daemon cannot truncate
-// its log until the copy is complete.
+// The free space that must remain for the daemon if the copy is on the same file system as the database: until the copy
+// is complete, the daemon's write-ahead log can only grow.
 #define RESERVE_BYTES (UINT64_C(64) << 20)
 
 // How many instructions of SQLite's virtual machine lie between two progress reports of a long statement.
@@ -90,14 +90,14 @@ static void report(const struct backup *backup)
 static int report_from_sqlite(void *context)
 {
     report(context);
-    return 0; // backup_cancel interrupts the statement itself
+    return 0; // lets the statement continue; backup_cancel interrupts it directly
 }
 
-// Runs work, which may take minutes, so that backup_cancel can end it. Only sqlite3_interrupt can do this: SQLite
-// counts the rows of a table, or checks a b-tree, in a single instruction, which calls no progress handler.
+// Runs work(), which may take minutes, so that backup_cancel can end it. Only sqlite3_interrupt can do this: SQLite
+// counts the rows of a table, or checks a b-tree, in a single instruction, during which it calls no progress handler.
 //
 // SQLite forgets an interrupt as soon as no statement of the connection runs. The statement `pending`, which stays at
-// its first row, preserves an interrupt that arrives between two statements of work.
+// its first row, preserves an interrupt that arrives between two statements of work().
 static int run_interruptible(struct backup *backup, sqlite3 *connection,
                              int (*work)(struct backup *backup, struct error *error), struct error *error)
 {
@@ -246,15 +246,17 @@ static int copy_database(struct backup *backup, struct error *error)
 
     if (r < 0)
         return r;
-    // No other process reads the copy before it gets its name, and name_copy syncs the whole file before that.
+    // The copy needs neither a journal nor SQLite's syncs: no other process reads the copy before it gets its final
+    // name, and name_copy syncs the whole file before that.
     if (sqlite3_exec(backup->copy, "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF", NULL, NULL, NULL) !=
         SQLITE_OK)
         r = fail_sqlite(backup, backup->copy, error);
     if (r == 0)
         r = copy_pages(backup, error);
     close_copy(backup);
-    // Bytes 18 and 19 of the file are 2 in WAL mode and 1 otherwise. A copy without WAL mode can be read where SQLite
-    // cannot create side files. The daemon switches a copy to WAL mode when the copy replaces the database.
+    // Bytes 18 and 19 of the file are both 2 in WAL mode and both 1 otherwise. A copy without WAL mode can be read
+    // where SQLite cannot create side files. If the copy replaces the database, the daemon switches it back to WAL
+    // mode.
     if (r == 0 && !cancelled && pwrite(backup->fd, "\1\1", 2, 18) != 2)
         r = fail(backup->target, error);
     return r;
@@ -305,8 +307,8 @@ static int sync_directory(const char *path, struct error *error)
     return r;
 }
 
-// Syncs the copy and gives it its name, unless another file has that name by now. Some file systems do not support
-// RENAME_NOREPLACE; there, link gives the same guarantee.
+// Syncs the copy and gives it its final name, unless another file has that name by now. Some file systems do not
+// support RENAME_NOREPLACE; there, link() gives the same guarantee.
 static int name_copy(struct backup *backup, struct error *error)
 {
     const char *from = backup->partial, *to = backup->target;

@@ -12,12 +12,12 @@
 #define SQL_NUMBER_(number) #number
 
 // Prepares each of the texts for frequent use. The caller passes statements that are all NULL, and finalizes them even
-// after a failure. Returns SQLite's code.
+// after a failure. Returns SQLite's result code.
 int statements_prepare(sqlite3 *connection, const char *const *sql, sqlite3_stmt **statements, size_t count);
 void statements_finalize(sqlite3_stmt **statements, size_t count); // sets the statements to NULL
 
-// Runs a query once, and copies the first column of the first row to ret_text, cut to the size. If there is no row,
-// ret_text becomes "". Returns SQLite's code.
+// Runs a query once, and copies the first column of the first row to ret_text, truncated to fit into `size` bytes. If
+// the query fails, returns no row or returns NULL, ret_text becomes "". Returns SQLite's result code.
 int query_text(sqlite3 *connection, const char *sql, char *ret_text, size_t size);
 
 // Binds the parameters of one statement in their order. After a failure the remaining calls do nothing, so only
@@ -37,7 +37,7 @@ static inline struct binding bind_begin(sqlite3_stmt *statement)
 void bind_text(struct binding *binding, const char *text);
 void bind_int(struct binding *binding, int64_t value);
 void bind_null(struct binding *binding);
-void bind_bytes(struct binding *binding, const char *data, size_t length); // length 0 binds '', not NULL
+void bind_bytes(struct binding *binding, const char *data, size_t length); // length 0 binds an empty BLOB
 
 // Returns SQLITE_ROW for each row. After any other code, no more rows follow. The caller must always call bind_end
 // afterwards.

@@ -41,7 +41,7 @@ static void change_stage(struct commit *commit, enum commit_stage from, enum com
     commit->stage = to;
 }
 
-// Removes the next batch, at least one commit, from the front of the list.
+// Removes the next batch from the front of the list. A batch has at least one commit.
 static struct commit *list_cut_batch(struct commit_list *list)
 {
     struct commit *batch = list->first, *last = NULL;
@@ -82,8 +82,8 @@ static struct commit *list_take_back(struct commit_list *list, struct commit *ba
     return finished.first;
 }
 
-// Waits in the given state, with the mutex held, until a signal arrives or timeout_ms have passed; -1 means no timeout.
-// Returns false after the timeout.
+// Waits in the given state until a signal arrives or timeout_ms have passed; -1 means no timeout. The caller holds the
+// mutex, which is released during the wait. Returns false after the timeout.
 static bool queue_wait(struct commit_queue *queue, enum writer_state state, int64_t timeout_ms)
 {
     struct timespec end;
@@ -105,8 +105,8 @@ static bool queue_wait(struct commit_queue *queue, enum writer_state state, int6
 }
 
 // Appends all waiting commits to the list of taken commits. If both lists are empty, first sleeps until push, wake or
-// stop is called, but no longer than timeout_ms. Returns false in state WRITER_ENDED, when the queue is stopping and no
-// commit is left.
+// stop is called, but no longer than timeout_ms (-1 means no timeout). Does not sleep if wake was called since the last
+// call. Returns false in state WRITER_ENDED, when the queue is stopping and no commit is left.
 static bool queue_take(struct commit_queue *queue, struct commit_list *taken, int64_t timeout_ms)
 {
     pthread_mutex_lock(&queue->mutex);
@@ -120,7 +120,7 @@ static bool queue_take(struct commit_queue *queue, struct commit_list *taken, in
     if (!taken->first && queue->stopping)
         queue->state = WRITER_ENDED;
     pthread_mutex_unlock(&queue->mutex);
-    return taken->first || queue->state != WRITER_ENDED; // only this thread changes the state
+    return taken->first || queue->state != WRITER_ENDED; // no mutex: only this thread changes the state
 }
 
 static void queue_pause(struct commit_queue *queue)

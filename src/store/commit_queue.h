@@ -1,19 +1,19 @@
 // The queue between the threads that submit commits and the only writer thread. The queue does not depend on disks: a
 // struct of functions defines what happens to a batch.
 
-// The states of the writer thread. The thread changes its state only under the mutex, and starts as WRITER_BUSY.
+// The states of the writer thread. The thread changes its state only under the mutex, and starts in WRITER_BUSY.
 //
 //   BUSY      repeats three steps:
 //             1. take: moves all waiting commits to the end of its list `taken`, and clears `woken`
 //             2. if `taken` is not empty: write(batch), done(finished commits), and a pause if write() set retry
 //             3. housekeep(idle)
 //   BUSY ─► SLEEPING    in step 1, if nothing is taken or waiting, `woken` is not set, and stop was not called
-//   SLEEPING ─► BUSY    push, wake, stop, or the time that housekeep returned has passed. A spurious wake-up of the
-//                       condition variable leads back to SLEEPING without any call
+//   SLEEPING ─► BUSY    on push, wake or stop, or when the time that housekeep returned has passed. After a spurious
+//                       wake-up of the condition variable, the thread sleeps again without calling any function
 //   BUSY ─► PAUSED      in step 2, if write() set retry in a commit, and stop was not called
-//   PAUSED ─► BUSY      COMMIT_RETRY_MS have passed, or wake, stop, or a spurious wake-up. A push does not end PAUSED
-//   BUSY ─► ENDED       in step 1, if stop was called and nothing is taken or waiting. Step 3 has followed the last
-//                       batch
+//   PAUSED ─► BUSY      after COMMIT_RETRY_MS, or on wake, stop or a spurious wake-up. A push does not end PAUSED
+//   BUSY ─► ENDED       in step 1, if stop was called and nothing is taken or waiting. By then, step 3 has run after
+//                       the last batch
 //
 // Stages of a commit, and its owner in each stage:
 //
@@ -23,8 +23,8 @@
 //   IN_BATCH ─► WAITING    write() set retry: back to the front of `taken`, in order, and into the next batch
 //   IN_BATCH ─► AT_CALLER  otherwise: done() returns the commit to its owner
 //
-// Each commit goes to done() exactly once for each push. After a call of stop, write() must soon stop setting retry, or
-// the writer thread does not end.
+// Each commit goes to done() exactly once for each push. After a call of stop, write() must soon stop setting retry,
+// because the writer thread does not end before every commit is finished.
 #pragma once
 
 #include <pthread.h>
@@ -48,11 +48,11 @@
 struct commit_queue_functions {
     // Sets result and retry of each commit. Must not change the list.
     void (*write)(void *context, struct commit *batch);
-    // Returns the finished commits to their owners. May push.
+    // Returns the finished commits to their owners. May call commit_queue_push.
     void (*done)(void *context, struct commit *finished);
     // The writer thread calls this after each batch and each wake-up. `idle` is true if no commit is waiting or has to
-    // be retried. Returns the number of milliseconds until the next call is due if nothing else wakes the writer
-    // thread; -1: never.
+    // be retried. Returns the number of milliseconds after which the next call is due even if nothing else wakes the
+    // writer thread, or -1 if no call is due.
     int64_t (*housekeep)(void *context, bool idle);
     void *context;
 };
@@ -85,7 +85,8 @@ struct commit_queue {
 int commit_queue_start(struct commit_queue *queue, const struct commit_queue_functions *functions,
                        struct error *error) MUST_CHECK;
 
-// Any thread may call this, including the writer thread in done(), until commit_queue_stop starts.
+// Passes the commit to the queue, which owns it until done(). Any thread may call this, including the writer thread in
+// done(), until commit_queue_stop is called.
 void commit_queue_push(struct commit_queue *queue, struct commit *commit);
 
 // Makes the writer thread call housekeep() soon. Any thread may call this.

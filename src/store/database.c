@@ -24,8 +24,8 @@
 
 // Automatic checkpoints are off because they would run inside commits. The log grows until the next checkpoint, and
 // then starts over in the space that it has. A long read transaction blocks checkpoints, so the log can become much
-// longer; afterwards, journal_size_limit makes SQLite truncate the log. The cache (in KiB) holds the largest batch, so
-// that no page spills into the log before its commit.
+// longer; afterwards, journal_size_limit makes SQLite truncate the log. A negative cache_size is in KiB: the cache of
+// 16 MiB holds the largest batch, so that no page spills into the log before its commit.
 static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA wal_autocheckpoint = 0;"
                                     "PRAGMA cache_size = -16384;"
@@ -46,7 +46,7 @@ static int resolve(const char *path, char **ret_file, struct error *error)
 static int check_directory(const char *file, struct error *error)
 {
     char *copy = strdup(file);
-    struct buffer contents = {0}; // the directory with "/.", which is accessible only if it is a directory
+    struct buffer contents = {0}; // the path of the directory and "/.", which exists only in a directory
     const char *directory;
     int r = 0;
 
@@ -93,10 +93,10 @@ int database_open_readonly(const char *file, const char *parameters, sqlite3 **r
     return 0;
 }
 
-// Opens for reading without changing any file. If there is no log, the database alone is complete. If there is a log,
-// SQLite reads its index without changing it, and creates an index only if none exists. A log that ends after its
-// header, as a failure of the first write leaves it, counts as missing: SQLite would look for frames and fail with
-// SQLITE_PROTOCOL.
+// Opens the database for reading without changing an existing file. If there is no log, the database file alone is
+// complete, and SQLite opens it as immutable. If there is a log, SQLite reads its index without changing it, and
+// creates an index only if none exists. A log that ends after its header, because the write of the first frame failed,
+// counts as missing: SQLite would look for frames in this log and fail with SQLITE_PROTOCOL.
 static int open_untouched(const char *file, sqlite3 **ret_connection, struct error *error)
 {
     struct stat log, index;
@@ -136,7 +136,8 @@ static int check_file(const char *file, struct error *error)
     if (r == 0) {
         sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
         r = schema_inspect(connection, &version, error);
-        // Only a writing connection can rebuild the index; database_open inspects the database once more.
+        // Only a writing connection can rebuild an invalid index, so this code is not an error here: database_open
+        // inspects the database once more.
         if (sqlite3_extended_errcode(connection) == SQLITE_READONLY_RECOVERY)
             r = 0;
     }
@@ -165,7 +166,8 @@ int database_check(const char *path, struct error *error)
 }
 
 // Creates the file if it is missing, with FILE_MODE whatever the umask is, and locks it. A second daemon would be a
-// second connection that writes and checkpoints. With two such connections, every SQLite before 3.51.3 can lose data.
+// second connection that writes and checkpoints. With two such connections, SQLite versions before 3.51.3 can lose
+// data.
 static int lock_file(struct database *database, struct error *error)
 {
     int fd = open(database->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, FILE_MODE);

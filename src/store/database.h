@@ -27,7 +27,7 @@ int database_open(struct database *database, const char *path, struct error *err
 enum store_failure database_recover_wal(struct database *database, struct error *error) MUST_CHECK;
 
 // Checks that database_open could succeed. Does not take the lock of database_open, so the check also works while a
-// daemon runs. Changes nothing. The error names the path.
+// daemon runs. Changes no existing file. If the log has no index, SQLite creates one. The error names the path.
 int database_check(const char *path, struct error *error) MUST_CHECK;
 
 // Opens another connection, which only reads. `parameters` is the query part of SQLite's file: URI. The caller closes

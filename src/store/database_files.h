@@ -15,7 +15,8 @@
 // Reads the status of a side file. Returns false if the file does not exist or cannot be examined.
 bool side_file_status(const char *database, const char *suffix, struct stat *ret_status);
 
-// Refuses a side file that is not a regular file. SQLite would wait forever to open a FIFO. The error names the path.
+// Refuses a side file that is not a regular file. If the file were a FIFO, for example, SQLite would wait forever to
+// open it. The error names the side file.
 int side_file_check(const char *database, const char *suffix, struct error *error) MUST_CHECK;
 
 // The files that a connection has open. SQLite never looks at the paths again, so this struct serves to detect that the

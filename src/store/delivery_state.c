@@ -1,5 +1,5 @@
-// One connection in WAL mode with synchronous = FULL: one sync per transaction. A lock on the file keeps a second
-// sender out, while operators can still read the tables with `sqlite3 -readonly`.
+// Uses one connection in WAL mode with synchronous = FULL, so that each transaction needs only one sync. A lock on the
+// file keeps a second sender out, while operators can still read the tables with `sqlite3 -readonly`.
 #include "imcallbackd/store/delivery_state.h"
 
 #include <assert.h>
@@ -134,7 +134,8 @@ static int query_number(sqlite3 *connection, const char *sql, int64_t *ret_numbe
     return code;
 }
 
-// *ret_is_new: the file is empty. Refuses the database of another program.
+// Sets *ret_is_new to true if the database is empty. Refuses a database that belongs to another program, has another
+// version or is damaged.
 static int inspect(struct delivery_state *state, const char *path, bool *ret_is_new, struct error *error)
 {
     int64_t application = 0, version = 0, objects = 0;
@@ -222,7 +223,8 @@ static int open_connection(struct delivery_state *state, const char *path, struc
     return 0;
 }
 
-// What a crash left in the write-ahead log may not be synced yet. The checkpoint writes and syncs it into the database.
+// Switches to WAL mode and runs a checkpoint: the frames that a crash left in the write-ahead log may not be synced
+// yet. The checkpoint copies them into the database and syncs both files.
 static int complete_log(struct delivery_state *state, const char *path, struct error *error)
 {
     char mode[16];

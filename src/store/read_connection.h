@@ -18,18 +18,18 @@ struct read_connection {
     struct database_files files; // if a side file was replaced, the database must be opened again
 };
 
-// Errors name the path and the remedy.
+// Errors name the path, and a remedy if there is one. After a failure the connection is closed.
 int read_connection_open(struct read_connection *connection, const char *path, struct error *error) MUST_CHECK;
 
 // Starts a read transaction. Until read_connection_end, the caller sees the database as it is now, and the daemon's log
-// can only grow. Waits up to 5 s if the daemon is starting or recovers its log. Refuses a database that is empty or
-// that belongs to another program.
+// can only grow. Waits up to 5 s if the daemon is starting or recovers its log. Refuses a database that is empty, has a
+// newer schema or belongs to another program.
 int read_connection_begin(struct read_connection *connection, struct error *error) MUST_CHECK;
 
-// Does nothing if no transaction is open.
+// Ends the transaction, if one is open.
 void read_connection_end(struct read_connection *connection);
 
-// Describes the last failure of SQLite, with the path and the remedy. Returns -errno.
+// Fills in the error with SQLite's last failure, the path, and a remedy if there is one. Returns -errno.
 int read_connection_failed(struct read_connection *connection, struct error *error);
 
 void read_connection_close(struct read_connection *connection); // a zeroed struct is allowed

@@ -22,7 +22,7 @@
 #define WAIT_MAX_MS     1000
 
 enum reader_statement {
-    READER_GROUPS = STREAM_GROUPS, // the statements that read a stream have its number
+    READER_GROUPS = STREAM_GROUPS, // read_rows() uses the stream as the index of its statement
     READER_REJECTIONS = STREAM_REJECTIONS,
     READER_NEWEST_ID,
     READER_MEMBERS,
@@ -79,7 +79,7 @@ static int connect_to(struct store_reader *reader, const char *path, struct erro
     if (r < 0)
         return r;
     watch_log(reader);
-    r = read_connection_begin(connection, error); // refuses a database without our tables
+    r = read_connection_begin(connection, error); // refuses a database without imcallbackd's tables
     if (r == 0 &&
         statements_prepare(connection->sqlite, reader_sql, reader->statements, READER_STATEMENT_COUNT) != SQLITE_OK)
         r = read_connection_failed(connection, error);
@@ -172,7 +172,7 @@ static int read_value(struct store_reader *reader, sqlite3_stmt *statement, int 
     return SQLITE_OK;
 }
 
-// The callers rely on growing ids: they continue after the last one.
+// Callers continue after the last id that they have read, so each id must be larger than the previous one.
 static int check_order(struct store_reader *reader, enum stream stream, int64_t previous_id, int64_t id,
                        struct error *error)
 {
@@ -219,7 +219,7 @@ static int read_newest(struct store_reader *reader, enum stream stream, int64_t 
     return code == SQLITE_OK ? 0 : failed(reader, code, error);
 }
 
-// Fails if after_id is larger than every id that this database has assigned.
+// Fails if after_id is larger than every id that the stream's table has assigned.
 static int check_after_id(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
     int64_t newest;
@@ -291,9 +291,9 @@ static int reconnect(struct store_reader *reader, struct error *error)
     return r;
 }
 
-// The check of the files precedes the read. If the files were moved away before the check and hold no more rows, the
-// reader has seen all acknowledged events: the daemon acknowledges nothing that it commits to files that are out of
-// place.
+// The check of the files must precede the read. If the files were moved away before the check and the read finds no
+// more rows, the reader has seen all acknowledged events: the daemon acknowledges nothing that it commits to files that
+// are out of place.
 int store_reader_read_some(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
                            const struct recorded_row **ret_rows, size_t *ret_count, struct error *error)
 {

@@ -1,5 +1,5 @@
-// The statements and their order decide whether an event is a repeat or a conflict. Functions that return int return
-// SQLite's extended result code, which the public functions translate with sqlite_error.h.
+// The statements and their order decide whether an event is a repeat or a conflict. Static functions that return int
+// return SQLite's extended result code, which the public functions translate with sqlite_error.h.
 #include "recorder.h"
 
 #include <assert.h>
@@ -166,7 +166,7 @@ static int record_rejected(struct recorder *recorder, const struct rejected_call
     return code;
 }
 
-// Searches the repeat window for an event without a time that has the same body.
+// Searches the repeat window for an event of the same app and group that has no time and the same body.
 static int find_same_body(struct recorder *recorder, const struct destroyed_group *group, bool *ret_found)
 {
     struct binding binding = begin(recorder, RECORDER_FIND_SAME_BODY);
@@ -224,7 +224,7 @@ static int compare_members(struct recorder *recorder, const struct destroyed_gro
     while (same && bind_step(&binding) == SQLITE_ROW) {
         const char *recorded = (const char *)sqlite3_column_text(binding.statement, 0);
 
-        // If SQLite runs out of memory for the text, bind_end returns the failure.
+        // If SQLite runs out of memory for the text, `recorded` is NULL and bind_end returns the failure.
         same = position < group->member_count && recorded && strcmp(recorded, group->members[position]) == 0;
         position++;
     }

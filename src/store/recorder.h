@@ -16,7 +16,8 @@
 #define REJECTED_MAX_BYTES ((int64_t)64 * 1024 * 1024)
 #define REJECTED_ROW_BYTES 512
 
-// An event without EventTime is a repeat if its body is identical to one received within this time.
+// An event without EventTime is a repeat if another such event of the same app and group, with an identical body, was
+// received within this time.
 #define REPEAT_WINDOW_MS ((int64_t)5 * 60 * 1000)
 
 enum recorder_statement {
@@ -50,15 +51,15 @@ enum store_failure recorder_begin(struct recorder *recorder, struct error *error
 enum store_failure recorder_commit(struct recorder *recorder, struct error *error) MUST_CHECK;
 void recorder_rollback(struct recorder *recorder);
 
-// Sets the result of the commit. After a failure the transaction may hold parts of the commit.
+// Records the commit and sets its result. After a failure the transaction may hold parts of the commit.
 enum store_failure recorder_record(struct recorder *recorder, struct commit *commit, struct error *error) MUST_CHECK;
 
 // Writes one page without changing its content, in a separate transaction, to find out whether a commit could be
 // recorded. After a failure the caller calls recorder_rollback.
 enum store_failure recorder_test_write(struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// Subtracts one row from the recorder's size of rejected_callback. A caller that deletes such a row itself, inside the
-// transaction, must call this.
+// Subtracts a row with a body of body_bytes from the size of rejected_callback that the recorder keeps. A caller that
+// deletes such a row itself, inside the transaction, must call this.
 void recorder_subtract_rejected(struct recorder *recorder, int64_t body_bytes);
 
 void recorder_finish(struct recorder *recorder); // a zeroed struct is allowed

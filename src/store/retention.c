@@ -1,5 +1,5 @@
-// A step must stay short, because commits wait for its transaction. Functions that return int return SQLite's extended
-// result code.
+// A step must stay short, because commits wait for its transaction. Static functions that return int return SQLite's
+// extended result code.
 #include "retention.h"
 
 #include <assert.h>
@@ -18,8 +18,8 @@
 
 #define DAY_MS INT64_C(86400000)
 
-// Looks at the oldest ids only. There is no index on the time and none is needed: unless the clock was corrected, ids
-// and times grow together.
+// Selects the ids to delete among the oldest ids only. There is no index on the time and none is needed: unless the
+// clock was corrected, ids and times grow together.
 #define OLD_IDS(table)                                                                                                 \
     "SELECT id FROM (SELECT id, received_at_ms FROM " table                                                            \
     " ORDER BY id LIMIT " SQL_NUMBER(STEP_EVENTS) ") WHERE received_at_ms < ?1 AND id <= ?2"
@@ -75,7 +75,7 @@ static int delete_event(const struct retention *retention, int64_t id, int *dele
     return run_with(retention, RETENTION_DELETE_GROUP, id);
 }
 
-// Returns the clock's time, or one day after the newest event if that is earlier.
+// Sets *ret_now_ms to the time of the clock, or to one day after the newest event was received if that is earlier.
 static int find_now(const struct retention *retention, int64_t clock_ms, int64_t *ret_now_ms)
 {
     struct binding binding = begin(retention, RETENTION_FIND_NEWEST);
@@ -119,7 +119,7 @@ static int delete_rejected(const struct retention *retention, int64_t before_ms,
     return bind_end(&binding);
 }
 
-// Sets *ret_pages to 0 for a database without incremental vacuum, such as the first release created.
+// Sets *ret_pages to 0 for a database without incremental vacuum, such as a database that the first release created.
 static int count_free_pages(const struct retention *retention, int64_t *ret_pages)
 {
     struct binding binding = begin(retention, RETENTION_COUNT_FREE_PAGES);

@@ -31,9 +31,9 @@ struct retention {
 int retention_init(struct retention *retention, struct recorder *recorder, struct error *error) MUST_CHECK;
 
 // Runs one short transaction. The transaction deletes rows that were received more than keep_ms before now and whose id
-// is not larger than the one in `last`, members together with their event. If no such row is left, the transaction
-// returns some free pages to the file system. Sets *ret_more to whether another step may have work to do. After a
-// failure the caller calls recorder_rollback.
+// is not larger than the one in `last`. The members of an event are deleted together with it. If no such row is left,
+// the transaction returns some free pages to the file system, but keeps a reserve for new rows. Sets *ret_more to
+// whether another step may have work to do. After a failure the caller calls recorder_rollback.
 //
 // "Now" is now_ms or one day after the newest event was received, whichever is earlier, so that a clock that runs far
 // ahead does not delete everything. A store that receives nothing keeps its last events.

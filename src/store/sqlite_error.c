@@ -1,5 +1,5 @@
-// The mapping depends on how disks fail: an error during a sync is always fatal, but an error during a write is not
-// fatal if its cause may be temporary.
+// The mapping depends on how disks fail: an error during one of SQLite's syncs is always fatal, but an error during a
+// write is not fatal if its cause may be temporary.
 #include "sqlite_error.h"
 
 #include <assert.h>
@@ -79,7 +79,7 @@ static enum store_failure judge(sqlite3 *connection, int code)
     case SQLITE_IOERR_NOMEM:
     case SQLITE_IOERR_SHMSIZE: // the index of the write-ahead log cannot grow
         return STORE_FAILURE_RETRY;
-    case SQLITE_IOERR_WRITE: // SQLite reports ENOSPC as SQLITE_FULL, but EDQUOT and EROFS as this
+    case SQLITE_IOERR_WRITE: // SQLite reports ENOSPC as SQLITE_FULL, but EDQUOT and EROFS as this code
         return is_shortage(system_cause(connection, code)) ? STORE_FAILURE_RETRY : STORE_FAILURE_FATAL;
     }
     switch (code & 0xff) {

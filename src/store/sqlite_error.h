@@ -2,7 +2,7 @@
 // once, before its next call on the connection, because SQLite keeps only the last error.
 //
 // Functions that open something return -errno. Functions that write return an enum store_failure. Both fill in a struct
-// error with the reason and the remedy, without the path of the database.
+// error with the reason, and a remedy if there is one, but without the path of the database.
 #pragma once
 
 #include "imcallbackd/base/error.h"

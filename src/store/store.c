@@ -1,5 +1,5 @@
-// The writer thread's policy: when to retry, when to stop, when to checkpoint and when to delete. The lower files do
-// the work and classify their failures (enum store_failure); only this file acts on the failures.
+// The writer thread's policy: when to retry, when to stop, when to checkpoint and when to delete. The functions that
+// this file calls do the work and classify their failures (enum store_failure); only this file acts on the failures.
 #include "imcallbackd/store/store.h"
 
 #include <assert.h>
@@ -17,8 +17,9 @@
 #include "recorder.h"
 #include "retention.h"
 
-// The store checkpoints when no commit is waiting, and under load only when the write-ahead log is long: a checkpoint
-// delays waiting commits by a few milliseconds for each 1,000 frames (4 MB).
+// The number of frames written since the last checkpoint after which the store checkpoints again, without and with
+// commits waiting. The second number is larger because a checkpoint delays waiting commits by a few milliseconds for
+// each 1,000 frames (4 MB).
 #define CHECKPOINT_FRAMES_IDLE   1000
 #define CHECKPOINT_FRAMES_LOADED 4000
 
@@ -88,7 +89,7 @@ bool store_ready(struct store *store, struct error *ret_why)
 }
 
 // Adds the path and `what` to the error. A fatal failure breaks the store and is reported through callbacks.broken; any
-// other failure is logged, rate-limited.
+// other failure is logged with a rate limit.
 static void store_report(struct store *store, enum store_failure failure, const char *what, struct error *error)
 {
     unsigned int suppressed;
@@ -240,7 +241,7 @@ static void store_test_write(struct store *store)
     recorder_rollback(&store->recorder);
 }
 
-// Returns the largest ids that may be deleted. If the note is required but missing or invalid, no id may be deleted.
+// Returns the largest ids that may be deleted. If a required note is missing or invalid, no id may be deleted.
 static struct shipped store_deletable_ids(struct store *store)
 {
     struct shipped last = {INT64_MAX, INT64_MAX};
@@ -293,7 +294,7 @@ static int64_t store_delete_some(struct store *store, int64_t keep_ms, bool idle
 }
 
 // Deletes rows that are older than the retention, if a deletion is due. Returns the number of milliseconds until the
-// next deletion is due; -1: never.
+// next deletion is due, or -1 if everything is kept.
 static int64_t store_apply_retention(struct store *store, bool idle)
 {
     int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms;
@@ -427,7 +428,7 @@ void store_submit(struct store *store, struct commit *commit)
     commit_queue_push(&store->queue, commit);
 }
 
-// If the checkpoint fails, the log stays for the next start and is safe.
+// A failure loses nothing, because the frames stay in the log, which the next start recovers.
 static void store_checkpoint_last(struct store *store)
 {
     struct error error;

@@ -34,7 +34,8 @@
 
 #define REWRITE_CHUNK_BYTES ((size_t)256 * 1024)
 
-// Locks the bytes from first to last. The locks last until the descriptor is closed.
+// Locks the bytes from first to last, and waits up to timeout_ms for other processes to unlock them. The locks last
+// until the descriptor is closed.
 static int lock_bytes(int fd, off_t first, off_t last, int64_t timeout_ms)
 {
     struct flock bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = last - first + 1};
@@ -54,7 +55,7 @@ static int errno_error(const char *path, struct error *error)
     return error_set(error, errno, "%s: %s", path, strerror(errno));
 }
 
-// A header that no process has initialized yet is zero.
+// Accepts the version 0, too: a header that no process has initialized yet is zero.
 static int check_version(int fd, const char *path, struct error *error)
 {
     for (off_t header = 0; header < (off_t)2 * HEADER_BYTES; header += HEADER_BYTES) {

@@ -1,8 +1,8 @@
 """Compares the daemon with other servers. bench.sh installs and builds the servers, and runs this script.
 
-All servers run at the same time and receive load in turn, so that other work of the machine affects all of them.
-Medians are over the rounds; a ratio is the median of the ratios within a round. At the end, every acknowledged event
-must be in the server's store."""
+All servers run at the same time and receive load in turn, so that other work of the machine affects all of them
+alike. A figure is the median over the rounds; a ratio is the median of the ratios that each round yields. At the end,
+every acknowledged event must be in the server's store."""
 
 import argparse
 import json
@@ -92,7 +92,7 @@ def run_rounds(arguments, chosen, running):
 
 
 def apart(directory, names, purpose, makers):
-    """Yields (name, constructor, empty directory with certificates) for the names that have a constructor."""
+    """Yields (name, constructor, new directory with certificates) for the names that have a constructor."""
     for name in filter(makers.__contains__, names):
         place = directory / f"{purpose}-{name}"
         place.mkdir()

@@ -1,5 +1,6 @@
-"""Measures `imcallbackd deliver`: events per second to an nginx that answers after a delay, side by side with h2load, which
-sends the same bodies to the same nginx; processor time; and what a catch-up costs the receiver's callbacks."""
+"""Measures `imcallbackd deliver`: how many events per second it sends to an nginx that answers after a delay, and how
+much processor time it takes for one event. Both are compared with h2load, which sends the same bodies to the same
+nginx. Also measures by how much a catch-up delays the receiver's callbacks."""
 
 import json
 import pathlib
@@ -21,13 +22,14 @@ MEMBERS = 3
 EVENTS = 150_000
 WARM_UP_S = 0.5
 CALLBACKS = 3000  # in one run of the load generator
-LEAST_SHARE, MOST_P99 = 0.5, 1.5  # targets: of the rate of h2load, and of the p99 without a catch-up
+LEAST_SHARE, MOST_P99 = 0.5, 1.5  # targets: relative to h2load's rate, and to the p99 without a catch-up
 ANSWER = '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'
 MODULE = servers.BUILD / "ngx_http_echo_module.so"
 
 
 class Application(servers.Nginx):
-    """nginx as the application. The path names the delay in milliseconds. http2: offer it."""
+    """nginx as the application that receives the events. The path of a URL is the delay of the answer in milliseconds.
+    If http2 is true, nginx offers HTTP/2."""
 
     name = "application"
 
@@ -50,7 +52,7 @@ class Application(servers.Nginx):
 
 
 class Deliverer:
-    """`imcallbackd deliver` with a new state."""
+    """A process `imcallbackd deliver` that starts with a new state."""
 
     def __init__(self, directory, database, application, in_flight, delay_ms):
         self.port = free_port()
@@ -58,7 +60,7 @@ class Deliverer:
         for path in directory.glob(state.name + "*"):
             path.unlink()
         daemon = servers.Daemon(directory, "ecdsa", database)
-        daemon.command()  # writes the token and a configuration, to which this one is added
+        daemon.command()  # writes the token and the configuration to which [deliver] is added
         config.write_text(pathlib.Path(daemon.command()[-1]).read_text() + (
             f"[deliver]\nurl = {application.url(delay_ms)}\nca_file = {application.certificate}\n"
             f"in_flight = {in_flight}\nstate_file = {state}\nadmin_port = {self.port}\n"))
@@ -101,7 +103,8 @@ def duration(seconds):
 
 
 def run_h2load(body, application, in_flight, delay_ms, seconds):
-    """h2load keeps as many connections, or streams of one connection in HTTP/2, busy as deliver does."""
+    """Returns the same figures for h2load, which keeps as many connections busy as deliver does, or with HTTP/2 as many
+    streams of one connection."""
     query = ("SdkAppid=1400000001&CallbackCommand=Group.CallbackAfterGroupDestroyed&contenttype=json"
              f"&ClientIP=127.0.0.1&OptPlatform=RESTAPI&RequestTime=1795780384&Sign={'0' * 64}")
     shape = ["-c", "1", "-m", in_flight] if application.http2 else ["--h1", "-c", in_flight]
@@ -117,7 +120,7 @@ def run_h2load(body, application, in_flight, delay_ms, seconds):
 
 
 def export_body(database, directory):
-    """Writes the body of one event as deliver sends it."""
+    """Creates a file with a body such as deliver sends, and returns the path of the file."""
     body = {"CallbackCommand": "Group.CallbackAfterGroupDestroyed", "EventTime": "1700000000000", "GroupId":
             "load-100000000-100000", "Type": "Public", "Owner_Account": "owner", "Operator_Account": "administrator",
             "Name": "load", "MemberList": [{"Member_Account": f"member-100000-{each}"} for each in range(MEMBERS)]}
@@ -144,7 +147,8 @@ def measure_callbacks(directory, database, application, rounds):
 
 
 def measure(directory, rounds, seconds):
-    """{"rows": {name: {"deliver": [figures], "h2load": [figures]}}, "callbacks": {"without": [µs], "with": [µs]}}"""
+    """Returns {"rows": {name: {"deliver": [figures], "h2load": [figures]}},
+    "callbacks": {"without": [µs], "with": [µs]}}."""
     database = directory / "deliver.db"
     check_run(servers.WRITER, database, next(workloads.seeds), EVENTS, MEMBERS, 128, timeout=3600)
     body = export_body(database, directory)
@@ -174,7 +178,7 @@ def ratio(row, figure):
 
 
 def targets(found):
-    """Returns rows as report.targets() does."""
+    """Returns the targets in the form that report.targets() uses."""
     rows = [(f"deliver, {name}: rate / h2load", ratio(row, "rate"), ">=", LEAST_SHARE)
             for name, row in found["rows"].items()]
     p99 = statistics.median(b / a for a, b in zip(found["callbacks"]["without"], found["callbacks"]["with"]))

@@ -11,7 +11,8 @@ def median(results, workload, server, figure):
 
 
 def ratio(results, figure, one, other):
-    """Returns the median of the ratios in each round. one, other: (workload, server)."""
+    """Returns the median over the rounds of the figure of `one` divided by that of `other`. Each of them is a pair
+    (workload, server)."""
     rounds = [results["workloads"][workload][server] for workload, server in (one, other)]
     return statistics.median(a[figure] / b[figure] for a, b in zip(*rounds))
 

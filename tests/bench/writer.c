@@ -1,4 +1,4 @@
-// Measures the upper limit of the store's speed: the daemon's schema and statements without sockets, HTTP, JSON and
+// Measures the upper limit of the store's speed: the daemon's schema and statements without sockets, HTTP, JSON or a
 // queue. Events like those of the load generator go straight into the database, a fixed number in each transaction. The
 // measured time does not include creating the events. The result is one line of JSON on standard output.
 #include <errno.h>

@@ -149,6 +149,6 @@ def endpoint(make_endpoint):
 
 @pytest.fixture
 def deliver(make_endpoint):
-    """Starts deliverers. They stop before the endpoints do."""
+    """Starts deliverers, which stop before the endpoints do."""
     with starting(delivery.Deliverer) as start:
         yield start

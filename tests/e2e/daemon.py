@@ -44,8 +44,8 @@ STOP_DEADLINE = 10  # seconds that the manual page allows from SIGTERM to the en
 
 
 def hard_limit(limit):
-    """Returns the number of connections at which the daemon refuses more: the limit and a reserve. The daemon accepts
-    connections in the reserve because their next requests may be verified ones."""
+    """Returns the number of connections at which the daemon refuses more: the limit plus a reserve. The daemon accepts
+    connections in the reserve, because their next requests may be verified callbacks."""
     return limit + limit // 16 + 16
 
 
@@ -370,8 +370,9 @@ class Daemon:
         """Sends a callback on a connection of its own. parameters: see query_string; query: replaces the whole query;
         curl: options of curl.
 
-        curl sends what it does better: a large body, to which the daemon may answer early, other methods, and headers
-        that replace the usual ones. For the rest it would cost 40 ms of processor time.
+        The callback is sent by curl if it has options of curl, another method, a header that replaces a usual one, or a
+        large body, to which the daemon may answer early. Other callbacks are sent without curl, because each run of
+        curl takes 40 ms of processor time.
         """
         body = event() if body is None else body
         query = query_string(**parameters) if query is None else query
@@ -444,7 +445,8 @@ class Daemon:
         return self._shell("BEGIN IMMEDIATE")
 
     def reading(self):
-        """Keeps a read transaction open during the block, so that no checkpoint can pass the current state."""
+        """Keeps a read transaction open during the block, so that checkpoints cannot copy later commits into the
+        database."""
         return self._shell("BEGIN; CREATE TEMP TABLE seen AS SELECT id FROM destroyed_group")
 
     def sql(self, query):

@@ -1,5 +1,5 @@
-"""`imcallbackd deliver` as a process, and what it has to send: the request of each recorded event, and the ledger, which
-compares all requests that an endpoint got with the store."""
+"""Runs `imcallbackd deliver`, computes the request that it must send for each recorded event, and compares all requests
+that an endpoint received with the store."""
 
 import contextlib
 import glob
@@ -13,12 +13,12 @@ from daemon import COMMAND, TOKEN
 from endpoint import SECRET
 from service import Service
 
-SETTLING_S = 1  # how long an endpoint may need to notice that a client has closed its connection
+SETTLING_S = 1  # the time that an endpoint may need to notice that the client has closed a connection
 
 
 def deliver_to(one, endpoint, settings=None, apps=None, **keys):
-    """Writes a configuration with [deliver]. keys: the keys of [deliver], None omits one; settings: the keys of other
-    sections."""
+    """Writes a configuration with [deliver]. settings: the keys of other sections; keys: the keys of [deliver]. A key
+    with the value None is omitted."""
     section = {"url": endpoint.url(), "state_file": one.directory / "state", "admin_port": 0}
     if "certificate" in endpoint.options:
         section["ca_file"] = endpoint.ca_file
@@ -27,7 +27,7 @@ def deliver_to(one, endpoint, settings=None, apps=None, **keys):
 
 
 def write_secret(one, *secrets, name="secret"):
-    """Writes a file for [deliver] secret_file."""
+    """Writes a file for [deliver] secret_file, one secret per line. Returns its path."""
     path = one.directory / name
     path.write_text("".join(secret + "\n" for secret in secrets))
     path.chmod(0o600)
@@ -35,7 +35,7 @@ def write_secret(one, *secrets, name="secret"):
 
 
 class Deliverer(Service):
-    """The process `imcallbackd deliver`, whose log never contains a secret or a part of a request."""
+    """The process `imcallbackd deliver`, whose log must contain neither a secret nor a part of a request."""
 
     command = "deliver"
 
@@ -50,7 +50,7 @@ class Deliverer(Service):
 
 
 class Clock:
-    """A clock that a test can put forward while a program runs, by libfaketime."""
+    """A clock of libfaketime, which a test can put forward while a program runs."""
 
     LIBRARIES = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
 
@@ -85,7 +85,8 @@ def event_uid(row, receiver="a"):
 
 
 def expected_fields(row, members):
-    """Returns the fields of the body. A text that was absent is an empty text in the store."""
+    """Returns the fields that the body must have. Empty fields are left out, because the store has an empty text for a
+    field that was absent."""
     fields = {"CallbackCommand": COMMAND, "EventTime": row["event_time_ms"], "GroupId": row["group_id"],
               "Type": row["type"], "Owner_Account": row["owner_account"], "Operator_Account": row["operator_account"],
               "Name": row["name"]}
@@ -112,7 +113,7 @@ def check_content(request, row, members, receiver="a", extra=None):
 
 
 class Store:
-    """The recorded events: rows by id with their members, and the ids by identity."""
+    """The recorded events: the rows and the members by id, and the ids by identity."""
 
     def __init__(self, one, receiver="a"):
         with contextlib.closing(sqlite3.connect(f"file:{one.database}?mode=ro", uri=True, timeout=20)) as connection:
@@ -129,7 +130,7 @@ class Store:
 
 
 class Ledger:
-    """What an endpoint got, compared with a store."""
+    """Compares the requests that an endpoint received with the store of a daemon."""
 
     def __init__(self, one, endpoint, **form):
         """form: the arguments of Request.check_form()."""
@@ -138,8 +139,9 @@ class Ledger:
         self.form = form
 
     def check(self, interrupted=0, not_accepted=()):
-        """interrupted: how many acceptances may have been lost, which is what was in flight at each kill;
-        not_accepted: the ids of the events that must not have been accepted. Returns the number of repeats."""
+        """Checks all requests, and that every event was accepted. Returns how many times an accepted event was accepted
+        again. interrupted: the largest allowed number of such repeats, which is the number of requests in flight at all
+        kills; not_accepted: the ids of the events that must not have been accepted."""
         self.check_requests()
         self.check_order(set(not_accepted))
         accepted = [self.store.id_of[request.id] for request in self.requests if request.accepted]
@@ -151,7 +153,7 @@ class Ledger:
         return repeats
 
     def check_requests(self):
-        """Every request is well-formed and carries exactly one recorded event."""
+        """Asserts that every request is well-formed and carries a recorded event."""
         for request in self.requests:
             request.check_form(**self.form)
             assert request.id in self.store.id_of, request
@@ -159,8 +161,9 @@ class Ledger:
             check_content(request, self.store.rows[number], self.store.members[number])
 
     def check_order(self, not_accepted):
-        """Within a group, a request comes only after all earlier events were accepted, none comes while another is in
-        flight, and none comes again after a later event."""
+        """Asserts the order within each group: an event is sent only after all earlier events of the group were
+        accepted, except those in not_accepted; never while another event of the group is in flight; and never after a
+        later one."""
         by_group = {}
         for number, row in self.store.rows.items():
             by_group.setdefault((row["sdk_appid"], row["group_id"]), []).append(number)
@@ -182,14 +185,15 @@ class Ledger:
 
     @staticmethod
     def _check_ended(before, request):
-        """The client sees its own close earlier than the endpoint does."""
+        """Asserts that `before` had ended when `request` arrived. If the client closed the connection, the journal may
+        have the end up to SETTLING_S too late, because the endpoint notices the close later than the client."""
         settled = before.how in ("closed", "killed") and before.ended - request.time < SETTLING_S
         assert before.end_place is not None and (before.end_place < request.place or settled), (
             f"{request} was sent while {before} was in flight")
 
 
 def most_in_flight(requests):
-    """Returns how many of the requests were in flight at the same time."""
+    """Returns the largest number of requests that were in flight at the same time."""
     events = sorted([(request.place, 1) for request in requests] + [(request.end_place, -1) for request in requests])
     now = most = 0
     for _, change in events:

@@ -1,4 +1,5 @@
-"""The endpoint of an application, which endpoint_server.py plays: its process, its script and the requests it got."""
+"""Runs the endpoint of an application, which endpoint_server.py plays, changes its script, and reads its journal of
+requests."""
 
 import base64
 import contextlib
@@ -19,9 +20,9 @@ from processes import eventually
 
 SERVER = pathlib.Path(__file__).with_name("endpoint_server.py")
 SECRET = "whsec_" + base64.b64encode(b"imcallbackd deliver, a secret for tests").decode()
-TIMES_S = 60  # how old a RequestTime or a webhook-timestamp may be
+TIMES_S = 60  # the most seconds between RequestTime or webhook-timestamp and the arrival of the request
 
-# Answers of the script. endpoint_server.py describes the keys.
+# Answers for a script. Connection.answer() in endpoint_server.py describes the keys.
 OK = {"status": 200, "body": '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'}
 FAIL = {"status": 200, "body": '{"ActionStatus":"FAIL","ErrorInfo":"no","ErrorCode":1}'}
 
@@ -31,7 +32,8 @@ def status(number, body="", **headers):
 
 
 def fault(name):
-    """An answer that goes wrong, although its status and body would be accepted. name: see endpoint_server.py."""
+    """Returns an answer with a fault. Without the fault, its status and body would be accepted. name: see
+    Connection.answer() in endpoint_server.py."""
     return OK | {"fault": name}
 
 
@@ -40,10 +42,11 @@ def late(seconds, answer=None):
 
 
 class Request:
-    """A request as the journal has it. `ended` and `answer` are None while the request is in flight."""
+    """A request in the journal. `ended` is None while the request is in flight. `answer` is also None if the client
+    closed the connection before the answer, or if the endpoint was killed."""
 
     def __init__(self, place, line):
-        self.place = place  # the number of the journal's line
+        self.place = place  # the number of the line in the journal
         self.number, self.time, self.connection, self.group = (
             line["request"], line["time"], line["connection"], line["group"])
         self.tls, self.resumed, self.client, self.port = line["tls"], line["resumed"], line["client"], line["port"]
@@ -73,7 +76,7 @@ class Request:
 
     @property
     def query(self):
-        """Returns the parameters, of which none may be there twice."""
+        """Returns the parameters. Asserts that none occurs twice."""
         pairs = urllib.parse.parse_qsl(self.target.partition("?")[2], keep_blank_values=True, strict_parsing=True)
         assert len(dict(pairs)) == len(pairs), self
         return dict(pairs)
@@ -83,8 +86,9 @@ class Request:
         return json.loads(self.body)
 
     def check_form(self, tokens=(TOKEN,), secrets=(), ahead_s=0):
-        """Asserts what holds for every request, whatever the event. tokens: of the app; ahead_s: the clock of deliver
-        compared with that of the endpoint."""
+        """Asserts what must hold for every request, whatever its event. tokens: the tokens of the app, any of which may
+        sign; secrets: the secrets that must all sign, in this order; ahead_s: by how many seconds the clock of deliver
+        is ahead of the clock of the endpoint."""
         assert (self.method, self.version) == ("POST", "HTTP/1.1"), self
         assert len(self.headers) == len(self.header_list), self.header_list
         assert self.headers["content-type"] == "application/json", self
@@ -111,10 +115,11 @@ class Request:
 
 
 class Endpoint:
-    """The process and its files. The port and the journal stay the same over restarts."""
+    """The process of an endpoint, and its files. The port and the journal stay the same across restarts."""
 
     def __init__(self, tls=True, script=None, client_ca=None, versions=None):
-        """script: see Script in endpoint_server.py; client_ca: require a client certificate; versions: of TLS."""
+        """script: see Script in endpoint_server.py; client_ca: the CA certificate that must have signed the client's
+        certificate; versions: the lowest and the highest version of TLS."""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-endpoint-"))
         self.journal = self.directory / "journal"
         self.port = 0
@@ -130,7 +135,8 @@ class Endpoint:
         self._read, self._requests, self._lines = 0, {}, 0
 
     def make_certificate(self, name):
-        """Makes a self-signed certificate for localhost and 127.0.0.1, and returns its files."""
+        """Makes a self-signed certificate for localhost and 127.0.0.1. Returns the paths of the certificate and of its
+        key."""
         make_certificate(self.directory, *P_256, name=f"{name}.pem", key=f"{name}.key")
         return str(self.directory / f"{name}.pem"), str(self.directory / f"{name}.key")
 
@@ -156,14 +162,16 @@ class Endpoint:
         assert self.process.stdout.readline() == "done\n"
 
     def answer(self, *usual, groups=None, mix=None, seed=0):
-        """Changes the script: the usual answers, in this order, and those of single groups: {group id: [answer, ...]}.
-        The last answer of a list stays. mix: [(weight, answer), ...] instead of the usual answers."""
+        """Replaces the script. usual: the answers, in this order; groups: {group id: [answer, ...]}, the answers for
+        single groups; mix: [(weight, answer), ...], from which each answer is drawn instead of the usual ones; seed:
+        the seed of these draws. The last answer of a list is repeated."""
         self.options["script"] = {"usual": list(usual) or [OK], "groups": groups or {}, "mix": mix, "seed": seed}
         if self.process:
             self._command(script=self.options["script"])
 
     def present(self, certificate):
-        """Presents another certificate. A new process has no sessions that a client could resume without seeing it."""
+        """Presents another certificate. This takes a new process, because a client could resume a TLS session of the
+        old one without seeing the certificate."""
         self.kill()
         self.options["certificate"] = certificate
         self.start()
@@ -172,7 +180,7 @@ class Endpoint:
         self._command(disconnect=True)
 
     def stop(self):
-        """Answers what is in flight, and ends."""
+        """Stops the process, which first answers the requests in flight."""
         self._end(self.process.terminate)
 
     def kill(self):
@@ -210,7 +218,7 @@ class Endpoint:
         elif "end" in line:
             self._requests[line["end"]].end(self._lines, line["time"], line["how"], line["answer"])
         else:
-            for request in self._requests.values():  # the earlier process was killed
+            for request in self._requests.values():  # a line "start": the earlier process was killed
                 if request.ended is None:
                     request.end(self._lines, line["time"], "killed", None)
 
@@ -220,7 +228,7 @@ class Endpoint:
         return [request.group for request in found]
 
     def has_requests(self, count, group=None, seconds=0):
-        """Returns whether this number of requests arrives within the time."""
+        """Returns whether at least this number of requests arrives within this time."""
         end = time.monotonic() + seconds
         while len(self.requests(group)) < count:
             if time.monotonic() >= end:
@@ -232,7 +240,7 @@ class Endpoint:
         return set(groups) <= set(self.accepted())
 
     def wait_requests(self, count, group=None, deadline=60):
-        """Waits until this number of requests has arrived, and returns them."""
+        """Waits until at least this number of requests has arrived, and returns all that have arrived."""
         eventually(lambda: self.has_requests(count, group), f"{count} requests for {group or 'any group'}", deadline)
         return self.requests(group)
 

@@ -1,8 +1,9 @@
 """An application's HTTP endpoint as a process of its own. The arguments are the port, the path of the journal, and a
 JSON object {"certificate": [PEM, key] or null, "client_ca": PEM, "tls": [lowest, highest], "script": {...}}.
 
-Standard input takes one command per line in JSON; each is answered with one line. The journal gets a line per request
-when it has arrived, and a line before it is answered."""
+The process first prints its port. It reads commands from standard input, one JSON object per line, and answers each of
+them with the line "done". It appends one line to the journal when a request has arrived, and another one when the
+request ends: just before the answer is sent, or when the connection is lost."""
 
 import asyncio
 import contextlib
@@ -21,7 +22,8 @@ ENDLESS_PART = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 
 
 class Journal:
-    """The requests, in a file that survives this process. Every line is written at once."""
+    """Appends lines about the requests to a file. Every line is in the file when its function returns, so a kill of the
+    process loses none."""
 
     def __init__(self, path):
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -40,8 +42,9 @@ class Journal:
 
 
 class Script:
-    """Decides on the answers: by group first, then by a weighted draw or the usual list. Each request takes an answer
-    off its list; the last one stays. An answer is a dictionary, see Connection.answer()."""
+    """Chooses the answer to each request: from the list of the request's group if there is one, otherwise by a weighted
+    draw from the mix if there is one, otherwise from the usual list. A request removes the answer that it gets from the
+    list, unless the answer is the last one. An answer is a dictionary; see Connection.answer()."""
 
     def __init__(self, groups=None, usual=None, mix=None, seed=0):
         self.groups = groups or {}
@@ -58,8 +61,8 @@ class Script:
 
 
 def is_accepted(answer):
-    """Judges an answer as imcallbackd-deliver(8) says: an answer that ends early is none, but deliver stops reading a
-    body without an end, and the status decides."""
+    """Returns whether the answer is an acceptance according to imcallbackd-deliver(8). An answer with a fault is a
+    failure, except "endless": deliver stops reading an endless body, and the status alone decides."""
     if answer.get("fault") not in (None, "endless"):
         return False
     body = None
@@ -70,7 +73,8 @@ def is_accepted(answer):
 
 
 class Connection(asyncio.Protocol):
-    """Reads requests strictly: anything but a request line, headers and Content-Length is a problem in the journal."""
+    """Reads requests with a Content-Length, one after the other, and answers them as the script says. The tests check
+    the form of the requests in the journal."""
 
     count = 0
 
@@ -128,12 +132,13 @@ class Connection(asyncio.Protocol):
             self.answer(answer, self.busy)
 
     def answer(self, answer, number):
-        """answer: {"status", "body", "headers": {}, "close": true, "delay_s", "fault"}. fault is a method's name."""
+        """Sends an answer: {"status", "body", "headers": {}, "close": true, "delay_s", "fault"}. All keys except
+        "status" are optional. "fault" is "hang" or the name of one of the methods below."""
         if self.busy != number:
             return  # the client has closed the connection meanwhile
         fault = answer.get("fault")
         if fault == "hang":
-            return  # the end is in the journal when the client closes the connection
+            return  # connection_lost() writes the end to the journal
         self.end("answered" if not fault else fault, answer | {"accepted": is_accepted(answer)})
         if fault:
             getattr(self, fault)(answer)
@@ -172,7 +177,7 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     def reset(self, answer):
-        """Sends a part of the answer. Closing with this option sends RST."""
+        """Sends the head of the answer and then resets the connection: with a linger time of 0, close() sends RST."""
         self.transport.write(self.head(answer))
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
@@ -194,7 +199,7 @@ class Connection(asyncio.Protocol):
         self.server.keep(self.repeat(b" ", 0.1))
 
     async def repeat(self, part, pause_s):
-        """Sends until the client closes the connection."""
+        """Sends this part again and again until the client closes the connection."""
         while not self.transport.is_closing():
             if self.transport.get_write_buffer_size() < 1 << 20:
                 self.transport.write(part)
@@ -202,7 +207,7 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    """The listening socket, the TLS context and the script, which the commands change."""
+    """The listening socket, the TLS context, the open connections, and the script, which a command can replace."""
 
     def __init__(self, port, journal, options):
         self.port = port
@@ -252,7 +257,7 @@ class Server:
             while line := await commands.readline():
                 self.command(json.loads(line))
                 print("done", flush=True)
-            over.set()  # the test has ended
+            over.set()  # the end of standard input: the test has ended
 
         self.keep(obey())
         await over.wait()

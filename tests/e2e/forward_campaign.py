@@ -1,6 +1,7 @@
 """Tests `forward` with large stores, high latency, outages and the promotion of a standby.
 
-Only `ctest -C campaign -L campaign` runs these tests. FORWARD_EVENTS sets the number of events in the store."""
+Only `ctest -C campaign -L campaign` runs these tests. FORWARD_EVENTS sets the number of events in a large store, and
+FORWARD_PROMOTIONS the number of promotions."""
 
 import os
 import random
@@ -114,8 +115,8 @@ def test_ships_a_long_store_despite_kills(make_daemon):
 
 
 def test_receiver_answers_while_the_forwarder_catches_up(make_daemon):
-    """Measures how long callbacks wait while the backlog of an outage is shipped. The database is on the same
-    machine."""
+    """Measures how long callbacks wait while the backlog of an outage is shipped. PostgreSQL runs on the same machine,
+    so it competes with the receiver for the processors and the disk."""
     one = make_daemon().start()
     fill(one, EVENTS // 2)
     load = Load(one)

@@ -20,7 +20,7 @@ WHERE member_account <> 'member-' || event || '-' || position"""
 
 
 class Ledger:
-    """Keeps track of which events of one daemon were checked."""
+    """Checks the recorded events of one daemon. Each check starts after the last event of the previous one."""
 
     def __init__(self, one):
         self.one = one
@@ -37,7 +37,7 @@ class Ledger:
     def check(self, acknowledged):
         """Checks the events since the last check. acknowledged: {group id: number of members}.
 
-        Events that were recorded without being acknowledged have to be complete, too.
+        Events that were recorded without being acknowledged must be complete, too.
         """
         assert self._query(WRONG_CONTENT, self.last_id) == []
         rows = self._query(NEW_ROWS, self.last_id)

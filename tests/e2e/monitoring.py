@@ -1,4 +1,4 @@
-"""A client of the admin listener of the daemon or the forwarder: plain HTTP, and the metrics as numbers.
+"""A client of the admin listener of `serve`, `forward` or `deliver`: plain HTTP, and the metrics as numbers.
 
 An address is a port of 127.0.0.1, a pair of host and port, or the path of a Unix socket.
 """

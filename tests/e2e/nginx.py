@@ -1,4 +1,4 @@
-"""nginx with HTTPS in front of an endpoint, as many applications have it."""
+"""Runs nginx with HTTPS in front of an application, as many operators do."""
 
 import pathlib
 import shutil
@@ -41,7 +41,8 @@ http {{
 
 
 class Nginx:
-    """One nginx. certificate: (PEM, key); to: the port of the application."""
+    """One nginx with its workers. certificate: the paths of the certificate and of its key; to: the port of the
+    application."""
 
     def __init__(self, directory, certificate, to, http2=True, keepalive_requests=1000):
         self.place = pathlib.Path(directory)
@@ -62,7 +63,7 @@ class Nginx:
         return self
 
     def reload(self):
-        """Starts new workers; the old ones finish their requests."""
+        """Makes nginx start new workers. The old workers finish their requests."""
         done = run(*self._words(), "-s", "reload")
         assert done.returncode == 0, done.stderr
 

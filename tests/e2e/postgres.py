@@ -1,4 +1,5 @@
-"""A PostgreSQL server in a temporary directory, a TCP proxy for the server, and a forwarder that ships to it."""
+"""A PostgreSQL server in a temporary directory, a TCP proxy in front of the server, and a forwarder that ships to the
+server."""
 
 import contextlib
 import fcntl
@@ -21,7 +22,7 @@ from service import Service
 
 PASSWORD = "p-4711-secret"
 TEMPLATES = pathlib.Path(daemon.LOAD).parent  # the directory of the build
-SUCCESS, END = "00000", "end of the output"  # of one call of Postgres.query
+SUCCESS, END = "00000", "end of the output"  # the SQLSTATE and the last line of a Postgres.query() that succeeds
 
 
 def programs():
@@ -42,7 +43,8 @@ def unprivileged():
 
 
 def has_ended(pid):
-    """Returns whether the process has ended. A zombie counts, although its parent has not waited for it yet."""
+    """Returns whether the process has ended. A zombie counts as ended, although its parent has not waited for it
+    yet."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -79,8 +81,8 @@ class Postgres:
                              "LC_ALL": "C.UTF-8"}
 
     def create(self):
-        """Copies the files that the first test of this build made, because making them takes a second of processor
-        time."""
+        """Creates the data directory. Only the first test of a build runs initdb, which takes a second of processor
+        time. All later tests copy the result."""
         template = TEMPLATES / f"postgres-{programs().parent.name}"
         with open(f"{template}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,7 +117,7 @@ class Postgres:
         return self
 
     def stop(self, number=signal.SIGINT):
-        """SIGINT requests PostgreSQL's fast shutdown."""
+        """Stops the server. SIGINT requests PostgreSQL's fast shutdown, which does not wait for clients."""
         self.end_session()
         if self.process:
             self.process.send_signal(number)
@@ -219,7 +221,7 @@ def ship_to(one, server, receiver="a", port=None, settings=None, **keys):
 
 
 def shipping_daemon(make_daemon, server, *arguments, **keys):
-    """Starts a daemon whose configuration ships into the server. The arguments are those of ship_to."""
+    """Starts a daemon with the configuration that ship_to() writes. The further arguments are those of ship_to()."""
     one = make_daemon()
     ship_to(one, server, *arguments, **keys)
     return one.start()
@@ -236,8 +238,8 @@ def verify(one, *arguments):
 
 
 class Proxy:
-    """A TCP proxy in front of the server, which can delay, stall and cut connections. rate: bytes per second from the
-    client; None: unlimited."""
+    """A TCP proxy in front of the server, which can delay, stall and cut connections. rate: the limit in bytes per
+    second from the client; None means no limit."""
 
     def __init__(self, port, delay_ms=0, rate=None):
         self.target = port

@@ -55,7 +55,7 @@ def free_port():
 
 
 def passing(sockets, names=""):
-    """Returns a command line to put in front of a daemon, which then gets the sockets as from systemd.
+    """Returns a command line to put in front of a daemon, which then gets the sockets as if systemd had passed them.
 
     names: the value of LISTEN_FDNAMES, separated by colons. The caller must let the process inherit the descriptors,
     with pass_fds. The shell is bash, because other shells may reject descriptors of more than one digit. Each socket

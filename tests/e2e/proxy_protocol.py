@@ -18,13 +18,13 @@ def v1(client="192.0.2.1", server="198.51.100.2", protocol="TCP4", ports="12345 
 
 
 def raw_v2(command, family, rest=b"", length=None):
-    """Returns a header of version 2 with these bytes after the fixed part. length: the announced length, if
-    it differs from theirs."""
+    """Returns a header of version 2 with these bytes after the fixed part. length: the length field, if it must differ
+    from the number of these bytes."""
     return SIGNATURE + struct.pack("!BBH", command, family, len(rest) if length is None else length) + rest
 
 
 def pair(client, server=None):
-    """Returns the addresses and ports of both ends, as version 2 has them."""
+    """Returns the addresses and ports of both ends in the form of version 2."""
     family = socket.AF_INET6 if ":" in client else socket.AF_INET
     server = server or ("2001:db8::99" if ":" in client else "198.51.100.2")
     return socket.inet_pton(family, client) + socket.inet_pton(family, server) + PORTS
@@ -49,10 +49,11 @@ def send_segments(plain, data, sizes):
 
 
 class Segments:
-    """A TLS connection whose header and ClientHello arrive in segments of these sizes."""
+    """A TLS connection whose PROXY header and ClientHello arrive in segments of chosen sizes."""
 
     def __init__(self, one, preface, sizes, source="127.0.0.1"):
-        """sizes: a function that gets the length of header and ClientHello, and returns the sizes of the segments."""
+        """preface: the header; sizes: a function that gets the total length of header and ClientHello, and returns the
+        sizes of the segments. A last segment has the rest."""
         self.plain = socket.create_connection(("127.0.0.1", one.port), timeout=daemon.START_DEADLINE,
                                               source_address=(source, 0))
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -1,5 +1,6 @@
-"""Runs the real proxies with the files of conf/proxy, and an application that records what the proxies pass to it. The
-tests replace only names, addresses, paths and certificates in the files."""
+"""Runs the real proxies with the files of conf/proxy, and an application that records what the proxies pass to it. In
+the files, the tests replace names, addresses, paths and certificates, and switch off the admin API and the automatic
+HTTPS of Caddy."""
 
 import contextlib
 import http.client
@@ -241,14 +242,16 @@ class Proxy:
 
 
 class HttpProxy(Proxy):
-    """A proxy that ends TLS and chooses between imcallbackd and the application."""
+    """A proxy that terminates TLS and passes each request either to imcallbackd or to the application."""
 
     def replaced(self):
-        """Returns {text in the file: other text} for what configure() does not replace for every proxy."""
+        """Returns {text in the file: other text} for the text that only the file of this proxy contains. configure()
+        replaces the text that all files contain."""
         raise NotImplementedError
 
     def configure(self, port, application_port, certificate, name="localhost"):
-        """port: of imcallbackd; certificate and name: those that the proxy expects of imcallbackd."""
+        """Writes the configuration. port: the port of imcallbackd; certificate and name: the path of the certificate
+        that the proxy trusts for imcallbackd, and the host name that this certificate must have."""
         self.write_config({"127.0.0.1:8443": f"127.0.0.1:{port}", "127.0.0.1:8080": f"127.0.0.1:{application_port}",
                            "/etc/ssl/imcallbackd.pem": certificate, "localhost": name} | self.replaced())
         return self

@@ -1,7 +1,7 @@
-"""The separate services, `imcallbackd forward` and `imcallbackd deliver`, with the configuration of a daemon.
+"""Runs the separate services, `imcallbackd forward` and `imcallbackd deliver`, with the configuration of a daemon.
 
-IMCALLBACKD_SERVICE_WRAPPER is a command line to put in front of each, such as valgrind. IMCALLBACKD_WRAPPER does not
-apply, because the sandbox of the daemon permits no network."""
+IMCALLBACKD_SERVICE_WRAPPER is a command line to put in front of each service, such as valgrind. IMCALLBACKD_WRAPPER
+does not apply, because it may be the sandbox of the daemon, in which a service could not connect to its destination."""
 
 import os
 import re
@@ -25,7 +25,7 @@ class Service:
         self.process = None
 
     def start(self, environment=None, prefix=(), arguments=()):
-        """prefix: a command line to put in front; arguments: further ones of the command."""
+        """prefix: a command line to put in front; arguments: further arguments of the command."""
         self.process = subprocess.Popen(
             [*prefix, *WRAPPER, daemon.BINARY, self.command, "-c", str(self.one.config), *arguments],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | (environment or {}))
@@ -59,7 +59,8 @@ class Service:
         return self.wait_exit()
 
     def check_log(self):
-        """Asserts that the log contains no report of a sanitizer. A subclass adds its secrets."""
+        """Asserts that the log contains no report of a sanitizer. A subclass also asserts that the log contains none of
+        its secrets."""
         assert not re.search(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:", self.log), self.log
 
     def stop(self):

@@ -19,7 +19,7 @@ PLAIN = "text/plain; charset=utf-8"
 
 
 class Monitored:
-    """A daemon whose admin listener is a passed socket, as from systemd."""
+    """A daemon whose admin listener is a socket that the test passes to it, as systemd would."""
 
     def __init__(self, one, listener, wrapper=()):
         self.daemon = one

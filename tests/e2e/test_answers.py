@@ -19,7 +19,8 @@ BODY_LIMIT = 16 * 1024
 
 @pytest.fixture(scope="module")
 def apps():
-    """A running daemon with three apps: one with a token, one with two tokens (during a rotation), one without."""
+    """A running daemon with three apps: one with a single token, one with two tokens, as during a rotation, and one
+    without a token."""
     with daemon.running({"limits": {"body": "16K"}, "listen": {"path": "/callback"}},
                         {APP: [TOKEN], OTHER_APP: [OLD_TOKEN, NEW_TOKEN], OPEN_APP: []}) as one:
         yield one

@@ -35,7 +35,8 @@ def names(one):
 
 
 def rows(database, newest):
-    """Returns the events up to an id with their members, and the schema, as the sqlite3 shell prints them."""
+    """Returns the events up to an id, their members, the schema, and the result of the integrity check, as the sqlite3
+    shell prints them."""
     return [daemon.run("sqlite3", "-readonly", "-cmd", ".timeout 5000", database, query).stdout for query in (
         f"SELECT * FROM destroyed_group WHERE id <= {newest} ORDER BY id",
         f"SELECT * FROM destroyed_group_member WHERE destroyed_group_id <= {newest} ORDER BY 1, 2",

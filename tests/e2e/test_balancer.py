@@ -1,5 +1,5 @@
-"""Tests HAProxy with conf/proxy/haproxy-balancer.cfg in front of two receivers, in which TLS ends: the receivers learn
-the clients' addresses from the PROXY header, and only a receiver that can record gets connections."""
+"""Tests HAProxy with conf/proxy/haproxy-balancer.cfg in front of two receivers, which terminate TLS: the receivers
+learn the clients' addresses from the PROXY header, and only a receiver that can record gets connections."""
 
 import contextlib
 import itertools
@@ -44,7 +44,7 @@ def setup():
         for address in ADDRESSES:
             receivers.append(receiver(address, port, admin_port, *receivers[:1]))
             receivers[-1].start()
-        # TLS ends in the receivers, so a client of the balancer has to trust their certificate.
+        # The receivers terminate TLS, so a client of the balancer must trust their certificate.
         shutil.copy(receivers[0].directory / "certificate.pem", balancer.directory / "front.pem")
         balancer.write_config({":::443 v4v6": f"127.0.0.1:{balancer.port}", "port 9463": f"port {admin_port}",
                                "10.0.0.11:443": f"{ADDRESSES[0]}:{port}", "10.0.0.12:443": f"{ADDRESSES[1]}:{port}"})
@@ -75,7 +75,8 @@ def send_one(setup, group_id, connection=None):
 
 
 def wait_for_use(setup, number):
-    """Sends events until this receiver records one, because it has the fewest connections."""
+    """Sends events until this receiver records one. Once the balancer uses this receiver again, the next connection
+    goes to this receiver, because it has the fewest connections."""
     ids = (f"for-{number}-{i}" for i in itertools.count())
     daemon.eventually(lambda: send_one(setup, next(ids)) == number, f"an event at receiver {number}")
 
@@ -98,7 +99,8 @@ def test_events_are_spread_and_recorded_with_the_address_of_the_client(setup):
 
 @pytest.mark.parametrize("header", [v1(), v2()], ids=["v1", "v2"])
 def test_header_of_a_client_breaks_the_handshake(setup, header):
-    """The receiver reads only the balancer's own header, which comes first, and takes the client's header for TLS."""
+    """The receiver reads only the balancer's own header, which comes first, and takes the client's header for a
+    malformed ClientHello."""
     with socket.create_connection(("127.0.0.1", setup.balancer.port), timeout=daemon.START_DEADLINE) as plain:
         plain.sendall(header)
         with pytest.raises((ssl.SSLError, ConnectionResetError)):

@@ -121,14 +121,15 @@ def test_keeps_each_body_if_configured(make_daemon):
 # Bodies that are refused with 400 and kept
 
 def with_field(name, value):
-    """Returns the usual body, with these bytes as the value of one field."""
+    """Returns a body with every field, of which one has these bytes as its value."""
     fields = {"CallbackCommand": COMMAND, "GroupId": "g", "EventTime": 1, "Type": "t", "Owner_Account": "o",
               "Name": "n", "Operator_Account": "p", "MemberList": []}
     return b"{" + b",".join(b'"%s":%s' % (key.encode(), value if key == name else json.dumps(old).encode())
                             for key, old in fields.items()) + b"}"
 
 
-# Rows: body, ErrorCode (None: any code for a body), what ErrorInfo names. The unit tests have more cases.
+# Each case has the body, the ErrorCode (None allows any ErrorCode for a body), and a text that ErrorInfo and the
+# recorded reason must contain. The unit tests have more cases.
 REFUSED_BODIES = {
     "empty": (b"", 120201, ""),
     "cut": (event()[:-1], 120201, ""),

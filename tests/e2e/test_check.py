@@ -65,7 +65,7 @@ def test_check_works_while_the_daemon_runs(shared):
     assert shared.post().status == 200
 
 
-# These are one case of each kind. The unit tests of the configuration have all cases.
+# The following tests have one case of each kind. The unit tests of the configuration have all cases.
 
 @pytest.mark.parametrize("section, key, value, word", [
     ("listen", "port", "65536", "65535"), ("listen", "port", "https", ""), ("listen", "port", "", ""),
@@ -144,7 +144,8 @@ def test_warns_of_a_certificate_outside_of_its_validity(make_daemon, start_s, en
 
 
 def make_dated_certificate(directory, start, end):
-    """Uses `openssl ca`, because `openssl req` and `openssl x509` accept no start date before OpenSSL 3.4."""
+    """Makes a certificate with these dates. The function uses `openssl ca`, because `openssl req` and `openssl x509`
+    have an option for the start date only since OpenSSL 3.4."""
     (directory / "index").touch()
     (directory / "ca.conf").write_text(
         f"[ca]\ndefault_ca=a\n[a]\ndatabase={directory}/index\nnew_certs_dir={directory}\nrand_serial=yes\n"
@@ -198,7 +199,7 @@ def test_expands_the_credentials_directory(make_daemon):
 # The store
 
 def move_database(one, path):
-    """Sets [store] database. Returns the pattern of the place in an error."""
+    """Sets [store] database. Returns a pattern for the line number that an error must state."""
     one.write_text(one.config.read_text().replace(str(one.database), str(path)))
     return f"{line_of(one, 'database')}: "
 

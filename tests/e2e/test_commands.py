@@ -1,6 +1,7 @@
-"""Tests commands that lack open files, threads, disk space or usable sockets, or whose database is in use.
+"""Tests commands under limits on open files, threads and file sizes, with unusable sockets, or with a database in use.
 
-Also tests retention, invalid arguments of `sign` and `certificate`, and `--help`.
+Also tests retention, a directory in place of the configuration, the arguments of `sign` and `certificate`, and
+`--help`.
 """
 
 import contextlib

@@ -135,7 +135,7 @@ def test_logs_a_header_that_takes_too_long(make_daemon):
 
 
 def drip_body(framing, path="/"):
-    """Returns the pieces of a request: the whole head, and 100 times one byte of the body."""
+    """Returns the pieces of a request: the whole head, and 100 pieces with one byte of the body each."""
     head = f"POST {path}?{daemon.query_string()} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode()
     return [head, *[b"1\r\n \r\n" if "chunked" in framing else b" "] * 100]
 
@@ -336,7 +336,8 @@ def test_waiting_for_a_handshake_uses_no_cpu(one):
 
 
 def test_waiting_for_a_proxy_header_uses_no_cpu(trusting):
-    """The bytes of an incomplete header stay in the kernel's buffer, so that the socket remains readable."""
+    """The bytes of an incomplete header stay in the kernel's buffer, so the socket remains readable. The daemon must
+    not poll such a socket in a busy loop."""
     for sent in (b"P", v1()[:-1], v2()[:16], v2(tlvs=bytes(2000))[:-1], v2()):
         with trusting.connect_plain() as plain:
             plain.sendall(sent)

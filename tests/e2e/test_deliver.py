@@ -23,7 +23,7 @@ def member_list(*names):
 
 
 def various():
-    """Bodies that differ in what is there."""
+    """Returns bodies without some of the fields, and bodies with unusual values."""
     return [event(), event(GroupId="community", Type="Community", MemberList=None),
             event(GroupId="empty", MemberList=[]), event(GroupId="untimed", EventTime=None),
             event(GroupId="bare", Owner_Account=None, Name=None, Type=None, MemberList=None),
@@ -54,7 +54,8 @@ def test_sends_each_event_as_the_service_does(fresh, endpoint, deliver, keep_bod
 
 
 def test_another_receiver_records_the_same_event(make_daemon, deliver):
-    """A handler that was written for the service accepts what deliver sends: the handler is a second imcallbackd."""
+    """The endpoint is a second imcallbackd, which was written for the callbacks of the service and must accept the
+    requests of deliver without a change."""
     one, other = make_daemon(), make_daemon()
     other.start()
     one.write_config({"forward": {"receiver": "a"}, "deliver": {
@@ -102,7 +103,8 @@ def test_signs_with_each_secret(fresh, endpoint, deliver):
 
 
 def test_signs_for_the_app_of_the_event(make_daemon, endpoint, deliver):
-    """An app without a token gets neither Sign nor RequestTime. One of two tokens signs."""
+    """The request for an app without a token has neither Sign nor RequestTime. If the app has two tokens, one of them
+    signs."""
     one = make_daemon()
     apps = {APP: [TOKEN], 1400000002: [], 1400000003: ["old-token-of-3", "new-token-of-3"]}
     deliver_to(one, endpoint, apps=apps)
@@ -119,7 +121,7 @@ def test_signs_for_the_app_of_the_event(make_daemon, endpoint, deliver):
 
 
 def test_identifies_an_event_as_forward_does(fresh, endpoint, deliver):
-    """webhook-id is event_uid, which contains the receiver's name if the event has no time."""
+    """webhook-id is the event_uid of `forward`, which depends on the receiver's name if the event has no time."""
     deliver_to(fresh, endpoint, {"forward": {"receiver": "b-7"}})
     fresh.start()
     fresh.record("timed")
@@ -171,7 +173,8 @@ RETRIED = [FAIL, FAIL | {"status": 201}, FAIL | {"headers": {"Content-Type": "te
 
 
 def test_accepts_2xx_unless_the_body_says_fail(fresh, endpoint, deliver):
-    """An accepted event follows each one that fails, so that the endpoint as a whole is not at fault."""
+    """Events that fail alternate with events that are accepted, so deliver does not consider the endpoint itself to be
+    at fault."""
     scripts = [[answer, OK] for pair in itertools.zip_longest(ACCEPTED, RETRIED, fillvalue=OK) for answer in pair]
     groups = {f"g{number}": script for number, script in enumerate(scripts)}
     endpoint.answer(groups=groups)
@@ -259,7 +262,8 @@ def test_sends_strictly_in_order_with_one_in_flight(fresh, endpoint, deliver):
 
 
 def test_keeps_the_order_within_a_group_only(fresh, endpoint, deliver):
-    """Ledger.check_order() asserts the order within each group. The event that fails delays its own group alone."""
+    """Ledger.check_order() asserts the order within each group. An event that fails delays only the events of its own
+    group."""
     endpoint.answer(late(0.02), groups={"load-1-0": [status(500), status(400), OK]})
     deliver_to(fresh, endpoint, in_flight=8)
     fresh.start()
@@ -287,7 +291,7 @@ def test_the_same_group_of_two_apps_is_two_groups(make_daemon, endpoint, deliver
 
 
 def test_delivers_what_arrives_while_it_runs(fresh, endpoint, deliver):
-    """Each event arrives soon after it was recorded, and none is sent twice."""
+    """Each event arrives soon after the daemon has recorded it, and no event is sent twice."""
     deliver_to(fresh, endpoint)
     fresh.start()
     deliver(fresh)
@@ -309,7 +313,7 @@ def test_delivers_an_existing_store_while_the_daemon_is_stopped(fresh, endpoint,
 
 
 def test_start_at_now_leaves_out_what_was_recorded_before(fresh, endpoint, deliver):
-    """The option is refused once there is a state."""
+    """The option --start-at is refused once the state file exists."""
     deliver_to(fresh, endpoint)
     fresh.start()
     fresh.record("old0", "old1")

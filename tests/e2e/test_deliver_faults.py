@@ -1,8 +1,9 @@
-"""Tests `deliver` under load while the endpoint misbehaves in every way and deliver, the receiver and the endpoint are
-killed. At the end every recorded event is accepted, repeats are bounded by what was in flight at the kills, the order
-within each group is kept, and nothing is skipped.
+"""Tests `deliver` under load while the endpoint answers with every kind of fault, and while deliver, the receiver and
+the endpoint are killed. At the end, every recorded event is accepted, in order within each group, and there are no more
+repeats than requests were in flight at the kills.
 
-DELIVER_EVENTS=100000 DELIVER_KILLS=50 turns the test into a campaign; SEED repeats the order of a run."""
+DELIVER_EVENTS=100000 DELIVER_KILLS=50 turns the test into a campaign. SEED repeats the order of the faults in an
+earlier run."""
 
 import os
 import random
@@ -20,7 +21,7 @@ SEED = int(os.environ.get("SEED", random.randrange(1_000_000)))
 IN_FLIGHT = 8
 TIMEOUT_S = 1
 
-# What every request may meet, by weight.
+# The answers from which the endpoint draws one for each request, with their weights.
 MIX = [(160, OK), (60, late(0.01)), (30, late(0.05)), (2, status(500)), (2, status(503, Retry_After="1")), (2, FAIL),
        (1, status(429, Retry_After="1")), (1, status(408)), (1, OK | {"close": True})] + [
     (1, fault(name)) for name in ("hang", "cut_before", "cut_in_head", "cut_in_body", "reset", "garbage", "endless",
@@ -28,7 +29,7 @@ MIX = [(160, OK), (60, late(0.01)), (30, late(0.05)), (2, status(500)), (2, stat
 
 
 class Site:
-    """A receiver, its deliverer and the endpoint."""
+    """A receiver, its deliverer, and the endpoint to which the deliverer sends."""
 
     def __init__(self):
         self.endpoint = Endpoint().start()
@@ -43,12 +44,13 @@ class Site:
         self.loads = self.recorded = 0
 
     def start_load(self, total):
-        """Records events of groups that are destroyed several times, in the background."""
+        """Starts to record events in the background. Each group has about four of the events, so their order
+        matters."""
         self.loads += 1
         return self.one.start_load(connections=20, total=total, groups=max(1, total // 4), timeout=60, seed=self.loads)
 
     def record_some(self):
-        """Records events of a few groups, whose events therefore often wait for each other."""
+        """Records ten events of three groups, so some of the events must wait for others of their group."""
         for number in range(10):
             self.recorded += 1
             body = event(GroupId=f"live-{number % 3}", EventTime=1_680_000_000_000 + self.recorded)
@@ -69,14 +71,14 @@ class Site:
         self.endpoint.start()
 
     def restart_endpoint(self):
-        self.answer(OK)  # a process that hangs would not end
+        self.answer(OK)  # a process with unanswered requests would not end
         self.endpoint.disconnect()
         self.interrupted += IN_FLIGHT
         self.endpoint.stop()
         self.endpoint.start()
 
     def answer(self, *usual, seconds=0.0, **script):
-        """Changes the script, and goes on when something was requested for this long."""
+        """Replaces the script of the endpoint, and returns after this time."""
         self.endpoint.answer(*usual, **script)
         end = time.monotonic() + seconds
         daemon.eventually(lambda: time.monotonic() > end, "the time of the fault", seconds + 5)
@@ -115,7 +117,7 @@ FAULTS = {
 
 
 def run_fault(site, name, total):
-    """Causes the fault while events arrive and are delivered, and kills deliver after it."""
+    """Causes the fault while events are recorded and delivered, and then kills deliver."""
     site.answer(mix=MIX, seed=site.loads)
     load = site.start_load(total)
     site.endpoint.wait_requests(len(site.endpoint.requests()) + total // 10, deadline=120)

@@ -1,5 +1,5 @@
-"""Tests `deliver` with nginx in front of the application: HTTP/2 where nginx offers it, and what nginx does to
-connections."""
+"""Tests `deliver` with nginx in front of the application: HTTP/2 if nginx offers it, and connections that nginx
+closes."""
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_uses_http_1_1_where_nginx_offers_nothing_else(fresh, make_nginx, endpoi
 
 @pytest.mark.parametrize("http2", [True, False])
 def test_goes_on_when_nginx_ends_connections(fresh, make_nginx, endpoint, application, deliver, http2):
-    """nginx ends a connection after 20 requests, in HTTP/2 with GOAWAY."""
+    """nginx closes a connection after 20 requests; in HTTP/2, it announces this with GOAWAY."""
     application.answer(late(0.005))
     front = make_nginx(http2=http2, keepalive_requests=20)
     start(fresh, front, endpoint, deliver)
@@ -86,7 +86,7 @@ def test_goes_on_when_nginx_is_reloaded_or_restarted(fresh, make_nginx, endpoint
 
 
 def test_retries_while_the_application_is_away(fresh, make_nginx, endpoint, application, deliver):
-    """nginx answers 502 then."""
+    """While the application is stopped, nginx answers with status 502."""
     front = make_nginx()
     application.stop()
     deliverer = start(fresh, front, endpoint, deliver)

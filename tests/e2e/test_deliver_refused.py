@@ -1,5 +1,5 @@
-"""Tests events that the endpoint refuses: they are set aside after an hour unless the endpoint refuses everything, and
-sent again with --replay. libfaketime lets the hour pass."""
+"""Tests events that the endpoint refuses: deliver sets them aside after an hour, unless the endpoint accepts no event
+at all, and --replay sends them again. The tests put the clock of deliver forward with libfaketime."""
 
 import re
 
@@ -22,7 +22,7 @@ def clock(fresh):
 
 @pytest.fixture
 def start(fresh, endpoint, deliver, clock):
-    """Starts daemon and deliverer, which uses the clock."""
+    """Starts the daemon, and a deliverer that uses the clock of the test."""
     def start(**keys):
         deliver_to(fresh, endpoint, **keys)
         if not fresh.process:
@@ -32,7 +32,7 @@ def start(fresh, endpoint, deliver, clock):
 
 
 def pass_time(clock, endpoint, seconds, group=None):
-    """Lets time pass, and further minutes until there is a further request."""
+    """Puts the clock forward by this time, and then by one minute at a time until another request arrives."""
     before = len(endpoint.requests(group))
     clock.put_forward(seconds)
     while not endpoint.has_requests(before + 1, group, 2):
@@ -41,7 +41,8 @@ def pass_time(clock, endpoint, seconds, group=None):
 
 @pytest.mark.parametrize("code", [400, 302, 404, 422])
 def test_sets_an_event_aside_that_alone_is_refused_for_an_hour(fresh, endpoint, clock, start, code):
-    """The events of its group that follow go on, and so do all others in the meantime."""
+    """Events of other groups are delivered in the meantime. The next event of the same group is delivered once the
+    refused event is set aside."""
     port = daemon.free_port()
     endpoint.answer(groups={"odd": [status(code)]})
     deliverer = start(admin_port=port)
@@ -82,7 +83,8 @@ def test_sets_nothing_aside_that_may_be_accepted_later(fresh, endpoint, clock, s
 
 
 def test_loses_nothing_while_everything_is_refused(fresh, endpoint, clock, start):
-    """Three hours of 404, as after a wrong deployment. A single event at a time is sent as a probe."""
+    """The endpoint answers 404 for three hours, as after a wrong deployment. Meanwhile, deliver sends one event at a
+    time as a probe."""
     port = daemon.free_port()
     start(admin_port=port, in_flight=4)
     fresh.record("before")
@@ -102,7 +104,7 @@ def test_loses_nothing_while_everything_is_refused(fresh, endpoint, clock, start
 
 def test_a_run_of_refused_events_blocks_no_later_ones(fresh, endpoint, clock, start):
     """More events than in_flight are refused one after the other, for example because the application does not know
-    this type of group. Probes find the events that it accepts."""
+    this type of group. The probes of deliver reach the events that the application accepts."""
     bad = [f"bad{number}" for number in range(12)]
     endpoint.answer(groups={group: [status(400)] for group in bad})
     start(in_flight=4)
@@ -142,7 +144,7 @@ def test_remembers_the_hour_over_restarts(fresh, endpoint, clock, start):
 
 @pytest.mark.parametrize("answer", [FAIL, status(500), status(400)])
 def test_gives_up_after_the_configured_time(fresh, endpoint, clock, start, answer):
-    """The event is set aside only if another one was accepted since its first failure."""
+    """The event is set aside only if another event was accepted since the first failure of this one."""
     endpoint.answer(groups={"odd": [answer]})
     deliverer = start(give_up_after="30m")
     fresh.record("odd")
@@ -184,7 +186,7 @@ def test_replays_what_was_set_aside(fresh, endpoint, clock, start):
 
 
 def test_replays_a_range_and_leaves_the_state_alone(fresh, endpoint, deliver):
-    """The service goes on meanwhile. An event that does not exist is reported."""
+    """The service runs during the replay, and delivers later events as before. A replay that finds no event fails."""
     deliver_to(fresh, endpoint)
     fresh.start()
     fresh.record(*(f"g{number}" for number in range(1, 6)))
@@ -210,7 +212,7 @@ def test_replays_a_range_and_leaves_the_state_alone(fresh, endpoint, deliver):
 
 
 def test_replays_a_refused_event_of_an_endpoint_that_refuses_everything(fresh, endpoint, deliver):
-    """The state keeps the event, so it is delivered even without a replay."""
+    """A replay does not change the state, so the service still delivers both events after the replay."""
     endpoint.answer(status(403))
     deliver_to(fresh, endpoint)
     fresh.start()

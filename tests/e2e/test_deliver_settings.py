@@ -1,5 +1,5 @@
-"""Tests the settings of `deliver` that are rejected or cause a warning, `check`, and what deliver must not use: proxies,
-other protocols, credentials of the environment."""
+"""Tests the settings of `deliver` that are rejected or cause a warning, `check`, and what deliver must not use:
+proxies, other protocols, and credentials from the environment."""
 
 import os
 import re
@@ -90,7 +90,7 @@ def test_check_says_what_it_found_and_sends_nothing(fresh, endpoint):
 
 
 def test_check_warns_of_an_endpoint_that_it_cannot_reach(fresh, endpoint):
-    """Events wait for the endpoint, so neither a start nor a reload of the receiver depends on it."""
+    """The receiver must start while the endpoint is away, because events can wait. So `check` only warns."""
     deliver_to(fresh, endpoint)
     endpoint.stop()
     done = daemon.run(BINARY, "check", "-c", fresh.config)
@@ -129,7 +129,8 @@ def test_plain_http_to_loopback_is_allowed(fresh, make_endpoint, deliver):
 
 
 def test_ignores_proxies_and_credentials_of_the_environment(fresh, endpoint, make_endpoint, deliver):
-    """The variables that curl knows, and ~/.netrc."""
+    """deliver must ignore the environment variables that libcurl and its TLS library read, and the files ~/.netrc and
+    ~/.curlrc."""
     proxy = make_endpoint(tls=False)
     (fresh.directory / ".netrc").write_text("machine 127.0.0.1 login user password geheim-17\n")
     (fresh.directory / ".curlrc").write_text(f"proxy = {proxy.url('')}\n")
@@ -197,7 +198,7 @@ def test_client_certificate_and_key_may_be_one_file(make_daemon, make_endpoint, 
 
 
 def test_only_the_deliverer_needs_the_secret(fresh, endpoint, deliver):
-    """The secret is a credential of the service, which `serve` and a manual `check` cannot read."""
+    """The secret is a credential of the service of deliver, which `serve` and a manual `check` cannot read."""
     path = write_secret(fresh, SECRET)
     deliver_to(fresh, endpoint, secret_file="$CREDENTIALS_DIRECTORY/" + path.name)
     done = daemon.run(BINARY, "check", "-c", fresh.config)
@@ -230,7 +231,7 @@ def test_a_refused_credential_is_reported_with_the_status(fresh, endpoint, deliv
 
 
 def test_runs_without_a_home_and_without_a_terminal(fresh, endpoint, deliver):
-    """As a service runs: no HOME, standard error is a pipe, so there is no progress line."""
+    """A service has no HOME, and its standard error is not a terminal, so deliver must not print a progress line."""
     deliver_to(fresh, endpoint)
     fresh.start()
     assert fresh.load(connections=20, total=300)[0] == 0

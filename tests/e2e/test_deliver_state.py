@@ -1,5 +1,5 @@
-"""Tests the state of `deliver`: over kills, on a full disk, damaged, used twice, and after a database was put back from a
-backup; and that retention deletes only what was delivered."""
+"""Tests the state of `deliver`: after kills, on a full disk, damaged, in use by another process, and after the database
+was restored from a backup. Also tests that retention deletes only delivered events."""
 
 import contextlib
 import os
@@ -41,7 +41,8 @@ def fill(disk):
 # Kills
 
 def test_a_kill_repeats_at_most_what_was_in_flight(fresh, endpoint, deliver):
-    """Kills at arbitrary moments. Ledger.check() finds what is lost, sent too often or out of order."""
+    """The test kills deliver at arbitrary moments. Ledger.check() finds events that are lost, repeated too often, or
+    sent out of order."""
     endpoint.answer(mix=[(80, OK), (20, late(0.005))])
     deliver_to(fresh, endpoint, in_flight=IN_FLIGHT)
     fresh.start()
@@ -57,7 +58,7 @@ def test_a_kill_repeats_at_most_what_was_in_flight(fresh, endpoint, deliver):
 
 
 def test_a_stop_repeats_nothing(fresh, endpoint, deliver):
-    """SIGTERM waits for the answers that are under way."""
+    """After SIGTERM, deliver waits for the answers to the requests in flight."""
     endpoint.answer(late(0.05))
     deliver_to(fresh, endpoint, in_flight=IN_FLIGHT)
     fresh.start()
@@ -84,7 +85,7 @@ def test_stops_soon_although_the_endpoint_hangs(fresh, endpoint, deliver):
 
 
 def test_a_restart_remembers_what_waits(fresh, endpoint, deliver):
-    """Events that were accepted out of order are not sent again, and those that failed are."""
+    """After a restart, deliver sends the events that failed, but not the later events that were already accepted."""
     endpoint.answer(groups={"bad0": [status(500)], "bad1": [status(400)]})
     deliver_to(fresh, endpoint)
     fresh.start()
@@ -114,7 +115,7 @@ def test_survives_the_kill_of_the_receiver(fresh, endpoint, deliver):
 # The state file
 
 def test_refuses_a_second_process(fresh, endpoint, deliver):
-    """--replay and check may run meanwhile, because they change nothing."""
+    """The running process is not disturbed. `check` works meanwhile, because it does not change the state."""
     deliver_to(fresh, endpoint)
     fresh.start()
     fresh.record("g0")
@@ -135,7 +136,7 @@ def test_refuses_a_second_process(fresh, endpoint, deliver):
     pytest.param(lambda path: path.write_bytes(path.read_bytes()[:1000]), id="cut"),
 ])
 def test_refuses_a_damaged_state(fresh, endpoint, deliver, damage):
-    """It sends nothing, leaves the file as it is, and names the remedy."""
+    """deliver sends nothing, leaves the file unchanged, and names the remedy."""
     deliver_to(fresh, endpoint)
     fresh.start()
     fresh.record("g0")
@@ -175,7 +176,7 @@ def test_an_unwritable_directory_is_an_error_at_the_start(fresh, endpoint):
 
 
 def test_stops_sending_while_the_disk_of_the_state_is_full(fresh, disk, endpoint, deliver):
-    """Nothing is sent that could not be noted. Delivery goes on once there is space again."""
+    """deliver sends no event while the state cannot be written. Delivery continues once there is space again."""
     deliver_to(fresh, endpoint, state_file=disk / "state", in_flight=IN_FLIGHT)
     fresh.start()
     fresh.record("first")
@@ -193,7 +194,7 @@ def test_stops_sending_while_the_disk_of_the_state_is_full(fresh, disk, endpoint
 
 
 def test_a_start_on_a_full_disk_fails_with_the_remedy(fresh, disk, endpoint, deliver):
-    """The service manager starts deliver again until there is space."""
+    """deliver may exit, because the service manager restarts it until there is space."""
     deliver_to(fresh, endpoint, state_file=disk / "state")
     fresh.start()
     fresh.record("g0")
@@ -221,7 +222,8 @@ def restore(one, backup):
 
 
 def test_refuses_a_database_that_was_put_back(fresh, endpoint, deliver):
-    """The ids of the lost events are given again. The message names the remedy, which delivers the new events."""
+    """The restored database reuses the ids of the lost events, so deliver refuses to send the new events. After the
+    remedy in the message, deliver sends them."""
     deliver_to(fresh, endpoint)
     fresh.start()
     fresh.record("g1")
@@ -251,7 +253,7 @@ def test_refuses_a_database_that_was_put_back(fresh, endpoint, deliver):
 
 
 def test_notices_a_new_database_while_events_wait(fresh, endpoint, deliver):
-    """An event that waits must not be replaced by another one with the same id."""
+    """The new database reuses the ids of the events that wait. deliver must not send the new events in their place."""
     endpoint.answer(groups={"old1": [status(500)], "old2": [status(500)]})
     deliver_to(fresh, endpoint)
     fresh.start()
@@ -273,7 +275,7 @@ def test_notices_a_new_database_while_events_wait(fresh, endpoint, deliver):
 # Retention
 
 def make_old(one):
-    """Makes all recorded events ten days older, and records one that stays."""
+    """Makes all recorded events ten days older, and records one that is too young for retention."""
     one.stop()
     with contextlib.closing(sqlite3.connect(one.database)) as database, database:
         database.execute("UPDATE destroyed_group SET received_at_ms = received_at_ms - 864000000")
@@ -282,7 +284,8 @@ def make_old(one):
 
 
 def apply_retention(one, write):
-    """A new value makes the daemon look for old events at once, instead of once a minute."""
+    """Applies retention at once by changing its value. Without a change, the daemon looks for old events only once a
+    minute."""
     for retention in ("2d", "1d"):
         write(retention)
         one.reload()
@@ -290,7 +293,8 @@ def apply_retention(one, write):
 
 
 def test_retention_deletes_only_what_was_delivered(fresh, endpoint, deliver):
-    """The event that fails keeps itself and all later ones."""
+    """Retention keeps an event that fails, and all later events, because the note states only the id up to which every
+    event is delivered."""
     def write(retention):
         deliver_to(fresh, endpoint, {"store": {"retention": retention}})
 
@@ -319,7 +323,8 @@ def test_retention_deletes_only_what_was_delivered(fresh, endpoint, deliver):
 
 
 def test_retention_waits_for_forward_too(fresh, endpoint, deliver):
-    """The forwarder has shipped only the first event when everything is delivered."""
+    """Retention deletes only events that both services have sent. All events are delivered, but the forwarder has no
+    note at first, and then a note that states only the first event."""
     def write(retention):
         deliver_to(fresh, endpoint, {"store": {"retention": retention}, "forward": {
             "receiver": "a", "url": "postgresql://owner@127.0.0.1:1/x", "shipped_file": fresh.directory / "shipped",
@@ -344,7 +349,8 @@ def test_retention_waits_for_forward_too(fresh, endpoint, deliver):
 # Many events
 
 def test_bounds_what_waits(fresh, endpoint, deliver):
-    """An endpoint that is away for long costs neither memory nor a state that grows: at most 10,000 events wait."""
+    """While the endpoint is away, at most 10,000 events wait, so neither the memory nor the state of deliver grows
+    without limit."""
     port = daemon.free_port()
     endpoint.stop()
     deliver_to(fresh, endpoint, admin_port=port)

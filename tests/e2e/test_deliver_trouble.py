@@ -1,5 +1,5 @@
-"""Tests `deliver` with an endpoint that is away, hangs, breaks off, never ends, or presents a wrong certificate, and what
-an operator sees of that in the log and in the metrics."""
+"""Tests `deliver` with an endpoint that is away, does not answer, sends an incomplete or an endless answer, or presents
+a wrong certificate. Also tests what the log and the metrics show of this."""
 
 import re
 import socket
@@ -20,14 +20,15 @@ FAULTS = ["hang", "cut_before", "cut_in_head", "cut_in_body", "reset", "garbage"
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_retries_after_an_answer_that_is_not_complete(fresh, endpoint, deliver, name):
-    """The status and the part of the body that arrive would be accepted."""
+    """An incomplete answer must not count as an acceptance, even if its status is 200."""
     endpoint.answer(groups={"bad": [fault(name), fault(name), OK]})
     deliver_to(fresh, endpoint, timeout="1s")
     fresh.start()
     fresh.record("bad", "good")
     deliverer = deliver(fresh)
     endpoint.wait_accepted("bad", "good")
-    # libcurl itself repeats a request if a connection ends that was open already.
+    # There can be more requests, because libcurl itself repeats a request if a reused connection ends before the
+    # answer.
     assert len(endpoint.requests("bad")) >= 3
     Ledger(fresh, endpoint).check()
     assert memory_bytes(deliverer.process.pid, "VmHWM") < 300 << 20
@@ -35,7 +36,7 @@ def test_retries_after_an_answer_that_is_not_complete(fresh, endpoint, deliver, 
 
 @pytest.mark.parametrize("code", [200, 500])
 def test_stops_reading_an_answer_without_an_end(fresh, endpoint, deliver, code):
-    """deliver reads 64 KiB, closes the connection before the timeout, and the status decides."""
+    """deliver reads 64 KiB of the body and closes the connection, long before the timeout. The status alone decides."""
     endpoint.answer(groups={"bad": [fault("endless") | {"status": code}, OK]})
     deliver_to(fresh, endpoint, timeout="60s")
     fresh.start()
@@ -59,7 +60,7 @@ def test_an_event_that_hangs_blocks_no_other(fresh, endpoint, deliver):
 
 
 def test_waits_for_an_endpoint_that_is_away(fresh, endpoint, deliver):
-    """The log says so once, and again when events are accepted."""
+    """The log has at most a few lines about the refused connections, not one per attempt."""
     deliver_to(fresh, endpoint)
     endpoint.stop()
     fresh.start()
@@ -75,7 +76,7 @@ def test_waits_for_an_endpoint_that_is_away(fresh, endpoint, deliver):
 
 
 def test_reports_changes_instead_of_events(fresh, endpoint, deliver):
-    """200 events, of which many fail before they are accepted, are a few lines."""
+    """200 events, many of which fail before they are accepted, cause only a few lines in the log."""
     endpoint.answer(mix=[(1, status(500)), (1, OK)])
     deliver_to(fresh, endpoint)
     fresh.start()
@@ -90,7 +91,8 @@ def test_reports_changes_instead_of_events(fresh, endpoint, deliver):
 
 
 def test_survives_restarts_of_the_endpoint(fresh, endpoint, deliver):
-    """A kill of the endpoint loses at most the acceptances that were in flight."""
+    """If the endpoint is killed or closes its connections, at most the acceptances of the four requests in flight are
+    lost."""
     endpoint.answer(late(0.01))
     deliver_to(fresh, endpoint, in_flight=4)
     fresh.start()
@@ -108,7 +110,8 @@ def test_survives_restarts_of_the_endpoint(fresh, endpoint, deliver):
 # TLS
 
 def test_verifies_the_certificate_of_the_endpoint(fresh, endpoint, deliver):
-    """Nothing is sent to an endpoint with another certificate, and delivery goes on with the right one."""
+    """deliver sends nothing to an endpoint with an untrusted certificate, and continues once the endpoint presents the
+    trusted one."""
     deliver_to(fresh, endpoint)
     fresh.start()
     right = endpoint.certificate
@@ -122,7 +125,7 @@ def test_verifies_the_certificate_of_the_endpoint(fresh, endpoint, deliver):
 
 
 def test_verifies_the_name_in_the_certificate(fresh, endpoint, deliver):
-    """The certificate is for localhost and 127.0.0.1."""
+    """The certificate is for localhost and 127.0.0.1, but not for localhost.localdomain."""
     deliver_to(fresh, endpoint, url=endpoint.url(host="127.0.0.2").replace("127.0.0.2", "localhost.localdomain"))
     fresh.start()
     fresh.record("g0")
@@ -212,7 +215,8 @@ def test_lag_grows_while_the_endpoint_is_away(fresh, endpoint, deliver):
 
 
 def test_log_contains_neither_secrets_nor_requests(fresh, endpoint, deliver):
-    """Deliverer.check_log() asserts it for each test; this one looks at every kind of failure, at level debug."""
+    """Deliverer.check_log() looks for secrets and queries in every test. This test covers every kind of failure at
+    level debug, and also looks for parts of bodies, of answers and of the URL."""
     groups = {f"Geheim{number}": [answer, OK] for number, answer in enumerate(
         [status(500, "leck-body"), status(400, "leck-body"), FAIL, status(302, Location="https://leck/?Sign=1"),
          *map(fault, FAULTS)])}

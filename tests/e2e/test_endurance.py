@@ -1,5 +1,5 @@
-"""Sends valid and faulty requests for a long time. Memory, descriptors and the write-ahead log do not grow. Set
-REQUESTS=1000000 for a campaign."""
+"""Sends valid and faulty requests for a long time. Memory, descriptors and the write-ahead log must not grow without
+limit. Set REQUESTS=1000000 for a campaign."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ REQUESTS = int(os.environ.get("REQUESTS", "20000"))
 SEGMENTS = 20
 WARM_UP = 4  # segments, after which a long run has filled every cache
 LONG = REQUESTS >= 500_000
-# A short run does not fill SQLite's page cache of 16 MiB during the warm-up.
+# A short run does not fill SQLite's page cache of 16 MiB during the warm-up, so the memory may still grow by this size.
 SHORT_GROWTH_KIB = 20 * 1024
 MAX_LOG_BYTES = 64 * 1024 * 1024
 
@@ -48,7 +48,8 @@ class FaultyClient(threading.Thread):
 
 
 def run_segment(one, number, requests):
-    """Sends at the same time: new events, repeats and conflicts of the previous segment's events, and forged events."""
+    """Sends new events, repeats of the previous segment's events, conflicts with these events, and forged events, all
+    at the same time."""
     kinds = [({"seed": number + 2, "members": 3}, 0.6, "200"), ({"seed": number + 1, "members": 3}, 0.2, "200"),
              ({"seed": number + 1, "members": 2}, 0.1, "200"), ({"seed": 1, "token": "forged"}, 0.1, "403")]
     running = [(one.start_load(connections=8, total=int(requests * share), **options), status)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is n
 
 
 def shipped_groups(server):
-    """Returns the rows of destroyed_group in the destination, in the form of daemon.groups()."""
+    """Returns the rows of destroyed_group in the destination, in the form of Daemon.groups()."""
     rows = server.sql(f"SELECT {', '.join(COLUMNS)}, encode(body, 'hex') AS body FROM destroyed_group ORDER BY id")
     return [row | {"body": bytes.fromhex(row["body"] or "")} for row in rows]
 
@@ -111,7 +111,8 @@ def test_stores_an_event_of_two_receivers_once(make_daemon, server, forward):
 
 
 def test_ships_an_existing_store_from_its_first_row(one, server, forward):
-    """The daemon is stopped. Neither a killed forwarder nor another receiver name changes rows in the destination."""
+    """The daemon is stopped. Neither a kill of the forwarder nor a change of the receiver's name loses or repeats a
+    row."""
     assert one.load(connections=50, total=5_000)[0] == 0
     one.stop()
     ship_to(one, server)

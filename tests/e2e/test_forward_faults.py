@@ -1,6 +1,7 @@
-"""Tests `forward` under load while each part fails in turn: two receivers, two forwarders, one PostgreSQL server. At the
-end, each acknowledged event is in the destination once, with its members. FORWARD_FAULTS=4 selects four of the faults
-at random, FORWARD_ROUNDS=50 turns the test into a campaign, and SEED repeats the order of a run."""
+"""Tests `forward` under load with two receivers, two forwarders and one PostgreSQL server, while processes are killed
+and connections are cut. At the end, each acknowledged event is in the destination once, with its members.
+FORWARD_FAULTS=4 selects four of the faults at random, FORWARD_ROUNDS=50 turns the test into a campaign, and SEED
+repeats the order of the faults in an earlier run."""
 
 import json
 import os

@@ -267,7 +267,7 @@ UNUSUAL = {
 UNUSUAL_TO_SOME_VERSIONS = {
     # RFC 9112, 2.2: a server ignores an empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
-    # Version 0.9.75 replaces NUL and LF by the same bytes as CRLF, so the daemon sees no difference.
+    # Version 0.9.75 overwrites the end of a line with NUL, so NUL with a bare LF looks like CRLF to the daemon.
     "value with NUL before a bare LF": sized("X: a\0\nY: b"),
     # RFC 9112, 7.1.1: a server ignores an unknown extension, whatever it contains.
     "chunk extension": chunked("HEXLENGTH;name=value\r\nBODY\r\n0;name\r\n\r\n"),

@@ -1,4 +1,4 @@
-"""If clients disconnect before their answer, the daemon still records the events and releases all resources."""
+"""If clients disconnect before they get an answer, the daemon still records the events and releases all resources."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ def close(connection):
 
 def close_half(connection):
     """Stops sending without a TLS close_notify, but still reads. The server may answer or close the connection."""
-    # shutdown() of Python's TLS socket would also end reading.
+    # shutdown() of Python's TLS socket would also discard the TLS state, without which the answer cannot be decrypted.
     with socket.socket(fileno=os.dup(connection.tls.fileno())) as tcp:
         tcp.shutdown(socket.SHUT_WR)
 

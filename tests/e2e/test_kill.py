@@ -1,5 +1,5 @@
 """The daemon is killed at random moments, again and again on one store: no acknowledged event is lost, and no event is
-incomplete or duplicated. KILLS=10000 turns the test into a campaign; SEED repeats a run."""
+incomplete or duplicated. KILLS=10000 turns the test into a campaign; SEED=n repeats the random choices of a run."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ def test_kills_lose_no_acknowledged_event(make_daemon):
     for number in range(KILLS):
         one.start()
         if number:
-            ledger.check(acknowledged)  # in what the next daemon has recovered
+            ledger.check(acknowledged)  # after the recovery by the next daemon
             if number % 25 == 0:
                 ledger.check_file()
         members = chance.choice([0, 1, 3, 10, 200])

@@ -1,6 +1,7 @@
 """The daemon is killed at its n-th system call of a kind, for n = 1, 2, 3 … until a scenario ends without a kill. After
-the next start, all acknowledged events are in the database. Each run takes the first four points,
-`KILL_POINTS=2 ctest -R kill_points` the first two, and `KILL_POINTS=all ctest -R kill_points` all of them."""
+the next start, all acknowledged events are in the database. By default, only the calls pwrite64, fdatasync and
+ftruncate are tested, each until the fourth kill. `KILL_POINTS=2 ctest -R kill_points` stops after two kills.
+`KILL_POINTS=all ctest -R kill_points` tests every n of every call in CALLS."""
 
 import os
 import signal
@@ -68,10 +69,9 @@ def stop(scene):
     assert scene.one.process.wait(daemon.STOP_DEADLINE) == 0
 
 
-# Maps each scenario to the number of large events that an earlier daemon recorded after its first one. None means that
-# there is no database yet.
+# Maps each scenario to the argument `large` of prepare(). None means that the scenario starts without a database.
 SCENES = {first_start: None, commits: 0, checkpoint: 0, reload: 0, stop: 1, "recovery": 3}
-CALLS = {"pwrite64": 1, "fdatasync": 1, "ftruncate": 1, "openat": 60, "unlink": 1, "mmap": 60}  # the first n
+CALLS = {"pwrite64": 1, "fdatasync": 1, "ftruncate": 1, "openat": 60, "unlink": 1, "mmap": 60}  # the first n of each
 
 
 def prepare(scene, large):

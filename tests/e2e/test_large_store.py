@@ -1,6 +1,7 @@
-"""Tests a large store under load: the daemon starts and answers, a backup and an export run, the retention applies.
+"""Tests a large store under load: the daemon starts and answers, a backup and an export succeed, and the retention
+deletes old events.
 
-EVENTS=1000000 turns the test into a campaign, which prints its times. Each event has 20 members."""
+EVENTS=1000000 turns the test into a campaign. The test prints its times. Each event has 20 members."""
 
 import contextlib
 import os
@@ -36,7 +37,7 @@ def fill(one):
 
 
 class Load:
-    """Callbacks on 8 connections, and the times until they are answered."""
+    """Sends callbacks on 8 connections, and prints how long the answers take."""
 
     def __init__(self, one):
         self.one = one

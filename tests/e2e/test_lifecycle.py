@@ -1,4 +1,4 @@
-"""Tests start, stop and kill; notifications and log lines; TLS versions, ciphers and keys."""
+"""Tests start and stop, sockets from the service manager, log lines, TLS ciphers and keys, and a deleted database."""
 
 import json
 import os
@@ -148,7 +148,8 @@ def test_warns_that_no_admin_socket_was_passed(make_daemon):
 
 
 def test_opens_dev_null_for_closed_standard_descriptors(make_daemon):
-    """The files that the process opens next must not get these numbers."""
+    """Otherwise, the next file that the process opens would get the number 0 or 1, and text for standard output could
+    overwrite it."""
     one = make_daemon().start(["sh", "-c", 'exec "$@" <&- >&-', "sh"])
     for number in (0, 1):
         assert os.readlink(f"/proc/{one.process.pid}/fd/{number}") == "/dev/null"
@@ -205,7 +206,7 @@ def test_log_escapes_untrusted_bytes(make_daemon, format):
 
 
 def test_log_contains_no_secret(make_daemon):
-    """Daemon.check_log searches the log of every test. This test sends requests that provoke log lines."""
+    """Daemon.check_log searches the log of every test for secrets. This test sends requests that provoke log lines."""
     one = make_daemon({"log": {"level": "debug"}}).start()
     good = query_string()
     for query in (good, good + "&Sign=1", good.replace("Sign=", "Sign=%00"), "%zz&" + good, good.replace("&", "&&\n"),

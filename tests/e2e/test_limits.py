@@ -1,4 +1,5 @@
-"""Tests which connections are evicted, refused or accepted below, at and above each limit, and tests allow_from."""
+"""Tests connections, bodies and queries below, at and above their limits. Also tests the eviction of connections and
+allow_from."""
 
 import contextlib
 import random
@@ -23,7 +24,8 @@ BODIES_IN_FLIGHT = 16
 
 
 def is_served(one, name):
-    """Returns whether the daemon answers a callback on a new connection. The new connection itself can be evicted."""
+    """Returns whether the daemon answers a callback on a new connection. Returns False if the daemon evicts the new
+    connection itself."""
     with contextlib.suppress(OSError), one.connect() as connection:
         return connection.call(name).status == 200
     return False
@@ -44,7 +46,8 @@ def test_serves_one_request_beyond_the_limit(make_daemon, limit):
             full.append(stack.enter_context(one.connect()))
             answers = [connection.call(f"{i}-{j}") for j, connection in enumerate(full)]
             assert [(answer.status, answer.says_close) for answer in answers] == [(200, False)] * (i + 1)
-        # All connections are verified and stay open. One more connection gets one response.
+        # The daemon evicts a verified connection only if it has been idle for CALL_TIMEOUT, so all of them stay open.
+        # One more connection gets one response and is closed.
         over = stack.enter_context(one.connect())
         answer = over.call("over")
         assert answer.status == 200 and answer.says_close
@@ -53,8 +56,8 @@ def test_serves_one_request_beyond_the_limit(make_daemon, limit):
 
 
 def test_open_files_limit_the_connections(make_daemon):
-    """The daemon reduces the limit to what the open files allow, so that it evicts silent connections before accept()
-    fails."""
+    """The daemon reduces its limit to what the limit of open files allows, so that it evicts silent connections before
+    accept() fails."""
     files = 128
     one = make_daemon().start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
     (warning,) = [line for line in one.lines if "LimitNOFILE" in line]
@@ -70,8 +73,8 @@ def test_open_files_limit_the_connections(make_daemon):
 
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
 def test_rejects_connections_beyond_the_reserve(make_daemon, limit):
-    """While all connections are busy, the reserve connections accept verified callbacks. Beyond the reserve, the daemon
-    rejects connections."""
+    """While all connections within the limit are busy, the daemon serves callbacks on the connections of the reserve.
+    Beyond the reserve, the daemon rejects connections."""
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     with contextlib.ExitStack() as stack:
         busy = [stack.enter_context(one.connect()) for _ in range(LIMIT)]
@@ -199,8 +202,8 @@ def test_evicts_across_all_loops(make_daemon):
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
 @pytest.mark.parametrize("shakes_hands", [False, True])
 def test_a_burst_blocks_no_verified_callback(make_daemon, limit, shakes_hands):
-    """As many idle connections as the hard limit allows arrive at once. A verified callback evicts these
-    connections."""
+    """As many idle connections as the hard limit allows arrive at once. The daemon evicts such connections to serve a
+    verified callback on a new connection."""
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     context = one.tls_context()
     with contextlib.ExitStack() as stack:
@@ -316,8 +319,8 @@ def test_limits_the_memory_for_bodies(make_daemon):
         bodies[0] = bodies[0][:-2] + b"}"  # one byte less, so that one more fits
         for connection, body in zip(filling, bodies):
             connection.send(head("Transfer-Encoding: chunked") + chunks(body, 4096))
-        # The response to a probe shows whether its body was stored (the body is not JSON) or did not fit. A probe that
-        # is sent too early takes the space of the last bytes of the other bodies.
+        # A probe gets 400 if its body fits, because the body is not JSON, and 503 otherwise. A probe that is sent too
+        # early would take the space that the last bytes of the other bodies need.
         daemon.eventually(lambda: all(is_everything_read(one) for _ in range(20)), "all sent bytes to be read", 60)
         assert probe(b"xx").status == 503
         assert probe(b"xx").headers["retry-after"] == "1"
@@ -341,7 +344,8 @@ def untimed():
 @pytest.mark.parametrize("beyond", [0, 1, 50, 200, 300, 400, 1000])
 @pytest.mark.parametrize("parameter", ["a", "a=b"])
 def test_ends_too_many_parameters_at_once(untimed, parameter, beyond):
-    """A request with too many parameters gets a response or the end of the connection at once."""
+    """A request with too many parameters gets a response or the end of the connection long before the deadline of an
+    hour."""
     query = daemon.query_string()
     query += f"&{parameter}" * (99 - query.count("&") + beyond)
     with untimed.connect() as connection:

@@ -6,13 +6,14 @@ import pytest
 
 import daemon
 
-# Maps the number of connections to the number of rounds. An event loop takes 128 events per epoll_wait.
+# Map the number of connections to the number of rounds. The sizes around 128 are critical, because libmicrohttpd takes
+# at most 128 events per epoll_wait().
 FEW_BURSTS = {127: 10, 128: 10, 129: 10, 256: 10}
 ALL_BURSTS = {127: 40, 128: 40, 129: 40, 256: 31, 512: 15, 1000: 8, 4000: 5}
 
 
 def assert_all_recorded(one, report, seed, members):
-    """There are as many rows as answers, and each event occurs once with the right members."""
+    """Asserts that there are as many rows as answers, and that each event is recorded once with the right members."""
     total = report["requests"]
     assert report["by_status"] == {"200": total} and report["ok"] == total, report
     assert report["failed_connections"] == report["unanswered"] == 0, report
@@ -29,7 +30,7 @@ def assert_all_recorded(one, report, seed, members):
 
 
 def start_traced(one, *options):
-    # -D: the daemon, not strace, is the child of the test. A traced process cannot check for leaks.
+    # -D makes the daemon, not strace, the child of the test. LeakSanitizer cannot work in a traced process.
     one.start(["strace", "-D", "-f", "-e", "trace=fsync,fdatasync", *map(str, options)],
               {"ASAN_OPTIONS": "detect_leaks=0"})
 

@@ -19,7 +19,7 @@ class UnreadLog(daemon.Daemon):
     def fill_log(self):
         """Stops reading the log and fills its pipe."""
         self.unread = self.reader.reading.acquire()
-        # This creates a new open file description, so that only this end of the pipe becomes non-blocking.
+        # os.open() creates a new open file description, so that the daemon's own end of the pipe stays blocking.
         end = os.open(f"/proc/{self.process.pid}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
         try:
             while True:
@@ -64,7 +64,7 @@ def test_answers_callbacks_and_counts_the_lost_lines(unread):
 
 
 def test_stops_in_time(unread):
-    """The drain logs the connections that stay open, then the totals. The log accepts no line."""
+    """While the daemon stops, it logs the number of open connections and the totals, but the log accepts no line."""
     unread.fill_log()
     with unread.connect() as slow:
         slow.send(daemon.request(event())[:-1])
@@ -75,7 +75,7 @@ def test_stops_in_time(unread):
 
 
 def test_refuses_an_event_that_can_neither_be_recorded_nor_logged(unread):
-    """The line with the event is lost, but the answer is the usual one."""
+    """The line with the event is lost, but the client still gets the usual 503."""
     body = event(GroupId="large", Name="x" * 500000)
     with unread.locked():
         answers = []
@@ -141,7 +141,8 @@ def slow():
 
 
 def test_logs_every_refused_event_to_a_slow_log(slow):
-    """Every refused event is logged, although that takes far longer than the daemon waits for other lines."""
+    """Every refused event is logged, although the log takes 2 s to read them and the daemon waits only 1 s for other
+    lines."""
     with slowly_read(slow, 5e6), refused_events(slow) as connections:
         assert [connection.read_answer().status for connection in connections] == [503] * EVENTS
     assert whole_events(slow) == set(range(EVENTS))

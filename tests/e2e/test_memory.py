@@ -80,7 +80,8 @@ def test_survives_exhausted_address_space(make_daemon, loops):
 
 @pytest.mark.parametrize("files, loops", [(96, 2), (240, 40)])
 def test_idle_connections_are_closed_when_descriptors_run_out(make_daemon, files, loops):
-    """There are far more connections than descriptors, so the daemon closes idle connections for new ones."""
+    """The clients open twice as many connections as the daemon has descriptors, so the daemon closes idle connections
+    for new ones."""
     one = make_daemon({"listen": {"threads": loops}}).start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
     with contextlib.ExitStack() as stack:
         for i in range(2 * files):

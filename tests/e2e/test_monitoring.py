@@ -1,4 +1,5 @@
-"""The metrics, the alert rules and the dashboard fit together. promtool checks them where it is installed."""
+"""The metrics, the alert rules and the dashboard fit together. Where promtool is installed, it checks the metrics and
+the rules."""
 
 import json
 import pathlib
@@ -33,8 +34,8 @@ GOOD = {
     "imcallbackd_deliver_lag_seconds": "0x30 300x30",
     "imcallbackd_deliver_set_aside_total": "7x60",
 }
-# Each row has a series, its values with a problem, and the alert that fires after one hour, without the prefix
-# "Imcallbackd". None means that no alert fires.
+# Each row has a series, the values that replace those in GOOD, and the alert that must be firing after one hour,
+# without the prefix "Imcallbackd". None means that no alert may be firing.
 WRONG = [
     ('up{job="imcallbackd"}', "1x59 0", None),  # a restart
     ('up{job="imcallbackd"}', "1x50 0x9", "Down"),
@@ -104,7 +105,7 @@ def test_dashboard_names_metrics_that_exist(metrics):
     queries += [variable["query"] for variable in dashboard["templating"]["list"]]
     named = names_in("\n".join(queries), metrics)
     assert named <= set(names(metrics)) | of_outbound_services()
-    # The dashboard uses every metric of the daemon.
+    # Every metric that the daemon itself defines must be on the dashboard, unlike the standard process_* metrics.
     assert {name for name in names(metrics) if name.startswith("imcallbackd_")} <= named
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(ids)) == len(ids)

@@ -1,6 +1,6 @@
 """Tests the client's address behind a trusted proxy: the PROXY protocol and X-Forwarded-For, as raw bytes.
 
-Each table has valid and hostile cases. A hostile case is followed by a genuine, signed callback, which the daemon must
+The tables have valid and hostile cases. A hostile case is followed by a genuine, signed callback, which the daemon must
 not record, or must record with the address that the hostile bytes try to replace."""
 
 import contextlib
@@ -73,7 +73,7 @@ def restricted():
 LONGEST_V6 = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 TLVS = tlv(0x01, b"http/1.1") + tlv(0x02, b"im.example.org") + tlv(0x05, b"id") + tlv(0xEA, b"vpce-1") + tlv(0x04, b"")
 
-# The header, and the address that is recorded.
+# Maps the name of a case to a header and to the address that the daemon must record.
 VALID = {
     "no header": (b"", PEER),
     "v1 IPv4": (v1(), "192.0.2.1"),
@@ -104,7 +104,7 @@ VALID = {
     "v2 Unix socket": (raw_v2(PROXY, UNIX, b"/run/client".ljust(216, b"\0")), PEER),
 }
 
-# Headers that are malformed. The daemon closes the connection and counts the header.
+# The daemon counts each of these malformed headers and closes the connection.
 MALFORMED = {
     "v1 of 108 bytes": b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n",
     "v1 without an end": b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2 " + b"x" * 2000,
@@ -150,7 +150,8 @@ MALFORMED = {
     "v2 announces 65535 bytes": raw_v2(PROXY, TCP4, pair("192.0.2.1"), 65535),
 }
 
-# Bytes that are not a header. The daemon reads these bytes as TLS, and the handshake fails.
+# Bytes without a header, or with bytes after the header that are not TLS. The daemon reads everything except the header
+# as TLS, so the handshake fails.
 NOT_TLS = {
     "lower case": v1().lower(),
     "space in front": b" " + v1(),
@@ -224,7 +225,7 @@ def test_reads_a_header_in_small_segments(proxied, header, step):
 
 @pytest.mark.parametrize("header", [v1(), v2()], ids=["v1", "v2"])
 def test_reads_a_header_that_is_split_anywhere(proxied, header):
-    """The second segment has the rest of the header and the ClientHello, or a part of the ClientHello."""
+    """The second segment starts within the header, or within the first 12 bytes of the ClientHello."""
     for at in range(len(header) + 12):
         name = f"split {at} of {header[:1]}"
         with Segments(proxied.daemon, header, lambda _, at=at: [at]) as connection:
@@ -240,7 +241,7 @@ def test_reads_a_large_header_in_pieces(proxied):
 
 
 def test_reads_a_header_that_waits_byte_by_byte(proxied):
-    """Each byte arrives after the daemon has looked at the bytes before it, which stay in the kernel's buffer."""
+    """The daemon leaves an incomplete header in the kernel's buffer until the last byte arrives."""
     one = proxied.daemon
     header = v2()
     with one.connect_plain() as plain:
@@ -259,7 +260,8 @@ def test_reads_a_header_that_waits_byte_by_byte(proxied):
 
 XFF = "X-Forwarded-For: "
 
-# The headers, and the address that is recorded for a request of the trusted proxy.
+# Maps the name of a case to the headers of a request and to the address that the daemon must record if the trusted
+# proxy sends the request.
 FORWARDED = {
     "nothing": ([], PEER),
     "IPv4": ([XFF + "192.0.2.1"], "192.0.2.1"),

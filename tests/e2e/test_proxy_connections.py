@@ -99,7 +99,8 @@ def test_limit_for_all_counts_the_proxy(make_daemon):
 
 
 def test_an_incomplete_header_can_be_evicted(make_daemon):
-    """The service gives up after 2 s, so a connection without a request by then makes room for a new one."""
+    """The callback service gives up after 2 s, so a connection that has sent no request by then is evicted for a new
+    one."""
     one = make_daemon(trusting(ONE_LOOP, limits={"connections": 1})).start()
     with one.connect_plain() as half:
         half.sendall(v2()[:20])
@@ -115,7 +116,7 @@ def test_an_incomplete_header_can_be_evicted(make_daemon):
 # Health checks and faults
 
 def test_health_checks_write_no_line(make_daemon):
-    """Load balancers connect and close, with or without a header."""
+    """As a health check, load balancers open a connection and close it, with or without a header."""
     port = daemon.free_port()
     one = make_daemon(trusting(admin={"port": port})).start()
     before = one.lines[:]
@@ -200,7 +201,7 @@ def test_applies_trusted_proxies_in_a_reload(one):
 
 @pytest.mark.parametrize("proxies", ["0.0.0.0/0", "10.0.0.0/8, 0.0.0.0/0 ::/0", "127.0.0.1 0.0.0.0/1"])
 def test_warns_of_trust_in_a_wide_block(make_daemon, proxies):
-    """The warning comes from `check`, at the start, and at a reload, once each."""
+    """`check`, the start and each reload of such a configuration report the warning once."""
     one = make_daemon({"listen": {"trusted_proxies": proxies}})
     checked = daemon.run(daemon.BINARY, "check", "-c", one.config)
     assert checked.returncode == 0 and checked.stderr.count(WIDE) == 1, checked
@@ -246,7 +247,8 @@ def test_trusts_proxies_on_passed_sockets(make_daemon, address):
 
 
 def test_reloads_and_limits_disturb_no_proxied_call(make_daemon):
-    """Clients of many addresses call while the list changes. With ThreadSanitizer, this also finds data races."""
+    """Clients with different addresses call while the list changes. With ThreadSanitizer, the test also finds data
+    races."""
     one = make_daemon(trusting({"threads": 2})).start()
     over, failures = threading.Event(), []
 

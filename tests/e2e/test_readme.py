@@ -34,7 +34,7 @@ def block(words):
 
 
 class Foreground:
-    """A daemon started by a command line; it logs its listening address to standard error."""
+    """A daemon that a command line starts, and that logs its listening address to standard error."""
 
     def __init__(self, command, directory, deadline, environment=None):
         self.process = subprocess.Popen(["sh", "-c", f"exec {command}"], cwd=directory,
@@ -176,7 +176,7 @@ class Service:
         return oct(stat.S_IMODE((self.root / path).stat().st_mode))
 
     def edit_configuration(self):
-        """Edits what an operator edits, and keeps the ports and the database of the test private."""
+        """Replaces the default ports with free ones, and puts the database below the root."""
         path = self.root / "etc/imcallbackd/imcallbackd.conf"
         text, count = re.subn("(?m)^#(port = )8443$", r"\g<1>0", path.read_text())
         assert count == 1

@@ -61,7 +61,7 @@ def test_export_into_postgresql_is_incremental(operator, server):
 
 
 class Search(http.server.BaseHTTPRequestHandler):
-    """A stand-in for the bulk interface of Elasticsearch and OpenSearch, for index actions."""
+    """A stand-in for the bulk interface of Elasticsearch and OpenSearch that supports only index actions."""
 
     documents = {}
     errors = False

@@ -148,7 +148,7 @@ def test_a_storm_of_signals_applies_the_last_configuration(one):
     """Pending signals are merged, so the daemon may skip some configurations, but must apply the last one."""
     config = one.config.read_text()
     for i in range(200):
-        # The file is replaced atomically, as editors do, so that the daemon reads either the old or the new file.
+        # Replaces the file atomically, as editors do, so that the daemon reads either the old or the new file.
         (one.directory / "new.conf").write_text(config.replace("[tls]", f"[limits]\nbody = {4096 + i}\n[tls]"))
         (one.directory / "new.conf").rename(one.config)
         one.process.send_signal(signal.SIGHUP)
@@ -222,7 +222,7 @@ def test_broken_configuration_is_not_applied(one, name):
     breaks(one)
     one.reload()
     (line,) = daemon.eventually(lambda: [line for line in one.lines if KEPT in line], "the line with the reason")
-    # The error names the second occurrence of a repeated key.
+    # The error names the second occurrence of a repeated key. In this row, that is the line before private_key.
     number = line_of(one, start) - (name == "key twice")
     assert re.search(re.escape(f"{KEPT}{one.config}:{number}: ") + r"\S", line), line
     assert line.startswith("<3>")
@@ -259,7 +259,7 @@ PROTECTIONS = {
 
 @pytest.mark.parametrize("name", PROTECTIONS)
 def test_reload_keeps_protections_until_a_restart(fresh, name):
-    """A truncated file must not admit more callers. A restart accepts the same file."""
+    """A reload of a truncated file must not admit more callers. A restart accepts the same file."""
     protected, unprotected = PROTECTIONS[name]
     for keys in protected.values():
         keys |= {key: fresh.directory / value for key, value in keys.items() if value.endswith(".pem")}

@@ -18,7 +18,7 @@ def test_restarts_refuse_no_connection(fresh, connections):
 
     def send_until_over():
         while not over.is_set():
-            # A handshake that waits for the next daemon takes as long as its start on a busy machine.
+            # A handshake may have to wait until the next daemon has started, which takes long on a busy machine.
             reports.append(fresh.load(connections=connections, total=100, new_connection=True, timeout=60)[1])
 
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:

@@ -76,7 +76,7 @@ def test_patterns_find_each_event():
 # Routing
 
 @pytest.mark.parametrize("query, outcome", [
-    # An event, however it is written
+    # Queries that imcallbackd reads as an event, in different spellings
     (EVENT, "recorded"),
     ("tenant=a&" + EVENT + "&contenttype=json&ClientIP=2001%3Adb8%3A%3A1&OptPlatform=iPad", "recorded"),
     ("callbackcommand=Group.CallbackAfterGroupDestroyed", "recorded"),
@@ -180,7 +180,8 @@ def test_other_command_reaches_the_application_unchanged(setup, target, body):
     {"Member_Account": f"{'m' * 50}{i}"} for i in range(40_000)]}], ids=["small", "text", "large"])
 def test_event_is_recorded_with_the_address_of_the_client(setup, fields):
     body = daemon.event(GroupId=f"event-{len(str(fields))}", **fields)
-    # On a busy machine the proxy may give up waiting for the answer to a large body. The service would not repeat it.
+    # On a busy machine, the proxy may give up waiting for the answer to a large body. The test then sends the event
+    # again, although the service would not.
     daemon.eventually(lambda: setup.proxy.send_event(body, source=CLIENT).code == 0, "OK", 60)
     (group,) = setup.one.groups(f"event-{len(str(fields))}")
     assert (group["remote_address"], group["client_ip"]) == (CLIENT, "203.0.113.7")

@@ -28,7 +28,7 @@ def setup(request):
 
 
 def restart_repeatedly(setup, end, start):
-    """Restarts the daemon while events arrive. end: "stop" or "kill". Returns the senders."""
+    """Restarts the daemon while events arrive. `end` is "stop" or "kill". Returns the senders."""
     with reverse_proxies.sending(setup.proxy, SENDERS) as senders:
         for _ in range(RESTARTS):
             reverse_proxies.wait_for_answers(senders)
@@ -124,7 +124,7 @@ def test_events_are_recorded_while_the_application_is_down(setup):
 
 @pytest.mark.parametrize("wrong", ["issuer", "name"])
 def test_sends_no_event_to_a_server_with_another_certificate(setup, wrong):
-    """Another server could record the event and use its signature."""
+    """Another server could record the event and reuse its signature."""
     certificate, name = setup.one.directory / "certificate.pem", "im.example.org"
     if wrong == "issuer":
         make_certificate(setup.proxy.directory, *P_256, name="other.pem", key="other.key")

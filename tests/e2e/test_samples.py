@@ -51,7 +51,7 @@ def test_records_sample(shared, recorded, name):
     received_at_ms = row.pop("received_at_ms")
     assert time.time() * 1000 - 300_000 < received_at_ms <= time.time() * 1000
     assert row.pop("id") > 0
-    # Without an event time the body identifies the event, so the body is kept.
+    # Without an event time, the body identifies the event, so the daemon keeps the body.
     assert row.pop("body") == (b"" if event_time_ms else (daemon.SAMPLES / name).read_bytes())
     assert row == {
         "sdk_appid": daemon.APP, "group_id": group_id, "event_time_ms": event_time_ms, "type": kind,

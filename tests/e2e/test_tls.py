@@ -77,7 +77,7 @@ def test_signs_with_every_kind_of_key(fresh, key, options, signature):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_works_with_the_generated_certificate(one, version):
-    """Uses the certificate that `imcallbackd certificate` created for this daemon."""
+    """Uses a certificate that `imcallbackd certificate` created."""
     with one.connect(context_of(one, version)) as connection:
         assert connection.tls.version() == f"TLSv{version}"
         assert connection.call("tls").status == 200
@@ -258,7 +258,7 @@ def test_accepts_only_certificates_of_the_client_ca(fresh, version):
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_logs_failed_handshakes(make_daemon, level):
     """One failure per interval is logged at level info, and the others at level debug. A client that connects and
-    closes without a byte is not logged."""
+    closes without sending a byte is not logged."""
     one = make_daemon({"log": {"level": level}}).start()
     stranger = ssl.create_default_context()
     failures = 5
@@ -302,7 +302,8 @@ def test_buffers_no_handshake_message_of_16_mib(make_daemon):
 # Key update
 
 def test_answers_a_request_after_a_key_update(make_daemon):
-    """Both records are in the kernel's buffer at once, so the kernel does not wake the daemon again for the request."""
+    """The key update and the request are in the kernel's buffer at once, so the kernel does not wake the daemon again
+    for the request."""
     one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
     request = daemon.request(daemon.event(GroupId="new key"), headers=["Connection: close"])
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-tls1_3", "-msg"]

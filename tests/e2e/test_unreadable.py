@@ -60,8 +60,8 @@ UNREADABLE = {
     "unknown method and three spaces": lambda: b"FOO / HTTP/1.1 \r\nHost: localhost\r\n\r\n",
     "handshake of TLS": lambda: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
 }
-# Each of these requests exhausts the memory of its connection. The length decides at which step libmicrohttpd notices
-# this.
+# Each of these requests exhausts the memory of its connection. The length decides at which step of libmicrohttpd the
+# memory runs out.
 UNREADABLE |= {f"target and parameters {length}":
                lambda length=length: sized(more_query="&a" * 85 + "&x=" + LONG[:length])
                for length in range(10200, 16000, 400)}
@@ -72,7 +72,8 @@ UNREADABLE |= {f"empty lines and parameters {length}": lambda length=length: siz
 @pytest.fixture(scope="module")
 def untimed():
     """A daemon whose deadlines never end a test's connection, and that also has an older, idle connection.
-    libmicrohttpd 1.0 checks the oldest connection in each iteration, so it forgets only newer ones."""
+    libmicrohttpd 1.0 may neglect a connection that it should close, but checks the oldest one in each iteration of its
+    event loop. The connection of a test must therefore not be the oldest."""
     port = daemon.free_port()
     settings = {"limits": {"request_timeout": "1h", "idle_timeout": "1h"}, "admin": {"port": port},
                 "listen": {"threads": 1}}

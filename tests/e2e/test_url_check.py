@@ -12,7 +12,7 @@ from daemon import APP, COMMAND, TOKEN, event, query_string, request, signature
 OTHER_APP, OTHER_TOKEN = 1400000002, "another-token"
 OPEN_APP = 1400000003
 OK = {"ActionStatus": "OK", "ErrorInfo": "", "ErrorCode": 0}
-# The documentation does not say what the console sends. These are queries without the parameters of a callback.
+# The documentation does not say what the console sends. Each of these queries lacks SdkAppid, CallbackCommand or both.
 ALONE = dict(SdkAppid=None, CallbackCommand=None, contenttype=None, ClientIP=None, OptPlatform=None)
 QUERIES = {
     "signature alone": ALONE,

@@ -48,7 +48,7 @@ def test_waiting_for_a_lock_counts_as_progress(make_daemon):
 
 
 def test_stops_notifying_while_the_disk_hangs(fresh):
-    # One fdatasync after the start takes 12 s.
+    # The 20th fdatasync, which comes after the start, takes 12 s.
     fresh.start(["strace", "-D", "-f", "-q", "-o", fresh.directory / "trace", "-e", "trace=fdatasync", "-e",
                "inject=fdatasync:delay_enter=12000000:when=20"], WATCHDOG | {"ASAN_OPTIONS": "detect_leaks=0"})
     fresh.wait_notified("WATCHDOG=1")

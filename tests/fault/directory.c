@@ -1,4 +1,4 @@
-// Failures abort the test program.
+// Any failure of a system call aborts the test program.
 #include "directory.h"
 
 #include <assert.h>

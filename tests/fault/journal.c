@@ -299,7 +299,8 @@ static FILE *open_file(const struct image *image, size_t file, const char *direc
 // The struct is static, because it is large and its buffers are reused.
 static struct image image;
 
-// If the deletion of a file was lost, a later file of the same name replaces it.
+// If the deletion of a file was lost, a later file of the same name overwrites it, because the files are written in the
+// order of their creation.
 void journal_build(const struct journal *journal, size_t cut, uint64_t *random, const char *directory)
 {
     static const unsigned keep_percent[] = {0, 10, 50, 90, 100};

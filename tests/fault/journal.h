@@ -3,15 +3,15 @@
 // The journal is in memory that all processes forked later share. Only one process at a time writes to the journal.
 // When this process has ended, another process continues, or the parent builds images. The journal covers the files of
 // one directory and names them by the last part of their path. All functions that record accept NULL as the journal and
-// do nothing then.
+// do nothing then; journal_open returns -1, which the other functions ignore.
 //
 // The model of a power failure after the first `cut` entries:
 //  - A write or truncation is safe once the next sync of the file has succeeded. If that sync fails, the entry never
 //    becomes safe, even if a later sync succeeds: the kernel may have marked the pages clean without writing them.
-//  - Each other write reached the disk whole, not at all, or in part. In part means that each sector (512 bytes) of it
-//    is new, or unchanged, or (rarely) torn. In a torn sector, only the start or only the end is new; if the write
-//    made the file longer, the sector holds garbage. Bytes next to the written ones are never damaged (SQLite's
-//    "powersafe overwrite"), and a gap reads as zeros.
+//  - Each other truncation happened or not. Each other write reached the disk whole, not at all, or in part. In part
+//    means that each sector (512 bytes) of it is new, or unchanged, or (rarely) torn. In a torn sector, only the start
+//    or only the end is new; if the file did not reach the sector before, the sector holds garbage. Bytes next to the
+//    written ones are never damaged (SQLite's "powersafe overwrite"), and a gap reads as zeros.
 //  - Creating and deleting a file is safe after the next sync of the directory. Until then, each may have happened or
 //    not: a file that was created and synced may be missing, and a deleted file may be back.
 //  - SQLite syncs the directory together with the first sync of a write-ahead log or rollback journal that it opened

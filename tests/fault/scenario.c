@@ -274,7 +274,7 @@ struct task {
     const struct vfs_fault *fault;
 };
 
-// If the disk fails while the recovery rewrites the log, any part of the log may be lost, so the store must not open.
+// After an I/O error while the recovery rewrites the log, any part of the log may be lost, so the store must not open.
 static bool must_not_open(const struct vfs_fault *fault)
 {
     return fault && (fault->call == VFS_OWN_WRITE || fault->call == VFS_OWN_SYNC) && fault->cause == EIO &&

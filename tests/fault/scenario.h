@@ -29,7 +29,7 @@
 
 #define SCRIPT_MAX 96
 
-#define ANSWER_COUNT (COMMIT_FAILED + 1) // the kinds of answers, enum commit_result
+#define ANSWER_COUNT (COMMIT_FAILED + 1) // number of values of enum commit_result
 
 // Lives in memory that all processes of a test share.
 struct scenario {

@@ -1,6 +1,6 @@
 // The events that a script (scenario.h) names by letters. The same letter stands for the same identity: the lower-case
 // letter for the event itself, the upper-case letter for an event with that identity and other content. The events
-// differ in size; some have no members and some no time.
+// differ in size; some have no members, and some have no time.
 #pragma once
 
 #include <stdbool.h>

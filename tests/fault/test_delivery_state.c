@@ -1,6 +1,7 @@
 // Makes the calls of SQLite to the file layer fail while the state of a delivery is opened and changed, each call once
 // alone and once together with all later calls. Afterwards, the state on disk is the one after the last successful
-// change, or after the change that failed: a failed COMMIT may have reached the disk. No event is ever skipped.
+// change, or after the change that failed: a failed COMMIT may have reached the disk. In both cases, no event is
+// skipped.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +19,7 @@
 #include <sqlite3.h>
 
 #define ROUNDS  6
-#define TAKEN   40 // events that each round takes over; it accepts all but one of them in the next round
+#define TAKEN   40 // events that each round takes over; the next round accepts all but one of them
 #define RETRIES 3
 
 static const struct fault_row {
@@ -42,7 +43,8 @@ static const struct fault_row {
 
 static char path[256];
 
-// Round N takes over TAKEN events and accepts those of round N - 1 but the first one, which is set aside in round 4.
+// Round N takes over TAKEN events and accepts all events of round N - 1 except the first. Round 4 also sets event 1
+// aside.
 static int apply_round(struct delivery_state *state, int64_t round, struct error *error)
 {
     const struct delivery_position position = {round * TAKEN, round};
@@ -63,7 +65,7 @@ static int64_t expected_waiting(int64_t round)
     return round == 0 ? 0 : TAKEN + round - 1 - (round >= 4);
 }
 
-// Returns the last round that has succeeded. *ret_failed: the round after it was tried and has failed.
+// Returns the last round that succeeded. Sets *ret_failed to true if the next round was tried and failed.
 static int64_t run(bool *ret_failed)
 {
     struct delivery_state *state = NULL;

@@ -1,7 +1,7 @@
 // Makes the calls of SQLite and of the store to the file layer fail, each once alone and once together with all later
 // calls. Afterwards, the store's answers must agree with the database. With the argument `campaign`, the test covers
 // every call; otherwise, it samples later calls more sparsely. The test prints its seed. In the environment, SHARE=n
-// runs a random n-th of the pairs of script and fault, and SEED=n repeats a run.
+// runs about an n-th of the pairs of script and fault, chosen at random, and SEED=n repeats a run.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -47,7 +47,7 @@ static const struct vfs_fault database_sync_at_work = { // the first three syncs
     .cause = EIO};
 static const struct vfs_fault own_full = {.call = VFS_OWN_WRITE, .countdown = 1, .repeat = true, .cause = ENOSPC};
 
-// Each row is recorded up_to times, with the fault of its first run at the first call, at the second call, and so on.
+// Each row is recorded up_to times. The n-th recording multiplies the countdown of the fault in the first run by n.
 static const struct row {
     const char *name, *script;
     const struct vfs_fault *faults[RUNS_MAX]; // one for each run

@@ -1,5 +1,5 @@
-// Each method checks whether its call has to fail, calls the underlying VFS, and records the effect. The files are
-// those of the underlying VFS, and some of their methods are replaced.
+// The replaced methods check whether a call must fail, call the underlying VFS, and record changes and syncs in the
+// journal. A file is that of the underlying VFS with some methods replaced.
 #include "vfs.h"
 
 #include <assert.h>

@@ -3,8 +3,8 @@
 // and reports all changes and syncs to a journal.
 
 // The shim does not record locks or the index in shared memory (-shm). Sleeping (xSleep) takes no time. The store also
-// writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the shim also counts, fails and
-// records these calls of pwrite and fdatasync.
+// writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the shim also counts these
+// calls of pwrite and fdatasync, makes them fail, and records them.
 //
 // A process has one shim, which only one thread at a time may use.
 #pragma once
@@ -39,8 +39,8 @@ struct vfs_fault {
     bool partial;       // a failing write still writes half of its bytes
 };
 
-// Makes the shim the default VFS of this process. The journal may be NULL. Files that are already open continue to use
-// the underlying VFS.
+// Makes the shim the default VFS of this process. The journal may be NULL. Must be called at most once. Files that are
+// already open continue to use the underlying VFS.
 void vfs_install(struct journal *journal);
 
 // Sets the fault and restarts the count of calls. If fault is NULL, no call fails from now on.
@@ -49,5 +49,5 @@ void vfs_set_fault(const struct vfs_fault *fault);
 // Returns true if a call has failed since vfs_set_fault.
 bool vfs_fault_fired(void);
 
-// Returns the number of checkpoints that have ended, successfully or not. Any thread may call this.
+// Returns the number of checkpoints that have ended, successfully or not. Any thread may call this function.
 unsigned vfs_checkpoints(void);

@@ -1,6 +1,6 @@
 // The declarations that the fuzz targets share. Each target is one LLVMFuzzerTestOneInput(), which libFuzzer calls in
-// the preset `fuzz` and replay.c in every other build. A target keeps no state between inputs. Its assertions must not
-// use the code under test to judge the result of that code.
+// the preset `fuzz`; in every other build, replay.c calls it. A target keeps no state between inputs. Its assertions
+// must not use the code under test to judge the result of that code.
 #pragma once
 
 #include <stddef.h>
@@ -10,8 +10,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-// The current time in every run, and the rules. The rules have an app with two tokens, of which FUZZ_TOKEN is the
-// first; an app without a token; and an app with the largest SDKAppID.
+// Every run uses this time and these rules. The rules have an app with two tokens, of which FUZZ_TOKEN is the first; an
+// app without a token; and an app with the largest SDKAppID and one token.
 #define FUZZ_NOW_MS INT64_C(1669872112000)
 #define FUZZ_TOKEN  "xxxxyyyy"
 
@@ -27,7 +27,7 @@ char *fuzz_copy_bare(const void *data, size_t length);
 // Initializes a callback as the receiver does.
 void fuzz_begin(struct callback *callback, struct arena *arena);
 
-// Decides by code points, unlike base/utf8.c, which uses a table of bytes.
+// Returns true if the text is valid UTF-8. Decodes the code points, unlike base/utf8.c, which compares ranges of bytes.
 bool is_utf8(const char *text, size_t length);
 
 // The functions below abort if the module callback breaks its contract.

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fuzzes one target for FUZZ_SECONDS (60): sh fuzz.sh BINARY NAME. libFuzzer writes an input that fails into the working
-# directory.
+# Usage: sh fuzz.sh BINARY NAME. Fuzzes one target for FUZZ_SECONDS, by default 60. libFuzzer writes an input that fails
+# into the working directory.
 set -eu
 binary=$1 name=$2
 here=$(dirname "$0")

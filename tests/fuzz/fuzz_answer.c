@@ -1,5 +1,5 @@
-// The input is the body of an endpoint's answer. Whether it reports a failure must not depend on what follows the text
-// in memory, and a body without the word FAIL or an escape never reports one.
+// The input is the body of an endpoint's answer. A body that contains neither the word FAIL nor a backslash, which
+// could start an escape in that word, must not report a failure. A sanitizer finds each read after the end of the body.
 #include <stdlib.h>
 #include <string.h>
 

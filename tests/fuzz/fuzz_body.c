@@ -1,5 +1,6 @@
 // The input is a body. The target reads the body as that of an event and as that of a URL check, each with plenty of
-// memory and with very little. A body that is printed for a group that was read must give the same group.
+// memory and with very little. If the body gives a group, the body that is printed for this group must give the same
+// group.
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

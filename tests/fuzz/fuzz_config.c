@@ -1,4 +1,4 @@
-// The input is a configuration file. A configuration that is printed and read again must be the same.
+// The input is a configuration file. A valid configuration that is printed and read again must not change.
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +58,7 @@ static void check_blocks(const struct config_value *value)
     free(blocks);
 }
 
-// Checks that no section of an app was skipped, nor any text that follows its ] on the same line.
+// Checks that no section of an app was skipped, and that only a comment follows its ] on the same line.
 static void check_apps(const struct config *config, const char *text)
 {
     size_t count = 0;

@@ -48,7 +48,7 @@ static bool matches(const char *text, const char *pattern, int family, unsigned 
     return inet_pton(family, address, ret_bytes) == 1;
 }
 
-// Returns true if the entry is an address. An IPv4 address is mapped.
+// Returns true if the entry is an address. Returns an IPv4 address as an IPv4-mapped IPv6 address.
 static bool find_client(const char *entry, size_t length, unsigned char ret_client[16])
 {
     static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};

@@ -85,8 +85,9 @@ static void check_signed(const struct callback *callback, const struct query *qu
            callback->clock_skew_s <= app->request_time_window_s);
 }
 
-// A query passes only if it has the app exactly once, and the command at most once: rules that acknowledge other
-// commands accept a query without a command. A signed query may lack both, because it can be a check of the URL.
+// A query passes only if neither the app nor the command is repeated. A query without the app must be signed, because
+// only a check of the URL may lack the app. A query without the command must be signed, too, unless the rules
+// acknowledge other commands.
 static void check_passed(const struct callback *callback, const char *text)
 {
     const struct query_value *sdk_appid, *command;
@@ -198,7 +199,8 @@ static bool has_group_id(const char *body, size_t length)
     return false;
 }
 
-// A body that is answered OK without being recorded has no key GroupId. Bodies with escapes or comments do not count.
+// A body that is answered OK without being recorded has no key GroupId. Bodies with escapes or comments are not
+// checked.
 static void check_no_event(const char *body, size_t length)
 {
     if (contains(body, length, "\\") || has_comment(body, length))

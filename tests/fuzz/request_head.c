@@ -1,4 +1,4 @@
-// Checks each head that http/framing.h accepts a second time, independently of http/framing.h.
+// Splits heads. If http/framing.h accepts a head, this file checks the head again, independently of http/framing.h.
 #include "request_head.h"
 
 #include <assert.h>
@@ -96,8 +96,8 @@ static bool is_not_visible(unsigned char byte)
     return byte <= 0x20 || byte >= 0x7f;
 }
 
-// Checks RFC 9112 independently, over the whole list: the host and the length of the body are each given at most once.
-// Only a request in HTTP/1.0 may lack the host, and only a request other than POST may lack the length.
+// Checks the rules of RFC 9112 on the whole list of headers. The host and the length of the body are each given at most
+// once. Only a request in HTTP/1.0 may lack the host, and only a request other than POST may lack the length.
 static void check_one_reading(const struct head *head, const struct framing *framing)
 {
     const struct head_header *length = NULL, *coding = NULL, *host = NULL;

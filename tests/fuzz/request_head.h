@@ -14,7 +14,7 @@ struct head_header {
 };
 
 struct head {
-    char *text; // the whole input, into which all other pointers point
+    char *text; // the whole input; all parts that are present point into it
     const char *method, *target, *version;
     struct head_header headers[HEAD_MAX_HEADERS];
     size_t header_count;

@@ -16,7 +16,7 @@
 
 #define FIRST_EVENT_TIME_MS INT64_C(1700000000000)
 
-// The signature depends only on the current second, so it is computed once a second.
+// The signature depends only on the token and the current second, so it is computed once a second.
 static void refresh_sign(struct load *load)
 {
     char now[sizeof load->request_time];

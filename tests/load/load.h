@@ -37,7 +37,7 @@ struct client {
 
 struct options {
     uint64_t port, app, connections, total, rounds, members, seed, timeout_s;
-    uint64_t groups; // the events belong to this many groups in turn; 0: to a group each
+    uint64_t groups; // the events belong to this many groups in turn; 0: each event has a group of its own
     const char *token, *acknowledged, *ca;
     bool new_connection, resume, gated;
 };
@@ -78,7 +78,7 @@ int client_keep_session(SSL *ssl, SSL_SESSION *session);
 // Builds the next request, which client_drive() sends. Starts to connect if the client is CLOSED.
 void client_start_request(struct client *client);
 
-// Continues until the client has to wait for its socket.
+// Continues until the client has to wait for its socket, or has nothing left to do.
 void client_drive(struct client *client);
 
 // Counts the connection as failed and closes it. A request under way counts as unanswered.

@@ -10,7 +10,7 @@
 
 #include <openssl/err.h>
 
-// The example of the documentation.
+// The example in the documentation of the callback service.
 #define SIGNED "Sign=17773bc39a671d7b9aa835458704d2a6db81360a5940292b587d6d760d484061&RequestTime=1669872112"
 #define NOW_MS (INT64_C(1669872112) * 1000)
 
@@ -21,7 +21,7 @@ static const char query[] = "SdkAppid=1400000001&CallbackCommand=" CALLBACK_COMM
                             "&contenttype=json&ClientIP=203.0.113.7&OptPlatform=%ff%e7%a4%be&" SIGNED;
 
 struct call {
-    const char *query; // NULL: that of a callback
+    const char *query; // NULL: the query of a callback
     struct buffer body;
     struct arena arena;
     struct callback callback;
@@ -108,7 +108,7 @@ TEST(samples_are_read_or_refused)
 }
 
 // The members need several blocks of the arena. The comment, the NUL and the invalid UTF-8 in the name require a copy
-// of the body, and the NUL a second copy of the name.
+// of the body, and the NUL also requires a second copy of the name.
 TEST(many_members_are_read_or_refused)
 {
     struct call call = {0};

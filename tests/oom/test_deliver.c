@@ -1,5 +1,5 @@
-// The parts of the sender when memory runs out: they fail with an error, never take a failure for an acceptance, and
-// keep the state consistent.
+// Tests the parts of the sender when memory runs out. They fail with an error, never treat a failure as an acceptance,
+// and keep the state consistent.
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <sys/inotify.h>
@@ -28,8 +28,8 @@ int fdatasync(int fd)
     return fsync(fd);
 }
 
-// The store's reader works without inotify. The kernel needs 10 ms to release an instance, and this test would create
-// thousands.
+// Always fails, which the store's reader tolerates. The kernel needs 10 ms to release an inotify instance, and this
+// test would create thousands.
 int inotify_init1(int flags)
 {
     (void)flags;
@@ -89,7 +89,7 @@ TEST(builds_a_whole_request_or_none)
     fault_run(&scenario, &outcome);
 }
 
-// Judging an answer: out of memory never counts as an acceptance.
+// Judging an answer: running out of memory never counts as an acceptance.
 
 static enum outcome judged;
 
@@ -199,7 +199,7 @@ static int endpoint_fd;
 static char url[64], note_path[128];
 static struct deliver_settings sending;
 
-// Answers one request, so that a second connection does not wait for the first one. Never allocates memory.
+// Answers one request and closes the connection, so that the next connection does not wait. Never allocates memory.
 static void serve(int fd)
 {
     static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
@@ -288,7 +288,8 @@ static void send_all(void *context)
     result->result = deliver_run(&sending, false, &result->error);
 }
 
-// What the state does not have any more, the endpoint has got.
+// An event that the position has passed and that does not wait must have reached the endpoint, because the sender never
+// sends the event again.
 static void judge_sending(void *context, bool met)
 {
     struct delivery_state *state = NULL;

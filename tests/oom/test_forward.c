@@ -180,7 +180,7 @@ TEST(completes_tables_after_a_failure)
 
 // Shipping
 
-enum { EVENTS_SHIPPED, MEMBERS_SHIPPED, REJECTIONS_SHIPPED }; // the values of imcallbackd_forward_shipped_total
+enum { EVENTS_SHIPPED, MEMBERS_SHIPPED, REJECTIONS_SHIPPED }; // indexes into imcallbackd_forward_shipped_total
 
 // The counters before the forwarder under test was started.
 static struct {
@@ -299,7 +299,7 @@ TEST(ships_complete_batches_or_nothing)
     fault_run(&scenario, *state);
 }
 
-// Commands that only read. All rows are shipped before they run.
+// These commands only read. All rows are shipped before the commands run.
 
 static void verify(void *context)
 {

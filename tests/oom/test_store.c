@@ -204,7 +204,7 @@ FIXTURE_TEST(records_a_batch)
     fault_run(&scenario, fixture);
 }
 
-// The results of reading everything in the store.
+// The results of reading or copying everything in the store.
 struct reading {
     struct fixture *fixture;
     int result;

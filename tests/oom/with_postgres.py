@@ -17,7 +17,7 @@ def main():
         return 77
     server = postgres.Postgres().create()
     try:
-        # Password authentication would need thousands of allocations, each of which the tests make fail.
+        # Password authentication would add thousands of allocations, and the tests make each allocation fail.
         (server.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
         server.start()
         return subprocess.run([*sys.argv[1:], server.url(sslmode="disable", gssencmode="disable")]).returncode

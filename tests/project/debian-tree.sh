@@ -1,6 +1,6 @@
 # Functions that install Debian into a directory, a "tree". package.sh and debian13.sh source this file.
 
-# Prints the mirror from which this machine installs its own Debian, or the default one.
+# Prints the mirror from which this machine installs its own Debian, or Debian's default mirror.
 debian_mirror() (
     # shellcheck disable=SC1091 # not a file of the project
     . /etc/os-release
@@ -10,8 +10,8 @@ debian_mirror() (
     echo "${mirror:-http://deb.debian.org/debian}"
 )
 
-# tree_make SUITE DIRECTORY: installs a minimal Debian. Exits with status 77, which skips the test, if the mirror cannot
-# be reached or does not have the suite.
+# tree_make SUITE DIRECTORY: installs a minimal Debian. Exits with status 77, which skips the test, if debootstrap
+# fails, for example because the mirror cannot be reached or does not have the suite.
 tree_make() {
     name=${0##*/}
     mirror=$(debian_mirror)
@@ -41,7 +41,8 @@ tree_install() {
         chroot "$tree" apt-get clean' sh "$@"
 }
 
-# tree_mount DIRECTORY: mounts what a running system has. Requires a mount namespace of its own without propagation.
+# tree_mount DIRECTORY: mounts the file systems and devices that a running system has. The caller must be in a mount
+# namespace of its own, without propagation of mounts.
 tree_mount() {
     mount -t proc proc "$1/proc"
     mount -o bind,ro "$1/proc/sys" "$1/proc/sys"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the project in a Debian 13 and runs its tests there, above all the end-to-end tests: Debian 13 has
-# libmicrohttpd 1.0. The Debian stays in build/debian13-tree for the next run. Requires root and debootstrap.
+# Builds the project in a Debian 13 and runs its tests there, above all the end-to-end tests, because Debian 13 has
+# libmicrohttpd 1.0. The installed system stays in build/debian13-tree for the next run. Requires root and debootstrap.
 # Arguments are passed to ctest instead of the usual selection of tests.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -28,7 +28,8 @@ if [ "$(cat "$tree.packages" 2>/dev/null)" != "$packages" ]; then
 fi
 mkdir -p "$tree/src"
 
-# The labels `fault` and most of `oom` do not depend on the release, and their tests take many minutes.
+# The tests with the label `fault`, and most of those with `oom`, are left out: they do not depend on the release, and
+# take many minutes.
 [ $# -gt 0 ] || set -- -j 4 -R '^(base|callback|command|deliver|forward|http|outbound|store|fuzz-replay|e2e)-|^oom-http$'
 exec unshare --mount --pid --net --fork --kill-child sh -euc '
     . tests/project/debian-tree.sh

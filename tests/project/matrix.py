@@ -93,7 +93,7 @@ def build(preset, *options, tests=ALL, **environment):
 
 
 def valgrind(name, log):
-    """Runs the daemon under valgrind, which detects reads of uninitialized memory, in the libraries too.
+    """Runs the daemon under valgrind, which detects reads of uninitialized memory, also in the libraries.
 
     Only definite leaks are reported: SQLite keeps pointers into the middle of its blocks, and valgrind reports such a
     block as "possibly lost".

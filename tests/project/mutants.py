@@ -1,7 +1,7 @@
 """Changes single places of the source. The tests must detect 90 % of the changes.
 
-A change is one comparison, bound or error path of the modules base, callback and store, made in a copy of the tree.
-The tests run from the quick ones, built with AddressSanitizer, to the slow ones until one fails or hangs. A change that
+A change alters one comparison, bound or error path of the modules base, callback and store in a copy of the tree. The
+tests run from the quick ones, built with AddressSanitizer, to the slow ones until one fails or hangs. A change that
 does not compile is replaced by another one. The exit status is 1 if the tests detect less than 90 %."""
 
 import argparse

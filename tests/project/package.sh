@@ -49,7 +49,7 @@ dpkg-deb -R "$PACKAGE" "$work/next"
 sed -i 's/^Version: .*/&.1/' "$work/next/DEBIAN/control"
 dpkg-deb -b "$work/next" "$tree/test/next.deb" >/dev/null
 
-# Install what the tests need now: the booted system has no network.
+# Install now what the tests need, because the booted system has no network.
 tree_install "$tree" dbus curl sqlite3 /test/first.deb
 
 mkdir "$cgroup"

@@ -1,4 +1,4 @@
-"""Builds the project as a packager does: with the build dependencies alone, without libsystemd, with plain CMake."""
+"""Builds the project with plain CMake and without the optional dependencies: cmocka, libsystemd, libpq and libcurl."""
 
 import os
 import pathlib

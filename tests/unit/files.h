@@ -31,7 +31,7 @@ static inline void remove_directory(const char *path)
     assert_int_equal(nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
-// Replaces the contents of the file. Creates the file, which only its owner can read, if it does not exist.
+// Replaces the contents of the file. Creates the file with mode 0600 if it does not exist.
 static inline void write_file(const char *path, const void *data, size_t length)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -16,7 +16,8 @@
 static struct CMUnitTest unit_tests[64];
 static size_t unit_test_count;
 
-// TEST(rejects_two_lengths) { ... } defines a test. `state` is what the setup function has set.
+// TEST(rejects_two_lengths) { ... } defines a test. TEST_WITH() also names a setup and a teardown function, and *state
+// is what the setup function has stored there.
 #define TEST(name) TEST_WITH(name, NULL, NULL)
 #define TEST_WITH(name_, setup_, teardown_)                                                                            \
     static void name_(void **state);                                                                                   \

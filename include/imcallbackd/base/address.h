@@ -46,8 +46,8 @@ int address_blocks_parse(const char *text, struct address_block **ret_blocks, si
 
 bool address_block_contains(const struct address_block *block, const struct address *address);
 
-// Returns true if the block is too wide for a list of machines: an IPv4 block wider than /8, which includes an IPv6
-// block that contains all IPv4 addresses, or an IPv6 block wider than /16.
+// Returns true if the block is too wide for a list of machines: an IPv4 block wider than /8, an IPv6 block wider than
+// /16, or an IPv6 block that contains all IPv4-mapped addresses.
 bool address_block_is_wide(const struct address_block *block);
 
 // Returns true if one of the blocks contains the address.

@@ -14,7 +14,7 @@ struct buffer {
     size_t capacity; // bytes that fit without an allocation; one more byte is allocated for the NUL
 };
 
-// Ensures that at least `capacity` bytes fit, so that appending up to this length cannot fail.
+// Ensures that the buffer can hold at least `capacity` bytes in total, so that appending up to this length cannot fail.
 int buffer_reserve(struct buffer *buffer, size_t capacity) MUST_CHECK;
 int buffer_append(struct buffer *buffer, const void *data, size_t length) MUST_CHECK;
 int buffer_print(struct buffer *buffer, const char *format, ...) MUST_CHECK PRINTF_LIKE(2, 3);

@@ -6,9 +6,9 @@
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
 
-// Copies the path, with a leading $CREDENTIALS_DIRECTORY or ${CREDENTIALS_DIRECTORY} replaced from the environment; see
-// systemd.exec(5). Returns 0, -ENOMEM, or -ENOENT if the path starts with the variable but the environment does not set
-// it. The caller frees *ret_path.
+// Copies the path. If its first component is $CREDENTIALS_DIRECTORY or ${CREDENTIALS_DIRECTORY}, replaces the component
+// with the value of this environment variable; see systemd.exec(5). Returns 0, -ENOMEM, or -ENOENT if the path needs
+// the variable but the environment does not set it. The caller frees *ret_path.
 int file_expand_path(const char *path, char **ret_path, struct error *error) MUST_CHECK;
 
 // Appends the whole file to contents. Returns 0, -EFBIG if the file is larger than max_bytes, or another -errno. After

@@ -17,8 +17,8 @@
 //
 // A line with the body of an event that could not be recorded can be very long. An operator must know about such lines:
 //   - The journal cuts a line at LineMax= of journald.conf(5), 48K by default, into several entries, of which only the
-//     first has the priority. `journalctl -u imcallbackd -o cat --all` shows the entries of one _PID in order, so that
-//     a body can be put together from them. LineMax=64M keeps the line in one entry.
+//     first has the priority. `journalctl -u imcallbackd -o cat --all` shows the entries of one process in order, so
+//     that an operator can put the body together. LineMax=64M keeps the line in one entry.
 //   - The journal drops entries that exceed RateLimitBurst=, and reports how many it has dropped.
 //   - In a pipe, a line of more than 4 KiB can mix with lines of another process that writes to the same pipe.
 #pragma once
@@ -33,8 +33,8 @@
 #define LOG_TEXT_BYTES 4096 // size of a formatted text with its NUL; a longer text is cut and ends with "..."
 #define LOG_WAIT_MS    1000
 
-// On a busy machine, the reader of the log can pause, but for less time than this. A longer time would block the
-// caller, such as an event loop, for too long.
+// Longer than the reader of the log pauses on a busy machine. A larger value would block the caller, such as an event
+// loop, for too long.
 #define LOG_CRIT_WAIT_MS 5000
 
 // The values are those of syslog(3) and of the journal's "<N>" prefix.
@@ -58,8 +58,8 @@ void log_configure(enum log_level level, enum log_format format);
 // log cannot delay the exit.
 void log_set_deadline(int64_t at_ms);
 
-// Reports the number of dropped lines that has not been reported yet. Waits at most LOG_WAIT_MS for the log. This must
-// be the last call.
+// Reports how many lines were dropped since the last such report. Waits at most LOG_WAIT_MS for the log, even after the
+// deadline of log_set_deadline(). This must be the last call.
 void log_finish(void);
 
 // Writes one line: the formatted text, followed by all of the data, which may have any length and hold any bytes.

@@ -19,7 +19,7 @@ int parse_duration_ms(const char *text, uint64_t max_ms, uint64_t *ret_ms) MUST_
 // Reads digits with an optional K, M or G for powers of 1024, as in "4M".
 int parse_size_bytes(const char *text, uint64_t max_bytes, uint64_t *ret_bytes) MUST_CHECK;
 
-// Reads yes, true or on, and no, false or off.
+// Reads yes, true or on as true, and no, false or off as false.
 int parse_boolean(const char *text, bool *ret_value) MUST_CHECK;
 
 // Unlike the others, returns the value: 0 to 15 for a hexadecimal digit of either case, -1 for any other character.

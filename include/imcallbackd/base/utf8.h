@@ -12,9 +12,9 @@
 // there or nothing is available.
 size_t utf8_length(const unsigned char *text, size_t available);
 
-// Returns the number of bytes that one U+FFFD replaces at the start of text, where no valid character may start. As the
-// Unicode standard recommends (chapter 3, "maximal subpart"), these bytes are the longest prefix of a valid character,
-// or a single byte if no valid character starts with this byte. At least one byte must be available.
+// Returns the number of invalid bytes at the start of text that one U+FFFD replaces. As the Unicode standard recommends
+// (chapter 3, "maximal subpart"), these bytes are the longest prefix of a valid character, or a single byte if no valid
+// character starts with this byte. The text must not be empty and must not start with a valid character.
 size_t utf8_invalid_length(const unsigned char *text, size_t available);
 
 // Returns the text itself if it is valid UTF-8, otherwise a copy in the arena with U+FFFD in place of each invalid

@@ -16,8 +16,8 @@ enum answer_code {
     ANSWER_CONTENT_ENCODED,
     ANSWER_PEER_NOT_ALLOWED,
     ANSWER_OVERLOADED,
-    // The query does not belong to a genuine callback of a configured app, or the command is missing, ambiguous or not
-    // handled.
+    // The query does not belong to a genuine callback of a configured app, or the command is missing, repeated or not
+    // handled, or the body has another command.
     ANSWER_SDK_APPID_MISSING,
     ANSWER_SDK_APPID_REPEATED,
     ANSWER_SDK_APPID_UNKNOWN,
@@ -33,7 +33,7 @@ enum answer_code {
     ANSWER_COMMAND_REPEATED,
     ANSWER_COMMAND_NOT_HANDLED,
     ANSWER_COMMAND_DIFFERS,
-    // The body is not a valid callback. The detail names the field or the position.
+    // The body is not a valid callback. The detail describes the fault, with its field or position if there is one.
     ANSWER_BODY_NOT_JSON,
     ANSWER_BODY_FIELD_MISSING,
     ANSWER_BODY_FIELD_TYPE,
@@ -55,7 +55,7 @@ unsigned int answer_http_status(enum answer_code code);
 const char *answer_name(enum answer_code code);
 
 // Appends the JSON body. ErrorInfo is the sentence of the code, followed by detail, which may be NULL or "". Returns 0
-// or -ENOMEM.
+// or -ENOMEM. After -ENOMEM, part of the body may have been appended.
 int answer_print(struct buffer *body, enum answer_code code, const char *detail) MUST_CHECK;
 
 #define ANSWER_QUOTE_BYTES 132 // maximum size of what answer_quote() writes, with its NUL

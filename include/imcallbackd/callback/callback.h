@@ -53,13 +53,13 @@ enum callback_verdict {
 // One callback and the results of the checks so far. The caller sets arena, remote_address and received_at_ms and
 // zeroes the rest.
 struct callback {
-    struct arena *arena; // owns all text below that is not in the body
+    struct arena *arena; // for all text that the functions below allocate
     const char *remote_address;
     int64_t received_at_ms;
 
     const struct callback_app *app; // set once the query has named a configured app, or was signed with its token
-    enum answer_code query_fault;   // the answer to a body that may be an event if SdkAppid or CallbackCommand is
-                                    // missing, so that only a URL check gets OK; ANSWER_OK: the query has both
+    enum answer_code query_fault;   // if the request may be a URL check: the missing parameter, and the answer if the
+                                    // body may be an event; otherwise ANSWER_OK
     bool clock_skew_known;          // the signature is genuine, regardless of its age
     int64_t clock_skew_s;           // RequestTime minus received_at_ms
     enum answer_code answer;

@@ -32,7 +32,7 @@ struct destroyed_group {
     bool keep_body; // record the body too: [store] keep_body is set, has_event_time is false, or U+FFFD replaced text
 };
 
-// A genuine callback of a configured app that has an invalid body or contradicts a recorded event.
+// A callback whose query was accepted, but whose body is invalid or contradicts a recorded event.
 struct rejected_callback {
     int64_t received_at_ms;
     const char *remote_address;

@@ -1,7 +1,7 @@
 // Sends recorded events to the application's HTTP endpoint while another process records, in the form in which the
-// service sends them. The state file says which events the endpoint has not accepted yet. It is on disk before the
-// requests that depend on it are sent, so an event is sent at least once, no matter when a process or the machine
-// fails, and after a crash only those events are sent again that were in flight.
+// service sends them. The state file says which events the endpoint has not accepted yet. The state is on disk before
+// the requests that depend on it are sent, so an event is sent at least once, no matter when a process or the machine
+// fails. After a crash, the sender repeats only the requests whose outcome was not on disk yet.
 #pragma once
 
 #include <stdbool.h>
@@ -22,25 +22,26 @@ extern const bool deliver_is_built;
 int deliver_print_metrics(struct buffer *text) MUST_CHECK;
 
 // Checks that the file holds one or two secrets, and reports a file that every user of the machine can read. NULL is
-// allowed. -EACCES: only another user or another service can read the file.
+// allowed. Returns -EACCES if only another user or another service can read the file.
 int deliver_check_secrets(const char *file, deliver_report *report, struct error *error) MUST_CHECK;
 
-// Checks that a file with certificates or a key can be read, which libcurl would find out only when it connects. NULL
-// is allowed. -EACCES: only another user or another service can read the file.
+// Checks that a file with certificates or a key can be read. Without this check, the failure would show only when
+// libcurl connects. NULL is allowed. Returns -EACCES if only another user or another service can read the file.
 int deliver_check_file(const char *file, struct error *error) MUST_CHECK;
 
 // Resolves the endpoint's name, connects and verifies its certificate, and reports what was found. Sends no request.
 int deliver_check_endpoint(const struct deliver_settings *settings, deliver_report *report,
                            struct error *error) MUST_CHECK;
 
-// Sends until deliver_stop is called, and then waits for the answers to what is in flight. Logs failures and retries
-// all but two: a state file that cannot be used, and files that deliver_check_secrets or deliver_check_file would
-// refuse. from_now: skip the events that are recorded already; an error if there is a state.
+// Sends until deliver_stop is called, and then waits up to 5 s for the answers to the requests in flight. Logs failures
+// to read the store and to send, and retries after them. Returns an error if the sender cannot start, for example
+// because it cannot read the secrets, or if the state file cannot be used. If from_now is set, skips the events that
+// are recorded already, and fails if there already is a state.
 int deliver_run(const struct deliver_settings *settings, bool from_now, struct error *error) MUST_CHECK;
 
 // Sends the recorded events from the first to the last id once more, one at a time and each once, and reports one
-// sentence per event. Neither reads nor changes the state. Sets *ret_all_accepted to false if the endpoint did not
-// accept one of the events.
+// sentence per event. Neither reads nor changes the state. Sets *ret_all_accepted to whether the endpoint accepted
+// every event that was sent.
 int deliver_replay(const struct deliver_settings *settings, int64_t first_id, int64_t last_id, deliver_report *report,
                    bool *ret_all_accepted, struct error *error) MUST_CHECK;
 

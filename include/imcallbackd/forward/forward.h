@@ -21,8 +21,8 @@ extern const bool forward_is_built;
 // Appends the forwarder's metrics in Prometheus' text format. Returns 0 or -ENOMEM.
 int forward_print_metrics(struct buffer *text) MUST_CHECK;
 
-// Checks the URL without connecting, and reports an insecure one. Returns -EINVAL if libpq cannot parse the URL, or if
-// the URL contains a password.
+// Checks the URL without connecting, and reports a URL with insecure TLS settings. Returns -EINVAL if libpq cannot
+// parse the URL, or if the URL contains a password.
 int forward_check_url(const char *url, forward_report *report, struct error *error) MUST_CHECK;
 
 // Checks that the password can be read, and reports a file that every user can read. NULL is allowed. Returns -EACCES
@@ -32,16 +32,16 @@ int forward_check_password(const char *file, forward_report *report, struct erro
 // Connects to the destination, and checks its encoding and the version of its tables. Changes nothing there.
 int forward_check_destination(const struct forward_settings *settings, struct error *error) MUST_CHECK;
 
-// Ships until forward_stop is called. Logs each failure and retries: soon after a temporary failure, later after one
-// that an operator has to fix. The caller has checked the settings with the functions above.
+// Ships until forward_stop is called. Logs failures, rate-limited, and retries: soon after a temporary failure, later
+// after a failure that an operator has to fix. The caller has checked the settings with the functions above.
 void forward_run(const struct forward_settings *settings);
 
 // Makes forward_run return. This function is safe in a signal handler. libpq cannot cancel a connection attempt, so
-// during one this function ends the process with status 0; nothing is lost, because no transaction is open.
+// during such an attempt this function ends the process with status 0; nothing is lost, because no transaction is open.
 void forward_stop(void);
 
 // Compares the rows that were received at or after since_ms and before until_ms with those in the destination, using
-// checksums that the destination computes. Reports up to 20 differences and the totals. An error means that the
-// comparison is incomplete.
+// checksums that the destination computes. Reports up to 20 differences and the totals, and sets *ret_same to whether
+// there is no difference. An error means that the comparison is incomplete.
 int forward_verify(const struct forward_settings *settings, int64_t since_ms, int64_t until_ms, forward_report *report,
                    bool *ret_same, struct error *error) MUST_CHECK;

@@ -1,6 +1,6 @@
-// A second, plain HTTP server for a few text pages about the state of the daemon. The server has its own thread and
-// accepts few connections, so that it cannot slow callbacks down. If too many connections are open, the server closes
-// the oldest one. The server answers GET and HEAD, other methods with 405, and other paths with 404.
+// A second, plain HTTP server for a few text pages about the state of the daemon. The server has its own thread and at
+// most 16 connections, so that it cannot slow callbacks down. A new connection that takes the last slot makes the
+// server close the oldest one. The server answers GET and HEAD, other methods with 405, and other paths with 404.
 #pragma once
 
 #include "imcallbackd/base/buffer.h"

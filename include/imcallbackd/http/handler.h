@@ -49,24 +49,25 @@ enum http_refusal {
     HTTP_REFUSE_TOO_LARGE,
     HTTP_REFUSE_ENCODED,
     HTTP_REFUSE_OVERLOADED,
-    HTTP_REFUSE_PEER, // the client is not in allow_from; the server closes the connection without a response, unless it
-                      // has already read the head of a request of a trusted proxy
-    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit or out of memory; closes the connection without a response
+    HTTP_REFUSE_PEER, // the client is not in allow_from or its address is unknown; the server closes the connection
+                      // without a response, unless it has already read the head of a request from a trusted proxy
+    HTTP_REFUSE_TOO_MANY_CONNECTIONS, // at the hard limit or out of memory; the server closes the connection without a
+                                      // response
     HTTP_REFUSE_COUNT,
 };
 
 struct http_handler {
     // The server calls this when the head of a POST to the configured path is complete. If the function returns NULL,
-    // the server reads the body, unless the connection exceeds a limit and the request is not verified. Otherwise the
-    // server reads and drops the body before it sends the returned response, so that the client receives the response.
-    // If the client waits for 100 Continue or announces a very long body, the server sends the response at once.
+    // the server reads the body; on a connection beyond a limit, however, the server refuses a request that is not
+    // verified. If the function returns a response, the server reads and drops the body before it sends the response,
+    // so that the client receives the response. If the client waits for 100 Continue or announces a very long body, the
+    // server sends the response at once.
     struct http_response *(*on_head)(void *context, struct http_request *request);
     // The server calls this when the body is complete. If the function returns NULL, a thread must call
     // http_request_complete later. The server limits the total size of the bodies in memory, but not the memory that
     // the handler uses in the arenas of pending requests. That memory must be proportional to the size of the bodies.
     struct http_response *(*on_body)(void *context, struct http_request *request);
-    // The server calls this last for each request that it passed to on_head, with or without an answer, on the same
-    // thread.
+    // The server calls this last for each request that it passed to on_head, answered or not, on the same thread.
     void (*on_end)(void *context, struct http_request *request);
     // Counts and logs a refusal, and returns the response for it. `detail` is "" or an English sentence. If `detail` is
     // "", the response must be a shared one. The server does not send the response if it closes the connection at once,
@@ -79,7 +80,7 @@ struct http_handler {
 struct http_settings {
     const int *listen_fds;  // bound, listening, non-blocking; the caller closes the sockets after http_server_destroy
     size_t listen_fd_count; // at least 1
-    bool listening_is_ours; // no other process inherits the sockets, so a drain stops them from listening
+    bool listening_is_ours; // no other process has the sockets, so a drain stops them from listening
     const char *path;       // copied
     unsigned int threads;   // number of loops, at least 1
 };

@@ -38,8 +38,8 @@ void http_server_wake(struct http_server *server);
 unsigned int http_server_drain(struct http_server *server, int timeout_ms);
 
 // Refuses new requests, waits until the handler has completed all pending requests, and ends the threads. Requires a
-// previous call of http_server_start, even if that call failed. Afterwards http_request_complete and http_server_wake
-// have no effect.
+// previous call of http_server_start, which may have failed. Afterwards http_request_complete and http_server_wake have
+// no effect.
 void http_server_stop(struct http_server *server);
 
 // Closes every connection. Requires a previous http_server_stop unless the server was never started. NULL is allowed.

@@ -16,7 +16,7 @@ struct cursor {
 
 // A database that was restored from a backup assigns some ids for a second time. Sets *ret_matches to false if that may
 // have happened: the id of the cursor was never assigned in this database, or its row has another time. A row that
-// retention has deleted matches. newest_id: the largest id that the stream has assigned. Invalidates the rows of an
-// earlier read.
+// retention has deleted matches. newest_id must be the largest id that the stream has assigned. The call invalidates
+// the rows of an earlier read.
 int cursor_check(struct store_reader *reader, enum stream stream, const struct cursor *cursor, int64_t newest_id,
                  bool *ret_matches, struct error *error) MUST_CHECK;

@@ -7,12 +7,12 @@
 
 #define UID_BYTES 32
 
-// Computes a hash of what identifies the row. Therefore the destination needs no sequence, distributed engines spread
-// the rows, and a row that is sent again is recognized. An event with a time has the same identity on every receiver.
-// The hashed text of each kind of row is:
+// Computes a hash of what identifies the row. The destination therefore needs no sequence, a distributed database
+// spreads the rows evenly, and a row that is sent again is recognized. An event with a time has the same identity on
+// every receiver. The hashed text of each kind of row is:
 //   event                 SHA-256 of "COMMAND\nAPP\nTIME\nGROUP"
 //   event without a time  SHA-256 of "COMMAND\nAPP\n\nRECEIVER\nID\nRECEIVED_AT\nGROUP"
 //   rejected callback     SHA-256 of "rejected_callback\nRECEIVER\nID\nRECEIVED_AT"
-// These texts never change, because databases contain the keys. Returns 0, -ENOMEM or -EIO.
+// These texts never change, because destinations already hold the hashes. Returns 0, -ENOMEM or -EIO.
 int row_uid(enum stream stream, const struct recorded_row *row, const char *receiver,
             unsigned char uid[UID_BYTES]) MUST_CHECK;

@@ -1,4 +1,5 @@
-// How far an outbound service is behind the store. One thread sets the lag; any thread may read it.
+// The lag of an outbound service: the recorded events that still wait. One thread sets the lag; any thread may read the
+// lag.
 #pragma once
 
 #include <stdatomic.h>
@@ -13,12 +14,13 @@ struct lag {
     atomic_int_fast64_t oldest_waiting_ms;
 };
 
-// events: the number of waiting events; a negative number counts as 0. oldest_received_at_ms: the time when the oldest
-// waiting event was received; 0 means that no event waits.
+// Sets the number of waiting events, where a negative number counts as 0, the id up to which every event was taken, and
+// the time when the oldest waiting event was received, where 0 means that no event waits.
 void lag_set(struct lag *lag, int64_t events, int64_t last_id, int64_t oldest_received_at_ms);
 
-// Returns the age of the oldest waiting event; 0: no event waits.
+// Returns the age of the oldest waiting event, or 0 if no event waits.
 int64_t lag_ms(const struct lag *lag);
 
-// Updates the gauge of the age, which grows while nothing happens.
+// Updates the gauge `seconds`. The caller calls this before it prints the metrics, because the age grows even while
+// lag_set is not called.
 void lag_refresh(const struct lag *lag);

@@ -10,13 +10,13 @@
 struct note {
     const char *path;     // of the note
     const char *database; // path of the store's database
-    const char *key;      // names the path's key in log lines, such as "[forward] shipped_file"
+    const char *key;      // configuration key of the path, for log lines, such as "[forward] shipped_file"
     struct shipped noted; // contents of the note
     bool failed;          // whether the last attempt to write the note failed
 };
 
-// Reads the note of a previous run into note->noted. Without a valid note about this database, or with one that is
-// ahead of newest_id, nothing counts as taken.
+// Reads the note of a previous run into note->noted. Sets both ids to 0 if there is no valid note about this database,
+// or if the note's group_id is larger than newest_id, the largest id of destroyed_group in the store.
 void note_read(struct note *note, int64_t newest_id);
 
 // Writes the note if the ids have changed. If the store was replaced, the ids belong to the old database, and the
@@ -24,5 +24,5 @@ void note_read(struct note *note, int64_t newest_id);
 // returns.
 void note_write(struct note *note, const struct store_reader *reader, const struct shipped *shipped);
 
-// Deletes the note, because it is about another database. Without a note, the daemon deletes nothing.
+// Deletes a note whose ids belong to another database. Without a note, the daemon deletes no rows.
 void note_delete(const struct note *note);

@@ -20,9 +20,10 @@ struct service_log {
     int64_t summary_due_ms, summary_events;
 };
 
-// Logs a failure, rate-limited as long as the message stays the same. pause_ms: the delay before the retry.
+// Logs a failure and pause_ms, the delay before the retry. The line is rate-limited as long as the message stays the
+// same.
 void service_log_failure(struct service_log *log, const struct error *error, int64_t pause_ms);
 
-// Logs a summary once a minute if events were sent since the last one. events: the number of events sent since the
-// start of the process.
+// Logs a summary once a minute if events were sent since the last summary. `events` is the number of events sent since
+// the start of the process.
 void service_log_summary(struct service_log *log, int64_t events);

@@ -16,12 +16,12 @@ struct backup_progress {
 // its name is TARGET.partial-PID; a failed backup leaves no file. The copy is one file without side files. The daemon
 // can record during the backup, but its write-ahead log grows until the copy is complete.
 //
-// A process can run only one backup at a time. Errors name the path and the remedy. Returns -EEXIST if the target
-// exists, or -ECANCELED if backup_cancel was called. progress may be NULL.
+// A process can run only one backup at a time. Errors name the path. Returns -EEXIST if the target exists, or
+// -ECANCELED if backup_cancel was called. progress may be NULL.
 int backup_make(const char *database, const char *target, const struct backup_progress *progress,
                 struct error *error) MUST_CHECK;
 
 // Cancels the running backup, or the next one if none is running. Only a signal handler or progress->report may call
-// this function, on the thread that runs backup_make: SQLite allows the interruption of a connection only while the
-// connection is open.
+// this function, on the thread that runs backup_make. On another thread, the call could interrupt a connection that
+// backup_make is closing, which SQLite does not allow.
 void backup_cancel(void);

@@ -1,7 +1,7 @@
 // The state of `imcallbackd deliver`: a small SQLite database of its own that survives kill -9 and power failure. Every
 // event up to the position was taken over. Of these, the table `waiting` has the events that are neither accepted nor
 // set aside, and the table `set_aside` has those that the sender has given up. All other events up to the position were
-// accepted.
+// accepted, or were recorded before the position at which the state was created.
 #pragma once
 
 #include <stdbool.h>
@@ -43,25 +43,25 @@ struct delivery_position {
 
 struct delivery_state;
 
-// Opens the file, or creates it at the position `initial`. Locks it, so that a second sender is refused with -EBUSY. A
-// file that is damaged or that belongs to another program is refused and left unchanged. The error names the path and
-// the remedy. initial: NULL stands for the position before the first event. -EEXIST: initial is given, but the file
-// already has a state.
+// Opens the file, or creates it at the position `initial`, where NULL stands for the position before the first event.
+// Locks the file, so that a second sender is refused with -EBUSY. Refuses a damaged file, and a file of another
+// program, which stays unchanged. Every error names the path, and a remedy if there is one. Returns -EEXIST if
+// `initial` is not NULL and the file already has a state.
 int delivery_state_open(const char *path, const struct delivery_position *initial, struct delivery_state **ret_state,
                         struct error *error) MUST_CHECK;
 
 struct delivery_position delivery_state_position(const struct delivery_state *state);
 
-// Appends every waiting event, in ascending order of ids, as struct waiting_event. -EIO: there are more than
-// DELIVERY_STATE_MAX_WAITING, so the state is damaged.
+// Appends every waiting event, in ascending order of ids, as struct waiting_event. Returns -EIO if there are more than
+// DELIVERY_STATE_MAX_WAITING, because the state is then damaged.
 int delivery_state_read_waiting(struct delivery_state *state, struct buffer *events, struct error *error) MUST_CHECK;
 
 // Counts the events that are set aside.
 int delivery_state_count_set_aside(struct delivery_state *state, int64_t *ret_count, struct error *error) MUST_CHECK;
 
 // Applies the changes in their order and moves the position, in one transaction that is on disk when the function
-// returns 0. After a failure nothing has changed. -EAGAIN: the failure is a shortage, such as a full disk, and the
-// caller may try again. Any other failure is final: the caller closes the state. now_ms: the time for `set_aside`.
+// returns 0. Returns -EAGAIN after a shortage, such as a full disk: nothing has changed, and the caller may try again.
+// Any other failure is final, and the caller must close the state. Events that are set aside get the time now_ms.
 int delivery_state_apply(struct delivery_state *state, const struct delivery_change *changes, size_t count,
                          const struct delivery_position *position, int64_t now_ms, struct error *error) MUST_CHECK;
 

@@ -33,12 +33,12 @@ struct recorded_row {
 int store_reader_open(const char *path, struct store_reader **ret_reader, struct error *error) MUST_CHECK;
 
 // Returns the next rows after an id, where 0 stands for the start. The rows are valid until the next call of this
-// function. *ret_count is 0 if no more rows are recorded yet. A batch ends after 1,000 rows or 1 MiB, but has at least
-// one row.
+// function or of store_reader_read_some. *ret_count is 0 if no more rows are recorded yet. A batch ends after 1,000
+// rows, or with the row that reaches 1 MiB.
 //
-// Returns -ESTALE if no row will ever follow this id, for one of two reasons. If the id is larger than any that the
-// database has assigned, the id is from another database, or this database was restored from a backup. Otherwise, the
-// database was moved away or replaced, and the reader has returned all rows of the old file.
+// Returns -ESTALE in two cases. In the first, the id is larger than any that the database has assigned, so the id is
+// from another database, or this database was restored from a backup. In the second, the database was moved away or
+// replaced, and the reader has returned all rows of the old file.
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
@@ -55,12 +55,13 @@ int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[ST
 bool store_reader_is_in_place(const struct store_reader *reader);
 
 // After a read that returned no rows, waits until another read is worthwhile. Returns when the daemon writes to the
-// write-ahead log, when a signal was handled, or after one second at the latest.
+// write-ahead log, when a signal was handled, or after about one second at the latest.
 void store_reader_wait(struct store_reader *reader);
 
-// The parts of store_reader_wait, for a caller that waits for other things as well. The caller waits until the
-// descriptor is readable (-1: there is none), but not longer than this time, and then calls store_reader_waited.
-// timed_out: the time has passed. store_reader_waited returns whether another read is worthwhile.
+// The parts of store_reader_wait, for a caller that waits for other events as well. The caller waits until the
+// descriptor is readable, but not longer than store_reader_wait_ms. If the descriptor is -1, the caller waits only for
+// the time to pass. The caller then calls store_reader_waited, with timed_out set if the time has passed.
+// store_reader_waited returns whether another read is worthwhile.
 int store_reader_descriptor(const struct store_reader *reader);
 int store_reader_wait_ms(const struct store_reader *reader);
 bool store_reader_waited(struct store_reader *reader, bool timed_out);

@@ -1,16 +1,18 @@
-// The note on what was shipped: a small file that the forwarder writes, and that the daemon reads before it deletes
-// rows that are older than the retention. The daemon deletes nothing unless the note is valid.
+// The note on what was shipped: a small file that `forward` or `deliver` writes, and that the daemon reads before it
+// deletes rows that are older than the retention. The daemon deletes nothing unless the note is valid.
 #pragma once
 
 #include <stdint.h>
 
 #include "imcallbackd/base/error.h"
 
-// The destination has every row up to these ids. An id of 0 means that the destination has no row of the table.
+// The service that wrote the note no longer needs any row up to these ids; 0 means that it still needs every row of the
+// table. `forward` needs a row until the destination has the row. `deliver` needs an event until the event is accepted
+// or set aside, and never needs a rejected callback.
 //
 // The note names the database by the inode and the birth time of the file. A note about an earlier database therefore
 // does not apply to a database that was moved into its place, for example from a backup, where the ids belong to other
-// rows. Overwriting the file in place, as cp does, keeps both and goes unnoticed.
+// rows. Overwriting the file in place, as cp does, keeps both values and goes unnoticed.
 struct shipped {
     int64_t group_id;     // largest shipped id of destroyed_group
     int64_t rejection_id; // largest shipped id of rejected_callback

@@ -1,13 +1,13 @@
 // Records received callbacks in one SQLite database. One thread, the writer thread, owns the only connection that
-// writes and checkpoints. Other threads submit commits; done() reports when the commits are on disk.
+// writes and checkpoints. Other threads submit commits; done() returns each commit with its result.
 
 // The writer thread takes all waiting commits as one batch: one transaction, one fsync, one call of done().
 //
-// Failures are of two kinds. A shortage (disk full, quota, file system remounted read-only, lock of another process,
+// Failures are of three kinds. A shortage (disk full, quota, file system remounted read-only, lock of another process,
 // out of memory) leaves nothing committed: the writer thread rolls back and retries the batch, together with new
-// commits, until each commit's give_up_at_ms; store_ready reports the cause. An I/O error or a damaged file is final,
-// and the store retries nothing: the contents of the disk after a failed fsync are unknown until the next start has
-// recovered the log.
+// commits, until each commit's give_up_at_ms; store_ready reports the cause. A value that SQLite rejects fails only its
+// own commit. An I/O error, a damaged file, or a file that was moved away is final, and the store retries nothing: the
+// contents of the disk after a failed fsync are unknown until the next start has recovered the log.
 #pragma once
 
 #include <stdbool.h>
@@ -19,11 +19,11 @@
 
 struct store_callbacks {
     // Returns the finished commits, a list linked by next, to their owners. The function runs on the writer thread and
-    // delays the next batch, so it must return quickly. May submit further commits.
+    // delays the next batch, so it must return quickly. The function may submit further commits.
     void (*done)(void *context, struct commit *finished);
-    // The disk failed or the database is damaged. From now on the store acknowledges nothing, and every commit comes
-    // back as COMMIT_FAILED. The store calls this once, before it returns the affected commits, on the writer thread or
-    // in store_close.
+    // The store calls this once, on the writer thread or in store_close, after the first failure that is final. From
+    // then on the store acknowledges nothing: it returns every commit as COMMIT_FAILED, the affected ones after this
+    // call.
     void (*broken)(void *context, const struct error *error);
     void *context;
 };
@@ -34,8 +34,8 @@ extern const struct metric *const store_metrics[];
 struct store;
 
 // Opens or creates the database, upgrades its schema, recovers what a crash left in the write-ahead log, and starts the
-// writer thread. If a shortage prevents the recovery, the writer thread recovers before its first batch. The error
-// names the path and the remedy.
+// writer thread. If a shortage prevents the recovery, the writer thread recovers before its first batch. Every error
+// names the path, and a remedy if there is one.
 int store_open(const char *path, const struct store_callbacks *callbacks, struct store **ret_store,
                struct error *error) MUST_CHECK;
 

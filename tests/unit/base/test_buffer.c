@@ -61,7 +61,7 @@ TEST(keeps_nul_bytes)
     buffer_finish(&buffer);
 }
 
-// At every length, a NUL follows the last byte and no earlier byte has changed.
+// A NUL follows the last byte at every length, and growing never changes an earlier byte.
 TEST(grows_byte_by_byte)
 {
     struct buffer buffer = {0};

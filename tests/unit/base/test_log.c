@@ -49,7 +49,7 @@ static void capture_begin(void)
 // Returns the captured text, which is valid until the next capture.
 static const char *capture_end(void)
 {
-    assert_int_equal(dup2(capture.stderr_fd, STDERR_FILENO), STDERR_FILENO); // closes the last writer of the pipe
+    assert_int_equal(dup2(capture.stderr_fd, STDERR_FILENO), STDERR_FILENO); // closes the last write end of the pipe
     assert_int_equal(close(capture.stderr_fd), 0);
     assert_int_equal(pthread_join(capture.thread, NULL), 0);
     assert_int_equal(close(capture.read_fd), 0);
@@ -80,8 +80,8 @@ static const struct {
     {"\xff\xc3", "\\xff\\xc3", "\\\\xff\\\\xc3"},
     {"\xed\xa0\x80", "\\xed\\xa0\\x80", "\\\\xed\\\\xa0\\\\x80"},
     {"\xc2\x9b\x33m", "\\xc2\\x9b3m", "\\\\xc2\\\\x9b3m"}, // U+009B starts a terminal's control sequence, like ESC [
-    // Characters that break a line or change its direction, and their neighbours: U+2028, 202E; 2027, 202F; 2066, 2069;
-    // 2065, 206A.
+    // The characters U+2028 to U+202E and U+2066 to U+2069 break a line or change its direction. For each range, the
+    // first row has both ends of the range, and the second row has their neighbours, which are not escaped.
     // NOLINTNEXTLINE(misc-misleading-bidirectional): these are escapes
     {"\xe2\x80\xa8\xe2\x80\xae", "\\xe2\\x80\\xa8\\xe2\\x80\\xae", "\\\\xe2\\\\x80\\\\xa8\\\\xe2\\\\x80\\\\xae"},
     {"\xe2\x80\xa7\xe2\x80\xaf", "\xe2\x80\xa7\xe2\x80\xaf", "\xe2\x80\xa7\xe2\x80\xaf"},

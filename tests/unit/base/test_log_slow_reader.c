@@ -27,7 +27,7 @@ static void make_socket(int ends[2])
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
 }
 
-// Reads everything that a non-blocking descriptor has; returns the number of bytes.
+// Reads all available data from a non-blocking descriptor and ends the text with a NUL. Returns its length.
 static size_t drain(int fd, char *text, size_t size)
 {
     size_t length = 0;
@@ -47,7 +47,7 @@ TEST(only_the_first_line_waits_for_an_unread_log)
     static const struct {
         void (*make)(int ends[2]);
         enum log_level level;
-        size_t first_bytes; // length of the first line: 1 if the log is full already; otherwise too long for the log
+        size_t first_bytes; // data in the first line: 1 byte if the log is already full, otherwise more than it holds
     } rows[] = {{make_pipe, LOG_LEVEL_ERROR, 1},
                 {make_pipe, LOG_LEVEL_ERROR, 2000000},
                 {make_socket, LOG_LEVEL_ERROR, 1},

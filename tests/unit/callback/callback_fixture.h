@@ -1,5 +1,5 @@
-// The common parts of the tests of the module callback: the rules of four apps, and a callback that is read in two
-// steps.
+// The common parts of the tests of the module callback: the rules of four apps, and functions that read the query and
+// the body of a callback.
 #pragma once
 
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #define FFFD          "\xef\xbf\xbd"
 #define TEXT(literal) (literal), sizeof(literal) - 1 // for bytes that may hold a NUL
 
-// The time, token and signature of the example in the documentation.
+// The time, token and signature of the example in the documentation of the service.
 #define NOW_S      INT64_C(1669872112)
 #define NOW        "1669872112"
 #define TOKEN      "xxxxyyyy"
@@ -78,8 +78,8 @@ static inline enum callback_verdict fixture_read(struct fixture *fixture, const 
     return callback_read_body(&fixture->callback, rules, fixture->body, body->length);
 }
 
-// The callback that most tests read, and the body that they pass to it. Each new callback frees the previous one;
-// finish_fixture() frees the callback and the body.
+// The callback that most tests read, and the body that they pass to it. read_query() and read_body() free the previous
+// callback; finish_fixture() frees the last callback and the body.
 static struct fixture fixture;
 static struct buffer body;
 

@@ -143,7 +143,8 @@ TEST(quotes_each_byte)
     }
 }
 
-// Plain text with or without one escape at its end stays complete while it fits, and never exceeds the buffer.
+// A text of at most 123 characters, of which the last may be escaped, stays complete. A longer text is cut. No quote
+// exceeds the buffer.
 TEST(cuts_a_long_quote)
 {
     for (size_t plain = 120; plain <= 130; plain++) {

@@ -6,7 +6,8 @@
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/base/file.h"
 
-// Compares the group with "GroupId|Type|Owner|Operator|Name|time|members|body", with - for an absent part.
+// Compares the group with "GroupId|Type|Owner|Operator|Name|time|members|body". A - stands for an absent time, an
+// absent member list or a body that is not kept. Other absent fields are empty.
 static void assert_group(const char *expected)
 {
     const struct destroyed_group *group = &fixture.callback.group;
@@ -55,7 +56,7 @@ static const struct {
     {G ",'EventTime':'9007199254740990'}", "g|||||9007199254740990|-|-"},
     {G ",'EventTime':'9007199254740991'}", "g|||||9007199254740991|-|-"},
 
-    // The module ignores comments and does not keep the body.
+    // The module ignores comments, which are no reason to keep the body.
     {"/*1*/" G "/*2*/,//'EventTime':8\n'EventTime':7}//3", "g|||||7|-|-"},
     {G ",'EventTime':7,'Name':'http://x/*y*/'}", "g||||http://x/*y*/|7|-|-"},
 
@@ -66,7 +67,8 @@ static const struct {
     {G ",'EventTime':7,'Name':'\\ude00\\ud83d\\ude00'}", "g||||" FFFD "\xf0\x9f\x98\x80|7|-|body"},
     {G ",/**/'EventTime':7,'MemberList':[{'Member_Account':'a\xff'}]}", "g|||||7|[a" FFFD "]|body"},
 
-    // U+FFFD replaces \u0000 in a text that is not an id, and the body is kept, also for \u0000 in an unknown field.
+    // U+FFFD replaces \u0000 in a text that is not an id. The body is kept, even if \u0000 is only in an unknown field,
+    // but not if \u0000 is only in a comment.
     {G ",'EventTime':7,'Name':'\\u0000'}", "g||||" FFFD "|7|-|body"},
     {G ",'EventTime':7,'Name':'a\\u0000b\\u0000\\u0000c'}", "g||||a" FFFD "b" FFFD FFFD "c|7|-|body"},
     {G ",'EventTime':7,'Name':'\xff\\u0000\\ud83d'}", "g||||" FFFD FFFD FFFD "|7|-|body"},
@@ -127,7 +129,7 @@ static const struct {
     {"{'a':1} \n {}", NOT_JSON, "byte 10"},
     {"{'a':1},", NOT_JSON, "byte 7"},
     {"{'a':1}\xef\xbb\xbf", NOT_JSON, "byte 7"},
-    {"/* */{'a' 1}", NOT_JSON, "byte 10"}, // as the client counts, comments included
+    {"/* */{'a' 1}", NOT_JSON, "byte 10"}, // the position counts the bytes of comments, too
     {"{'a':1", NOT_JSON, "byte"},
     {"{'a':1,}", NOT_JSON, "byte 7"},
     {"{a:1}", NOT_JSON, "near byte 2"},

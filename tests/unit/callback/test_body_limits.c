@@ -12,7 +12,7 @@ static void print_members(size_t count, const char *name)
     PRINT("]}");
 }
 
-// Appends the text `count` times.
+// Appends the text to the body `count` times.
 static void repeat(const char *text, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -112,7 +112,7 @@ static void assert_accepted(bool is_accepted)
     assert_int_equal(fixture.callback.answer, is_accepted ? ANSWER_OK : ANSWER_BODY_TOO_COMPLEX);
 }
 
-// Checks the limits of depth and number of values with the scanner and cJSON together.
+// The scanner must reject bodies just above the limits, and cJSON must accept bodies at the limits.
 TEST(rejects_bodies_above_the_limits)
 {
     for (size_t depth = 31; depth <= 33; depth++) {

@@ -275,7 +275,7 @@ TEST(is_overloaded_without_memory)
         }
     }
     assert_int_equal(verdict, CALLBACK_READ_BODY);
-    assert_in_range(refused, 30, 60); // for 8 KB of query and two values of 12 KB
+    assert_in_range(refused, 30, 60); // the query takes 8 KB, and its two sanitized values take 12 KB each
     buffer_finish(&query);
 }
 

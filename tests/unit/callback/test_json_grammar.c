@@ -1,5 +1,5 @@
-// Tests which JSON is accepted as the value of an unknown field: what RFC 8259 allows, comments, invalid UTF-8, and the
-// escapes of surrogates without a partner.
+// Tests which JSON is accepted as the value of an unknown field: what RFC 8259 allows, comments, invalid UTF-8, and
+// escapes of lone surrogates and of NUL.
 #include "callback_fixture.h"
 
 struct row {
@@ -58,7 +58,7 @@ static const struct row valid[] = {
     {TEXT("/* a */ 1 // b\n")},
     {TEXT("[1,/**/2]")},
 
-    // Invalid UTF-8, a surrogate without a partner, and the escape of a NUL.
+    // Invalid UTF-8, a lone surrogate, and the escape of a NUL.
     {TEXT("\"\xff\"")},
     {TEXT("\"\\udc37\"")},
     {TEXT("{\"\xe7\xa4\":1}")},

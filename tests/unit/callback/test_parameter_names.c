@@ -1,4 +1,4 @@
-// Tests the list of a query's parameters for the log.
+// Tests the list of parameter names that the log shows in place of a query.
 #include <string.h>
 
 #include "../unit.h"

@@ -1,4 +1,4 @@
-// Tests which answers of another handler report a failure.
+// Tests which answers of another callback handler report a failure.
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-// Tests the signature against the example in the documentation, and everything that must not match it.
+// Tests that the signature of the example in the documentation matches, and that any change of the token, the time or
+// the signature prevents the match.
 #include <errno.h>
 
 #include "callback_fixture.h"

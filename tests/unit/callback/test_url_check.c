@@ -66,7 +66,7 @@ TEST(refuses_a_query_without_app_that_is_not_genuine)
         {SIGNED "&RequestTime=" NOW, ANSWER_REQUEST_TIME_REPEATED},
         {"Sign=" SIGN "&RequestTime=now", ANSWER_REQUEST_TIME_MALFORMED},
         {SIGNED "&" COMMAND "&" COMMAND, ANSWER_COMMAND_REPEATED},
-        // A query that names an app must name a configured one.
+        // If SdkAppid is present, it must appear once and name a configured app.
         {"SdkAppid&" SIGNED, ANSWER_SDK_APPID_UNKNOWN},
         {"SdkAppid=&" SIGNED, ANSWER_SDK_APPID_UNKNOWN},
         {"SdkAppid=1400000000&" SIGNED, ANSWER_SDK_APPID_UNKNOWN},
@@ -241,7 +241,7 @@ TEST(refuses_a_nul_byte_in_the_body)
     }
 }
 
-// If the memory for the tree is used up, the body may be an event.
+// A body whose tree exceeds the memory limit cannot be searched for an event, so it may be one.
 TEST(refuses_an_event_that_takes_too_much_memory)
 {
     quote("{'a':[");

@@ -1,5 +1,5 @@
-// The common parts of the tests of the module command. Each program runs in a separate, empty directory, so that all
-// paths in configurations and errors are short.
+// The common parts of the tests of the module command. Each test program runs in its own temporary directory, so that
+// all paths in configurations and errors are short.
 #pragma once
 
 #include "../files.h"

@@ -8,9 +8,10 @@
 #include "command/listeners.h"
 #include "command_fixture.h"
 
-#define FIRST_FD 3 // first descriptor of the passed sockets, by sd_listen_fds(3)
+#define FIRST_FD 3 // descriptor of the first passed socket; see sd_listen_fds(3)
 
-// Opens a socket of a kind: 't' listening TCP, 'u' listening Unix stream, 'd' UDP, 'n' TCP that does not listen.
+// Opens a socket of the given kind: 't' (listening TCP), 'u' (listening Unix stream), 'd' (UDP) or 'n' (TCP that does
+// not listen).
 static int open_socket(char kind)
 {
     static unsigned int count;
@@ -79,7 +80,7 @@ static void close_passed_sockets(size_t count)
     assert_int_equal(unsetenv("LISTEN_FDS") | unsetenv("LISTEN_PID") | unsetenv("LISTEN_FDNAMES"), 0);
 }
 
-static struct listeners listeners; // the sockets that the last open_listeners() has opened
+static struct listeners listeners; // the result of the last open_listeners()
 
 static int open_listeners(unsigned int port, unsigned int admin_port, const char *address)
 {

@@ -1,4 +1,5 @@
-// Tests token files with one token or two, and what is refused because it would weaken or hide a token.
+// Tests that a token file holds one or two tokens, each on a line of its own, that any other file is rejected, and that
+// a file that all users can read is noticed.
 #include <errno.h>
 
 #include "command/settings.h"

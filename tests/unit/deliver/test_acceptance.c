@@ -16,7 +16,7 @@ static const struct {
     {200, "{\"ActionStatus\":\"OK\",\"ErrorInfo\":\"\",\"ErrorCode\":0}", OUTCOME_ACCEPTED},
     {200, "{\"ActionStatus\":\"FAIL\",\"ErrorInfo\":\"x\",\"ErrorCode\":120001}", OUTCOME_FAIL},
     {201, " {\"ErrorCode\": 1, \"ActionStatus\": \"FAIL\"} ", OUTCOME_FAIL},
-    {200, "{\"ActionStatus\":\"fail\"}", OUTCOME_ACCEPTED}, // not the protocol's word
+    {200, "{\"ActionStatus\":\"fail\"}", OUTCOME_ACCEPTED}, // the protocol distinguishes upper and lower case
     {200, "{\"actionstatus\":\"FAIL\"}", OUTCOME_ACCEPTED},
     {200, "[{\"ActionStatus\":\"FAIL\"}]", OUTCOME_ACCEPTED},
     {200, "\"FAIL\"", OUTCOME_ACCEPTED},

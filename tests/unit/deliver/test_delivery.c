@@ -46,7 +46,7 @@ static void assert_url(const struct deliver_settings *with, const struct recorde
     delivery_finish(&delivery);
 }
 
-// The check value of the documentation of the service.
+// The expected Sign is that of the example in the documentation of the service.
 TEST(signs_the_query_with_the_token_of_the_app)
 {
     const struct recorded_row row = event(1400000001);
@@ -100,7 +100,7 @@ TEST(sends_the_raw_body_if_it_was_kept_and_else_an_equivalent_one)
     delivery_finish(&delivery);
 }
 
-// The same keys as in the destination of forward; see tests/unit/outbound/test_event_uid.c.
+// The expected ids are the keys that `imcallbackd forward` writes; see tests/unit/outbound/test_event_uid.c.
 TEST(identifies_the_event_as_forward_does)
 {
     struct recorded_row row = event(1400000001);

@@ -21,7 +21,7 @@ static int teardown(void **state)
     return 0;
 }
 
-// Adds the events 1 to count; event N is of the group N modulo groups.
+// Adds the events 1 to `count`. Event N belongs to the group N % groups.
 static void add(int64_t count, int64_t groups)
 {
     for (int64_t id = 1; id <= count; id++)
@@ -277,7 +277,8 @@ SCHEDULE_TEST(keeps_the_order_strictly_with_one_place)
             assert_int_equal(finish(id, OUTCOME_REFUSED), SCHEDULE_RETRY);
         wait_until_due();
     }
-    // The first event was refused for an hour: others are tried, and if one is accepted, the first is set aside.
+    // After an hour of refusals, the schedule also sends other events. Once the endpoint accepts one of them, the next
+    // refusal sets the first event aside.
     assert_int_equal(attempt(2, OUTCOME_ACCEPTED), SCHEDULE_DONE);
     now_ms += RETRY_MAX_MS;
     assert_int_equal(attempt(1, OUTCOME_REFUSED), SCHEDULE_SET_ASIDE);

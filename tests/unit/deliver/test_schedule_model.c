@@ -1,6 +1,6 @@
-// Random histories of events and answers, judged by the rules in schedule.h alone: no event is lost, none overtakes an
-// older one of its group, and an event is set aside exactly if the rules say so. The only argument is the number of
-// histories. Each history has its own seed, which a failure names.
+// Tests the schedule with random histories of events and answers, and judges it by the rules in schedule.h alone: no
+// event is lost, none overtakes an older one of its group, and an event is set aside if and only if the rules say so.
+// The optional argument is the number of histories. Each history has its own seed, which a failure names.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,8 @@
 #include "deliver/schedule.h"
 
 #define EVENTS 120
-// Multiples of this key are in the same bucket of the hash table: it is the inverse of the schedule's multiplier.
+// Small multiples of this key share a bucket of the schedule's hash table, because the key is the inverse of the
+// multiplier in the hash function.
 #define COLLIDING_KEY UINT64_C(0xf1de83e19937733d)
 
 #define NEED(condition)                                                                                                \
@@ -28,7 +29,7 @@ struct model_event {
     enum outcome last_outcome;
     int64_t first_failure_ms, first_refusal_ms, last_failure_ms;
     size_t accepted_at_failure,
-        accepted_at_refusal; // acceptances before the first failure and before the first refusal
+        accepted_at_refusal; // number of events accepted before the first failure and before the first refusal
 };
 
 static unsigned int seed;
@@ -38,7 +39,8 @@ static size_t places, accepted, failures, in_flight;
 static int64_t give_up_after_ms, now_ms, added;
 static bool endpoint_is_down;
 
-// A generator of its own: random(3) is for the jitter of the schedule.
+// Returns a random number less than `below`; draw(0) restarts the sequence from the seed. The model does not use
+// random(3), because the schedule uses random(3) for its jitter.
 static unsigned int draw(unsigned int below)
 {
     static uint64_t state;
@@ -144,7 +146,7 @@ static enum outcome draw_outcome(int64_t id)
 
     if (endpoint_is_down || draw(10) == 0)
         return failing[draw(6)];
-    return id % 17 == 3 ? OUTCOME_REFUSED : OUTCOME_ACCEPTED; // some events are never accepted
+    return id % 17 == 3 ? OUTCOME_REFUSED : OUTCOME_ACCEPTED; // every 17th event is never accepted here
 }
 
 static void finish_event(int64_t id, enum outcome outcome)
@@ -218,7 +220,7 @@ static void run_history(void)
     schedule = schedule_create(places, give_up_after_ms);
     NEED(schedule);
     for (size_t steps = 0; added < EVENTS || schedule_waiting(schedule) > 0; steps++) {
-        // In the end the endpoint stays up, so that the history ends.
+        // After 3000 steps, the endpoint stays up, so that the history ends.
         endpoint_is_down = steps < 3000 && steps / 100 % 3 == 1;
         while (added < EVENTS && draw(3) > 0)
             add_event();
@@ -228,7 +230,8 @@ static void run_history(void)
             finish_one();
         if (draw(2) == 0)
             advance();
-        // An event that is never accepted can only be set aside while others are accepted.
+        // An event is set aside only if the endpoint has accepted another one meanwhile. At the end, perhaps only
+        // events that draw_outcome() never accepts are left, so all events in flight are accepted now and then.
         if (added == EVENTS && steps % 2000 == 1999)
             for (int64_t id = 1; id <= EVENTS; id++) {
                 if (events[id].fate == IN_FLIGHT)

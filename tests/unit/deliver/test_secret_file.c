@@ -1,4 +1,4 @@
-// Tests which files give secrets, and what is said about the others.
+// Tests which files hold valid secrets, and which errors the other files cause.
 #include <errno.h>
 
 #include "../files.h"

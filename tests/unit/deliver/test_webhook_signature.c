@@ -1,4 +1,5 @@
-// Tests the signature against the test vector that the libraries of the Standard Webhooks project share.
+// Tests the parser of secrets, and the signature against the test vector that the libraries of the Standard Webhooks
+// project share.
 #include <errno.h>
 #include <string.h>
 
@@ -79,12 +80,12 @@ TEST(rejects_every_other_text_as_a_secret)
         "WHSEC_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "whsec_AAAAAAAAAAAAAAAAAAAA",             // 15 bytes
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS ", // white space
-        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaL",    // one digit remains
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaL",    // a single digit follows the last group of four
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw=",
         "whsec_AAAAAAAAAAAAAAAAAAAAAA=",
         "whsec_AAAAAAAAAAAAAAAAAAAAAA===",
         "whsec_AAAAAAAAAAAAAAAA=AAAAA==",
-        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_", // the alphabet for URLs
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_", // the digits of base64url
         "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", // 65 bytes
         "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     };

@@ -1,4 +1,5 @@
-// Tests which settings are rejected or cause a warning before any connection is made, and the password file.
+// Tests which settings are rejected or cause a warning before any connection is made, and which passwords are read from
+// a file.
 #include <errno.h>
 
 #include "../files.h"

@@ -1,4 +1,4 @@
-// Tests the bytes of parameters on the network, and the replacement of text that the destination would reject.
+// Tests the binary form of parameters, and the replacement of text that the destination would reject.
 
 #include "../unit.h"
 #include "forward/parameters.h"

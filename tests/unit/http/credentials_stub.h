@@ -1,4 +1,4 @@
-// Defines http_credentials as a mere count of references, for tests that need no certificate. The functions replace
+// Defines http_credentials as a mere reference count, for tests that need no certificate. The functions replace
 // those of credentials.c, so only one source file of a program can include this header.
 #pragma once
 

@@ -208,7 +208,8 @@ TEST(restarts_the_deadline_with_each_stage)
     fixture_finish(&fixture);
 }
 
-// A request that was in the kernel's buffer when its idle connection was closed has deadlines like any other.
+// When the server stops receiving on an idle connection, the kernel's buffer may already hold a request. This request
+// has deadlines like any other.
 TEST(times_a_request_out_on_a_closed_idle_connection)
 {
     struct fixture fixture;
@@ -241,8 +242,8 @@ TEST(closes_connections_without_a_request_in_a_drain)
     fixture_finish(&fixture);
 }
 
-// The order of eviction: unverified connections that have spent two seconds in a handshake or in one stage of a
-// request, then unverified idle ones, then verified ones that have been idle for two seconds.
+// Connections are evicted in this order: unverified ones that have spent two seconds in a handshake or in one stage of
+// a request (except HELD), then unverified idle ones, then verified ones that have been idle for two seconds.
 TEST(evicts_unverified_connections_first)
 {
     struct fixture fixture;
@@ -266,7 +267,7 @@ TEST(evicts_unverified_connections_first)
     assert_states(&fixture, "rocrro");
     assert_true(evict(&fixture, NULL, NOW + 2002));
     assert_states(&fixture, "rrcrro");
-    assert_false(evict(&fixture, NULL, NOW + 100000)); // a verified connection in its body is never evicted
+    assert_false(evict(&fixture, NULL, NOW + 100000)); // a verified connection in stage BODY is never evicted
     assert_states(&fixture, "rrcrro");
     fixture_finish(&fixture);
 }
@@ -307,7 +308,7 @@ TEST(evicts_within_one_network)
 
 // http_set_evict() skips the connections beyond a limit, because closing them makes no room below the limit. At the
 // hard limit, http_set_evict_reserve() closes those of them that are unverified and have spent two seconds in their
-// stage.
+// stage, unless that stage is HELD.
 TEST(evicts_reserve_connections_separately)
 {
     struct fixture fixture;

@@ -393,7 +393,8 @@ FIXTURE_TEST(accepts_only_a_verified_request_beyond_the_limit)
     assert_int_equal(fixture->refusal_count, 1);
 }
 
-// The limit per address stays exceeded until the connection is closed; the limit of all connections does not.
+// A connection beyond the limit of all connections counts as within this limit once enough other connections are
+// closed. A connection beyond the limit per address stays beyond that limit until the connection itself is closed.
 FIXTURE_TEST(forgives_the_limit_when_others_have_closed)
 {
     struct fixture *fixture = *state;
@@ -468,7 +469,7 @@ FIXTURE_TEST(frees_an_aborted_request)
     http_request_finish(fixture->connection);
     assert_int_equal(fixture->shared.body_in_flight, 0);
     assert_int_equal(fixture->refusal_count, 0);
-    http_request_finish(fixture->connection); // no request: nothing to do
+    http_request_finish(fixture->connection); // does nothing without a request
     assert_int_equal(fixture->ends, 1);
 }
 

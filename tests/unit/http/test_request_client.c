@@ -73,7 +73,7 @@ static void fixture_finish(void)
     http_response_destroy(fixture.response);
 }
 
-// Sends a request with these lines of X-Forwarded-For; NULL: without this line.
+// Sends a request with this Host header and up to two X-Forwarded-For headers; NULL omits a header.
 static void receive(const char *first, const char *second, const char *host)
 {
     struct http_exchange *exchange = http_request_start(fixture.connection, "/?a=b");

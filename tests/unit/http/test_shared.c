@@ -231,7 +231,7 @@ SHARED_TEST(a_reload_replaces_the_trusted_proxies)
     assert_int_equal(http_shared_reconfigure(&shared, &limits, &credentials), 0);
     assert_admitted(PROXY, HTTP_LIMIT_NONE); // asserts that the peer is not a trusted proxy
     release(PROXY);
-    http_shared_release(&shared, NULL); // the open connection is still that of a proxy
+    http_shared_release(&shared, NULL); // the open connection still counts as one of a proxy
 }
 
 TEST_MAIN(NULL, NULL)

@@ -130,7 +130,7 @@ static void assert_fails(struct http_connection *connection, int code)
     assert_int_equal(connection->transport.client, HTTP_CLIENT_UNDECIDED);
 }
 
-// The rest of what arrived belongs to TLS.
+// The bytes after the header belong to TLS, so they must still be unread.
 static void assert_unread(const struct http_connection *connection, const char *expected)
 {
     char data[64] = "";
@@ -243,7 +243,7 @@ PROXY_TEST(a_closed_connection_does_not_wait_for_its_header)
 
     SEND("PROXY TCP4 192");
     assert_fails(connection, EAGAIN);
-    http_connection_close(connection); // as after the deadline
+    http_connection_close(connection); // as the loop does at the deadline
     assert_fails(connection, ECONNRESET);
     assert_int_equal(malformed_count(), before);
     assert_int_equal(connection->transport.header_bytes, sizeof "PROXY TCP4 192" - 1);
@@ -329,7 +329,8 @@ PROXY_TEST(evicts_another_connection_of_the_client)
     assert_false(other->transport.closing);
 }
 
-// ::1 belongs to the network ::/64, whose address is all zeros.
+// ::1 belongs to the network ::/64, whose address is all zeros, like the unset network of a connection without a
+// client.
 PROXY_TEST(evicts_no_connection_without_a_client_for_a_client)
 {
     struct http_connection *local = connect_client("PROXY UNKNOWN\r\n"), *over = NULL;

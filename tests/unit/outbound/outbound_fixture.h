@@ -4,7 +4,7 @@
 #include "../store/store_fixture.h"
 #include "imcallbackd/store/reader.h"
 
-// Records events with the ids 1 to count, the event with the id N at RECEIVED_MS + N.
+// Records events with the ids 1 to `count`. The event with the id N has the reception time RECEIVED_MS + N.
 static inline void record_events(struct fixture *fixture, int64_t count)
 {
     struct destroyed_group group = example_group();

@@ -70,7 +70,7 @@ TEST_WITH(is_silent_about_a_database_that_was_moved_away, fixture_setup, fixture
     store_reader_close(reader);
 }
 
-// A note that cannot be written stops retention, nothing else.
+// If the note cannot be written, only retention stops; the service continues.
 TEST_WITH(continues_after_it_could_not_be_written, fixture_setup, fixture_teardown)
 {
     struct fixture *fixture = *state;

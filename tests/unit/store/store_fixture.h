@@ -23,7 +23,7 @@
 #define TIMEOUT_S   60
 #define RECEIVED_MS INT64_C(1700000000000)
 
-// Waits until another thread or process has made the condition true.
+// Waits until another thread or process has made the condition true. Fails the test after TIMEOUT_S seconds.
 #define AWAIT(condition)                                                                                               \
     do {                                                                                                               \
         time_t give_up_at = time(NULL) + TIMEOUT_S;                                                                    \
@@ -210,7 +210,7 @@ static inline struct destroyed_group example_group(void)
     };
 }
 
-// Returns the size of the database or, with a suffix, of a side file; -1 if the file does not exist.
+// Returns the size of the database or, with a suffix, of a side file. Returns -1 if the file does not exist.
 static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
 {
     struct stat status;
@@ -218,7 +218,8 @@ static inline off_t fixture_size(const struct fixture *fixture, const char *suff
     return stat(path_with(fixture->database, suffix).text, &status) == 0 ? status.st_size : -1;
 }
 
-// Fills in commits of events like example_group(), each one millisecond after the previous event.
+// Fills in the groups, like example_group() but with the event times first_ms, first_ms + 1 and so on, and one commit
+// for each group.
 static inline void example_commits(struct destroyed_group *groups, struct commit *commits, size_t count,
                                    int64_t first_ms)
 {
@@ -282,7 +283,7 @@ static inline void leave_log_of_killed_daemon(struct fixture *fixture)
 }
 
 // Runs the SQL on a new connection, which does not checkpoint when it is closed. Returns the first column of the first
-// row, or "NULL" if there is none. The caller frees the text.
+// row, or "NULL" if there is no row or the column is NULL. The caller frees the text.
 static inline char *fixture_query(const struct fixture *fixture, const char *sql)
 {
     sqlite3 *connection;
@@ -304,7 +305,7 @@ static inline char *fixture_query(const struct fixture *fixture, const char *sql
     return copy;
 }
 
-// Runs statements on a new connection, which checkpoints when it is closed.
+// Runs statements on a new connection. If no other connection is open, closing the connection checkpoints the log.
 static inline void fixture_execute(const struct fixture *fixture, const char *sql)
 {
     sqlite3 *connection;
@@ -323,7 +324,8 @@ static inline void assert_query(const struct fixture *fixture, const char *sql, 
     free(found);
 }
 
-// Repeats the query until the writer thread has brought the database into the expected state.
+// Repeats the query until the writer thread has brought the database into the expected state. Fails the test after
+// TIMEOUT_S seconds.
 static inline void await_query(struct fixture *fixture, const char *sql, const char *expected)
 {
     time_t deadline = time(NULL) + TIMEOUT_S;

@@ -228,7 +228,7 @@ static void write_target(struct copying *copying)
         write_text(copying->target, "mine");
 }
 
-// Another process creates the target during the backup, or the target exists from the start.
+// Another process may create the target during the backup, or the target may exist from the start.
 FIXTURE_TEST(overwrites_nothing)
 {
     struct copying copying = prepare(fixture, write_target);

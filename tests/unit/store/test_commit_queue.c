@@ -14,11 +14,12 @@
 struct item {
     struct commit commit; // first, so that a pointer to it is a pointer to the item
     size_t producer;
-    size_t number; // counts the pushes of the producer
+    size_t number; // position among the pushes of the producer, from 0
 };
 
-// The calls that the queue makes, and how the called functions behave. Until the queue is stopped, the main thread may
-// use only gate_closed, arrivals and wakes, and needs the mutex for them. Afterwards, it checks the other fields.
+// Counts the calls that the queue makes, and controls how the called functions behave. Until the queue is stopped, the
+// main thread may use only gate_closed, arrivals and wakes, and needs the mutex for them. Afterwards, it checks the
+// other fields.
 struct harness {
     struct commit_queue queue;
     pthread_mutex_t mutex;
@@ -263,8 +264,8 @@ TEST(housekeeps_without_pushes)
 
 TEST(limits_batches)
 {
-    // Rows: commits that are pushed while the writer thread writes another one, and the sizes of the batches in which
-    // the queue then returns them.
+    // Each row has the number and the size of the commits that are pushed while the writer thread writes another one,
+    // and the sizes of the batches in which the queue then returns these commits.
     static const struct {
         size_t commits, bytes_each;
         size_t batches[4];

@@ -1,4 +1,5 @@
-// Tests the state of the delivery: what survives, what is refused, and that a failed transaction changes nothing.
+// Tests the state of the delivery: what survives a restart, which files are refused, and that a failed transaction
+// changes nothing.
 // tests/fault/test_delivery_state.c lets every call of the file layer fail.
 #include <errno.h>
 #include <sys/resource.h>

@@ -1,5 +1,5 @@
-// Tests failing disks, and the length of the write-ahead log. The test wraps SQLite's own VFS: when a file is opened,
-// its methods are replaced with ones that fail on demand.
+// Tests failing disks, and the length of the write-ahead log. The test wraps SQLite's own VFS: when SQLite opens a
+// database or its log, the wrapper replaces the methods of the file with ones that fail on demand.
 #include <errno.h>
 #include <stdatomic.h>
 
@@ -8,13 +8,14 @@
 enum fault { FAULT_NONE, FAULT_LOG_WRITE, FAULT_LOG_SYNC, FAULT_DATABASE_WRITE, FAULT_DATABASE_SYNC };
 
 static atomic_int fault, fault_code, fault_errno;
-static atomic_int database_faults, database_syncs; // in WAL mode only checkpoints touch the database
+static atomic_int database_faults, database_syncs; // in WAL mode, only checkpoints write to the database
 
 static sqlite3_vfs failing_vfs;
 static sqlite3_vfs *real_vfs;
 
-// The methods of the log, or of the database. The test replaces the methods once, before a writer thread runs, because
-// all files of one kind share their methods.
+// The methods of all logs or of all databases: those that fail on demand, and SQLite's own. failing_open() sets both
+// when the first file of the kind is opened, which is before a writer thread runs. All files of a kind share their
+// methods.
 static struct kind {
     sqlite3_io_methods methods;
     const sqlite3_io_methods *real;
@@ -103,8 +104,8 @@ static enum commit_result record_at(struct fixture *fixture, int64_t event_time_
     return fixture_record(fixture, &group);
 }
 
-// Rows: a fault, the results of two events during the fault and of one event after it, and the number of calls of
-// broken(). The events are large, so that each makes a checkpoint due.
+// Each row has a fault, the results of two events during the fault and of one event after it, and the number of calls
+// of broken(). The events are large, so that each makes a checkpoint due.
 FIXTURE_TEST(stops_after_an_io_error_and_survives_a_shortage)
 {
     static const struct {
@@ -224,8 +225,8 @@ STORE_TEST(keeps_the_log_short)
             AWAIT(database_syncs > syncs);
     }
     assert_in_range(fixture_size(fixture, "-wal"), 1, 32 + FRAME_BYTES * (1000 + EVENT_FRAMES));
-    // If all events are submitted at once, they come in batches of eight. While others wait, a checkpoint is due only
-    // after 4000 frames.
+    // If all events are submitted at once, the writer thread records them in batches of at most eight. While further
+    // commits wait, a checkpoint is due only after 4000 frames.
     example_commits(groups, commits, EVENTS, 1000);
     for (size_t i = 0; i < EVENTS; i++) {
         groups[i].keep_body = true;

@@ -93,7 +93,7 @@ STORE_TEST(keeps_rows_and_never_reuses_ids)
     store_close(NULL);
 }
 
-// Rows: a foreign file, as data or as SQL, and a word that the error must have.
+// Each row has a foreign file, as data or as SQL, and a word that the error must contain.
 FIXTURE_TEST(refuses_foreign_files_and_leaves_them_alone)
 {
     static const struct {

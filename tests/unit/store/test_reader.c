@@ -18,7 +18,7 @@ static int close_reader(void **state)
     return fixture_teardown(state);
 }
 
-// A STORE_TEST that may open the reader.
+// Like STORE_TEST(), but the teardown also closes the reader.
 #define READER_TEST(name) FIXTURE_TEST_WITH(name, fixture_setup_open, close_reader)
 
 static void open_reader(const struct fixture *fixture)
@@ -246,10 +246,10 @@ READER_TEST(rejects_an_id_that_was_never_assigned)
     assert_int_equal(try_to_read(STREAM_GROUPS, 3), -ESTALE);
     assert_non_null(strstr(error.text, "backup"));
     free(fixture_query(fixture, "DELETE FROM destroyed_group"));
-    assert_int_equal(read_groups(2), 0); // the id was assigned
+    assert_int_equal(read_groups(2), 0); // the id was assigned before its row was deleted
 }
 
-// Opens the store and records two more events, or closes the store.
+// This peer_handler opens the store and records two more events. At the message "end", it closes the store.
 static void continue_store(struct fixture *fixture, const char *message)
 {
     if (strcmp(message, "end") == 0) {
@@ -333,7 +333,7 @@ FIXTURE_TEST(reports_why_a_path_cannot_be_read)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-// Changes one byte of the database file, which must be `from`, to `to`.
+// Replaces the byte at the offset in the database file, which must be `from`, with `to`.
 static void patch(const struct fixture *fixture, long offset, unsigned char from, unsigned char to)
 {
     FILE *file = fopen(fixture->database, "r+b");
@@ -346,8 +346,8 @@ static void patch(const struct fixture *fixture, long offset, unsigned char from
     assert_int_equal(fclose(file), 0);
 }
 
-// Returns the offset in the file of the id of the first row of destroyed_group. The array of cell pointers follows the
-// 8 bytes of the page's header, and a cell starts with the length of the row in one or two bytes.
+// Returns where the id of the first row of destroyed_group is in the database file. The array of cell pointers follows
+// the 8 bytes of the page's header, and a cell starts with the length of the row in one or two bytes.
 static long offset_of_first_id(const struct fixture *fixture)
 {
     char *root = fixture_query(fixture, "SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group'");

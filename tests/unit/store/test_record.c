@@ -39,7 +39,7 @@ STORE_TEST(records_every_field)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group_member", "3");
 }
 
-// Rows: an event that differs from example_group(), its result, and the difference that a conflict reports.
+// Each row has an event, its result, and the difference from example_group() that a conflict reports.
 STORE_TEST(tells_repeats_from_conflicts)
 {
     static const char *const other_member[] = {"jared", "tom", "tommy"};
@@ -58,7 +58,7 @@ STORE_TEST(tells_repeats_from_conflicts)
         rows[i].result = i < 2 ? COMMIT_REPEATED : i < 11 ? COMMIT_CONFLICT : COMMIT_RECORDED;
         rows[i].difference = NULL;
     }
-    rows[1].group.client_ip = "203.0.113.9"; // about the reception, not about the event
+    rows[1].group.client_ip = "203.0.113.9"; // these fields describe the reception, not the event
     rows[1].group.opt_platform = "Web";
     rows[1].group.remote_address = "::1";
     rows[1].group.received_at_ms += 3600000;
@@ -215,7 +215,8 @@ STORE_TEST(records_rejected_callbacks_byte_by_byte)
                  "not JSON at byte 7 1700000000000 192.0.2.1");
 }
 
-// Eight of these rows fit exactly, and the ninth pushes out the first. Opening the store computes the sum again.
+// Eight of these rows fit exactly, and the ninth pushes out the first. The limit also holds after the store was opened
+// again, which recomputes the size of the table.
 STORE_TEST(limits_rejected_callbacks)
 {
     const size_t length = (size_t)(REJECTED_MAX_BYTES / 8 - REJECTED_ROW_BYTES);

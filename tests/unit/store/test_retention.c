@@ -43,7 +43,7 @@ STORE_TEST(deletes_old_rows_and_keeps_new_ones)
 {
     int64_t now_ms = clock_realtime_ms();
 
-    record_run(fixture, now_ms + 400 * DAY_MS, 1); // with a wrong clock
+    record_run(fixture, now_ms + 400 * DAY_MS, 1); // received while the clock was wrong
     record_run(fixture, now_ms - 20 * DAY_MS, 300);
     reject_at(fixture, now_ms - 20 * DAY_MS);
     reject_at(fixture, now_ms);
@@ -160,7 +160,7 @@ STORE_TEST(keeps_rows_that_are_not_shipped)
     record_run(fixture, now_ms, 1);
     assert_int_equal(store_set_shipped_files(fixture->store, (const char *const[]){NULL, note}), 0);
     store_set_retention(fixture->store, 10 * DAY_MS);
-    record_run(fixture, now_ms + 1000, 1); // the batch of this event comes after a check of the retention
+    record_run(fixture, now_ms + 1000, 1); // gives the writer thread time to apply the retention
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "302");
 
     assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
@@ -192,7 +192,7 @@ STORE_TEST(keeps_rows_that_one_of_two_services_has_not_taken)
     assert_int_equal(shipped_write(notes[0], fixture->database, &much, &error), 0);
     assert_int_equal(store_set_shipped_files(fixture->store, (const char *const[]){notes[0], notes[1]}), 0);
     store_set_retention(fixture->store, 10 * DAY_MS);
-    record_run(fixture, now_ms + 1000, 1); // the batch of this event comes after a check of the retention
+    record_run(fixture, now_ms + 1000, 1); // gives the writer thread time to apply the retention
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "302");
 
     assert_int_equal(shipped_write(notes[1], fixture->database, &little, &error), 0);

@@ -1,4 +1,5 @@
-// The note on what was shipped applies to the database that it names, and to no other.
+// Tests that the note on what was shipped applies only to the database that it names, and that an incomplete note is
+// never used.
 #include <errno.h>
 #include <sys/resource.h>
 #include <sys/stat.h>

@@ -26,7 +26,7 @@ FIXTURE_TEST(starts_despite_a_reader)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "4");
 }
 
-// Rows: when the other process takes the lock, how long the commits may wait, and their result.
+// Each row says when the other process takes the lock, how long the commits may wait, and what their result is.
 FIXTURE_TEST(retries_while_another_process_holds_the_lock)
 {
     static const struct {
@@ -64,7 +64,7 @@ FIXTURE_TEST(retries_while_another_process_holds_the_lock)
         assert_int_equal(fixture_done_count(fixture), rows[i].result == COMMIT_FAILED ? before + 2 : before);
         peer_call(&other, "ROLLBACK");
         fixture_await(fixture, before + 2);
-        await_ready(fixture, true); // noticed without a commit
+        await_ready(fixture, true); // the store notices the release without a new commit
         for (size_t n = 0; n < 2; n++)
             assert_int_equal(commits[n].result, rows[i].result);
         assert_int_equal(fixture->broken, 0);

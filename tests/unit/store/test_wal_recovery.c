@@ -85,7 +85,7 @@ static bool zero_headers(int fd, const unsigned char *headers)
     return pwrite(fd, zeros, sizeof zeros, 0) == sizeof zeros;
 }
 
-// Another process may hold the write lock, which does not prevent the start.
+// If is_locked, another process holds the write lock during the start, which must not prevent the start.
 static void recover_with_index(struct fixture *fixture, bool (*change)(int fd, const unsigned char *headers),
                                bool is_locked)
 {
