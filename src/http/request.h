@@ -59,7 +59,7 @@ void http_request_set_fault(struct http_exchange *exchange, const char *fault);
 void http_request_receive_header(struct http_exchange *exchange, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 
-// All headers have arrived. Asks the handler unless the server itself refuses the request.
+// All headers have arrived. Calls handler.on_head unless the server itself refuses the request.
 enum http_verdict http_request_receive_head(struct http_exchange *exchange, const char *method, const char *version);
 
 // Stores a piece of the body, 1 byte or more, or drops the piece if there is a response already.

@@ -156,8 +156,8 @@ def test_gives_up_after_the_configured_time(fresh, endpoint, clock, start, answe
     endpoint.wait_accepted("g0")
     clock.put_forward(1000)
     deliverer.wait_logged("event 1 is set aside")
-    fresh.record("odd", EventTime=1670574414999)
     endpoint.answer()
+    fresh.record("odd", EventTime=1670574414999)
     daemon.eventually(lambda: endpoint.accepted() == ["g0", "odd"], "the next event of the group")
 
 

@@ -1,4 +1,4 @@
-// The properties that the results of the module callback must have for every input.
+// Asserts the properties that the results of the callback module must have for every input.
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>

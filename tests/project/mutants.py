@@ -33,8 +33,8 @@ ERROR_PATHS = [(r"return -E[A-Z]+;", "return 0;"), (r"return r;", "return 0;"), 
                "if (0 && "), (r"return code;", "return SQLITE_OK;")]
 
 CTEST = ["ctest", "-j", str(os.cpu_count() + 1), "--stop-on-failure", "--output-on-failure"]
-# The order: the module's unit tests, then the quick tests of all modules, then the slow tests that exercise the module.
-# Tests that measure time, fill the machine or check the tree are left out.
+# Each mutant runs the unit tests of its module, then the quick tests of all modules, then the slow tests that exercise
+# the module. Tests that measure time, use all processors or check the tree are left out.
 LENGTHY = r"^(base-log.*|store-retention)$"
 QUICK = r"^(fuzz-replay-.*|oom-(base|callback|command)|e2e-(admin|answers|bodies|check|commands|framing|lifecycle|" \
         r"monitoring|readme_data|reload|samples|shortage))$"
