@@ -1,9 +1,7 @@
 """An application's HTTP endpoint as a process of its own. The arguments are the port, the path of the journal, and a
-JSON object {"certificate": [PEM, key] or null, "client_ca": PEM, "tls": [lowest, highest], "script": {...}}.
-
-The process first prints its port. It reads commands from standard input, one JSON object per line, and answers each of
-them with the line "done". It appends one line to the journal when a request has arrived, and another one when the
-request ends: just before the answer is sent, or when the connection is lost."""
+JSON object {"certificate": [PEM, key] or null, "client_ca": PEM, "tls": [lowest, highest], "script": {...}}. The process
+prints its port, and answers each command of standard input, a JSON object per line, with the line "done". It appends a
+line to the journal when a request has arrived, and another one before the answer is sent or when the client is lost."""
 
 import asyncio
 import contextlib

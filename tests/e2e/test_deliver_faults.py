@@ -1,9 +1,7 @@
 """Tests `deliver` under load while the endpoint answers with every kind of fault, and while deliver, the receiver and
 the endpoint are killed. At the end, every recorded event is accepted, in order within each group, and there are no more
-repeats than requests were in flight at the kills.
-
-DELIVER_EVENTS=100000 DELIVER_KILLS=50 turns the test into a campaign. SEED repeats the order of the faults in an
-earlier run."""
+repeats than requests were in flight at the kills. DELIVER_EVENTS=100000 DELIVER_KILLS=50 turns the test into a
+campaign, and SEED repeats the order of the faults in an earlier run."""
 
 import os
 import random
