@@ -50,7 +50,7 @@ def test_stops_reading_an_answer_without_an_end(fresh, endpoint, deliver, code):
 
 def test_an_event_that_hangs_blocks_no_other(fresh, endpoint, deliver):
     endpoint.answer(groups={f"slow{number}": [fault("hang"), OK] for number in range(3)})
-    deliver_to(fresh, endpoint, timeout="5s", in_flight=4)
+    deliver_to(fresh, endpoint, timeout="20s", in_flight=4)
     fresh.start()
     fresh.record("slow0", "slow1", "slow2", *(f"g{number}" for number in range(20)))
     deliver(fresh)

@@ -192,19 +192,20 @@ static unsigned number_from_environment(const char *name, unsigned fallback)
 static size_t step_max(const struct fault_scenario *scenario, void *context)
 {
     const size_t beyond = SIZE_MAX / 2; // never reached
-    size_t wanted = number_from_environment("ALLOCATIONS", 0), counted;
+    size_t wanted = number_from_environment("ALLOCATIONS", 0), total;
     bool was_met;
 
     if (wanted == 0)
         return 1;
     (void)run_once(scenario, context, beyond, false, &was_met);
-    counted = beyond - left_at_stop;
-    return counted <= wanted ? 1 : 2 * counted / wanted - 1;
+    total = beyond - left_at_stop;
+    return total <= wanted ? 1 : 2 * total / wanted - 1;
 }
 
 void fault_run(const struct fault_scenario *scenario, void *context)
 {
     static unsigned seed;
+    static unsigned short state[3];
     size_t at = 0, tried = 0, step;
     ptrdiff_t kept = 0;
     bool was_met;
@@ -212,6 +213,8 @@ void fault_run(const struct fault_scenario *scenario, void *context)
     if (!seed) {
         seed = number_from_environment("SEED", (unsigned)time(NULL));
         print_message("SEED=%u\n", seed);
+        state[0] = (unsigned short)seed;
+        state[1] = (unsigned short)(seed >> 16);
     }
 
     spares_tls = scenario->spares_tls;
@@ -221,7 +224,7 @@ void fault_run(const struct fault_scenario *scenario, void *context)
     kept = kept < 0 ? 0 : kept;
     step = step_max(scenario, context);
     do {
-        at += 1 + (size_t)rand_r(&seed) % step;
+        at += 1 + (size_t)nrand48(state) % step;
         tried++;
         (void)run_with_fault(scenario, context, at, true, kept);
     } while (run_with_fault(scenario, context, at, false, kept));

@@ -39,6 +39,7 @@ TEST(prints_the_fields_of_the_protocol)
     for (size_t i = 0; i < COUNT(groups); i++) {
         struct buffer body = {0};
 
+        print_message("%s\n", groups[i].expectation);
         assert_int_equal(callback_print_body(&body, &groups[i].group), 0);
         assert_string_equal(buffer_text(&body), groups[i].body);
         buffer_finish(&body);

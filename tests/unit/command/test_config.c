@@ -150,7 +150,7 @@ static const struct {
     {"deliver", "url", "http://127.255.255.254:1/cb?a@b", 0},
     {"deliver", "url", "http://[::1]:8080/cb", 0},
     {"deliver", "give_up_after", "never", 0},
-    {"deliver", "give_up_after", "3d", 3 * 86400000},
+    {"deliver", "give_up_after", "3d", 3 * UINT64_C(86400000)},
     {"deliver", "in_flight", "256", 256},
     {"forward", "url", "postgres://host:5432/", 0},
     {"forward", "receiver", NAME_64, 0},

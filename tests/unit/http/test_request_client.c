@@ -1,4 +1,5 @@
 // Tests for each kind of connection which client a request has, and whether allow_from admits the client.
+#include <stdio.h>
 #include <string.h>
 
 #include "../unit.h"
@@ -23,7 +24,7 @@ static struct fixture {
 static struct http_response *on_head(void *context, struct http_request *request)
 {
     (void)context;
-    strcpy(fixture.accepted_from, request->remote_address);
+    (void)snprintf(fixture.accepted_from, sizeof fixture.accepted_from, "%s", request->remote_address);
     return NULL;
 }
 
@@ -38,8 +39,8 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
 {
     (void)context;
     fixture.refusal = why;
-    strcpy(fixture.refused_from, remote_address);
-    strcpy(fixture.detail, detail);
+    (void)snprintf(fixture.refused_from, sizeof fixture.refused_from, "%s", remote_address);
+    (void)snprintf(fixture.detail, sizeof fixture.detail, "%s", detail);
     return fixture.response;
 }
 

@@ -1,6 +1,7 @@
 // Tests what a connection of a trusted proxy does with the first bytes that arrive. Each test holds the other ends of
 // its connections.
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -36,7 +37,7 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
     assert_string_equal(detail, "");
     fixture.refusal_count++;
     fixture.last_refusal = why;
-    strcpy(fixture.refused_address, remote_address);
+    (void)snprintf(fixture.refused_address, sizeof fixture.refused_address, "%s", remote_address);
     return NULL;
 }
 

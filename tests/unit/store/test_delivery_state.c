@@ -233,7 +233,7 @@ STATE_TEST(refuses_a_damaged_state)
     intact = read_file(path, &length);
     damaged = malloc(length);
     assert_non_null(damaged);
-    assert_true(length >= 3 * 4096);
+    assert_true(length >= (size_t)3 * 4096);
     for (size_t at = 0; at + 4096 <= length; at += 4096) {
         memcpy(damaged, intact, length);
         memset(damaged + at, 0xa5, 4096);
