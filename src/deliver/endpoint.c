@@ -98,6 +98,7 @@ static int expand_paths(struct endpoint *endpoint, const struct deliver_settings
     return r < 0 ? r : expand(settings->client_key, &endpoint->client_key, "client_key", error);
 }
 
+// The buffers have 16 KiB, libcurl's smallest for an upload, because it would allocate 64 KiB for each request.
 // CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes the first requests wait until the
 // first connection has negotiated HTTP/2, instead of opening one connection each.
 static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
@@ -119,6 +120,8 @@ static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_s
     SET(SSL_VERIFYPEER, 1L);
     SET(SSL_VERIFYHOST, 2L);
     SET(TCP_KEEPALIVE, 1L);
+    SET(UPLOAD_BUFFERSIZE, 16384L);
+    SET(BUFFERSIZE, 16384L);
     SET(CONNECTTIMEOUT_MS, (long)settings->timeout_ms);
     SET(TIMEOUT_MS, (long)settings->timeout_ms);
     SET(USERAGENT, "imcallbackd/" IMCALLBACKD_VERSION);

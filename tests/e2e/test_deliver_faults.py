@@ -20,8 +20,9 @@ IN_FLIGHT = 8
 TIMEOUT_S = 1
 
 # The answers from which the endpoint draws one for each request, with their weights.
-MIX = [(160, OK), (60, late(0.01)), (30, late(0.05)), (2, status(500)), (2, status(503, Retry_After="1")), (2, FAIL),
-       (1, status(429, Retry_After="1")), (1, status(408)), (1, OK | {"close": True})] + [
+MIX = [(500, OK), (200, late(0.01)), (50, late(0.05)), (2, status(500)), (2, status(503)),
+       (1, status(503, Retry_After="1")), (2, FAIL), (1, status(429, Retry_After="1")), (1, status(408)),
+       (1, OK | {"close": True})] + [
     (1, fault(name)) for name in ("hang", "cut_before", "cut_in_head", "cut_in_body", "reset", "garbage", "endless",
                                   "endless_head", "drip")]
 
