@@ -1,6 +1,6 @@
-// The framing guard refuses every request head that two HTTP implementations could read in two ways (RFC 9112).
-// libmicrohttpd 0.9.75 accepts many of these even in its strict mode: two lengths, a length together with chunked
-// encoding, odd header names. The guard allocates no memory and does not depend on a connection.
+// Refuses a request head that two HTTP implementations could read differently (RFC 9112). libmicrohttpd 0.9.75 accepts
+// many such heads even in its strict mode, for example with two lengths, with a length together with chunked encoding,
+// or with invalid header names. This framing guard allocates no memory and does not depend on a connection.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// One event loop: a thread with its own instance of libmicrohttpd and its own connections. Other threads reach the loop
-// through its inbox and its flags; http_loop_wake_if_queued and http_loop_wake make the loop check them.
+// Declares the event loop: a thread with its own instance of libmicrohttpd and its own connections. Other threads reach
+// the loop through its inbox and its flags; http_loop_wake_if_queued and http_loop_wake make the loop check both.
 #pragma once
 
 #include "connection.h"

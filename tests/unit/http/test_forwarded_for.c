@@ -126,7 +126,7 @@ TEST(ignores_other_headers)
     assert_false(forwarded_for.is_address);
 }
 
-// Name and value need no terminating NUL, and a NUL is a byte like any other.
+// Neither the name nor the value needs a terminating NUL. A NUL within the value is an invalid byte, not its end.
 TEST(reads_no_further_than_the_length)
 {
     struct forwarded_for forwarded_for = {0};

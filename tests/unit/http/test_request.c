@@ -9,7 +9,7 @@
 
 #define BODY_BYTES 1000
 
-// Handler and server state of one test.
+// The state of the handler and of the server in one test.
 struct fixture {
     struct http_shared shared;
     struct http_connection_set set;

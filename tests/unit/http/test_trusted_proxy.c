@@ -1,4 +1,4 @@
-// Tests what a connection of a trusted proxy does with the first bytes that arrive. Each test holds the other ends of
+// Tests what the server does with the first bytes on a connection of a trusted proxy. Each test holds the other ends of
 // its connections.
 #include <errno.h>
 #include <stdio.h>
@@ -330,8 +330,8 @@ PROXY_TEST(evicts_another_connection_of_the_client)
     assert_false(other->transport.closing);
 }
 
-// ::1 belongs to the network ::/64, whose address is all zeros, like the unset network of a connection without a
-// client.
+// ::1 belongs to the network ::/64, whose address is all zeros. The connection `local` has the same network, because
+// connect_proxy does not set one, but it must not count for a client.
 PROXY_TEST(evicts_no_connection_without_a_client_for_a_client)
 {
     struct http_connection *local = connect_client("PROXY UNKNOWN\r\n"), *over = NULL;
