@@ -1,4 +1,5 @@
-"""When memory or descriptors run out, the daemon refuses callbacks, keeps running, and loses no acknowledged event."""
+"""When memory runs out, the daemon refuses callbacks, and when descriptors run out, it closes idle connections. In both
+cases it keeps running and loses no acknowledged event."""
 
 import concurrent.futures
 import contextlib
@@ -24,7 +25,7 @@ def large(name):
 
 
 def status_of(connection, data):
-    """Sends the end of a request. Returns the status of the answer, or None if there is no answer."""
+    """Sends a request or the rest of one. Returns the status of the answer, or None if there is no answer."""
     with contextlib.suppress(OSError, AssertionError):
         return connection.answer_to(data).status
     return None
