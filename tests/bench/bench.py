@@ -1,6 +1,6 @@
 """Compares the daemon with other servers. bench.sh installs and builds the servers, and runs this script.
 
-All servers run at the same time and receive load in turn, so that other work of the machine affects all of them
+All servers run at the same time and receive load in turn, so that other work on the machine affects all of them
 alike. A figure is the median over the rounds; a ratio is the median of the ratios that each round yields. At the end,
 every acknowledged event must be in the server's store."""
 
@@ -101,7 +101,7 @@ def apart(directory, names, purpose, makers):
 
 
 def measure_memory(directory, names):
-    """Returns {server: memory of an idle connection in KiB}. Each server is started for this measurement."""
+    """Returns {server: memory of an idle connection in KiB}. Each server is started only for this measurement."""
     figures = {}
     makers = {"imcallbackd": servers.Daemon, "nginx": servers.Nginx, "go": servers.Go}
     for name, make, place in apart(directory, names, "memory", makers):

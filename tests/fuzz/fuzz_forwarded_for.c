@@ -1,5 +1,5 @@
 // The input is the head of a request; see request_head.h. http/forwarded_for.h must find the same client as regular
-// expressions find in the last X-Forwarded-For.
+// expressions find in the last entry of the last X-Forwarded-For.
 #include <arpa/inet.h>
 #include <assert.h>
 #include <regex.h>

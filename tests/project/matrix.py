@@ -1,8 +1,8 @@
 """Runs the matrix of compilers, sanitizers and analyzers, each row of which must produce no report.
 
-The output of a row's tools is in build/matrix/ROW.log. False positives are suppressed in the nearest place:
-.clang-tidy, cppcheck.suppressions, ANALYZER_IS_WRONG below. No sanitizer needs a suppression: GnuTLS and libmicrohttpd
-are not instrumented, but they lock with pthread mutexes, which ThreadSanitizer observes."""
+The output of a row's tools is in build/matrix/ROW.log. False positives are suppressed in the source, in .clang-tidy, in
+cppcheck.suppressions, or in ANALYZER_IS_WRONG below. No sanitizer needs a suppression: GnuTLS and libmicrohttpd are not
+instrumented, but they lock with pthread mutexes, which ThreadSanitizer observes."""
 
 import argparse
 import concurrent.futures
@@ -80,8 +80,8 @@ def without(*markers):
 
 
 def build(preset, *options, tests=ALL, **environment):
-    """Returns a row that builds without warnings and runs the tests. Sanitizers write to files, so that no test can
-    swallow a report."""
+    """Returns the function of a row that builds the preset, with warnings as errors, and runs the tests. Sanitizers
+    write to files, so that no test can swallow a report."""
     def row(name, log):
         directory = report_directory(name)
         to_file = f"log_path={directory}/report:print_stacktrace=1"
@@ -120,7 +120,7 @@ def compile_commands(log):
 
 
 def each_source(log, commands):
-    """Runs the command of each source, one per processor at a time, and returns the number of failures."""
+    """Runs the commands, at most one per processor at a time, and returns the number of failures."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         done = list(pool.map(lambda words: subprocess.run(words, cwd=TOP, capture_output=True, text=True), commands))
     for one in done:

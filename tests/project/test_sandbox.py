@@ -1,5 +1,5 @@
-"""Runs end-to-end tests under the restrictions of the systemd unit. SANDBOXED names their files; by default, all files
-except test_readme.py run."""
+"""Runs end-to-end tests under the restrictions of the systemd unit. In the environment, SANDBOXED names their files; by
+default, all files except test_readme.py run."""
 
 import os
 import pathlib

@@ -21,7 +21,7 @@ UNIT = UNITS / "imcallbackd.service"
 SAMPLE = TOP / "conf" / "imcallbackd.conf"
 FORWARD = UNITS / "imcallbackd-forward.service"
 DELIVER = UNITS / "imcallbackd-deliver.service"
-# In tenths of systemd's score; forward and deliver need the network.
+# The limits are in tenths of systemd's exposure score. forward and deliver need the network, which raises their score.
 MAX_EXPOSURE = {UNIT: 5, FORWARD: 11, DELIVER: 11}
 
 
@@ -90,7 +90,7 @@ def test_socket_units_name_what_the_daemon_expects(unit, name, address):
 
 
 def test_daemon_makes_only_permitted_system_calls():
-    """strace records all system calls from start to stop."""
+    """strace records all system calls from the start of the daemon to its end."""
     allowed = allowed_system_calls()
     one = daemon.Daemon()
     trace = one.directory / "trace"

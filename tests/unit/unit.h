@@ -28,7 +28,7 @@ static size_t unit_test_count;
     }                                                                                                                  \
     static void name_(void **state __attribute__((unused)))
 
-// The last line of a test program. Either function may be NULL.
+// Defines main(), which runs all tests. Must be the last line of a test program. Either function may be NULL.
 #define TEST_MAIN(group_setup_, group_teardown_)                                                                       \
     int main(void)                                                                                                     \
     {                                                                                                                  \
