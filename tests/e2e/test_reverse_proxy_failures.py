@@ -1,6 +1,6 @@
 """Tests nginx, HAProxy and Caddy with the files of conf/proxy while imcallbackd restarts, hangs or is down, or while
-the proxy reaches a server with another certificate. An event that was answered OK is recorded. For any other event, the client gets an error
-or the end of the connection before the service gives up. No event ever reaches the application."""
+the proxy reaches a server with another certificate. An event that was answered OK is recorded. For any other event, the client
+gets an error or the end of the connection before the service gives up. No event ever reaches the application."""
 
 import contextlib
 import os
