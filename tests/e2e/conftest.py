@@ -1,4 +1,5 @@
-"""Fixtures that end-to-end tests share. A daemon or service that still runs when its test ends must stop cleanly."""
+"""Defines the fixtures that end-to-end tests share. A daemon or service that still runs when its fixture ends must stop
+cleanly."""
 
 import contextlib
 
@@ -99,7 +100,8 @@ def server(running_server):
 
 @contextlib.contextmanager
 def starting(kind):
-    """Yields a function that starts services of this kind."""
+    """Yields a function that starts services of this kind. At the end of the block, each service that still runs must
+    stop cleanly."""
     started = []
 
     def start(one, **options):

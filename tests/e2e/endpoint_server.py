@@ -1,7 +1,8 @@
-"""An application's HTTP endpoint as a process of its own. The arguments are the port, the path of the journal, and a
-JSON object {"certificate": [PEM, key] or null, "client_ca": PEM, "tls": [lowest, highest], "script": {...}}. The process
-prints its port, and answers each command of standard input, a JSON object per line, with the line "done". It appends a
-line to the journal when a request has arrived, and another one before the answer is sent or when the client is lost."""
+"""Acts as an application's HTTP endpoint in a process of its own. The arguments are the port, the path of the journal,
+and a JSON object {"certificate": [PEM, key] or null, "client_ca": PEM, "tls": [lowest, highest], "script": {...}}. The
+process prints its port, and answers each command of standard input, a JSON object per line, with the line "done". It
+appends a line to the journal when a request has arrived, and another one before the answer is sent or when the client
+is lost."""
 
 import asyncio
 import contextlib

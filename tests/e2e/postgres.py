@@ -1,5 +1,4 @@
-"""A PostgreSQL server in a temporary directory, a TCP proxy in front of the server, and a forwarder that ships to the
-server."""
+"""Runs a PostgreSQL server in a temporary directory, a TCP proxy in front of it, and forwarders that ship to it."""
 
 import contextlib
 import fcntl
@@ -52,7 +51,7 @@ def has_ended(pid):
 
 
 class Postgres:
-    """A PostgreSQL server, which start() starts. settings: server parameters for its command line."""
+    """A PostgreSQL server and its files. settings: server parameters for the command line."""
 
     def __init__(self, **settings):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-pg-"))

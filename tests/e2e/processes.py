@@ -39,7 +39,7 @@ def eventually(condition, what, deadline=20):
 
 
 def holds(condition, seconds=1.0):
-    """Polls and returns whether the condition holds all this time."""
+    """Polls for this time, and returns whether the condition was true at each poll."""
     end = time.monotonic() + seconds
     while condition():
         if time.monotonic() >= end:

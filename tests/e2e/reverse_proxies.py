@@ -104,7 +104,7 @@ class Sender(threading.Thread):
 
 @contextlib.contextmanager
 def sending(proxy, count):
-    """Runs senders during the block."""
+    """Runs this many senders during the block. None of them may get an unexpected answer or error."""
     senders = [Sender(proxy, number) for number in range(count)]
     try:
         yield senders
@@ -119,7 +119,8 @@ def sending(proxy, count):
 
 
 def wait_for_answers(senders):
-    """Waits until each sender has got some more answers, or until one has got an unexpected answer."""
+    """Waits until each sender has got at least six more acknowledgements, or until one has got an unexpected answer or
+    error."""
     before = [len(sender.acknowledged) for sender in senders]
     daemon.eventually(lambda: any(sender.surprise for sender in senders) or
                       all(len(sender.acknowledged) > old + 5 for sender, old in zip(senders, before)), "answers")
@@ -307,7 +308,8 @@ HTTP_PROXIES = {each.program: each for each in (Nginx, HAProxy, Caddy)}
 
 @contextlib.contextmanager
 def running(name):
-    """Runs a proxy in front of an application and a daemon during the block. Proxy and daemon must stop cleanly."""
+    """Runs a proxy in front of an application and a daemon during the block, or skips the test if the proxy is not
+    installed. The proxy must log no query, and the daemon must stop cleanly."""
     if not program(name):
         pytest.skip(f"{name} is not installed")
     application, proxy, admin_port = Application(), HTTP_PROXIES[name](), daemon.free_port()

@@ -47,7 +47,7 @@ class Service:
             raise AssertionError(f"{error}:\n{self.log}") from None
 
     def wait_exit(self, deadline=60):
-        """Waits until the process ends and returns its exit status."""
+        """Waits until the process ends, checks its log, and returns its exit status."""
         status = self.process.wait(deadline)
         self.reader.join(deadline)
         self.process = None

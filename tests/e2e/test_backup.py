@@ -1,4 +1,5 @@
-"""`backup` makes a complete copy of one instant while the daemon records, or makes no copy and reports why."""
+"""Tests that `backup` makes a complete copy of one instant while the daemon records, or makes no copy and reports
+why."""
 
 import contextlib
 import os
@@ -53,7 +54,8 @@ def make_large(one):
 
 
 def slow(one, *arguments, **options):
-    """Starts a backup whose steps take two seconds each. With -D, the backup stays the child of the test."""
+    """Starts a backup in which each fdatasync() takes two seconds longer, and so each step. With -D, the child of the
+    test is the backup and not strace."""
     return subprocess.Popen(
         ["strace", "-D", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=2000000",
          BINARY, "backup", "-c", str(one.config), *map(str, arguments)],
@@ -145,7 +147,7 @@ def test_reports_what_is_wrong(fresh):
 
 
 def test_finds_damage(one):
-    """Copying alone does not detect an overwritten page of members, but the check does."""
+    """Copying alone does not detect an overwritten page of members, but the integrity check of the copy does."""
     assert one.load(connections=10, total=2_000, members=10)[0] == 0
     one.stop()
     root = one.value("SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group_member'")
@@ -252,7 +254,8 @@ def test_a_signal_interrupts_a_long_statement(one, slow_file):
 
 
 def test_excludes_events_that_are_recorded_meanwhile(one):
-    """The daemon records and answers while the copy is made. The copy does not contain these events."""
+    """The daemon records and answers while the copy is made. The copy does not contain the events that were recorded
+    meanwhile."""
     make_large(one)
     with slow(one, one.directory / "copy.db") as process:
         daemon.eventually(lambda: names(one), "a partial copy")

@@ -75,8 +75,7 @@ def send_one(setup, group_id, connection=None):
 
 
 def wait_for_use(setup, number):
-    """Sends events until this receiver records one. Once the balancer uses this receiver again, the next connection
-    goes to this receiver, because it has the fewest connections."""
+    """Sends events until this receiver records one, which shows that the balancer uses the receiver again."""
     ids = (f"for-{number}-{i}" for i in itertools.count())
     daemon.eventually(lambda: send_one(setup, next(ids)) == number, f"an event at receiver {number}")
 

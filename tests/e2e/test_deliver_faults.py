@@ -115,7 +115,7 @@ FAULTS = {
 
 
 def run_fault(site, name, total):
-    """Causes the fault while events are recorded and delivered, and then kills deliver."""
+    """Causes the fault while events are recorded and delivered, and then kills deliver and starts it again."""
     site.answer(mix=MIX, seed=site.loads)
     load = site.start_load(total)
     site.endpoint.wait_requests(len(site.endpoint.requests()) + total // 10, deadline=120)

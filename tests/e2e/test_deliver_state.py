@@ -176,7 +176,8 @@ def test_an_unwritable_directory_is_an_error_at_the_start(fresh, endpoint):
 
 
 def test_stops_sending_while_the_disk_of_the_state_is_full(fresh, disk, endpoint, deliver):
-    """deliver sends no event while the state cannot be written. Delivery continues once there is space again."""
+    """While the state cannot be written, deliver sends no events beyond those in flight. Delivery continues once there
+    is space again."""
     deliver_to(fresh, endpoint, state_file=disk / "state", in_flight=IN_FLIGHT)
     fresh.start()
     fresh.record("first")

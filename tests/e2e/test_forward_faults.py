@@ -94,7 +94,7 @@ class Site:
 
 
 def await_load(sites, runs):
-    """Waits until the load generator of each site has completed more than this number of runs."""
+    """Waits until the load generator of each site has completed more than this number of further runs."""
     before = [len(site.reports) for site in sites]
     daemon.eventually(lambda: all(len(site.reports) > count + runs for site, count in zip(sites, before)), "load", 120)
 
