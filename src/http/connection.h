@@ -41,7 +41,8 @@ struct http_record_parser {
     size_t payload_left;
 };
 
-// What tells the server the client of a connection. All values but the first belong to connections of trusted proxies.
+// How the server identifies the client of a connection. All values but the first belong to connections of trusted
+// proxies.
 enum http_client {
     HTTP_CLIENT_IS_PEER,       // the peer is not a trusted proxy
     HTTP_CLIENT_UNDECIDED,     // no PROXY header was accepted, and no other bytes have arrived
@@ -50,7 +51,7 @@ enum http_client {
     HTTP_CLIENT_FROM_REQUESTS, // no PROXY header: X-Forwarded-For of each request, or else the proxy itself
 };
 
-// The socket and the TLS session on it.
+// The socket of a connection, the client behind it, and the state of the TLS session.
 struct http_transport {
     int fd;
     struct sockaddr_storage socket_address;
@@ -82,7 +83,7 @@ struct http_connection_list {
 
 struct http_deadline {
     enum http_stage stage;
-    int64_t since_ms;                        // when the stage started
+    int64_t since_ms;                        // monotonic time at which the stage started
     struct http_connection_list *list;       // the list of `stage`; NULL: in no list
     struct http_connection *previous, *next; // in `list`; `next` alone links queues of new connections
 };
@@ -121,7 +122,7 @@ struct http_connection_set {
     unsigned int pending;      // requests that the handler has to complete
     struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
     struct mhd_quirks quirks;
-    bool has_owner;  // the loop's thread runs, so that no other thread may use the set
+    bool has_owner;  // the loop's thread runs, so no other thread may use the set
     pthread_t owner; // that thread
 
     // Any thread may read the counters below. The counters include connections that the loop has not added to its lists
@@ -173,10 +174,11 @@ struct http_connection *http_connection_create(struct http_shared *shared);
 // is allowed.
 void http_connection_destroy(struct http_connection *connection);
 
-// Moves the connection to a stage that may follow the current one, and starts the deadline of that stage.
+// Moves the connection to a stage that may follow the current one, and starts the deadline of that stage, if it has
+// one.
 void http_connection_enter(struct http_connection *connection, enum http_stage stage);
 
-// Records that a verified request arrived, so that the loop evicts the connection last.
+// Records that a verified request arrived, so that the loop evicts unverified connections before this one.
 void http_connection_mark_verified(struct http_connection *connection);
 
 // Stops receiving. libmicrohttpd still reads and answers a request that is already in the kernel's buffer.

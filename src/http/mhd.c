@@ -240,8 +240,8 @@ static size_t on_unescape(void *context, struct MHD_Connection *mhd, char *text)
 
 // ---- The library ----
 
-// The library speaks TLS only with a certificate or with this callback. tls_session_init gives each session its
-// credentials, so GnuTLS never calls this function.
+// The library accepts TLS connections only if it has a certificate or this callback. tls_session_init gives each
+// session its credentials, so GnuTLS never calls this function.
 static int on_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
                           const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
                           unsigned int *chain_length, gnutls_privkey_t *key)

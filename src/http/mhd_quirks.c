@@ -11,7 +11,7 @@
 
 #define CRLF_LENGTH    2
 #define MAX_PARAMETERS 100
-// How long the loop sleeps after an iteration without progress, even if the library asks to run again at once.
+// How long the loop sleeps after an iteration without progress if the library asks to run again at once.
 #define NO_PROGRESS_SLEEP_MS 20
 
 static const char TOO_LARGE_FOR_BUFFER[] = "A part of the request does not fit into the connection's buffer.";
@@ -159,7 +159,8 @@ static bool is_session_open(struct http_connection *connection)
     char byte;
     ssize_t received;
 
-    // GnuTLS must not receive the end of a session that arrived after the library had closed the connection.
+    // If the end of the session arrives after the library has closed the connection, that end is not the reason for
+    // closing the connection, so GnuTLS must not receive it.
     connection->transport.pull_disabled = true;
     received = gnutls_record_recv(session, &byte, 1);
     connection->transport.pull_disabled = false;

@@ -1,8 +1,9 @@
 // Declares the workarounds for faults of libmicrohttpd. Each has a comment with the versions that need it, the symptom,
 // the test that shows the symptom, and the condition under which the workaround can be deleted.
 
-// DEBIAN 12 marks code that only libmicrohttpd 0.9.75 needs, the version of Debian 12. Delete all such code in one
-// commit when the build requires 1.0. Both versions have the same soname, so the code checks the version at run time.
+// DEBIAN 12 marks code that is needed only for libmicrohttpd 0.9.75, the version in Debian 12. Delete all such code in
+// one commit when the build requires 1.0. Both versions have the same soname, so the code checks the version at run
+// time.
 #pragma once
 
 #include <stdbool.h>
@@ -123,8 +124,8 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 // ---- Connections that the library closes itself ----
 
 // tls.c calls this after each send. In stage HEAD the daemon has queued no response. Unless the library has made a
-// response itself, the bytes are the TLS alert close_notify of a connection that the library closes. The function
-// contains two workarounds for such connections.
+// response itself, the bytes sent in this stage are the TLS alert close_notify of a connection that the library closes.
+// The function contains two workarounds for such connections.
 //
 // Versions: all.
 // Symptom: the library closes some connections with a malformed request line without a response and without calling the
@@ -146,7 +147,7 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 // Delete when the library removes such a connection in the same iteration.
 void mhd_quirk_after_send(struct http_connection *connection);
 
-// The adapter calls this after each iteration of the library.
+// The adapter calls this after each call of MHD_run.
 // Versions: 1.0 and later.
 // Symptom: if the size line of a chunk has an extension and does not fit into the memory of the connection, the library
 // makes two error responses and sends neither. The second one makes MHD_connection_update_event_loop_info close the

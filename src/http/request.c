@@ -19,7 +19,8 @@
 // All bodies in memory may together take as much space as this many bodies of the largest size. If a body would exceed
 // this space, the server refuses the request with HTTP_REFUSE_OVERLOADED.
 #define BODIES_IN_FLIGHT 16
-// If the announced length of a refused body is larger than this, the server sends the refusal without reading the body.
+// If the announced length of the body of a refused request is larger than this, the server sends the refusal without
+// reading the body.
 #define DROPPED_BODY_BYTES ((size_t)64 << 20)
 
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target)
@@ -39,7 +40,8 @@ struct http_exchange *http_request_start(struct http_connection *connection, con
     exchange->target = arena_copy(&exchange->request.arena, target, strlen(target));
     exchange->request.query = !exchange->target ? NULL : mark ? exchange->target + (mark - target) + 1 : "";
     // Usually the first byte of a request moves the connection to stage HEAD. If the client has sent this request
-    // together with the previous one, that byte arrived in an earlier stage.
+    // together with the previous one, that byte arrived before the previous request was answered, and the connection is
+    // still in stage IDLE.
     if (connection->deadline.stage != HTTP_STAGE_HEAD)
         http_connection_enter(connection, HTTP_STAGE_HEAD);
     return exchange;

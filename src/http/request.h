@@ -43,7 +43,7 @@ struct http_exchange {
     bool needs_on_end;                          // handler.on_head was called
     bool closes_connection;                     // after the response, whatever its status is
     size_t body_in_flight;                      // bytes that this request has added to shared.body_in_flight
-    int64_t complete_us;                        // when the handler got the complete body, monotonic; 0: not yet
+    int64_t complete_us;                        // monotonic time at which handler.on_body was called; 0: not yet
     struct http_response *response;             // not queued yet; while PENDING, the completing thread sets this field
     struct http_exchange *next;                 // the next exchange in the loop's inbox
 };
@@ -57,7 +57,7 @@ struct http_exchange *http_request_start(struct http_connection *connection, con
 // must outlive the request. The call is allowed only before receive_head.
 void http_request_set_fault(struct http_exchange *exchange, const char *fault);
 
-// Adds one header. Neither text needs a terminating NUL. The call is allowed only before receive_head.
+// Adds one header. Neither `name` nor `value` needs a terminating NUL. The call is allowed only before receive_head.
 void http_request_receive_header(struct http_exchange *exchange, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 
@@ -79,8 +79,9 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange);
 void http_request_unhold(struct http_exchange *exchange);
 enum http_verdict http_request_resume(struct http_exchange *exchange);
 
-// Hands the response over to the caller and frees the body. Sets *ret_closing to true if the response must announce
-// Connection: close. The call is allowed once per request, after HTTP_VERDICT_ANSWER.
+// Hands the response over to the caller, frees the body, and moves the connection to stage ANSWER. Sets *ret_closing to
+// true if the response must announce Connection: close. The call is allowed once per request, after
+// HTTP_VERDICT_ANSWER.
 struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing);
 
 // Ends and frees the connection's current request in any phase, answered or not, and moves the connection to stage

@@ -23,7 +23,7 @@
 // with Connection: close. A client that is disconnected without this announcement may lose an event.
 #define DRAIN_GRACE_MS 1000
 
-#define ACCEPTS_PER_BATCH 64  // the acceptor wakes the loops after this many, so that no client waits for many others
+#define ACCEPTS_PER_BATCH 64  // the most connections that are accepted before the acceptor wakes the loops
 #define SHORTAGE_PAUSE_MS 100 // the pause after running out of descriptors or memory, which closed connections free
 
 #define OTHER_FILES 64 // descriptors for anything but connections and loops
@@ -148,7 +148,7 @@ static bool accept_batch(struct http_server *server, int listen_fd)
 {
     int r = 0;
 
-    // Other errors, such as ECONNABORTED, concern only the connection that was about to be accepted, so the loop
+    // Other errors, such as ECONNABORTED, concern only the connection that was about to be accepted, so the acceptor
     // continues with the next one.
     for (int i = 0; i < ACCEPTS_PER_BATCH && r != -EAGAIN && !is_shortage(r); i++)
         r = accept_one(server, listen_fd);
@@ -171,8 +171,8 @@ static void *acceptor_main(void *argument)
                 (void)accept_batch(server, socket->fd);
         }
     }
-    // The kernel has completed the TCP handshake of each queued connection, and closing the listening socket would
-    // reset these connections, so accept them first.
+    // The kernel has completed the TCP handshake of each queued connection. If no other process has the socket, closing
+    // it would reset these connections, so accept them first.
     for (struct pollfd *socket = server->sockets; socket < stop; socket++) {
         while (server->settings.listening_is_ours && accept_batch(server, socket->fd)) {
         }

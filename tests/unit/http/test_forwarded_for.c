@@ -43,7 +43,8 @@ static const struct {
     {{{XFF, "unknown"}, {XFF, "192.0.2.2"}}, "192.0.2.2"},
     {{{XFF, "192.0.2.2"}, {"X-Forwarded-For2", "192.0.2.3"}, {"X_Forwarded_For", "192.0.2.4"}}, "192.0.2.2"},
 
-    // The last entry is not an address. No earlier entry or line counts instead.
+    // The last entry is not an address. No earlier entry or header counts instead, because the client may have forged
+    // it.
     {{{XFF, ""}}, NULL},
     {{{XFF, " \t "}}, NULL},
     {{{XFF, ","}}, NULL},

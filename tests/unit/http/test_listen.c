@@ -52,7 +52,7 @@ TEST(explains_why_it_cannot_listen)
         {"localhost", 0, -EINVAL, "not a numeric IPv4 or IPv6 address"},
         {"", 0, -EINVAL, "not a numeric IPv4 or IPv6 address"},
         {"192.0.2.1", 0, -EADDRNOTAVAIL, "this machine does not have this address"},
-        {"fe80::1", 0, -EINVAL, "cannot listen on fe80::1 port 0: Invalid argument"}, // the interface is missing
+        {"fe80::1", 0, -EINVAL, "cannot listen on fe80::1 port 0: Invalid argument"}, // needs an interface
         {"127.0.0.1", 1, -EACCES, "pass a socket from systemd"},
     };
     const bool is_root = geteuid() == 0;

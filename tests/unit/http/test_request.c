@@ -92,8 +92,8 @@ static int setup(void **state)
     return 0;
 }
 
-// Ends the request of the test, if any, and checks that nothing of it is left: no exchange, no body in memory, no
-// pending request.
+// Ends the request of the test, if any. Checks that on_end was called as often as on_head, and that no exchange, no
+// body in memory and no pending request is left.
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;

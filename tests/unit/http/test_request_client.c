@@ -1,4 +1,4 @@
-// Tests for each kind of connection which client a request has, and whether allow_from admits the client.
+// Tests, for each kind of connection, which client a request has and whether allow_from admits the client.
 #include <stdio.h>
 #include <string.h>
 
