@@ -163,7 +163,8 @@ def test_a_storm_of_signals_applies_the_last_configuration(one):
 
 
 def test_notifies_the_service_manager(one):
-    """Units of Type=notify-reload require MONOTONIC_USEC, the time of the reload, in the message that announces it."""
+    """Units of Type=notify-reload require MONOTONIC_USEC, the time of the reload, in the message that announces it. A
+    reload that fails is announced and completed in the same way."""
     started = time.monotonic_ns() // 1000
     one.process.send_signal(signal.SIGHUP)
     one.notify.settimeout(daemon.START_DEADLINE)

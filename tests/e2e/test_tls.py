@@ -86,7 +86,7 @@ def test_works_with_the_generated_certificate(one, version):
 
 
 def test_sends_the_whole_chain(fresh):
-    """The server sends all certificates of its file, so that a client only needs the root."""
+    """The server sends all certificates of its file, so that a client needs only the root."""
     make_signed(fresh.directory, "root")
     make_signed(fresh.directory, "intermediate", "root")
     make_signed(fresh.directory, "leaf", "intermediate", "subjectAltName=DNS:localhost")
