@@ -188,8 +188,8 @@ def test_evicts_no_connection_during_a_request(make_daemon):
 
 
 def test_evicts_across_all_loops(make_daemon):
-    """One thread has the verified connections, and the other one has the unverified connections. The new connection must
-    go to the thread that can evict an unverified one."""
+    """One thread has the verified connections, and the other one has the unverified ones. The new connection must go to
+    the thread that can evict an unverified connection."""
     one = make_daemon({"listen": {"threads": 2}, "limits": {"connections": 4}}).start()
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(one.connect()) for _ in range(4)]  # distributed in turn

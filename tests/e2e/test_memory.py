@@ -41,8 +41,7 @@ def recorded(one):
 
 @pytest.mark.parametrize("loops", [1, 2])
 def test_survives_exhausted_address_space(make_daemon, loops):
-    """Many large bodies wait for the disk at once, but the address space has room for only a few of
-    them."""
+    """Many large bodies wait for the disk at once, but the address space has room for only a few of them."""
     one = make_daemon({"listen": {"threads": loops}, "limits": {"store_wait": "60s"}})
     # malloc reserves 64 MiB of address space per additional arena, in which all bodies would fit.
     one.start(environment={"MALLOC_ARENA_MAX": "1"})
