@@ -1,4 +1,4 @@
-// The counterpart of callback_read_body: prints an event as the body of a callback.
+// Prints an event as the body of a callback, from which callback_read_body can read the event again.
 #pragma once
 
 #include "imcallbackd/base/buffer.h"

@@ -1,4 +1,4 @@
-// Reads an answer of the protocol, as another handler of the callback sends it.
+// Reads an answer of the protocol. `deliver` uses this for the answers of the application's endpoint.
 #pragma once
 
 #include <stdbool.h>
