@@ -126,7 +126,8 @@ def measure_fsyncs(directory, names):
 
 
 def measure_disk(directory):
-    """Relates the size of the stopped daemon's files to the stored data: the accounts' bytes and 8 bytes per member."""
+    """Returns the size of the stopped daemon's files per member, and its ratio to the stored data: the bytes of the
+    accounts and 8 bytes per member."""
     server = servers.Daemon(directory, database=directory / "disk.db").start()
     workloads.run_load(server, 100, {"connections": 8, "members": 6000})
     server.stop()

@@ -103,8 +103,8 @@ def duration(seconds):
 
 
 def run_h2load(body, application, in_flight, delay_ms, seconds):
-    """Returns the same figures for h2load, which keeps as many connections busy as deliver does, or with HTTP/2 as many
-    streams of one connection."""
+    """Returns the figures of run_deliver for h2load, which keeps as many connections busy as deliver does, or with
+    HTTP/2 as many streams of one connection."""
     query = ("SdkAppid=1400000001&CallbackCommand=Group.CallbackAfterGroupDestroyed&contenttype=json"
              f"&ClientIP=127.0.0.1&OptPlatform=RESTAPI&RequestTime=1795780384&Sign={'0' * 64}")
     shape = ["-c", "1", "-m", in_flight] if application.http2 else ["--h1", "-c", in_flight]
@@ -130,7 +130,7 @@ def export_body(database, directory):
 
 
 def measure_callbacks(directory, database, application, rounds):
-    """Returns the p99 latency of callbacks on one connection, in µs, of each round without and with a catch-up."""
+    """Returns the p99 latencies of callbacks on one connection in µs, by round, without and with a catch-up."""
     receiver = servers.Daemon(directory, "ecdsa", database)
     receiver.start()
     found = {"without": [], "with": []}

@@ -1,6 +1,6 @@
 // Implements a typical receiver in Go with net/http, mattn's SQLite driver and one transaction per request. This
-// receiver does the same work as the daemon: checks the signature, parses the body, stores group and members durably,
-// and answers OK.
+// receiver does the essential work of the daemon: it checks the signature, parses the body, stores group and members
+// durably, and answers OK.
 package main
 
 import (

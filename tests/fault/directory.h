@@ -1,4 +1,4 @@
-// Creates, copies and removes temporary directories. They are in memory if possible: the tests only simulate a power
+// Creates, copies and removes temporary directories, which are in memory if possible: the tests only simulate a power
 // failure, so nothing has to reach a disk.
 #pragma once
 

@@ -14,7 +14,7 @@ bool event_is_old(char letter);
 extern const int64_t event_old_before_ms;
 #define EVENT_KEEP_MS (INT64_C(300) * 86400000)
 
-// Creates all events. Must be called once, before any other function.
+// Creates all events and rejected callbacks. Must be called once, before the functions below.
 void event_create_all(void);
 
 const struct destroyed_group *event_group(char letter);

@@ -1,5 +1,5 @@
-// The load generator: one thread drives many TLS connections, and every request carries a different event. The report
-// is one line of JSON on standard output. The exit status is 0 only if every request was answered OK. With --gated, the
+// Generates load: one thread drives many TLS connections, and every request carries a different event. The report is
+// one line of JSON on standard output. The exit status is 0 only if every request was answered OK. With --gated, the
 // program pauses before the work and after the report: it prints the number of connections and waits for a byte on
 // standard input.
 #include "load.h"

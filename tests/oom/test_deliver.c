@@ -1,4 +1,4 @@
-// Tests the sender and its parts when memory runs out. They fail with an error, never treat a failure as an acceptance,
+// Tests the sender and its parts when memory runs out: they fail with an error, never treat a failure as an acceptance,
 // and keep the state consistent.
 #include <netinet/in.h>
 #include <stdatomic.h>

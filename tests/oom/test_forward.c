@@ -299,7 +299,7 @@ TEST(ships_complete_batches_or_nothing)
     fault_run(&scenario, *state);
 }
 
-// The functions under test here only read. All rows are shipped before.
+// The functions under test in this section only read. All rows are shipped before they run.
 
 static void verify(void *context)
 {

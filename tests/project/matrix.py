@@ -29,8 +29,8 @@ THREADED = ("-L", "^(unit|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # fault
 ANALYZER_IS_WRONG = {"command": ["-Wno-analyzer-malloc-leak"], "store": ["-Wno-analyzer-null-argument"],
                      "http": ["-Wno-analyzer-malloc-leak"]}
 
-# The minimum percentage of branches that the tests must take. The lines of assertions do not count, since no test can
-# make an assertion fail.
+# The minimum percentage of branches that the tests must take, by module. The lines of assertions do not count, because
+# no test can make an assertion fail.
 COVERED = {"base": 95, "callback": 95, "store": 85, "http": 85, "command": 85, "outbound": 85,
            "forward": 85, "deliver": 80}
 ASSERTION = r"\s*assert\("
@@ -112,7 +112,7 @@ def valgrind(name, log):
 
 
 def compile_commands(log):
-    """Returns the entries of compile_commands.json by source file."""
+    """Runs cmake, and returns the entries of compile_commands.json by source file."""
     if run(log, "cmake", "--preset", "dev", "-B", OUT / "commands"):
         raise LeftOut("cmake fails")
     entries = json.loads((OUT / "commands" / "compile_commands.json").read_text())
@@ -120,7 +120,7 @@ def compile_commands(log):
 
 
 def each_source(log, commands):
-    """Runs the commands, at most one per processor at a time, and returns the number of failures."""
+    """Runs the commands, at most one per processor at a time. Logs those that fail, and returns their number."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         done = list(pool.map(lambda words: subprocess.run(words, cwd=TOP, capture_output=True, text=True), commands))
     for one in done:

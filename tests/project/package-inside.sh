@@ -1,4 +1,4 @@
-# package.sh runs this script in the booted Debian, in which the package is installed and nothing is configured.
+# package.sh runs this script in the booted Debian, in which the package is installed but not configured.
 cd /test || exit 1
 config=/etc/imcallbackd/imcallbackd.conf
 query='SdkAppid=1400000001&CallbackCommand=Group.CallbackAfterGroupDestroyed'

@@ -49,7 +49,7 @@ dpkg-deb -R "$PACKAGE" "$work/next"
 sed -i 's/^Version: .*/&.1/' "$work/next/DEBIAN/control"
 dpkg-deb -b "$work/next" "$tree/test/next.deb" >/dev/null
 
-# Install now what the tests need, because the booted system has no network.
+# All packages that the tests need are installed now, because the booted system has no network.
 tree_install "$tree" dbus curl sqlite3 /test/first.deb
 
 mkdir "$cgroup"

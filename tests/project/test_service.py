@@ -26,7 +26,8 @@ MAX_EXPOSURE = {UNIT: 5, FORWARD: 11, DELIVER: 11}
 
 
 def test_systemd_accepts_the_units(tmp_path):
-    # systemd-analyze requires that the program exists. It need not be installed here, so the copies name the built one.
+    # systemd-analyze requires that the program exists. The copies name the built program, so that it need not be
+    # installed.
     copies = []
     for path in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
         copies.append(tmp_path / path.name)

@@ -1,5 +1,4 @@
-// Every unit test includes this header. It provides cmocka and the macro TEST(), which defines a test and registers it
-// with the program.
+// Provides cmocka and the macro TEST(), which defines a test and registers it with the program.
 #pragma once
 
 #include <assert.h>
