@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def make_daemon():
-    """Creates daemons that are not started yet."""
+    """Returns a function that creates daemons without starting them. At the end of the test, each daemon that runs must
+    stop cleanly."""
     made = []
 
     def make(settings=None, apps=None):
@@ -57,7 +58,7 @@ def make_daemon():
 
 @pytest.fixture
 def fresh(make_daemon):
-    """A daemon that was never started."""
+    """A daemon that is not started yet."""
     return make_daemon()
 
 

@@ -73,7 +73,8 @@ def event(**fields):
 
 
 def padded(body, length):
-    """Returns the body, padded with white space to this length. JSON ignores the white space."""
+    """Returns the body with white space before its last byte, so that it has this length. JSON ignores the white
+    space."""
     return body[:-1] + b" " * (length - len(body)) + body[-1:]
 
 
@@ -182,7 +183,7 @@ class Connection:
         return self.answer_to(request(event(GroupId=group_id), headers=headers))
 
     def read_rest(self):
-        """Returns all bytes until the connection ends."""
+        """Returns the unread bytes and all that arrive until the connection ends."""
         while self._more():
             pass
         return self.unread

@@ -212,7 +212,7 @@ def wait_delivered(one, endpoint, deadline=60):
 
 
 def record_by_app(one, app, *group_ids, token=None):
-    """Sends callbacks of another app, which the daemon must record."""
+    """Sends a callback of another app for each group. The daemon must answer each with 200."""
     for group_id in group_ids:
         answer = one.post(daemon.event(GroupId=group_id), SdkAppid=app, token=token)
         assert answer.status == 200, answer

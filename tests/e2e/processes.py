@@ -9,7 +9,8 @@ import time
 
 
 def run(*arguments, **options):
-    """Runs a program to its end and captures its output as text."""
+    """Runs a program to its end and captures its output as text. options: those of subprocess.run(); by default, the
+    timeout is 60 s."""
     options = {"capture_output": True, "text": True, "timeout": 60} | options
     return subprocess.run([str(argument) for argument in arguments], **options)
 

@@ -179,7 +179,7 @@ class Proxy:
         make_certificate(self.directory, *P_256, name="front.pem", key="front.key")
 
     def write_config(self, replaced):
-        """Writes the shipped file. replaced: {text in the file: other text}."""
+        """Writes the shipped file with these replacements. replaced: {text in the file: other text}."""
         text = (SHIPPED / self.file).read_text()
         for old, new in replaced.items():
             assert old in text, f"{self.file} does not contain {old!r}"
@@ -225,7 +225,7 @@ class Proxy:
     # Clients
 
     def connect(self, source=""):
-        """Returns a connection from this loopback address."""
+        """Returns an HTTPS connection to the proxy. source: the loopback address from which to connect."""
         context = ssl.create_default_context(cafile=self.directory / "front.pem")
         return http.client.HTTPSConnection("localhost", self.port, timeout=20, context=context,
                                            source_address=(source, 0))

@@ -25,7 +25,7 @@ class Service:
         self.process = None
 
     def start(self, environment=None, prefix=(), arguments=()):
-        """prefix: a command line to put in front; arguments: further arguments of the command."""
+        """Starts the process. prefix: a command line to put in front; arguments: further arguments of the command."""
         self.process = subprocess.Popen(
             [*prefix, *WRAPPER, daemon.BINARY, self.command, "-c", str(self.one.config), *arguments],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | (environment or {}))

@@ -43,7 +43,7 @@ class Monitored:
 
     @contextlib.contextmanager
     def changes(self, expected):
-        """Checks that the block changes the counters by exactly the expected values."""
+        """Asserts that the block changes the metrics that `counted` matches by exactly the expected values."""
         before = self.metrics()
         yield
         counted = re.compile(r"imcallbackd_(callbacks|rejected|members_recorded|tls_handshakes)_total|"

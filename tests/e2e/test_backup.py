@@ -24,7 +24,8 @@ def backup(one, *arguments, **options):
 
 
 def refused(done, *words, status=1):
-    """Asserts a failure that is reported in one line with all these words."""
+    """Asserts that `backup` exited with this status, printed nothing, and reported the failure in one line with all
+    these words."""
     assert (done.returncode, done.stdout) == (status, ""), done
     assert done.stderr.startswith("imcallbackd backup: ") and done.stderr.count("\n") == 1, done
     for word in words:
@@ -54,7 +55,7 @@ def make_large(one):
 
 
 def slow(one, *arguments, **options):
-    """Starts a backup in which each fdatasync() takes two seconds longer, and so each step. With -D, the child of the
+    """Starts a backup in which each fdatasync(), and so each step, takes two seconds longer. With -D, the child of the
     test is the backup and not strace."""
     return subprocess.Popen(
         ["strace", "-D", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=2000000",

@@ -66,7 +66,7 @@ def groups(setup):
 
 
 def send_one(setup, group_id, connection=None):
-    """Sends an event. Returns the number of the receiver that has recorded it."""
+    """Sends an event. Returns the index of the receiver that has recorded the event."""
     answer = (setup.balancer.send_event(daemon.event(GroupId=group_id)) if not connection else
               reverse_proxies.send(connection, "/?" + daemon.query_string(), daemon.event(GroupId=group_id)))
     assert answer.code == 0, answer

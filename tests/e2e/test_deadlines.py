@@ -287,8 +287,8 @@ def test_silent_connections_delay_no_callback(make_daemon):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_held_requests_delay_no_other(make_daemon, threads):
-    """Hundreds of requests wait for their commit, which a lock prevents. Other requests do not wait, and the daemon
-    answers every held request after the lock is released."""
+    """500 requests wait for their commit, which a lock prevents. Other requests do not wait, and the daemon answers
+    every held request after the lock is released."""
     count = 500
     allow_open_files(count + 100)
     one = make_daemon({"limits": REQUEST_LIMIT, "listen": {"threads": threads}}).start()

@@ -76,7 +76,7 @@ class Site:
         self.endpoint.start()
 
     def answer(self, *usual, seconds=0.0, **script):
-        """Replaces the script of the endpoint, and returns after this time."""
+        """Replaces the script of the endpoint, and waits for this time."""
         self.endpoint.answer(*usual, **script)
         end = time.monotonic() + seconds
         daemon.eventually(lambda: time.monotonic() > end, "the time of the fault", seconds + 5)

@@ -144,7 +144,7 @@ def test_remembers_the_hour_over_restarts(fresh, endpoint, clock, start):
 
 @pytest.mark.parametrize("answer", [FAIL, status(500), status(400)])
 def test_gives_up_after_the_configured_time(fresh, endpoint, clock, start, answer):
-    """The event is set aside only if another event was accepted since the first failure of this one."""
+    """The event is set aside only if another event was accepted since the event first failed."""
     endpoint.answer(groups={"odd": [answer]})
     deliverer = start(give_up_after="30m")
     fresh.record("odd")

@@ -1,5 +1,5 @@
-"""Tests the state of `deliver`: after kills, on a full disk, damaged, in use by another process, and after the database
-was restored from a backup. Also tests that retention deletes only delivered events."""
+"""Tests the state of `deliver` after kills, on a full disk, if it is damaged or in use by another process, and after
+the database was restored from a backup. Also tests that retention deletes only delivered events."""
 
 import contextlib
 import os
@@ -212,7 +212,7 @@ def test_a_start_on_a_full_disk_fails_with_the_remedy(fresh, disk, endpoint, del
     Ledger(fresh, endpoint).check(interrupted=1)
 
 
-# A database put back from a backup
+# A database that was restored from a backup
 
 def restore(one, backup):
     one.stop()

@@ -21,7 +21,7 @@ MAX_LOG_BYTES = 64 * 1024 * 1024
 
 
 class FaultyClient(threading.Thread):
-    """Sends faulty and truncated requests, and does not close every connection properly."""
+    """Sends faulty, truncated and valid requests, and closes each connection without a TLS close_notify."""
 
     def __init__(self, one):
         super().__init__()

@@ -41,7 +41,8 @@ class Site:
         self.sender.start()
 
     def _send(self):
-        """Every fourth run sends the same events as the other site, as the service does when it repeats callbacks."""
+        """Runs the load generator until end_sending(). Every fourth run sends the same events as the other site, as the
+        service does when it repeats callbacks."""
         path = self.one.directory / "acknowledged"
         while not self.over.is_set():
             count = len(self.reports)

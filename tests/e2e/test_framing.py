@@ -263,7 +263,7 @@ UNUSUAL = {
     "value with bytes that are not ASCII": sized("X: \xe9\xff"),
 }
 
-# Similar requests, which libmicrohttpd accepts or refuses without asking the daemon. The result depends on its version.
+# Whether libmicrohttpd accepts these requests or refuses them without asking the daemon depends on its version.
 UNUSUAL_TO_SOME_VERSIONS = {
     # RFC 9112, 2.2: a server should ignore at least one empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
@@ -296,7 +296,7 @@ def fill(template, group_id):
 
 
 def last_request(group_id):
-    """Returns a correct callback that closes the connection."""
+    """Returns a correct callback that asks the server to close the connection."""
     return daemon.request(daemon.event(GroupId=group_id), headers=["Connection: close"])
 
 
