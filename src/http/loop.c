@@ -1,5 +1,5 @@
-// Each iteration of the loop closes expired connections, sleeps, processes the inbox and runs libmicrohttpd. The loop's
-// thread owns the connection set.
+// Each iteration of the loop closes expired connections, sleeps, handles what other threads have requested, and runs
+// libmicrohttpd. The loop's thread owns the connection set.
 #include "loop.h"
 
 #include <assert.h>

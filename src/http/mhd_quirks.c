@@ -41,7 +41,7 @@ void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_
                          size_t value_length)
 {
     expect_next(layout, name);
-    // The value may start anywhere after the colon, because the library skips the spaces there.
+    // The value may start anywhere after the colon, because the library skips the spaces and tabs there.
     layout->is_altered = layout->is_altered || (uintptr_t)value <= (uintptr_t)name + name_length;
     layout->next = (uintptr_t)value + value_length + CRLF_LENGTH;
 }

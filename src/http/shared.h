@@ -27,8 +27,8 @@ struct http_shared {
     struct http_handler handler;
     char *path; // the only path that is served
     atomic_bool draining;
-    atomic_bool stopping;         // the handler gets no new requests
-    int64_t drain_idle_at_ms;     // time from which a drain closes idle connections; written before `draining` is set
+    atomic_bool stopping;     // the handler gets no new requests
+    int64_t drain_idle_at_ms; // monotonic time from which a drain closes idle connections; written before `draining`
     atomic_uint connection_count; // number of connections of all loops
     atomic_size_t body_in_flight; // bytes of request bodies in memory
     struct log_rate_limit failed_handshakes, malformed_proxy_headers;
