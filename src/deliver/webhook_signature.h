@@ -1,4 +1,4 @@
-// The signature of the Standard Webhooks specification: "v1," and the base64 text of HMAC-SHA256 over
+// Computes the signature of the Standard Webhooks specification: "v1," and the base64 text of HMAC-SHA256 over
 // "ID.TIMESTAMP.BODY". During a rotation there are two secrets, and the header has two signatures.
 #pragma once
 
