@@ -333,7 +333,8 @@ def test_reports_missing_rights(fresh):
 
 
 def test_restarts_of_the_daemon_fail_no_export(one):
-    """Two threads export all the time while the daemon stops, is killed and starts: no export fails."""
+    """Two threads export all the time while the daemon stops, is killed and starts. Each export must succeed and print
+    the 100 events after id 400."""
     assert one.load(connections=20, total=500)[0] == 0
     over, wrong = threading.Event(), []
 
