@@ -85,8 +85,9 @@ static struct commit *list_take_back(struct commit_list *list, struct commit *ba
     return finished.first;
 }
 
-// Waits in the given state until queue->wake is signaled, timeout_ms have passed or a spurious wake-up occurs; -1 means
-// no timeout. The caller holds the mutex, which is released during the wait. Returns false after the timeout.
+// Waits in the given state until queue->wake is signaled or timeout_ms have passed; -1 means no timeout. A spurious
+// wake-up also ends the wait. The caller holds the mutex, which is released during the wait. Returns false after the
+// timeout.
 static bool queue_wait(struct commit_queue *queue, enum writer_state state, int64_t timeout_ms)
 {
     struct timespec end;

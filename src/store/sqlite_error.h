@@ -22,7 +22,7 @@ enum store_failure {
 // STORE_FAILURE_NONE and does not change the error.
 enum store_failure sqlite_failure(sqlite3 *connection, int code, struct error *error);
 
-// Classifies the errno value of a failed write or sync by the store itself; 0 gives STORE_FAILURE_NONE.
+// Classifies the errno value of a failed file operation of the store itself; 0 gives STORE_FAILURE_NONE.
 enum store_failure errno_failure(int cause);
 
 // Fills in the description of the last error of the connection. Returns the nearest -errno. A NULL connection counts

@@ -68,8 +68,8 @@ TEST(frees_the_tree_after_the_body_is_read)
     }
 }
 
-// A large body may consist of members in their shortest form. The server gives each body 1 MiB and 16 bytes per byte of
-// its length, which must be enough memory.
+// A large body may consist of members in their shortest form. The server allows each body 1 MiB and 16 bytes per byte
+// of the maximum body size, which must be enough memory for a body of this size.
 TEST(accepts_as_many_members_as_fit_into_a_body)
 {
     static const char member[] = ",{\"Member_Account\":\"a\"}";

@@ -1,5 +1,6 @@
 // Tests how a start recovers a write-ahead log and an index that cannot be trusted. A process that stays connected
-// across the restart keeps the index alive. test_power_loss.c tests that the rewritten log has the same bytes.
+// across the restart keeps the index alive. tests/fault/test_power_loss.c tests that events survive if the recovery has
+// to rewrite the log.
 #include <errno.h>
 
 #include "../../../src/store/wal_recovery.h"
