@@ -27,7 +27,8 @@ struct parser {
     int result; // 0, or -errno of the first failure
 };
 
-// Keeps the first failure and its place. Returns 0, the value that tells inih that its handler failed.
+// Records the failure and its place unless an earlier failure is recorded. Returns 0, the value that tells inih that
+// its handler failed.
 PRINTF_LIKE(2, 3) static int fail(struct parser *parser, const char *format, ...)
 {
     va_list arguments;
