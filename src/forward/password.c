@@ -1,4 +1,4 @@
-// Keeps the password in one block of the heap, and overwrites this block before freeing it.
+// Keeps the password in one block of the heap. password_forget overwrites the password before it frees the block.
 #include "password.h"
 
 #include <errno.h>

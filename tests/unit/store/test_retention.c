@@ -7,7 +7,7 @@
 
 enum { MEMBERS = 400 };
 
-// Records events with many members, each received one second after the previous event.
+// Records `count` events with MEMBERS members each. The event with index i was received i seconds after the first.
 static void record_run(struct fixture *fixture, int64_t first_received_ms, size_t count)
 {
     struct destroyed_group *groups = calloc(count, sizeof *groups);
@@ -83,7 +83,8 @@ STORE_TEST(deletes_little_if_the_clock_is_ahead)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "3");
 }
 
-// Deletions go into the log, and a reader blocks the checkpoint that would let the log start over.
+// Deletions go into the log, and a reader blocks the checkpoint that would let the log start over, so the deletions
+// must pause.
 STORE_TEST(pauses_while_a_reader_blocks_the_checkpoint)
 {
     int64_t now_ms = clock_realtime_ms();
@@ -98,7 +99,7 @@ STORE_TEST(pauses_while_a_reader_blocks_the_checkpoint)
     assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT id FROM destroyed_group", NULL, NULL, NULL), SQLITE_OK);
     store_set_retention(fixture->store, 10 * DAY_MS);
     await_query(fixture, "SELECT count(*) < 2001 FROM destroyed_group", "1");
-    // Without the reader, this time would be enough to delete all old events.
+    // The reader blocks the checkpoint for this time, so most old events must stay.
     for (int64_t end_ms = clock_monotonic_ms() + 1500; clock_monotonic_ms() < end_ms; (void)usleep(50000))
         assert_query(fixture, "SELECT count(*) > 100 FROM destroyed_group", "1");
     assert_true(fixture_size(fixture, "-wal") < (off_t)16 << 20);
@@ -145,7 +146,7 @@ STORE_TEST(subtracts_deleted_rows_from_the_limit_of_rejected_callbacks)
     assert_query(fixture, "SELECT count(*) FROM rejected_callback", "15"); // the limit has dropped none
 }
 
-// The store deletes only rows up to the ids in the note. Without a note on this database, it deletes no rows.
+// The store deletes only rows up to the ids in the note. If the note does not exist, the store deletes no rows.
 STORE_TEST(keeps_rows_that_are_not_shipped)
 {
     int64_t now_ms = clock_realtime_ms();
@@ -175,7 +176,7 @@ STORE_TEST(keeps_rows_that_are_not_shipped)
     await_query(fixture, "SELECT min(id) FROM destroyed_group", "301");
 }
 
-// Neither service may lose a row because the other one has taken it.
+// Neither service may lose a row because the other one has already shipped it.
 STORE_TEST(keeps_rows_that_one_of_two_services_has_not_taken)
 {
     int64_t now_ms = clock_realtime_ms();
