@@ -21,7 +21,7 @@
 #include "stop.h"
 
 #define TICK_MS         1000
-#define STOP_MAX_MS     5000 // the service manager waits longer before it kills the process
+#define STOP_MAX_MS     5000 // less than TimeoutStopSec in imcallbackd-deliver.service
 #define TAKE_MAX_EVENTS 1000 // in one round
 #define TROUBLE_MIN_MS  500
 #define TROUBLE_MAX_MS  30000

@@ -104,7 +104,7 @@ def valgrind(name, log):
                "--errors-for-leak-kinds=definite", "--error-exitcode=99"]
     failed = run(log, "sh", PROJECT / "build.sh", f"matrix/{name}", "dev")
     failed += run(log, "/usr/bin/python3", "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                  *[f"tests/e2e/test_{test}.py" for test in ("answers", "bodies", "framing", "reload", "tls")],
+                  *[f"tests/e2e/test_{test}.py" for test in ("answers", "bodies", "deliver", "framing", "reload", "tls")],
                   **without("timing"), IMCALLBACKD=str(OUT / name / "imcallbackd"),
                   IMCALLBACKD_LOAD=str(OUT / name / "tests" / "imcallbackd-load"),
                   IMCALLBACKD_WRAPPER=shlex.join(wrapper))
