@@ -1,4 +1,4 @@
-// Prints metrics while other threads count: the values of one page may come from slightly different times.
+// Prints metrics while other threads count, so the values of one page may come from slightly different times.
 #include "imcallbackd/base/metrics.h"
 
 #include <assert.h>

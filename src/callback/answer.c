@@ -1,4 +1,4 @@
-// The table of all answers. An operator's tools rely on the numbers and names, so they never change.
+// Holds the table of all answers. An operator's tools rely on the numbers and names, so they never change.
 #include "imcallbackd/callback/answer.h"
 
 #include <assert.h>

@@ -1,5 +1,6 @@
-// The other modules count most metrics where the events happen. The metrics in this file describe the machine and the
-// process. The thread of the admin listener measures most of them whenever a client reads /metrics.
+// Serves the pages of the admin listener, and measures the metrics of the machine and of the process. The admin
+// listener's thread measures the disk for each request for /readyz or /metrics, and the process for each request for
+// /metrics. The other modules count their metrics where the events happen.
 #include "monitor.h"
 
 #include <assert.h>
@@ -22,7 +23,8 @@
 #include "imcallbackd/http/server.h"
 #include "receiver.h"
 
-// The daemon reports that it is not ready if less space is left, because the next callback may not fit.
+// If less than this is free on the file system of the database, the daemon reports that it is not ready, because the
+// next callback may not fit.
 #define LEAST_FREE_BYTES (INT64_C(64) << 10)
 
 struct monitor {
@@ -76,7 +78,7 @@ static const struct metric *const monitor_metrics[] = {
 static const struct metric *const *const metric_lists[] = {receiver_metrics, store_metrics, http_metrics,
                                                            monitor_metrics};
 
-// Returns the number of resident pages, or 0 if /proc is not available.
+// Returns the number of resident pages, or 0 if the number cannot be read from /proc.
 static int64_t resident_pages(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
@@ -145,7 +147,8 @@ int disk_usage_measure(const char *database, struct disk_usage *ret_usage, struc
     return r;
 }
 
-// Measures the disk and returns whether the daemon can record events. If not, *ret_why holds the reason.
+// Measures the disk, updates its metrics and the metric `ready`, and returns whether the daemon can record events. If
+// not, *ret_why holds the reason.
 static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
 {
     const char *database = monitor->settings->config.store_database.text;

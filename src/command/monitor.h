@@ -1,8 +1,8 @@
-// The pages of the admin listener:
+// Serves the pages of the admin listener:
 //   /healthz  200 while the process lives
 //   /readyz   200 while events can be recorded; otherwise 503 with the reason
 //   /metrics  the metrics of all modules, for Prometheus
-// The admin listener's thread and the threads that serve callbacks never wait for each other.
+// The admin listener has its own thread, so a slow client of these pages does not delay callbacks.
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +18,8 @@ struct monitor;
 int monitor_start(int listen_fd, struct store *store, struct settings *settings, struct monitor **ret_monitor,
                   struct error *error) MUST_CHECK;
 
-// The functions below accept NULL as the monitor, because a daemon without an admin listener has none.
+// monitor_set_settings, monitor_set_stopping and monitor_stop accept NULL, because a daemon without an admin listener
+// has no monitor.
 
 // Makes /metrics report the expiry of the certificate in these settings from now on.
 void monitor_set_settings(const struct monitor *monitor, const struct settings *settings);

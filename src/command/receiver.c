@@ -1,6 +1,7 @@
-// Three kinds of threads call these functions. The event loops call on_head, on_body, on_end and on_refusal, the writer
-// thread calls receiver_on_committed, and the main thread replaces the settings on a reload. A struct call belongs to
-// its event loop, except from store_submit until http_request_complete, when it belongs to the store.
+// Several threads call these functions. The event loops call on_head, on_body and on_end, any thread of the server may
+// call on_refusal, the writer thread calls receiver_on_committed, and the main thread replaces the settings on a
+// reload. A struct call belongs to its event loop, except from store_submit until http_request_complete, when it
+// belongs to the store.
 #include "receiver.h"
 
 #include <assert.h>
@@ -45,7 +46,7 @@ static const struct metric clock_skew = {
 
 const struct metric *const receiver_metrics[] = {&results, &rejected, &members, &clock_skew, NULL};
 
-// " (and 4294967295 more since the last such line)" with its NUL
+// Large enough for " (and 4294967295 more since the last such line)" with its NUL.
 #define SUPPRESSED_TEXT_BYTES 56
 
 struct receiver {
@@ -122,7 +123,7 @@ static void log_refusal(struct receiver *receiver, enum answer_code code, const 
 }
 
 // The signature is valid, so one of the two clocks is wrong, or the request is a replay. If this machine's clock is
-// wrong, the daemon will refuse every later callback as well, so the line is a warning.
+// wrong, the daemon also refuses further signed callbacks, so the line is a warning.
 static void log_stale(struct receiver *receiver, const struct callback *callback)
 {
     int64_t skew_s = callback->clock_skew_s;
@@ -189,8 +190,8 @@ static struct http_response *on_head(void *context, struct http_request *request
     return refuse(receiver, &call->callback);
 }
 
-// The service may never send a refused event again, so the log line may be the only copy of the event. The manual page
-// has a script that parses this line.
+// The service may never send this event again, so the log line may be the only copy of the event. The manual page has a
+// script that parses this line.
 static void log_lost(const struct call *call)
 {
     const struct destroyed_group *group = &call->callback.group;
@@ -201,8 +202,8 @@ static void log_lost(const struct call *call)
         group->sdk_appid, group->remote_address, group->received_at_ms, group->client_ip, group->opt_platform);
 }
 
-// The documentation does not say what the console sends, so the log line names the parameters. Their values may be
-// secret.
+// The documentation does not say what the console sends, so the log line names the parameters, but not their values,
+// which may be secret.
 static struct http_response *answer_url_check(struct receiver *receiver, const struct call *call)
 {
     const struct callback *callback = &call->callback;
@@ -332,7 +333,7 @@ void receiver_on_committed(void *context, struct commit *finished)
         struct http_response *answer;
 
         assert(call->committing);
-        finished = finished->next; // http_request_complete may free the call
+        finished = finished->next; // after http_request_complete, the server may free the call
         answer = answer_committed(receiver, call);
         call->committing = false;
         http_request_complete(call->request, answer ? answer : receiver->answers[ANSWER_STORE_UNAVAILABLE]);

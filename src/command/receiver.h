@@ -26,7 +26,7 @@ void receiver_set_settings(struct receiver *receiver, struct settings *settings)
 // Returns the handler to pass to http_server_create. The handler lives as long as the receiver.
 const struct http_handler *receiver_handler(const struct receiver *receiver);
 
-// Answers the requests of finished commits. This is the store's `done` callback, with the receiver as the context.
+// Answers the requests of finished commits. The store's `done` callback calls this function.
 void receiver_on_committed(void *receiver, struct commit *finished);
 
 // Logs one line with the number of callbacks received since the start, by result.

@@ -1,4 +1,4 @@
-// Uses libmicrohttpd without the adapter in mhd.c: here the library runs its own thread.
+// Implements the admin server. It does not use the adapter in mhd.c, because libmicrohttpd runs its own thread here.
 #include "imcallbackd/http/admin.h"
 
 #include <assert.h>
@@ -15,9 +15,9 @@
 #define IDLE_TIMEOUT_S          10U
 #define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
 
-// An open connection, or a free slot. The library's timeout counts only the time without any byte. A client that sends
-// one byte now and then would keep its slot forever, so on_connection shuts the oldest connection down when all slots
-// are taken.
+// The slot of one connection. libmicrohttpd's timeout starts again with each byte, so a client that sends a byte now
+// and then would keep its slot forever. on_connection therefore shuts the oldest connection down when all slots are
+// taken.
 struct slot {
     uint64_t number; // counts up with each connection; 0: the slot is free
     int fd;
@@ -28,7 +28,7 @@ struct http_admin {
     const struct http_admin_page *pages;
     void *context;
     struct slot slots[CONNECTIONS]; // only the server's thread uses this and the next field
-    uint64_t started;               // connections since the start
+    uint64_t started;               // number of connections since the start
 };
 
 static struct MHD_Response *make_response(struct buffer *text, const char *content_type, bool not_allowed)
@@ -100,8 +100,8 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         (void)shutdown(slot->fd, SHUT_RDWR);
 }
 
-// The library first calls this when the head of a request is complete. The function queues the response in that call
-// already, so that the library discards the body.
+// The library first calls this when the head of a request is complete. This first call already queues the response, so
+// the library discards the body.
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
                                   const char *method, const char *version, const char *data, size_t *length,
                                   void **request)

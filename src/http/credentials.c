@@ -30,7 +30,8 @@ static gnutls_datum_t datum_of(const struct buffer *pem)
 }
 
 // Sets the validity of the credentials from the first certificate. Returns a GnuTLS error code or the number of
-// certificates. The caller releases each element of *ret_chain, and frees the array even after a failure.
+// certificates. On success the caller releases each element of *ret_chain. The caller frees the array even after a
+// failure.
 static int import_chain(struct http_credentials *credentials, const struct buffer *pem, gnutls_pcert_st **ret_chain)
 {
     gnutls_datum_t datum = datum_of(pem);

@@ -1,5 +1,5 @@
-// The statements and their order decide whether an event is a repeat or a conflict. Static functions that return int
-// return SQLite's extended result code, which the public functions translate with sqlite_error.h.
+// Records commits with prepared statements, and detects repeats and conflicts. Static functions that return int return
+// SQLite's extended result code, which the public functions translate with sqlite_error.h.
 #include "recorder.h"
 
 #include <assert.h>
@@ -12,12 +12,12 @@
 #include "imcallbackd/store/columns.h"
 #include "schema.h"
 
-// SQL that compares each recorded column with the parameter of the same position. The first three columns, ?1 to ?3,
-// are the identity.
+// Compares each recorded column with the parameter that has the same position. The first three columns, ?1 to ?3, are
+// the identity.
 #define IS_SAME(name, ...) ", " #name " IS ?"
 #define COMPARED_COLUMNS   DESTROYED_GROUP_COLUMNS(IS_SAME, IS_SAME)
 
-// Parameters are bound in their order, so each text numbers them in the order of their first use.
+// Callers bind ?1, ?2 and so on in this order, so each text numbers its parameters in the order of their first use.
 static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
     [RECORDER_BEGIN] = "BEGIN IMMEDIATE",
     [RECORDER_COMMIT] = "COMMIT",
@@ -149,7 +149,7 @@ static int drop_oldest_rejected(struct recorder *recorder)
     if (bind_step(&binding) == SQLITE_ROW)
         recorder_subtract_rejected(recorder, sqlite3_column_int64(binding.statement, 0));
     else
-        recorder->rejected_bytes_pending = 0; // the table is empty, or a failure ends the transaction
+        recorder->rejected_bytes_pending = 0; // the table is empty, or the statement failed and the caller rolls back
     return bind_end(&binding);
 }
 
@@ -192,7 +192,7 @@ static int insert_group(struct recorder *recorder, const struct destroyed_group 
     return code;
 }
 
-// Inserts ten rows with one statement where possible, because a statement costs more than a row.
+// Inserts ten rows with one statement where possible, because ten separate statements take longer.
 static int insert_members(struct recorder *recorder, const struct destroyed_group *group, int64_t id)
 {
     size_t position = 0;
@@ -232,8 +232,8 @@ static int compare_members(struct recorder *recorder, const struct destroyed_gro
     return bind_end(&binding);
 }
 
-// Returns the name of the first content column in which the recorded event differs, or NULL if no content column
-// differs. `row` is the row of RECORDER_FIND_SAME_IDENTITY.
+// Returns the name of the first content column in which the recorded event differs from the new one, or NULL if no
+// content column differs. `row` is the row of RECORDER_FIND_SAME_IDENTITY.
 static const char *differing_column(sqlite3_stmt *row)
 {
     const struct stream_table *table = &stream_tables[STREAM_GROUPS];

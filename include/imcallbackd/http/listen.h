@@ -1,4 +1,5 @@
-// Listening sockets: opened here or passed by systemd. Functions that can fail return 0 or a negative errno value.
+// Opens listening sockets, and checks those that systemd passes. Functions that return int return 0 or a negative errno
+// value.
 #pragma once
 
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-// Tests the sizes that the monitor reports: of the database, of its write-ahead log, and of the file system.
+// Tests the sizes that the monitor reports for the database, its write-ahead log and the file system.
 #include <errno.h>
 #include <string.h>
 #include <sys/statvfs.h>
