@@ -201,11 +201,16 @@ static unsigned int print_metrics(void *context, struct buffer *text)
 }
 
 static const struct http_admin_page pages[] = {
-    {"/healthz", HTTP_PLAIN_TEXT, print_health},
-    {"/readyz", HTTP_PLAIN_TEXT, print_readiness},
-    {"/metrics", METRICS_CONTENT_TYPE, print_metrics},
-    {NULL, NULL, NULL},
+    {"/healthz", HTTP_PLAIN_TEXT, print_health, NULL},
+    {"/readyz", HTTP_PLAIN_TEXT, print_readiness, NULL},
+    {"/metrics", METRICS_CONTENT_TYPE, print_metrics, NULL},
+    {NULL, NULL, NULL, NULL},
 };
+
+static void set_certificate_expiry(const struct settings *settings)
+{
+    metric_set(&certificate_expiry, 0, http_credentials_expires_ms(settings->credentials));
+}
 
 int monitor_start(int listen_fd, struct store *store, struct settings *settings, struct monitor **ret_monitor,
                   struct error *error)
@@ -220,8 +225,8 @@ int monitor_start(int listen_fd, struct store *store, struct settings *settings,
     monitor->settings = settings_ref(settings);
     metric_set(&build_info, 0, 1);
     metric_set(&process_start_time, 0, clock_realtime_ms());
-    monitor_set_settings(monitor, settings);
-    r = http_admin_start(listen_fd, pages, monitor, &monitor->admin, error);
+    set_certificate_expiry(settings);
+    r = http_admin_start(listen_fd, pages, monitor, settings->config.admin_host.text, &monitor->admin, error);
     if (r < 0)
         monitor_stop(monitor);
     else
@@ -231,8 +236,10 @@ int monitor_start(int listen_fd, struct store *store, struct settings *settings,
 
 void monitor_set_settings(const struct monitor *monitor, const struct settings *settings)
 {
-    if (monitor)
-        metric_set(&certificate_expiry, 0, http_credentials_expires_ms(settings->credentials));
+    if (!monitor)
+        return;
+    set_certificate_expiry(settings);
+    http_admin_set_hosts(monitor->admin, settings->config.admin_host.text);
 }
 
 void monitor_set_stopping(struct monitor *monitor)

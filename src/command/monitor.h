@@ -21,7 +21,8 @@ int monitor_start(int listen_fd, struct store *store, struct settings *settings,
 // monitor_set_settings, monitor_set_stopping and monitor_stop accept NULL, because a daemon without an admin listener
 // has no monitor.
 
-// Makes /metrics report the expiry of the certificate in these settings from now on.
+// Makes /metrics report the expiry of the certificate in these settings from now on, and the listener accept their
+// [admin] host.
 void monitor_set_settings(const struct monitor *monitor, const struct settings *settings);
 
 // Makes /readyz answer 503 from now on. Any thread may call this function.
