@@ -262,6 +262,11 @@ void http_admin_set_hosts(struct http_admin *admin, const char *hosts)
     pthread_mutex_unlock(&admin->lock);
 }
 
+const char *http_library_version(void)
+{
+    return MHD_get_version();
+}
+
 void http_admin_stop(struct http_admin *admin)
 {
     if (!admin)

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-#define THIN_SPACE "\xe2\x80\xaf" // U+202F, which does not break
+#define LAST_TIME_MS INT64_C(253402300799999) // the end of the year 9999
+#define THIN_SPACE   "\xe2\x80\xaf"           // U+202F, which does not break
 
 void units_print_duration(int64_t ms, char text[UNITS_BYTES])
 {
@@ -75,21 +76,24 @@ void units_print_count(int64_t count, char text[UNITS_BYTES])
     text[at] = '\0';
 }
 
-static void print_time(int64_t unix_ms, const char *format, char text[UNITS_BYTES])
+static void print_time(int64_t unix_ms, const char *between, const char *end, char text[UNITS_BYTES])
 {
     time_t seconds = (time_t)(unix_ms / 1000);
-    struct tm fields;
+    struct tm at;
 
-    if (!gmtime_r(&seconds, &fields) || strftime(text, UNITS_BYTES, format, &fields) == 0)
+    if (unix_ms < 0 || unix_ms > LAST_TIME_MS || !gmtime_r(&seconds, &at))
         (void)snprintf(text, UNITS_BYTES, "?");
+    else
+        (void)snprintf(text, UNITS_BYTES, "%04d-%02d-%02d%s%02d:%02d:%02d%s", at.tm_year + 1900, at.tm_mon + 1,
+                       at.tm_mday, between, at.tm_hour, at.tm_min, at.tm_sec, end);
 }
 
 void units_print_time(int64_t unix_ms, char text[UNITS_BYTES])
 {
-    print_time(unix_ms, "%Y-%m-%d %H:%M:%S", text);
+    print_time(unix_ms, " ", "", text);
 }
 
 void units_print_iso_time(int64_t unix_ms, char text[UNITS_BYTES])
 {
-    print_time(unix_ms, "%Y-%m-%dT%H:%M:%SZ", text);
+    print_time(unix_ms, "T", "Z", text);
 }

@@ -33,5 +33,8 @@ int http_admin_start(int listen_fd, const struct http_admin_page *pages, void *c
 // function.
 void http_admin_set_hosts(struct http_admin *admin, const char *hosts);
 
+// Returns the version of libmicrohttpd.
+const char *http_library_version(void);
+
 // Ends the thread and closes every connection. NULL is allowed.
 void http_admin_stop(struct http_admin *admin);
