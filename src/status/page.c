@@ -40,7 +40,7 @@ static void write_header(struct writer *writer, const struct status *status)
 
 static void write_state(struct writer *writer, const struct status_judgement *judgement)
 {
-    static const char *const labels[] = {[STATUS_OK] = "\xe2\x97\x8f Ready",
+    static const char *const labels[] = {[STATUS_OK] = "\xe2\x97\x8f OK",
                                          [STATUS_WARNING] = "\xe2\x96\xb2 Attention",
                                          [STATUS_ERROR] = "\xe2\x96\xa0 Problem"};
 
@@ -89,6 +89,15 @@ static void write_count_row(struct writer *writer, const char *name, const char 
     write_markup(writer, "</tr>\n");
 }
 
+static bool has_gap(const struct status *status)
+{
+    for (size_t i = 0; i < STATUS_DAY_BARS; i++) {
+        if (!status->day[i].measured)
+            return true;
+    }
+    return false;
+}
+
 static void write_callbacks(struct writer *writer, const struct status *status)
 {
     const struct status_totals *totals = &status->totals;
@@ -98,9 +107,12 @@ static void write_callbacks(struct writer *writer, const struct status *status)
                          "<div class=\"plots\" id=\"plots\" data-live>\n");
     write_plots(writer, status);
     write_markup(writer,
-                 "</div>\n<table id=\"counts\" data-live>\n<thead><tr><th scope=\"col\">Result</th>"
+                 "</div>\n<p class=\"note\" id=\"gaps\" data-live>%s</p>\n<table id=\"counts\" class=\"even\" "
+                 "data-live>\n<thead><tr><th scope=\"col\">Result</th>"
                  "<th scope=\"col\" class=\"number\">Last hour</th><th scope=\"col\" class=\"number\">Last day</th>"
-                 "<th scope=\"col\" class=\"number\">Since the start</th></tr></thead>\n<tbody>\n");
+                 "<th scope=\"col\" class=\"number\">Since the start</th></tr></thead>\n<tbody>\n",
+                 has_gap(status) ? "Gray: no figures, because the daemon was not running or the machine was suspended."
+                                 : "");
     write_count_row(writer, "Recorded", "recorded", hour[HISTORY_RECORDED], day[HISTORY_RECORDED], totals->recorded);
     write_count_row(writer, "Repeated", "repeated", hour[HISTORY_REPEATED], day[HISTORY_REPEATED], totals->repeated);
     write_count_row(writer, "Rejected", "rejected", hour[HISTORY_REJECTED], day[HISTORY_REJECTED],
@@ -108,46 +120,44 @@ static void write_callbacks(struct writer *writer, const struct status *status)
     write_markup(writer, "</tbody>\n</table>\n</section>\n");
 }
 
-static void write_tile(struct writer *writer, const char *name, const char *value)
+// Writes a tile with the figure of the last hour, and that of the last day below.
+static void write_tile(struct writer *writer, const char *name, const char *hour, const char *day)
 {
-    write_markup(writer, "<div><dt>%s</dt><dd>%s</dd></div>\n", name, value);
+    write_markup(writer, "<div><dt>%s</dt><dd>%s</dd><dd class=\"note\">last day: %s</dd></div>\n", name, hour, day);
 }
 
-static void write_percentiles(struct writer *writer, const struct status_answers *answers, unsigned int percent,
-                              const char *hour_name, const char *day_name)
+static void write_percentile(struct writer *writer, const struct status_answers *answers, unsigned int percent,
+                             const char *name)
 {
-    char text[UNITS_BYTES];
+    char hour[UNITS_BYTES], day[UNITS_BYTES];
 
-    units_print_microseconds(history_percentile(&answers->hour, answers->bounds, percent), text);
-    write_tile(writer, hour_name, text);
-    units_print_microseconds(history_percentile(&answers->day, answers->bounds, percent), text);
-    write_tile(writer, day_name, text);
+    units_print_microseconds(history_percentile(&answers->hour, answers->bounds, percent), hour);
+    units_print_microseconds(history_percentile(&answers->day, answers->bounds, percent), day);
+    write_tile(writer, name, hour, day);
 }
 
 static void write_speed(struct writer *writer, const struct status *status)
 {
     const struct status_answers *answers = &status->answers;
     const struct status_totals *totals = &status->totals;
-    char text[UNITS_BYTES];
+    char hour[UNITS_BYTES], day[UNITS_BYTES];
 
-    write_markup(writer, "<section aria-labelledby=\"speed\">\n<h2 id=\"speed\">Answers and commits</h2>\n"
-                         "<dl class=\"tiles large\" id=\"speeds\" data-live>\n");
-    write_percentiles(writer, answers, 50, "Half of the answers within, last hour",
-                      "Half of the answers within, last day");
-    write_percentiles(writer, answers, 99, "99 % of the answers within, last hour",
-                      "99 % of the answers within, last day");
-    units_print_count(answers->hour.values[HISTORY_COMMITS], text);
-    write_tile(writer, "Commits with a sync to disk, last hour", text);
-    units_print_count(answers->day.values[HISTORY_COMMITS], text);
-    write_tile(writer, "Commits with a sync to disk, last day", text);
-    write_markup(writer, "<div><dt>Callbacks per commit since the start</dt><dd>");
+    write_markup(writer,
+                 "<section aria-labelledby=\"speed\">\n<h2 id=\"speed\">Answers and commits in the last hour</h2>\n"
+                 "<dl class=\"tiles large\" id=\"speeds\" data-live>\n");
+    write_percentile(writer, answers, 50, "Answer time, median (p50)");
+    write_percentile(writer, answers, 99, "Answer time, 99 % (p99)");
+    units_print_count(answers->hour.values[HISTORY_COMMITS], hour);
+    units_print_count(answers->day.values[HISTORY_COMMITS], day);
+    write_tile(writer, "Commits", hour, day);
+    write_markup(writer, "<div><dt>Callbacks per commit</dt><dd>");
     if (totals->commits > 0)
         write_markup(writer, "%.1f", (double)totals->batch_callbacks / (double)totals->commits);
     else
         write_markup(writer, "\xe2\x80\x93");
-    write_markup(writer,
-                 "</dd></div>\n</dl>\n<p class=\"note\">The service waits 2 seconds for an answer. The times are "
-                 "estimates from the histogram of /metrics.</p>\n</section>\n");
+    write_markup(writer, "</dd><dd class=\"note\">since the start</dd></div>\n</dl>\n<p class=\"note\">An answer time "
+                         "runs from the last byte of the body to the answer and includes the commit with its sync to "
+                         "disk. The service waits 2 seconds.</p>\n</section>\n");
 }
 
 int page_print(const struct status *status, struct buffer *text)

@@ -21,14 +21,13 @@ static void write_note(struct writer *writer, bool applies, const char *sentence
         write_markup(writer, "<p class=\"note\">%s</p>\n", sentence);
 }
 
-// A wildcard in the certificate stands for the one name that this machine has, so the reader replaces it.
 static void write_url(struct writer *writer, const struct status_endpoint *endpoint)
 {
-    write_markup(writer, "<code class=\"url\">https://");
-    write_html(writer, endpoint->host ? endpoint->host : "HOST");
-    if (endpoint->port > 0 && endpoint->port != 443)
-        write_markup(writer, ":%u", endpoint->port);
-    write_html(writer, endpoint->path);
+    char url[STATUS_URL_BYTES];
+
+    status_print_url(endpoint, url);
+    write_markup(writer, "<code class=\"url\">");
+    write_html(writer, url);
     write_markup(writer, "</code>\n");
     write_note(writer, true, "Enter this URL in the console of the service.");
     write_note(writer, !endpoint->host,
@@ -51,7 +50,7 @@ void page_write_endpoint(struct writer *writer, const struct status *status)
                          "<div id=\"url\" data-live>\n");
     write_url(writer, endpoint);
     write_markup(writer, "<table>\n<thead><tr><th scope=\"col\">App (SDKAppID)</th><th scope=\"col\">Signature</th>"
-                         "<th scope=\"col\" class=\"number\">RequestTime may differ by</th></tr></thead>\n<tbody>\n");
+                         "<th scope=\"col\" class=\"number\">Time window</th></tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < endpoint->app_count; i++) {
         const struct status_app *app = &endpoint->apps[i];
 
@@ -77,7 +76,7 @@ void page_write_rejected(struct writer *writer, const struct status *status)
     write_markup(writer, "<section aria-labelledby=\"rejected\">\n<h2 id=\"rejected\">Rejected since the start, by "
                          "cause</h2>\n<div id=\"causes\" data-live>\n");
     if (total == 0) {
-        write_note(writer, true, "Nothing has been rejected.");
+        write_note(writer, true, "Nothing has been rejected since the start.");
     } else {
         write_markup(writer, "<table>\n<thead><tr><th scope=\"col\">Cause and remedy</th>"
                              "<th scope=\"col\" class=\"number\">Requests</th></tr></thead>\n<tbody>\n");
@@ -111,24 +110,25 @@ static void write_cause(struct writer *writer, enum answer_code code)
 
 static void write_refusal(struct writer *writer, const struct refusal *refusal)
 {
-    char time[UNITS_BYTES], iso[UNITS_BYTES];
+    char time[UNITS_BYTES], iso[UNITS_BYTES], count[UNITS_BYTES];
 
     units_print_time(refusal->last_ms, time);
     units_print_iso_time(refusal->last_ms, iso);
-    write_markup(writer, "<tr><td><time datetime=\"%s\">%s</time></td><td>", iso, time);
+    units_print_count((int64_t)refusal->count, count);
+    write_markup(writer, "<tr role=\"row\"><td role=\"cell\"><time datetime=\"%s\">%s</time></td><td role=\"cell\">",
+                 iso, time);
     write_cause(writer, refusal->code);
     if (refusal->detail[0]) {
         write_markup(writer, " <span class=\"detail\">");
         write_html(writer, refusal->detail);
         write_markup(writer, "</span>");
     }
-    write_markup(writer, "</td><td class=\"address mono\">");
+    write_markup(writer, "</td><td role=\"cell\" class=\"address mono\">");
     write_html(writer, refusal->address);
-    write_markup(writer, "</td>");
-    write_number_cell(writer, (int64_t)refusal->count);
-    write_markup(writer, "</tr>\n");
+    write_markup(writer, "</td><td role=\"cell\" class=\"number\">%s</td></tr>\n", count);
 }
 
+// A narrow window shows each row as a block, and browsers then forget that the elements are a table. The roles say it.
 void page_write_refusals(struct writer *writer, const struct status *status)
 {
     const struct refusals_view *refusals = &status->refusals;
@@ -136,12 +136,14 @@ void page_write_refusals(struct writer *writer, const struct status *status)
     write_markup(writer, "<section aria-labelledby=\"refusals\">\n<h2 id=\"refusals\">Last refusals</h2>\n"
                          "<div id=\"refused\" data-live>\n");
     if (refusals->count == 0) {
-        write_note(writer, true, "No request has been refused.");
+        write_note(writer, true, "No request has been refused since the start.");
     } else {
-        write_markup(writer,
-                     "<table>\n<thead><tr><th scope=\"col\">Time (UTC)</th><th scope=\"col\">Cause</th>"
-                     "<th scope=\"col\">Address</th><th scope=\"col\" class=\"number\">Requests</th></tr></thead>\n"
-                     "<tbody>\n");
+        write_markup(
+            writer, "<table role=\"table\" class=\"stack\" aria-labelledby=\"refusals\">\n<thead role=\"rowgroup\"><tr "
+                    "role=\"row\"><th role=\"columnheader\" scope=\"col\">Time (UTC)</th><th role=\"columnheader\" "
+                    "scope=\"col\">Cause</th><th role=\"columnheader\" scope=\"col\">Address</th><th "
+                    "role=\"columnheader\" scope=\"col\" class=\"number\">Requests</th></tr></thead>\n"
+                    "<tbody role=\"rowgroup\">\n");
         for (size_t i = 0; i < refusals->count; i++)
             write_refusal(writer, &refusals->entries[i]);
         write_markup(writer, "</tbody>\n</table>\n");
@@ -189,9 +191,9 @@ static void write_clock(struct writer *writer, const struct status *status)
     if (skew_s == 0)
         (void)snprintf(text, sizeof text, "in step with the service");
     else
-        (void)snprintf(text, sizeof text, "%" PRId64 " s %s RequestTime", skew_s < 0 ? -skew_s : skew_s,
-                       skew_s < 0 ? "behind" : "after");
-    write_tile(writer, "Clock", text, "of the last call with a valid signature");
+        (void)snprintf(text, sizeof text, "%" PRId64 " s %s the service", skew_s < 0 ? -skew_s : skew_s,
+                       skew_s < 0 ? "behind" : "ahead of");
+    write_tile(writer, "Clock", text, "according to the last call with a valid signature");
 }
 
 static void write_disk(struct writer *writer, const struct status_store *store)

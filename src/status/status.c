@@ -22,6 +22,16 @@ const char *status_level_name(enum status_level level)
     return names[level];
 }
 
+void status_print_url(const struct status_endpoint *endpoint, char url[STATUS_URL_BYTES])
+{
+    char port[16] = "";
+
+    if (endpoint->port > 0 && endpoint->port != 443)
+        (void)snprintf(port, sizeof port, ":%u", endpoint->port);
+    (void)snprintf(url, STATUS_URL_BYTES, "https://%s%s%s", endpoint->host ? endpoint->host : "HOST", port,
+                   endpoint->path);
+}
+
 int64_t status_answer_count(const struct history_counts *sums)
 {
     int64_t count = 0;
@@ -178,14 +188,14 @@ static bool judge_success(const struct status *status, struct status_judgement *
     judgement->level = STATUS_OK;
     if (status->recorded_ms > 0) {
         units_print_duration(status->now_ms - status->recorded_ms, age);
-        SAY(judgement->sentence, "Ready. The last callback was recorded %s ago.", age);
+        SAY(judgement->sentence, "Ready: the last callback was recorded %s ago.", age);
     } else if (status->totals.url_checks > 0) {
         SAY(judgement->sentence,
-            "Ready. The console has checked the URL; no callback has been recorded since the start.");
+            "Ready: the console has checked the URL, but no callback has been recorded since the start.");
         SAY(judgement->remedy, "Switch on the callback after a group is disbanded in the console, and disband a test "
                                "group.");
     } else {
-        SAY(judgement->sentence, "Ready. No callback has been recorded since the start.");
+        SAY(judgement->sentence, "Ready: no callback has been recorded since the start.");
         SAY(judgement->remedy, "%s",
             status->refusals.accepted_ms > 0
                 ? "Requests arrive and are answered OK; disband a test group to see one recorded."

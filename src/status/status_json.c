@@ -70,7 +70,11 @@ static void write_state(struct writer *writer, const struct status *status)
 
 static void write_endpoint(struct writer *writer, const struct status_endpoint *endpoint)
 {
+    char url[STATUS_URL_BYTES];
+
+    status_print_url(endpoint, url);
     write_markup(writer, "\"endpoint\":{");
+    write_string(writer, "url", url);
     write_string(writer, "host", endpoint->host);
     write_number_or_null(writer, "port", endpoint->port, endpoint->port > 0);
     write_string(writer, "path", endpoint->path);

@@ -112,6 +112,11 @@ struct status_judgement {
 // Picks the most important fact.
 void status_judge(const struct status *status, struct status_judgement *ret_judgement);
 
+#define STATUS_URL_BYTES 512
+
+// Prints the URL to enter in the console, with HOST in the place of an unknown host name. Cuts a URL that is too long.
+void status_print_url(const struct status_endpoint *endpoint, char url[STATUS_URL_BYTES]);
+
 // Returns "ok", "warning" or "error".
 const char *status_level_name(enum status_level level);
 
