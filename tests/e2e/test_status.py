@@ -3,20 +3,21 @@
 A browser opens the page in test_browser.py.
 """
 
+import concurrent.futures
 import contextlib
 import html.parser
 import json
-import os
 import re
+import threading
 import time
 
 import pytest
 
 import daemon
-from certificates import P_256
+from certificates import make_dated_certificate
 from daemon import event, eventually, free_port
-from monitoring import ask, metrics
-from processes import check_run
+from delivery import deliver_to, wait_delivered
+from monitoring import ask, connect, metrics
 from test_shortage import fill, make_small  # noqa: F401
 
 HOUR = "recorded {}, repeated {}, rejected {};"
@@ -87,10 +88,9 @@ class Watched:
 @pytest.fixture
 def watch(make_daemon):
     """Starts daemons with an admin listener."""
-    def start(settings=None, apps=None, make=make_daemon, before=lambda one: None):
+    def start(settings=None, *apps, make=make_daemon, before=lambda one: None):
         port = free_port()
-        one = make({"admin": {"port": port}} | (settings or {}), apps) if apps else make(
-            {"admin": {"port": port}} | (settings or {}))
+        one = make({"admin": {"port": port}} | (settings or {}), *apps)
         before(one)
         return Watched(one.start(), port)
 
@@ -118,8 +118,7 @@ def test_shows_what_was_sent(watched):
     page, facts = watched.page(), watched.json()
     for name in ("hour", "day"):
         assert page.text(f"{name}-text").startswith(HOUR.format(10, 3, 5))
-    assert page.text("counts").endswith("Recorded 10 10 10 Repeated 3 3 3 Rejected 5 5 5".replace(" ", "")) or (
-        re.sub(r"\W", "", page.text("counts")).endswith("Recorded101010Repeated333Rejected555"))
+    assert page.text("counts").replace(" ", "").endswith("Recorded101010Repeated333Rejected555")
     for name in ("last_hour", "last_day"):
         assert [facts[name][key] for key in ("recorded", "repeated", "rejected", "answers")] == [10, 3, 5, 14]
         assert 0 < facts[name]["answer_p50_microseconds"] <= facts[name]["answer_p99_microseconds"] < 10_000_000
@@ -188,14 +187,23 @@ def test_a_reload_changes_the_page(watched):
     assert [app["sdk_appid"] for app in facts["endpoint"]["apps"]] == [daemon.APP, 7]
 
 
-def test_shows_services_that_send_events_on(watch, endpoint, deliver):
-    watched = watch()
+def test_shows_services_that_send_events_on(watched, endpoint, deliver):
     one = watched.daemon
-    settings = {"admin": {"port": watched.port}, "deliver": endpoint.settings() if hasattr(endpoint, "settings") else {
-        "url": endpoint.url, "ca_file": endpoint.ca_file, "state_file": one.directory / "state"}}
-    one.reload(settings)
+    deliver_to(one, endpoint, {"admin": {"port": watched.port}})
+    one.reload()
+    one.record("a")
     assert watched.json()["outbound"] == {"deliver": {"has_reported": False}}
-    assert "has not reported yet" in watched.page().text("lags")
+    assert "the service has not reported yet" in watched.page().text("lags")
+    service = deliver(one)
+    wait_delivered(one, endpoint)
+    eventually(lambda: watched.json()["outbound"]["deliver"].get("waiting_events") == 0, "the note")
+    service.stop()
+    one.record("b", "c")
+    assert watched.json()["outbound"]["deliver"]["waiting_events"] == 2
+    assert re.match(r"deliver ?2 ?last progress \d+ s ago", watched.page().text("lags"))
+    one.stop()
+    one.start()
+    assert watched.json()["outbound"]["deliver"]["waiting_events"] == 2
 
 
 # The sentence on the state
@@ -247,23 +255,11 @@ def test_full_disk(watch, make_small):  # noqa: F811
 
 
 def test_expired_certificate(watch):
-    def expire(one):
-        check_run("openssl", "req", "-new", *P_256, "-nodes", "-subj", "/CN=localhost", "-keyout", one.directory / "key.pem",
-                  "-out", one.directory / "request.pem")
-        (one.directory / "ca.conf").write_text(
-            f"[ca]\ndefault_ca=d\n[d]\nnew_certs_dir={one.directory}\ndatabase={one.directory}/index\nserial={one.directory}"
-            "/serial\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n")
-        (one.directory / "index").touch()
-        (one.directory / "serial").write_text("01\n")
-        check_run("openssl", "ca", "-batch", "-selfsign", "-config", one.directory / "ca.conf", "-in",
-                  one.directory / "request.pem", "-keyfile", one.directory / "key.pem", "-out",
-                  one.directory / "certificate.pem", "-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
-
-    watched = watch(before=expire)
+    watched = watch(before=lambda one: make_dated_certificate(one.directory, "20200101000000Z", "20210101000000Z"))
     level, sentence, remedy = watched.state()
     assert level == "error" and re.fullmatch(r"The certificate expired \d+ days ago\.", sentence)
     assert "[tls] certificate" in remedy
-    assert "https://HOST:" in watched.page().text("url")  # the certificate has no DNS name
+    assert watched.page().text("url").startswith("https://HOST:")  # the certificate has no DNS name
 
 
 def test_check_of_the_url(watched):
@@ -296,7 +292,7 @@ def test_markup_stays_text(watched):
     assert not [tag for tag, _ in page.tags if tag in ("img", "b")]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert "</td><script>alert(1)</script>" in page.text("refused")
-    assert HOSTILE[:40] in json.dumps(watched.json()["last_refusals"])
+    assert any("</td><script>alert(1)</script>" in (row["detail"] or "") for row in watched.json()["last_refusals"])
 
 
 def test_shows_nothing_secret(watch):
@@ -338,10 +334,20 @@ def test_answers_while_the_writer_waits(watched):
         assert connection.read_answer().status == 200
 
 
-@pytest.mark.skipif("valgrind" in os.environ.get("IMCALLBACKD_WRAPPER", ""), reason="takes long under valgrind")
-def test_many_readers_get_whole_pages(watched):
-    """Two threads sample the history: the main thread each minute, and the admin listener's thread for each page."""
-    with contextlib.closing(__import__("monitoring").connect(watched.port)) as connection:
-        for _ in range(300):
-            connection.request("GET", "/")
-            assert connection.getresponse().read().endswith(b"</html>\n")
+def test_is_whole_during_reloads(watched):
+    """A reload replaces the settings that a page is printed from, and wakes the main thread, which samples the history."""
+    def read():
+        with contextlib.closing(connect(watched.port)) as connection:
+            while not stopped.is_set():
+                connection.request("GET", "/")
+                assert connection.getresponse().read().endswith(b"</html>\n")
+
+    stopped = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        reader = pool.submit(read)
+        try:
+            for tokens in range(20):
+                watched.daemon.reload({"admin": {"port": watched.port}}, {daemon.APP: ["a", "b"][:1 + tokens % 2]})
+        finally:
+            stopped.set()
+        reader.result()
