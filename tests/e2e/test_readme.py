@@ -121,7 +121,7 @@ def test_printed_commands_of_quickstart_work(quickstart):
 @pytest.mark.full
 def test_quickstart_prints_the_address_of_the_status_page(quickstart):
     answer = daemon.run("curl", "-fsS", quickstart.line("http:"))
-    assert answer.returncode == 0 and "<!doctype html>" in answer.stdout, answer
+    assert answer.returncode == 0 and "<!DOCTYPE html>" in answer.stdout, answer
 
 
 @pytest.mark.full
