@@ -5,7 +5,7 @@
 build_packages="cmake ninja-build gcc libc6-dev pkg-config libmicrohttpd-dev libgnutls28-dev libssl-dev libcjson-dev
     libsqlite3-dev libinih-dev libsystemd-dev libpq-dev libcurl4-openssl-dev dpkg-dev file"
 
-# Installs those of the named packages that are missing.
+# Installs those of the named packages that are missing. On a system without dpkg, only prints the names of all of them.
 install_packages() {
     if ! command -v dpkg-query >/dev/null; then
         echo "This system is neither Debian nor Ubuntu. Install the equivalents of these packages: $*" >&2
@@ -25,8 +25,8 @@ install_packages() {
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
 }
 
-# Extracts a program from its package into a directory, and installs the libraries that the program needs. Installing
-# the package itself would also start a server, now and at each boot.
+# Extracts a program from its package into a directory, unless the directory has it already, and installs the libraries
+# that the program lacks. Installing the package itself would also start a server, now and at each boot.
 extract_program() {
     package=$1 program=$2 directory=$3
     [ -x "$directory/$program" ] && return

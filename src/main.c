@@ -1,4 +1,5 @@
-// Finds the command in a table and runs it, or prints help. Everything else is in the command module.
+// Finds the command in a table and runs it, or prints the help or the version. The command module implements the
+// commands.
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,12 +16,12 @@ struct command {
     int (*run)(int argc, char **argv); // argv[0] is the name of the command
     const char *usage;                 // the command line without the leading "imcallbackd "
     const char *summary;               // one sentence
-    const char *help;                  // one line per option
+    const char *help;                  // one line per option or argument
 };
 
 #define CONFIG_HELP "  -c, --config FILE   the configuration file, see imcallbackd.conf(5)\n"
 
-// The commands are in the order of --help. The array ends with a NULL name.
+// The commands are in the order of --help. The last entry has the name NULL.
 static const struct command commands[] = {
     {"serve", command_serve, "serve -c FILE", "Receives callbacks until SIGTERM or SIGINT.", CONFIG_HELP},
     {"check", command_check, "check -c FILE", "Validates the configuration and every file it names, and prints it.",
@@ -61,9 +62,9 @@ static void print_help(FILE *file)
                   "See imcallbackd(8) and imcallbackd.conf(5).\n");
 }
 
-// Opens /dev/null on every closed descriptor from 0 to 2. Otherwise the next file to be opened, such as the database,
-// would get the number of standard error, and the log would be written into it. Returns false if /dev/null cannot be
-// opened.
+// Opens /dev/null on every closed descriptor from 0 to 2. Otherwise a file that is opened later, such as the database,
+// could get the number of standard error, and the log would be written into that file. Returns false if /dev/null
+// cannot be opened.
 static bool occupy_standard_descriptors(void)
 {
     int fd;

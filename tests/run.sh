@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds and runs the tests: the quick ones, or all with --full. A second run reuses the build of the first one. The
-# output ends with ctest's summary.
+# Installs the missing packages, then builds and runs the tests: the quick ones or, with --full, also those that take
+# long. A second run reuses the build of the first one. The output ends with ctest's summary.
 set -eu
 cd "$(dirname "$0")/.."
 . conf/packages.sh
@@ -20,8 +20,8 @@ fi
 # shellcheck disable=SC2086 # lists of words
 install_packages $build_packages $packages
 
-# promtool checks metrics and alerts, and the other programs run with the files of conf/proxy. If a download fails (19 MB
-# for promtool, 12 MB for the others), the tests that need the program are skipped.
+# promtool checks metrics and alerts; nginx, haproxy and caddy run with the files of conf/proxy. If a download fails
+# (19 MB for promtool, 12 MB for the others), the tests that need the program are skipped.
 get_programs() {
     for program in promtool nginx haproxy caddy; do
         package=$program directory=build/proxies

@@ -1,4 +1,4 @@
-# Completion for bash. Commands and options come from the program's own help.
+# Completes the command line of imcallbackd in bash. Commands and options come from the program's own help.
 
 _imcallbackd() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words

@@ -1,4 +1,4 @@
-// Texts are cut rather than allocated, because an error may report that the system is out of memory.
+// Cuts a long text instead of allocating memory for it, because an error may report that the system is out of memory.
 #include "imcallbackd/base/error.h"
 
 #include <assert.h>

@@ -37,11 +37,11 @@ int file_read(const char *path, size_t max_bytes, struct buffer *contents, struc
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r = 0;
     size_t before = contents->length;
+    char chunk[4096];
 
     if (fd < 0)
         return error_set(error, errno, "%s: %s", path, strerror(errno));
     for (;;) {
-        char chunk[4096];
         ssize_t got = read(fd, chunk, sizeof chunk);
 
         if (got == 0)
@@ -57,6 +57,7 @@ int file_read(const char *path, size_t max_bytes, struct buffer *contents, struc
         if (r < 0)
             break;
     }
+    explicit_bzero(chunk, sizeof chunk); // the file may hold a secret
     close(fd);
     return r;
 }

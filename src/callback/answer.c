@@ -1,4 +1,4 @@
-// The table of all answers. An operator's tools rely on the numbers and names, so they never change.
+// Holds the table of all answers. An operator's tools rely on the numbers and names, so they never change.
 #include "imcallbackd/callback/answer.h"
 
 #include <assert.h>
@@ -90,6 +90,16 @@ unsigned int answer_http_status(enum answer_code code)
 const char *answer_name(enum answer_code code)
 {
     return find(code)->name;
+}
+
+int answer_error_code(enum answer_code code)
+{
+    return find(code)->error_code;
+}
+
+const char *answer_sentence(enum answer_code code)
+{
+    return find(code)->sentence;
 }
 
 int answer_print(struct buffer *body, enum answer_code code, const char *detail)

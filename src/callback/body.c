@@ -1,4 +1,5 @@
-// Turns a body into a struct destroyed_group, or reports why the body is invalid.
+// Turns a body into a struct destroyed_group, or reports why the body is invalid. Also recognizes the body of a URL
+// check.
 #include <assert.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -75,8 +76,8 @@ static size_t white_space_length(const char *text, size_t left)
     return length;
 }
 
-// Parses a text in which json_text_scan() found no fault. Calls fail() and returns NULL if the text is not valid JSON
-// or if memory is exhausted.
+// Parses a text in which json_text_scan() found no fault. Calls fail() and returns NULL if the text is not valid JSON,
+// or if the arena has no memory left.
 static cJSON *parse(struct callback *callback, struct arena *scratch, const char *text, size_t length)
 {
     const char *end;
@@ -278,8 +279,8 @@ static bool read_fields(struct callback *callback, const cJSON *tree)
 }
 
 // Checks the body and parses it into the scratch arena. Sets *ret_sanitized to true if the body has invalid text, which
-// U+FFFD replaces. Calls fail() and returns NULL if the body is not valid JSON, if it is too complex, or if memory is
-// exhausted.
+// U+FFFD replaces. Calls fail() and returns NULL if the body is not valid JSON, if it is too complex, or if the arena
+// has no memory left.
 static const cJSON *parse_body(struct callback *callback, struct arena *scratch, bool *ret_sanitized)
 {
     const char *text = callback->group.body;

@@ -99,7 +99,7 @@ static int signed_with_token(const struct callback_app *app, const struct query 
     return 0;
 }
 
-// Must follow the comparison of the signature, because clock_skew_s can be trusted only if the request is genuine.
+// The signature must have matched before this call, because clock_skew_s can be trusted only if the request is genuine.
 static enum answer_code check_age(struct callback *callback)
 {
     int64_t window_s = callback->app->request_time_window_s, skew_s = callback->clock_skew_s;
@@ -161,7 +161,7 @@ static enum answer_code find_signer(struct callback *callback, const struct call
     return check_age(callback);
 }
 
-// Checks whether the query is genuine, and sets the app.
+// Finds the app, and checks that the query is signed if the app has a token.
 static enum answer_code check_origin(struct callback *callback, const struct callback_rules *rules,
                                      const struct query *query)
 {
@@ -195,8 +195,8 @@ static enum callback_verdict check_command(struct callback *callback, const stru
     return refuse(callback, ANSWER_COMMAND_NOT_HANDLED);
 }
 
-// Returns the value as valid UTF-8, or "" if the query has none. The daemon records such a value without interpreting
-// it. Returns NULL if the arena has no memory left.
+// Returns the value as valid UTF-8, or "" if the query has none. The daemon does not interpret these values, so invalid
+// UTF-8 is no reason to refuse the callback. Returns NULL if the arena has no memory left.
 static const char *sanitized(struct arena *arena, const struct query_value *value)
 {
     return value->text ? utf8_sanitize(arena, value->text) : "";

@@ -37,7 +37,8 @@ static bool is_low(int32_t unit)
     return unit >= 0xdc00 && unit <= 0xdfff;
 }
 
-// A piece of a string is one character, escape or pair of escapes, or the end of the string.
+// A piece of a string is one character, one escape or pair of escapes, one invalid sequence of bytes, or the end of the
+// string.
 struct piece {
     size_t length;
     enum json_text_fault fault;
@@ -85,7 +86,7 @@ static bool starts_comment(const char *text, size_t left)
     return left >= 2 && text[0] == '/' && (text[1] == '/' || text[1] == '*');
 }
 
-// Returns the length of the comment at text, without its newline; 0 if the comment has no end. text must start with //
+// Returns the length of the comment at text, without its newline; 0 if a /* comment has no end. text must start with //
 // or /*.
 static size_t comment_length(const char *text, size_t left)
 {

@@ -1,8 +1,8 @@
 // Checks and cleans the bytes of a body before cJSON parses them. cJSON 1.7.15 accepts invalid UTF-8, control
 // characters (even between values), numbers such as 01 and 1.e2, and \u0000 and \uzzzz, both of which end the string.
-// cJSON also takes about 40 bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first. The
-// same pass finds input that cJSON rejects or misreads but real callbacks may contain: the comments of the sample on
-// the reference page, text that was cut inside a character, and \u0000.
+// cJSON also takes at least 32 bytes of memory for each byte of `[0,0,…`. Therefore one pass finds these faults first.
+// The same pass finds what real callbacks may contain and must be replaced for cJSON: the comments of the sample on the
+// reference page, text that was cut inside a character, and \u0000.
 #pragma once
 
 #include <stdbool.h>
@@ -43,7 +43,7 @@ struct json_text_report json_text_scan(const char *text, size_t length);
 // still reject a NUL in an id, and replace the mark in other texts with utf8_sanitize().
 #define JSON_TEXT_NUL_MARK "\xff"
 
-// Returns a copy for cJSON, with spaces in place of comments, so that positions stay the same, U+FFFD in place of
-// invalid UTF-8 and lone surrogates, and JSON_TEXT_NUL_MARK in place of \u0000. The text must have no fault. Returns
-// NULL if the arena has no memory left.
+// Returns a copy for cJSON. A comment becomes the same number of spaces. In strings, U+FFFD replaces invalid UTF-8 and
+// lone surrogates, and JSON_TEXT_NUL_MARK replaces \u0000. The text must have no fault. Returns NULL if the arena has
+// no memory left.
 char *json_text_sanitize(struct arena *arena, const char *text, size_t length, size_t *ret_length);

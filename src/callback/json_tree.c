@@ -1,5 +1,5 @@
-// The hooks through which cJSON allocates are global to the process, so they find the arena of the text that the thread
-// parses in a thread-local variable.
+// The hooks through which cJSON allocates are global to the process. A thread-local variable therefore holds the arena
+// for the text that the calling thread parses.
 #include "json_tree.h"
 
 #include <assert.h>

@@ -29,6 +29,6 @@ struct query {
     struct query_value values[QUERY_NAMES];
 };
 
-// Ignores other parameters, which the operator may have added to the URL. The texts are in the arena. Returns 0 or
-// -ENOMEM.
+// Reads the parameters that the protocol defines, and ignores others, which the operator may have added to the URL. The
+// texts are in the arena. Returns 0, or -ENOMEM if the arena has no memory left.
 int query_read(struct arena *arena, const char *text, struct query *ret_query) MUST_CHECK;

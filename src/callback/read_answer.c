@@ -7,7 +7,7 @@
 #include "json_text.h"
 #include "json_tree.h"
 
-#define MAX_TREE_BYTES ((size_t)16 << 20) // a tree can take 40 bytes per byte of its text; see json_text.h
+#define MAX_TREE_BYTES ((size_t)16 << 20) // a tree can take about 32 bytes per byte of its text; see json_text.h
 
 static bool is_fail(const cJSON *tree)
 {

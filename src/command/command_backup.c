@@ -1,4 +1,5 @@
-// imcallbackd backup: copies the database and shows the progress on a terminal. A signal cancels the backup.
+// `backup` copies the database and shows the progress if standard error is a terminal. SIGTERM, SIGINT and SIGHUP
+// cancel the backup.
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -12,12 +13,12 @@
 #include "imcallbackd/store/backup.h"
 #include "options.h"
 
-// A terminal shows the progress of a backup that takes longer than this.
+// The progress appears after SHOW_AFTER_MS and is updated at most every SHOW_EVERY_MS.
 #define SHOW_AFTER_MS 1000
 #define SHOW_EVERY_MS 200
 
 struct progress {
-    int64_t show_at_ms; // time of the next output on the monotonic clock; INT64_MAX: standard error is not a terminal
+    int64_t show_at_ms; // monotonic time of the next output; INT64_MAX: standard error is not a terminal
     bool shown;
 };
 

@@ -22,8 +22,8 @@
 #define MAX_HOSTS        64
 #define VALID_SECONDS    (365L * 24 * 3600)
 
-// Prints the names in the syntax of X509V3_EXT_conf_nid, such as "DNS:example.org,IP:127.0.0.1". Checks the characters
-// of each name, because a ',' would start another entry.
+// Appends the hosts to `names` in the syntax of X509V3_EXT_conf_nid, such as "DNS:example.org,IP:127.0.0.1". Checks the
+// characters of each host name, because a ',' would start another entry.
 static int print_names(struct buffer *names, const char *const *hosts, size_t count, struct error *error)
 {
     struct address address;
@@ -79,8 +79,8 @@ static X509 *make_certificate(EVP_PKEY *key, const char *first_host, const char 
     return NULL;
 }
 
-// Creates the file in the working directory with its final permissions. Returns NULL if the file exists or cannot be
-// created.
+// Creates the file in the working directory. The file has its final permissions from the start, so that no other user
+// can read the key. `directory` is only for the error message. Returns NULL if the file exists or cannot be created.
 static FILE *create_file(const char *directory, const char *name, mode_t mode, struct error *error)
 {
     int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
@@ -94,7 +94,7 @@ static FILE *create_file(const char *directory, const char *name, mode_t mode, s
     return file;
 }
 
-// Writes both files or neither. Changes the working directory.
+// Makes the directory the working directory and writes both files there. After a failure, deletes what was written.
 static int write_files(const char *directory, EVP_PKEY *key, X509 *certificate, struct error *error)
 {
     FILE *key_file, *certificate_file;

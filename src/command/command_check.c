@@ -1,4 +1,5 @@
-// `check` reads the configuration as `serve` does, but changes nothing and starts nothing.
+// `check` reads the configuration as `serve` does, and also checks the database, the destination of [forward] and the
+// endpoint of [deliver]. The command changes nothing and starts no service.
 #include <errno.h>
 #include <stdio.h>
 
@@ -14,7 +15,7 @@ static void print_warning(const char *sentence)
     fprintf(stderr, "warning: %s\n", sentence);
 }
 
-// A destination that cannot be reached is only a warning: recorded events wait for the destination, and `systemctl
+// A destination that fails its check causes only a warning: recorded events wait for the destination, and `systemctl
 // reload`, which runs `check` first, must not depend on the destination.
 static int check_forward(const struct config *config, struct error *error)
 {
@@ -48,7 +49,7 @@ static void print_found(const char *sentence)
     fprintf(stderr, "[deliver] url: %s\n", sentence);
 }
 
-// The endpoint gets no request. As with [forward], an endpoint that cannot be reached is only a warning.
+// Sends no request to the endpoint. As with [forward], an endpoint that fails its check causes only a warning.
 static int check_deliver(const struct settings *settings, struct error *error)
 {
     struct delivery_settings delivery = {0};

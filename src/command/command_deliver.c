@@ -1,4 +1,4 @@
-// The commands `deliver` and `deliver --replay`. The module deliver does the work, on the main thread.
+// Implements `deliver` and `deliver --replay`. The deliver module does the work, on the main thread.
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,7 +66,8 @@ static int deliver(const struct invocation *invocation, bool *ret_all_accepted, 
     return r;
 }
 
-// Reads "FROM" or "FROM-TO".
+// Reads "FROM", which stands for one event, or "FROM-TO". Returns false if the text has another form, FROM is 0, TO is
+// less than FROM, or an id is too large.
 static bool read_range(const char *text, struct invocation *invocation)
 {
     size_t length = strcspn(text, "-");

@@ -1,5 +1,5 @@
-// imcallbackd export: prints recorded events as JSON Lines, in UTF-8. Control characters are escaped, so no value
-// breaks a line. The first signal ends the export after the current line.
+// `export` prints recorded events as JSON Lines in UTF-8. Control characters are escaped, so that each event is exactly
+// one line. The first SIGTERM or SIGINT ends the export after a complete line.
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -14,7 +14,7 @@
 #include "imcallbackd/store/reader.h"
 #include "options.h"
 
-#define FLUSH_BYTES ((size_t)65536) // the export writes its output when it has collected this many bytes
+#define FLUSH_BYTES ((size_t)65536) // the export writes its lines at this size, and after each read of the store
 
 static volatile sig_atomic_t stopping;
 
@@ -24,8 +24,8 @@ static void on_signal(int number)
     stopping = 1;
 }
 
-// The first signal lets the export finish its line. The same signal a second time ends the process at once, in case the
-// reader of the output never reads the line.
+// After the first signal, the export still writes the lines that it has formatted. The same signal a second time ends
+// the process at once, in case the reader of the output does not read those lines.
 static void handle_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
@@ -36,7 +36,7 @@ static void handle_signals(void)
     (void)signal(SIGXFSZ, SIG_IGN);
 }
 
-// Without this check, an export that writes nothing would not notice that the reader closed the pipe.
+// With --follow, an export that has nothing to write would otherwise not notice that the reader closed the pipe.
 static bool is_pipe_closed(int fd)
 {
     struct pollfd output = {.fd = fd};
@@ -87,7 +87,7 @@ static int print_event(struct buffer *text, int64_t id, const struct destroyed_g
     return r < 0 ? r : buffer_print(text, "]}\n");
 }
 
-// Writes the text to standard output and empties the buffer. Returns 0 or -errno.
+// Writes the text to standard output, and then empties the buffer. Returns 0, or -errno without emptying the buffer.
 static int flush(struct buffer *text)
 {
     for (size_t done = 0; done < text->length;) {
@@ -95,7 +95,7 @@ static int flush(struct buffer *text)
 
         if (written >= 0)
             done += (size_t)written;
-        else if (errno == EAGAIN) // another process made the shared descriptor non-blocking
+        else if (errno == EAGAIN) // another process that shares the open file made it non-blocking
             (void)poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
         else if (errno != EINTR)
             return -errno;
@@ -104,8 +104,8 @@ static int flush(struct buffer *text)
     return 0;
 }
 
-// Prints the rows until a signal arrives. Sets *last to the id of the last row that the function started to print.
-// Returns 0, -ENOMEM, or the -errno of the output.
+// Prints the rows, but stops early after a signal. Advances *last to the id of the last row that the function started
+// to print. Returns 0, -ENOMEM, or another -errno if standard output cannot be written.
 static int print_rows(struct buffer *text, const struct recorded_row *rows, size_t count, int64_t *last)
 {
     int r = 0;
@@ -159,7 +159,8 @@ static int export_from(const char *config_path, int64_t since, bool follow, stru
         r = store_reader_open(config.store_database.text, &reader, error);
     if (r == 0)
         r = export_events(reader, &text, since, follow, error);
-    // A network file system may report a failed write, such as a full disk, only when the file is closed.
+    // A network file system may report that a write failed, for example because the disk is full, only when the file is
+    // closed.
     if (r == 0 && close(STDOUT_FILENO) < 0)
         r = error_set(error, errno, "standard output: cannot be written: %s", strerror(errno));
     buffer_finish(&text);

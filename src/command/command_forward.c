@@ -1,4 +1,4 @@
-// The commands `forward` and `forward --verify`. The module forward does the work, on the main thread.
+// Implements `forward` and `forward --verify`. The forward module does the work, on the main thread.
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -86,8 +86,8 @@ int command_forward(int argc, char **argv)
         return options_wrong_usage(argv[0], "--since and --until require --verify");
     if (!read_time(since, &invocation.since_s) || !read_time(until, &invocation.until_s))
         return options_wrong_usage(argv[0], "--since and --until take a Unix time in whole seconds");
-    // Exit status 0 of --verify means that the comparison is complete and found no difference. With --verify, the
-    // signals therefore keep their default action, which ends the process with another status.
+    // During a connection attempt, forward_stop ends the process with status 0, which would mean that --verify found no
+    // difference. With --verify, SIGTERM and SIGINT therefore keep their default action.
     if (!invocation.verify)
         outbound_service_handle_signals(forward_stop);
     if (forward(&invocation, &same, &error) < 0)

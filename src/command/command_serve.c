@@ -1,5 +1,6 @@
-// `serve` starts the parts of the daemon in order, waits for signals, and stops the parts in the reverse order. Only
-// the main thread runs this file, except on_committed and on_broken, which the store also calls on its writer thread.
+// `serve` starts the parts of the daemon in order, waits for signals, and stops the parts in the reverse order. The
+// code of this file runs on the main thread, except that the writer thread of the store calls on_committed and
+// on_broken.
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -25,10 +26,11 @@
 #include "service_manager.h"
 #include "settings.h"
 
-// SIGTERM ends the daemon within 10 s. After the drain, the remaining time is for a batch that waits for a lock, and
-// for the last checkpoint.
+// The daemon exits within 10 s of SIGTERM unless the disk hangs. The time after the drain is for a batch that waits for
+// a lock, and for the last checkpoint.
 #define DRAIN_TIMEOUT_MS 3500
-// After SIGTERM, a slow log has this long to accept the events that could not be recorded.
+// For this time after SIGTERM or SIGINT, lines still wait for a slow log, because they may hold events that could not
+// be recorded.
 #define LOG_TIMEOUT_MS 6000
 #define DAY_MS         ((int64_t)24 * 3600 * 1000)
 
@@ -64,7 +66,7 @@ static int start_settings(struct service *service, struct error *error)
     return 0;
 }
 
-// Each connection takes a descriptor, so the soft limit is raised to the hard limit.
+// Raises the soft limit on open files to the hard limit, because each connection uses a descriptor.
 static void raise_file_limit(void)
 {
     struct rlimit limit;
@@ -76,7 +78,7 @@ static void raise_file_limit(void)
         log_warning("cannot raise the limit on open files: %s; the daemon keeps its soft limit", strerror(errno));
 }
 
-// The writer thread or store_close calls this function.
+// The store calls this function once, on its writer thread or in store_close.
 static void on_broken(void *context, const struct error *error)
 {
     struct service *service = context;
@@ -92,8 +94,8 @@ static void on_committed(void *context, struct commit *finished)
     receiver_on_committed(((struct service *)context)->receiver, finished);
 }
 
-// If [forward] or [deliver] is configured, the store keeps a row until each configured service has taken the row, no
-// matter how old the row is.
+// If [forward] or [deliver] is configured, the store keeps a row, however old, until the note of each configured
+// service reports the row as shipped.
 static int set_retention(struct service *service, const struct settings *settings, struct error *error)
 {
     const struct config *config = &settings->config;
@@ -146,30 +148,43 @@ static int start_server(struct service *service, struct error *error)
     return http_server_start(service->server, error);
 }
 
+static int start_monitor(struct service *service, struct error *error)
+{
+    const struct monitor_parts parts = {
+        .store = service->store,
+        .receiver = service->receiver,
+        .settings = service->settings,
+        .port = listen_port(service->listeners.callback_fds[0]),
+    };
+
+    return monitor_start(service->listeners.admin_fd, &parts, &service->monitor, error);
+}
+
 // Starts the parts of the daemon in order. The caller must call stop, even after an error.
 //
-// The server and the store depend on each other. The event loops submit requests to the store, so they run only while
-// the store is open. The writer thread passes answered requests back to the server, so the server must exist before the
-// store is opened and until the store is closed. That is why the server is created and started separately.
+// The server and the store depend on each other. The event loops submit commits to the store, so they must run only
+// while the store is open. The writer thread completes requests of the server, so the server must exist before the
+// store is opened and until the store is closed. The server is therefore created and started separately.
 static int start(struct service *service, struct error *error)
 {
     int r = start_settings(service, error); // all other parts read the settings
 
     if (r == 0) {
         raise_file_limit();
-        // Before the store: a daemon whose address is in use must not touch the database.
+        // The listeners are opened before the store, because a daemon whose address is in use must not touch the
+        // database.
         r = listeners_open(&service->settings->config, &service->listeners, error);
     }
     if (r == 0) // the threads of the server and of the store call the receiver
         r = receiver_create(service->settings, &service->receiver, error);
     if (r == 0) // creates no thread; start_server does
         r = create_server(service, error);
-    if (r == 0) // the database is recovered before the first request is accepted
+    if (r == 0) // the store is open before the first request is accepted
         r = start_store(service, error);
     if (r == 0) // requests are accepted from here on
         r = start_server(service, error);
     if (r == 0 && service->listeners.admin_fd >= 0) // last, because the monitor reports whether events can be recorded
-        r = monitor_start(service->listeners.admin_fd, service->store, service->settings, &service->monitor, error);
+        r = start_monitor(service, error);
     return r;
 }
 
@@ -189,7 +204,8 @@ static void stop(struct service *service)
     settings_unref(service->settings);
 }
 
-// Reads and checks all new settings before it applies any of them, so that a faulty configuration has no effect.
+// Reads and checks all new settings before it applies any of them, so that a faulty configuration has no effect. If
+// memory is exhausted, however, the reload can fail after the server has applied the new limits and credentials.
 static void reload(struct service *service)
 {
     struct settings *next = NULL, *old = service->settings;
@@ -219,8 +235,9 @@ static void reload(struct service *service)
     service_manager_notify("READY=1");
 }
 
-// Notifies the service manager's watchdog unless the current step of the writer takes longer than the watchdog's
-// timeout. If the writer hangs in a disk operation, the watchdog expires, and the service manager kills the daemon.
+// Notifies the service manager's watchdog unless the current step of the writer thread has taken longer than the
+// watchdog's timeout. If the writer hangs in a disk operation, the notifications thus stop, and the service manager
+// kills the daemon.
 static void notify_watchdog(const struct service *service)
 {
     int64_t busy_since_ms = store_busy_since_ms(service->store);
@@ -233,15 +250,16 @@ static void notify_watchdog(const struct service *service)
                  busy_ms / 1000);
 }
 
-// Handles SIGHUP, and returns on SIGTERM or SIGINT. Wakes up twice per watchdog timeout to notify the watchdog, and at
-// least once a day to repeat the warnings, for example about the certificate.
+// Handles SIGHUP, and returns on SIGTERM or SIGINT. Calls notify_watchdog whenever half of the watchdog's timeout has
+// passed, samples the history of the status page each minute, and repeats the warnings of settings_warn about once a
+// day.
 static void wait_for_stop(struct service *service, const sigset_t *signals)
 {
     int64_t pause_ms = service->watchdog_ms > 0 ? service->watchdog_ms / 2 : DAY_MS;
     int64_t warn_at_ms = clock_monotonic_ms() + DAY_MS;
 
     for (;;) {
-        const struct timespec pause = clock_timespec(pause_ms);
+        const struct timespec pause = clock_timespec(clock_min_timeout_ms(pause_ms, monitor_sample(service->monitor)));
         int number = sigtimedwait(signals, NULL, &pause);
 
         if (number == SIGHUP) {
@@ -270,7 +288,7 @@ static void log_listening(const struct service *service)
     }
     if (service->listeners.admin_fd >= 0) {
         listen_name(service->listeners.admin_fd, name);
-        log_info("monitoring in plain HTTP on %s: /metrics, /readyz, /healthz", name);
+        log_info("monitoring in plain HTTP on %s: /, /status.json, /metrics, /readyz, /healthz", name);
     }
 }
 

@@ -1,4 +1,4 @@
-// `sign` prints what the service appends to the callback URL, for use in a curl command line.
+// `sign` prints the parameters Sign and RequestTime of a callback URL, for use in a curl command line.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,7 +11,8 @@
 #include "options.h"
 #include "settings.h"
 
-// Returns NULL if the app cannot be chosen; the error says why.
+// Finds the app `wanted`, or the only app if `wanted` is NULL. Returns NULL if the configuration does not have the app,
+// or if it has several apps and `wanted` is NULL.
 static const struct callback_app *find_app(const struct settings *settings, const char *wanted, struct error *error)
 {
     const struct callback_rules *rules = &settings->rules;
@@ -42,7 +43,7 @@ static int print_signature(const struct settings *settings, const char *wanted_a
         return error_set(error, EINVAL,
                          "[app %" PRId64 "] token_file: the key is not set, so calls of this app need no signature",
                          app->sdk_appid);
-    // If the token file holds two tokens, the second token is the new token.
+    // If the token file holds two tokens, the second one is the new token, which stays valid after the rotation.
     if (signature_compute(app->tokens[app->token_count - 1], request_time, sign) < 0)
         return error_set(error, EIO, "libcrypto failed to compute SHA-256");
     printf("Sign=%s&RequestTime=%s\n", sign, request_time);

@@ -1,5 +1,5 @@
-// The table of all keys, and the functions that depend on the table alone: they check a value, print the configuration,
-// and add the place of a value to an error.
+// Defines the table of all keys, and the functions that work on single values and on a configuration in memory.
+// config_read.c reads the file.
 #include "config.h"
 
 #include <assert.h>
@@ -119,8 +119,8 @@ static int check_address_blocks(const char *text, struct error *error)
     return count > 0 ? 0 : error_set(error, EINVAL, "'%s' contains no address", text);
 }
 
-// Rejects a URL that contains a password, because every user with access to the configuration or to the output of
-// `check` would see the password. For the same reason the errors do not repeat the text.
+// Checks that the text is a libpq URI without a password. Every user with access to the configuration or to the output
+// of `check` would see the password. For the same reason, the errors do not repeat the text.
 static int check_destination(const char *text, struct error *error)
 {
     const char *rest = strstr(text, "://"), *user, *colon;
@@ -138,7 +138,8 @@ static int check_destination(const char *text, struct error *error)
     return 0;
 }
 
-// Returns true for localhost and for loopback addresses. The host of a URL ends at the port, the path or the query.
+// Returns true for localhost, 127.0.0.0/8 and [::1]. `host` is the part of a URL after "://"; the host ends at the
+// port, the path or the query.
 static bool is_loopback(const char *host)
 {
     size_t length = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?");
@@ -155,7 +156,7 @@ static bool is_loopback(const char *host)
     return strncmp(text, "127.", 4) == 0 && address_parse(text, &address);
 }
 
-// `deliver` adds these parameters to the URL. If the URL already had one of them, the endpoint would have to choose
+// `deliver` can add these parameters to the URL. If the URL already had one of them, the endpoint would have to choose
 // between two values.
 static bool has_parameter_of_callback(const char *url)
 {
@@ -200,7 +201,7 @@ static int check_endpoint(const char *text, struct error *error)
     return 0;
 }
 
-// Prints the range in units that the file accepts: seconds for times, bytes for sizes.
+// Reports the allowed range in units that the file accepts: seconds for times, bytes for sizes.
 static int range_error(const struct config_option *option, const char *text, struct error *error)
 {
     bool time = option->type == CONFIG_DURATION || option->type == CONFIG_RETENTION || option->type == CONFIG_PATIENCE;
@@ -228,8 +229,8 @@ static int check_names(const struct config_option *option, const char *text, str
     return 0;
 }
 
-// Checks the text according to the option's type. Sets the number only for types that stand for a number, and the text
-// only if the value differs from the text in the file.
+// Checks the text according to the option's type. Sets value->number only for types that stand for a number, and
+// value->text only for CONFIG_FILE, to the expanded path.
 static int parse_value(const struct config_option *option, const char *text, struct config_value *value,
                        struct error *error)
 {

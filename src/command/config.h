@@ -1,4 +1,5 @@
-// The configuration. One table in config.c defines all keys, and config_read.c reads the file according to this table.
+// Reads, checks and prints the configuration. One table in config.c defines all keys, and config_read.c reads the file
+// according to this table.
 #pragma once
 
 #include <stdbool.h>
@@ -82,7 +83,7 @@ enum config_type {
     CONFIG_BOOLEAN,
     CONFIG_CHOICE,
     CONFIG_DESTINATION, // libpq URI without a password
-    CONFIG_ENDPOINT,    // https URL, or http URL of a loopback address, without a password
+    CONFIG_ENDPOINT,    // https URL, or http URL of localhost or a loopback address; without a user name
     CONFIG_HOSTS,       // list of host names, shorter than HTTP_ADMIN_HOSTS_BYTES
     CONFIG_NAME,        // at most 64 letters, digits, '.', '_' and '-'
 };
@@ -110,13 +111,13 @@ struct config_value *config_option_value(const struct config_option *option, con
 
 enum config_other_commands { CONFIG_REJECT, CONFIG_ACKNOWLEDGE };
 
-// Reads and checks the file, but none of the files that it names. Every error names the file, and the line and the key
-// if there are any. The caller must call config_finish, even after an error.
+// Reads and checks the file, but does not read the files that it names. Unless memory is exhausted, an error names the
+// file, and the line and the key if there are any. The caller must call config_finish, even after an error.
 int config_read(const char *path, struct config *ret_config, struct error *error) MUST_CHECK;
 void config_finish(struct config *config);
 
-// Checks the form and the range of the text, and sets the value. Returns 0, or -errno without a change of *ret_value.
-// The error does not name the place.
+// Checks the form and the range of the text, and sets *ret_value, whose text the caller frees. Returns 0, or -errno
+// without changing *ret_value. The error does not name the file, the line or the key.
 int config_value_set(const struct config_option *option, const char *text, unsigned int line,
                      struct config_value *ret_value, struct error *error) MUST_CHECK;
 
@@ -127,7 +128,7 @@ void config_configure_log(const struct config *config);
 // the [app SDKAPPID] section, or is left out in any other section. value must point into config.
 void config_wrap_error(const struct config *config, const struct config_value *value, struct error *error);
 
-// Does the same if result is the negative error code of a function that used the value. Returns result.
+// Does the same if `result`, which a function that used the value has returned, is negative. Returns `result`.
 int config_wrap_result(const struct config *config, const struct config_value *value, int result,
                        struct error *error) MUST_CHECK;
 

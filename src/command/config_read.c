@@ -1,6 +1,6 @@
-// Reads the configuration file with inih. inih reports each key with its section, but neither the line number nor a
-// section without keys, and it silently skips lines that it cannot parse. This file therefore checks every line before
-// inih reads it.
+// Reads the configuration file with inih, which passes each key with its section to on_entry. inih passes neither line
+// numbers nor sections without keys, and it ignores the rest of the line after a section header. next_line therefore
+// checks every line before inih reads it.
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
@@ -24,10 +24,11 @@ struct parser {
     unsigned int line;
     bool section_started; // the next line to pass to inih is "="
     struct error *error;
-    int result; // 0, or the first failure
+    int result; // 0, or -errno of the first failure
 };
 
-// Keeps the first failure and its place. Returns 0, the value that tells inih that its handler failed.
+// Records the failure and its place unless an earlier failure is recorded. Returns 0, the value that tells inih that
+// its handler failed.
 PRINTF_LIKE(2, 3) static int fail(struct parser *parser, const char *format, ...)
 {
     va_list arguments;
@@ -42,7 +43,7 @@ PRINTF_LIKE(2, 3) static int fail(struct parser *parser, const char *format, ...
     return 0;
 }
 
-// Removes leading space, which inih would take as the continuation of the previous line.
+// Removes leading white space, because inih would read an indented line as the continuation of the previous value.
 static void strip_indentation(char *line)
 {
     size_t indentation = strspn(line, " \t\r");
@@ -50,7 +51,8 @@ static void strip_indentation(char *line)
     memmove(line, line + indentation, strlen(line + indentation) + 1);
 }
 
-// Returns false if a key follows the section header on the same line, because inih would ignore this key.
+// Returns true if the line is a complete section header, followed at most by a comment. inih would ignore a key that
+// follows the header on the same line.
 static bool is_section_header(const char *line)
 {
     const char *end = line + strcspn(line, "];");
@@ -58,8 +60,9 @@ static bool is_section_header(const char *line)
     return *end == ']' && strchr("\n;#", end[1 + strspn(end + 1, " \t\r")]);
 }
 
-// Returns false for a line that inih would skip, or would read differently than a person would. A line that starts with
-// bytes which inih ignores, such as a byte order mark, could hide a section header from next_line.
+// Returns false for a line that inih would skip, or would not read in the way that an operator expects. A key must
+// start with a letter: inih ignores some bytes at the start of a line, such as a byte order mark, and next_line would
+// miss a section header after them.
 static bool is_well_formed(const char *line)
 {
     if (strchr("\n;#", line[0]))
@@ -70,7 +73,7 @@ static bool is_well_formed(const char *line)
         if (*at == '=')
             return isalpha((unsigned char)line[0]);
         if (*at == ':')
-            break; // inih treats ':' like '='
+            break; // inih also accepts ':' for '='
         if (*at == ';' && at > line && isspace((unsigned char)at[-1]))
             break; // the rest is a comment
     }
@@ -135,7 +138,8 @@ static int enter_section(struct parser *parser, const char *section)
     return 1;
 }
 
-// Appends a further line of the same key to a list.
+// Appends the text of a further line with the same key to the list in *value. Returns 0, or -errno without changing
+// *value.
 static int extend_list(const struct config_option *option, const char *text, struct config_value *value,
                        struct parser *parser)
 {
@@ -182,7 +186,8 @@ static int set_key(struct parser *parser, const char *section, const char *key, 
     return fail(parser, "unknown key '%s' in [%s]", key, section);
 }
 
-// inih calls this function for each key with its value.
+// inih calls this function for each key with its value, and for the line "=" after each section header. Returns 0 after
+// a failure, otherwise 1.
 static int on_entry(void *context, const char *section, const char *key, const char *text)
 {
     struct parser *parser = context;

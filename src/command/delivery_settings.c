@@ -1,4 +1,5 @@
-// The note for retention is a file next to the state file, so that it needs no key of its own.
+// Fills in the settings of the deliver module, and checks the files that they name. The note for retention is next to
+// the state file, so that the configuration needs no key for the note.
 #include "delivery_settings.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-// Derives the settings of the module deliver from the section [deliver] and from the tokens of the apps.
+// Derives the settings of the deliver module from the configuration and from the tokens of the apps.
 #pragma once
 
 #include "imcallbackd/deliver/deliver.h"
@@ -11,9 +11,11 @@ struct delivery_settings {
     char host_name[HOST_NAME_BYTES];
 };
 
-// The structure contains pointers to `settings` and to its own members, so the caller must not move it. Returns -EINVAL
-// if the configuration has no url or a value is wrong, -EACCES if only another user or another service can read a file,
-// and -ENOSYS if this build has no deliver command. The caller must call delivery_settings_finish, even after an error.
+// Fills in *delivery, checks the files of [deliver], and reports secrets that every user can read. *delivery contains
+// pointers to `settings`, which must outlive it, and to its own members, so the caller must not move the structure.
+// Returns -EINVAL if a key is missing or wrong, -EACCES if only another user or another service can read a file,
+// -ENOSYS if this build has no deliver command, or another -errno. The caller must call delivery_settings_finish, even
+// after an error.
 int delivery_settings_init(struct delivery_settings *delivery, const struct settings *settings, deliver_report *report,
                            struct error *error) MUST_CHECK;
 void delivery_settings_finish(struct delivery_settings *delivery);

@@ -1,5 +1,5 @@
-// Adopts the sockets that systemd passed, or opens them. Each descriptor goes into the structure as soon as it is
-// known, so that listeners_close finds it after an error.
+// Adopts the sockets that systemd has passed, and opens the missing ones if no callback socket is among them. A
+// descriptor is stored before listen_adopt checks it, so that listeners_close also closes a rejected one.
 #include "listeners.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-// The sockets that `serve` listens on. systemd passes the sockets, or the daemon opens them according to the
+// Provides the sockets that `serve` listens on. systemd passes the sockets, or the daemon opens them according to the
 // configuration. If systemd passes a callback socket, the daemon opens no admin socket, because the unit may deny the
 // daemon network access.
 #pragma once
@@ -18,7 +18,7 @@ struct listeners {
     bool callback_fds_were_passed; // systemd keeps listening on the sockets after the daemon has stopped
 };
 
-// Initializes *listeners and opens the sockets. An error about a configured address names its place in the
-// configuration. The caller must call listeners_close, even after an error.
+// Initializes *listeners, and adopts or opens the sockets. If a configured address cannot be used, the error names its
+// place in the configuration. Returns 0 or -errno. The caller must call listeners_close, even after an error.
 int listeners_open(const struct config *config, struct listeners *listeners, struct error *error) MUST_CHECK;
 void listeners_close(struct listeners *listeners);

@@ -1,4 +1,4 @@
-// Parses option values into the caller's arrays.
+// Parses the options of a command into the caller's arrays, and prints the error messages of a command.
 #include "options.h"
 
 #include <assert.h>

@@ -1,4 +1,5 @@
-// Command lines of the form `--name VALUE...`, with flags that take no value and arguments without a name.
+// Reads command lines with options of the form `--name VALUE...`, flags that take no value, and arguments without a
+// name.
 #pragma once
 
 #include <stddef.h>
@@ -13,8 +14,9 @@ struct option_spec {
     size_t count;        // number of values, or of repetitions of a flag, that were given
 };
 
-// Reads argv[1] and what follows; argv[0] is the name of the command. An option takes the values up to the next option,
-// but at most max_values. On wrong usage the function prints one line to standard error and returns -EINVAL.
+// Reads argv[1] and what follows; argv[0] is the name of the command. An option takes the arguments up to the next
+// option as its values, at least one and at most max_values. On wrong usage, the function prints one line to standard
+// error and returns -EINVAL.
 int options_read(int argc, char **argv, struct option_spec *specs, size_t spec_count) MUST_CHECK;
 
 // Prints "imcallbackd COMMAND: PROBLEM; see imcallbackd COMMAND --help" to standard error. Returns EXIT_USAGE.

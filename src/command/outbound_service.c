@@ -1,4 +1,5 @@
-// The monitoring listener has its own thread, so that it answers even while the main thread waits for the destination.
+// The monitoring listener has its own thread, so that it answers even while the main thread waits for the destination
+// or the endpoint.
 #include "outbound_service.h"
 
 #include <assert.h>

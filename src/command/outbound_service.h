@@ -1,5 +1,5 @@
-// What the commands `forward` and `deliver` share: the signals that stop them, the monitoring listener, and the
-// messages to the service manager. The main thread calls these functions.
+// Provides what the commands `forward` and `deliver` share: the signals that stop them, the monitoring listener, and
+// the messages to the service manager. The main thread calls these functions.
 #pragma once
 
 #include "config.h"
@@ -17,7 +17,7 @@ struct outbound_service {
 void outbound_service_handle_signals(void (*stop)(void));
 
 // Starts the listener for /metrics and /healthz unless its port is 0, reports READY, and calls run(). READY precedes
-// run(), because the destination may be unreachable for a long time, and no other unit waits for the service. Returns
-// the result of run(), or -errno if the listener cannot start.
+// run(), because the destination or the endpoint may be unreachable for a long time, and no other unit waits for the
+// service. Returns the result of run(), or -errno if the listener cannot start.
 int outbound_service_run(const struct config *config, const struct outbound_service *service,
                          struct error *error) MUST_CHECK;

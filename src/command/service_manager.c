@@ -1,4 +1,4 @@
-// A thin layer over libsystemd, so that a build without it replaces this file alone by without_systemd.c.
+// Only this file calls libsystemd. A build without libsystemd compiles without_systemd.c instead.
 #include "service_manager.h"
 
 #include <inttypes.h>

@@ -1,6 +1,6 @@
-// The service manager, which is systemd: it learns when a service is ready, watches over it, and passes sockets to it.
-// One thread calls these functions. In a build with -DIMCALLBACKD_SYSTEMD=OFF, nothing is notified, there is no
-// watchdog, and passed sockets are an error.
+// Talks to the service manager, which is systemd: reports when a service is ready, notifies the watchdog, and takes
+// over sockets. One thread calls these functions. In a build with -DIMCALLBACKD_SYSTEMD=OFF, the service manager is not
+// notified, there is no watchdog, and passed sockets are an error.
 #pragma once
 
 #include <stdint.h>
@@ -9,7 +9,7 @@
 
 #define SERVICE_MANAGER_FIRST_SOCKET 3 // the descriptor of the first passed socket; the others follow it
 
-// Sends variable assignments such as "READY=1", see sd_notify(3). Does nothing if no service manager listens.
+// Sends variable assignments such as "READY=1"; see sd_notify(3). Does nothing if no service manager listens.
 void service_manager_notify(const char *assignments);
 
 // Reports that a reload starts now. READY=1 reports its end.

@@ -1,6 +1,6 @@
 // Reads the configuration and the files that the daemon needs, in this order: configuration, tokens, credentials. A
-// failure at any step releases everything that was read before. Buffers that held tokens are overwritten before they
-// are freed, because tokens are secrets.
+// failure at any step releases everything that was read before. The tokens and the buffer that held the token file are
+// overwritten before they are freed, because tokens are secrets.
 #include "settings.h"
 
 #include <assert.h>

@@ -8,8 +8,8 @@
 
 const bool command_has_systemd = false;
 
-// Warns once, because a unit with Type=notify waits for READY=1, which this build does not send, until the start times
-// out.
+// Warns once if a service manager expects notifications: a unit with Type=notify waits for READY=1, which this build
+// does not send, until the start times out.
 void service_manager_notify(const char *assignments)
 {
     static bool is_reported;

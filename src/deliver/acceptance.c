@@ -1,5 +1,5 @@
-// Only an answer with status 2xx and without ActionStatus FAIL accepts an event. If there is no memory to read the
-// answer, the event is sent again rather than lost.
+// Only an answer with status 2xx and without ActionStatus FAIL accepts an event. If memory is exhausted while the
+// answer is judged, the event is sent again rather than lost.
 #include "acceptance.h"
 
 #include "imcallbackd/callback/read_answer.h"

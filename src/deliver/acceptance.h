@@ -1,5 +1,4 @@
-// Decides what an answer of the endpoint means. The function has no side effects, and its result depends only on its
-// arguments.
+// Decides what an answer of the endpoint means, without side effects.
 #pragma once
 
 #include <stdbool.h>
@@ -8,7 +7,8 @@
 
 #include "imcallbackd/base/error.h"
 
-// What happened to one request. All but ACCEPTED are failures, and each failure is a cause of a retry in the metrics.
+// How one request ended. All values except OUTCOME_ACCEPTED are failures; imcallbackd_deliver_retries_total counts each
+// of them under its own cause.
 enum outcome {
     OUTCOME_ACCEPTED,
     OUTCOME_REFUSED,      // the endpoint itself refuses this event: 3xx, or 4xx other than 408, 425 and 429
@@ -22,9 +22,10 @@ enum outcome {
     OUTCOME_COUNT,
 };
 
-#define ANSWER_MAX_BYTES ((size_t)65536) // of the body of an answer
+#define ANSWER_MAX_BYTES ((size_t)65536) // size of the part of an answer's body that is read
 
-// Judges a complete answer. body: the first bytes of the body, up to ANSWER_MAX_BYTES. A 2xx answer reports a failure
-// only if these bytes start with a complete JSON object whose ActionStatus is FAIL; with any other body, the status
-// alone decides. If memory is exhausted, returns OUTCOME_SERVER_ERROR, so that the event is sent again.
+// Judges an answer by its status and by the first `length` bytes of its body, at most ANSWER_MAX_BYTES. A 2xx answer
+// reports a failure only if these bytes start with a complete JSON object whose ActionStatus is FAIL; with any other
+// body, the status alone decides. If memory is exhausted, returns OUTCOME_SERVER_ERROR, so that the event is sent
+// again.
 enum outcome acceptance_judge(int status, const char *body, size_t length);

@@ -1,4 +1,5 @@
-// The line ends with a carriage return, so that the next line, or a line of the log, replaces it.
+// Prints the progress line. The line ends with a carriage return, so that the next progress line or log line overwrites
+// it.
 #include "catch_up.h"
 
 #include <inttypes.h>

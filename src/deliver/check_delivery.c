@@ -1,4 +1,5 @@
-// Checks the settings for `imcallbackd check` and for the start of the sender, without sending an event.
+// Checks the files of [deliver] before the sender starts and, for `imcallbackd check`, also the connection to the
+// endpoint. Sends no event.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-// The sender is one loop. Each round takes the answers, takes over new events, writes the state and sends requests. The
-// round sends nothing until all changes of the state are on disk.
+// The sender is one loop. Each round takes the answers, reads new events, writes the state and sends requests. The
+// sender reads and sends nothing while a change of the state is not on disk.
 #include "imcallbackd/deliver/deliver.h"
 
 #include <assert.h>
@@ -21,7 +21,7 @@
 #include "stop.h"
 
 #define TICK_MS         1000
-#define STOP_MAX_MS     5000 // the service manager waits longer
+#define STOP_MAX_MS     5000 // less than TimeoutStopSec in imcallbackd-deliver.service
 #define TAKE_MAX_EVENTS 1000 // in one round
 #define TROUBLE_MIN_MS  500
 #define TROUBLE_MAX_MS  30000
@@ -37,8 +37,8 @@ struct sender {
     struct event_source source; // closed while the store cannot be read
     struct delivery delivery;   // the request that is being built
     struct note note;
-    struct delivery_position position; // every event up to this one is in the schedule, accepted or set aside
-    struct buffer changes;             // of type struct delivery_change; not written yet
+    struct delivery_position position; // position of the last event that was taken over, or skipped by --start-at now
+    struct buffer changes;             // array of struct delivery_change, the changes that are not written yet
     struct backoff source_pause, state_pause;
     int64_t source_due_ms, state_due_ms; // when the next attempt after a failure is due
     int64_t look_due_ms;                 // when to read the store again; 0: at once
@@ -58,7 +58,8 @@ void deliver_stop(void)
     endpoint_wake();
 }
 
-// Real time that does not jump while the process runs, so that it serves for delays and for the state file.
+// Returns real time that does not jump while the process runs. Delays need a steady clock, and times in the state file
+// must keep their meaning after a restart.
 static int64_t now_ms(const struct sender *sender)
 {
     return clock_monotonic_ms() + sender->clock_offset_ms;
@@ -71,7 +72,7 @@ static void add_change(struct sender *sender, enum delivery_change_kind kind, co
     const struct delivery_change change = {.kind = kind, .event = *event};
     int r = buffer_append(&sender->changes, &change, sizeof change);
 
-    assert(r == 0); // the memory is reserved: nothing is taken over or sent while changes cannot be written
+    assert(r == 0); // start() has reserved memory for the events of one round and for all answers in flight
 }
 
 static size_t change_count(const struct sender *sender)
@@ -80,7 +81,8 @@ static size_t change_count(const struct sender *sender)
 }
 
 // Writes all changes, but does nothing during the pause after a failed attempt. Sets *ret_written to true if no change
-// is left to write. Logs a failure that may be temporary, such as a full disk, and returns 0.
+// is left to write. Logs a failure that may be temporary, such as a full disk, and returns 0. Returns -errno after any
+// other failure.
 static int write_state(struct sender *sender, bool *ret_written, struct error *error)
 {
     int64_t pause_ms;
@@ -181,7 +183,7 @@ static void fail_source(struct sender *sender, const struct error *error)
     delivery_log_trouble(error, pause_ms);
 }
 
-// The key is an FNV-1a hash. If two groups have the same key, the events of one merely wait for those of the other.
+// The key is a variant of the FNV-1a hash. If two groups have the same key, their events merely wait for each other.
 static int64_t group_key(const struct destroyed_group *group)
 {
     uint64_t key = UINT64_C(0xcbf29ce484222325) ^ (uint64_t)group->sdk_appid;
@@ -221,7 +223,7 @@ static int take_over_events(struct sender *sender, struct error *error)
     return 0;
 }
 
-// Takes over new events if the store can be read.
+// Opens the store if it is closed and the pause after the last failure is over, and takes over new events.
 static void read_store(struct sender *sender)
 {
     struct error error;
@@ -315,7 +317,7 @@ static int wait_ms(const struct sender *sender, bool is_watching)
     } else if (sender->source_due_ms < due_ms) {
         due_ms = sender->source_due_ms;
     }
-    if (change_count(sender) > 0) // sending waits for the state
+    if (change_count(sender) > 0) // nothing is sent until the state is written
         due_ms = sender->state_due_ms < now + TICK_MS ? sender->state_due_ms : now + TICK_MS;
     return due_ms > now ? (int)(due_ms - now) : 0;
 }

@@ -1,4 +1,5 @@
-// The URL may contain a Sign, so no message may contain the URL.
+// Builds the URL, the body and the values of the headers. The URL may contain a Sign, so no message may contain the
+// URL.
 #include "delivery.h"
 
 #include <ctype.h>

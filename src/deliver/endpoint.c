@@ -98,9 +98,11 @@ static int expand_paths(struct endpoint *endpoint, const struct deliver_settings
     return r < 0 ? r : expand(settings->client_key, &endpoint->client_key, "client_key", error);
 }
 
-// The buffers have 16 KiB, libcurl's smallest for an upload, because it would allocate 64 KiB for each request.
-// CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes the first requests wait until the
-// first connection has negotiated HTTP/2, instead of opening one connection each.
+// The buffers have 16 KiB, the smallest size that libcurl allows for uploads; by default, libcurl allocates 64 KiB for
+// each request.
+// CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes a request wait until the first
+// connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Returns NULL if
+// libcurl fails.
 static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
 {
     CURL *easy = curl_easy_init();
@@ -337,8 +339,8 @@ static const char *find_remedy(enum outcome outcome)
     }
 }
 
-// Sets the error to the text of libcurl and the remedy. For a failed connect, adds the kernel's reason, which the text
-// of libcurl lacks.
+// Sets the error to libcurl's text and a remedy. For a failed connection attempt, adds the kernel's reason, which
+// libcurl's text lacks. Returns -failure.
 static int set_reason(const struct slot *slot, CURLcode code, int failure, struct error *error)
 {
     const char *text = slot->out_of_memory ? "out of memory" : *slot->why ? slot->why : curl_easy_strerror(code);

@@ -1,6 +1,6 @@
-// Sends requests to the endpoint. Only endpoint.c calls libcurl. Uses HTTP/2 and keeps connections open if the endpoint
-// allows both. Always verifies certificates, follows no redirects, and ignores .netrc, SSLKEYLOGFILE and the proxies in
-// the environment.
+// Sends requests to the endpoint. Only endpoint.c calls libcurl. Uses HTTP/2 if the endpoint negotiates it over TLS,
+// and keeps connections open. Always verifies certificates, follows no redirects, and ignores .netrc, SSLKEYLOGFILE and
+// the proxies in the environment.
 #pragma once
 
 #include <stdbool.h>
@@ -19,7 +19,7 @@ struct endpoint_answer {
     int64_t id; // of the event
     enum outcome outcome;
     int status;             // HTTP status; 0: there is no answer
-    int64_t retry_after_ms; // -1: the answer has none
+    int64_t retry_after_ms; // delay that Retry-After asks for; -1: none
     struct error why;       // for a failure: what happened, without the URL's path and query
 };
 
@@ -28,22 +28,24 @@ struct endpoint_answer {
 int endpoint_create(const struct deliver_settings *settings, struct endpoint **ret_endpoint,
                     struct error *error) MUST_CHECK;
 
-// Starts one more request for the event with this id. Fewer than settings->in_flight requests may be in flight before
-// the call. Takes over the buffers of the delivery, and replaces them with those of an earlier request, which
-// delivery_build can use again.
+// Starts a request for the event with this id. The caller must keep the number of requests in flight within
+// settings->in_flight. Takes over the buffers of the delivery, even after an error, and replaces them with those of an
+// earlier request, which delivery_build can use again.
 int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delivery, struct error *error) MUST_CHECK;
 
-// Continues all requests. Unless this ends a request, waits until one of them can continue, until `fd` is readable,
-// until timeout_ms has passed, or until endpoint_wake is called. fd: -1 stands for none.
+// Continues all requests. If none of them ends at once, waits until a request can continue, `fd` is readable,
+// timeout_ms has passed, or endpoint_wake is called, and then continues the requests once more. An `fd` of -1 stands
+// for none.
 int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct error *error) MUST_CHECK;
 
-// Sets *ret_answer to the end of a request that has not been returned yet. Returns false if there is none.
+// Takes the next request that has ended: sets *ret_answer and returns true. Returns false if there is none.
 bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret_answer);
 
-// Aborts the requests that are in flight. NULL is allowed.
+// Aborts the requests that are in flight and frees the endpoint. NULL is allowed.
 void endpoint_destroy(struct endpoint *endpoint);
 
-// Connects and verifies the certificate, but sends no request. Appends a sentence about what was found.
+// Connects, and verifies the certificate of an https endpoint, but sends no request. Appends a sentence about the
+// connection to `found`. Returns -EHOSTUNREACH if libcurl cannot connect, or another -errno.
 int endpoint_check(const struct deliver_settings *settings, struct buffer *found, struct error *error) MUST_CHECK;
 
 // Ends the current endpoint_wait, or the next one. This function is safe in a signal handler.

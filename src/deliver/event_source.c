@@ -1,5 +1,5 @@
 // A reader keeps only the rows of its last read, so the lookups have a reader of their own. After a restart, waiting
-// events are looked up in the order of their ids, so a lookup reads the following rows at once.
+// events are looked up in the order of their ids, so one lookup also reads the rows that follow.
 #include "event_source.h"
 
 #define LOOKUP_ROWS 16

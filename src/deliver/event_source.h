@@ -7,7 +7,7 @@
 // A zeroed struct is closed. Each of the two readers keeps the rows of its last read.
 struct event_source {
     struct store_reader *stream; // reads each event once, in order
-    struct store_reader *lookup; // reads events for another attempt
+    struct store_reader *lookup; // finds single events that `streamed` does not have
     const struct recorded_row *streamed, *found;
     size_t streamed_count, found_count;
 };
@@ -17,7 +17,8 @@ int event_source_open(struct event_source *source, const char *database, struct 
 void event_source_close(struct event_source *source); // a closed source is allowed
 bool event_source_is_open(const struct event_source *source);
 
-// Reads up to max_rows events after an id. The rows are valid until the next call of this function.
+// Reads up to max_rows events after an id. *ret_count is 0 if there are none yet. The rows are valid until the next
+// call of this function or event_source_close.
 int event_source_read(struct event_source *source, int64_t after_id, size_t max_rows,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 

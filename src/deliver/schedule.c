@@ -8,19 +8,19 @@
 
 #include "imcallbackd/outbound/backoff.h"
 
-#define BUCKETS 16384 // a power of two
+#define BUCKETS 16384 // a power of two: bucket_of takes 14 bits of the hash
 
 struct node {
     struct waiting_event event;
     struct node *next, *previous;             // in the order of ids; `next` also links unused nodes
     struct node *group_next, *group_previous; // waiting events of the same group, in the order of ids
     struct node *bucket_next;                 // only for the newest event of a group
-    uint64_t accepted_at_failure;             // events accepted before the first failure of this event
-    uint64_t accepted_at_refusal;             // events accepted before the first refusal of this event
+    uint64_t accepted_at_failure; // value of `accepted` at the first failure of this event; 0 after a restart
+    uint64_t accepted_at_refusal; // value of `accepted` at the first refusal of this event; 0 after a restart
     int64_t due_ms, delay_ms;
     bool in_flight;
     bool is_probe;
-    bool was_refused; // the last attempt was a refusal
+    bool was_refused; // the last attempt was refused
 };
 
 struct schedule {
@@ -43,8 +43,8 @@ static struct node **bucket_of(struct schedule *schedule, int64_t group_key)
     return &schedule->buckets[((uint64_t)group_key * UINT64_C(0x9e3779b97f4a7c15)) >> 50];
 }
 
-// Returns the link to the newest waiting event of the group. The link is NULL if no event of the group waits, and is
-// then the place where one can be added.
+// Returns a pointer to the link to the newest waiting event of the group. The link is NULL if no event of the group
+// waits, and is then the place where one can be added.
 static struct node **find_newest(struct schedule *schedule, int64_t group_key)
 {
     struct node **at = bucket_of(schedule, group_key);
@@ -153,7 +153,7 @@ static bool must_set_aside(const struct schedule *schedule, const struct node *n
 }
 
 // Returns when the event may be sent. While the endpoint is at fault, only the pause between two probes delays an event
-// that was not refused.
+// whose last failure was not a refusal.
 static int64_t due_ms(const struct schedule *schedule, const struct node *node)
 {
     return schedule_is_blocked(schedule) && !node->was_refused ? 0 : node->due_ms;

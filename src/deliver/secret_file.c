@@ -1,4 +1,4 @@
-// Overwrites every buffer that has held a secret.
+// Overwrites the buffer of the file before freeing it, because the buffer holds secrets.
 #include "secret_file.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-// One flag for the whole process, because the signal is for the whole process.
+// Keeps one flag for the whole process, because a signal concerns the whole process.
 #include "stop.h"
 
 #include <stdatomic.h>

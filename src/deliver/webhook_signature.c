@@ -1,4 +1,5 @@
-// OpenSSL decodes and encodes base64. The functions erase their copies of a key on the stack.
+// OpenSSL computes the HMAC, and decodes and encodes base64. After decoding a key, webhook_secret_parse erases its
+// copies of the key on the stack.
 #include "webhook_signature.h"
 
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <openssl/hmac.h>
 
 #define PREFIX           "whsec_"
-#define MAX_BASE64_BYTES 88 // base64 text of WEBHOOK_SECRET_MAX_BYTES
+#define MAX_BASE64_BYTES 88 // length of WEBHOOK_SECRET_MAX_BYTES in base64
 #define HASH_BYTES       32
 
 // EVP_DecodeBlock also accepts white space around the text, and counts the padding as bytes of the key. This function

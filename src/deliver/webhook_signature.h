@@ -1,4 +1,4 @@
-// The signature of the Standard Webhooks specification: "v1," and the base64 text of HMAC-SHA256 over
+// Computes the signature of the Standard Webhooks specification: "v1," and the base64 text of HMAC-SHA256 over
 // "ID.TIMESTAMP.BODY". During a rotation there are two secrets, and the header has two signatures.
 #pragma once
 
@@ -25,7 +25,7 @@ struct webhook_secrets {
 // has another form or the key is shorter or longer than the limits above.
 int webhook_secret_parse(const char *text, size_t length, struct webhook_secret *ret_secret) MUST_CHECK;
 
-// Appends the value of the header webhook-signature, or nothing if there is no secret. Returns 0, -ENOMEM, or -EIO if
-// libcrypto fails.
+// Prints the value of the header webhook-signature into the buffer `signature`, which must be empty and stays empty if
+// there is no secret. Returns 0, -ENOMEM, or -EIO if libcrypto fails.
 int webhook_sign(const struct webhook_secrets *secrets, const char *id, const char *timestamp, const char *body,
                  size_t length, struct buffer *signature) MUST_CHECK;

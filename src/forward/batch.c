@@ -41,7 +41,7 @@ static const struct {
     [COLUMN_BYTES] = {ARRAY_OF_BYTES, "bytea"},
 };
 
-// The order of the arrays in a batch: the uid, the id, the columns of the stream, and three arrays for the members.
+// A batch has its arrays in this order: the uid, the id, the columns of the stream, and three arrays for the members.
 enum { UID_ARRAY, ID_ARRAY, COLUMN_ARRAYS };
 enum { MEMBER_UID, MEMBER_POSITION, MEMBER_ACCOUNT, MEMBER_ARRAYS };
 
@@ -144,7 +144,7 @@ static int add_row(struct batch *batch, enum stream stream, const struct recorde
     return 0;
 }
 
-// The receiver is $1, and the arrays follow in their order.
+// The receiver is $1, the uid is $2, the id is $3, and the columns of the stream follow.
 static int print_insert(struct buffer *sql, enum stream stream)
 {
     const struct stream_table *table = &stream_tables[stream];

@@ -34,7 +34,8 @@ struct batch {
 //
 // The statement with the index CURSOR_STATEMENT changes one row if the cursor in the destination was at from->id.
 // Otherwise the statement changes no row, because the cursor was moved by another transaction or was deleted. The
-// destination still commits the batch, which is harmless because a row has the same key in every batch.
+// destination still commits the batch, which is harmless: a row has the same key in every batch, so a row that is
+// already there stays unchanged.
 #define CURSOR_STATEMENT 1
 int batch_send(struct batch *batch, struct destination *destination, const char *receiver, enum stream stream,
                const struct cursor *from, const struct recorded_row *rows, size_t count,

@@ -21,7 +21,8 @@ static const char *value_of(const PQconninfoOption *options, const char *keyword
     return NULL;
 }
 
-// Returns true for a Unix socket, which an empty host also selects, for localhost, and for loopback addresses.
+// Returns true for a Unix socket, which an empty host also selects, for localhost, for ::1, and for a host that starts
+// with "127.".
 static bool is_local(const char *host, size_t length)
 {
     return length == 0 || *host == '/' || *host == '@' || strncmp(host, "127.", 4) == 0 ||

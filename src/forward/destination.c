@@ -220,7 +220,7 @@ int destination_send(struct destination *destination, const char *sql, const str
     return connection_failed(destination, "the connection was lost", error);
 }
 
-// PQgetResult returns the result of a COPY again and again, so a loop that reads results must stop at it.
+// PQgetResult returns the result of a COPY again and again, so a loop that reads results must stop at such a result.
 static bool is_copy(const PGresult *result)
 {
     ExecStatusType status = PQresultStatus(result);
@@ -228,7 +228,7 @@ static bool is_copy(const PGresult *result)
     return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
 }
 
-// The destination is not trusted: a result without the expected columns is an error.
+// The destination is not trusted: the result of a COPY, or a result without the expected columns, is an error.
 static int check_result(struct destination *destination, const PGresult *result, int columns, struct error *error)
 {
     ExecStatusType status = PQresultStatus(result);

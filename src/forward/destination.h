@@ -1,5 +1,6 @@
-// The connection to the destination. Only destination.c passes the connection to libpq; other files only read results.
-// destination.c does not depend on tables or rows. The thread that opens a connection is the only one that uses it.
+// Connects to the destination and executes statements there. Only destination.c passes the connection to libpq; other
+// files use libpq only to read results and to parse the URL. destination.c does not depend on tables or rows. The
+// thread that opens a connection is the only one that uses it.
 #pragma once
 
 #include <pthread.h>
@@ -11,7 +12,7 @@
 #include "parameters.h"
 
 // The initial value of answer_timeout_ms. The forwarder cannot distinguish an unreachable host from a server that
-// executes a slow statement, so forward.c doubles the timeout after each -ETIMEDOUT.
+// executes a slow statement, so forward.c doubles the timeout after each -ETIMEDOUT, up to a maximum.
 #define ANSWER_TIMEOUT_MIN_MS 30000
 
 struct destination {
@@ -23,7 +24,7 @@ struct destination {
 };
 
 // Functions that return int return 0 or -errno and fill in the error:
-//   -EAGAIN     a temporary failure: the connection is lost, the server restarts, or transactions conflict
+//   -EAGAIN     a failure that may be temporary, such as a lost connection, a restart of the server, or a conflict
 //   -ETIMEDOUT  no byte has moved for answer_timeout_ms
 //   -ECANCELED  destination_cancel was called
 //   others      a failure that an operator has to fix
@@ -64,7 +65,8 @@ const char *destination_port(const struct destination *destination);
 // Closes the connection, if it is open.
 void destination_close(struct destination *destination);
 
-// Makes every current and later wait return -ECANCELED, on all connections. This function is safe in a signal handler.
-// During a connection attempt, which libpq cannot cancel, this function ends the process with status 0.
+// Cancels the waits on all connections: destination_open, and every wait for a result that has not arrived, returns
+// -ECANCELED from now on. This function is safe in a signal handler. During a connection attempt, which libpq cannot
+// cancel, this function ends the process with status 0.
 void destination_cancel(void);
 bool destination_cancelled(void);

@@ -1,5 +1,6 @@
-// The statements that create the tables. The tables are a contract with the operator's own queries, and every engine in
-// imcallbackd-forward(8) has to accept them: a change needs a new version and a step that upgrades old tables.
+// Creates the tables in the destination. The tables are a contract with the operator's own queries, and every engine in
+// imcallbackd-forward(8) has to accept the statements. A change needs a new version and a step that upgrades old
+// tables.
 #include "destination_schema.h"
 
 #include <assert.h>
@@ -19,9 +20,9 @@
 #define REQUIRED_COLUMN(name, type, part)       ", " #name " " SQL_##type " NOT NULL"
 #define OPTIONAL_COLUMN(name, type, part, flag) ", " #name " " SQL_##type
 
-// These are plain tables, which every engine that speaks PostgreSQL's protocol accepts. The values are those of the
-// store. There are no foreign keys: one transaction writes the rows on both sides of a reference, and imcallbackd never
-// deletes rows.
+// These are plain tables, so that every engine in imcallbackd-forward(8) accepts them. The values are those of the
+// store. Foreign keys are not needed: one transaction writes the rows on both sides of a reference, and imcallbackd
+// never deletes rows.
 static const char *const tables_sql[] = {
     "CREATE TABLE IF NOT EXISTS imcallbackd_schema (version bigint PRIMARY KEY, created_at timestamptz NOT NULL)",
     "CREATE TABLE IF NOT EXISTS imcallbackd_cursor ("
@@ -42,7 +43,8 @@ static const char *const tables_sql[] = {
     "INSERT INTO imcallbackd_schema (version, created_at) VALUES (1, now()) ON CONFLICT (version) DO NOTHING",
 };
 
-// Sets *ret_version to 0 if not all tables exist yet.
+// Sets *ret_version to the version of the tables, or to 0 if not all tables exist yet. Returns -EINVAL if the version
+// is newer than DESTINATION_SCHEMA_VERSION.
 static int read_version(struct destination *destination, int64_t *ret_version, struct error *error)
 {
     PGresult *result = NULL;
@@ -67,7 +69,7 @@ static int read_version(struct destination *destination, int64_t *ret_version, s
 }
 
 // Despite IF NOT EXISTS, two forwarders that create the same table at the same time can conflict. One of them then
-// fails, for example with a duplicate key or name, and succeeds when it tries again.
+// fails, for example with a duplicate key or name, and can succeed when it tries again.
 static bool lost_creation_race(const struct destination *destination)
 {
     static const char *const codes[] = {"23505", "42P07", "42710", "40001", "40P01", "XX000"};

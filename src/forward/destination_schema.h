@@ -1,4 +1,5 @@
-// The tables in the destination. The errors are those of destination.h, and -EINVAL if the tables have a newer version.
+// Creates and checks the tables in the destination. The errors are those of destination.h, and -EINVAL if the tables
+// have a newer version.
 #pragma once
 
 #include "destination.h"

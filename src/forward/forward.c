@@ -24,14 +24,15 @@
 
 #define TICK_MS 1000
 
-// Delays between attempts. A temporary failure may be over soon. A permanent failure lasts until an operator has fixed
-// the cause.
+// The nominal delays between attempts. A temporary failure may be over soon. A permanent failure lasts until an
+// operator has fixed the cause.
 #define TEMPORARY_DELAY_MIN_MS 100
 #define TEMPORARY_DELAY_MAX_MS 5000
 #define PERMANENT_DELAY_MIN_MS 5000
 #define PERMANENT_DELAY_MAX_MS 60000
 
-// A destination that does not answer may be executing a slow statement, so each further attempt waits longer.
+// A destination that does not answer may be executing a slow statement, so each further attempt waits longer, up to
+// this time.
 #define ANSWER_TIMEOUT_MAX_MS 480000
 
 const bool forward_is_built = true;
@@ -226,8 +227,8 @@ static int send_batch(struct session *session, enum stream stream, size_t *ret_c
 }
 
 // Sends batches until no row is left, MAX_IN_FLIGHT batches are in flight, or must_drain is set. Rejected callbacks are
-// not urgent: unless rejections_first is set, this function sends them only when no event is waiting, and once per
-// tick, so that a steady stream of events cannot starve them.
+// not urgent: unless rejections_first is set, this function sends them only when no event is waiting or a tick is due.
+// The ticks ensure that a steady stream of events cannot starve them.
 static int send_batches(struct session *session, struct error *error)
 {
     size_t groups = 1, rejections = 0;
@@ -235,7 +236,7 @@ static int send_batches(struct session *session, struct error *error)
 
     if (session->rejections_first) {
         r = send_batch(session, STREAM_REJECTIONS, &rejections, error);
-        session->must_drain = false; // set_lag needs the events in flight, so send events as well
+        session->must_drain = false; // send events as well: without one in flight, set_lag would report no lag
     }
     session->rejections_first = false;
     while (r == 0 && groups + rejections > 0 && session->count < MAX_IN_FLIGHT && !session->must_drain) {

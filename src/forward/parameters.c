@@ -11,7 +11,7 @@
 
 #include "imcallbackd/base/utf8.h"
 
-// These ids are from PostgreSQL's pg_type, and are the same in every engine that speaks the protocol.
+// The ids of types in PostgreSQL's pg_type, which the other engines in imcallbackd-forward(8) use as well.
 #define OID_BIGINT 20
 #define OID_TEXT   25
 
@@ -23,8 +23,8 @@ static const struct {
     [ARRAY_OF_TEXT] = {1009, OID_TEXT},
 };
 
-// The words of an array's header: the number of dimensions, whether elements may be NULL, the type of the elements, the
-// number of elements, and the index of the first element.
+// The header of an array has these words: the number of dimensions, whether elements may be NULL, the type of the
+// elements, the number of elements, and the index of the first element.
 #define HEADER_WORDS 5
 
 int text_append(struct buffer *buffer, const char *text)

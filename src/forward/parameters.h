@@ -1,5 +1,6 @@
-// The parameters of one statement in libpq's binary form: integers, texts, and arrays that unnest() turns into rows.
-// Functions that add a value return no error: they store -errno in `code`, and destination_send reports the failure.
+// Encodes the parameters of one statement in PostgreSQL's binary format: integers, texts, and arrays that unnest()
+// turns into rows. Functions that add a value return no error: they store -errno in `code`, and destination_send
+// reports the failure.
 #pragma once
 
 #include <stddef.h>
@@ -25,7 +26,7 @@ struct array {
     int code;       // 0, or -errno of the first element that could not be added
 };
 
-// Empties the array but keeps its memory.
+// Sets the type and empties the array, but keeps its memory.
 void array_start(struct array *array, enum array_type type);
 void array_add_null(struct array *array);
 void array_add_integer(struct array *array, int64_t value);

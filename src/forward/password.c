@@ -1,4 +1,4 @@
-// Keeps the password in one block of the heap, and overwrites this block before freeing it.
+// Keeps the password in a single heap block, which is overwritten before it is freed.
 #include "password.h"
 
 #include <errno.h>
@@ -40,8 +40,10 @@ int password_read(const char *file, char **ret_password, struct error *error)
         r = check(path, &text, error);
     if (r == 0)
         *ret_password = text.data;
-    else
-        password_forget(text.data);
+    else if (text.data)
+        explicit_bzero(text.data, text.capacity);
+    if (r < 0)
+        buffer_finish(&text);
     free(path);
     return r;
 }

@@ -1,12 +1,13 @@
-// The password of the destination. The forwarder reads the password file for each connection, so that an operator can
+// Reads the password of the destination. The forwarder reads the file for each connection, so that an operator can
 // change the password at any time.
 #pragma once
 
 #include "imcallbackd/base/error.h"
 
-// Sets *ret_password to NULL if file is NULL; otherwise the caller passes the password to password_forget. Returns
-// -EINVAL if the file is empty or has several lines, -EACCES if only another user can read the file or if it is a
-// credential of another service (see file_expand_path), or another -errno of file_read.
+// Reads the password from the file. If `file` is NULL or the function fails, *ret_password is NULL; otherwise the
+// caller passes it to password_forget. Returns -EINVAL if the file is empty, has several lines or contains a NUL byte,
+// -EFBIG if the file is larger than 1,024 bytes, -EACCES if only another user can read the file or if it is a
+// credential of another service (see file_expand_path), or another -errno.
 int password_read(const char *file, char **ret_password, struct error *error) MUST_CHECK;
 
 // Overwrites the password and frees it. NULL is allowed.

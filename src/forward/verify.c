@@ -18,7 +18,7 @@
 #define DIGEST_BYTES (2 * MD5_BYTES + 1)
 #define SEPARATOR    "\x1f" // precedes each value in the text of a checksum
 
-// The SQL around the name of a column that converts a value to the text for the checksum.
+// The SQL that surrounds the name of a column and converts its value to the text for the checksum.
 static const struct {
     const char *prefix, *suffix;
 } conversions[] = {
@@ -27,8 +27,8 @@ static const struct {
     [COLUMN_BYTES] = {"md5(", ")"},
 };
 
-// SQL for the digest of an event's members, which follows the columns in the text for the checksum, and for the number
-// of members.
+// The SQL for the digest of an event's members, which follows the columns in the text for CHECKSUM_EVENT, and the SQL
+// for the number of members.
 static const char members_digest_sql[] =
     ", E'\\x1f', (SELECT md5(string_agg(E'\\x1f' || member_account, '' ORDER BY position))"
     " FROM destroyed_group_member AS m WHERE m.event_uid = r.event_uid)";
@@ -151,7 +151,8 @@ static int make_row(struct verification *verification, enum stream stream, const
 
 // Comparison
 
-// The result of this statement has the uid in hexadecimal, the receiver, both checksums, and the number of members.
+// Prints the statement whose result has the uid in hexadecimal, the receiver, both checksums, and the number of
+// members.
 static int print_sql(enum stream stream, struct buffer *sql)
 {
     const struct stream_table *table = &stream_tables[stream];
@@ -282,7 +283,8 @@ static int add_row(struct verification *verification, enum stream stream, const 
     return r < 0 ? r : buffer_append(&verification->rows, &row, sizeof row);
 }
 
-// Reads the rows after *after_id, and moves *after_id to the last row that was read.
+// Reads the next rows after *after_id, and moves *after_id to the last of them. Collects in verification->rows the rows
+// within the period that the destination must have. *ret_count is 0 at the end of the store.
 static int read_rows(struct verification *verification, enum stream stream, int64_t shipped_id, int64_t *after_id,
                      size_t *ret_count, struct error *error)
 {

@@ -1,4 +1,4 @@
-// Uses libmicrohttpd without the adapter in mhd.c: here the library runs its own thread.
+// Implements the admin server. It does not use the adapter in mhd.c, because libmicrohttpd runs its own thread here.
 #include "imcallbackd/http/admin.h"
 
 #include <assert.h>
@@ -22,9 +22,9 @@
 #define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
 #define STRICT_POLICY           "default-src 'none'; frame-ancestors 'none'"
 
-// An open connection, or a free slot. The library's timeout counts only the time without any byte. A client that sends
-// one byte now and then would keep its slot forever, so on_connection shuts the oldest connection down when all slots
-// are taken.
+// The slot of one connection. libmicrohttpd's timeout starts again with each byte, so a client that sends a byte now
+// and then would keep its slot forever. on_connection therefore shuts the oldest connection down when all slots are
+// taken.
 struct slot {
     uint64_t number; // counts up with each connection; 0: the slot is free
     int fd;
@@ -38,7 +38,7 @@ struct http_admin {
     pthread_mutex_t lock;
     char hosts[HTTP_ADMIN_HOSTS_BYTES]; // guarded by the lock
     struct slot slots[CONNECTIONS];     // only the server's thread uses this and the next field
-    uint64_t started;                   // connections since the start
+    uint64_t started;                   // number of connections since the start
 };
 
 // The Host headers of a request.
@@ -185,8 +185,8 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         (void)shutdown(slot->fd, SHUT_RDWR);
 }
 
-// The library first calls this when the head of a request is complete. The function queues the response in that call
-// already, so that the library discards the body.
+// The library first calls this when the head of a request is complete. This first call already queues the response, so
+// the library discards the body.
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
                                   const char *method, const char *version, const char *data, size_t *length,
                                   void **request)
@@ -260,6 +260,11 @@ void http_admin_set_hosts(struct http_admin *admin, const char *hosts)
     pthread_mutex_lock(&admin->lock);
     memcpy(admin->hosts, hosts ? hosts : "", length + 1);
     pthread_mutex_unlock(&admin->lock);
+}
+
+const char *http_library_version(void)
+{
+    return MHD_get_version();
 }
 
 void http_admin_stop(struct http_admin *admin)

@@ -1,4 +1,5 @@
-// Deadlines need no timers: each list is sorted, so that only its first connections can have expired.
+// Deadlines need no timers: each list is sorted by the start of the stage, so only its first connections can have
+// expired.
 #include "connection.h"
 
 #include <assert.h>
@@ -107,8 +108,8 @@ void http_set_add(struct http_connection_set *set, struct http_connection *conne
 
 #define MAY_BE(stage) (1U << HTTP_STAGE_##stage)
 
-// The stages that may follow each stage. A request can end in any stage, because its connection can be closed;
-// http_request_finish then moves the connection to IDLE.
+// The stages that may follow each stage. The connection can be closed while a request is in any of its stages, HEAD to
+// ANSWER; http_request_finish then moves the connection to IDLE.
 static const unsigned int followers[] = {
     [HTTP_STAGE_HANDSHAKE] = MAY_BE(IDLE),
     [HTTP_STAGE_IDLE] = MAY_BE(HEAD),
@@ -169,7 +170,8 @@ static bool has_unread_bytes(const struct http_connection *connection)
 
 // Closes the connections whose stage has timed out. Returns the milliseconds until the next deadline in the list, or -1
 // if there is none. If a connection is overdue by more than SUSPENSION_MS, the process was suspended, so the client was
-// not slow. If the connection has unread data, its stage starts again, so that the loop can read this data.
+// not slow. If such a connection has unread data and is not closing yet, its stage starts again, so that the loop can
+// read the data.
 static int64_t close_expired(const struct http_connection_list *list, int64_t timeout_ms, int64_t now_ms)
 {
     struct http_connection *next;
@@ -203,8 +205,9 @@ static bool is_from(const struct http_transport *transport, const struct address
     return counts_for_network(transport) && memcmp(&transport->network, network, sizeof *network) == 0;
 }
 
-// Closes the connection that has been in the list longest among those that meet the criteria. The connection must have
-// been in the list at least since `since_ms`. `network` may be NULL. Returns false if there is no such connection.
+// Among the connections of the list that match `is_verified`, `beyond_limit` and `network` and are not closing yet,
+// closes the one that has been in its stage longest, provided that the stage started at `since_ms` or earlier. If
+// `network` is NULL, every network matches. Returns false if there is no such connection.
 static bool close_oldest(const struct http_connection_list *list, bool is_verified, bool beyond_limit,
                          const struct address *network, int64_t since_ms)
 {

@@ -1,9 +1,12 @@
-// Connections, the stages they go through and the deadlines of these stages. Each loop has one http_connection_set.
+// Declares connections, the stages they go through and the deadlines of these stages. Each loop has one
+// http_connection_set.
 
 //   accept ─► HANDSHAKE ─► IDLE ─► HEAD ─► BODY ─► HELD ─► ANSWER ─► IDLE …
 //
-// HANDSHAKE, HEAD, BODY and ANSWER must each end within `request_timeout`, no matter how many bytes arrive. IDLE ends
-// after `idle_timeout`. HELD, while the handler has the request, has no deadline. A set and its connections belong to
+// A response that does not wait for the handler skips HELD. A request that is aborted leads to IDLE from any stage.
+//
+// HANDSHAKE, HEAD, BODY and ANSWER must each end within request_timeout_ms, no matter how many bytes arrive. IDLE ends
+// after idle_timeout_ms. HELD, while the handler has the request, has no deadline. A set and its connections belong to
 // the loop's thread, unless a comment says otherwise.
 #pragma once
 
@@ -38,33 +41,34 @@ struct http_record_parser {
     size_t payload_left;
 };
 
-// What names the client of a connection. All values but the first belong to connections of trusted proxies.
+// How the server identifies the client of a connection. All values but the first belong to connections of trusted
+// proxies.
 enum http_client {
     HTTP_CLIENT_IS_PEER,       // the peer is not a trusted proxy
-    HTTP_CLIENT_UNDECIDED,     // the first bytes have not arrived, or they are an incomplete PROXY header
+    HTTP_CLIENT_UNDECIDED,     // no PROXY header was accepted, and no other bytes have arrived
     HTTP_CLIENT_FROM_HEADER,   // the PROXY header named the client
     HTTP_CLIENT_IS_PROXY,      // the PROXY header named no client
     HTTP_CLIENT_FROM_REQUESTS, // no PROXY header: X-Forwarded-For of each request, or else the proxy itself
 };
 
-// The socket and the TLS session on it.
+// The socket of a connection, the client behind it, and the state of the TLS session.
 struct http_transport {
     int fd;
     struct sockaddr_storage socket_address;
     socklen_t socket_address_length;
     enum http_client client;
     struct address address;                  // of the peer, or of the client that the PROXY header named
-    struct address network;                  // to which the limit per client applies
+    struct address network;                  // of `address`, for the limit connections_per_address
     char remote_address[ADDRESS_TEXT_BYTES]; // `address` as text
-    size_t header_bytes;                     // of an incomplete PROXY header, still in the kernel's buffer
+    size_t header_bytes;                     // size of an incomplete PROXY header that is still in the kernel's buffer
     struct http_credentials *credentials;    // a reference
     struct http_record_parser records;
     size_t handshake_bytes; // received before the handshake was complete
     bool has_received;      // at least one byte of TLS was received
     bool body_follows;      // the next bytes to send are the head of a response, and its body follows
-    bool receive_closed;    // no more bytes arrive; requests that were already received are still answered
-    bool closing;           // shut down by http_connection_close; libmicrohttpd has not noticed yet
-    bool pull_disabled;     // the pull function reads nothing, so that GnuTLS sees only what it has received before
+    bool receive_closed; // the server has shut down the receiving side; the next response announces Connection: close
+    bool closing;        // shut down by http_connection_close; libmicrohttpd has not noticed yet
+    bool pull_disabled;  // the pull function reads nothing, so that GnuTLS sees only what it has received before
 };
 
 // State that the detection of stalled connections in mhd_quirks.c keeps between two checks.
@@ -79,8 +83,8 @@ struct http_connection_list {
 
 struct http_deadline {
     enum http_stage stage;
-    int64_t since_ms;                        // when the stage started
-    struct http_connection_list *list;       // the list of `stage`; NULL: not in a set
+    int64_t since_ms;                        // monotonic time at which the stage started
+    struct http_connection_list *list;       // the list of `stage`; NULL: in no list
     struct http_connection *previous, *next; // in `list`; `next` alone links queues of new connections
 };
 
@@ -91,9 +95,10 @@ struct http_connection {
     struct http_transport transport;
     struct http_deadline deadline;
     struct http_exchange *exchange; // the current request; NULL: none
-    enum http_limit exceeded_limit; // if set, the server accepts one verified request and then closes the connection
+    enum http_limit exceeded_limit; // if set, the server accepts only a verified request, and closes the connection
+                                    // after the response
     bool is_verified;               // a verified request arrived
-    bool fault_reported;            // the refusal that ends the connection was logged
+    bool fault_reported;            // the refusal that ends the connection was counted and logged
     struct http_stall stall;
 };
 
@@ -108,16 +113,16 @@ struct mhd_quirks {
 // that enters a stage goes to the end.
 struct http_connection_set {
     struct http_shared *shared;
-    struct http_connection_list timed; // stages that end after request_timeout
+    struct http_connection_list timed; // connections in HANDSHAKE, HEAD, BODY or ANSWER
     struct http_connection_list idle;
     struct http_connection_list held;
     struct http_limits limits; // the loop's copy
     int64_t now_ms;            // monotonic time, updated before and after the loop sleeps
-    bool has_progress;         // a connection received, sent or changed something in this iteration of the loop
+    bool has_progress;         // this iteration of the loop has received, sent or processed something
     unsigned int pending;      // requests that the handler has to complete
     struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
     struct mhd_quirks quirks;
-    bool has_owner;  // the loop's thread runs, so that no other thread may use the set
+    bool has_owner;  // the loop's thread runs, so no other thread may use the set
     pthread_t owner; // that thread
 
     // Any thread may read the counters below. The counters include connections that the loop has not added to its lists
@@ -126,7 +131,8 @@ struct http_connection_set {
     atomic_uint unverified_count; // connections on which no verified request arrived
 };
 
-// Counts a connection that is on its way to the set's loop. Any thread may call this.
+// Assigns a new connection to the set and counts the connection, before the loop adds it with http_set_add. Any thread
+// may call this.
 void http_set_expect(struct http_connection_set *set, struct http_connection *connection);
 
 // Adds an expected connection in stage HANDSHAKE.
@@ -136,23 +142,24 @@ void http_set_add(struct http_connection_set *set, struct http_connection *conne
 void http_set_remove(struct http_connection *connection);
 
 // Closes connections whose stage has timed out. After the whole process was suspended, a connection with unread data
-// gets a fresh deadline instead. Returns the milliseconds until the next deadline; -1: there is no deadline.
+// gets a fresh deadline instead, unless it is in stage ANSWER or already closing. Returns the milliseconds until the
+// next deadline, or -1 if there is none.
 int64_t http_set_close_expired(struct http_connection_set *set);
 
 // Closes one connection to make room for another. The first choice is an unverified connection in stage HANDSHAKE,
 // HEAD, BODY or ANSWER, the second an unverified idle one, and the third a verified idle one. In each group, the
 // connection that has been in its stage longest comes first. Connections beyond a limit and connections that are
 // already closing do not qualify. Neither do connections that entered their stage less than 2 s ago, unless they are
-// unverified and idle. With `network`, only connections of that client network qualify. Returns false if no connection
-// qualifies.
+// unverified and idle. If `network` is not NULL, only connections of that client network qualify. Returns false if no
+// connection qualifies.
 bool http_set_evict(struct http_connection_set *set, const struct address *network);
 
-// Tries to evict another connection for this one, which is beyond a limit. If that succeeds, this connection counts as
-// within the limit.
+// Tries to evict another connection for this one, which is beyond a limit. At the limit per address, the other
+// connection must be of the same network. If that succeeds, this connection counts as within the limit.
 void http_connection_make_room(struct http_connection *connection);
 
 // Closes all connections beyond a limit on which no verified request has arrived, and which entered their stage at
-// least 2 s ago.
+// least 2 s ago. Connections in stage HELD stay open.
 void http_set_evict_reserve(struct http_connection_set *set);
 
 // Closes all connections that are between two requests or before the first request.
@@ -162,14 +169,16 @@ void http_set_close_idle(struct http_connection_set *set);
 // this.
 struct http_connection *http_connection_create(struct http_shared *shared);
 
-// Frees the connection, and releases what http_shared_admit and http_set_expect have counted. Does not close the
-// descriptor. NULL is allowed.
+// Frees the connection, releases its credentials, and undoes the counts of http_shared_admit, http_shared_admit_client
+// and http_set_expect. The connection must have left its list and have no request. Does not close the descriptor. NULL
+// is allowed.
 void http_connection_destroy(struct http_connection *connection);
 
-// Moves the connection to a stage that may follow the current one, and starts the deadline of that stage.
+// Moves the connection to a stage that may follow the current one, and starts the deadline of that stage, if it has
+// one.
 void http_connection_enter(struct http_connection *connection, enum http_stage stage);
 
-// Records that a verified request arrived, so that the loop evicts the connection last.
+// Records that a verified request arrived, so that the loop evicts unverified connections before this one.
 void http_connection_mark_verified(struct http_connection *connection);
 
 // Stops receiving. libmicrohttpd still reads and answers a request that is already in the kernel's buffer.

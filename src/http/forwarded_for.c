@@ -12,7 +12,7 @@ static bool is_space(char c)
     return c == ' ' || c == '\t';
 }
 
-// Returns true if the text is empty or a colon with a port.
+// Returns true if the text is empty or consists of a colon and a port number.
 static bool is_port(const char *text, size_t length)
 {
     uint64_t port;

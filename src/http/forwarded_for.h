@@ -15,8 +15,8 @@ struct forwarded_for {
     struct address address; // that address
 };
 
-// Adds one header as received, in the order of the headers; ignores headers with another name. Neither text needs a
-// terminating NUL. An entry is an IPv4 address, an IPv6 address or an IPv6 address in brackets; a port may follow the
-// first and the last form.
+// Adds one header as received, or ignores it if it has another name. The caller adds the headers of a request in their
+// order. Neither `name` nor `value` needs a terminating NUL. An entry is an IPv4 address, an IPv6 address or an IPv6
+// address in brackets; a port may follow the first and the last form.
 void forwarded_for_add(struct forwarded_for *forwarded_for, const char *name, size_t name_length, const char *value,
                        size_t value_length);

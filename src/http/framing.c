@@ -12,8 +12,8 @@ static bool equals(const char *text, size_t length, const char *expected)
     return length == strlen(expected) && strncasecmp(text, expected, length) == 0;
 }
 
-// RFC 9110, 5.6.2: a name is a token. libmicrohttpd 0.9.75 moves folded lines into the name, so this check also finds
-// folded lines.
+// RFC 9110, 5.1 and 9.1: a header name and a method are tokens. libmicrohttpd 0.9.75 moves folded lines into the name,
+// so this check also finds folded lines.
 static bool is_token(const char *text, size_t length)
 {
     for (size_t i = 0; i < length; i++) {

@@ -1,5 +1,5 @@
-// Each iteration of the loop closes expired connections, sleeps, processes the inbox and runs libmicrohttpd. The loop's
-// thread owns the connection set.
+// Each iteration of the loop closes expired connections, sleeps, handles what other threads have requested, and runs
+// libmicrohttpd. The loop's thread owns the connection set.
 #include "loop.h"
 
 #include <assert.h>
@@ -65,7 +65,7 @@ static void process_inbox(struct http_loop *loop)
     }
 }
 
-// In a drain, closes idle connections from drain_idle_at_ms on. Returns the milliseconds until the next check.
+// Closes the idle connections once the time drain_idle_at_ms has come. Returns the milliseconds until the next check.
 static int64_t drain(struct http_loop *loop)
 {
     int64_t left_ms = loop->set.shared->drain_idle_at_ms - loop->set.now_ms;
@@ -75,8 +75,8 @@ static int64_t drain(struct http_loop *loop)
     return left_ms > DRAIN_POLL_MS ? left_ms : DRAIN_POLL_MS;
 }
 
-// Closes the connections whose deadlines have passed and, in a drain, the idle ones. Returns how long the loop may
-// sleep, in milliseconds, or -1 if there is no limit.
+// Closes the connections whose deadlines have passed and, after the grace period of a drain, the idle ones. Returns how
+// long the loop may sleep, in milliseconds, or -1 if there is no limit.
 static int process_deadlines(struct http_loop *loop)
 {
     int64_t timeout_ms;
@@ -116,7 +116,7 @@ static void *loop_main(void *argument)
             http_shared_copy_limits(set->shared, &set->limits);
         if (atomic_exchange(&loop->evict_reserve, false))
             http_set_evict_reserve(set);
-        ending = loop->ending; // read before the inbox: once set, no thread queues a connection
+        ending = loop->ending; // read before the inbox: once the flag is set, no thread queues a connection
         process_inbox(loop);
         mhd_adapter_run(set);
     } while (!ending || set->pending > 0);

@@ -1,5 +1,5 @@
-// One event loop: a thread with its own instance of libmicrohttpd and its own connections. Other threads reach the loop
-// through its inbox and its flags; http_loop_wake_if_queued and http_loop_wake make the loop check them.
+// Declares the event loop: a thread with its own instance of libmicrohttpd and its own connections. Other threads reach
+// the loop through its inbox and its flags; http_loop_wake_if_queued and http_loop_wake make the loop check both.
 #pragma once
 
 #include "connection.h"
@@ -26,13 +26,13 @@ void http_loop_add(struct http_loop *loop, struct http_connection *connection);
 // Queues a call of http_set_evict_reserve on the loop's thread.
 void http_loop_evict_reserve(struct http_loop *loop);
 
-// Wakes the loop if something was queued since the previous call.
+// Wakes the loop if a connection, an eviction or a completed request was queued since the previous call.
 void http_loop_wake_if_queued(struct http_loop *loop);
 
 // Makes the loop read the shared limits again, and wakes it.
 void http_loop_reconfigure(struct http_loop *loop);
 
-// Wakes the loop, so that it sees the shared flags.
+// Wakes the loop, so that it sees that `draining` or `stopping` is set.
 void http_loop_wake(struct http_loop *loop);
 
 // The counts include connections that are still queued.

@@ -1,4 +1,5 @@
-// The library calls back only within MHD_run, MHD_add_connection and MHD_stop_daemon, on the thread that calls them.
+// Implements the callbacks of libmicrohttpd. The library has no thread of its own here: it calls back only within its
+// functions, such as MHD_run, on the thread that calls them.
 #include "mhd.h"
 
 #include <assert.h>
@@ -41,8 +42,8 @@ static void on_panic(void *context, const char *file, unsigned int line, const c
 
 // ---- Connections ----
 
-// Ends a request whose end the library has not reported. Version 0.9.75 does not report the end of a request that it
-// cannot parse.
+// Ends the current request, if there is one. When a connection is closed, it may still have a request, because version
+// 0.9.75 does not report the end of a request that it cannot parse.
 static void finish_request(struct http_connection *connection)
 {
     if (!connection->exchange)
@@ -87,11 +88,11 @@ void mhd_adapter_add(struct http_connection *connection)
     struct http_connection_set *set = connection->set;
     struct http_transport *transport = &connection->transport;
 
-    // If a starting connection has the same descriptor, the library has closed it without a notification.
+    // If a connection with the same descriptor is still starting, the library has closed it without a notification.
     http_connection_destroy(mhd_quirk_take_starting(set, transport->fd));
     mhd_quirk_add_starting(connection);
-    // If this fails, the library has closed the descriptor. The connection is still starting unless the library has
-    // reported its end.
+    // If MHD_add_connection fails, the library has closed the descriptor. The connection is still in the list of
+    // starting connections, unless the library has reported its start and its end.
     if (MHD_add_connection(set->daemon, transport->fd, (struct sockaddr *)&transport->socket_address,
                            transport->socket_address_length) != MHD_YES)
         http_connection_destroy(mhd_quirk_take_starting(set, transport->fd));
@@ -184,8 +185,8 @@ static enum http_verdict receive_head(struct http_exchange *exchange, const char
     return http_request_receive_head(exchange, method, version);
 }
 
-// The library calls this once for the head, once for each piece of the body, without data at the end of the body, and
-// again after a resumption.
+// The library calls this once for the head, once for each piece of the body, once without data at the end of the body,
+// and again after a resumption.
 static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const char *url, const char *method,
                                const char *version, const char *data, size_t *length, void **request_context)
 {
@@ -228,8 +229,8 @@ static void on_request_end(void *context, struct MHD_Connection *mhd, void **req
     *request_context = NULL;
 }
 
-// The library calls this for each query parameter and then for the path. The escapes stay, because the daemon reads the
-// raw target.
+// The library calls this for each name and value in the query, and then for the path. This function leaves the escapes
+// as they are, because the daemon reads the raw target.
 static size_t on_unescape(void *context, struct MHD_Connection *mhd, char *text)
 {
     (void)context;
@@ -239,8 +240,8 @@ static size_t on_unescape(void *context, struct MHD_Connection *mhd, char *text)
 
 // ---- The library ----
 
-// The library speaks TLS only with a certificate or with this callback. tls_session_init gives each session its
-// credentials, so GnuTLS never calls this function.
+// The library accepts TLS connections only if it has a certificate or this callback. tls_session_init gives each
+// session its credentials, so GnuTLS never calls this function.
 static int on_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
                           const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
                           unsigned int *chain_length, gnutls_privkey_t *key)
@@ -256,7 +257,7 @@ static int on_certificate(gnutls_session_t session, const gnutls_datum_t *author
     return -1;
 }
 
-// The library logs faults of single connections, which the daemon logs only for debugging.
+// The messages of the library concern faults of single connections, so the daemon logs them at the level debug.
 static void on_log(void *context, const char *format, va_list arguments) PRINTF_LIKE(2, 0);
 
 static void on_log(void *context, const char *format, va_list arguments)

@@ -11,7 +11,7 @@
 
 #define CRLF_LENGTH    2
 #define MAX_PARAMETERS 100
-// How long the loop sleeps after an iteration without progress, even if the library asks to run again at once.
+// How long the loop sleeps after an iteration without progress if the library asks to run again at once.
 #define NO_PROGRESS_SLEEP_MS 20
 
 static const char TOO_LARGE_FOR_BUFFER[] = "A part of the request does not fit into the connection's buffer.";
@@ -41,7 +41,7 @@ void mhd_head_layout_add(struct mhd_head_layout *layout, const char *name, size_
                          size_t value_length)
 {
     expect_next(layout, name);
-    // The value may start anywhere after the colon, because the library skips the spaces there.
+    // The value may start anywhere after the colon, because the library skips the spaces and tabs there.
     layout->is_altered = layout->is_altered || (uintptr_t)value <= (uintptr_t)name + name_length;
     layout->next = (uintptr_t)value + value_length + CRLF_LENGTH;
 }
@@ -159,7 +159,8 @@ static bool is_session_open(struct http_connection *connection)
     char byte;
     ssize_t received;
 
-    // GnuTLS must not receive an end that arrived after the library had closed the connection.
+    // If the end of the session arrives after the library has closed the connection, that end is not the reason for
+    // closing the connection, so GnuTLS must not receive it.
     connection->transport.pull_disabled = true;
     received = gnutls_record_recv(session, &byte, 1);
     connection->transport.pull_disabled = false;
@@ -171,7 +172,7 @@ void mhd_quirk_after_send(struct http_connection *connection)
     if (connection->deadline.stage != HTTP_STAGE_HEAD || connection->transport.pull_disabled ||
         own_status(connection) != 0)
         return;
-    // Without an owner, the loop has ended and closes all its connections, which is not a refusal.
+    // If the set has no owner, the loop has ended and closes all its connections, which is not a refusal.
     if (!connection->exchange && !connection->transport.closing && connection->set->has_owner &&
         is_session_open(connection))
         http_request_report_fault(connection, UNREADABLE);
@@ -194,8 +195,8 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set)
     }
 }
 
-// Records how many bytes GnuTLS holds for the library. Returns true if the number of every connection is the same as in
-// the previous call.
+// Records how many bytes GnuTLS holds for the library. Returns true if this number is the same as in the previous call
+// for each connection of the list.
 static bool is_delivery_stalled(const struct http_connection_list *list)
 {
     bool stalled = true;
@@ -219,8 +220,8 @@ static bool has_input(const struct http_connection *connection)
            recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
-// The library may read input that has just arrived in the next iteration of the loop. A connection is therefore stalled
-// only if two successive checks find unread input and no byte has arrived in between.
+// The library may need another iteration of the loop to read input that has just arrived. A connection is therefore
+// stalled only if two successive checks find unread input and no byte has arrived in between.
 static void close_if_stalled(struct http_connection *connection)
 {
     enum http_stage stage = connection->deadline.stage;

@@ -1,8 +1,9 @@
-// This file declares every workaround for a fault of libmicrohttpd. Each has a comment with the versions that need it,
-// the symptom, the test that shows the symptom, and the condition under which the workaround can be deleted.
+// Declares the workarounds for faults of libmicrohttpd. Each has a comment with the versions that need it, the symptom,
+// the test that shows the symptom, and the condition under which the workaround can be deleted.
 
-// DEBIAN 12 marks code that only libmicrohttpd 0.9.75 needs. Delete all such code in one commit when the build requires
-// 1.0. Both versions have the same soname, so the code checks the version at run time.
+// DEBIAN 12 marks code that is needed only for libmicrohttpd 0.9.75, the version in Debian 12. Delete all such code in
+// one commit when the build requires 1.0. Both versions have the same soname, so the code checks the version at run
+// time.
 #pragma once
 
 #include <stdbool.h>
@@ -31,9 +32,9 @@ bool mhd_is_before_1_0(void);
 // Versions: before 1.0 (DEBIAN 12). Later versions refuse such heads themselves.
 // Symptom: the library parses a head in place, puts a NUL at the end of each part, and does not report what it has
 // changed. A NUL in a value ends the value, a folded line moves into the name of the header, a bare LF ends a line, and
-// spaces before the target vanish. The addresses of the parts reveal the change, because the parts are then not a CRLF
-// apart. The check misses only a NUL before a bare LF, because these two bytes take the place of a CRLF. The library
-// treats them as the end of a line, as it does a CRLF.
+// spaces before the target vanish. The addresses of the parts reveal the change, because a part then does not start or
+// end where it would in an unaltered head. A NUL before a bare LF remains hidden, because these two bytes take the
+// place of a CRLF. It does no harm: the library treats the two bytes as the end of a line, as it does a CRLF.
 // Test: tests/unit/http/test_quirks.c, and test_refuses_hostile_request in tests/e2e/test_framing.py.
 // Delete when the build requires 1.0.
 struct mhd_head_layout {
@@ -53,9 +54,10 @@ bool mhd_head_layout_is_altered(const struct mhd_head_layout *layout, const char
 
 // ---- Responses that the library makes itself ----
 
+// Returns true if the query of the raw target has more than 100 parameters.
 // Versions: 0.9.75, possibly later ones.
 // Symptom: if the library has no memory for another query parameter, it neither answers nor continues to read. The
-// daemon allows 100 parameters, which never exhaust this memory; a callback has seven.
+// daemon therefore limits the number of parameters. A callback has seven.
 // Test: test_ends_too_many_parameters_at_once in tests/e2e/test_limits.py.
 // Delete when the library answers every such request itself.
 bool mhd_quirk_exceeds_parameters(const char *target);
@@ -70,15 +72,17 @@ bool mhd_quirk_report_own_response(struct http_connection *connection);
 
 // The adapter calls this in the unescape callback.
 // Versions: before 1.0 (DEBIAN 12).
-// Symptom: if the library has no memory for a query parameter, it makes a response while it unescapes the parameters,
-// and then forgets that response. The library neither sends the response nor continues to read.
+// Symptom: if the library has no memory for a query parameter, it creates a response while it unescapes the parameters,
+// and then forgets that response. The library neither sends the response nor continues to read. This function reports
+// the response as a refusal and closes the connection.
 // Test: "target and parameters" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
 // Delete when the build requires 1.0.
 void mhd_quirk_on_unescape(struct http_connection *connection);
 
 // This workaround has no function: on_connection_closed in mhd.c calls finish_request.
 // Versions: before 1.0 (DEBIAN 12).
-// Symptom: the library does not report the end of a request that it could not parse, so that the request would leak.
+// Symptom: the library does not report the end of a request that it could not parse. Without the call, the request
+// would leak.
 // Test: test_counts_one_refusal in tests/e2e/test_unreadable.py, with a sanitizer that finds leaks.
 // Delete the call when the build requires 1.0.
 
@@ -92,7 +96,8 @@ void mhd_quirk_on_unescape(struct http_connection *connection);
 // Delete when the build requires 1.0.
 void mhd_quirk_on_log(struct http_connection_set *set, const char *format);
 
-// The adapter calls this before each send. Returns false if the connection must be closed instead.
+// tls.c calls this before each send. Reports a response that the library has made itself. Returns false if the
+// connection must be closed instead of sending, as mhd_quirk_on_log explains.
 bool mhd_quirk_before_send(struct http_connection *connection);
 
 // Versions: all.
@@ -107,7 +112,8 @@ void mhd_quirk_on_key_update(struct http_connection *connection);
 // Versions: 1.0 and later.
 // Symptom: after MHD_add_connection, the library can close the connection before it calls the notification callback,
 // and then never calls the callback for that connection. A list of starting connections therefore keeps each connection
-// until the callback, or until a new connection has the same descriptor.
+// until the callback. The adapter frees a connection without a callback when a new connection has the same descriptor,
+// or when the library stops.
 // Test: answers_or_closes_and_works_again in tests/oom/test_http.c.
 // Delete when MHD_add_connection accepts a context that every notification carries.
 void mhd_quirk_add_starting(struct http_connection *connection);
@@ -117,9 +123,9 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 
 // ---- Connections that the library closes itself ----
 
-// The adapter calls this after each send. In stage HEAD the daemon has queued no response. Unless the library has made
-// a response itself, what it has sent is the TLS alert close_notify of a connection that it closes. The function
-// contains two workarounds for such connections.
+// tls.c calls this after each send. In stage HEAD the daemon has queued no response. Unless the library has made a
+// response itself, the bytes sent in this stage are the TLS alert close_notify of a connection that the library closes.
+// The function contains two workarounds for such connections.
 //
 // Versions: all.
 // Symptom: the library closes some connections with a malformed request line without a response and without calling the
@@ -141,7 +147,7 @@ struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set,
 // Delete when the library removes such a connection in the same iteration.
 void mhd_quirk_after_send(struct http_connection *connection);
 
-// The adapter calls this after each iteration of the library.
+// The adapter calls this after each call of MHD_run.
 // Versions: 1.0 and later.
 // Symptom: if the size line of a chunk has an extension and does not fit into the memory of the connection, the library
 // makes two error responses and sends neither. The second one makes MHD_connection_update_event_loop_info close the
@@ -164,14 +170,14 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set);
 //
 // Versions: 0.9.75, possibly later ones.
 // Symptom: the library waits forever if its memory is full before it has read a unit such as the size line of a chunk.
-// This function closes the connection.
+// This function reports a refusal and closes the connection.
 // Test: test_counts_one_refusal and test_full_memory_uses_no_cpu in tests/e2e/test_unreadable.py.
 // Delete when the library refuses every request that does not fit into the memory of a connection.
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);
 
 // Versions: all.
 // Symptom: a resumed connection needs more than one call of MHD_run until its response is sent. A stopping loop
-// therefore runs the library this many times after the last completion.
-// Test: the stops under load in tests/e2e/test_lifecycle.py.
+// therefore runs the library this many more times before its thread ends.
+// Test: test_stop_under_load_loses_no_request in tests/e2e/test_lifecycle.py.
 // Delete when MHD_run sends the response of a resumed connection in the same call.
 #define MHD_QUIRK_LAST_TURNS 4

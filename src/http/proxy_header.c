@@ -1,5 +1,6 @@
-// The checks follow HAProxy's specification, doc/proxy-protocol.txt. A header with a value that the specification
-// reserves is malformed. The contents of TLVs are not checked.
+// The checks follow HAProxy's specification, doc/proxy-protocol.txt. A header with a reserved version, command, address
+// family or protocol is malformed, but a LOCAL header may have any family and protocol. The contents of TLVs are not
+// checked.
 #include "proxy_header.h"
 
 #include <assert.h>
@@ -126,7 +127,8 @@ static struct v2_fixed read_v2_fixed(const unsigned char *data)
     };
 }
 
-// Returns NULL if the fixed part is valid. With LOCAL, family and addresses have no meaning.
+// Returns the fault of the fixed part, or NULL if there is none. With LOCAL, the family, the protocol and the addresses
+// have no meaning.
 static const char *find_v2_fault(const struct v2_fixed *fixed)
 {
     static const size_t address_bytes[] = {[V2_UNSPEC] = 0, [V2_INET] = 12, [V2_INET6] = 36, [V2_UNIX] = 216};

@@ -26,6 +26,6 @@ struct proxy_header {
     const char *fault;     // for PROXY_HEADER_MALFORMED, an English clause
 };
 
-// Any result but PROXY_HEADER_INCOMPLETE is final: further bytes do not change the result. Bytes from
-// PROXY_HEADER_BYTES on never matter.
+// Any result but PROXY_HEADER_INCOMPLETE is final: further bytes do not change the result. Only the first
+// PROXY_HEADER_BYTES bytes of the data matter.
 enum proxy_header_result proxy_header_parse(const void *data, size_t size, struct proxy_header *ret_header);

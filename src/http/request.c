@@ -8,17 +8,19 @@
 #include "imcallbackd/base/clock.h"
 #include "mhd_response.h"
 
-// Parsing a body of the largest allowed size takes about ten times its size in memory; the factor 16 leaves a margin.
-// Only one request per loop needs this memory at a time, while handler.on_body runs.
+// The limit of a request's arena for each byte of the largest allowed body. Parsing a body takes about ten times its
+// size in memory; the factor 16 leaves a margin. Only one request per loop needs this memory at a time, while
+// handler.on_body runs.
 #define ARENA_BYTES_PER_BODY_BYTE 16
 #define ARENA_BASE_BYTES          ((size_t)1 << 20)
 // The size of the first allocation for a body. The buffer grows as data arrives, whatever length is announced, so that
 // a client cannot occupy memory for bytes that it does not send.
 #define BODY_FIRST_BYTES ((size_t)4 << 10)
-// The bodies in memory may take as much space as this many bodies of the largest size. The server refuses a body that
-// would exceed this space with 503.
+// All bodies in memory may together take as much space as this many bodies of the largest size. If a body would exceed
+// this space, the server refuses the request with HTTP_REFUSE_OVERLOADED.
 #define BODIES_IN_FLIGHT 16
-// If the announced length of a refused body is larger than this, the server sends the refusal without reading the body.
+// If the announced length of the body of a refused request is larger than this, the server sends the refusal without
+// reading the body.
 #define DROPPED_BODY_BYTES ((size_t)64 << 20)
 
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target)
@@ -38,7 +40,8 @@ struct http_exchange *http_request_start(struct http_connection *connection, con
     exchange->target = arena_copy(&exchange->request.arena, target, strlen(target));
     exchange->request.query = !exchange->target ? NULL : mark ? exchange->target + (mark - target) + 1 : "";
     // Usually the first byte of a request moves the connection to stage HEAD. If the client has sent this request
-    // together with the previous one, that byte arrived in an earlier stage.
+    // together with the previous one, that byte arrived before the previous request was answered, and the connection is
+    // still in stage IDLE.
     if (connection->deadline.stage != HTTP_STAGE_HEAD)
         http_connection_enter(connection, HTTP_STAGE_HEAD);
     return exchange;
@@ -189,7 +192,7 @@ static void drop_body(struct http_exchange *exchange)
     buffer_finish(&exchange->request.body);
 }
 
-// Returns the refusal if the data exceeds a limit or memory is exhausted, and NULL otherwise.
+// Appends data to the body. Returns the refusal if the data exceeds a limit or memory is exhausted, and NULL otherwise.
 static struct http_response *append_body(struct http_exchange *exchange, const char *data, size_t length)
 {
     struct http_shared *shared = exchange->connection->shared;

@@ -1,11 +1,12 @@
-// One request as a state machine. The adapter calls a function for each event of a request: the target, a header, the
-// end of the head, data, the end of the body, and the completion by the handler. If the event decides how the
-// connection continues, the function returns a verdict, which the adapter carries out. This file depends on neither
-// libmicrohttpd nor the loop; it calls the handler and changes the stage of the connection.
+// Implements one request as a state machine. The adapter calls a function for each event of a request: the target, a
+// header, the end of the head, data, the end of the body, the completion by the handler, and the end of the request. If
+// the event decides how the connection continues, the function returns a verdict, which the adapter carries out. This
+// file depends on neither libmicrohttpd nor the loop; it calls the handler and changes the stage of the connection.
 
 //   start ─► receive_header* ─► receive_head ─► receive_data* ─► receive_end ─► resume ─► take_response ─► finish
 //
-// A verdict of HTTP_VERDICT_ANSWER leads to take_response from any step. All functions run on the loop's thread.
+// Any step that returns HTTP_VERDICT_ANSWER leads to take_response. All functions run on the loop's thread, or on the
+// thread that destroys the loop after that thread has ended.
 #pragma once
 
 #include <stdbool.h>
@@ -42,46 +43,51 @@ struct http_exchange {
     bool needs_on_end;                          // handler.on_head was called
     bool closes_connection;                     // after the response, whatever its status is
     size_t body_in_flight;                      // bytes that this request has added to shared.body_in_flight
-    int64_t complete_us;                        // when the handler got the complete body, monotonic; 0: not yet
+    int64_t complete_us;                        // monotonic time at which handler.on_body was called; 0: not yet
     struct http_response *response;             // not queued yet; while PENDING, the completing thread sets this field
     struct http_exchange *next;                 // the next exchange in the loop's inbox
 };
 
 // Starts a request whose request line has arrived, and copies the raw target. Returns NULL if memory is exhausted. If
-// only the copy fails, the later call of http_request_receive_head returns HTTP_VERDICT_CLOSE.
+// only the copy fails, the later call of http_request_receive_head returns HTTP_VERDICT_CLOSE. The connection owns the
+// request until http_request_finish.
 struct http_exchange *http_request_start(struct http_connection *connection, const char *target);
 
-// Records a fault that makes the request unacceptable, unless there is one already. The call is allowed only before
-// receive_head.
+// Records a fault that makes the request unacceptable, unless there is one already. `fault` is an English sentence and
+// must outlive the request. The call is allowed only before receive_head.
 void http_request_set_fault(struct http_exchange *exchange, const char *fault);
 
-// Adds one header. Neither text needs a terminating NUL. The call is allowed only before receive_head.
+// Adds one header. Neither `name` nor `value` needs a terminating NUL. The call is allowed only before receive_head.
 void http_request_receive_header(struct http_exchange *exchange, const char *name, size_t name_length,
                                  const char *value, size_t value_length);
 
 // All headers have arrived. Calls handler.on_head unless the server itself refuses the request.
 enum http_verdict http_request_receive_head(struct http_exchange *exchange, const char *method, const char *version);
 
-// Stores a piece of the body, 1 byte or more, or drops the piece if there is a response already.
+// Stores a piece of the body, 1 byte or more, or drops the piece if there is a response already. If the body exceeds a
+// limit or memory is exhausted, refuses the request and frees the body.
 void http_request_receive_data(struct http_exchange *exchange, const char *data, size_t length);
 
 // The body is complete. Passes the request to the handler, unless there is a response already or the server is
 // stopping.
 enum http_verdict http_request_receive_end(struct http_exchange *exchange);
 
-// The loop has received the completion of a held request, which is no longer pending. After this call the adapter
-// resumes the connection, and when the library calls back for the connection, the adapter calls http_request_resume.
-// That function returns HTTP_VERDICT_CLOSE if the handler has completed the request without a response.
+// The loop calls http_request_unhold when it receives the completion of a held request, which is then no longer
+// pending. The adapter then resumes the connection, and calls http_request_resume when the library calls back for the
+// connection. http_request_resume returns HTTP_VERDICT_ANSWER, or HTTP_VERDICT_CLOSE if the handler has completed the
+// request without a response.
 void http_request_unhold(struct http_exchange *exchange);
 enum http_verdict http_request_resume(struct http_exchange *exchange);
 
-// Hands the response over to the caller and frees the body. Sets *ret_closing to true if the response must announce
-// Connection: close. The call is allowed once per request, after HTTP_VERDICT_ANSWER.
+// Hands the response over to the caller, frees the body, and moves the connection to stage ANSWER. Sets *ret_closing to
+// true if the response must announce Connection: close. The call is allowed once per request, after
+// HTTP_VERDICT_ANSWER.
 struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing);
 
-// Ends the connection's current request in any phase, answered or not. Does nothing if there is no request.
+// Ends and frees the connection's current request in any phase, answered or not, and moves the connection to stage
+// IDLE. Does nothing if there is no request.
 void http_request_finish(struct http_connection *connection);
 
-// Counts and logs why a connection ends without a response of the handler, at most once per connection. Does nothing if
-// the current request has a response that is not sent yet.
+// Counts and logs why a connection ends without a response from the handler, at most once per connection. Does nothing
+// if the current request has a response that the adapter has not taken yet.
 void http_request_report_fault(struct http_connection *connection, const char *fault);

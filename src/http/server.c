@@ -23,7 +23,7 @@
 // with Connection: close. A client that is disconnected without this announcement may lose an event.
 #define DRAIN_GRACE_MS 1000
 
-#define ACCEPTS_PER_BATCH 64  // the acceptor wakes the loops after this number, so that no client waits for many others
+#define ACCEPTS_PER_BATCH 64  // the most connections that are accepted before the acceptor wakes the loops
 #define SHORTAGE_PAUSE_MS 100 // the pause after running out of descriptors or memory, which closed connections free
 
 #define OTHER_FILES 64 // descriptors for anything but connections and loops
@@ -45,7 +45,7 @@ const struct metric *const http_metrics[] = {&http_connections_open, &http_reque
 // ---- The acceptor ----
 
 // Returns the loop with the fewest connections. For a connection beyond a limit, returns the loop with the most
-// unverified connections, because a loop evicts only its own connections.
+// unverified connections, because a loop evicts only its own connections, and unverified ones first.
 static struct http_loop *choose_loop(const struct http_server *server, enum http_limit exceeded)
 {
     struct http_loop *best = server->loops[0];
@@ -142,12 +142,13 @@ static void wait_out_shortage(struct http_server *server, int code)
     (void)poll(&stop, 1, SHORTAGE_PAUSE_MS);
 }
 
-// Returns true if the kernel may have queued more connections.
+// Accepts up to ACCEPTS_PER_BATCH connections. Returns false if the kernel has queued no more connections, or if
+// descriptors or memory ran out, and true otherwise.
 static bool accept_batch(struct http_server *server, int listen_fd)
 {
     int r = 0;
 
-    // Other errors, such as ECONNABORTED, concern only the connection that was about to be accepted, so the loop
+    // Other errors, such as ECONNABORTED, concern only the connection that was about to be accepted, so the acceptor
     // continues with the next one.
     for (int i = 0; i < ACCEPTS_PER_BATCH && r != -EAGAIN && !is_shortage(r); i++)
         r = accept_one(server, listen_fd);
@@ -170,8 +171,8 @@ static void *acceptor_main(void *argument)
                 (void)accept_batch(server, socket->fd);
         }
     }
-    // The kernel has completed the TCP handshake of each queued connection, and closing the listening socket would
-    // reset these connections, so accept them first.
+    // The kernel has completed the TCP handshake of each queued connection. If no other process has the socket, closing
+    // it would reset these connections, so accept them first.
     for (struct pollfd *socket = server->sockets; socket < stop; socket++) {
         while (server->settings.listening_is_ours && accept_batch(server, socket->fd)) {
         }
@@ -193,7 +194,8 @@ static int start_acceptor(struct http_server *server, struct error *error)
     return 0;
 }
 
-// If settings.listening_is_ours, the acceptor first accepts the connections that the kernel has queued.
+// Ends the acceptor's thread if the thread runs. If settings.listening_is_ours, the acceptor first accepts the
+// connections that the kernel has queued.
 static void stop_acceptor(struct http_server *server)
 {
     uint64_t one = 1;
@@ -208,8 +210,8 @@ static void stop_acceptor(struct http_server *server)
 
 // ---- Start and stop ----
 
-// Reduces the limit on connections to the number of descriptors that are available for them. Otherwise accept would
-// fail before the server reaches its own limit, and the server would not evict old connections for new ones.
+// Reduces the limit on connections until the process may open enough descriptors for the hard limit. Otherwise accept
+// would fail before the server reaches its own limit, and the server would not evict old connections for new ones.
 static struct http_limits fit_limits(const struct http_limits *limits, unsigned int threads)
 {
     struct http_limits fitting = *limits;

@@ -1,4 +1,4 @@
-// Admission of connections under one lock, and the metrics of the module.
+// Admits connections under one lock, and defines the metrics of the module.
 #include "shared.h"
 
 #include <assert.h>
@@ -118,7 +118,8 @@ static int compare_networks(const void *one, const void *other)
     return memcmp(one, other, sizeof(struct address));
 }
 
-// Returns the network with this address, which it adds if necessary, or NULL if memory is exhausted.
+// Returns the network with this address, and adds the network if necessary. Returns NULL if memory is exhausted. The
+// caller holds the lock.
 static struct network *get_network(struct http_shared *shared, const struct address *address)
 {
     struct network *const *found = tfind(address, &shared->networks, compare_networks);
@@ -136,8 +137,8 @@ static struct network *get_network(struct http_shared *shared, const struct addr
     return NULL;
 }
 
-// Counts one more connection of the network. Returns false if the hard limit is reached or memory is exhausted. The
-// caller holds the lock.
+// Counts one more connection of the network, and sets *ret_exceeded. Returns false, without counting, if the hard limit
+// is reached or memory is exhausted. The caller holds the lock.
 static bool count_for_network(struct http_shared *shared, const struct address *address, enum http_limit *ret_exceeded)
 {
     unsigned int limit = shared->limits.connections_per_address;
@@ -150,8 +151,9 @@ static bool count_for_network(struct http_shared *shared, const struct address *
     return true;
 }
 
-// Counts one more connection, also for its network unless the peer is a trusted proxy. Returns false if a hard limit is
-// reached or memory is exhausted. The caller holds the lock.
+// Counts one more connection, also for its network unless the peer is a trusted proxy, and sets
+// admission->exceeded_limit. Returns false, without counting, if a hard limit is reached or memory is exhausted. The
+// caller holds the lock.
 static bool count_connection(struct http_shared *shared, const struct address *network,
                              struct http_admission *admission)
 {

@@ -1,20 +1,15 @@
-// State that the acceptor, the loops and the server share: the handler, flags, counters, limits, credentials and the
-// number of connections per client network. This file is at the bottom of the module, so that nothing below the server
-// needs a pointer to the server.
+// Declares the state that the acceptor, the loops and the server share: the handler, flags, counters, limits,
+// credentials and the number of connections per client network. This file is at the bottom of the module, so that
+// nothing below the server needs a pointer to the server.
 #pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/handler.h"
-
-enum http_handshake { HTTP_HANDSHAKE_FULL, HTTP_HANDSHAKE_RESUMED, HTTP_HANDSHAKE_FAILED };
-enum http_proxy_header { HTTP_PROXY_HEADER_CLIENT, HTTP_PROXY_HEADER_LOCAL, HTTP_PROXY_HEADER_MALFORMED };
-extern const struct metric http_connections_open, http_requests_waiting, http_handshakes, http_proxy_headers,
-    http_answer_seconds;
+#include "imcallbackd/http/http_metrics.h"
 
 // The limit that a new connection exceeds.
 enum http_limit {
@@ -27,8 +22,8 @@ struct http_shared {
     struct http_handler handler;
     char *path; // the only path that is served
     atomic_bool draining;
-    atomic_bool stopping;         // the handler gets no new requests
-    int64_t drain_idle_at_ms;     // time from which a drain closes idle connections; written before `draining` is set
+    atomic_bool stopping;     // the handler gets no new requests
+    int64_t drain_idle_at_ms; // monotonic time from which a drain closes idle connections; written before `draining`
     atomic_uint connection_count; // number of connections of all loops
     atomic_size_t body_in_flight; // bytes of request bodies in memory
     struct log_rate_limit failed_handshakes, malformed_proxy_headers;
@@ -42,7 +37,8 @@ struct http_shared {
 };
 
 // Returns the hard limit that belongs to a limit. Between the two limits, the server still accepts connections, because
-// their first request may be a verified one. The server accepts no other request on these reserve connections.
+// their first request may be a verified one. On such a reserve connection, the server accepts one verified request and
+// no other.
 unsigned int http_hard_limit(unsigned int limit);
 
 // Takes a reference to the credentials and copies the rest. Returns -ENOMEM on failure. The caller must call
@@ -64,15 +60,17 @@ struct http_admission {
     struct http_credentials *credentials; // a new reference; NULL: the connection is refused
 };
 
-// Decides whether a connection from this peer may stay. On HTTP_REFUSE_NONE the connection is counted until
-// http_shared_release, also for `network`, which is address_client_network(peer). A trusted proxy is admitted
-// regardless of allow_from, and is not counted for its network.
+// Decides whether a connection from this peer may stay. Returns HTTP_REFUSE_NONE, HTTP_REFUSE_PEER or
+// HTTP_REFUSE_TOO_MANY_CONNECTIONS. On HTTP_REFUSE_NONE the connection is counted until http_shared_release, also for
+// `network`, which is address_client_network(peer). A trusted proxy is admitted regardless of allow_from, and is not
+// counted for its network.
 enum http_refusal http_shared_admit(struct http_shared *shared, const struct address *peer,
                                     const struct address *network, struct http_admission *ret_admission);
 
 // Decides whether an admitted connection of a trusted proxy may stay, now that the proxy has named the client. On
 // HTTP_REFUSE_NONE the connection is counted for `network`, which is address_client_network(client), until
-// http_shared_release. *ret_exceeded is HTTP_LIMIT_NONE or HTTP_LIMIT_PER_ADDRESS.
+// http_shared_release, and *ret_exceeded is HTTP_LIMIT_NONE or HTTP_LIMIT_PER_ADDRESS. Otherwise returns
+// HTTP_REFUSE_PEER or HTTP_REFUSE_TOO_MANY_CONNECTIONS.
 enum http_refusal http_shared_admit_client(struct http_shared *shared, const struct address *client,
                                            const struct address *network, enum http_limit *ret_exceeded);
 

@@ -1,4 +1,4 @@
-// The functions through which GnuTLS receives and sends, on the loop's thread. They see each received byte before
+// Implements the functions through which GnuTLS receives and sends. These functions see each received byte before
 // libmicrohttpd does.
 #include "tls.h"
 
@@ -66,7 +66,7 @@ static void note_progress(struct http_connection *connection, ssize_t result)
 // - A trusted proxy may send a PROXY header before the first byte of TLS.
 // - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
 // - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
-//   kernel delays this by 40 ms, so TCP_QUICKACK acknowledges handshake bytes at once.
+//   kernel may delay the acknowledgement by 40 ms, so TCP_QUICKACK acknowledges handshake bytes at once.
 // - libmicrohttpd does not report a connection that it closes because of a renegotiation. This function refuses
 //   renegotiation.
 // - This function limits the size of a handshake.

@@ -1,6 +1,6 @@
-// One TLS session of libmicrohttpd. The session gets the credentials of the connection and its own socket functions
-// instead of those that libmicrohttpd has set up. These functions change the connection's stage at the end of the
-// handshake and at the start of a request.
+// Sets up the TLS sessions of libmicrohttpd. A session gets the credentials of its connection, a hook for handshake
+// messages, and socket functions that replace those of libmicrohttpd. The hook changes the stage of the connection at
+// the end of the handshake, and the receiving function changes it at the start of a request.
 #pragma once
 
 #include <stdbool.h>
@@ -21,5 +21,6 @@
 // The adapter calls this before the handshake. Returns false if memory is exhausted.
 bool tls_session_init(gnutls_session_t session, struct http_connection *connection);
 
-// Counts and logs a handshake that failed. The adapter calls this when a connection is closed in stage HANDSHAKE.
+// Counts a failed handshake. Logs it, rate-limited, unless the client has sent nothing, or nothing after a PROXY
+// header. The adapter calls this when a connection is closed in stage HANDSHAKE.
 void tls_report_failed_handshake(const struct http_connection *connection);

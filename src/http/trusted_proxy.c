@@ -1,5 +1,5 @@
-// The header stays in the kernel's buffer until all of it has arrived. So a connection needs no memory for the header,
-// and exactly the header is received, without a byte of TLS.
+// The PROXY header stays in the kernel's buffer until all of it has arrived. A connection therefore needs no memory for
+// the header, and recv consumes exactly the header, without a byte of TLS.
 #include "trusted_proxy.h"
 
 #include <assert.h>
@@ -30,7 +30,7 @@ static bool close_malformed(struct http_connection *connection, const char *faul
     return close_now(connection);
 }
 
-// Returns true if the peer has sent its last byte.
+// Returns true if the peer has sent its last byte or the connection has failed.
 static bool has_ended(const struct http_connection *connection)
 {
     struct pollfd socket = {.fd = connection->transport.fd, .events = POLLRDHUP};

@@ -7,6 +7,7 @@
 #include "connection.h"
 
 // The caller calls this before each receive while the client is HTTP_CLIENT_UNDECIDED. Returns true if the next byte to
-// receive belongs to TLS, or if the peer has sent its last byte. Returns false and sets errno to EAGAIN if further
-// bytes must arrive first, or to another value if the connection failed or this function has closed it.
+// receive belongs to TLS, or if the peer has ended the connection without sending a byte. Returns false and sets errno
+// to EAGAIN if further bytes must arrive first, or to another value if the connection failed or this function has
+// closed it.
 bool trusted_proxy_receive(struct http_connection *connection);

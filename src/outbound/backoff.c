@@ -1,4 +1,4 @@
-// Doubles each delay and adds jitter. backoff_pause sleeps in short steps, because a signal handler on another thread
+// Computes the delays. backoff_pause sleeps in steps of at most 200 ms, because a signal that another thread handles
 // does not interrupt the sleep.
 #include "imcallbackd/outbound/backoff.h"
 

@@ -1,4 +1,4 @@
-// Compares a cursor with the row that the store has under the cursor's id.
+// Compares a cursor with the largest id of its stream and with the row that the store has under the cursor's id.
 #include "imcallbackd/outbound/cursor.h"
 
 int cursor_check(struct store_reader *reader, enum stream stream, const struct cursor *cursor, int64_t newest_id,

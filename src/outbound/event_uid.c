@@ -9,7 +9,8 @@
 
 #include <openssl/evp.h>
 
-// The group id comes last, because it may contain any character, even a newline.
+// The group id comes last, because it may contain any character, even a newline. In any other place, two different rows
+// could have the same text.
 int row_uid(enum stream stream, const struct recorded_row *row, const char *receiver, unsigned char uid[UID_BYTES])
 {
     const struct destroyed_group *group = &row->event.group;

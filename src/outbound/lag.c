@@ -1,4 +1,4 @@
-// The age is computed when it is read, because it grows while nothing happens.
+// Stores the time of the oldest waiting event instead of its age, because the age grows between two calls of lag_set.
 #include "imcallbackd/outbound/lag.h"
 
 #include "imcallbackd/base/clock.h"

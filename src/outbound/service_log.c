@@ -1,4 +1,5 @@
-// A changed message always passes the rate limit, because it may have another remedy.
+// Limits the rate of failure lines. A message that differs from the previous one always passes the limit, because it
+// may call for another remedy.
 #include "imcallbackd/outbound/service_log.h"
 
 #include <inttypes.h>

@@ -1,4 +1,5 @@
-// Makes a backup in phases: counts the rows of the source, copies its pages in steps, checks and renames the copy.
+// Makes a backup in phases: counts the rows of the source, copies its pages in steps, checks the copy, syncs the copy,
+// and renames it.
 #include "imcallbackd/store/backup.h"
 
 #include <assert.h>
@@ -21,15 +22,15 @@
 
 #define TARGET_MODE 0640
 
-// The number of pages that one step copies: 4 MiB with pages of 4 KiB. Each step ends with a sync of the copy, because
-// a single large writeback by the kernel would delay the syncs of the daemon.
+// The maximum number of pages that one step copies: 4 MiB with pages of 4 KiB. Each step ends with a sync of the copy,
+// because a single large writeback by the kernel would delay the syncs of the daemon.
 #define STEP_PAGES 1024
 
-// The free space that must remain for the daemon if the copy is on the same file system as the database: until the copy
-// is complete, the daemon's write-ahead log can only grow.
+// The free space that must remain for the daemon, in addition to the size of the copy, if both are on the same file
+// system: until the copy is complete, the daemon's write-ahead log can only grow.
 #define RESERVE_BYTES (UINT64_C(64) << 20)
 
-// How many instructions of SQLite's virtual machine lie between two progress reports of a long statement.
+// The number of instructions of SQLite's virtual machine between two progress reports of a long statement.
 #define REPORT_INSTRUCTIONS 100000
 
 static const char size_sql[] = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
@@ -93,8 +94,9 @@ static int report_from_sqlite(void *context)
     return 0; // lets the statement continue; backup_cancel interrupts it directly
 }
 
-// Runs work(), which may take minutes, so that backup_cancel can end it. Only sqlite3_interrupt can do this: SQLite
-// counts the rows of a table, or checks a b-tree, in a single instruction, during which it calls no progress handler.
+// Runs work(), which may take minutes, so that backup_cancel can end it with sqlite3_interrupt. A progress handler
+// could not end it: SQLite counts the rows of a table in a single instruction, during which it calls no progress
+// handler.
 //
 // SQLite forgets an interrupt as soon as no statement of the connection runs. The statement `pending`, which stays at
 // its first row, preserves an interrupt that arrives between two statements of work().
@@ -172,7 +174,8 @@ static int create_partial(struct backup *backup, struct error *error)
     if (lstat(backup->target, &status) == 0)
         return error_set(error, EEXIST, "%s: the file exists already; move it away or choose another name",
                          backup->target);
-    // SQLite interprets a name that starts with "file:" as a URI, so a relative name gets a "./" in front.
+    // Some builds of SQLite interpret a name that starts with "file:" as a URI, so a relative name gets a "./" in
+    // front.
     if (asprintf(&backup->partial, "%s%s.partial-%d", *backup->target == '/' ? "" : "./", backup->target,
                  (int)getpid()) < 0) {
         backup->partial = NULL;
@@ -199,7 +202,7 @@ static int open_copy(struct backup *backup, int flags, struct error *error)
 {
     int r = 0;
 
-    // SQLite requires that the connection is closed even if opening it failed.
+    // SQLite requires the connection to be closed even if opening it failed.
     if (sqlite3_open_v2(backup->partial, &backup->copy, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) !=
         SQLITE_OK) {
         r = fail_sqlite(backup, backup->copy, error);
@@ -307,8 +310,8 @@ static int sync_directory(const char *path, struct error *error)
     return r;
 }
 
-// Syncs the copy and gives it its final name, unless another file has that name by now. Some file systems do not
-// support RENAME_NOREPLACE; there, link() gives the same guarantee.
+// Syncs the copy, gives it its final name, and syncs the directory. Fails if another file has that name by now. Some
+// file systems do not support RENAME_NOREPLACE; there, link() gives the same guarantee.
 static int name_copy(struct backup *backup, struct error *error)
 {
     const char *from = backup->partial, *to = backup->target;
@@ -325,7 +328,7 @@ static int name_copy(struct backup *backup, struct error *error)
     backup->partial = NULL;
     r = sync_directory(to, error);
     if (r < 0)
-        (void)unlink(to); // the name might be lost in a power failure, so the user must not rely on it
+        (void)unlink(to); // the name might be lost in a power failure, so the user must not rely on the copy
     return r;
 }
 
@@ -351,7 +354,7 @@ static int make(struct backup *backup, struct error *error)
 
     if (r == 0 && !cancelled)
         r = check_copy(backup, error);
-    // The failure of an interrupted statement is only a consequence of the cancellation, so report the cancellation.
+    // If a cancellation has interrupted a statement, that failure is only a consequence, so report the cancellation.
     if (cancelled)
         return error_set(error, ECANCELED, "%s: the backup was cancelled; no copy was made", backup->target);
     return r < 0 ? r : name_copy(backup, error);

@@ -1,4 +1,5 @@
-// Each bind function binds the next parameter of the statement: binding->index counts up with each call.
+// bind_text, bind_int, bind_null and bind_bytes increment binding->index and bind the parameter that then has this
+// index. After a failure they do nothing.
 #include "binding.h"
 
 #include <stdio.h>

@@ -6,7 +6,7 @@
 
 #include "imcallbackd/callback/event.h"
 
-// member_count is a size_t and is accessed like the other integers.
+// member_count is a size_t, but is accessed like the other integers, as an int64_t.
 _Static_assert(sizeof(size_t) == sizeof(int64_t), "an integer column has 8 bytes");
 
 #define LENGTH_OF_INTEGER(event, name) 0

@@ -1,4 +1,5 @@
-// Implements the state machine in commit_queue.h. Each transition asserts the state that it leaves.
+// Implements the states and stages that commit_queue.h describes. Each transition asserts the state or stage that it
+// leaves.
 #include "commit_queue.h"
 
 #include <assert.h>
@@ -6,8 +7,8 @@
 
 #include "imcallbackd/base/clock.h"
 
-// The queue that the current thread serves as the writer thread, or NULL. queue->writer is not reliable: pthread_create
-// may store it after the thread has started to run.
+// The queue that the current thread serves as the writer thread, or NULL. A comparison of the current thread with
+// queue->writer is not reliable: pthread_create may store queue->writer after the thread has started to run.
 static _Thread_local const struct commit_queue *own_queue;
 
 static void list_clear(struct commit_list *list)
@@ -41,7 +42,8 @@ static void change_stage(struct commit *commit, enum commit_stage from, enum com
     commit->stage = to;
 }
 
-// Removes the next batch from the front of the list. A batch has at least one commit.
+// Removes the next batch from the front of the list, which must not be empty, and returns the batch. A batch has at
+// least one commit, even if this commit exceeds COMMIT_BATCH_MAX_BYTES.
 static struct commit *list_cut_batch(struct commit_list *list)
 {
     struct commit *batch = list->first, *last = NULL;
@@ -63,7 +65,8 @@ static struct commit *list_cut_batch(struct commit_list *list)
     return batch;
 }
 
-// Puts the commits of the batch that are to be retried back at the front of the list. Returns the finished commits.
+// Puts the commits of the batch that are to be retried back at the front of the list, in their order. Returns the list
+// of the finished commits, or NULL if there are none.
 static struct commit *list_take_back(struct commit_list *list, struct commit *batch)
 {
     struct commit_list finished, retried;
@@ -82,8 +85,9 @@ static struct commit *list_take_back(struct commit_list *list, struct commit *ba
     return finished.first;
 }
 
-// Waits in the given state until a signal arrives or timeout_ms have passed; -1 means no timeout. The caller holds the
-// mutex, which is released during the wait. Returns false after the timeout.
+// Waits in the given state until queue->wake is signaled or timeout_ms have passed; -1 means no timeout. A spurious
+// wake-up also ends the wait. The caller holds the mutex, which is released during the wait. Returns false after the
+// timeout.
 static bool queue_wait(struct commit_queue *queue, enum writer_state state, int64_t timeout_ms)
 {
     struct timespec end;
@@ -104,9 +108,10 @@ static bool queue_wait(struct commit_queue *queue, enum writer_state state, int6
     return code == 0;
 }
 
-// Appends all waiting commits to the list of taken commits. If both lists are empty, first sleeps until push, wake or
-// stop is called, but no longer than timeout_ms (-1 means no timeout). Does not sleep if wake was called since the last
-// call. Returns false in state WRITER_ENDED, when the queue is stopping and no commit is left.
+// Appends all waiting commits to the list of taken commits. First sleeps if both lists are empty, unless stop was
+// called, or wake was called since the last call of this function. The sleep ends on push, wake or stop, or after
+// timeout_ms; -1 means no timeout. Returns false if stop was called and no commit is left; the state is then
+// WRITER_ENDED.
 static bool queue_take(struct commit_queue *queue, struct commit_list *taken, int64_t timeout_ms)
 {
     pthread_mutex_lock(&queue->mutex);
@@ -120,7 +125,7 @@ static bool queue_take(struct commit_queue *queue, struct commit_list *taken, in
     if (!taken->first && queue->stopping)
         queue->state = WRITER_ENDED;
     pthread_mutex_unlock(&queue->mutex);
-    return taken->first || queue->state != WRITER_ENDED; // no mutex: only this thread changes the state
+    return taken->first || queue->state != WRITER_ENDED; // needs no mutex, because only this thread changes the state
 }
 
 static void queue_pause(struct commit_queue *queue)
@@ -151,7 +156,8 @@ static void queue_end_step(struct commit_queue *queue)
     atomic_store_explicit(&queue->busy_since_ms, 0, memory_order_relaxed);
 }
 
-// Writes one batch from the front of the list. Returns false if some of its commits are to be retried.
+// Writes one batch from the front of the list, and passes its finished commits to done(). Returns false if some of its
+// commits are to be retried.
 static bool queue_write(struct commit_queue *queue, struct commit_list *taken)
 {
     const struct commit_queue_functions *functions = &queue->functions;

@@ -1,5 +1,5 @@
-// The queue between the threads that submit commits and the only writer thread. The queue does not depend on disks: a
-// struct of functions defines what happens to a batch.
+// Passes commits in batches from the threads that submit them to the only writer thread. The queue does not depend on
+// disks: struct commit_queue_functions defines what happens to a batch.
 
 // The states of the writer thread. The thread changes its state only under the mutex, and starts in WRITER_BUSY.
 //
@@ -44,14 +44,14 @@
 // The pause of the writer thread before it retries commits.
 #define COMMIT_RETRY_MS 100
 
-// The writer thread calls these functions without holding a lock.
+// The writer thread calls these functions without holding the mutex.
 struct commit_queue_functions {
     // Sets result and retry of each commit. Must not change the list.
     void (*write)(void *context, struct commit *batch);
     // Returns the finished commits to their owners. May call commit_queue_push.
     void (*done)(void *context, struct commit *finished);
-    // The writer thread calls this after each batch and each wake-up. `idle` is true if no commit is waiting or has to
-    // be retried. Returns the number of milliseconds after which the next call is due even if nothing else wakes the
+    // The writer thread calls this after each batch and after each sleep. `idle` is true if no commit is waiting or has
+    // to be retried. Returns the number of milliseconds after which the next call is due even if nothing else wakes the
     // writer thread, or -1 if no call is due.
     int64_t (*housekeep)(void *context, bool idle);
     void *context;
@@ -81,7 +81,8 @@ struct commit_queue {
     bool stopping;
 };
 
-// Starts the writer thread. The queue must not move in memory until commit_queue_stop returns.
+// Initializes the queue and starts the writer thread. The queue must not move in memory until commit_queue_stop
+// returns. Returns 0 or -errno. After a failure, the caller must not use the queue.
 int commit_queue_start(struct commit_queue *queue, const struct commit_queue_functions *functions,
                        struct error *error) MUST_CHECK;
 
@@ -89,16 +90,16 @@ int commit_queue_start(struct commit_queue *queue, const struct commit_queue_fun
 // done(), until commit_queue_stop is called.
 void commit_queue_push(struct commit_queue *queue, struct commit *commit);
 
-// Makes the writer thread call housekeep() soon. Any thread may call this.
+// Makes the writer thread call housekeep() soon. Any thread may call this until commit_queue_stop is called.
 void commit_queue_wake(struct commit_queue *queue);
 
-// Returns true on the writer thread of this queue.
+// Returns true if the calling thread is the writer thread of this queue.
 bool commit_queue_is_writer(const struct commit_queue *queue);
 
-// Returns the time on the monotonic clock at which the writer thread started its current step (write, done or
-// housekeep), or 0 while it sleeps or pauses. Any thread may call this.
+// Returns the time in milliseconds on the monotonic clock at which the writer thread started its current step (write,
+// done or housekeep), or 0 between two steps, such as during a sleep or a pause. Any thread may call this.
 int64_t commit_queue_busy_since_ms(const struct commit_queue *queue);
 
-// Returns after done() has received every pushed commit and the writer thread has ended. Must be called once, and not
-// on the writer thread.
+// Waits until done() has received every pushed commit and the writer thread has ended. Must be called exactly once, and
+// not on the writer thread.
 void commit_queue_stop(struct commit_queue *queue);

@@ -18,14 +18,14 @@
 
 #define OPEN_BUSY_TIMEOUT_MS  5000
 #define BUSY_TIMEOUT_MS       100  // short, because the writer thread retries
-#define CLOSE_BUSY_TIMEOUT_MS 1000 // the longest time that a reader delays the stop; the next start recovers the log
+#define CLOSE_BUSY_TIMEOUT_MS 1000 // how long the last checkpoint waits for readers; the next start recovers the log
 #define FILE_MODE             0640 // the group may read; SQLite gives its side files the same mode
 #define LOG_HEADER_BYTES      32
 
 // Automatic checkpoints are off because they would run inside commits. The log grows until the next checkpoint, and
 // then starts over in the space that it has. A long read transaction blocks checkpoints, so the log can become much
-// longer; afterwards, journal_size_limit makes SQLite truncate the log. A negative cache_size is in KiB: the cache of
-// 16 MiB holds the largest batch, so that no page spills into the log before its commit.
+// longer; afterwards, journal_size_limit makes SQLite truncate the log to 32 MiB. A negative cache_size is in KiB: the
+// cache of 16 MiB has twice the byte limit of a batch, so that pages rarely spill into the log before the commit.
 static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA wal_autocheckpoint = 0;"
                                     "PRAGMA cache_size = -16384;"
@@ -34,19 +34,20 @@ static const char configure_sql[] = "PRAGMA synchronous = FULL;"
                                     "PRAGMA temp_store = MEMORY;"
                                     "PRAGMA schema_version;"; // the first read, which creates the log
 
-// Resolves symbolic links, because SQLite puts its side files next to the file itself. The caller frees *ret_file.
+// Resolves symbolic links, because SQLite puts its side files next to the file to which they lead. Copies a path that
+// cannot be resolved. The caller frees *ret_file.
 static int resolve(const char *path, char **ret_file, struct error *error)
 {
     *ret_file = realpath(path, NULL);
     if (!*ret_file)
-        *ret_file = strdup(path); // the checks report what is wrong with the path
+        *ret_file = strdup(path); // the file may not exist yet; later steps report any other problem
     return *ret_file ? 0 : error_set(error, ENOMEM, "out of memory");
 }
 
 static int check_directory(const char *file, struct error *error)
 {
     char *copy = strdup(file);
-    struct buffer contents = {0}; // the path of the directory and "/.", which exists only in a directory
+    struct buffer contents = {0}; // the path of the directory followed by "/.", which exists only in a directory
     const char *directory;
     int r = 0;
 
@@ -65,7 +66,7 @@ static int check_directory(const char *file, struct error *error)
     return r;
 }
 
-// Prevents a manipulated database from making the connection do more than the statements request.
+// Limits what the schema of a manipulated database can make the connection do.
 static void restrict_connection(sqlite3 *connection)
 {
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -95,8 +96,8 @@ int database_open_readonly(const char *file, const char *parameters, sqlite3 **r
 
 // Opens the database for reading without changing an existing file. If there is no log, the database file alone is
 // complete, and SQLite opens it as immutable. If there is a log, SQLite reads its index without changing it, and
-// creates an index only if none exists. A log that ends after its header, because the write of the first frame failed,
-// counts as missing: SQLite would look for frames in this log and fail with SQLITE_PROTOCOL.
+// creates an index only if none exists. A log that ends after its header, for example because the write of the first
+// frame failed, counts as missing: SQLite would look for frames in this log and fail with SQLITE_PROTOCOL.
 static int open_untouched(const char *file, sqlite3 **ret_connection, struct error *error)
 {
     struct stat log, index;
@@ -128,16 +129,16 @@ static int check_file(const char *file, struct error *error)
         r = wal_recovery_check_index(file, error);
     if (r < 0)
         return r;
-    // A crash during the first start leaves an incomplete file with a rollback journal, which only a writing connection
-    // can roll back.
+    // A crash during the first start can leave an incomplete file with a rollback journal, which only a writing
+    // connection can roll back.
     if (side_file_status(file, SIDE_FILE_JOURNAL, &status) && status.st_size > 0)
         return 0;
     r = open_untouched(file, &connection, error);
     if (r == 0) {
         sqlite3_busy_timeout(connection, OPEN_BUSY_TIMEOUT_MS);
         r = schema_inspect(connection, &version, error);
-        // Only a writing connection can rebuild an invalid index, so this code is not an error here: database_open
-        // inspects the database once more.
+        // Only a writing connection can rebuild an invalid index, so this code is not an error here. database_open
+        // inspects the database again on such a connection.
         if (sqlite3_extended_errcode(connection) == SQLITE_READONLY_RECOVERY)
             r = 0;
     }
@@ -177,7 +178,8 @@ static int lock_file(struct database *database, struct error *error)
         fd = open(database->path, O_RDWR | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_set(error, errno, "%s", strerror(errno));
-    // An empty file may be left from a start that was killed at this point, before fchmod.
+    // The umask may have restricted the mode of a new file. An empty file may also be left from a start that was killed
+    // at this point, before fchmod.
     if (fstat(fd, &status) == 0 && status.st_size == 0)
         (void)fchmod(fd, FILE_MODE);
     database->lock_fd = fd;
@@ -191,7 +193,8 @@ static int lock_file(struct database *database, struct error *error)
         "(fuser lists it)");
 }
 
-// Lets the file shrink after deletions. Has an effect only before the first page is written.
+// Enables incremental vacuum, which lets the file shrink after deletions. Has an effect only before the first page is
+// written.
 static const char first_sql[] = "PRAGMA auto_vacuum = INCREMENTAL";
 
 static int configure(sqlite3 *connection, int version, struct error *error)
@@ -259,7 +262,8 @@ int database_open(struct database *database, const char *path, struct error *err
     return r;
 }
 
-// Returns the number of pages written since the last reset. In WAL mode each page is a frame of the log.
+// Returns the number of pages written since the last reset, and resets the number if `reset` is true. In WAL mode each
+// page is a frame of the log.
 static int frames_written(const struct database *database, bool reset)
 {
     int frames = 0, unused;

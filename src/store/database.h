@@ -1,5 +1,5 @@
-// The database file and the one connection that writes to it: opening, refusing foreign files, checkpoints. Only one
-// thread at a time may use a database.
+// Opens the database file with the only connection that writes to it, refuses files of other programs, and runs
+// checkpoints. Only one thread at a time may use a struct database.
 #pragma once
 
 #include <stdbool.h>
@@ -20,18 +20,20 @@ struct database {
 };
 
 // Locks the file for this process, opens or creates it, and upgrades its schema. Does not change a file that belongs to
-// another program. database_recover_wal has to succeed before the caller writes. The error names the path.
+// another program. database_recover_wal has to succeed before the caller writes. Returns 0 or -errno. After a failure
+// the database is closed. The error names the path.
 int database_open(struct database *database, const char *path, struct error *error) MUST_CHECK;
 
 // Recovers the write-ahead log (wal_recovery.h); does nothing after the first success.
 enum store_failure database_recover_wal(struct database *database, struct error *error) MUST_CHECK;
 
 // Checks that database_open could succeed. Does not take the lock of database_open, so the check also works while a
-// daemon runs. Changes no existing file. If the log has no index, SQLite creates one. The error names the path.
+// daemon runs. Changes no existing file. If the log has no index, SQLite creates one. Returns 0 or -errno. The error
+// names the path.
 int database_check(const char *path, struct error *error) MUST_CHECK;
 
 // Opens another connection, which only reads. `parameters` is the query part of SQLite's file: URI. The caller closes
-// *ret_connection, even after a failure. The error does not name the path.
+// *ret_connection, even after a failure. Returns 0 or -errno. The error does not name the path.
 int database_open_readonly(const char *file, const char *parameters, sqlite3 **ret_connection,
                            struct error *error) MUST_CHECK;
 
@@ -43,12 +45,12 @@ enum store_failure database_check_in_place(const struct database *database, stru
 // Returns true if this connection has written at least this number of frames since the last attempt to checkpoint.
 bool database_checkpoint_due(const struct database *database, int frames);
 
-// `mode` is SQLITE_CHECKPOINT_PASSIVE or SQLITE_CHECKPOINT_TRUNCATE. A checkpoint that another process blocks is not a
-// failure.
+// Runs a checkpoint, and sets checkpoint_blocked. `mode` is SQLITE_CHECKPOINT_PASSIVE or SQLITE_CHECKPOINT_TRUNCATE.
+// database_recover_wal must have succeeded. A checkpoint that another process blocks is not a failure.
 enum store_failure database_checkpoint(struct database *database, int mode, struct error *error) MUST_CHECK;
 
 // Runs a last checkpoint, and waits up to 1 s for a reader that blocks it. Frames that are not copied stay in the log,
-// which is safe.
+// which the next start recovers.
 enum store_failure database_checkpoint_last(struct database *database, struct error *error) MUST_CHECK;
 
 // Closes without a checkpoint. Both side files stay, even if they are empty: readers that may not create files cannot

@@ -1,4 +1,5 @@
-// No function in this file allocates memory, so that running out of memory never looks like a missing file.
+// Examines the files of a database by name. No function in this file allocates memory, so that running out of memory
+// never looks like a missing file.
 #include "database_files.h"
 
 #include <errno.h>

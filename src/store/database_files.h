@@ -1,5 +1,6 @@
-// The files of a database: the database itself and those that SQLite keeps next to it. SQLite resolves all symbolic
-// links in the database's path before it forms their names, so callers must pass the resolved path.
+// Examines the files of a database: the database itself and those that SQLite keeps next to it. SQLite resolves all
+// symbolic links in the database's path before it forms the names of the others, so callers must pass the resolved
+// path.
 #pragma once
 
 #include <stdbool.h>
@@ -12,21 +13,22 @@
 #define SIDE_FILE_INDEX   "-shm"     // the index of the write-ahead log, which the processes map as shared memory
 #define SIDE_FILE_JOURNAL "-journal" // the rollback journal, used until the database is in WAL mode
 
-// Reads the status of a side file. Returns false if the file does not exist or cannot be examined.
+// Reads the status of a side file, or of the database itself if the suffix is "". Returns false if the file does not
+// exist or cannot be examined.
 bool side_file_status(const char *database, const char *suffix, struct stat *ret_status);
 
-// Refuses a side file that is not a regular file. If the file were a FIFO, for example, SQLite would wait forever to
-// open it. The error names the side file.
+// Refuses a side file that is not a regular file. If the file were a FIFO, for example, SQLite could block forever when
+// it opens the file. A missing file is allowed. Returns 0 or -EINVAL. The error names the side file.
 int side_file_check(const char *database, const char *suffix, struct error *error) MUST_CHECK;
 
-// The files that a connection has open. SQLite never looks at the paths again, so this struct serves to detect that the
-// paths no longer lead to the open files.
+// Identifies the files that a connection has open. SQLite does not detect that a path no longer leads to the open file,
+// so the store compares this struct with the files at the paths.
 struct database_files {
     dev_t device;    // of the database only: if this file alone is a mount point, its side files are on another device
-    ino_t inodes[3]; // of the database, its log and the index of the log; 0: the file did not exist
+    ino_t inodes[3]; // of the database, its log and the index of the log; 0: the file was not found
 };
 
-// Records which files are at the paths now.
+// Records which files are at the paths now. Records a file that does not exist or cannot be examined as 0.
 void database_files_record(struct database_files *files, const char *database);
 
 enum database_files_state {

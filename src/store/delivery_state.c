@@ -1,5 +1,6 @@
-// Uses one connection in WAL mode with synchronous = FULL, so that each transaction needs only one sync. A lock on the
-// file keeps a second sender out, while operators can still read the tables with `sqlite3 -readonly`.
+// Uses one connection in WAL mode with synchronous = FULL, so that a commit needs only one sync, except when SQLite
+// runs a checkpoint. A lock on the file keeps a second sender out, while operators can still read the tables with
+// `sqlite3 -readonly`.
 #include "imcallbackd/store/delivery_state.h"
 
 #include <assert.h>
@@ -134,7 +135,7 @@ static int query_number(sqlite3 *connection, const char *sql, int64_t *ret_numbe
     return code;
 }
 
-// Sets *ret_is_new to true if the database is empty. Refuses a database that belongs to another program, has another
+// Sets *ret_is_new to whether the database is empty. Refuses a database that belongs to another program, has another
 // version or is damaged.
 static int inspect(struct delivery_state *state, const char *path, bool *ret_is_new, struct error *error)
 {

@@ -1,4 +1,5 @@
-// Opens the database, and starts transactions even while the daemon starts.
+// Opens the database and starts read transactions. While the daemon starts, SQLite can return temporary errors, so the
+// start of a transaction is retried for up to 5 s.
 #include "read_connection.h"
 
 #include <assert.h>
@@ -49,7 +50,7 @@ int read_connection_open(struct read_connection *connection, const char *path, s
     if (r == 0)
         r = side_file_check(connection->path, SIDE_FILE_JOURNAL, error);
     if (r == 0) {
-        // Record the files before SQLite opens them, so that a replacement in between is detected later.
+        // Record the files before SQLite opens them, so that a later check detects a replacement in between.
         database_files_record(&connection->files, connection->path);
         r = database_open_readonly(connection->path, connection->files.inodes[2] ? "readonly_shm=1" : "",
                                    &connection->sqlite, error);
@@ -61,8 +62,8 @@ int read_connection_open(struct read_connection *connection, const char *path, s
     return r;
 }
 
-// Returns whether SQLite can return this code while the daemon starts: while it recovers the log, creates the index, or
-// has only opened the file so far.
+// Returns whether SQLite can return this code temporarily while the daemon starts: while the daemon recovers the log,
+// or before it has created the log and its index.
 static bool is_temporary(int code)
 {
     int primary = code & 0xff;

@@ -1,6 +1,6 @@
-// Reads each stream with one prepared statement, copies the rows into an arena, and waits for new rows. Before each
-// read, the reader checks the files: if only a side file was replaced, it reconnects; if the database was moved away,
-// it reads the old file to its end.
+// Reads the rows of a stream in batches, copies them into an arena, and waits for new rows. Before each batch, the
+// reader checks the files: if only a side file has changed, the reader reconnects; if the database was moved away, the
+// reader reads the old file to its end.
 #include "imcallbackd/store/reader.h"
 
 #include <assert.h>
@@ -44,7 +44,7 @@ struct store_reader {
     struct arena arena;  // text, bodies and member lists of the batch
     struct buffer rows;  // struct recorded_row of the batch
     struct buffer names; // members of the current row
-    int log_watch;       // inotify descriptor; -1: inotify is not available, and store_reader_wait only polls
+    int log_watch;       // inotify descriptor; -1: none, so store_reader_wait only waits for time to pass
     int wait_ms;
 };
 
@@ -118,7 +118,7 @@ void store_reader_close(struct store_reader *reader)
 
 // Rows
 
-// Copies the value into the arena of the batch. Returns NULL if memory is exhausted.
+// Copies the value, followed by a NUL, into the arena of the batch. Returns NULL if memory is exhausted.
 static const char *copy_column(struct store_reader *reader, sqlite3_stmt *statement, int index)
 {
     const void *data = sqlite3_column_blob(statement, index);
@@ -152,7 +152,7 @@ static int read_members(struct store_reader *reader, int64_t id, struct destroye
     return SQLITE_OK;
 }
 
-// A damaged file can hold NULL where the schema forbids NULL; the reader then returns 0 or empty text.
+// A damaged file can hold NULL where the schema forbids NULL; the reader then returns 0 or an empty value.
 static int read_value(struct store_reader *reader, sqlite3_stmt *statement, int index, const struct column *column,
                       void *event)
 {
@@ -182,7 +182,7 @@ static int check_order(struct store_reader *reader, enum stream stream, int64_t 
                      reader->connection.path, stream_tables[stream].name, (long long)id, (long long)previous_id);
 }
 
-// Appends the row that the statement points to.
+// Appends the current row of the statement, with its members, to reader->rows. Returns SQLite's result code.
 static int append_row(struct store_reader *reader, enum stream stream, sqlite3_stmt *statement)
 {
     const struct stream_table *table = &stream_tables[stream];
@@ -219,7 +219,7 @@ static int read_newest(struct store_reader *reader, enum stream stream, int64_t 
     return code == SQLITE_OK ? 0 : failed(reader, code, error);
 }
 
-// Fails if after_id is larger than every id that the stream's table has assigned.
+// Fails with -ESTALE if after_id is larger than every id that the stream's table has assigned.
 static int check_after_id(struct store_reader *reader, enum stream stream, int64_t after_id, struct error *error)
 {
     int64_t newest;

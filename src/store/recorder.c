@@ -1,5 +1,5 @@
-// The statements and their order decide whether an event is a repeat or a conflict. Static functions that return int
-// return SQLite's extended result code, which the public functions translate with sqlite_error.h.
+// Records commits with prepared statements, and detects repeats and conflicts. Static functions that return int return
+// SQLite's extended result code, which the public functions translate with sqlite_error.h.
 #include "recorder.h"
 
 #include <assert.h>
@@ -12,12 +12,12 @@
 #include "imcallbackd/store/columns.h"
 #include "schema.h"
 
-// SQL that compares each recorded column with the parameter of the same position. The first three columns, ?1 to ?3,
-// are the identity.
+// Compares each recorded column with the parameter that has the same position. The first three columns, ?1 to ?3, are
+// the identity.
 #define IS_SAME(name, ...) ", " #name " IS ?"
 #define COMPARED_COLUMNS   DESTROYED_GROUP_COLUMNS(IS_SAME, IS_SAME)
 
-// Parameters are bound in their order, so each text numbers them in the order of their first use.
+// Callers bind ?1, ?2 and so on in this order, so each text numbers its parameters in the order of their first use.
 static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
     [RECORDER_BEGIN] = "BEGIN IMMEDIATE",
     [RECORDER_COMMIT] = "COMMIT",
@@ -44,6 +44,9 @@ static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
 static const char sum_rejected_sql[] =
     "SELECT count(*) * " SQL_NUMBER(REJECTED_ROW_BYTES) " + coalesce(sum(length(body)), 0) FROM rejected_callback";
 
+static const char newest_event_id_sql[] =
+    "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'destroyed_group'";
+
 static struct binding begin(const struct recorder *recorder, enum recorder_statement which)
 {
     return bind_begin(recorder->statements[which]);
@@ -65,6 +68,15 @@ static int sum_rejected(struct recorder *recorder)
     return code;
 }
 
+static int find_newest_event_id(struct recorder *recorder)
+{
+    char id[24];
+    int code = query_text(recorder->connection, newest_event_id_sql, id, sizeof id);
+
+    recorder->newest_event_id = strtoll(id, NULL, 10);
+    return code;
+}
+
 int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *error)
 {
     int code;
@@ -73,6 +85,8 @@ int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *
     code = statements_prepare(connection, recorder_sql, recorder->statements, RECORDER_STATEMENT_COUNT);
     if (code == SQLITE_OK)
         code = sum_rejected(recorder);
+    if (code == SQLITE_OK)
+        code = find_newest_event_id(recorder);
     return code == SQLITE_OK ? 0 : sqlite_error(connection, error);
 }
 
@@ -87,6 +101,7 @@ enum store_failure recorder_begin(struct recorder *recorder, struct error *error
     assert(!recorder->in_transaction);
     recorder->in_transaction = true;
     recorder->rejected_bytes_pending = recorder->rejected_bytes;
+    recorder->newest_event_id_pending = recorder->newest_event_id;
     return sqlite_failure(recorder->connection, run(recorder, RECORDER_BEGIN), error);
 }
 
@@ -100,6 +115,7 @@ enum store_failure recorder_commit(struct recorder *recorder, struct error *erro
         assert(sqlite3_get_autocommit(recorder->connection));
         recorder->in_transaction = false;
         recorder->rejected_bytes = recorder->rejected_bytes_pending;
+        recorder->newest_event_id = recorder->newest_event_id_pending;
     }
     return failure;
 }
@@ -149,7 +165,7 @@ static int drop_oldest_rejected(struct recorder *recorder)
     if (bind_step(&binding) == SQLITE_ROW)
         recorder_subtract_rejected(recorder, sqlite3_column_int64(binding.statement, 0));
     else
-        recorder->rejected_bytes_pending = 0; // the table is empty, or a failure ends the transaction
+        recorder->rejected_bytes_pending = 0; // the table is empty, or the statement failed and the caller rolls back
     return bind_end(&binding);
 }
 
@@ -192,7 +208,7 @@ static int insert_group(struct recorder *recorder, const struct destroyed_group 
     return code;
 }
 
-// Inserts ten rows with one statement where possible, because a statement costs more than a row.
+// Inserts ten rows with one statement where possible, because ten separate statements take longer.
 static int insert_members(struct recorder *recorder, const struct destroyed_group *group, int64_t id)
 {
     size_t position = 0;
@@ -232,8 +248,8 @@ static int compare_members(struct recorder *recorder, const struct destroyed_gro
     return bind_end(&binding);
 }
 
-// Returns the name of the first content column in which the recorded event differs, or NULL if no content column
-// differs. `row` is the row of RECORDER_FIND_SAME_IDENTITY.
+// Returns the name of the first content column in which the recorded event differs from the new one, or NULL if no
+// content column differs. `row` is the row of RECORDER_FIND_SAME_IDENTITY.
 static const char *differing_column(sqlite3_stmt *row)
 {
     const struct stream_table *table = &stream_tables[STREAM_GROUPS];
@@ -316,7 +332,8 @@ static int record_group(struct recorder *recorder, struct commit *commit)
     if (!inserted)
         return record_repeat_or_conflict(recorder, commit);
     commit->result = COMMIT_RECORDED;
-    return insert_members(recorder, group, sqlite3_last_insert_rowid(recorder->connection));
+    recorder->newest_event_id_pending = sqlite3_last_insert_rowid(recorder->connection);
+    return insert_members(recorder, group, recorder->newest_event_id_pending);
 }
 
 enum store_failure recorder_record(struct recorder *recorder, struct commit *commit, struct error *error)

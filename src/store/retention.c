@@ -1,5 +1,5 @@
-// A step must stay short, because commits wait for its transaction. Static functions that return int return SQLite's
-// extended result code.
+// Deletes old rows or releases free pages in small steps. A step must stay short, because commits wait for its
+// transaction. Static functions that return int return SQLite's extended result code.
 #include "retention.h"
 
 #include <assert.h>
@@ -7,18 +7,18 @@
 
 #include "binding.h"
 
-// The limits of one step, which takes a few milliseconds. A step deletes an event with all its members, however many
-// there are.
-#define STEP_EVENTS 256
-#define STEP_ROWS   2000
-#define STEP_PAGES  64
+// The limits of one step, which usually takes a few milliseconds. An event is always deleted together with all its
+// members, however many there are.
+#define STEP_EVENTS 256  // rows of each table that a step examines
+#define STEP_ROWS   2000 // deleted rows, members included, after which a step deletes no further event
+#define STEP_PAGES  64   // pages that a step releases
 
-// This number of free pages (of 4 KiB) stays in the file for new rows.
+// About this number of free pages (of 4 KiB) stays in the file for new rows.
 #define SPARE_PAGES 1024
 
 #define DAY_MS INT64_C(86400000)
 
-// Selects the ids to delete among the oldest ids only. There is no index on the time and none is needed: unless the
+// Selects the ids to delete from the oldest ids only. There is no index on the time and none is needed: unless the
 // clock was corrected, ids and times grow together.
 #define OLD_IDS(table)                                                                                                 \
     "SELECT id FROM (SELECT id, received_at_ms FROM " table                                                            \

@@ -24,16 +24,16 @@ enum retention_statement {
 struct retention {
     struct recorder *recorder;
     sqlite3_stmt *statements[RETENTION_STATEMENT_COUNT];
-    int64_t deleted_events; // counts up; the owner may reset the counter
+    int64_t deleted_events; // deleted events so far; the owner may reset the number
 };
 
-// Returns 0 or -errno. retention_finish is allowed even after a failure.
+// Returns 0 or -errno. The caller must call retention_finish even after a failure.
 int retention_init(struct retention *retention, struct recorder *recorder, struct error *error) MUST_CHECK;
 
-// Runs one short transaction. The transaction deletes rows that were received more than keep_ms before now and whose id
-// is not larger than the one in `last`. The members of an event are deleted together with it. If no such row is left,
-// the transaction returns some free pages to the file system, but keeps a reserve for new rows. Sets *ret_more to
-// whether another step may have work to do. After a failure the caller calls recorder_rollback.
+// Runs one short transaction. The transaction deletes some of the rows that were received more than keep_ms before now
+// and whose id is not larger than the id for their table in `last`. The members of an event are deleted together with
+// it. If no such row is found, the transaction returns some free pages to the file system, but keeps a reserve for new
+// rows. Sets *ret_more to whether another step may have work to do. After a failure the caller calls recorder_rollback.
 //
 // "Now" is now_ms or one day after the newest event was received, whichever is earlier, so that a clock that runs far
 // ahead does not delete everything. A store that receives nothing keeps its last events.

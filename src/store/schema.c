@@ -1,4 +1,5 @@
-// A step that upgrades one version to the next must never change once it has been released.
+// Contains the SQL of all versions of the schema. A step that upgrades one version to the next must never change once
+// it has been released.
 #include "schema.h"
 
 #include <assert.h>
@@ -9,9 +10,9 @@
 
 // SQLite keeps the text of each CREATE statement, so the comments inside it are for readers of `.schema`.
 //
-// The index of the identity sorts the events of an app by their time, so that new entries go to the end of the app's
-// part. The index does not make events without a time unique, because NULL equals nothing. member_account deliberately
-// has no index, which would make recording ten times slower.
+// The index of the identity sorts the events of an app by their time, so that new entries usually go to the end of the
+// app's part. The index does not make events without a time unique, because a unique index treats every NULL as
+// different. member_account deliberately has no index, because an index would make recording ten times slower.
 static const char first_sql[] =
     "CREATE TABLE destroyed_group (\n"
     "    -- One row for each event Group.CallbackAfterGroupDestroyed. Text that was absent is ''.\n"

@@ -16,7 +16,7 @@
 
 #define MAX_BYTES 256
 
-// Appends the part of the line before the ids.
+// Appends the part of the line that identifies the database, up to the space before "groups".
 static int print_identity(const char *database, struct buffer *text, struct error *error)
 {
     struct statx found;

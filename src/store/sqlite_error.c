@@ -27,9 +27,9 @@ static int file_errno(sqlite3 *connection, int which)
     return cause;
 }
 
-// Returns the errno value behind SQLite's last error, or 0 if there is none. sqlite3_system_errno does not cover
+// Returns the errno value behind SQLite's last error, or 0 if none is known. sqlite3_system_errno does not cover
 // failures in a COMMIT, so for I/O errors this function asks the two files. One of the two errno values may be from an
-// earlier failure, so a bad disk takes precedence over a shortage.
+// earlier failure, so any other cause takes precedence over a shortage.
 static int system_cause(sqlite3 *connection, int code)
 {
     int of_file, of_log;

@@ -1,5 +1,5 @@
-// The writer thread's policy: when to retry, when to stop, when to checkpoint and when to delete. The functions that
-// this file calls do the work and classify their failures (enum store_failure); only this file acts on the failures.
+// Decides when the writer thread retries, gives up, checkpoints and deletes. The functions that this file calls do the
+// work and classify their failures (enum store_failure); this file decides how the store reacts.
 #include "imcallbackd/store/store.h"
 
 #include <assert.h>
@@ -28,20 +28,20 @@
 #define RETENTION_PAUSE_LOADED_MS 100
 // The pause before the next attempt if a reader blocks the checkpoint.
 #define RETENTION_BLOCKED_MS 100
-// How often the writer thread checks whether something has become older than the retention.
+// How often the writer thread checks whether rows have become older than the retention.
 #define RETENTION_CHECK_MS 60000
 
 // How often an idle writer thread checks whether a shortage is over.
 #define SHORTAGE_CHECK_MS 1000
 
-static const struct metric batch_callbacks = {METRIC_HISTOGRAM("imcallbackd_commit_batch_callbacks",
-                                                               "Callbacks that share one commit.", 0, 1, 2, 4, 8, 16,
-                                                               32, 64, 128, 256, 512, COMMIT_BATCH_MAX_COMMITS)};
-static const struct metric commit_seconds = {
+const struct metric store_batch_callbacks = {METRIC_HISTOGRAM("imcallbackd_commit_batch_callbacks",
+                                                              "Callbacks that share one commit.", 0, 1, 2, 4, 8, 16, 32,
+                                                              64, 128, 256, 512, COMMIT_BATCH_MAX_COMMITS)};
+const struct metric store_commit_seconds = {
     METRIC_HISTOGRAM("imcallbackd_commit_seconds", "How long a commit takes, with its fsync.", 6, 100, 250, 500, 1000,
                      2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000)};
 
-const struct metric *const store_metrics[] = {&batch_callbacks, &commit_seconds, NULL};
+const struct metric *const store_metrics[] = {&store_batch_callbacks, &store_commit_seconds, NULL};
 
 struct store {
     struct store_callbacks callbacks;
@@ -53,6 +53,7 @@ struct store {
     bool broken;
     struct log_rate_limit shortages;
     atomic_bool stop_retrying;
+    atomic_int_fast64_t newest_event_id;
     atomic_int_fast64_t keep_ms; // 0: everything is kept
     pthread_mutex_t lock;        // guards the next three fields
     bool ready;
@@ -122,11 +123,13 @@ static enum store_failure store_transact(struct store *store, struct commit *bat
     }
     if (failure == STORE_FAILURE_NONE)
         failure = recorder_commit(&store->recorder, &error);
-    // A commit into files that no path leads to is lost, so it must not be acknowledged.
+    // A commit into files to which the paths no longer lead is lost, so it must not be acknowledged.
     if (failure == STORE_FAILURE_NONE)
         failure = database_check_in_place(&store->database, &error);
-    if (failure == STORE_FAILURE_NONE)
+    if (failure == STORE_FAILURE_NONE) {
+        store->newest_event_id = store->recorder.newest_event_id;
         return failure;
+    }
     store_report(store, failure, "callbacks cannot be recorded", &error);
     if (failure == STORE_FAILURE_FATAL)
         return failure;
@@ -172,8 +175,8 @@ static enum store_failure store_try(struct store *store, struct commit *batch)
     do {
         failure = store_transact(store, batch);
     } while (failure == STORE_FAILURE_VALUE);
-    // After a checkpoint the log starts over in the space that it already has, so a retry can succeed even if the disk
-    // is full.
+    // After a complete checkpoint the log starts over in the space that it already has, so a retry can succeed even if
+    // the disk is full.
     if (failure == STORE_FAILURE_RETRY)
         store_checkpoint(store);
     return failure;
@@ -200,8 +203,8 @@ static void store_write(void *context, struct commit *batch)
     }
     assert(callbacks <= COMMIT_BATCH_MAX_COMMITS);
     if (!store->broken && store_try(store, batch) == STORE_FAILURE_NONE) {
-        metric_observe(&commit_seconds, clock_monotonic_us() - start_us);
-        metric_observe(&batch_callbacks, callbacks);
+        metric_observe(&store_commit_seconds, clock_monotonic_us() - start_us);
+        metric_observe(&store_batch_callbacks, callbacks);
         store_set_ready(store, NULL);
         return;
     }
@@ -221,7 +224,7 @@ static void store_done(void *context, struct commit *finished)
     store->callbacks.done(store->callbacks.context, finished);
 }
 
-// Checks whether a shortage is over even if no callback arrives.
+// Checks whether a shortage is over, so that the store becomes ready again even if no callback arrives.
 static void store_test_write(struct store *store)
 {
     struct error error;
@@ -241,7 +244,7 @@ static void store_test_write(struct store *store)
     recorder_rollback(&store->recorder);
 }
 
-// Returns the largest ids that may be deleted. If a required note is missing or invalid, no id may be deleted.
+// Returns the largest ids that may be deleted. If any note is missing or invalid, no id may be deleted.
 static struct shipped store_deletable_ids(struct store *store)
 {
     struct shipped last = {INT64_MAX, INT64_MAX};
@@ -262,8 +265,8 @@ static struct shipped store_deletable_ids(struct store *store)
     return last;
 }
 
-// Returns true if retention must wait. Deletions make the log longer, and while a reader blocks the checkpoint, the log
-// would take the space that callbacks need.
+// Returns true if retention must wait or the store is broken. Deletions make the log longer, and while a reader blocks
+// the checkpoint, the log would take the space that callbacks need.
 static bool store_retention_is_blocked(struct store *store)
 {
     if (store->database.checkpoint_blocked)
@@ -293,8 +296,8 @@ static int64_t store_delete_some(struct store *store, int64_t keep_ms, bool idle
     return !more ? RETENTION_CHECK_MS : idle ? RETENTION_PAUSE_MS : RETENTION_PAUSE_LOADED_MS;
 }
 
-// Deletes rows that are older than the retention, if a deletion is due. Returns the number of milliseconds until the
-// next deletion is due, or -1 if everything is kept.
+// Deletes some of the rows that are older than the retention, if a deletion is due. Returns the number of milliseconds
+// until the next deletion is due, or -1 if everything is kept.
 static int64_t store_apply_retention(struct store *store, bool idle)
 {
     int64_t keep_ms = store->keep_ms, now_ms = clock_monotonic_ms(), wait_ms;
@@ -324,12 +327,14 @@ static int64_t store_housekeep(void *context, bool idle)
     return store->ready ? store_apply_retention(store, idle) : SHORTAGE_CHECK_MS;
 }
 
-// Prepares the statements and recovers the write-ahead log; a shortage leaves the recovery to the writer thread.
+// Prepares the statements and recovers the write-ahead log. If a shortage prevents the recovery, returns 0 and leaves
+// the recovery to the writer thread.
 static int store_prepare(struct store *store, struct error *error)
 {
     enum store_failure failure;
     int r = recorder_init(&store->recorder, store->database.connection, error);
 
+    store->newest_event_id = store->recorder.newest_event_id;
     if (r == 0)
         r = retention_init(&store->retention, &store->recorder, error);
     if (r < 0) {
@@ -383,6 +388,16 @@ fail_database:
     pthread_mutex_destroy(&store->lock);
     free(store);
     return r;
+}
+
+int64_t store_newest_event_id(const struct store *store)
+{
+    return store->newest_event_id;
+}
+
+const char *store_library_version(void)
+{
+    return sqlite3_libversion();
 }
 
 int64_t store_busy_since_ms(const struct store *store)

@@ -1,5 +1,5 @@
-// Only this file relies on the bytes and locks of the index, which SQLite's "WAL-mode File Format" describes in section
-// 2.
+// Implements the steps that wal_recovery.h describes. Only this file relies on the bytes and locks of the index, which
+// SQLite's "WAL-mode File Format" describes in section 2.
 #include "wal_recovery.h"
 
 #include <assert.h>
@@ -35,7 +35,7 @@
 #define REWRITE_CHUNK_BYTES ((size_t)256 * 1024)
 
 // Locks the bytes from first to last, and waits up to timeout_ms for other processes to unlock them. The locks last
-// until the descriptor is closed.
+// until the descriptor is closed. Returns 0 or -errno.
 static int lock_bytes(int fd, off_t first, off_t last, int64_t timeout_ms)
 {
     struct flock bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = last - first + 1};
@@ -83,8 +83,8 @@ static int zero_index(int fd, const char *path, struct error *error)
     if (r < 0)
         return error_set(error, -r, "%s: the checkpoint of another process does not end: %s; end that process", path,
                          strerror(-r));
-    // The process that holds the write lock may be changing the header, so without this lock, zero only the count of
-    // copied frames.
+    // Another process that holds the write lock or the recovery lock may be changing the header. Without these locks,
+    // zero only the count of copied frames.
     if (lock_bytes(fd, WRITE_LOCK_OFFSET, RECOVERY_LOCK_OFFSET, WRITE_LOCK_TIMEOUT_MS) < 0)
         first = COPIED_FRAMES_OFFSET;
     if (pwrite(fd, zeros, (size_t)(COPIED_FRAMES_END - first), first) < 0)
@@ -92,8 +92,8 @@ static int zero_index(int fd, const char *path, struct error *error)
     return 0;
 }
 
-// Opens the index and checks that it has the format that this file expects. Sets *ret_fd to -1 if there is no index, or
-// if the index is so short that SQLite rebuilds it anyway.
+// Opens the index and checks that it has the format that this file expects. Sets *ret_fd to -1 after a failure, if
+// there is no index, or if the index is so short that SQLite rebuilds it anyway.
 static int open_index(const char *path, int access, int *ret_fd, struct error *error)
 {
     int fd = open(path, access | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK), r = 0;
@@ -184,7 +184,7 @@ static enum store_failure rewrite_log(sqlite3 *connection, struct error *error)
     enum store_failure failure;
     int code = SQLITE_OK, r;
 
-    // An earlier attempt has left its transaction open if its ROLLBACK ran out of memory.
+    // If the ROLLBACK of an earlier attempt failed, its transaction is still open.
     if (sqlite3_get_autocommit(connection))
         code = sqlite3_exec(connection, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     failure = sqlite_failure(connection, code, error);

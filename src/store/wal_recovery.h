@@ -8,11 +8,11 @@
 //   DATABASE-shm   the index of the log: which frames are valid, how many of them a checkpoint has copied, and one byte
 //                  for each lock. All processes that have the database open map it as shared memory.
 //
-// Why the log's bytes cannot be trusted. After a failed fsync the kernel marks the pages clean although they never
-// reached the disk. Reads return them from the page cache as if nothing had happened, later syncs succeed without
-// writing them, and the next power failure destroys them. The start after a failed commit reads the log from that
-// cache, finds the checksums correct, and would acknowledge a repeat of an event that is not on disk. Only writing the
-// same bytes again marks the pages dirty, so that the next sync writes them.
+// Why the log's bytes cannot be trusted. After a failed fsync the kernel marks the pages clean although they may not be
+// on disk. Reads return them from the page cache as if nothing had happened, later syncs succeed without writing them,
+// and the next power failure destroys them. The start after a failed commit reads the log from that cache, finds the
+// checksums correct, and would acknowledge a repeat of an event that is not on disk. Only writing the same bytes again
+// marks the pages dirty, so that the next sync writes them.
 //
 // Why the index cannot be trusted. SQLite never syncs the index, and the index outlives the daemon as long as another
 // process (a reader over a restart, for example) has the database open. SQLite trusts the index if the checksum of its
@@ -28,8 +28,8 @@
 //   2. wal_recovery_complete takes the write lock, so that nothing is appended, rewrites all bytes of the log in place,
 //      syncs the log, and releases the lock.
 //   3. wal_recovery_complete then runs a checkpoint (TRUNCATE). Because the count is zero, the checkpoint copies all
-//      frames, syncs the database, and truncates the log. If a reader blocks the checkpoint, the log stays, which is
-//      safe: its bytes are on disk now.
+//      frames, syncs the database, and truncates the log. If a reader or a shortage prevents the checkpoint, the
+//      log stays, which is safe: its bytes are on disk now.
 //
 // A reader that keeps the database open over the restart keeps a valid snapshot and valid locks: a rebuild yields the
 // same frames in the same order, and a checkpoint copies nothing that the snapshot must not see. The reader may get
@@ -41,12 +41,12 @@
 
 // Checks that the index, if there is one, is a regular file of the known format. Changes nothing. The error names the
 // index. Must not be called while this process has the database open, because closing a descriptor drops SQLite's
-// locks.
+// locks on the index.
 int wal_recovery_check_index(const char *database, struct error *error) MUST_CHECK;
 
 // Step 1. Must be called before this process opens the database; database is a path without symbolic links. Waits up to
-// 5 s for a checkpoint of another process. If another process holds the write lock for more than 0.5 s, only the count
-// of copied frames is zeroed. Refuses what wal_recovery_check_index refuses.
+// 5 s for a checkpoint of another process, and then fails. If another process holds the write lock or the recovery lock
+// for more than 0.5 s, only the count of copied frames is zeroed. Refuses what wal_recovery_check_index refuses.
 int wal_recovery_force_rebuild(const char *database, struct error *error) MUST_CHECK;
 
 // Steps 2 and 3. May change the busy timeout of the connection. After STORE_FAILURE_RETRY nothing may be written to the

@@ -1,6 +1,6 @@
 """Compares the daemon with other servers. bench.sh installs and builds the servers, and runs this script.
 
-All servers run at the same time and receive load in turn, so that other work of the machine affects all of them
+All servers run at the same time and receive load in turn, so that other work on the machine affects all of them
 alike. A figure is the median over the rounds; a ratio is the median of the ratios that each round yields. At the end,
 every acknowledged event must be in the server's store."""
 
@@ -101,7 +101,7 @@ def apart(directory, names, purpose, makers):
 
 
 def measure_memory(directory, names):
-    """Returns {server: memory of an idle connection in KiB}. Each server is started for this measurement."""
+    """Returns {server: memory of an idle connection in KiB}. Each server is started only for this measurement."""
     figures = {}
     makers = {"imcallbackd": servers.Daemon, "nginx": servers.Nginx, "go": servers.Go}
     for name, make, place in apart(directory, names, "memory", makers):
@@ -126,7 +126,8 @@ def measure_fsyncs(directory, names):
 
 
 def measure_disk(directory):
-    """Relates the size of the stopped daemon's files to the stored data: the accounts' bytes and 8 bytes per member."""
+    """Returns the size of the stopped daemon's files per member, and its ratio to the stored data: the bytes of the
+    accounts and 8 bytes per member."""
     server = servers.Daemon(directory, database=directory / "disk.db").start()
     workloads.run_load(server, 100, {"connections": 8, "members": 6000})
     server.stop()

@@ -9,7 +9,7 @@ install_packages $build_packages libcmocka-dev python3-pytest valgrind openssl s
     golang-github-mattn-go-sqlite3-dev python3-fastapi uvicorn python3-uvloop python3-httptools nghttp2-client
 
 extract_program nginx nginx build/bench
-# With this module, nginx answers after a delay.
+# nginx needs this module to answer after a delay.
 if ! [ -e build/bench/ngx_http_echo_module.so ]; then
     (cd build/bench && apt-get download -qq libnginx-mod-http-echo >/dev/null &&
         dpkg-deb --fsys-tarfile libnginx-mod-http-echo_*.deb |

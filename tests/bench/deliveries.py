@@ -28,8 +28,8 @@ MODULE = servers.BUILD / "ngx_http_echo_module.so"
 
 
 class Application(servers.Nginx):
-    """nginx as the application that receives the events. The path of a URL is the delay of the answer in milliseconds.
-    If http2 is true, nginx offers HTTP/2."""
+    """Runs nginx as the application that receives the events. The path of a URL is the delay of the answer in
+    milliseconds. If http2 is true, nginx offers HTTP/2."""
 
     name = "application"
 
@@ -52,7 +52,7 @@ class Application(servers.Nginx):
 
 
 class Deliverer:
-    """A process `imcallbackd deliver` that starts with a new state."""
+    """Runs `imcallbackd deliver`, which starts with a new state."""
 
     def __init__(self, directory, database, application, in_flight, delay_ms):
         self.port = free_port()
@@ -85,7 +85,7 @@ class Deliverer:
 
 
 def run_deliver(directory, database, application, in_flight, delay_ms, seconds):
-    """Returns the events per second and the processor time of one event."""
+    """Returns the events per second, and the processor time of one event in µs."""
     one = Deliverer(directory, database, application, in_flight, delay_ms)
     time.sleep(WARM_UP_S)
     before = one.sample()
@@ -103,8 +103,8 @@ def duration(seconds):
 
 
 def run_h2load(body, application, in_flight, delay_ms, seconds):
-    """Returns the same figures for h2load, which keeps as many connections busy as deliver does, or with HTTP/2 as many
-    streams of one connection."""
+    """Returns the figures of run_deliver for h2load, which keeps as many connections busy as deliver does, or with
+    HTTP/2 as many streams of one connection."""
     query = ("SdkAppid=1400000001&CallbackCommand=Group.CallbackAfterGroupDestroyed&contenttype=json"
              f"&ClientIP=127.0.0.1&OptPlatform=RESTAPI&RequestTime=1795780384&Sign={'0' * 64}")
     shape = ["-c", "1", "-m", in_flight] if application.http2 else ["--h1", "-c", in_flight]
@@ -120,7 +120,7 @@ def run_h2load(body, application, in_flight, delay_ms, seconds):
 
 
 def export_body(database, directory):
-    """Creates a file with a body such as deliver sends, and returns the path of the file."""
+    """Creates a file with a body like those that deliver sends, and returns the path of the file."""
     body = {"CallbackCommand": "Group.CallbackAfterGroupDestroyed", "EventTime": "1700000000000", "GroupId":
             "load-100000000-100000", "Type": "Public", "Owner_Account": "owner", "Operator_Account": "administrator",
             "Name": "load", "MemberList": [{"Member_Account": f"member-100000-{each}"} for each in range(MEMBERS)]}
@@ -130,7 +130,7 @@ def export_body(database, directory):
 
 
 def measure_callbacks(directory, database, application, rounds):
-    """Returns the p99 of callbacks in µs on one connection, without and with a catch-up at the same time."""
+    """Returns the p99 latencies of callbacks on one connection in µs, by round, without and with a catch-up."""
     receiver = servers.Daemon(directory, "ecdsa", database)
     receiver.start()
     found = {"without": [], "with": []}

@@ -14,8 +14,8 @@ LEAST = 0.01  # a part that takes a smaller share on every server is added to th
 
 
 def share(stack):
-    """Returns the part that a sample belongs to: a library, or the kernel's work for a system call. Returns None if the
-    sample has no stack. In the stack, the innermost frame comes first."""
+    """Returns the part that a sample belongs to: a library, a system call, or the kernel's other work. Returns None if
+    the sample has no stack. In the stack, the innermost frame comes first."""
     frames = re.findall(r"(?m)^\s+[0-9a-f]+ (.*) \((.*)\)$", stack)
     if not frames:
         return None

@@ -1,5 +1,6 @@
-// A typical receiver in Go: net/http, database/sql with mattn's SQLite, one transaction per request. This receiver does
-// the same work as the daemon: checks the signature, parses the body, stores group and members durably, and answers OK.
+// Implements a typical receiver in Go with net/http, mattn's SQLite driver and one transaction per request. This
+// receiver does the essential work of the daemon: it checks the signature, parses the body, stores group and members
+// durably, and answers OK.
 package main
 
 import (

@@ -1,7 +1,7 @@
-"""A typical receiver in Python: FastAPI under uvicorn, sqlite3, one transaction per request.
+"""Implements a typical receiver in Python with FastAPI, uvicorn, sqlite3 and one transaction per request.
 
-This receiver does the same work as the daemon: checks the signature, parses the body, stores group and members durably,
-and answers OK.
+This receiver does the essential work of the daemon: it checks the signature, parses the body, stores group and members
+durably, and answers OK.
 """
 
 import hashlib

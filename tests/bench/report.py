@@ -1,4 +1,4 @@
-"""Prints the figures: a table of all workloads, and the targets with the values that were reached."""
+"""Prints the figures of all workloads, and judges the targets."""
 
 import os
 import statistics

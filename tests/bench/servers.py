@@ -1,4 +1,4 @@
-"""The servers that bench.py compares: their command lines, their use of processor and memory, and their stores."""
+"""Starts the servers that bench.py compares, measures their use of processor and memory, and checks their stores."""
 
 import os
 import pathlib

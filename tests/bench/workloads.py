@@ -56,7 +56,7 @@ def calibrate(server, seconds, options):
 
 
 def write_bare(directory, seconds, members, batch):
-    """Runs the store's writer without HTTP on a separate database. Returns figures like those of run_load."""
+    """Runs the store's writer without HTTP on a separate database. Returns some of the figures of run_load."""
     database = directory / f"bare-{members}-{batch}.db"
     rate = 50.0
     for part in (0.1, 1):

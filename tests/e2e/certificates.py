@@ -1,4 +1,4 @@
-"""Certificates that OpenSSL makes, independent of the program under test."""
+"""Makes certificates with OpenSSL, independently of the program under test."""
 
 from processes import check_run
 
@@ -7,14 +7,15 @@ P_256 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 
 
 def make_certificate(directory, *key_options, name="certificate.pem", key="key.pem"):
-    """Makes a self-signed certificate for localhost with a key such as P_256."""
+    """Makes a key and a self-signed certificate for localhost and 127.0.0.1. key_options: options of `openssl req`,
+    such as P_256; name and key: the names of the files."""
     check_run("openssl", "req", "-x509", *key_options, "-nodes", "-subj", "/CN=localhost", "-addext",
               "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", directory / name, "-keyout", directory / key)
 
 
 def make_signed(directory, name, issuer=None, *extensions):
-    """Makes the key NAME.key and its certificate NAME.pem, signed with ISSUER.key or, without an issuer, with
-    NAME.key."""
+    """Makes the key NAME.key and its certificate NAME.pem, signed with ISSUER.key or, without an issuer, with NAME.key.
+    extensions: arguments of -addext."""
     signer = ("-CA", directory / f"{issuer}.pem", "-CAkey", directory / f"{issuer}.key") if issuer else ()
     check_run("openssl", "req", "-x509", *P_256, "-nodes", "-subj", f"/CN={name}", *signer,
               "-addext", "keyUsage=digitalSignature,keyCertSign",

@@ -1,4 +1,5 @@
-"""Fixtures that end-to-end tests share. A daemon or service that still runs when its test ends must stop cleanly."""
+"""Defines the fixtures that end-to-end tests share. A daemon or service that still runs when its fixture ends must stop
+cleanly."""
 
 import contextlib
 
@@ -37,7 +38,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def make_daemon():
-    """Creates daemons that are not started yet."""
+    """Returns a function that creates daemons without starting them. At the end of the test, each daemon that runs must
+    stop cleanly."""
     made = []
 
     def make(settings=None, apps=None):
@@ -56,7 +58,7 @@ def make_daemon():
 
 @pytest.fixture
 def fresh(make_daemon):
-    """A daemon that was never started."""
+    """A daemon that is not started yet."""
     return make_daemon()
 
 
@@ -99,7 +101,8 @@ def server(running_server):
 
 @contextlib.contextmanager
 def starting(kind):
-    """Yields a function that starts services of this kind."""
+    """Yields a function that starts services of this kind. At the end of the block, each service that still runs must
+    stop cleanly."""
     started = []
 
     def start(one, **options):

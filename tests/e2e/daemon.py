@@ -1,7 +1,7 @@
-"""The daemon under test as its operators and clients see it: files, process, curl, bare TLS, the database.
+"""Runs the daemon under test and uses it as its operators and clients do: files, process, curl, bare TLS, the database.
 
-The environment names the programs: IMCALLBACKD, IMCALLBACKD_LOAD, and IMCALLBACKD_WRAPPER, a command line to put in
-front of every daemon, such as valgrind."""
+IMCALLBACKD names the program under test, IMCALLBACKD_LOAD the load generator, and IMCALLBACKD_WRAPPER a command line to
+put in front of every `serve`, such as valgrind."""
 
 import atexit
 import contextlib
@@ -45,7 +45,7 @@ STOP_DEADLINE = 10  # seconds that the manual page allows from SIGTERM to the en
 
 def hard_limit(limit):
     """Returns the number of connections at which the daemon refuses more: the limit plus a reserve. The daemon accepts
-    connections in the reserve, because their next requests may be verified callbacks."""
+    connections in the reserve, because their first requests may be verified callbacks."""
     return limit + limit // 16 + 16
 
 
@@ -56,7 +56,8 @@ def signature(token=TOKEN, at=None):
 
 
 def query_string(token=TOKEN, **parameters):
-    """Returns the query of a callback. A given parameter replaces the usual one; None omits the parameter."""
+    """Returns the query of a callback. A given parameter replaces the usual one; None omits the parameter. If token is
+    None, Sign and RequestTime are omitted, too."""
     usual = {"SdkAppid": APP, "CallbackCommand": COMMAND, "contenttype": "json", "ClientIP": "203.0.113.7",
              "OptPlatform": "RESTAPI"}
     usual |= signature(token) if token else {}
@@ -72,13 +73,15 @@ def event(**fields):
 
 
 def padded(body, length):
-    """Returns the body, padded with white space to this length. JSON ignores the white space."""
+    """Returns the body with white space before its last byte, so that it has this length. JSON ignores the white
+    space."""
     return body[:-1] + b" " * (length - len(body)) + body[-1:]
 
 
 @functools.cache
 def certificate_directory():
-    """Makes the certificate and the key that all daemons of this process use."""
+    """Returns the directory with the certificate and the key that all daemons of this process use. The first call makes
+    both files."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-certificate-"))
     atexit.register(shutil.rmtree, directory)
     check_run(BINARY, "certificate", "--host", "localhost", "--host", "127.0.0.1", "--out", directory)
@@ -180,7 +183,7 @@ class Connection:
         return self.answer_to(request(event(GroupId=group_id), headers=headers))
 
     def read_rest(self):
-        """Returns all bytes until the connection ends."""
+        """Returns the unread bytes and all that arrive until the connection ends."""
         while self._more():
             pass
         return self.unread
@@ -191,7 +194,8 @@ class Connection:
 
 
 def request(body, query=None, headers=(), target=None):
-    """Returns an HTTP request for Connection.send."""
+    """Returns a POST request for Connection.send(). query: replaces the usual query; headers: further header lines;
+    target: replaces the path and the query."""
     lines = [f"POST {target or '/?' + (query or query_string())} HTTP/1.1", "Host: localhost",
              f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -371,9 +375,8 @@ class Daemon:
         curl: options of curl.
 
         The callback is sent by curl if it has options of curl, another method, a header that replaces a usual one, or a
-        large body, to which the daemon may answer early. Other callbacks are sent without curl, because each run of
-        curl takes 40 ms of processor time.
-        """
+        body of more than 64 KiB, to which the daemon may answer early. Other callbacks are sent without curl, because
+        each run of curl takes 40 ms of processor time."""
         body = event() if body is None else body
         query = query_string(**parameters) if query is None else query
         names = {header.partition(":")[0].lower() for header in headers}
@@ -387,7 +390,7 @@ class Daemon:
                                                 target=f"{path}?{query}"))
 
     def record(self, *group_ids, **fields):
-        """Sends callbacks, which the daemon must record."""
+        """Sends a callback for each group. The daemon must answer each with 200."""
         for group_id in group_ids:
             assert self.post(event(GroupId=group_id, **fields)).status == 200
 
@@ -429,7 +432,8 @@ class Daemon:
 
     @contextlib.contextmanager
     def _shell(self, begin):
-        """Holds a transaction of the sqlite3 shell open during the block. begin: the statements that start it."""
+        """Holds a transaction of the sqlite3 shell open during the block. begin: the statements that start the
+        transaction."""
         with subprocess.Popen(["sqlite3", self.database], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True) as shell:
             shell.stdin.write(f".bail on\n.timeout 5000\n{begin};\nSELECT 'inside';\n")

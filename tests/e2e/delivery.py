@@ -140,8 +140,8 @@ class Ledger:
 
     def check(self, interrupted=0, not_accepted=()):
         """Checks all requests, and that every event was accepted. Returns how many times an accepted event was accepted
-        again. interrupted: the largest allowed number of such repeats, which is the number of requests in flight at all
-        kills; not_accepted: the ids of the events that must not have been accepted."""
+        again. interrupted: the largest allowed number of such repeats, which is the total number of requests that were
+        in flight at the kills; not_accepted: the ids of the events that must not have been accepted."""
         self.check_requests()
         self.check_order(set(not_accepted))
         accepted = [self.store.id_of[request.id] for request in self.requests if request.accepted]
@@ -185,8 +185,9 @@ class Ledger:
 
     @staticmethod
     def _check_ended(before, request):
-        """Asserts that `before` had ended when `request` arrived. If the client closed the connection, the journal may
-        have the end up to SETTLING_S too late, because the endpoint notices the close later than the client."""
+        """Asserts that `before` had ended when `request` arrived. If the client closed the connection or the endpoint
+        was killed, the journal may have the end up to SETTLING_S too late: the endpoint notices the close later than
+        the client, and a new process records the end of the requests of a killed one."""
         settled = before.how in ("closed", "killed") and before.ended - request.time < SETTLING_S
         assert before.end_place is not None and (before.end_place < request.place or settled), (
             f"{request} was sent while {before} was in flight")
@@ -211,7 +212,7 @@ def wait_delivered(one, endpoint, deadline=60):
 
 
 def record_by_app(one, app, *group_ids, token=None):
-    """Sends callbacks of another app, which the daemon must record."""
+    """Sends a callback of another app for each group. The daemon must answer each with 200."""
     for group_id in group_ids:
         answer = one.post(daemon.event(GroupId=group_id), SdkAppid=app, token=token)
         assert answer.status == 200, answer

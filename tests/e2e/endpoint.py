@@ -1,4 +1,4 @@
-"""Runs the endpoint of an application, which endpoint_server.py plays, changes its script, and reads its journal of
+"""Runs endpoint_server.py as the endpoint of an application, changes its script of answers, and reads its journal of
 requests."""
 
 import base64
@@ -170,8 +170,8 @@ class Endpoint:
             self._command(script=self.options["script"])
 
     def present(self, certificate):
-        """Presents another certificate. This takes a new process, because a client could resume a TLS session of the
-        old one without seeing the certificate."""
+        """Presents another certificate, in a new process: a client could resume a TLS session of the old process
+        without seeing the certificate."""
         self.kill()
         self.options["certificate"] = certificate
         self.start()

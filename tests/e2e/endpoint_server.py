@@ -1,7 +1,8 @@
-"""An application's HTTP endpoint as a process of its own. The arguments are the port, the path of the journal, and a
-JSON object {"certificate": [PEM, key] or null, "client_ca": PEM, "tls": [lowest, highest], "script": {...}}. The process
-prints its port, and answers each command of standard input, a JSON object per line, with the line "done". It appends a
-line to the journal when a request has arrived, and another one before the answer is sent or when the client is lost."""
+"""Acts as an application's HTTP endpoint in a process of its own. The arguments are the port, the path of the journal,
+and a JSON object {"certificate": [PEM, key] or null, "client_ca": PEM, "tls": [lowest, highest], "script": {...}}. The
+process prints its port, and answers each command of standard input, a JSON object per line, with the line "done". It
+appends a line to the journal when a request has arrived, and another one before the answer is sent or when the
+connection is lost."""
 
 import asyncio
 import contextlib
@@ -20,8 +21,8 @@ ENDLESS_PART = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 
 
 class Journal:
-    """Appends lines about the requests to a file. Every line is in the file when its function returns, so a kill of the
-    process loses none."""
+    """Appends lines about the requests to a file. A line is in the file when the function that writes it returns, so a
+    kill of the process loses none."""
 
     def __init__(self, path):
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -131,7 +132,7 @@ class Connection(asyncio.Protocol):
 
     def answer(self, answer, number):
         """Sends an answer: {"status", "body", "headers": {}, "close": true, "delay_s", "fault"}. All keys except
-        "status" are optional. "fault" is "hang" or the name of one of the methods below."""
+        "status" are optional. "fault" is "hang" or the name of one of the methods from cut_before() to drip()."""
         if self.busy != number:
             return  # the client has closed the connection meanwhile
         fault = answer.get("fault")

@@ -64,7 +64,8 @@ def copy_all(server, events):
 
 
 def test_reaches_half_the_rate_at_5_ms_of_latency(make_daemon):
-    """The reference is the rate at 0.1 ms. The rate of COPY is printed as the upper limit."""
+    """The forwarder has several batches in flight, so the latency must not dominate. The reference is the rate at 0.1
+    ms. The rate of COPY is printed as the upper limit."""
     one = make_daemon().start()
     fill(one, SPEED_EVENTS)
     one.stop()
@@ -115,8 +116,9 @@ def test_ships_a_long_store_despite_kills(make_daemon):
 
 
 def test_receiver_answers_while_the_forwarder_catches_up(make_daemon):
-    """Measures how long callbacks wait while the backlog of an outage is shipped. PostgreSQL runs on the same machine,
-    so it competes with the receiver for the processors and the disk."""
+    """Every callback must be recorded while the backlog of an outage is shipped, and the test prints how long the
+    answers take. PostgreSQL runs on the same machine, so it competes with the receiver for the processors and the
+    disk."""
     one = make_daemon().start()
     fill(one, EVENTS // 2)
     load = Load(one)

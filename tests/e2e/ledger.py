@@ -7,7 +7,8 @@ SELECT g.group_id, g.id, g.member_count, count(m.position), coalesce(max(m.posit
 FROM destroyed_group g LEFT JOIN destroyed_group_member m ON m.destroyed_group_id = g.id WHERE {} ? GROUP BY g.id"""
 NEW_ROWS, ROWS_OF_GROUP = ROWS.format("g.id >"), ROWS.format("g.group_id =")
 
-# The groups that differ from what the load generator sent. The event's number is at the end of the group's id.
+# Selects the groups whose fields or members differ from what the load generator sent. The event's number is at the end
+# of the group's id.
 WRONG_CONTENT = """
 WITH sent AS (
     SELECT *, CAST(replace(group_id, rtrim(group_id, '0123456789'), '') AS INTEGER) AS event FROM destroyed_group
@@ -20,7 +21,7 @@ WHERE member_account <> 'member-' || event || '-' || position"""
 
 
 class Ledger:
-    """Checks the recorded events of one daemon. Each check starts after the last event of the previous one."""
+    """Checks the recorded events of one daemon. Each check starts after the last event of the previous check."""
 
     def __init__(self, one):
         self.one = one

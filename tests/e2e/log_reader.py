@@ -6,11 +6,10 @@ import threading
 
 
 class LogReader(threading.Thread):
-    """Reads a pipe in the background, so that the program never blocks on it.
+    """Reads a pipe in the background, so that the program does not block on a full pipe.
 
     The property `lines` first reads everything that the program has written so far: the program's answer to a request
-    may reach the test before this thread has read the corresponding line.
-    """
+    may reach the test before this thread has read the corresponding line."""
 
     def __init__(self, pipe):
         super().__init__(daemon=True)

@@ -1,7 +1,6 @@
-"""A client of the admin listener of `serve`, `forward` or `deliver`: plain HTTP, and the metrics as numbers.
+"""Sends requests to the admin listener of `serve`, `forward` or `deliver`, and parses the metrics.
 
-An address is a port of 127.0.0.1, a pair of host and port, or the path of a Unix socket.
-"""
+An address is a port of 127.0.0.1, a pair of host and port, or the path of a Unix socket."""
 
 import contextlib
 import http.client

@@ -1,5 +1,4 @@
-"""A PostgreSQL server in a temporary directory, a TCP proxy in front of the server, and a forwarder that ships to the
-server."""
+"""Runs a PostgreSQL server in a temporary directory, a TCP proxy in front of it, and forwarders that ship to it."""
 
 import contextlib
 import fcntl
@@ -52,7 +51,7 @@ def has_ended(pid):
 
 
 class Postgres:
-    """A PostgreSQL server, which start() starts. settings: server parameters for its command line."""
+    """A PostgreSQL server and its files. settings: server parameters for the command line."""
 
     def __init__(self, **settings):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-pg-"))
@@ -96,7 +95,7 @@ class Postgres:
         return self
 
     def create_standby(self, primary):
-        """Creates the server as a streaming standby of the primary."""
+        """Creates the data directory of a streaming standby of the primary."""
         self.program("pg_basebackup", "-D", self.data, "-R", "-c", "fast", "-h", "127.0.0.1", "-p", primary.port, "-U",
                      "owner", "-d", f"application_name=standby password={PASSWORD}")
         return self
@@ -238,8 +237,8 @@ def verify(one, *arguments):
 
 
 class Proxy:
-    """A TCP proxy in front of the server, which can delay, stall and cut connections. rate: the limit in bytes per
-    second from the client; None means no limit."""
+    """A TCP proxy in front of the server, which can delay, stall and cut connections. delay_ms: the delay in each
+    direction; rate: the limit in bytes per second from the client; None means no limit."""
 
     def __init__(self, port, delay_ms=0, rate=None):
         self.target = port

@@ -9,7 +9,8 @@ import time
 
 
 def run(*arguments, **options):
-    """Runs a program to its end and captures its output as text."""
+    """Runs a program to its end and captures its output as text. options: those of subprocess.run(); by default, the
+    timeout is 60 s."""
     options = {"capture_output": True, "text": True, "timeout": 60} | options
     return subprocess.run([str(argument) for argument in arguments], **options)
 
@@ -39,7 +40,7 @@ def eventually(condition, what, deadline=20):
 
 
 def holds(condition, seconds=1.0):
-    """Polls and returns whether the condition holds all this time."""
+    """Polls for this time, and returns whether the condition was true at each poll."""
     end = time.monotonic() + seconds
     while condition():
         if time.monotonic() >= end:

@@ -104,7 +104,7 @@ class Sender(threading.Thread):
 
 @contextlib.contextmanager
 def sending(proxy, count):
-    """Runs senders during the block."""
+    """Runs this many senders during the block. None of them may get an unexpected answer or error."""
     senders = [Sender(proxy, number) for number in range(count)]
     try:
         yield senders
@@ -119,7 +119,8 @@ def sending(proxy, count):
 
 
 def wait_for_answers(senders):
-    """Waits until each sender has got some more answers, or until one has got an unexpected answer."""
+    """Waits until each sender has got at least six more acknowledgements, or until one has got an unexpected answer or
+    error."""
     before = [len(sender.acknowledged) for sender in senders]
     daemon.eventually(lambda: any(sender.surprise for sender in senders) or
                       all(len(sender.acknowledged) > old + 5 for sender, old in zip(senders, before)), "answers")
@@ -178,7 +179,7 @@ class Proxy:
         make_certificate(self.directory, *P_256, name="front.pem", key="front.key")
 
     def write_config(self, replaced):
-        """Writes the shipped file. replaced: {text in the file: other text}."""
+        """Writes the shipped file with these replacements. replaced: {text in the file: other text}."""
         text = (SHIPPED / self.file).read_text()
         for old, new in replaced.items():
             assert old in text, f"{self.file} does not contain {old!r}"
@@ -224,7 +225,7 @@ class Proxy:
     # Clients
 
     def connect(self, source=""):
-        """Returns a connection from this loopback address."""
+        """Returns an HTTPS connection to the proxy. source: the loopback address from which to connect."""
         context = ssl.create_default_context(cafile=self.directory / "front.pem")
         return http.client.HTTPSConnection("localhost", self.port, timeout=20, context=context,
                                            source_address=(source, 0))
@@ -307,7 +308,8 @@ HTTP_PROXIES = {each.program: each for each in (Nginx, HAProxy, Caddy)}
 
 @contextlib.contextmanager
 def running(name):
-    """Runs a proxy in front of an application and a daemon during the block. Proxy and daemon must stop cleanly."""
+    """Runs a proxy in front of an application and a daemon during the block, or skips the test if the proxy is not
+    installed. The proxy must log no query, and the daemon must stop cleanly."""
     if not program(name):
         pytest.skip(f"{name} is not installed")
     application, proxy, admin_port = Application(), HTTP_PROXIES[name](), daemon.free_port()

@@ -25,7 +25,7 @@ class Service:
         self.process = None
 
     def start(self, environment=None, prefix=(), arguments=()):
-        """prefix: a command line to put in front; arguments: further arguments of the command."""
+        """Starts the process. prefix: a command line to put in front; arguments: further arguments of the command."""
         self.process = subprocess.Popen(
             [*prefix, *WRAPPER, daemon.BINARY, self.command, "-c", str(self.one.config), *arguments],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | (environment or {}))
@@ -47,7 +47,7 @@ class Service:
             raise AssertionError(f"{error}:\n{self.log}") from None
 
     def wait_exit(self, deadline=60):
-        """Waits until the process ends and returns its exit status."""
+        """Waits until the process ends, checks its log, and returns its exit status."""
         status = self.process.wait(deadline)
         self.reader.join(deadline)
         self.process = None

@@ -43,7 +43,7 @@ class Monitored:
 
     @contextlib.contextmanager
     def changes(self, expected):
-        """Checks that the block changes the counters by exactly the expected values."""
+        """Asserts that the block changes the metrics that `counted` matches by exactly the expected values."""
         before = self.metrics()
         yield
         counted = re.compile(r"imcallbackd_(callbacks|rejected|members_recorded|tls_handshakes)_total|"
@@ -79,7 +79,7 @@ BODY_READ = {"imcallbackd_answer_seconds_count": 1}
 
 
 def stored(count):
-    """The changes for callbacks that went to the store and were answered."""
+    """Returns the expected changes in the metrics after `count` callbacks were committed and answered."""
     return {"imcallbackd_answer_seconds_count": count, "imcallbackd_commit_batch_callbacks_sum": count}
 
 

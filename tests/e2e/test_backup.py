@@ -1,4 +1,5 @@
-"""`backup` makes a complete copy of one instant while the daemon records, or makes no copy and reports why."""
+"""Tests that `backup` makes a complete copy of one instant while the daemon records, or makes no copy and reports
+why."""
 
 import contextlib
 import os
@@ -23,7 +24,8 @@ def backup(one, *arguments, **options):
 
 
 def refused(done, *words, status=1):
-    """Asserts a failure that is reported in one line with all these words."""
+    """Asserts that `backup` exited with this status, printed nothing, and reported the failure in one line with all
+    these words."""
     assert (done.returncode, done.stdout) == (status, ""), done
     assert done.stderr.startswith("imcallbackd backup: ") and done.stderr.count("\n") == 1, done
     for word in words:
@@ -53,7 +55,8 @@ def make_large(one):
 
 
 def slow(one, *arguments, **options):
-    """Starts a backup whose steps take two seconds each. With -D, the backup stays the child of the test."""
+    """Starts a backup in which each fdatasync(), and so each step, takes two seconds longer. With -D, the child of the
+    test is the backup and not strace."""
     return subprocess.Popen(
         ["strace", "-D", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=2000000",
          BINARY, "backup", "-c", str(one.config), *map(str, arguments)],
@@ -145,7 +148,7 @@ def test_reports_what_is_wrong(fresh):
 
 
 def test_finds_damage(one):
-    """Copying alone does not detect an overwritten page of members, but the check does."""
+    """Copying alone does not detect an overwritten page of members, but the integrity check of the copy does."""
     assert one.load(connections=10, total=2_000, members=10)[0] == 0
     one.stop()
     root = one.value("SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group_member'")
@@ -252,7 +255,8 @@ def test_a_signal_interrupts_a_long_statement(one, slow_file):
 
 
 def test_excludes_events_that_are_recorded_meanwhile(one):
-    """The daemon records and answers while the copy is made. The copy does not contain these events."""
+    """The daemon records and answers while the copy is made. The copy does not contain the events that were recorded
+    meanwhile."""
     make_large(one)
     with slow(one, one.directory / "copy.db") as process:
         daemon.eventually(lambda: names(one), "a partial copy")

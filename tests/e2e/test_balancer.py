@@ -66,7 +66,7 @@ def groups(setup):
 
 
 def send_one(setup, group_id, connection=None):
-    """Sends an event. Returns the number of the receiver that has recorded it."""
+    """Sends an event. Returns the index of the receiver that has recorded the event."""
     answer = (setup.balancer.send_event(daemon.event(GroupId=group_id)) if not connection else
               reverse_proxies.send(connection, "/?" + daemon.query_string(), daemon.event(GroupId=group_id)))
     assert answer.code == 0, answer
@@ -75,8 +75,7 @@ def send_one(setup, group_id, connection=None):
 
 
 def wait_for_use(setup, number):
-    """Sends events until this receiver records one. Once the balancer uses this receiver again, the next connection
-    goes to this receiver, because it has the fewest connections."""
+    """Sends events until this receiver records one, which shows that the balancer uses the receiver again."""
     ids = (f"for-{number}-{i}" for i in itertools.count())
     daemon.eventually(lambda: send_one(setup, next(ids)) == number, f"an event at receiver {number}")
 

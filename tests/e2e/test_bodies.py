@@ -121,7 +121,7 @@ def test_keeps_each_body_if_configured(make_daemon):
 # Bodies that are refused with 400 and kept
 
 def with_field(name, value):
-    """Returns a body with every field, of which one has these bytes as its value."""
+    """Returns a body with every field. The named field has the given bytes as its value."""
     fields = {"CallbackCommand": COMMAND, "GroupId": "g", "EventTime": 1, "Type": "t", "Owner_Account": "o",
               "Name": "n", "Operator_Account": "p", "MemberList": []}
     return b"{" + b",".join(b'"%s":%s' % (key.encode(), value if key == name else json.dumps(old).encode())

@@ -65,7 +65,7 @@ def test_check_works_while_the_daemon_runs(shared):
     assert shared.post().status == 200
 
 
-# The following tests have one case of each kind. The unit tests of the configuration have all cases.
+# The following tests have one case of each kind. The unit tests of the configuration have more cases.
 
 @pytest.mark.parametrize("section, key, value, word", [
     ("listen", "port", "65536", "65535"), ("listen", "port", "https", ""), ("listen", "port", "", ""),

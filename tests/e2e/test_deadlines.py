@@ -1,4 +1,5 @@
-"""Tests that each phase of a request ends in time, however slowly bytes arrive. Slow clients delay no other client."""
+"""Tests that each phase of a request ends in time, however slowly bytes arrive, and that slow clients delay no other
+client."""
 
 import contextlib
 import resource
@@ -286,8 +287,8 @@ def test_silent_connections_delay_no_callback(make_daemon):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_held_requests_delay_no_other(make_daemon, threads):
-    """Hundreds of requests wait for their commit, which a lock prevents. Other requests do not wait, and the daemon
-    answers every held request after the lock is released."""
+    """500 requests wait for their commit, which a lock prevents. Other requests do not wait, and the daemon answers
+    every held request after the lock is released."""
     count = 500
     allow_open_files(count + 100)
     one = make_daemon({"limits": REQUEST_LIMIT, "listen": {"threads": threads}}).start()
@@ -316,7 +317,7 @@ def test_held_requests_delay_no_other(make_daemon, threads):
 
 
 def check_sleep(one, connection):
-    """Checks that the daemon sleeps until it closes the connection."""
+    """Asserts that the daemon uses less than 2% of a processor until it closes the connection."""
     before, started = cpu_seconds(one.process.pid), time.monotonic()
     with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
         while connection.recv(65536):

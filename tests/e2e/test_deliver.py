@@ -1,5 +1,5 @@
-"""`deliver` sends every recorded event to the endpoint of an application, as the service would have sent it, until the
-endpoint accepts the event."""
+"""Tests that `deliver` sends every recorded event to the endpoint of an application, as the service would have sent it,
+until the endpoint accepts the event."""
 
 import itertools
 import json
@@ -54,8 +54,8 @@ def test_sends_each_event_as_the_service_does(fresh, endpoint, deliver, keep_bod
 
 
 def test_another_receiver_records_the_same_event(make_daemon, deliver):
-    """The endpoint is a second imcallbackd, which was written for the callbacks of the service and must accept the
-    requests of deliver without a change."""
+    """The endpoint is a second imcallbackd. It expects the callbacks of the service, so it accepts the requests of
+    deliver only if they have the same form."""
     one, other = make_daemon(), make_daemon()
     other.start()
     one.write_config({"forward": {"receiver": "a"}, "deliver": {
@@ -291,7 +291,7 @@ def test_the_same_group_of_two_apps_is_two_groups(make_daemon, endpoint, deliver
 
 
 def test_delivers_what_arrives_while_it_runs(fresh, endpoint, deliver):
-    """Each event arrives soon after the daemon has recorded it, and no event is sent twice."""
+    """Each event is accepted within 10 s, and no event is sent twice."""
     deliver_to(fresh, endpoint)
     fresh.start()
     deliver(fresh)

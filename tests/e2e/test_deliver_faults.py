@@ -77,7 +77,7 @@ class Site:
         self.endpoint.start()
 
     def answer(self, *usual, seconds=0.0, **script):
-        """Replaces the script of the endpoint, and returns after this time."""
+        """Replaces the script of the endpoint, and waits for this time."""
         self.endpoint.answer(*usual, **script)
         end = time.monotonic() + seconds
         daemon.eventually(lambda: time.monotonic() > end, "the time of the fault", seconds + 5)
@@ -116,7 +116,7 @@ FAULTS = {
 
 
 def run_fault(site, name, total):
-    """Causes the fault while events are recorded and delivered, and then kills deliver."""
+    """Causes the fault while events are recorded and delivered, and then kills deliver and starts it again."""
     site.answer(mix=MIX, seed=site.loads)
     load = site.start_load(total)
     site.endpoint.wait_requests(len(site.endpoint.requests()) + total // 10, deadline=120)

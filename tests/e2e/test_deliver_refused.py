@@ -1,5 +1,6 @@
-"""Tests events that the endpoint refuses: deliver sets them aside after an hour, unless the endpoint accepts no event
-at all, and --replay sends them again. The tests put the clock of deliver forward with libfaketime."""
+"""Tests which events deliver sets aside: those that the endpoint refuses for an hour while it accepts others, and those
+that fail for [deliver] give_up_after. --replay sends such events again. The tests put the clock of deliver forward with
+libfaketime."""
 
 import re
 
@@ -144,7 +145,7 @@ def test_remembers_the_hour_over_restarts(fresh, endpoint, clock, start):
 
 @pytest.mark.parametrize("answer", [FAIL, status(500), status(400)])
 def test_gives_up_after_the_configured_time(fresh, endpoint, clock, start, answer):
-    """The event is set aside only if another event was accepted since the first failure of this one."""
+    """The event is set aside only if another event was accepted since the event first failed."""
     endpoint.answer(groups={"odd": [answer]})
     deliverer = start(give_up_after="30m")
     fresh.record("odd")
@@ -212,7 +213,7 @@ def test_replays_a_range_and_leaves_the_state_alone(fresh, endpoint, deliver):
 
 
 def test_replays_a_refused_event_of_an_endpoint_that_refuses_everything(fresh, endpoint, deliver):
-    """A replay does not change the state, so the service still delivers both events after the replay."""
+    """A replay does not change the state, so the service delivers both events again after the replay."""
     endpoint.answer(status(403))
     deliver_to(fresh, endpoint)
     fresh.start()

@@ -129,8 +129,8 @@ def test_plain_http_to_loopback_is_allowed(fresh, make_endpoint, deliver):
 
 
 def test_ignores_proxies_and_credentials_of_the_environment(fresh, endpoint, make_endpoint, deliver):
-    """deliver must ignore the environment variables that libcurl and its TLS library read, and the files ~/.netrc and
-    ~/.curlrc."""
+    """deliver must ignore the proxy variables and SSLKEYLOGFILE, which libcurl and its TLS library read, and the files
+    ~/.netrc and ~/.curlrc."""
     proxy = make_endpoint(tls=False)
     (fresh.directory / ".netrc").write_text("machine 127.0.0.1 login user password geheim-17\n")
     (fresh.directory / ".curlrc").write_text(f"proxy = {proxy.url('')}\n")
@@ -198,7 +198,8 @@ def test_client_certificate_and_key_may_be_one_file(make_daemon, make_endpoint, 
 
 
 def test_only_the_deliverer_needs_the_secret(fresh, endpoint, deliver):
-    """The secret is a credential of the service of deliver, which `serve` and a manual `check` cannot read."""
+    """Only the service of deliver gets the secret, as a credential of systemd. `serve` and a manual `check` must
+    succeed without it."""
     path = write_secret(fresh, SECRET)
     deliver_to(fresh, endpoint, secret_file="$CREDENTIALS_DIRECTORY/" + path.name)
     done = daemon.run(BINARY, "check", "-c", fresh.config)

@@ -1,5 +1,5 @@
-"""Tests the state of `deliver`: after kills, on a full disk, damaged, in use by another process, and after the database
-was restored from a backup. Also tests that retention deletes only delivered events."""
+"""Tests the state of `deliver` after kills, on a full disk, if it is damaged or in use by another process, and after
+the database was restored from a backup. Also tests that retention deletes only delivered events."""
 
 import contextlib
 import os
@@ -176,7 +176,8 @@ def test_an_unwritable_directory_is_an_error_at_the_start(fresh, endpoint):
 
 
 def test_stops_sending_while_the_disk_of_the_state_is_full(fresh, disk, endpoint, deliver):
-    """deliver sends no event while the state cannot be written. Delivery continues once there is space again."""
+    """While the state cannot be written, deliver sends no events beyond those in flight. Delivery continues once there
+    is space again."""
     deliver_to(fresh, endpoint, state_file=disk / "state", in_flight=IN_FLIGHT)
     fresh.start()
     fresh.record("first")
@@ -211,7 +212,7 @@ def test_a_start_on_a_full_disk_fails_with_the_remedy(fresh, disk, endpoint, del
     Ledger(fresh, endpoint).check(interrupted=1)
 
 
-# A database put back from a backup
+# A database that was restored from a backup
 
 def restore(one, backup):
     one.stop()

@@ -1,5 +1,5 @@
 """Tests `deliver` with an endpoint that is away, does not answer, sends an incomplete or an endless answer, or presents
-a wrong certificate. Also tests what the log and the metrics show of this."""
+a wrong certificate. Also tests what the log and the metrics show in these cases."""
 
 import re
 import socket
@@ -60,7 +60,7 @@ def test_an_event_that_hangs_blocks_no_other(fresh, endpoint, deliver):
 
 
 def test_waits_for_an_endpoint_that_is_away(fresh, endpoint, deliver):
-    """The log has at most a few lines about the refused connections, not one per attempt."""
+    """The log has at most five lines about the refused connections, not one per attempt."""
     deliver_to(fresh, endpoint)
     endpoint.stop()
     fresh.start()
@@ -76,7 +76,7 @@ def test_waits_for_an_endpoint_that_is_away(fresh, endpoint, deliver):
 
 
 def test_reports_changes_instead_of_events(fresh, endpoint, deliver):
-    """200 events, many of which fail before they are accepted, cause only a few lines in the log."""
+    """200 events, many of which fail before they are accepted, cause fewer than 25 lines in the log."""
     endpoint.answer(mix=[(1, status(500)), (1, OK)])
     deliver_to(fresh, endpoint)
     fresh.start()

@@ -15,13 +15,13 @@ REQUESTS = int(os.environ.get("REQUESTS", "20000"))
 SEGMENTS = 20
 WARM_UP = 4  # segments, after which a long run has filled every cache
 LONG = REQUESTS >= 500_000
-# A short run does not fill SQLite's page cache of 16 MiB during the warm-up, so the memory may still grow by this size.
+# The resident memory may grow by this size in a short run, whose warm-up does not fill SQLite's page cache of 16 MiB.
 SHORT_GROWTH_KIB = 20 * 1024
 MAX_LOG_BYTES = 64 * 1024 * 1024
 
 
 class FaultyClient(threading.Thread):
-    """Sends faulty and truncated requests, and does not close every connection properly."""
+    """Sends faulty, truncated and valid requests, and closes each connection without a TLS close_notify."""
 
     def __init__(self, one):
         super().__init__()

@@ -1,5 +1,5 @@
-"""`export` prints recorded events as JSON Lines, in order. `export` misses no event and repeats none, even if the
-daemon or `export` itself is stopped or killed and continues later."""
+"""Tests that `export` prints recorded events as JSON Lines, in order, and that it misses no event and repeats none,
+even if the daemon or `export` itself is stopped or killed and continues later."""
 
 import contextlib
 import json
@@ -240,7 +240,7 @@ def test_a_closed_pipe_ends_an_idle_follower(one):
 
 
 def test_waits_for_a_full_pipe_that_is_non_blocking(one):
-    """A slow reader still receives all lines."""
+    """A write to the full pipe fails with EAGAIN. `export` waits, so a slow reader still receives all lines."""
     assert one.load(connections=20, total=1000)[0] == 0
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -287,7 +287,7 @@ def test_a_signal_ends_the_export_after_a_line(one, arguments, status, number):
 # Rights
 
 def member_reads(one, expected):
-    """Reads the database with the sqlite3 shell and with export, as a user of the group, which has no write permission.
+    """Reads the database with the sqlite3 shell and with `export`, as a member of the group, which may only read.
     expected: the number of events; None while this number grows."""
     become = ("setpriv", f"--reuid={MEMBER}", f"--regid={GROUP}", "--clear-groups")
     shell = daemon.run(*become, "sqlite3", "-readonly", "-cmd", ".timeout 5000", one.database,
@@ -333,7 +333,8 @@ def test_reports_missing_rights(fresh):
 
 
 def test_restarts_of_the_daemon_fail_no_export(one):
-    """Two threads export all the time while the daemon stops, is killed and starts: no export fails."""
+    """Two threads export all the time while the daemon stops, is killed and starts. Each export must succeed and print
+    the 100 events after id 400."""
     assert one.load(connections=20, total=500)[0] == 0
     over, wrong = threading.Event(), []
 

@@ -1,4 +1,5 @@
-"""`forward` ships every recorded row into PostgreSQL exactly once, and --verify finds what differs from the store."""
+"""Tests that `forward` ships every recorded row into PostgreSQL exactly once, and that --verify finds what differs from
+the store."""
 
 import hashlib
 import shutil
@@ -221,7 +222,7 @@ def test_refuses_newer_tables_and_leaves_them_unchanged(make_daemon, server, for
 
 
 def test_needs_only_the_documented_privileges(make_daemon, server, forward):
-    """Once the tables exist, the user needs no privilege to create or delete anything."""
+    """Once the tables exist, the user needs no privilege to create tables or to delete rows."""
     one = shipping_daemon(make_daemon, server)
     one.record("by the owner")
     forwarder = forward(one)

@@ -41,7 +41,8 @@ class Site:
         self.sender.start()
 
     def _send(self):
-        """Every fourth run sends the same events as the other site, as the service does when it repeats callbacks."""
+        """Runs the load generator until end_sending(). Every fourth run sends the same events as the other site, as the
+        service does when it repeats callbacks."""
         path = self.one.directory / "acknowledged"
         while not self.over.is_set():
             count = len(self.reports)
@@ -94,7 +95,7 @@ class Site:
 
 
 def await_load(sites, runs):
-    """Waits until the load generator of each site has completed more than this number of runs."""
+    """Waits until the load generator of each site has completed more than this number of further runs."""
     before = [len(site.reports) for site in sites]
     daemon.eventually(lambda: all(len(site.reports) > count + runs for site, count in zip(sites, before)), "load", 120)
 

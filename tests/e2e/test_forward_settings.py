@@ -105,7 +105,7 @@ def test_check_and_serve_succeed_without_the_destination(fresh, server):
 
 
 def test_reads_the_password_for_each_attempt_and_never_logs_it(fresh, server, forward):
-    """Forwarder.end checks that the password is not in the log."""
+    """Forwarder.check_log() asserts that the log does not contain the password, once the forwarder has ended."""
     wrong = write_password(fresh, "wrong-" + postgres.PASSWORD)
     ship_to(fresh, server, password_file=wrong)
     fresh.start()
@@ -117,7 +117,8 @@ def test_reads_the_password_for_each_attempt_and_never_logs_it(fresh, server, fo
 
 
 def test_only_the_forwarder_needs_the_password(fresh, server):
-    """The password is a credential of the forwarder's service, which `serve` and a manual `check` cannot read."""
+    """Only the forwarder's service gets the password, as a credential of systemd. `serve` and a manual `check` must
+    succeed without it."""
     ship_to(fresh, server, password_file="$CREDENTIALS_DIRECTORY/" + server.password_file.name)
     done = daemon.run(BINARY, "check", "-c", fresh.config)
     assert done.returncode == 0 and "only the forward service must be able to read" in done.stderr, done

@@ -1,5 +1,5 @@
-"""Tests `forward` on a slow or stalled network, with a rejected event, a replaced store, or a note that cannot be
-written."""
+"""Tests `forward` on a slow or stalled network, with rejected rows, a replaced store, a note that cannot be written, or
+a result that does not belong to the statement."""
 
 import socket
 import struct
@@ -169,8 +169,8 @@ def row(*values):
 
 
 def answer_every_statement(listener, result, answers=()):
-    """Plays a destination that accepts every login and answers each Sync message with one result. The first statement
-    before the Sync decides which: the value in `answers` whose key starts the statement, otherwise `result`."""
+    """Acts as a destination that accepts every login and answers each Sync message with one result. The first statement
+    before the Sync selects the result: the value in `answers` whose key starts the statement, otherwise `result`."""
     while True:
         try:
             connection, _ = listener.accept()

@@ -1,8 +1,8 @@
-"""The daemon refuses a request that can be read in two ways, and closes the connection. The daemon answers unusual but
-clear requests.
+"""Tests that the daemon refuses a request that is malformed or can be read in two ways, and closes the connection, and
+that the daemon answers unusual but clear requests.
 
-Every hostile request is followed by a smuggled one on the same connection: a genuine, signed callback. The daemon must
-never read the smuggled request if the request before it was ambiguous."""
+A genuine, signed callback follows every hostile request on the same connection. The daemon must never record this
+smuggled callback."""
 
 import contextlib
 import random
@@ -21,7 +21,8 @@ GRACE = 1  # additional seconds for slow machines
 
 
 def post(*lines, start="POST TARGET HTTP/1.1", host="Host: localhost", body="BODY"):
-    """Returns the template of a callback with Host and these header lines. `fill` replaces the words in capitals."""
+    """Returns the template of a callback with Host and these header lines. fill() replaces words such as TARGET and
+    LENGTH."""
     return "\r\n".join([start, *([host] if host else []), *lines]) + "\r\n\r\n" + body
 
 
@@ -262,19 +263,18 @@ UNUSUAL = {
     "value with bytes that are not ASCII": sized("X: \xe9\xff"),
 }
 
-# Similar requests that libmicrohttpd accepts or refuses without asking the daemon: version 0.9.75 accepts them, and
-# version 1.0 refuses them.
+# Whether libmicrohttpd accepts these requests or refuses them without asking the daemon depends on its version.
 UNUSUAL_TO_SOME_VERSIONS = {
-    # RFC 9112, 2.2: a server ignores an empty line before a request.
+    # RFC 9112, 2.2: a server should ignore at least one empty line before a request.
     "empty lines before the request": "\r\n\r\n" + sized(),
     # Version 0.9.75 overwrites the end of a line with NUL, so NUL with a bare LF looks like CRLF to the daemon.
     "value with NUL before a bare LF": sized("X: a\0\nY: b"),
-    # RFC 9112, 7.1.1: a server ignores an unknown extension, whatever it contains.
+    # RFC 9112, 7.1.1: a recipient ignores chunk extensions that it does not know.
     "chunk extension": chunked("HEXLENGTH;name=value\r\nBODY\r\n0;name\r\n\r\n"),
     "chunk extension without a name": chunked("HEXLENGTH;\r\nBODY\r\n0;\r\n\r\n"),
     "chunk extension in quotes": chunked('HEXLENGTH;name="a;b"\r\nBODY\r\n0\r\n\r\n'),
     "chunk extension with NUL and a bare CR": chunked("HEXLENGTH;\0\r0\r\nBODY\r\n0\r\n\r\n"),
-    # RFC 9112, 2.2 allows LF alone as the end of a line in the head. Some versions also accept it in a chunked body.
+    # RFC 9112, 2.2 allows LF alone as a line end in the head. Some versions of libmicrohttpd accept it in a body, too.
     "bare LF after a chunk size": chunked("HEXLENGTH\nBODY\r\n0\r\n\r\n"),
     "bare LF after a chunk extension": chunked("HEXLENGTH;a\nBODY\r\n0\r\n\r\n"),
     "bare LF after a chunk": chunked("HEXLENGTH\r\nBODY\n0\r\n\r\n"),
@@ -296,13 +296,13 @@ def fill(template, group_id):
 
 
 def last_request(group_id):
-    """Returns a correct callback that closes the connection."""
+    """Returns a correct callback that asks the server to close the connection."""
     return daemon.request(daemon.event(GroupId=group_id), headers=["Connection: close"])
 
 
 def converse(port, context, *pieces):
-    """Sends each piece as one TLS record, and reads until the server closes the connection. Returns the received bytes
-    and the seconds until then."""
+    """Sends each piece in TLS records of its own, and reads until the server closes the connection. Returns the
+    received bytes and the seconds until then."""
     with socket.create_connection(("127.0.0.1", port), timeout=daemon.START_DEADLINE) as plain, \
             context.wrap_socket(plain, server_hostname="localhost") as tls:
         started, received = time.monotonic(), b""

@@ -1,4 +1,5 @@
-"""If clients disconnect before they get an answer, the daemon still records the events and releases all resources."""
+"""Tests that the daemon records the events of clients that disconnect before they get an answer, and that it releases
+all resources."""
 
 import contextlib
 import os

@@ -1,5 +1,6 @@
 """The daemon is killed at random moments, again and again on one store: no acknowledged event is lost, and no event is
-incomplete or duplicated. KILLS=10000 turns the test into a campaign; SEED=n repeats the random choices of a run."""
+incomplete or duplicated. KILLS sets the number of kills; `ctest -C campaign -L campaign` uses 10,000. SEED=n repeats
+the random choices of a run."""
 
 import contextlib
 import os
@@ -17,8 +18,8 @@ ENDS = (OSError, ssl.SSLError)  # how a connection to a killed daemon fails
 
 
 class UnusualClient(threading.Thread):
-    """Sends requests that the load generator does not send: events without a time, bodies that are rejected, and, as a
-    careful client does, a repeat of the event that got no answer before the previous kill."""
+    """Sends what the load generator does not send: events without a time, bodies that are rejected, and, as a careful
+    client does, a repeat of the event that got no answer because of the previous kill. Also sends ordinary events."""
 
     def __init__(self, one, number, unanswered):
         super().__init__()

@@ -1,7 +1,7 @@
-"""The daemon is killed at its n-th system call of a kind, for n = 1, 2, 3 … until a scenario ends without a kill. After
+"""The daemon is killed at its n-th system call of a kind, for increasing n, until a scenario ends without a kill. After
 the next start, all acknowledged events are in the database. By default, only the calls pwrite64, fdatasync and
-ftruncate are tested, each until the fourth kill. `KILL_POINTS=2 ctest -R kill_points` stops after two kills.
-`KILL_POINTS=all ctest -R kill_points` tests every n of every call in CALLS."""
+ftruncate are tested, each until the fourth kill. KILL_POINTS sets another number of kills. KILL_POINTS=all tests all
+calls in CALLS without a limit on the kills."""
 
 import os
 import signal
@@ -83,7 +83,8 @@ def prepare(scene, large):
 
 
 def run_killed(scene, name, call, number):
-    """Returns False if the scenario ended without a kill."""
+    """Runs the scenario with a daemon that is killed at this call. Returns False if the scenario ended before the
+    kill."""
     try:
         scene.start(call, number)
         if callable(name):

@@ -18,7 +18,7 @@ from daemon import event, query_string, request
 
 
 class Load:
-    """Runs the load generator in the background on a daemon that the test is about to stop."""
+    """Runs the load generator in the background against a daemon that the test is about to stop."""
 
     CONNECTIONS = 128
 
@@ -125,7 +125,7 @@ def test_refuses_an_address_in_use(one, make_daemon):
 # The service manager
 
 def test_uses_a_passed_socket(make_daemon):
-    """systemd passes a socket like this. The daemon ignores the configured address, which cannot be bound."""
+    """The test passes the socket as systemd does. The daemon ignores the configured address, which cannot be bound."""
     one = make_daemon({"listen": {"address": "192.0.2.1", "port": 1}})
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for i in range(2):
@@ -282,7 +282,7 @@ def replace(path):
 @pytest.mark.parametrize("remove", [os.unlink, replace])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_a_deleted_database_stops_the_daemon(one, suffix, remove):
-    """Events in a deleted file are lost, so the daemon must not acknowledge them."""
+    """Events in a file that was deleted or replaced are lost, so the daemon must not acknowledge them."""
     assert one.post(daemon.event(GroupId="before")).status == 200
     remove(f"{one.database}{suffix}")
     answer = one.post(daemon.event(GroupId="after"))

@@ -56,8 +56,8 @@ def test_serves_one_request_beyond_the_limit(make_daemon, limit):
 
 
 def test_open_files_limit_the_connections(make_daemon):
-    """The daemon reduces its limit to what the limit of open files allows, so that it evicts silent connections before
-    accept() fails."""
+    """The daemon reduces [limits] connections to what the limit on open files allows, so that it evicts silent
+    connections before accept() fails."""
     files = 128
     one = make_daemon().start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
     (warning,) = [line for line in one.lines if "LimitNOFILE" in line]
@@ -90,7 +90,7 @@ def test_rejects_connections_beyond_the_reserve(make_daemon, limit):
         answers = [connection.read_answer() for connection in busy]
         assert [answer.status for answer in answers] == [200] * HARD_LIMIT
         assert [answer.says_close for answer in answers[:LIMIT]] == [False] * LIMIT
-        # The daemon closes the reserve connections, and then accepts new connections.
+        # The closed reserve connections make room for new ones.
         assert all(connection.is_closed() for connection, answer in zip(busy, answers) if answer.says_close)
         assert sum(answer.says_close for answer in answers) > 0
         daemon.eventually(lambda: not one.rejects(), "an accepted connection")
@@ -145,8 +145,8 @@ def is_open(connection):
 
 
 def test_evicts_unverified_connections_first(make_daemon):
-    """The daemon evicts a silent handshake first, then unverified connections, then verified ones. Within each kind, it
-    evicts the one that has been idle longest."""
+    """The daemon first evicts connections that are silent in the handshake, then idle unverified connections, then idle
+    verified ones. Within each kind, it evicts the one that has been idle longest."""
     one = make_daemon(ONE_LOOP | {"limits": {"connections": 5}}).start()
     with contextlib.ExitStack() as stack:
         def enter():
@@ -188,7 +188,8 @@ def test_evicts_no_connection_during_a_request(make_daemon):
 
 
 def test_evicts_across_all_loops(make_daemon):
-    """An unverified connection of another thread is evicted before a verified one."""
+    """One thread has the verified connections, and the other one has the unverified ones. The new connection must go to
+    the thread that can evict an unverified connection."""
     one = make_daemon({"listen": {"threads": 2}, "limits": {"connections": 4}}).start()
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(one.connect()) for _ in range(4)]  # distributed in turn
@@ -202,7 +203,7 @@ def test_evicts_across_all_loops(make_daemon):
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
 @pytest.mark.parametrize("shakes_hands", [False, True])
 def test_a_burst_blocks_no_verified_callback(make_daemon, limit, shakes_hands):
-    """As many idle connections as the hard limit allows arrive at once. The daemon evicts such connections to serve a
+    """As many silent connections as the hard limit allows arrive at once. The daemon evicts some of them to serve a
     verified callback on a new connection."""
     one = make_daemon(ONE_LOOP | {"limits": {limit: LIMIT}}).start()
     context = one.tls_context()
@@ -249,7 +250,8 @@ def test_accepts_only_addresses_in_allow_from(make_daemon, allow_from, allowed, 
     ("2001:db8::/32", False, False),
 ])
 def test_allow_from_covers_both_families(make_daemon, allow_from, v4, v6):
-    """On a socket for both families, an IPv4 client has its IPv4 address."""
+    """On a socket for both families, the daemon knows an IPv4 client by its IPv4 address, not by the mapped IPv6
+    address."""
     one = make_daemon({"listen": {"address": "::"}} | ({"callback": {"allow_from": allow_from}} if allow_from else {}))
     one.start()
     seen = []
@@ -269,7 +271,7 @@ def head(framing):
 
 
 def chunks(body, size):
-    """Returns the body in chunks, without the last chunk."""
+    """Returns the body in chunks, without the chunk of size 0 at the end."""
     return b"".join(b"%x\r\n%s\r\n" % (len(body[i:i + size]), body[i:i + size]) for i in range(0, len(body), size))
 
 
@@ -306,7 +308,8 @@ def is_everything_read(one):
 
 
 def test_limits_the_memory_for_bodies(make_daemon):
-    """The memory for incomplete bodies is limited. A body that does not fit is refused with 503."""
+    """All bodies in memory together may be as large as BODIES_IN_FLIGHT bodies of the largest size. A body that does
+    not fit is refused with 503."""
     one = make_daemon({"limits": {"body": BODY_LIMIT, "request_timeout": "120s"}}).start()  # enough for a slow machine
 
     def probe(body):

@@ -1,4 +1,5 @@
-"""Tests many clients at once: all events are answered and recorded, few fsyncs serve many events, no client starves."""
+"""Tests many clients at once: all events are answered and recorded, few fsyncs serve many events, and no client
+starves."""
 
 import re
 
@@ -6,8 +7,8 @@ import pytest
 
 import daemon
 
-# Map the number of connections to the number of rounds. The sizes around 128 are critical, because libmicrohttpd takes
-# at most 128 events per epoll_wait().
+# These tables map the number of connections to the number of rounds. The numbers around 128 are critical, because
+# libmicrohttpd takes at most 128 events per epoll_wait().
 FEW_BURSTS = {127: 10, 128: 10, 129: 10, 256: 10}
 ALL_BURSTS = {127: 40, 128: 40, 129: 40, 256: 31, 512: 15, 1000: 8, 4000: 5}
 

@@ -44,7 +44,8 @@ def unread(request):
 
 
 def refusals(one, count):
-    """Sends this many requests that are refused for different causes. Each refusal writes a line to the log."""
+    """Sends this many requests that are refused for different causes. The first refusal for a cause writes a line to
+    the log; further lines for the same cause are rate-limited."""
     causes = [{"SdkAppid": None}, {"SdkAppid": 7}, {"Sign": None}, {"Sign": "x"}, {"RequestTime": None},
               {"RequestTime": "x"}, {"CallbackCommand": None}]
     assert count <= len(causes)
@@ -141,8 +142,8 @@ def slow():
 
 
 def test_logs_every_refused_event_to_a_slow_log(slow):
-    """Every refused event is logged, although the log takes 2 s to read them and the daemon waits only 1 s for other
-    lines."""
+    """Every refused event is logged, although the reader of the log takes 2 s for all of them. A line of another level
+    would wait only 1 s."""
     with slowly_read(slow, 5e6), refused_events(slow) as connections:
         assert [connection.read_answer().status for connection in connections] == [503] * EVENTS
     assert whole_events(slow) == set(range(EVENTS))

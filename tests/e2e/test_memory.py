@@ -1,4 +1,5 @@
-"""When memory or descriptors run out, the daemon refuses callbacks, keeps running, and loses no acknowledged event."""
+"""When memory runs out, the daemon refuses callbacks, and when descriptors run out, it closes idle connections. In both
+cases it keeps running and loses no acknowledged event."""
 
 import concurrent.futures
 import contextlib
@@ -24,7 +25,7 @@ def large(name):
 
 
 def status_of(connection, data):
-    """Sends the end of a request. Returns the status of the answer, or None if there is no answer."""
+    """Sends a request or the rest of one. Returns the status of the answer, or None if there is no answer."""
     with contextlib.suppress(OSError, AssertionError):
         return connection.answer_to(data).status
     return None
@@ -40,7 +41,7 @@ def recorded(one):
 
 @pytest.mark.parametrize("loops", [1, 2])
 def test_survives_exhausted_address_space(make_daemon, loops):
-    """Many large bodies wait for the disk at once, but the address space has room for few of them."""
+    """Many large bodies wait for the disk at once, but the address space has room for only a few of them."""
     one = make_daemon({"listen": {"threads": loops}, "limits": {"store_wait": "60s"}})
     # malloc reserves 64 MiB of address space per additional arena, in which all bodies would fit.
     one.start(environment={"MALLOC_ARENA_MAX": "1"})

@@ -18,7 +18,7 @@ FETCHED = TOP / "build" / "promtool" / "promtool"  # downloaded by run.sh
 PROMTOOL = str(FETCHED) if FETCHED.exists() else shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(not PROMTOOL, reason="promtool is not installed")
 
-# The series that the alerts use, for one hour without any problem.
+# The alerts use these series. The values are those of one hour without any problem, so no alert may be firing.
 GOOD = {
     'up{job="imcallbackd"}': "1x60",
     "imcallbackd_ready": "1x60",
@@ -74,7 +74,7 @@ def names(metrics):
 
 
 def names_in(text, metrics):
-    """Returns the metrics that occur in the query."""
+    """Returns the metrics that occur in the text, without the suffixes of histograms."""
     known = names(metrics)
     found = set(re.findall(r"\b(?:imcallbackd|process)_\w+", text))
     bare = {name: re.sub("_(bucket|sum|count)$", "", name) for name in found}

@@ -1,6 +1,6 @@
 """Tests the client's address behind a trusted proxy: the PROXY protocol and X-Forwarded-For, as raw bytes.
 
-The tables have valid and hostile cases. A hostile case is followed by a genuine, signed callback, which the daemon must
+The tables have valid and hostile cases. Each hostile case comes with a genuine, signed callback, which the daemon must
 not record, or must record with the address that the hostile bytes try to replace."""
 
 import contextlib
@@ -150,8 +150,8 @@ MALFORMED = {
     "v2 announces 65535 bytes": raw_v2(PROXY, TCP4, pair("192.0.2.1"), 65535),
 }
 
-# Bytes without a header, or with bytes after the header that are not TLS. The daemon reads everything except the header
-# as TLS, so the handshake fails.
+# In each of these cases there is no header, or the bytes after the header are not TLS. The daemon reads everything
+# except the header as TLS, so the handshake fails.
 NOT_TLS = {
     "lower case": v1().lower(),
     "space in front": b" " + v1(),
@@ -281,7 +281,7 @@ FORWARDED = {
          "192.0.2.1"),
     "lines with others between":
         ([XFF + "203.0.113.9", "X-Forwarded-Proto: https", XFF + "192.0.2.1", "X-Real-IP: 203.0.113.8"], "192.0.2.1"),
-    # Hostile: the client has sent the first entries or lines itself.
+    # Hostile: the client itself has sent the first entries or lines, or headers with other names.
     "forged garbage": ([XFF + "'; DROP TABLE, [, ::::, 192.0.2.1"], "192.0.2.1"),
     "forged empty entries": ([XFF + ",, ,192.0.2.1"], "192.0.2.1"),
     "forged line": ([XFF + "127.0.0.1", XFF + "192.0.2.1"], "192.0.2.1"),
@@ -381,7 +381,7 @@ def test_checks_the_client_of_the_header(restricted, preface, is_accepted):
 @pytest.mark.parametrize("headers, status", [
     ([XFF + ALLOWED], 200), ([XFF + "203.0.113.9, " + ALLOWED], 200), ([XFF + f"[::ffff:{ALLOWED}]:1"], 200),
     ([XFF + "192.0.2.2"], 403), ([], 403),
-    # Hostile: the allowed address is forged.
+    # Hostile: the client forges an address.
     ([XFF + ALLOWED + ", 192.0.2.2"], 403), ([XFF + ALLOWED, XFF + "192.0.2.2"], 403), ([XFF + ALLOWED + ","], 403),
     ([XFF + ALLOWED + ", unknown"], 403), ([XFF + ALLOWED, XFF], 403), ([XFF + ALLOWED + " 192.0.2.2"], 403),
     (["Forwarded: for=" + ALLOWED], 403), (["X-Real-IP: " + ALLOWED], 403), ([XFF + PEER], 403),

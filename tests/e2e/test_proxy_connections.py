@@ -1,4 +1,4 @@
-"""Tests connections of trusted proxies: limits, evictions, health checks, log lines, reloads, other listeners."""
+"""Tests connections of trusted proxies: limits, evictions, health checks, log lines, reloads, and other listeners."""
 
 import contextlib
 import re
@@ -40,7 +40,7 @@ def test_limit_per_address_spares_the_proxy(make_daemon, preface):
 
 
 def test_limit_per_address_counts_each_client(make_daemon):
-    """Connections through the proxy and direct ones count together, and so do all addresses of a /64."""
+    """Connections through the proxy and direct ones count together, and so do all addresses of an IPv6 /64."""
     one = make_daemon(trusting(ONE_LOOP, limits={"connections_per_address": 2})).start()
     with contextlib.ExitStack() as stack:
         def closes(preface, **options):

@@ -131,7 +131,7 @@ def test_second_quickstart_reuses_files(clone, quickstart):
     assert re.fullmatch("[A-Za-z0-9]{32}", (files / "token").read_text())
     line = quickstart.line("curl")
     quickstart.interrupt()
-    # ninja misreads dependencies with an apostrophe in their path, so the second run rebuilds in this copy.
+    # ninja misreads dependencies with an apostrophe in their path, so the second run builds this copy again.
     again = Foreground(block("quickstart"), clone, START_DEADLINE)
     try:
         assert again.line("curl") == line
@@ -144,8 +144,8 @@ def test_second_quickstart_reuses_files(clone, quickstart):
 
 
 class Service:
-    """The service as the README installs it, in a directory that stands for /. Programs that need a whole system, such
-    as systemctl, are replaced by scripts that record their arguments."""
+    """The service as the README installs it, in a directory that stands for /. Scripts replace the programs that need a
+    whole system, such as systemctl. All scripts except sudo record their arguments."""
 
     def __init__(self, clone):
         self.clone = clone

@@ -148,7 +148,7 @@ def test_a_storm_of_signals_applies_the_last_configuration(one):
     """Pending signals are merged, so the daemon may skip some configurations, but must apply the last one."""
     config = one.config.read_text()
     for i in range(200):
-        # Replaces the file atomically, as editors do, so that the daemon reads either the old or the new file.
+        # Replaces the file atomically, as many editors do, so that the daemon reads either the old or the new file.
         (one.directory / "new.conf").write_text(config.replace("[tls]", f"[limits]\nbody = {4096 + i}\n[tls]"))
         (one.directory / "new.conf").rename(one.config)
         one.process.send_signal(signal.SIGHUP)
@@ -163,7 +163,8 @@ def test_a_storm_of_signals_applies_the_last_configuration(one):
 
 
 def test_notifies_the_service_manager(one):
-    """Units of Type=notify-reload require MONOTONIC_USEC, the time of the reload, in the message that announces it."""
+    """Units of Type=notify-reload require MONOTONIC_USEC, the time of the reload, in the message that announces it. A
+    reload that fails is announced and completed in the same way."""
     started = time.monotonic_ns() // 1000
     one.process.send_signal(signal.SIGHUP)
     one.notify.settimeout(daemon.START_DEADLINE)

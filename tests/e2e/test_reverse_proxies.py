@@ -24,7 +24,7 @@ def setup(request):
 # The patterns
 
 def patterns(name):
-    """Returns the patterns that select an event in a shipped file."""
+    """Returns the patterns by which the shipped file of this proxy recognizes events."""
     return re.findall(r"""["'`]~?((?:\(\?i\))?\^[^"'`]+)["'`]""",
                       (reverse_proxies.SHIPPED / reverse_proxies.HTTP_PROXIES[name].file).read_text())
 
@@ -76,7 +76,7 @@ def test_patterns_find_each_event():
 # Routing
 
 @pytest.mark.parametrize("query, outcome", [
-    # Queries that imcallbackd reads as an event, in different spellings
+    # imcallbackd reads each of these queries as an event.
     (EVENT, "recorded"),
     ("tenant=a&" + EVENT + "&contenttype=json&ClientIP=2001%3Adb8%3A%3A1&OptPlatform=iPad", "recorded"),
     ("callbackcommand=Group.CallbackAfterGroupDestroyed", "recorded"),
@@ -87,7 +87,8 @@ def test_patterns_find_each_event():
     ("CallbackCommand=" + "".join(f"%{ord(c):02x}" for c in daemon.COMMAND), "recorded"),
     ("%43allbackCommand=Group.CallbackAfterGroupDestroyed", "recorded"),
     ("Callback%63omman%64=Group.Callback%41fterGroupDestroyed", "recorded"),
-    # Queries that one parser could read as an event and another could not
+    # imcallbackd refuses these queries, because parsers could read them in different ways, or because the name or the
+    # value of CallbackCommand contains percent-encoding and does not decode to an event.
     (EVENT + "&" + EVENT, "refused"),
     (EVENT + "&" + OTHER, "refused"),
     (OTHER + "&" + EVENT, "refused"),
@@ -105,7 +106,7 @@ def test_patterns_find_each_event():
     ("CallbackCommand=Group.CallbackAfterGroupDestroyed%zz", "refused"),
     ("CallbackCommand%00=Group.CallbackAfterGroupDestroyed", "refused"),
     ("CallbackCommand=Group%2ECallbackBeforeSendMsg", "refused"),
-    # Queries that no parser reads as an event
+    # No parser reads these queries as an event.
     (OTHER, "application"),
     ("", "application"),
     ("contenttype=json", "application"),

@@ -1,6 +1,6 @@
-"""Tests nginx, HAProxy and Caddy with the files of conf/proxy while imcallbackd restarts, hangs, is down, or is another
-server. An event that was answered OK is recorded. Any other event is answered before the service gives up. No event
-ever reaches the application."""
+"""Tests nginx, HAProxy and Caddy with the files of conf/proxy while imcallbackd restarts, hangs or is down, or while
+the proxy reaches a server with another certificate. An event that was answered OK is recorded. For any other event, the client
+gets an error or the end of the connection before the service gives up. No event ever reaches the application."""
 
 import contextlib
 import os
@@ -58,8 +58,8 @@ def test_restart_with_the_socket_of_systemd_loses_no_event(setup, end):
         senders = restart_repeatedly(setup, end, start)
         one.stop()
     one.start()
-    # A restart can lose two events of a sender: the event in progress at a kill, and an event that waits longer than the
-    # proxy allows.
+    # A restart can lose two events of a sender: the event in progress at a kill, and an event that waits longer than
+    # the proxy allows.
     for sender in senders:
         assert sender.failed + sender.closed <= 2 * RESTARTS
 

@@ -23,7 +23,7 @@ def send(shared, sample):
     return answer.check_form()
 
 
-# group_id, event_time_ms, type, owner, operator, name, member_count, members
+# The values are group_id, event_time_ms, type, owner, operator, name, member_count and members.
 EXPECTED = {
     # The next sample is the same event: it has the same time and the same content.
     "documented.json": ("@TGS#2J4SZEAEL", 1670574414123, "Public", "leckie", "", "MyFirstGroup", 3,
@@ -51,7 +51,7 @@ def test_records_sample(shared, recorded, name):
     received_at_ms = row.pop("received_at_ms")
     assert time.time() * 1000 - 300_000 < received_at_ms <= time.time() * 1000
     assert row.pop("id") > 0
-    # Without an event time, the body identifies the event, so the daemon keeps the body.
+    # Without an event time, the daemon recognizes a repeat by its body, so it keeps the body.
     assert row.pop("body") == (b"" if event_time_ms else (daemon.SAMPLES / name).read_bytes())
     assert row == {
         "sdk_appid": daemon.APP, "group_id": group_id, "event_time_ms": event_time_ms, "type": kind,

@@ -1,4 +1,4 @@
-"""Tests temporary conditions: a full disk, a lock of another process, a long read transaction."""
+"""Tests temporary conditions: a full disk, a lock that another process holds, and a long read transaction."""
 
 import contextlib
 import os

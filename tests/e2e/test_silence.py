@@ -14,8 +14,8 @@ from processes import memory_bytes
 
 COUNT = int(os.environ.get("IMCALLBACKD_SILENT_CONNECTIONS", "2000"))
 AT_A_TIME = 1000
-# The growth that the test tolerates, because an allocator retains memory: a fixed amount, and for each connection less
-# than the size of any object that could leak.
+# The test tolerates this growth, because an allocator retains memory: a fixed amount, and for each connection fewer
+# bytes than any object that could leak.
 SLACK_BYTES = 2 << 20
 BYTES_PER_CONNECTION = 16
 

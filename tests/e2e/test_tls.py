@@ -1,4 +1,5 @@
-"""Tests every kind of key, resumption and client certificates. The daemon refuses old versions and weak algorithms."""
+"""Tests TLS: every kind of key, resumption, client certificates, failed handshakes, and the refusal of old versions and
+weak algorithms."""
 
 import re
 import socket
@@ -35,7 +36,8 @@ def s_client(one, *options, send=b""):
 
 
 def context_of(one, version=None, client=None):
-    """Returns a client context for one TLS version. client: the name of the client certificate."""
+    """Returns a client context. version: the only TLS version, or None for all versions; client: the name of the client
+    certificate, or None."""
     context = one.tls_context()
     if version:
         context.minimum_version = context.maximum_version = VERSIONS[version]
@@ -84,7 +86,7 @@ def test_works_with_the_generated_certificate(one, version):
 
 
 def test_sends_the_whole_chain(fresh):
-    """The server sends all certificates of its file, so that a client only needs the root."""
+    """The server sends all certificates of its file, so that a client needs only the root."""
     make_signed(fresh.directory, "root")
     make_signed(fresh.directory, "intermediate", "root")
     make_signed(fresh.directory, "leaf", "intermediate", "subjectAltName=DNS:localhost")
@@ -332,7 +334,8 @@ def test_answers_a_request_after_a_key_update(make_daemon):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_first_request_does_not_wait_for_a_delayed_acknowledgement(one, version):
     """With Nagle's algorithm, the default, a client holds its first request back until the end of its handshake is
-    acknowledged. By default, the kernel delays this acknowledgement by 40 ms."""
+    acknowledged. The kernel would delay this acknowledgement by 40 ms, so the daemon makes the kernel send it at
+    once."""
     context = context_of(one, version)
     times = []
     for i in range(21):

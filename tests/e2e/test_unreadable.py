@@ -1,4 +1,4 @@
-"""The daemon ends, counts and logs each request that libmicrohttpd cannot parse, long before the deadline."""
+"""Long before the deadline, the daemon ends and counts each request that libmicrohttpd cannot parse, and logs why."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ LONG = "x" * 20000
 
 
 def request(body, *headers, more_query="", before=b""):
-    """Returns a callback with these headers, which include the framing."""
+    """Returns a callback with these headers, which must include Content-Length or Transfer-Encoding."""
     lines = [f"POST /?{daemon.query_string()}{more_query} HTTP/1.1", "Host: localhost", *headers]
     return before + "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -34,13 +34,13 @@ def chunk(extension=""):
 
 # The values are functions, because RequestTime must be the time of sending.
 UNREADABLE = {
-    # The size line of a chunk must fit into the memory of a connection
+    # The size line of a chunk must fit into the memory of a connection.
     "extension of a chunk": lambda: request(chunk(f";{LONG}") + LAST_CHUNK, CHUNKED),
     "extension without an end": lambda: request(b"5;" + LONG.encode(), CHUNKED),
     "extension of the last chunk": lambda: request(chunk() + f"0;{LONG}\r\n\r\n".encode(), CHUNKED),
     "size of a chunk": lambda: request(b"0" * 20000, CHUNKED),
     "extension of a chunk that is dropped": lambda: request(chunk(f";{LONG}"), CHUNKED).replace(b"/?", b"/x?", 1),
-    # The trailer and the head must fit, too
+    # The trailer and the head must fit into this memory, too.
     "trailer": lambda: request(chunk() + f"0\r\nX: {LONG}\r\n\r\n".encode(), CHUNKED),
     "trailers": lambda: request(chunk() + b"0\r\n" + b"X: y\r\n" * 1000 + b"\r\n", CHUNKED),
     "trailer without a colon": lambda: request(chunk() + b"0\r\nno colon\r\n\r\n", CHUNKED),
@@ -52,7 +52,7 @@ UNREADABLE = {
     "method without an end": lambda: LONG.encode(),
     "target of an unknown method": lambda: b"FOO /" + LONG.encode(),
     "target of an unknown method without its end": lambda: b"FOO /" + LONG.encode()[:16 << 10],
-    # Malformed request lines, after which libmicrohttpd closes the connection without a response
+    # After these malformed request lines, libmicrohttpd closes the connection without a response.
     "one word": lambda: b"hello\r\n\r\n",
     "NUL before the method": lambda: sized(before=b"\0"),
     "space before the method": lambda: sized(before=b" "),

@@ -1,4 +1,4 @@
-// Any failure of a system call aborts the test program.
+// On failure, the functions abort the test program, so that callers need not check for errors.
 #include "directory.h"
 
 #include <assert.h>

@@ -1,8 +1,8 @@
-// Temporary directories, in memory if possible: the tests only simulate a power failure, so nothing has to reach a
-// disk.
+// Creates, copies and removes temporary directories, which are in memory if possible: the tests only simulate a power
+// failure, so nothing has to reach a disk.
 #pragma once
 
-// Creates a directory. directory_remove removes it and frees its path.
+// Creates an empty directory and returns its path. directory_remove removes the directory and frees the path.
 char *directory_create(void);
 
 // Removes all files in the directory.

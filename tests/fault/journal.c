@@ -1,5 +1,5 @@
-// Builds an image of the disk by replaying the entries up to the cut. How much of each entry takes effect is random
-// unless the entry is safe.
+// Records the entries in shared memory. Builds an image of the disk by replaying the entries up to the cut. How much of
+// each entry takes effect is random unless the entry is safe.
 #include "journal.h"
 
 #include <assert.h>
@@ -169,7 +169,7 @@ struct content {
     bool at_name;
 };
 
-// An image under construction. `random` is the state of its random decisions.
+// An image under construction. `random` is the state of the generator for its random decisions.
 struct image {
     const struct journal *journal;
     uint64_t *random;

@@ -39,7 +39,7 @@ void journal_sync(struct journal *journal, int file, bool succeeded);
 void journal_sync_directory(struct journal *journal);
 void journal_delete(struct journal *journal, const char *path);
 
-// Records a mark with a number that the caller chooses.
+// Records a mark. The caller chooses its number, which must not be negative.
 void journal_mark(struct journal *journal, int number);
 
 size_t journal_length(const struct journal *journal);

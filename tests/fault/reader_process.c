@@ -1,4 +1,4 @@
-// The parent sends one character at a time over a socket, and the process answers with a bool.
+// The test sends one character at a time over a socket, and the reader process answers with a bool.
 #include "reader_process.h"
 
 #include <assert.h>

@@ -1,10 +1,11 @@
-// A process that reads the database and outlives the store, as the forwarder or `export --follow` does. As long as the
-// process is connected, SQLite keeps the index of the write-ahead log.
+// Runs a process that reads the database and outlives the store, as the forwarder and `export --follow` do. As long as
+// the process has the database open, SQLite keeps the index of the write-ahead log.
 #pragma once
 
 #include <stdbool.h>
 
-// Returns a descriptor for the process. Processes that are forked later can use the descriptor, too.
+// Starts the process and returns a descriptor for the functions below. The process opens the database at the first
+// command. Processes that are forked later can use the descriptor, too.
 int reader_process_start(const char *database);
 
 // Sends the character and waits until the process has acted on it: '(' starts a read transaction, which sees no later

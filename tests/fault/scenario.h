@@ -1,14 +1,13 @@
-// Drives the store through a script and collects the store's answers. No other file of the fault tests drives the
-// store.
+// Drives the store through a script, one child process per run, and counts the store's answers.
 
 // The characters of a script:
 //
-//   a … z    submits an event (see script_events.h); the same letter again submits a repeat
-//   A … Z    submits an event with the same identity and other content
-//   0 … 9    submits a rejected callback
-//   space    separates batches: what follows is submitted when all earlier commits are done. The letters of one
-//            batch go into one transaction. The first batch of a run should be a single letter, because the writer
-//            thread may take a longer batch in pieces.
+//   a to z   submits an event (see script_events.h); the same letter again submits a repeat
+//   A to Z   submits an event with the same identity and other content
+//   0 to 9   submits a rejected callback
+//   space    separates batches: what follows is submitted when all earlier commits are done. The commits of one
+//            batch go into one transaction. The first batch of a run, and each batch that follows one of the actions
+//            below, should be a single letter, because the writer thread may take a longer batch in pieces.
 //   ~        in place of a batch: waits for the checkpoint that the previous batch has made due
 //   -        in place of a batch: sets the retention and waits until the old events are deleted
 //   >        in place of a batch: makes a backup in the same directory and checks it
@@ -31,7 +30,7 @@
 
 #define ANSWER_COUNT (COMMIT_FAILED + 1) // number of values of enum commit_result
 
-// Lives in memory that all processes of a test share.
+// scenario_create() allocates this struct in memory that all processes of the test share.
 struct scenario {
     const char *directory;
     const char *script;

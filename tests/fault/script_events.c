@@ -1,4 +1,4 @@
-// Some events are large enough that a single one makes a checkpoint due.
+// Derives all fields of an event from its letter. Some events are so large that a single one makes a checkpoint due.
 #include "script_events.h"
 
 #include <assert.h>

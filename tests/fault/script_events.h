@@ -1,6 +1,6 @@
-// The events that a script (scenario.h) names by letters. The same letter stands for the same identity: the lower-case
-// letter for the event itself, the upper-case letter for an event with that identity and other content. The events
-// differ in size; some have no members, and some have no time.
+// Creates the events and rejected callbacks that a script (scenario.h) names by letters and digits. The same letter
+// stands for the same identity: the lower-case letter for the event itself, the upper-case letter for an event with
+// that identity and other content. The events differ in size; some have no members, and some have no time.
 #pragma once
 
 #include <stdbool.h>
@@ -8,13 +8,13 @@
 
 #include "imcallbackd/callback/event.h"
 
-// The events p to t were received before event_old_before_ms. These events are older than the other events by more than
-// the retention EVENT_KEEP_MS.
+// Takes a lower-case letter and returns true for p to t. These events, and those with the same identity, were received
+// before event_old_before_ms, and are older than all other events by more than the retention EVENT_KEEP_MS.
 bool event_is_old(char letter);
 extern const int64_t event_old_before_ms;
 #define EVENT_KEEP_MS (INT64_C(300) * 86400000)
 
-// Creates all events. Must be called once, before any other function.
+// Creates all events and rejected callbacks. Must be called once, before the functions below.
 void event_create_all(void);
 
 const struct destroyed_group *event_group(char letter);

@@ -110,7 +110,7 @@ static void verify(int64_t round, bool failed, const struct fault_row *row, unsi
     delivery_state_close(state);
 }
 
-// Returns whether the fault has occurred.
+// Runs all rounds in a new directory, and then verifies the state on disk. Returns true if the fault has occurred.
 static bool run_with_fault(const struct fault_row *row, unsigned int countdown, bool repeat)
 {
     struct vfs_fault fault = row->fault;

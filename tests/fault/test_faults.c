@@ -32,7 +32,7 @@ static const struct row {
     {"close after a long log", "a y bcd", 0},
     {"retention", "p qrst1 ab - c", 0},
     {"backup", "a bcd;e fg2 > h", 0},
-    {"retry", "a bcd;h", 50}, // a shortage costs retry_ms and a pause of the writer thread
+    {"retry", "a bcd;h", 50}, // a short script, because each shortage takes retry_ms and a pause of the writer thread
 };
 
 static const struct fault_row {
@@ -99,7 +99,7 @@ static void teardown(struct trial *trial)
     scenario_destroy(trial->scenario);
 }
 
-// Repeats the last run with the fault. Returns true if the fault has occurred.
+// Executes the last run with the fault and verifies the database. Returns true if the fault has occurred.
 static bool run_with_fault(struct trial *trial, const struct row *row, const struct fault_row *fault_row,
                            const struct vfs_fault *fault)
 {

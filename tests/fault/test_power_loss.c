@@ -20,7 +20,7 @@
 #include <sqlite3.h>
 
 #define RUNS_MAX 3
-// Half of the cuts are within this number of entries from the end, which is the critical part of a script.
+// Half of the cuts are drawn from so many last entries, because the end of a script is its critical part.
 #define LAST_ENTRIES 32
 
 static const struct vfs_fault log_sync = {
@@ -39,7 +39,7 @@ static const struct vfs_fault database_full = {.call = VFS_WRITE,
                                                .cause = ENOSPC};
 static const struct vfs_fault database_sync = {
     .call = VFS_SYNC, .file = SQLITE_OPEN_MAIN_DB, .countdown = 1, .code = SQLITE_IOERR_FSYNC, .cause = EIO};
-static const struct vfs_fault database_sync_at_work = { // the first three syncs belong to the start
+static const struct vfs_fault database_sync_at_work = { // the first three syncs occur while the store opens
     .call = VFS_SYNC,
     .file = SQLITE_OPEN_MAIN_DB,
     .countdown = 4,

@@ -1,8 +1,9 @@
-// Checks, using SQLite alone, that a database keeps the store's promise: every acknowledged event is there, whole and
-// once, and no other event is there in part.
+// Checks with SQLite alone that the database keeps the store's promise: every acknowledged event is in it, completely
+// and exactly once, unless the retention may have deleted the event. Any other event is in it completely or not at all.
 #pragma once
 
 #include "scenario.h"
 
-// Returns false after reporting what is wrong. The store may have the database open.
+// Returns true if the database keeps the promise. Otherwise reports the first problem with scenario_report() and
+// returns false. The store may have the database open.
 bool verify_database(struct scenario *scenario);

@@ -1,5 +1,5 @@
-// The replaced methods check whether a call must fail, call the underlying VFS, and record changes and syncs in the
-// journal. A file is that of the underlying VFS with some methods replaced.
+// The replacement methods check whether a call must fail, call the underlying VFS, and record changes and syncs in the
+// journal. An open file is one of the underlying VFS, with some of its methods replaced.
 #include "vfs.h"
 
 #include <assert.h>
@@ -20,7 +20,7 @@
 struct shim_file {
     const sqlite3_io_methods *below;
     sqlite3_io_methods methods;
-    int type;             // SQLITE_OPEN_MAIN_DB, …
+    int type;             // SQLITE_OPEN_MAIN_DB, _WAL or _MAIN_JOURNAL; 0: another type
     int journal_id;       // number in the journal; -1: not recorded
     int cause;            // errno of the last fault
     bool syncs_directory; // the next sync of the file syncs the directory, too
@@ -172,7 +172,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     file->pMethods = &self->methods;
     if (type && name)
         self->journal_id = journal_open(shim.journal, name);
-    // The underlying VFS syncs the directory under the same condition.
+    // For the files that the journal records, the underlying VFS syncs the directory under the same condition.
     self->syncs_directory = flags & SQLITE_OPEN_CREATE && type != SQLITE_OPEN_MAIN_DB;
     return SQLITE_OK;
 }

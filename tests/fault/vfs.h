@@ -1,12 +1,12 @@
-// A faulty file layer for SQLite: a shim over the default VFS that becomes the new default, so that the store uses the
-// shim without a change. The shim counts the calls of one kind, makes the n-th call or all calls from the n-th on fail,
-// and reports all changes and syncs to a journal.
+// Replaces SQLite's default VFS with a shim over it, so that the store uses a faulty file layer without a change. The
+// shim counts the calls of one kind, makes the n-th call or all calls from the n-th on fail, and reports all changes
+// and syncs to a journal.
 
 // The shim does not record locks or the index in shared memory (-shm). Sleeping (xSleep) takes no time. The store also
-// writes to the log itself, bypassing SQLite: if the program is linked with --wrap, the shim also counts these
-// calls of pwrite and fdatasync, makes them fail, and records them.
+// writes to the log itself, bypassing SQLite: if the program is linked with --wrap=pwrite,--wrap=fdatasync, the shim
+// also counts these calls, makes them fail, and records them.
 //
-// A process has one shim, which only one thread at a time may use.
+// A process has one shim. Only one thread at a time may call SQLite through the shim.
 #pragma once
 
 #include <stdbool.h>
@@ -31,7 +31,7 @@ enum vfs_call {
 
 struct vfs_fault {
     enum vfs_call call;
-    int file;           // SQLITE_OPEN_MAIN_DB, SQLITE_OPEN_WAL …: only calls on such a file; 0: on any file
+    int file;           // only calls on files of this type, such as SQLITE_OPEN_WAL; 0: on any file
     unsigned countdown; // number of the call that fails, counted from 1; 0: none
     bool repeat;        // all following calls fail, too
     int code;           // the extended result code of the failing call

@@ -1,4 +1,4 @@
-// The rules and helpers that all targets share.
+// Defines the rules and helpers that the targets share.
 #include "fuzz.h"
 
 #include <assert.h>

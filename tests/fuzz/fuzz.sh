@@ -9,7 +9,7 @@ body | request) max_len=65536 ;;
 *) max_len=16384 ;;
 esac
 
-# Freed memory counts towards -rss_limit_mb while it is in the quarantine of the sanitizer, so the quarantine is small.
+# Freed memory counts towards -rss_limit_mb while it is in AddressSanitizer's quarantine, so the quarantine is small.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-quarantine_size_mb=32}"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -75,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     verdict = read_body(body, size, ANSWER_OK, PLENTY_BYTES);
     (void)read_body(body, size, ANSWER_OK, SCARCE_BYTES);
     check = read_body(body, size, ANSWER_SDK_APPID_MISSING, PLENTY_BYTES);
-    assert(verdict != CALLBACK_RECORD || check != CALLBACK_URL_CHECK); // OK means that the event was recorded
+    assert(verdict != CALLBACK_RECORD || check != CALLBACK_URL_CHECK); // a URL check answers OK without recording
     (void)read_body(body, size, ANSWER_COMMAND_MISSING, SCARCE_BYTES);
     free(body);
     return 0;

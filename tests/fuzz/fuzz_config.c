@@ -44,7 +44,7 @@ static void check_values(const struct config *config)
     assert(config->app_count > 0);
 }
 
-// An empty allow_from would admit every client.
+// Checks that a list that is set is not empty, because an empty allow_from would admit every client.
 static void check_blocks(const struct config_value *value)
 {
     struct address_block *blocks;

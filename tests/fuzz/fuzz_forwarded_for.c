@@ -1,4 +1,5 @@
-// The input is the head of a request; see request_head.h. Regular expressions find the client independently.
+// The input is the head of a request; see request_head.h. http/forwarded_for.h must find the same client as regular
+// expressions find in the last entry of the last X-Forwarded-For.
 #include <arpa/inet.h>
 #include <assert.h>
 #include <regex.h>
@@ -28,7 +29,8 @@ static void add(struct forwarded_for *forwarded_for, const struct head_header *h
 #define ADDRESS_GROUP 1
 #define PORT_GROUP    3
 
-// Returns true if the pattern matches, the address is valid, and the port is valid or absent.
+// Returns true if the pattern matches, the address is valid, and the port is valid or absent. Sets ret_bytes to the
+// address.
 static bool matches(const char *text, const char *pattern, int family, unsigned char *ret_bytes)
 {
     regmatch_t groups[PORT_GROUP + 1];
@@ -48,7 +50,8 @@ static bool matches(const char *text, const char *pattern, int family, unsigned 
     return inet_pton(family, address, ret_bytes) == 1;
 }
 
-// Returns true if the entry is an address. Returns an IPv4 address as an IPv4-mapped IPv6 address.
+// Returns true if the entry is an address, with or without a port, and sets ret_client to the address. An IPv4 address
+// becomes an IPv4-mapped IPv6 address.
 static bool find_client(const char *entry, size_t length, unsigned char ret_client[16])
 {
     static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};

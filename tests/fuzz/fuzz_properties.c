@@ -86,8 +86,8 @@ static void check_signed(const struct callback *callback, const struct query *qu
 }
 
 // A query passes only if neither the app nor the command is repeated. A query without the app must be signed, because
-// only a check of the URL may lack the app. A query without the command must be signed, too, unless the rules
-// acknowledge other commands.
+// only the signature shows that such a query is genuine. A query without the command must be signed, too, unless the
+// rules acknowledge other commands.
 static void check_passed(const struct callback *callback, const char *text)
 {
     const struct query_value *sdk_appid, *command;
@@ -183,7 +183,8 @@ static void check_group(const struct destroyed_group *group, const char *body, s
     assert(group->keep_body || !has_escaped_nul(body, length));
 }
 
-// Finds the key GroupId. In valid JSON without escapes and comments, this text is the key and nothing else.
+// Returns true if the body has the key GroupId. In valid JSON without escapes and comments, this name in quotes before
+// a colon can only be the key.
 static bool has_group_id(const char *body, size_t length)
 {
     static const char key[] = "\"GroupId\"";
@@ -199,8 +200,8 @@ static bool has_group_id(const char *body, size_t length)
     return false;
 }
 
-// A body that is answered OK without being recorded has no key GroupId. Bodies with escapes or comments are not
-// checked.
+// A body that is answered OK without being recorded has no key GroupId and no NUL. Bodies with escapes or comments are
+// not checked.
 static void check_no_event(const char *body, size_t length)
 {
     if (contains(body, length, "\\") || has_comment(body, length))

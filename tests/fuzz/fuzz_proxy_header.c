@@ -30,7 +30,8 @@ static void check_address(const struct proxy_header *header, int family, const v
     assert(memcmp(header->client.bytes + sizeof mapped, bytes, 4) == 0);
 }
 
-// Writes the line again from the values that sscanf finds. Only the canonical form gives the same line.
+// Prints the line again from the values that sscanf finds. The parser accepts only the canonical form, so both lines
+// must be equal.
 static void check_v1(const char *line, size_t length, enum proxy_header_result result,
                      const struct proxy_header *header)
 {

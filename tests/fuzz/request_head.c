@@ -10,7 +10,8 @@
 #include "fuzz.h"
 #include "http/framing.h"
 
-// Ends the line at *at with a NUL and moves *at to the next line.
+// Returns the line at *at and sets *ret_length to its length without the line end. Ends the line with a NUL and moves
+// *at to the next line.
 static char *cut_line(char **at, const char *end, size_t *ret_length)
 {
     char *line = *at, *feed = line < end ? memchr(line, '\n', (size_t)(end - line)) : NULL;
@@ -96,8 +97,9 @@ static bool is_not_visible(unsigned char byte)
     return byte <= 0x20 || byte >= 0x7f;
 }
 
-// Checks the rules of RFC 9112 on the whole list of headers. The host and the length of the body are each given at most
-// once. Only a request in HTTP/1.0 may lack the host, and only a request other than POST may lack the length.
+// Checks the whole list of headers against RFC 9112 and the stricter rules of the daemon. The host and the length of
+// the body are each given at most once. Only a request in HTTP/1.0 may lack the host, and only a request other than
+// POST may lack the length.
 static void check_one_reading(const struct head *head, const struct framing *framing)
 {
     const struct head_header *length = NULL, *coding = NULL, *host = NULL;

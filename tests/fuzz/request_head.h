@@ -1,5 +1,5 @@
 // Splits the head of a request without checking it: a line ends with LF or CRLF, the name of a header ends at the first
-// ':', and a missing part is "". Space before a value is skipped, as an HTTP library does.
+// ':', and a missing part is "". Spaces and tabs before a value are skipped, as an HTTP library skips them.
 #pragma once
 
 #include <stdbool.h>
@@ -25,6 +25,7 @@ struct head {
 void head_init(struct head *head, const uint8_t *data, size_t size);
 void head_finish(struct head *head);
 
-// Returns the verdict of http/framing.h on the headers in order or reversed: NULL if it accepts the head, or the fault
-// that it found. Aborts if it accepts a head that can be read in more than one way.
+// Returns the verdict of http/framing.h on the headers in their order or, if `reversed` is true, in reverse order: NULL
+// if it accepts the head, or the fault that it found. Aborts if it accepts a head that can be read in more than one
+// way.
 const char *head_judge(const struct head *head, bool reversed);

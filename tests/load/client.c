@@ -1,4 +1,5 @@
-// A client of the load generator: a TLS connection, the requests it sends, and the answers it reads.
+// Drives one client of the load generator: its TLS connection, the requests that it sends, and the answers that it
+// reads.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +17,7 @@
 
 #define FIRST_EVENT_TIME_MS INT64_C(1700000000000)
 
-// The signature depends only on the token and the current second, so it is computed once a second.
+// The signature depends only on the token and the current second, so it is computed at most once a second.
 static void refresh_sign(struct load *load)
 {
     char now[sizeof load->request_time];
@@ -192,7 +193,7 @@ static bool client_send(struct client *client)
     if (client->sent < client->request.length)
         return true;
     client_set_state(client, RECEIVING);
-    return !is_first_write; // after a single write there can be no answer yet, so a read would be a wasted call
+    return !is_first_write; // the answer can hardly have arrived after a single write, so a read would be wasted
 }
 
 // Returns whether the answer is complete. If so, sets the status, whether the answer is OK, and whether the server will

@@ -1,5 +1,5 @@
-// The load generator: one thread drives many TLS connections, and every request carries a different event. The report
-// is one line of JSON on standard output. The exit status is 0 only if every request was answered OK. With --gated, the
+// Generates load: one thread drives many TLS connections, and every request carries a different event. The report is
+// one line of JSON on standard output. The exit status is 0 only if every request was answered OK. With --gated, the
 // program pauses before the work and after the report: it prints the number of connections and waits for a byte on
 // standard input.
 #include "load.h"
@@ -20,7 +20,7 @@
 #include <openssl/x509v3.h>
 
 #define EVENTS_PER_WAIT    256
-#define HANDSHAKES_AT_ONCE 128 // fits into the queue of any listening socket
+#define HANDSHAKES_AT_ONCE 128 // fits into a listen queue of 128 connections, a common default
 
 void die(const char *what, const char *why)
 {
@@ -78,7 +78,8 @@ static bool load_open_all(struct load *load)
     return load_run(load, 0);
 }
 
-// Prepares the request of every client, then sends all of them at once.
+// Builds a request for every client, sends all of them at once, and waits for all answers. Returns false after a
+// timeout.
 static bool load_round(struct load *load)
 {
     int64_t start_us;
@@ -96,7 +97,7 @@ static bool load_round(struct load *load)
     return true;
 }
 
-// Sends all requests. After a timeout, the requests under way count as unanswered.
+// Sends all requests and reads the answers. After a timeout, the requests in flight count as unanswered.
 static void load_work(struct load *load)
 {
     bool going = true;

@@ -1,6 +1,7 @@
-// The interface between the clients (client.c) and the program that drives them (load.c). A client has at most one
-// request under way:
-//   CLOSED ─► SHAKING_HANDS ─► READY ─► SENDING ─► RECEIVING ─► READY …
+// Declares the interface between the clients (client.c) and the program that drives them (load.c). A client has at most
+// one request in flight, and passes through these states:
+//   CLOSED ─► SHAKING_HANDS ─► READY ─► SENDING ─► RECEIVING ─► READY
+// A client that connects for a request skips the first READY. A closed or failed connection leads back to CLOSED.
 #pragma once
 
 #include <stdbool.h>
@@ -59,29 +60,31 @@ struct load {
     char sign[SIGNATURE_HEX_LENGTH + 1];
 };
 
-// Ends the program with the message `what: why`.
+// Prints `imcallbackd-load: what: why` on standard error and exits with status 2.
 _Noreturn void die(const char *what, const char *why);
 
-// Returns the memory unless it is NULL, which ends the program.
+// Returns the memory. Ends the program if the memory is NULL.
 void *checked(void *memory);
 
 int64_t now_us(void);
 uint32_t us_since(int64_t start_us);
 
-// Starts to connect.
+// Starts to connect; client_drive() continues. The client must be CLOSED.
 void client_open(struct client *client);
 
 // The callback for SSL_CTX_sess_set_new_cb. The client takes ownership of the session, which its next connection
 // resumes.
 int client_keep_session(SSL *ssl, SSL_SESSION *session);
 
-// Builds the next request, which client_drive() sends. Starts to connect if the client is CLOSED.
+// Builds the next request, which client_drive() sends. The client must be READY or CLOSED; if CLOSED, it starts to
+// connect.
 void client_start_request(struct client *client);
 
 // Continues until the client has to wait for its socket, or has nothing left to do.
 void client_drive(struct client *client);
 
-// Counts the connection as failed and closes it. A request under way counts as unanswered.
+// Counts the connection as failed and closes it. If the client was sending a request or waiting for the answer, the
+// request counts as unanswered.
 void client_fail(struct client *client);
 
 void client_close(struct client *client);

@@ -144,7 +144,8 @@ static bool stop_countdown(void)
     return was_met;
 }
 
-// Returns the number of leaked blocks.
+// Runs the scenario once with the fault at allocation number `at`; 0: without a fault. Returns the number of leaked
+// blocks.
 static ptrdiff_t run_once(const struct fault_scenario *scenario, void *context, size_t at, bool is_lasting,
                           bool *ret_met)
 {

@@ -1,6 +1,6 @@
-// A heap that fails on demand. This file replaces malloc() and its relatives for the program and for all its libraries.
-// The replacements call the allocator of the C library, or of the sanitizer in a build with one. All threads share the
-// same countdown.
+// Makes allocations fail on demand. heap_fault.c replaces malloc() and its relatives for the program and for all its
+// libraries. The replacements call the allocator of the C library, or of the sanitizer in a build with one. All threads
+// share the same countdown.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// If an allocation fails, the module either answers 503 or returns the same result as without the failure. It never
-// rejects a callback as wrongly signed or invalid because of the failure, and never returns a part of an event.
+// If an allocation fails, the module either answers 503 or returns the same result as without the failure. The failure
+// never makes the module reject a callback as wrongly signed or invalid, or return a part of an event.
 #include <stdio.h>
 #include <string.h>
 

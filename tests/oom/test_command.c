@@ -1,5 +1,5 @@
-// Each allocation fails in turn while the settings are read and while the receiver is created. Either the function
-// fails with "out of memory", or its result is complete.
+// Each allocation fails in turn while the receiver is created and, outside the TLS libraries, while the settings are
+// read. Either the function reports that it is out of memory, or its result is complete.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-// Tests the parts of the sender when memory runs out. They fail with an error, never treat a failure as an acceptance,
+// Tests the sender and its parts when memory runs out: they fail with an error, never treat a failure as an acceptance,
 // and keep the state consistent.
 #include <netinet/in.h>
 #include <stdatomic.h>
@@ -194,12 +194,13 @@ TEST(creates_a_schedule_or_none)
 
 enum { EVENTS = 3 };
 
-static atomic_size_t requests; // that the endpoint has answered
+static atomic_size_t requests; // number of requests that the endpoint has received completely
 static int endpoint_fd;
 static char url[64], note_path[128];
 static struct deliver_settings sending;
 
-// Answers one request and closes the connection, so that the next connection does not wait. Never allocates memory.
+// Answers one request and then closes the connection, because the endpoint serves one connection at a time. Does not
+// allocate memory, because the allocation could be the one that fails.
 static void serve(int fd)
 {
     static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";

@@ -1,5 +1,5 @@
 // A forwarder that runs out of memory reports the failure and retries. After the failure, the rows in the destination
-// are complete, the cursor matches them, and neither the metrics nor the note for retention claim more rows than the
+// are complete, the cursor matches them, and neither the metrics nor the note for retention claims more rows than the
 // destination has. A later forwarder ships the rest. The only argument is the URL of a PostgreSQL server, whose tables
 // this test deletes.
 #include <sys/inotify.h>
@@ -299,7 +299,7 @@ TEST(ships_complete_batches_or_nothing)
     fault_run(&scenario, *state);
 }
 
-// These commands only read. All rows are shipped before the commands run.
+// The functions under test in this section only read. All rows are shipped before they run.
 
 static void verify(void *context)
 {

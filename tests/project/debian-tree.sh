@@ -1,4 +1,4 @@
-# Functions that install Debian into a directory, a "tree". package.sh and debian13.sh source this file.
+# Defines functions that install Debian into a directory, called a tree. package.sh and debian13.sh source this file.
 
 # Prints the mirror from which this machine installs its own Debian, or Debian's default mirror.
 debian_mirror() (
@@ -10,8 +10,8 @@ debian_mirror() (
     echo "${mirror:-http://deb.debian.org/debian}"
 )
 
-# tree_make SUITE DIRECTORY: installs a minimal Debian. Exits with status 77, which skips the test, if debootstrap
-# fails, for example because the mirror cannot be reached or does not have the suite.
+# tree_make SUITE DIRECTORY: installs a minimal Debian system. Exits with status 77, which skips the test, if
+# debootstrap fails, for example because the mirror cannot be reached or does not have the suite.
 tree_make() {
     name=${0##*/}
     mirror=$(debian_mirror)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the project in a Debian 13 and runs its tests there, above all the end-to-end tests, because Debian 13 has
-# libmicrohttpd 1.0. The installed system stays in build/debian13-tree for the next run. Requires root and debootstrap.
-# Arguments are passed to ctest instead of the usual selection of tests.
+# Builds the project on Debian 13 in a chroot and runs tests there, above all the end-to-end tests, because Debian 13
+# has libmicrohttpd 1.0. The installed system stays in build/debian13-tree for the next run. Requires root and
+# debootstrap. Arguments are passed to ctest instead of the usual selection of tests.
 set -eu
 cd "$(dirname "$0")/../.."
 . conf/packages.sh
@@ -28,8 +28,8 @@ if [ "$(cat "$tree.packages" 2>/dev/null)" != "$packages" ]; then
 fi
 mkdir -p "$tree/src"
 
-# The tests with the label `fault`, and most of those with `oom`, are left out: they do not depend on the release, and
-# take many minutes.
+# The tests with the label `fault`, and most of those with `oom`, are left out: they do not depend on Debian's release,
+# and take many minutes.
 [ $# -gt 0 ] || set -- -j 4 -R '^(base|callback|command|deliver|forward|http|outbound|store|fuzz-replay|e2e)-|^oom-http$'
 exec unshare --mount --pid --net --fork --kill-child sh -euc '
     . tests/project/debian-tree.sh

@@ -1,8 +1,8 @@
 """Runs the matrix of compilers, sanitizers and analyzers, each row of which must produce no report.
 
-The output of a row's tools is in build/matrix/ROW.log. False positives are suppressed in the nearest place:
-.clang-tidy, cppcheck.suppressions, ANALYZER_IS_WRONG below. No sanitizer needs a suppression: GnuTLS and libmicrohttpd
-are not instrumented, but they lock with pthread mutexes, which ThreadSanitizer observes."""
+The output of a row's tools is in build/matrix/ROW.log. False positives are suppressed in the source, in .clang-tidy, in
+cppcheck.suppressions, or in ANALYZER_IS_WRONG below. No sanitizer needs a suppression: GnuTLS and libmicrohttpd are not
+instrumented, but they lock with pthread mutexes, which ThreadSanitizer observes."""
 
 import argparse
 import concurrent.futures
@@ -29,8 +29,8 @@ THREADED = ("-L", "^(unit|oom|e2e|fuzz-replay)$", "-E", "^e2e-readme$")  # fault
 ANALYZER_IS_WRONG = {"command": ["-Wno-analyzer-malloc-leak"], "store": ["-Wno-analyzer-null-argument"],
                      "http": ["-Wno-analyzer-malloc-leak"]}
 
-# The minimum percentage of branches that the tests must take. The lines of assertions do not count, since no test can
-# make an assertion fail.
+# The minimum percentage of branches that the tests must take, by module. The lines of assertions do not count, because
+# no test can make an assertion fail.
 COVERED = {"base": 95, "callback": 95, "store": 85, "http": 85, "command": 85, "outbound": 85,
            "forward": 85, "deliver": 80}
 ASSERTION = r"\s*assert\("
@@ -80,8 +80,8 @@ def without(*markers):
 
 
 def build(preset, *options, tests=ALL, **environment):
-    """Returns a row that builds without warnings and runs the tests. Sanitizers write to files, so that no test can
-    swallow a report."""
+    """Returns the function of a row that builds the preset, with warnings as errors, and runs the tests. Sanitizers
+    write to files, so that no test can swallow a report."""
     def row(name, log):
         directory = report_directory(name)
         to_file = f"log_path={directory}/report:print_stacktrace=1"
@@ -93,7 +93,7 @@ def build(preset, *options, tests=ALL, **environment):
 
 
 def valgrind(name, log):
-    """Runs the daemon under valgrind, which detects reads of uninitialized memory, also in the libraries.
+    """Runs the daemon and its services under valgrind, which detects reads of uninitialized memory, also in the libraries.
 
     Only definite leaks are reported: SQLite keeps pointers into the middle of its blocks, and valgrind reports such a
     block as "possibly lost".
@@ -104,15 +104,15 @@ def valgrind(name, log):
                "--errors-for-leak-kinds=definite", "--error-exitcode=99"]
     failed = run(log, "sh", PROJECT / "build.sh", f"matrix/{name}", "dev")
     failed += run(log, "/usr/bin/python3", "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                  *[f"tests/e2e/test_{test}.py" for test in ("answers", "bodies", "framing", "reload", "tls")],
+                  *[f"tests/e2e/test_{test}.py" for test in ("answers", "bodies", "deliver", "framing", "reload", "tls")],
                   **without("timing"), IMCALLBACKD=str(OUT / name / "imcallbackd"),
                   IMCALLBACKD_LOAD=str(OUT / name / "tests" / "imcallbackd-load"),
-                  IMCALLBACKD_WRAPPER=shlex.join(wrapper))
+                  IMCALLBACKD_WRAPPER=shlex.join(wrapper), IMCALLBACKD_SERVICE_WRAPPER=shlex.join(wrapper))
     return reports_of(directory, log) + failed
 
 
 def compile_commands(log):
-    """Returns the entries of compile_commands.json by source file."""
+    """Runs cmake, and returns the entries of compile_commands.json by source file."""
     if run(log, "cmake", "--preset", "dev", "-B", OUT / "commands"):
         raise LeftOut("cmake fails")
     entries = json.loads((OUT / "commands" / "compile_commands.json").read_text())
@@ -120,7 +120,7 @@ def compile_commands(log):
 
 
 def each_source(log, commands):
-    """Runs the command of each source, one per processor at a time, and returns the number of failures."""
+    """Runs the commands, at most one per processor at a time. Logs those that fail, and returns their number."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         done = list(pool.map(lambda words: subprocess.run(words, cwd=TOP, capture_output=True, text=True), commands))
     for one in done:

@@ -33,8 +33,8 @@ ERROR_PATHS = [(r"return -E[A-Z]+;", "return 0;"), (r"return r;", "return 0;"), 
                "if (0 && "), (r"return code;", "return SQLITE_OK;")]
 
 CTEST = ["ctest", "-j", str(os.cpu_count() + 1), "--stop-on-failure", "--output-on-failure"]
-# Each mutant runs the unit tests of its module, then the quick tests of all modules, then the slow tests that exercise
-# the module. Tests that measure time, use all processors or check the tree are left out.
+# Each change is tested with the unit tests of its module except the LENGTHY ones, then with the QUICK tests of all
+# modules, and then with the SLOW tests of its module.
 LENGTHY = r"^(base-log.*|store-retention)$"
 QUICK = r"^(fuzz-replay-.*|oom-(base|callback|command)|e2e-(admin|answers|bodies|check|commands|framing|lifecycle|" \
         r"monitoring|readme_data|reload|samples|shortage))$"
@@ -75,7 +75,7 @@ def drawn(seed):
 
 
 def run(words, log, deadline):
-    """Returns whether the program succeeds before the deadline. Kills what is left of its process group."""
+    """Runs a program. Returns whether it succeeds in `deadline` seconds. Kills what is left of its process group."""
     with subprocess.Popen([str(word) for word in words], cwd=TREE, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                           start_new_session=True) as process:
         try:
@@ -119,7 +119,8 @@ def prepare(log):
 
 
 def judge(number, change, log):
-    """Makes one change. Returns whether a test detected the change, or None if the changed source does not compile."""
+    """Makes one change and undoes it. Returns whether a test detected the change, or None if the changed source does
+    not compile."""
     file, start, end, replacement = change
     original = (TREE / file).read_text()
     started = time.monotonic()

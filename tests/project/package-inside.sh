@@ -1,9 +1,9 @@
-# package.sh runs this script in the booted Debian, in which the package is installed and nothing is configured.
+# package.sh runs this script in the booted Debian, in which the package is installed but not configured.
 cd /test || exit 1
 config=/etc/imcallbackd/imcallbackd.conf
 query='SdkAppid=1400000001&CallbackCommand=Group.CallbackAfterGroupDestroyed'
 
-# If a step fails, show the end of the journal.
+# If a step fails, the end of the journal is shown.
 trap '[ $? -eq 0 ] || journalctl --no-pager -u "imcallbackd*" | tail -n 30 >&2' EXIT
 
 fail() {
@@ -24,7 +24,7 @@ post() {
         "https://localhost/?$query&$(imcallbackd sign -c "$config")" | grep -q '"OK"' || fail "no OK"
 }
 
-# Opens new connections, 8 at a time, until stop_load.
+# Sends callbacks on new connections, 8 at a time, until stop_load.
 start_load() {
     : >load.on
     (while [ -e load.on ]; do

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Boots a minimal Debian with systemd in namespaces and runs package-inside.sh there, which upgrades and purges the
-# package. Requires root, debootstrap, and cgroup2 on the host. SUITE=trixie selects another release than Debian 12;
-# PACKAGE=FILE is then the package that was built for it. TREE=DIR copies a tree that `debootstrap --variant=minbase`
+# Boots a minimal Debian with systemd in namespaces and runs package-inside.sh there, which tests the installed package.
+# Requires root, debootstrap, and cgroup2 on the host. SUITE=trixie selects a release other than Debian 12; PACKAGE=FILE
+# then names the package that was built for that release. TREE=DIR copies a tree that `debootstrap --variant=minbase`
 # made, instead of making one.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -49,7 +49,7 @@ dpkg-deb -R "$PACKAGE" "$work/next"
 sed -i 's/^Version: .*/&.1/' "$work/next/DEBIAN/control"
 dpkg-deb -b "$work/next" "$tree/test/next.deb" >/dev/null
 
-# Install now what the tests need, because the booted system has no network.
+# All packages that the tests need are installed now, because the booted system has no network.
 tree_install "$tree" dbus curl sqlite3 /test/first.deb
 
 mkdir "$cgroup"

@@ -23,7 +23,7 @@ def run(*command, **options):
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
-    """Returns the build directory and what CMake printed. pkg-config does not find what is optional."""
+    """Returns the build directory and what CMake printed. pkg-config does not find the OPTIONAL packages."""
     packages, build = tmp_path_factory.mktemp("packages"), tmp_path_factory.mktemp("build")
     for directory in run("pkg-config", "--variable", "pc_path", "pkg-config").strip().split(":"):
         for path in pathlib.Path(directory).glob("*.pc"):

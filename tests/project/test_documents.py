@@ -1,6 +1,7 @@
 """The documents for contributors match the tree: every command in them works, every link leads somewhere, and every
 path, function and type that they name exists. Commands that take long run in a reduced form: `ctest` lists its
-selection, `cmake` must have the preset, pytest collects, and a script must have the options that it gets."""
+selection, `cmake` must have the preset, pytest only collects a test that needs another preset or valgrind, and a script
+must have the options that it gets."""
 
 import functools
 import json
@@ -106,7 +107,7 @@ def check_script(words):
 
 
 def check_program(words):
-    """Runs a program of the build under a debugger or a checker, which may be missing."""
+    """Runs a program of the build under a debugger or a checker. Skips the test if this tool is not installed."""
     if not shutil.which(words[0]):
         pytest.skip(f"{words[0]} is not installed")
     done = run([str(BUILD / word.removeprefix("build/dev/")) if word.startswith("build/dev/") else word
@@ -147,7 +148,7 @@ def test_command_works(line):
         check_program(words)
 
 
-# ctest in a sentence or a table, with its build directory
+# Commands that start with `ctest --test-dir`, in sentences and tables
 
 def test_commands_in_prose_select_tests():
     found = {line for document in CONTRIBUTORS for line in re.findall(r"`(ctest --test-dir [^`]+)`", prose(document))}

@@ -1,5 +1,5 @@
 """The manual pages describe exactly what exists. The tests learn what exists from the program (its --help, `check`,
-/metrics, the schema of its database) and from two tables of the sources (the answers, the keys that need a restart).
+/metrics, the schema of its database) and from tables in the sources, such as those of the answers and of the keys.
 The examples of the pages work."""
 
 import contextlib
@@ -25,12 +25,12 @@ DELIVER_PAGE = TOP / "src/deliver/imcallbackd-deliver.8"
 PAGES = sorted(path for section in "58" for path in (TOP / "src").rglob(f"*.{section}"))
 SAMPLE = TOP / "conf/imcallbackd.conf"
 JOURNAL_PIECE = 48 * 1024  # the journal cuts longer lines into pieces of this size
-# Commands and sections of the configuration that a separate page describes.
+# Commands and sections of the configuration that have a separate page.
 ELSEWHERE = {"forward", "deliver"}
 
 
 def sections(page, macro):
-    """Returns the text after each heading. macro: Sh for whole sections; Ss to split at headings of both kinds."""
+    """Returns {heading: text}. With the macro Sh, splits the page only at sections; with Ss, also at subsections."""
     pattern = r"(?m)^\.Sh (.*)$" if macro == "Sh" else r"(?m)^\.S[hs] (.*)$"
     parts = re.split(pattern, page.read_text())
     return dict(zip(parts[1::2], parts[2::2]))
@@ -65,7 +65,7 @@ ADMIN_PORT = daemon.free_port()
 
 @pytest.fixture(scope="module")
 def running():
-    """Starts a daemon with its admin listener, which has recorded one event and rejected one body."""
+    """Starts a daemon that has an admin listener, and makes it record one event and reject one body."""
     with daemon.running({"admin": {"port": ADMIN_PORT}}) as one:
         assert [one.post(body).status for body in (None, b"{")] == [200, 400]
         yield one
@@ -140,7 +140,8 @@ def defaults(files):
 
 
 def table(pattern):
-    """Returns the (section, key) of each row in the table of config.c in which the pattern occurs after the key."""
+    """Returns the (section, key) of each row in the table of config.c in which the pattern occurs after the key. Omits
+    the sections in ELSEWHERE."""
     rows = re.findall(r"(?m)^    (?:KEY\((\w+), |APP_KEY\()(\w+), (.*)\),$", (TOP / "src/command/config.c").read_text())
     found = {(section or "app", key) for section, key, rest in rows if re.search(pattern, rest)}
     assert len(found) > 5

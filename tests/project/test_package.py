@@ -1,4 +1,4 @@
-"""Checks what `cmake --install` and `cpack` install: paths, modes, scripts, dependencies and completions."""
+"""Checks what `cmake --install` and `cpack` produce, from paths and modes to hardening and completions."""
 
 import functools
 import os

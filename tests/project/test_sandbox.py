@@ -1,5 +1,5 @@
-"""Runs end-to-end tests under the restrictions of the systemd unit. SANDBOXED names their files; by default, all files
-except test_readme.py run."""
+"""Checks that the sandbox has the restrictions of the systemd unit, and runs end-to-end tests in the sandbox. In the
+environment, SANDBOXED names the files to run; by default, all files except test_readme.py run."""
 
 import os
 import pathlib

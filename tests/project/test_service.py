@@ -21,12 +21,13 @@ UNIT = UNITS / "imcallbackd.service"
 SAMPLE = TOP / "conf" / "imcallbackd.conf"
 FORWARD = UNITS / "imcallbackd-forward.service"
 DELIVER = UNITS / "imcallbackd-deliver.service"
-# In tenths of systemd's score; forward and deliver need the network.
+# The limits are in tenths of systemd's exposure score. forward and deliver need the network, which raises their score.
 MAX_EXPOSURE = {UNIT: 5, FORWARD: 11, DELIVER: 11}
 
 
 def test_systemd_accepts_the_units(tmp_path):
-    # systemd-analyze requires that the program exists. It need not be installed here, so the copies name the built one.
+    # systemd-analyze requires that the program exists. The copies name the built program, so that it need not be
+    # installed.
     copies = []
     for path in (*UNITS.glob("*.service"), *UNITS.glob("*.socket")):
         copies.append(tmp_path / path.name)
@@ -90,7 +91,7 @@ def test_socket_units_name_what_the_daemon_expects(unit, name, address):
 
 
 def test_daemon_makes_only_permitted_system_calls():
-    """strace records all system calls from start to stop."""
+    """strace records all system calls from the start of the daemon to its end."""
     allowed = allowed_system_calls()
     one = daemon.Daemon()
     trace = one.directory / "trace"

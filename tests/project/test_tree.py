@@ -27,13 +27,13 @@ LIBRARIES = {
     "cjson/": "src/callback/", "ini.h": "src/command/", "systemd/": "src/(base|command)/",
     "openssl/": "src/(callback|command|deliver|forward|http|outbound)/", "libpq-fe.h": "src/forward/", "curl/": r"src/deliver/endpoint\.c",
 }
-# The modules whose headers a module may include, besides its own. Of the headers of the module callback, the store may
-# include EVENT, which declares only the plain event.
+# The modules whose headers a module may include, besides its own. Of the headers of the callback module, the store may
+# include only EVENT, which declares the plain event.
 MODULES = {
-    "base": set(), "callback": {"base"}, "store": {"base"}, "http": {"base"},
+    "base": set(), "callback": {"base"}, "status": {"base", "callback"}, "store": {"base"}, "http": {"base"},
     "outbound": {"base", "store"}, "forward": {"base", "store", "outbound"},
     "deliver": {"base", "callback", "store", "outbound"},
-    "command": {"base", "callback", "store", "http", "outbound", "forward", "deliver"},
+    "command": {"base", "callback", "status", "store", "http", "outbound", "forward", "deliver"},
 }
 EVENT = "imcallbackd/callback/event.h"
 

@@ -1,8 +1,8 @@
 """launch.py CALLS COMMAND...: runs a daemon under the restrictions of its systemd unit, without root or systemd.
 
-seccomp permits only the system calls in the file CALLS. Landlock permits writes only to /dev/null and in the directory
-of the configuration file, which is the last word of COMMAND. Both survive exec. The daemon inherits its listening
-sockets, since it may not create them."""
+seccomp permits only the system calls in the file CALLS, a few of them only with certain arguments. Landlock permits
+writes only to /dev/null and in the directory of the configuration file, which is the last word of COMMAND. Both survive
+exec. The daemon inherits its listening sockets, since it may not create them."""
 
 import ctypes
 import errno

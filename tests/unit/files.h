@@ -1,4 +1,5 @@
-// Files and directories that a unit test needs. Each function fails the running test if a system call fails.
+// Creates, reads and removes the files and directories of a unit test. A function that fails makes the running test
+// fail.
 #pragma once
 
 #include <fcntl.h>
@@ -46,7 +47,7 @@ static inline void write_text(const char *path, const char *text)
     write_file(path, text, strlen(text));
 }
 
-// Returns the whole file followed by a NUL byte. The caller frees the memory.
+// Returns the whole file followed by a NUL byte, which *ret_length does not count. The caller frees the memory.
 static inline char *read_file(const char *path, size_t *ret_length)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -1,5 +1,4 @@
-// Every unit test includes this header. It provides cmocka and the macro TEST(), which defines a test and registers it
-// with the program.
+// Provides cmocka and the macro TEST(), which defines a test and registers it with the program.
 #pragma once
 
 #include <assert.h>
@@ -28,7 +27,7 @@ static size_t unit_test_count;
     }                                                                                                                  \
     static void name_(void **state __attribute__((unused)))
 
-// The last line of a test program. Either function may be NULL.
+// Defines main(), which runs all tests. Must be the last line of a test program. Either function may be NULL.
 #define TEST_MAIN(group_setup_, group_teardown_)                                                                       \
     int main(void)                                                                                                     \
     {                                                                                                                  \

@@ -1,5 +1,5 @@
-// IP addresses and CIDR blocks. An IPv4 address is stored as an IPv4-mapped IPv6 address (::ffff:a.b.c.d), so that a
-// client has the same address whether it connects to an IPv4 socket or to an IPv6 socket.
+// Parses, prints and compares IP addresses and CIDR blocks. An IPv4 address is stored as an IPv4-mapped IPv6 address
+// (::ffff:a.b.c.d), so that a client has the same address whether it connects to an IPv4 socket or to an IPv6 socket.
 #pragma once
 
 #include <netinet/in.h>
@@ -35,8 +35,9 @@ struct address address_from_bytes(const void *bytes, size_t length);
 // Prints the address in numeric form. An IPv4-mapped address is printed as a.b.c.d.
 void address_print(const struct address *address, char text[ADDRESS_TEXT_BYTES]);
 
-// Reads an address or a CIDR block, such as "192.0.2.1", "192.0.2.0/24" or "2001:db8::/32". Returns -EINVAL for any
-// other text, and for a block with bits set after the prefix, because such a block is probably a typo.
+// Reads an address or a CIDR block, such as "192.0.2.1", "192.0.2.0/24" or "2001:db8::/32". Returns 0, or -EINVAL for
+// any other text and for a block with bits set after the prefix, because such a block is probably a typo. *ret_block is
+// valid only on success.
 int address_block_parse(const char *text, struct address_block *ret_block, struct error *error) MUST_CHECK;
 
 // Reads a list of blocks, separated by commas, spaces or tabs; the list may be empty. Returns 0, -EINVAL or -ENOMEM.
@@ -50,7 +51,6 @@ bool address_block_contains(const struct address_block *block, const struct addr
 // /16, or an IPv6 block that contains all IPv4-mapped addresses.
 bool address_block_is_wide(const struct address_block *block);
 
-// Returns true if one of the blocks contains the address.
 bool address_blocks_contain(const struct address_block *blocks, size_t count, const struct address *address);
 
 // Returns the address that identifies a client for the per-client limits: an IPv4 address itself, or the first address

@@ -1,6 +1,6 @@
-// A growable array of bytes. Once memory is allocated, a NUL follows the last byte, so that text in the buffer is a C
-// string. A zeroed struct is a valid empty buffer. Unless noted otherwise, a function that returns -ENOMEM has not
-// changed the buffer.
+// Implements a growable array of bytes. Once memory is allocated, a NUL follows the last byte, so that text in the
+// buffer is a C string. A zeroed struct is a valid empty buffer. The functions that return int return 0 or -ENOMEM.
+// After -ENOMEM, the buffer is unchanged unless noted otherwise.
 #pragma once
 
 #include <stdarg.h>

@@ -1,6 +1,6 @@
-// The text of a failure. The failing function fills in the error, each caller may put its own context in front, and the
-// topmost caller logs the error once. A struct error lives on the stack, never on the heap, so that a failed allocation
-// can be reported too.
+// Holds the text of a failure. The failing function fills in the error, each caller may put its own context in front,
+// and the topmost caller reports the error once. The text is an array in the struct, so no function allocates memory,
+// and a failed allocation can be reported too.
 #pragma once
 
 #define MUST_CHECK        __attribute__((warn_unused_result))

@@ -1,7 +1,7 @@
 // The log writes one line per message to standard error, which can be the journal, a pipe, a file or a terminal. Any
 // thread may call these functions. Lines of one process never mix, and no function allocates memory. Bytes that are not
-// printable text are escaped (\x0a, \x1b), so a client can neither forge a line nor move a terminal's cursor. Never
-// pass a token, a Sign or a raw query.
+// printable text are escaped (\x0a, \x1b), so a client can neither forge a line nor move a terminal's cursor. A caller
+// must never pass a token, a Sign or a raw query.
 
 // Rules for a log that accepts data slowly or not at all:
 //   - A line waits at most LOG_WAIT_MS for the log. A line of level crit, which may be the only copy of an event, waits
@@ -33,8 +33,8 @@
 #define LOG_TEXT_BYTES 4096 // size of a formatted text with its NUL; a longer text is cut and ends with "..."
 #define LOG_WAIT_MS    1000
 
-// Longer than the reader of the log pauses on a busy machine. A larger value would block the caller, such as an event
-// loop, for too long.
+// This time is longer than the reader of the log pauses on a busy machine. A larger value would block the caller, such
+// as an event loop, for too long.
 #define LOG_CRIT_WAIT_MS 5000
 
 // The values are those of syslog(3) and of the journal's "<N>" prefix.
@@ -51,18 +51,21 @@ enum log_format {
     LOG_FORMAT_JSON, // {"time":"…Z","level":"info","message":"…"}, with "<6>" in front only for the journal
 };
 
-// Until the first call, the level is info and the format is text. The caller may change both at any time.
+// Sets the least severe level that is written, and the format. Before the first call, the level is info and the format
+// is text. Any thread may call this at any time.
 void log_configure(enum log_level level, enum log_format format);
 
 // Once the monotonic clock has reached at_ms, no line waits for the log. A shutdown sets this deadline, so that a slow
 // log cannot delay the exit.
 void log_set_deadline(int64_t at_ms);
 
-// Reports how many lines were dropped since the last such report. Waits at most LOG_WAIT_MS for the log, even after the
-// deadline of log_set_deadline(). This must be the last call.
+// Reports how many lines were dropped since the last such report, if any were. Waits at most LOG_WAIT_MS for the log,
+// even after the deadline of log_set_deadline(). This must be the last call to the log, because lines that are dropped
+// later are not reported.
 void log_finish(void);
 
-// Writes one line: the formatted text, followed by all of the data, which may have any length and hold any bytes.
+// Writes one line, unless log_configure() has excluded the level: the formatted text, followed by all of the data,
+// which may have any length and hold any bytes. data may be NULL if length is 0.
 void log_write_data(enum log_level level, const void *data, size_t length, const char *format, ...) PRINTF_LIKE(4, 5);
 
 #define log_write(level, ...) log_write_data(level, NULL, 0, __VA_ARGS__)

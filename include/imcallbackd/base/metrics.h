@@ -1,5 +1,5 @@
-// Counters, gauges and histograms for monitoring, and their output for Prometheus. Each metric is defined as a constant
-// in the file that counts it. Arrays of pointers that end with NULL list the metrics to print.
+// Provides counters, gauges and histograms for monitoring, and prints them for Prometheus. A metric is defined as a
+// constant at file scope. Arrays of pointers that end with NULL list the metrics to print.
 
 // Any thread may change a metric at any time; no function takes a lock, and only metrics_print() allocates memory.
 // Values are integers. A metric with `decimals` counts in decimal fractions of its unit: if the unit is a second and
@@ -29,7 +29,7 @@ struct metric {
     const char *const *label_texts; // text of the label for each value; a value whose text is NULL is not printed
     const int64_t *bounds;          // largest value of each bucket of a histogram, in ascending order
     size_t count;                   // number of values; for a histogram, the number of bounds
-    _Atomic int64_t *values;        // for a histogram: one per bucket, one for values above all bounds, the sum
+    _Atomic int64_t *values;        // for a histogram: one per bucket, one for values above all bounds, and the sum
 };
 
 // Initializers of a metric:
@@ -37,7 +37,7 @@ struct metric {
 #define METRIC_COUNTER(name_, help_) METRIC_VALUES(METRIC_TYPE_COUNTER, name_, help_, 1)
 #define METRIC_GAUGE(name_, help_)   METRIC_VALUES(METRIC_TYPE_GAUGE, name_, help_, 1)
 
-// The same initializers for a metric with a label. The last arguments are the texts of the label.
+// These two initialize a metric with a label. The last arguments are the texts of the label.
 #define METRIC_COUNTERS(name_, help_, label_, ...)                                                                     \
     METRIC_LABELLED(METRIC_TYPE_COUNTER, name_, help_, label_, __VA_ARGS__)
 #define METRIC_GAUGES(name_, help_, label_, ...) METRIC_LABELLED(METRIC_TYPE_GAUGE, name_, help_, label_, __VA_ARGS__)
@@ -83,6 +83,10 @@ static inline int64_t metric_value(const struct metric *metric, size_t index)
 
 // Counts one value in a histogram.
 void metric_observe(const struct metric *histogram, int64_t value);
+
+// Appends a value of the metric, or a bound of the histogram, in the unit of the metric and without trailing zeros.
+// Returns 0 or -ENOMEM.
+int metric_print_value(struct buffer *text, const struct metric *metric, int64_t value) MUST_CHECK;
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 

@@ -1,5 +1,5 @@
-// Strict parsers for small values: the whole text must have the format, without a sign and without space around it.
-// The parsers return 0, -EINVAL if the text does not have the format, or -ERANGE if the value exceeds the maximum.
+// Parses small values strictly: the whole text must have the format, without a sign and without space around it. The
+// parsers return 0, -EINVAL if the text does not have the format, or -ERANGE if the value exceeds the maximum.
 // *ret_value is set only on success.
 #pragma once
 
@@ -22,5 +22,6 @@ int parse_size_bytes(const char *text, uint64_t max_bytes, uint64_t *ret_bytes) 
 // Reads yes, true or on as true, and no, false or off as false.
 int parse_boolean(const char *text, bool *ret_value) MUST_CHECK;
 
-// Unlike the others, returns the value: 0 to 15 for a hexadecimal digit of either case, -1 for any other character.
+// Unlike the other functions, returns the value: 0 to 15 for a hexadecimal digit of either case, -1 for any other
+// character.
 int parse_hex_digit(char c);

@@ -1,6 +1,6 @@
-// The answers of the daemon. Every answer has the three-field JSON body of the protocol. Each cause of a rejection has
-// an ErrorCode (in answer.c), which never changes, from the range 120001 to 130000 that the service reserves for
-// backends of apps.
+// Defines the daemon's answers to callbacks. Each answer has the three-field JSON body of the protocol. Each cause of a
+// rejection has an ErrorCode (in answer.c), which never changes, from the range 120001 to 130000 that the service
+// reserves for backends of apps.
 #pragma once
 
 #include "imcallbackd/base/buffer.h"
@@ -8,7 +8,7 @@
 
 enum answer_code {
     ANSWER_OK,
-    // The HTTP request is rejected.
+    // The HTTP request is rejected, or the server is overloaded or out of memory.
     ANSWER_BAD_FRAMING,
     ANSWER_PATH_UNKNOWN,
     ANSWER_METHOD_NOT_ALLOWED,
@@ -40,7 +40,8 @@ enum answer_code {
     ANSWER_BODY_FIELD_REPEATED,
     ANSWER_BODY_NUL,
     ANSWER_BODY_TOO_COMPLEX,
-    // The store did not confirm that the event is on disk.
+    // The store did not confirm that the event is on disk. This is also the answer if no memory is left for another
+    // answer.
     ANSWER_STORE_UNAVAILABLE,
     ANSWER_CODE_COUNT,
 };
@@ -53,6 +54,13 @@ unsigned int answer_http_status(enum answer_code code);
 
 // Returns the short name for logs and metrics, such as "sign_wrong".
 const char *answer_name(enum answer_code code);
+
+// Returns the ErrorCode of the code; 0 for ANSWER_OK.
+int answer_error_code(enum answer_code code);
+
+// Returns the sentence for ErrorInfo, which says what is wrong and, after a semicolon, how to fix it if there is a
+// remedy; "" for ANSWER_OK.
+const char *answer_sentence(enum answer_code code);
 
 // Appends the JSON body. ErrorInfo is the sentence of the code, followed by detail, which may be NULL or "". Returns 0
 // or -ENOMEM. After -ENOMEM, part of the body may have been appended.

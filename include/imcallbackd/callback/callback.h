@@ -1,9 +1,10 @@
-// The protocol as a pure function in two steps: the query shows whether a callback is genuine and for a configured app;
-// the body describes the event. Nothing here uses a socket, a file, a thread or a clock: all input comes as arguments.
+// Implements the protocol as a pure function in two steps: the query shows whether a callback is genuine and for a
+// configured app; the body describes the event. Nothing here uses a socket, a file, a thread or a clock: all input
+// comes as arguments.
 
-// The console of the service checks a callback URL with a signed request whose query lacks SdkAppid or CallbackCommand.
-// Such a request is answered OK only if its body has no event, because OK for an event means that the event was
-// recorded.
+// The console of the service checks a callback URL with a signed request, whose query may lack SdkAppid or
+// CallbackCommand. Such a request is answered OK only if its body is blank, or valid JSON without an event, because OK
+// for an event means that the event was recorded.
 
 //   callback_read_query ── CALLBACK_REFUSE ─► send callback->answer
 //         │      └───────── CALLBACK_ACKNOWLEDGE ─► discard the body, answer OK/0
@@ -53,13 +54,13 @@ enum callback_verdict {
 // One callback and the results of the checks so far. The caller sets arena, remote_address and received_at_ms and
 // zeroes the rest.
 struct callback {
-    struct arena *arena; // for all text that the functions below allocate
+    struct arena *arena; // holds everything that the functions below allocate, except the parsed tree
     const char *remote_address;
     int64_t received_at_ms;
 
     const struct callback_app *app; // set once the query has named a configured app, or was signed with its token
-    enum answer_code query_fault;   // if the request may be a URL check: the missing parameter, and the answer if the
-                                    // body may be an event; otherwise ANSWER_OK
+    enum answer_code query_fault;   // if the request may be a URL check: the code of the missing parameter, with which
+                                    // the request is refused if its body may be an event; otherwise ANSWER_OK
     bool clock_skew_known;          // the signature is genuine, regardless of its age
     int64_t clock_skew_s;           // RequestTime minus received_at_ms
     enum answer_code answer;
@@ -73,7 +74,7 @@ enum callback_verdict callback_read_query(struct callback *callback, const struc
                                           const char *query);
 
 // Reads the body, after callback_read_query() has returned CALLBACK_READ_BODY. The parsed tree is allocated separately,
-// up to the limit of the arena, and freed before the function returns. The arena keeps only the text to be recorded and
-// one pointer per member. The body must live as long as the callback, because group and rejected point into it.
+// up to the limit of the arena, and freed before the function returns. The arena keeps only copies of texts and one
+// pointer per member. The body must live as long as the callback, because group and rejected point into it.
 enum callback_verdict callback_read_body(struct callback *callback, const struct callback_rules *rules,
                                          const char *body, size_t length);

@@ -1,5 +1,6 @@
-// The results of the module callback: a destroyed group, or a body that was rejected. Both are plain values. All text
-// is valid UTF-8, ends with a NUL, and lives as long as the arena and the body of the request.
+// Defines the results of the callback module: a destroyed group, or a rejected body. All text is valid UTF-8 and ends
+// with a NUL; only the raw body may hold any bytes. The structs own no memory. The contract of the function that fills
+// in a struct says how long its pointers are valid.
 #pragma once
 
 #include <stdbool.h>

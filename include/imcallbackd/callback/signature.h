@@ -1,5 +1,6 @@
-// The signature of the service's "callback authentication": Sign is SHA-256(Token ‖ RequestTime) in lower-case
-// hexadecimal digits, with RequestTime in Unix seconds. Sign covers neither the body nor the rest of the query.
+// Computes and compares the signature of the service's "callback authentication": Sign is SHA-256(Token ‖ RequestTime)
+// in lower-case hexadecimal digits, with RequestTime in Unix seconds. Sign covers neither the body nor the rest of the
+// query.
 #pragma once
 
 #include <stdbool.h>
@@ -14,6 +15,6 @@
 // fails, for example because it is out of memory.
 int signature_compute(const char *token, const char *request_time, char ret_hex[SIGNATURE_HEX_LENGTH + 1]) MUST_CHECK;
 
-// Compares a sign with the computed one, in constant time if the sign has the right length. Returns the same errors as
-// signature_compute().
+// Compares `sign` with the computed Sign, in constant time if `sign` has the right length. Returns the same errors as
+// signature_compute(). *ret_matches is set only on success.
 int signature_matches(const char *token, const char *request_time, const char *sign, bool *ret_matches) MUST_CHECK;

@@ -1,7 +1,7 @@
-// The commands of the program, such as `serve`. main() runs one of them and returns its exit status: 0 on success; 1
-// after a failure, which the command has reported on standard error, if `forward --verify` found differences, or if the
-// endpoint did not accept all events of `deliver --replay`; EXIT_USAGE if the command line is wrong. argv[0] is the
-// name of the command.
+// Declares the commands of the program, such as `serve`. main() runs one of them and returns its exit status: 0 on
+// success; 1 after a failure, which the command has reported on standard error, if `forward --verify` found
+// differences, or if the endpoint did not accept all events of `deliver --replay`; EXIT_USAGE if the command line is
+// wrong. argv[0] is the name of the command.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// The settings of the sender, and the callback through which the module reports sentences. This header includes no
-// other header of the module, so that every file of the module can include it.
+// Defines the settings of the sender, and the callback through which the module reports sentences. This header includes
+// no other header of the module, so that every file of the module can include it.
 #pragma once
 
 #include <stddef.h>
@@ -13,8 +13,8 @@ struct deliver_app {
     const char *token; // signs the requests for events of this app; NULL: they have no Sign
 };
 
-// The caller owns all strings and keeps them until the call that takes the settings returns. File names may start with
-// $CREDENTIALS_DIRECTORY.
+// The caller owns all strings and keeps them until the call that takes the settings returns. The names of the secret
+// file, the CA file, the certificate and the key may start with $CREDENTIALS_DIRECTORY.
 struct deliver_settings {
     const char *database;           // path of the SQLite database
     const char *receiver;           // name of this receiver, part of the identity of events without a time
@@ -24,7 +24,7 @@ struct deliver_settings {
     const char *client_certificate; // NULL: none
     const char *client_key;         // NULL: the key is in the file with the certificate
     int64_t timeout_ms;             // for one request
-    size_t in_flight;               // maximum number of requests at the same time; 1 = strictly in order
+    size_t in_flight;               // maximum number of requests at the same time, 1 to 256
     int64_t give_up_after_ms;       // 0: never
     const char *state_file;
     const char *shipped_file; // path of the note for retention; see store/shipped.h

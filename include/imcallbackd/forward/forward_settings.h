@@ -1,5 +1,5 @@
-// The settings of the forwarder, and the callback through which the module reports sentences. This header includes no
-// other header of the module, so that every file of the module can include it.
+// Defines the settings of the forwarder, and the callback through which the module reports sentences. This header
+// includes no other header of the module, so that every file of the module can include it.
 #pragma once
 
 // Receives one sentence without a line end, such as a warning. The sentence is valid during the call only.

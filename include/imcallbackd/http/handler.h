@@ -1,5 +1,5 @@
-// The types that the HTTP server and its caller share: requests, responses, the handler, limits and settings. The files
-// that server.c uses include this header instead of http/server.h, so that they do not depend on the server.
+// Defines the types that the HTTP server and its caller share: requests, responses, the handler, limits and settings.
+// The files that server.c uses include this header instead of http/server.h, so that they do not depend on the server.
 #pragma once
 
 #include <stdbool.h>
@@ -24,7 +24,8 @@ struct http_response *http_response_create(unsigned int status, const char *body
                                            enum http_response_lifetime lifetime);
 void http_response_destroy(struct http_response *response); // NULL is allowed
 
-// One request. The server creates the request when the request line is complete, and frees it after handler.on_end.
+// One request. The server creates the request when the request line is complete, and frees it when the request ends,
+// after handler.on_end if handler.on_head was called.
 struct http_request {
     struct arena arena;         // memory for the handler; the server frees the memory with the request
     const char *query;          // raw bytes after the '?' of the target; "" if there is no '?'
@@ -37,7 +38,7 @@ struct http_request {
 
 // Hands a pending request back to its loop, which sends the response after http_server_wake. The caller must not use
 // the request afterwards. If the response is NULL, which means that memory is exhausted, the loop closes the connection
-// without a response.
+// without a response. Any thread may call this.
 void http_request_complete(struct http_request *request, struct http_response *response);
 
 // Why the server itself refuses a request or a connection.
@@ -57,15 +58,16 @@ enum http_refusal {
 };
 
 struct http_handler {
-    // The server calls this when the head of a POST to the configured path is complete. If the function returns NULL,
-    // the server reads the body; on a connection beyond a limit, however, the server refuses a request that is not
-    // verified. If the function returns a response, the server reads and drops the body before it sends the response,
-    // so that the client receives the response. If the client waits for 100 Continue or announces a very long body, the
-    // server sends the response at once.
+    // The server calls this when the head of a POST to the configured path is complete, unless the server itself
+    // refuses the request. If the function returns NULL, the server reads the body; on a connection beyond a limit,
+    // however, the server refuses a request that is not verified. If the function returns a response, the server reads
+    // and drops the body before it sends the response, so that the client receives the response. If the client waits
+    // for 100 Continue or announces a body of more than 64 MiB, the server sends the response at once.
     struct http_response *(*on_head)(void *context, struct http_request *request);
-    // The server calls this when the body is complete. If the function returns NULL, a thread must call
-    // http_request_complete later. The server limits the total size of the bodies in memory, but not the memory that
-    // the handler uses in the arenas of pending requests. That memory must be proportional to the size of the bodies.
+    // The server calls this when the body is complete and there is no response yet. If the function returns NULL, a
+    // thread must call http_request_complete later. The server limits the total size of the bodies in memory, but not
+    // the memory that the handler uses in the arenas of pending requests. That memory must be proportional to the size
+    // of the bodies.
     struct http_response *(*on_body)(void *context, struct http_request *request);
     // The server calls this last for each request that it passed to on_head, answered or not, on the same thread.
     void (*on_end)(void *context, struct http_request *request);

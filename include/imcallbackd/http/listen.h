@@ -1,4 +1,5 @@
-// Listening sockets: opened here or passed by systemd. Functions that can fail return 0 or a negative errno value.
+// Opens listening sockets, and checks those that systemd passes. Functions that return int return 0 or a negative errno
+// value.
 #pragma once
 
 #include <stdbool.h>
@@ -15,6 +16,9 @@ int listen_open(const char *address, unsigned int port, int *ret_fd, struct erro
 // Checks that a descriptor passed by systemd is a listening TCP socket or, if accepts_unix is set, a listening Unix
 // stream socket. Makes the socket non-blocking. The caller closes the socket.
 int listen_adopt(int fd, bool accepts_unix, struct error *error) MUST_CHECK;
+
+// Returns the TCP port that the socket is bound to, or 0 if the socket is a Unix socket.
+unsigned int listen_port(int fd);
 
 // Prints the address that the socket is bound to: "127.0.0.1:8443", "[::1]:8443" or "unix:/run/socket".
 void listen_name(int fd, char name[LISTEN_NAME_BYTES]);

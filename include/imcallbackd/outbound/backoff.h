@@ -1,5 +1,5 @@
-// Delays between attempts: each delay is twice the previous one, up to a maximum, and varies at random, so that several
-// receivers do not all retry at the same time. The random numbers are those of random(3).
+// Computes the delays between attempts: each delay is nominally twice the previous one, up to a maximum, and varies at
+// random, so that several receivers do not all retry at the same time. The random numbers are those of random(3).
 #pragma once
 
 #include <stdbool.h>
@@ -16,7 +16,7 @@ int64_t backoff_next_ms(struct backoff *backoff);
 // Makes the next delay the shortest one again.
 void backoff_reset(struct backoff *backoff);
 
-// Returns 50 to 150 percent of the time.
+// Returns a random time between 50 and 150 percent of ms.
 int64_t backoff_add_jitter(int64_t ms);
 
 // Seeds random(3), so that two processes have different delays.

@@ -1,4 +1,4 @@
-// The position in a stream of the store up to which everything has been taken.
+// A cursor is the position in a stream of the store up to which an outbound service has taken every row.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// The lag of an outbound service: the recorded events that still wait. One thread sets the lag; any thread may read the
-// lag.
+// Tracks the lag of an outbound service, which is the number and the age of the recorded events that still wait to be
+// sent. One thread sets the lag; any thread may read the lag.
 #pragma once
 
 #include <stdatomic.h>
@@ -15,7 +15,8 @@ struct lag {
 };
 
 // Sets the number of waiting events, where a negative number counts as 0, the id up to which every event was taken, and
-// the time when the oldest waiting event was received, where 0 means that no event waits.
+// the time when the oldest waiting event was received. If this time is 0, no event waits, and the number counts as 0,
+// too.
 void lag_set(struct lag *lag, int64_t events, int64_t last_id, int64_t oldest_received_at_ms);
 
 // Returns the age of the oldest waiting event, or 0 if no event waits.

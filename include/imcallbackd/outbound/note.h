@@ -20,8 +20,8 @@ struct note {
 void note_read(struct note *note, int64_t newest_id);
 
 // Writes the note if the ids have changed. If the store was replaced, the ids belong to the old database, and the
-// function writes nothing. A note that cannot be written only stops retention, so the function logs one warning and
-// returns.
+// function writes nothing. A note that cannot be written only stops retention, so the function logs a warning for the
+// first of successive failures and returns.
 void note_write(struct note *note, const struct store_reader *reader, const struct shipped *shipped);
 
 // Deletes a note whose ids belong to another database. Without a note, the daemon deletes no rows.

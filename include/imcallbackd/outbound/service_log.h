@@ -1,5 +1,5 @@
-// The regular log lines of an outbound service: a failure, rate-limited, and a summary once a minute. The thread that
-// sends calls these functions.
+// Writes the regular log lines of an outbound service: failures, rate-limited, and a summary once a minute. The thread
+// that sends calls these functions.
 #pragma once
 
 #include <stdint.h>
@@ -20,8 +20,8 @@ struct service_log {
     int64_t summary_due_ms, summary_events;
 };
 
-// Logs a failure and pause_ms, the delay before the retry. The line is rate-limited as long as the message stays the
-// same.
+// Logs a failure and pause_ms, the delay before the retry, and sets the gauge last_error. The line is rate-limited as
+// long as the message stays the same.
 void service_log_failure(struct service_log *log, const struct error *error, int64_t pause_ms);
 
 // Logs a summary once a minute if events were sent since the last summary. `events` is the number of events sent since

@@ -1,5 +1,6 @@
-// One event or rejected callback on its way into the store. The caller owns the commit until store_submit, and again
-// from the call of done(). In between, only the store may access the commit and the data that it points to.
+// Defines a commit: one event or rejected callback on its way into the store. The caller owns the commit until
+// store_submit, and again from the call of done(). In between, only the store may access the commit and the data that
+// it points to.
 #pragma once
 
 #include <stdbool.h>
@@ -26,7 +27,7 @@ enum commit_stage {
 struct commit {
     const struct destroyed_group *group;
     const struct rejected_callback *rejected;
-    int64_t give_up_at_ms; // end of the retries on the monotonic clock; the store always makes one attempt
+    int64_t give_up_at_ms; // end of the retries, on the monotonic clock; unless broken, the store tries at least once
     enum commit_result result;
     struct commit *next; // in done(): the next finished commit; NULL ends the list
     enum commit_stage stage;

@@ -1,7 +1,7 @@
-// The state of `imcallbackd deliver`: a small SQLite database of its own that survives kill -9 and power failure. Every
-// event up to the position was taken over. Of these, the table `waiting` has the events that are neither accepted nor
-// set aside, and the table `set_aside` has those that the sender has given up. All other events up to the position were
-// accepted, or were recorded before the position at which the state was created.
+// Keeps the state of `imcallbackd deliver` in a small SQLite database of its own, which survives kill -9 and power
+// failure. Every event up to the position was taken over. Of these, the table `waiting` has the events that are neither
+// accepted nor set aside, and the table `set_aside` has those that the sender has given up. All other events up to the
+// position were accepted, or were recorded before the position at which the state was created.
 #pragma once
 
 #include <stdbool.h>
@@ -34,8 +34,8 @@ struct delivery_change {
     struct waiting_event event; // only the id matters for DELIVERY_ACCEPTED
 };
 
-// Every event up to this id was taken over. The time is that of the event with the id; it shows whether a database that
-// was restored from a backup has assigned the id again.
+// Every event up to this id was taken over. received_at_ms is the time of the event with this id; it shows whether a
+// database that was restored from a backup has assigned the id again.
 struct delivery_position {
     int64_t id; // 0: no event was taken over yet
     int64_t received_at_ms;
@@ -44,8 +44,8 @@ struct delivery_position {
 struct delivery_state;
 
 // Opens the file, or creates it at the position `initial`, where NULL stands for the position before the first event.
-// Locks the file, so that a second sender is refused with -EBUSY. Refuses a damaged file, and a file of another
-// program, which stays unchanged. Every error names the path, and a remedy if there is one. Returns -EEXIST if
+// Locks the file, so that a second sender is refused with -EBUSY. Refuses a damaged file, and a file of another program
+// or version, which stays unchanged. Every error names the path, and a remedy if there is one. Returns -EEXIST if
 // `initial` is not NULL and the file already has a state.
 int delivery_state_open(const char *path, const struct delivery_position *initial, struct delivery_state **ret_state,
                         struct error *error) MUST_CHECK;
@@ -56,12 +56,12 @@ struct delivery_position delivery_state_position(const struct delivery_state *st
 // DELIVERY_STATE_MAX_WAITING, because the state is then damaged.
 int delivery_state_read_waiting(struct delivery_state *state, struct buffer *events, struct error *error) MUST_CHECK;
 
-// Counts the events that are set aside.
 int delivery_state_count_set_aside(struct delivery_state *state, int64_t *ret_count, struct error *error) MUST_CHECK;
 
 // Applies the changes in their order and moves the position, in one transaction that is on disk when the function
-// returns 0. Returns -EAGAIN after a shortage, such as a full disk: nothing has changed, and the caller may try again.
-// Any other failure is final, and the caller must close the state. Events that are set aside get the time now_ms.
+// returns 0. The position must not move backwards, and no change may have a larger id than the position. Returns
+// -EAGAIN after a shortage, such as a full disk: nothing has changed, and the caller may try again. Any other failure
+// is final, and the caller must close the state. Events that are set aside get the time now_ms.
 int delivery_state_apply(struct delivery_state *state, const struct delivery_change *changes, size_t count,
                          const struct delivery_position *position, int64_t now_ms, struct error *error) MUST_CHECK;
 

@@ -36,13 +36,13 @@ int store_reader_open(const char *path, struct store_reader **ret_reader, struct
 // function or of store_reader_read_some. *ret_count is 0 if no more rows are recorded yet. A batch ends after 1,000
 // rows, or with the row that reaches 1 MiB.
 //
-// Returns -ESTALE in two cases. In the first, the id is larger than any that the database has assigned, so the id is
+// Returns -ESTALE in two cases. In the first, the id is larger than any that the stream has assigned, so the id is
 // from another database, or this database was restored from a backup. In the second, the database was moved away or
 // replaced, and the reader has returned all rows of the old file.
 int store_reader_read(struct store_reader *reader, enum stream stream, int64_t after_id,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
-// Does the same with at most max_rows rows.
+// Does the same with at most max_rows rows, 1 to 1,000.
 int store_reader_read_some(struct store_reader *reader, enum stream stream, int64_t after_id, size_t max_rows,
                            const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
@@ -58,10 +58,10 @@ bool store_reader_is_in_place(const struct store_reader *reader);
 // write-ahead log, when a signal was handled, or after about one second at the latest.
 void store_reader_wait(struct store_reader *reader);
 
-// The parts of store_reader_wait, for a caller that waits for other events as well. The caller waits until the
-// descriptor is readable, but not longer than store_reader_wait_ms. If the descriptor is -1, the caller waits only for
-// the time to pass. The caller then calls store_reader_waited, with timed_out set if the time has passed.
-// store_reader_waited returns whether another read is worthwhile.
+// These functions are the parts of store_reader_wait, for a caller that waits for other events as well. The caller
+// waits until the descriptor is readable, but not longer than store_reader_wait_ms. If the descriptor is -1, the caller
+// waits only for the time to pass. The caller then calls store_reader_waited, with timed_out set if the time has
+// passed. store_reader_waited returns whether another read is worthwhile.
 int store_reader_descriptor(const struct store_reader *reader);
 int store_reader_wait_ms(const struct store_reader *reader);
 bool store_reader_waited(struct store_reader *reader, bool timed_out);

@@ -1,5 +1,6 @@
-// The note on what was shipped: a small file that `forward` or `deliver` writes, and that the daemon reads before it
-// deletes rows that are older than the retention. The daemon deletes nothing unless the note is valid.
+// Reads and writes the note on what was shipped: a small file that `forward` or `deliver` writes, and that the daemon
+// reads before it deletes rows that are older than the retention. A daemon that is configured to read a note deletes
+// nothing unless the note is valid.
 #pragma once
 
 #include <stdint.h>
@@ -14,14 +15,15 @@
 // does not apply to a database that was moved into its place, for example from a backup, where the ids belong to other
 // rows. Overwriting the file in place, as cp does, keeps both values and goes unnoticed.
 struct shipped {
-    int64_t group_id;     // largest shipped id of destroyed_group
-    int64_t rejection_id; // largest shipped id of rejected_callback
+    int64_t group_id;     // the service needs no row of destroyed_group up to this id
+    int64_t rejection_id; // the service needs no row of rejected_callback up to this id
 };
 
-// Replaces the note atomically, but does not sync it: an older note after a power failure only makes the daemon delete
-// less.
+// Replaces the note atomically, but does not sync it: after a power failure, the note may be older or damaged, which
+// only makes the daemon delete less.
 int shipped_write(const char *path, const char *database, const struct shipped *shipped,
                   struct error *error) MUST_CHECK;
 
-// Returns -ENOENT if there is no note, or -ESTALE if the note is about another database or is damaged.
+// Returns 0, -ENOENT if there is no note, -ESTALE if the note is about another database or is damaged, or another
+// -errno. *ret_shipped is valid only on success.
 int shipped_read(const char *path, const char *database, struct shipped *ret_shipped, struct error *error) MUST_CHECK;

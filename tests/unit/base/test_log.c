@@ -12,7 +12,7 @@
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/log.h"
 
-// Standard error is replaced by a pipe, which a thread reads until capture_end().
+// capture_begin() replaces standard error with a pipe, which a thread reads until capture_end().
 static struct {
     pthread_t thread;
     int read_fd;

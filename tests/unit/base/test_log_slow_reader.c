@@ -27,7 +27,7 @@ static void make_socket(int ends[2])
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
 }
 
-// Reads all available data from a non-blocking descriptor and ends the text with a NUL. Returns its length.
+// Reads all available data from a non-blocking descriptor and ends the text with a NUL. Returns the length of the text.
 static size_t drain(int fd, char *text, size_t size)
 {
     size_t length = 0;
@@ -40,14 +40,14 @@ static size_t drain(int fd, char *text, size_t size)
     return length;
 }
 
-// The test times out if more than a few of the thousand lines wait.
+// If each of the thousand lines waited like the first one, the test would time out.
 TEST(only_the_first_line_waits_for_an_unread_log)
 {
     enum { LINES_DROPPED = 1000 };
     static const struct {
         void (*make)(int ends[2]);
         enum log_level level;
-        size_t first_bytes; // data in the first line: 1 byte if the log is already full, otherwise more than it holds
+        size_t first_bytes; // data in the first line: 1 byte if the log is full, otherwise more than the log holds
     } rows[] = {{make_pipe, LOG_LEVEL_ERROR, 1},
                 {make_pipe, LOG_LEVEL_ERROR, 2000000},
                 {make_socket, LOG_LEVEL_ERROR, 1},

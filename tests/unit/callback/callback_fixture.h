@@ -1,4 +1,4 @@
-// The common parts of the tests of the module callback: the rules of four apps, and functions that read the query and
+// Provides what the tests of the callback module share: the rules of four apps, and functions that read the query and
 // the body of a callback.
 #pragma once
 
@@ -10,7 +10,7 @@
 #include "imcallbackd/callback/callback.h"
 
 #define FFFD          "\xef\xbf\xbd"
-#define TEXT(literal) (literal), sizeof(literal) - 1 // for bytes that may hold a NUL
+#define TEXT(literal) (literal), sizeof(literal) - 1 // for bytes that may contain a NUL
 
 // The time, token and signature of the example in the documentation of the service.
 #define NOW_S      INT64_C(1669872112)
@@ -20,7 +20,7 @@
 #define COMMAND    "CallbackCommand=" CALLBACK_COMMAND
 #define OPEN_QUERY "SdkAppid=1400000003&" COMMAND
 
-// A memory limit that is large enough for every test body, and starts of bodies for quote().
+// A memory limit that is large enough for the bodies of most tests, and starts of bodies for quote().
 #define ARENA_BYTES ((size_t)64 << 20)
 #define HEAD        "'CallbackCommand':'Group.CallbackAfterGroupDestroyed'"
 #define G           "{" HEAD ",'GroupId':'g'"
@@ -55,7 +55,7 @@ static inline void fixture_finish(struct fixture *fixture)
     free(fixture->body);
 }
 
-// Copies text into memory of exactly its length, so that a sanitizer finds each read after its end.
+// Copies text into memory of exactly its length, so that a sanitizer finds each read past its end.
 static inline char *exact_copy(const char *text, size_t length)
 {
     char *copy = malloc(length > 0 ? length : 1);

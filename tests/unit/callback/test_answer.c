@@ -1,4 +1,4 @@
-// Tests the table of answers, their JSON, and the quotes in their details.
+// Tests the table of answers, their JSON, and the quoting of client text for their details.
 #include <errno.h>
 #include <stdio.h>
 

@@ -44,7 +44,7 @@ static const struct {
      "g|||||7|[a,b]|-"},
     {G ",'EventTime':7,'MemberList':[{'Member_Account':'a'},{'Member_Account':'a'}]}", "g|||||7|[a,a]|-"},
 
-    // EventTime as a number and as a string.
+    // EventTime may be a number, a string of digits or null.
     {G ",'EventTime':null}", "g|||||-|-|body"},
     {G ",'EventTime':0}", "g|||||0|-|-"},
     {G ",'EventTime':'0'}", "g|||||0|-|-"},
@@ -56,7 +56,7 @@ static const struct {
     {G ",'EventTime':'9007199254740990'}", "g|||||9007199254740990|-|-"},
     {G ",'EventTime':'9007199254740991'}", "g|||||9007199254740991|-|-"},
 
-    // The module ignores comments, which are no reason to keep the body.
+    // Comments are ignored, and the body is not kept because of them.
     {"/*1*/" G "/*2*/,//'EventTime':8\n'EventTime':7}//3", "g|||||7|-|-"},
     {G ",'EventTime':7,'Name':'http://x/*y*/'}", "g||||http://x/*y*/|7|-|-"},
 
@@ -287,7 +287,8 @@ TEST(reads_every_sample)
     }
 }
 
-// Each id is used in every field, once with only the necessary escapes and once with every ASCII character escaped.
+// Each id is the value of all text fields except CallbackCommand, once with only the necessary escapes and once with
+// every ASCII character escaped.
 TEST(keeps_ids_unchanged)
 {
     static const char *const ids[] = {

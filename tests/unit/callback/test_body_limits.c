@@ -53,7 +53,7 @@ TEST(does_not_blame_the_body_for_a_lack_of_memory)
     assert_int_equal(fixture.callback.answer, ANSWER_OVERLOADED);
 }
 
-// While an event waits to be written to disk, its callback takes no more memory than the text to be recorded.
+// While an event waits to be written to disk, its callback must not keep the parsed tree in memory.
 TEST(frees_the_tree_after_the_body_is_read)
 {
     static const char *const begins[] = {G ",'x':", "{'GroupId':'g','x':", ""};
@@ -68,8 +68,8 @@ TEST(frees_the_tree_after_the_body_is_read)
     }
 }
 
-// A large body may consist of members in their shortest form. The server gives each body 1 MiB and 16 bytes per byte of
-// its length, which must be enough memory.
+// A large body may consist of members in their shortest form. The server allows each body 1 MiB and 16 bytes per byte
+// of the maximum body size, which must be enough memory for a body of this size.
 TEST(accepts_as_many_members_as_fit_into_a_body)
 {
     static const char member[] = ",{\"Member_Account\":\"a\"}";
@@ -87,7 +87,7 @@ TEST(accepts_as_many_members_as_fit_into_a_body)
     }
 }
 
-// The documentation limits ids to 48 bytes, but a longer id must not be lost.
+// The documentation limits ids to 48 bytes, but an event with a longer id must not be lost.
 TEST(accepts_long_ids)
 {
     static const size_t lengths[] = {48, 49, 500};
@@ -131,7 +131,8 @@ TEST(rejects_bodies_above_the_limits)
     }
 }
 
-// Tries more and more memory until it is enough. Every earlier answer must be "too complex", never a fault of the text.
+// Raises the memory limit until it suffices. With every smaller limit, the answer must be "too complex", never a fault
+// of the text.
 TEST(reports_a_full_arena_as_too_complex)
 {
     static const char *const kinds[] = {"", "// a comment to be replaced by spaces"};
@@ -155,7 +156,7 @@ TEST(reports_a_full_arena_as_too_complex)
     }
 }
 
-// The arena may be full at any point, even while the list of members or the reason of the rejection is allocated.
+// The arena may become full at any point, even while the list of members or the reason of the rejection is allocated.
 TEST(survives_a_full_arena_at_any_point)
 {
     size_t recorded = 0, without_reason = 0;

@@ -254,7 +254,7 @@ TEST(quotes_other_commands)
     buffer_finish(&query);
 }
 
-// Tries more and more memory until it is enough. Every earlier answer must be "overloaded".
+// Raises the memory limit until it suffices. With every smaller limit, the answer must be "overloaded".
 TEST(is_overloaded_without_memory)
 {
     struct buffer query = {0};

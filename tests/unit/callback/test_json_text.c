@@ -71,7 +71,7 @@ static const struct row rows[] = {
     {TEXT("\"\\\\ud83d\""), NO_FAULT(false, false), NULL},
     {TEXT("\"\\ud83d\\\""), FAULT(JSON_TEXT_UNTERMINATED, 0), NULL},
 
-    // NUL as a byte and as an escape.
+    // A NUL byte is a fault. The escape of a NUL becomes the mark.
     {TEXT("\0"), FAULT(JSON_TEXT_NUL, 0), NULL},
     {TEXT("{}\0"), FAULT(JSON_TEXT_NUL, 2), NULL},
     {TEXT("\"a\0b\""), FAULT(JSON_TEXT_NUL, 2), NULL},
@@ -94,7 +94,7 @@ static const struct row rows[] = {
     {TEXT("{}\x0b"), FAULT(JSON_TEXT_CONTROL, 2), NULL},
     {TEXT("\x1f{}"), FAULT(JSON_TEXT_CONTROL, 0), NULL},
 
-    // Escapes that cJSON would read as a NUL, and escapes that cJSON rejects itself.
+    // The scan rejects a malformed \u escape, which cJSON may read as a NUL, and leaves all other escapes to cJSON.
     {TEXT("\"a\\uzzzz\""), FAULT(JSON_TEXT_BAD_ESCAPE, 2), NULL},
     {TEXT("\"\\u12g4\""), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},
     {TEXT("\"\\u+123\""), FAULT(JSON_TEXT_BAD_ESCAPE, 1), NULL},

@@ -28,7 +28,7 @@ static const struct row rows[] = {
     {"CallbackCommand=%41%2bb%26c%3Dd%25%32%35", QUERY_CALLBACK_COMMAND, "A+b&c=d%25", false, false},
     {"CallbackCommand=%c3%A4%FF", QUERY_CALLBACK_COMMAND, "\xc3\xa4\xff", false, false},
 
-    // Names in any case, encoded or not.
+    // Names match in any case, after their valid escapes are decoded.
     {"SDKAPPID=1", QUERY_SDK_APPID, "1", false, false},
     {"SdkAppId=1", QUERY_SDK_APPID, "1", false, false},
     {"sdkappid=1", QUERY_SDK_APPID, "1", false, false},

@@ -1,5 +1,5 @@
 // Tests the check of the URL that the console sends: a signed request without SdkAppid or without CallbackCommand gets
-// OK, unless its body may be an event.
+// OK, unless its body may contain an event.
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -82,10 +82,10 @@ TEST(refuses_a_query_without_app_that_is_not_genuine)
     }
 }
 
-// An app without a token cannot show that a request is genuine.
+// Without a token of the app, the daemon cannot tell whether a request is genuine.
 TEST(an_app_without_token_has_no_url_check)
 {
-    struct callback_rules rules = {.apps = &fixture_apps[2], .app_count = 2}; // no app with a token
+    struct callback_rules rules = {.apps = &fixture_apps[2], .app_count = 2}; // neither app has a token
 
     assert_int_equal(read_query(&rules, SIGNED), CALLBACK_REFUSE);
     assert_int_equal(fixture.callback.answer, ANSWER_SDK_APPID_MISSING);
@@ -170,7 +170,7 @@ TEST(answers_ok_if_the_body_has_no_event)
     }
 }
 
-// An OK for a body that is or may be an event would lose this event.
+// OK means that the event was recorded, so an OK for a body that may contain an event could lose this event.
 TEST(refuses_a_body_with_an_event)
 {
     static const struct {
@@ -241,7 +241,8 @@ TEST(refuses_a_nul_byte_in_the_body)
     }
 }
 
-// A body whose tree exceeds the memory limit cannot be searched for an event, so it may be one.
+// A body whose tree exceeds the memory limit cannot be searched for an event, so it must be treated as if it contained
+// one.
 TEST(refuses_an_event_that_takes_too_much_memory)
 {
     quote("{'a':[");

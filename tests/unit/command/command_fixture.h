@@ -1,5 +1,5 @@
-// The common parts of the tests of the module command. Each test program runs in its own temporary directory, so that
-// all paths in configurations and errors are short.
+// Contains the functions that the tests of the command module share. Each test program runs in its own temporary
+// directory, so that all paths in configurations and errors are short.
 #pragma once
 
 #include "../files.h"
@@ -18,7 +18,7 @@ static inline int enter_directory(void **state)
     return chdir(fixture_directory);
 }
 
-// The configuration and the error of the last call. The next read_config() and leave_directory() free the
+// read_config() reads into these two variables. The next call of read_config(), or leave_directory(), frees the
 // configuration.
 static struct config config;
 static struct error error;
@@ -31,7 +31,7 @@ static inline int leave_directory(void **state)
     return 0;
 }
 
-// Writes the text into a configuration file and reads the file.
+// Writes the text to CONFIG_PATH and reads the file into `config`. Returns the result of config_read().
 static inline int read_config(const char *text)
 {
     config_finish(&config);

@@ -28,7 +28,8 @@ TEST(names_are_lower_case_words_and_unique)
     }
 }
 
-// config_print() starts a new section wherever the section of a row differs from that of the previous row.
+// config_print() prints all keys of a section when it reaches the section's first row. If rows of another section were
+// in between, it would print all keys of the section again.
 TEST(the_keys_of_a_section_are_consecutive)
 {
     for (const struct config_option *option = config_options + 1; option->section; option++) {

@@ -3,7 +3,7 @@
 
 #include "command_fixture.h"
 
-#define LINE_BYTES 198 // length of the longest line that inih reads
+#define LINE_BYTES 198 // of the longest line that is accepted, without its newline
 
 TEST(uses_defaults_for_absent_keys)
 {
@@ -46,7 +46,7 @@ TEST(reads_comments_spaces_and_both_line_ends)
     assert_int_equal(config.apps[0].token_file.line, 9);
 }
 
-// A section may appear more than once.
+// Every section except [app SDKAPPID] may appear more than once, as [log] does here.
 TEST(reads_the_keys_of_each_app)
 {
     assert_int_equal(read_config(MINIMAL "request_time_window = 90s\n"

@@ -1,9 +1,9 @@
-// Tests the sizes that the monitor reports: of the database, of its write-ahead log, and of the file system.
+// Tests the sizes that the monitor reports for the database, its write-ahead log and the file system.
 #include <errno.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "command/monitor.h"
+#include "command/disk_usage.h"
 #include "command_fixture.h"
 
 TEST(measures_the_database_and_its_log_through_a_symbolic_link)

@@ -1,4 +1,4 @@
-// Tests the sockets that systemd passes, from descriptor 3 on, and those that the configuration opens.
+// Tests that listeners_open() uses the sockets that systemd passes, and opens those that the configuration requires.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -47,8 +47,9 @@ static void set_variable(const char *name, intmax_t number)
     assert_int_equal(setenv(name, text, 1), 0);
 }
 
-// Passes one socket for each letter of `kinds`, as systemd does. The sockets replace the descriptors from FIRST_FD on,
-// so the test must not use these for anything else.
+// Passes one socket for each letter of `kinds` to the process, as systemd does. `names` has a name for each
+// socket, separated by colons. The sockets replace the descriptors from FIRST_FD on, so the test must not use these
+// descriptors for anything else.
 static void pass_sockets(const char *kinds, const char *names, pid_t process)
 {
     int fds[32];

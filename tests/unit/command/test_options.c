@@ -15,7 +15,8 @@ struct parsed {
     struct option_spec specs[OPTIONS];
 };
 
-// Splits the line at spaces and reads it, without the option for unnamed arguments if has_unnamed is false.
+// Splits the line at spaces and passes the words to options_read(). If has_unnamed is false, unnamed arguments are not
+// allowed. The values in *parsed point into `words`.
 static int read_line(const char *line, bool has_unnamed, char words[256], struct parsed *parsed)
 {
     char *argv[16] = {"test"}, *rest = words;

@@ -1,4 +1,4 @@
-// Tests which answers accept an event, which refuse it, and which are temporary.
+// Tests which answers accept an event, which refuse it, and which are temporary failures.
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,7 +56,8 @@ TEST(judges_status_and_body)
     }
 }
 
-// An answer that is cut at the limit is not JSON, so the status decides.
+// The first body is not a complete JSON object, so the status alone decides. The object in the second body ends exactly
+// at the limit, so its ActionStatus counts.
 TEST(accepts_a_body_of_the_largest_size)
 {
     char *body = malloc(ANSWER_MAX_BYTES);

@@ -1,4 +1,4 @@
-// Tests each rule of the schedule with a short history. test_schedule_model.c tests them together.
+// Tests each rule of the schedule with a short history. test_schedule_model.c tests all rules together.
 #include "../unit.h"
 #include "deliver/schedule.h"
 
@@ -277,8 +277,8 @@ SCHEDULE_TEST(keeps_the_order_strictly_with_one_place)
             assert_int_equal(finish(id, OUTCOME_REFUSED), SCHEDULE_RETRY);
         wait_until_due();
     }
-    // After an hour of refusals, the schedule also sends other events. Once the endpoint accepts one of them, the next
-    // refusal sets the first event aside.
+    // After an hour of refusals of the first event, the schedule also sends other events. Once the endpoint has
+    // accepted one of them, a further refusal sets the first event aside.
     assert_int_equal(attempt(2, OUTCOME_ACCEPTED), SCHEDULE_DONE);
     now_ms += RETRY_MAX_MS;
     assert_int_equal(attempt(1, OUTCOME_REFUSED), SCHEDULE_SET_ASIDE);

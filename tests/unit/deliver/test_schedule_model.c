@@ -33,14 +33,14 @@ struct model_event {
 };
 
 static unsigned int seed;
-static struct model_event events[EVENTS + 1]; // by id; ids count from 1
+static struct model_event events[EVENTS + 1]; // by id; the first id is 1
 static struct schedule *schedule;
 static size_t places, accepted, failures, in_flight;
 static int64_t give_up_after_ms, now_ms, added;
 static bool endpoint_is_down;
 
-// Returns a random number less than `below`; draw(0) restarts the sequence from the seed. The model does not use
-// random(3), because the schedule uses random(3) for its jitter.
+// Returns a random number less than `below`; draw(0) restarts the sequence from the seed. The schedule takes its jitter
+// from random(3). If the model used random(3), too, the model's numbers would depend on the calls of the schedule.
 static unsigned int draw(unsigned int below)
 {
     static uint64_t state;
@@ -93,7 +93,7 @@ static void check_started(int64_t id)
     for (int64_t older = 1; older < id; older++) {
         if (events[older].fate != WAITING || !is_head(older))
             continue;
-        if (!blocked) // an older event that was never tried, or whose longest delay is over, has precedence
+        if (!blocked) // an older event that is untried or failed RETRY_MAX_MS ago or earlier has precedence
             NEED(events[older].tries > 0 && now_ms < events[older].last_failure_ms + RETRY_MAX_MS);
         if (places == 1)
             NEED(is_hopeless(&events[older], &refused));
@@ -146,7 +146,7 @@ static enum outcome draw_outcome(int64_t id)
 
     if (endpoint_is_down || draw(10) == 0)
         return failing[draw(6)];
-    return id % 17 == 3 ? OUTCOME_REFUSED : OUTCOME_ACCEPTED; // every 17th event is never accepted here
+    return id % 17 == 3 ? OUTCOME_REFUSED : OUTCOME_ACCEPTED; // every 17th event always fails here
 }
 
 static void finish_event(int64_t id, enum outcome outcome)
@@ -230,8 +230,8 @@ static void run_history(void)
             finish_one();
         if (draw(2) == 0)
             advance();
-        // An event is set aside only if the endpoint has accepted another one meanwhile. At the end, perhaps only
-        // events that draw_outcome() never accepts are left, so all events in flight are accepted now and then.
+        // An event is set aside only if another event was accepted in the meantime. At the end, perhaps only events
+        // are left that draw_outcome() never accepts. Every 2000 steps, all events in flight are therefore accepted.
         if (added == EVENTS && steps % 2000 == 1999)
             for (int64_t id = 1; id <= EVENTS; id++) {
                 if (events[id].fate == IN_FLIGHT)

@@ -242,8 +242,9 @@ TEST(closes_connections_without_a_request_in_a_drain)
     fixture_finish(&fixture);
 }
 
-// Connections are evicted in this order: unverified ones that have spent two seconds in a handshake or in one stage of
-// a request (except HELD), then unverified idle ones, then verified ones that have been idle for two seconds.
+// Connections are evicted in this order: unverified ones that have spent at least two seconds in a handshake or in one
+// stage of a request (except HELD), then unverified idle ones, then verified ones that have been idle for at least two
+// seconds.
 TEST(evicts_unverified_connections_first)
 {
     struct fixture fixture;
@@ -307,8 +308,8 @@ TEST(evicts_within_one_network)
 }
 
 // http_set_evict() skips the connections beyond a limit, because closing them makes no room below the limit. At the
-// hard limit, http_set_evict_reserve() closes those of them that are unverified and have spent two seconds in their
-// stage, unless that stage is HELD.
+// hard limit, http_set_evict_reserve() closes those of them that are unverified and have spent at least two seconds in
+// their stage, unless that stage is HELD.
 TEST(evicts_reserve_connections_separately)
 {
     struct fixture fixture;

@@ -12,7 +12,7 @@ struct header {
 };
 
 static const struct {
-    struct header headers[MAX_LINES]; // those before the first NULL name
+    struct header headers[MAX_LINES]; // up to the first NULL name
     const char *client;               // NULL: the last entry is not an address
 } rows[] = {
     {{{XFF, "192.0.2.1"}}, "192.0.2.1"},
@@ -43,7 +43,8 @@ static const struct {
     {{{XFF, "unknown"}, {XFF, "192.0.2.2"}}, "192.0.2.2"},
     {{{XFF, "192.0.2.2"}, {"X-Forwarded-For2", "192.0.2.3"}, {"X_Forwarded_For", "192.0.2.4"}}, "192.0.2.2"},
 
-    // The last entry is not an address. No earlier entry or line counts instead.
+    // The last entry is not an address. No earlier entry or header counts instead, because the client may have forged
+    // it.
     {{{XFF, ""}}, NULL},
     {{{XFF, " \t "}}, NULL},
     {{{XFF, ","}}, NULL},
@@ -126,7 +127,7 @@ TEST(ignores_other_headers)
     assert_false(forwarded_for.is_address);
 }
 
-// Name and value need no terminating NUL, and a NUL is a byte like any other.
+// Neither the name nor the value needs a terminating NUL. A NUL within the value is an invalid byte, not its end.
 TEST(reads_no_further_than_the_length)
 {
     struct forwarded_for forwarded_for = {0};

@@ -1,4 +1,4 @@
-// Tests opening listening sockets, adopting passed ones, and the names of their addresses.
+// Tests opening, adopting and naming listening sockets.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ TEST(listens_on_the_given_address)
     for (size_t i = 0; i < COUNT(rows); i++) {
         char name[LISTEN_NAME_BYTES], expected[LISTEN_NAME_BYTES];
         struct error error = {""};
-        struct sockaddr_in6 bound = {0}; // the port has the same offset in an IPv4 address
+        struct sockaddr_in6 bound = {0}; // struct sockaddr_in has the port at the same offset
         socklen_t length = sizeof bound;
         int fd, another;
 
@@ -52,7 +52,7 @@ TEST(explains_why_it_cannot_listen)
         {"localhost", 0, -EINVAL, "not a numeric IPv4 or IPv6 address"},
         {"", 0, -EINVAL, "not a numeric IPv4 or IPv6 address"},
         {"192.0.2.1", 0, -EADDRNOTAVAIL, "this machine does not have this address"},
-        {"fe80::1", 0, -EINVAL, "cannot listen on fe80::1 port 0: Invalid argument"}, // the interface is missing
+        {"fe80::1", 0, -EINVAL, "cannot listen on fe80::1 port 0: Invalid argument"}, // needs an interface
         {"127.0.0.1", 1, -EACCES, "pass a socket from systemd"},
     };
     const bool is_root = geteuid() == 0;
@@ -103,7 +103,7 @@ TEST(adopts_only_listening_stream_sockets)
         if (fd < 0 && rows[i].family == AF_VSOCK)
             continue;
         assert_true(fd >= 0);
-        if (rows[i].family == AF_UNIX) // Linux chooses a name
+        if (rows[i].family == AF_UNIX) // without a path, Linux chooses a name
             assert_int_equal(bind(fd, (struct sockaddr *)&anywhere, sizeof anywhere.sun_family), 0);
         assert_true(!rows[i].listening || listen(fd, 1) == 0);
         if (listen_adopt(fd, rows[i].accepts_unix, &error) != (rows[i].adopted ? 0 : -EINVAL))

@@ -149,7 +149,8 @@ TEST(accepts_valid_headers_only)
         check_row(i, rows[i].data, rows[i].size);
 }
 
-// Further bytes never change a result. A complete header ends with the byte at which the parser decides.
+// Further bytes never change a result other than WAITING. A complete header ends with the byte at which the parser
+// decides.
 TEST(decides_at_the_first_possible_byte)
 {
     for (size_t i = 0; i < COUNT(rows); i++) {

@@ -9,7 +9,7 @@
 
 #define BODY_BYTES 1000
 
-// Handler and server state of one test.
+// The state of the handler and of the server in one test.
 struct fixture {
     struct http_shared shared;
     struct http_connection_set set;
@@ -92,8 +92,8 @@ static int setup(void **state)
     return 0;
 }
 
-// Ends the request of the test, if any, and checks that nothing of it is left: no exchange, no body in memory, no
-// pending request.
+// Ends the request of the test, if any. Checks that on_end was called as often as on_head, and that no exchange, no
+// body in memory and no pending request is left.
 static int teardown(void **state)
 {
     struct fixture *fixture = *state;
@@ -223,7 +223,8 @@ FIXTURE_TEST(closes_if_completed_without_a_response)
     assert_int_equal(http_request_resume(exchange), HTTP_VERDICT_CLOSE);
 }
 
-// The server drops the body of a refused request, and sends the response after the end of the body.
+// The server drops the body of a refused request, and sends the response only after the end of the body, so that the
+// client receives the response.
 FIXTURE_TEST(drops_the_body_of_a_refused_request)
 {
     static const struct {
@@ -256,8 +257,8 @@ FIXTURE_TEST(drops_the_body_of_a_refused_request)
     assert_int_equal(fixture->heads, 0);
 }
 
-// The server answers at once if the end of the body is uncertain or too far away, or if the client waits for the status
-// 100 before it sends the body.
+// The server answers at once if the end of the body is uncertain, if the announced length is more than 64 MiB, or if
+// the client waits for the status 100 before it sends the body.
 FIXTURE_TEST(refuses_at_once_what_it_cannot_drop)
 {
     static const struct {

@@ -1,4 +1,4 @@
-// Tests for each kind of connection which client a request has, and whether allow_from admits the client.
+// Tests, for each kind of connection, which client a request has and whether allow_from admits the client.
 #include <stdio.h>
 #include <string.h>
 
@@ -44,7 +44,7 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
     return fixture.response;
 }
 
-// allow_from: an address, or NULL if every client may call.
+// If `allow_from` is not NULL, only a client with this address may call.
 static void fixture_init(enum http_client client, const char *allow_from)
 {
     const struct http_handler handler = {.on_head = on_head, .on_end = on_end, .on_refusal = on_refusal};
@@ -99,7 +99,7 @@ static const struct {
     const char *accepted_from; // NULL: refused
     const char *refused_from, *detail;
 } rows[] = {
-    // X-Forwarded-For is ignored unless requests name the client. The client was checked when it connected.
+    // The client was checked when it connected, and X-Forwarded-For is ignored.
     {HTTP_CLIENT_IS_PEER, NULL, CLIENT, NULL, PROXY, NULL, NULL},
     {HTTP_CLIENT_IS_PEER, "::1", CLIENT, "unknown", PROXY, NULL, NULL},
     {HTTP_CLIENT_FROM_HEADER, NULL, CLIENT, NULL, PROXY, NULL, NULL},
@@ -108,7 +108,8 @@ static const struct {
     {HTTP_CLIENT_IS_PROXY, NULL, CLIENT, NULL, PROXY, NULL, NULL},
     {HTTP_CLIENT_IS_PROXY, PROXY, "unknown", NULL, PROXY, NULL, NULL},
     {HTTP_CLIENT_IS_PROXY, CLIENT, CLIENT, NULL, NULL, PROXY, ""},
-    // Each request names its client.
+    // Each request may name its client. If X-Forwarded-For is missing, the proxy itself is the client. If its last
+    // entry is not an address, the client is unknown, and only an empty allow_from admits the client.
     {HTTP_CLIENT_FROM_REQUESTS, NULL, NULL, NULL, PROXY, NULL, NULL},
     {HTTP_CLIENT_FROM_REQUESTS, NULL, CLIENT, NULL, CLIENT, NULL, NULL},
     {HTTP_CLIENT_FROM_REQUESTS, NULL, "::1", CLIENT, CLIENT, NULL, NULL},
@@ -154,7 +155,7 @@ TEST(each_request_of_a_connection_has_its_own_client)
     fixture_finish();
 }
 
-// Two parsers of such a head could find different clients.
+// Two parsers could find different clients in such a head.
 TEST(an_ambiguous_head_names_no_client)
 {
     fixture_init(HTTP_CLIENT_FROM_REQUESTS, CLIENT);

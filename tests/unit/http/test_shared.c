@@ -21,7 +21,8 @@ static int setup(void **state)
     return http_shared_init(&shared, "/", &handler, &limits, &credentials);
 }
 
-// http_shared_finish asserts that no connection and no network is left.
+// http_shared_finish asserts that no connection and no network is left. The test fails if a reference to the
+// credentials is left.
 static int teardown(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-// Tests what a connection of a trusted proxy does with the first bytes that arrive. Each test holds the other ends of
+// Tests what the server does with the first bytes on a connection of a trusted proxy. Each test holds the other ends of
 // its connections.
 #include <errno.h>
 #include <stdio.h>
@@ -66,7 +66,8 @@ static int setup(void **state)
     return http_shared_init(&fixture.shared, "/", &handler, &limits, &fixture.credentials);
 }
 
-// http_shared_finish asserts that no connection and no network is left.
+// http_shared_finish asserts that no connection and no network is left. The test fails if a reference to the
+// credentials is left, or if the set still counts a connection.
 static int teardown(void **state)
 {
     (void)state;
@@ -82,7 +83,8 @@ static int teardown(void **state)
 
 #define PROXY_TEST(name) TEST_WITH(name, setup, teardown)
 
-// Returns a connection of a trusted proxy, as the acceptor and the loop have prepared it.
+// Returns an admitted connection of a trusted proxy in stage HANDSHAKE. Unlike the acceptor, this function leaves
+// transport.network all zeros.
 static struct http_connection *connect_proxy(void)
 {
     struct http_connection *connection = http_connection_create(&fixture.shared);
@@ -216,7 +218,7 @@ PROXY_TEST(closes_after_a_malformed_header)
     assert_int_equal(fixture.refusal_count, 0);
 }
 
-// The bytes that were not consumed hide the end of the connection from recv.
+// The unread bytes of the header hide the end of the connection from recv, so the server must look for the end itself.
 PROXY_TEST(detects_the_end_within_a_header)
 {
     struct http_connection *connection = connect_proxy();
@@ -330,8 +332,8 @@ PROXY_TEST(evicts_another_connection_of_the_client)
     assert_false(other->transport.closing);
 }
 
-// ::1 belongs to the network ::/64, whose address is all zeros, like the unset network of a connection without a
-// client.
+// ::1 belongs to the network ::/64, whose address is all zeros. transport.network of `local` is all zeros, too, but a
+// connection without a client belongs to no client network.
 PROXY_TEST(evicts_no_connection_without_a_client_for_a_client)
 {
     struct http_connection *local = connect_client("PROXY UNKNOWN\r\n"), *over = NULL;

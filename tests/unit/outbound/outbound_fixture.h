@@ -1,4 +1,4 @@
-// A store with a few events, for the tests of the module outbound.
+// Creates a store with a few events for the tests of the outbound module.
 #pragma once
 
 #include "../store/store_fixture.h"

@@ -1,4 +1,4 @@
-// Tests the growth of the delays, and that a pause can be interrupted.
+// Tests how the delays grow and vary, and that a pause can be interrupted.
 #include "../unit.h"
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/outbound/backoff.h"

@@ -1,4 +1,4 @@
-// Tests which cursors belong to a database.
+// Tests which cursors match a database.
 #include "imcallbackd/outbound/cursor.h"
 #include "outbound_fixture.h"
 
@@ -9,7 +9,7 @@ TEST_WITH(recognizes_ids_that_were_given_again, fixture_setup, fixture_teardown)
         bool matches;
     } rows[] = {
         {{0, 0}, true},
-        {{0, 5}, true}, // nothing was taken, so any database will do
+        {{0, 5}, true}, // no row was taken, so the cursor matches any database
         {{2, RECEIVED_MS + 2}, true},
         {{3, RECEIVED_MS + 3}, true},
         {{2, RECEIVED_MS + 3}, false}, // another row has the id

@@ -1,4 +1,4 @@
-// Tests when the note for retention is written, and that it is never about another database.
+// Tests when the note for retention is written, and when a note from an earlier run is ignored.
 #include "imcallbackd/outbound/note.h"
 #include "outbound_fixture.h"
 

@@ -1,6 +1,6 @@
-// A second process that works on the test's database. SQLite shares its locks and the index of the write-ahead log
-// among the connections of one process, so a test of the interaction of two processes needs two processes. Start the
-// peer before the store; otherwise the peer inherits the store's lock without the store's thread.
+// Runs a second process that works on the test's database. The connections of one process share SQLite's locks and its
+// mapping of the log's index, so a test of the interaction of two processes needs two processes. Start the peer before
+// the store; otherwise the peer inherits the store's lock without the store's thread.
 #pragma once
 
 #include <fcntl.h>
@@ -15,7 +15,8 @@ struct peer {
 
 typedef void peer_handler(struct fixture *fixture, const char *message);
 
-// Starts a process that calls the handler with each message. A failing peer_check() ends the process with status 1.
+// Starts a process that calls the handler with each message that peer_send() sends. The caller ends the process with
+// peer_stop().
 static inline struct peer peer_start(struct fixture *fixture, peer_handler *handle)
 {
     struct peer peer;
@@ -43,7 +44,7 @@ static inline void peer_send(const struct peer *peer, const char *message)
     assert_int_equal(send(peer->fd, message, strlen(message) + 1, 0), (ssize_t)strlen(message) + 1);
 }
 
-// Waits until the handler has returned from the oldest message that was not awaited yet.
+// Waits until the handler has returned from the oldest message for which no call has waited yet.
 static inline void peer_await(const struct peer *peer)
 {
     char done;
@@ -64,7 +65,7 @@ static inline void peer_stop(const struct peer *peer)
     assert_int_equal(child_status(peer->process), 0);
 }
 
-// Ends the peer if the condition is false. Only handlers may call this.
+// Ends the peer with status 1 if the condition is false, which makes peer_stop() fail. Only handlers may call this.
 static inline void peer_check(bool condition, const char *what)
 {
     if (condition)

@@ -1,4 +1,4 @@
-// The common parts of the tests of the store: a temporary directory with a store in it, example events, and queries on
+// Provides what the tests of the store share: a temporary directory with a store in it, example events, and queries on
 // a second connection.
 #pragma once
 
@@ -134,7 +134,7 @@ static inline int fixture_teardown(void **state)
     return 0;
 }
 
-// Waits until the store has returned this number of commits since the setup.
+// Waits until the store has returned this number of commits since the setup. Fails the test after TIMEOUT_S seconds.
 static inline void fixture_await(struct fixture *fixture, size_t done)
 {
     struct timespec deadline;
@@ -210,7 +210,7 @@ static inline struct destroyed_group example_group(void)
     };
 }
 
-// Returns the size of the database or, with a suffix, of a side file. Returns -1 if the file does not exist.
+// Returns the size in bytes of the database or, with a suffix, of a side file. Returns -1 if the file does not exist.
 static inline off_t fixture_size(const struct fixture *fixture, const char *suffix)
 {
     struct stat status;
@@ -305,7 +305,8 @@ static inline char *fixture_query(const struct fixture *fixture, const char *sql
     return copy;
 }
 
-// Runs statements on a new connection. If no other connection is open, closing the connection checkpoints the log.
+// Runs statements on a new connection. If no other connection is open, closing the connection checkpoints the log and
+// deletes the side files.
 static inline void fixture_execute(const struct fixture *fixture, const char *sql)
 {
     sqlite3 *connection;
@@ -324,8 +325,7 @@ static inline void assert_query(const struct fixture *fixture, const char *sql, 
     free(found);
 }
 
-// Repeats the query until the writer thread has brought the database into the expected state. Fails the test after
-// TIMEOUT_S seconds.
+// Repeats the query until it returns the expected text. Fails the test after TIMEOUT_S seconds.
 static inline void await_query(struct fixture *fixture, const char *sql, const char *expected)
 {
     time_t deadline = time(NULL) + TIMEOUT_S;

@@ -11,8 +11,8 @@ struct copying {
     struct fixture *fixture;
     char target[128];
     void (*during)(struct copying *copying);
-    size_t reports;      // number of reports since the first page was copied
-    size_t last_reports; // number of reports since the last page was copied
+    size_t reports;      // reports with done_bytes > 0, in all calls of make()
+    size_t last_reports; // reports with done_bytes == total_bytes, in all calls of make()
     struct error error;  // of the last call of make()
 };
 
@@ -27,7 +27,7 @@ static void on_progress(void *context, uint64_t done_bytes, uint64_t total_bytes
         copying->during(copying);
 }
 
-// Fills the store with 12 MB, so that the copy takes several steps.
+// Opens the store and fills it with 12 MB, so that the copy takes several steps.
 static struct copying prepare(struct fixture *fixture, void (*during)(struct copying *copying))
 {
     struct destroyed_group group = example_group();
@@ -95,7 +95,7 @@ static void record_one(struct copying *copying)
 
     group.event_time_ms = 1000 + (int64_t)copying->reports;
     assert_int_equal(fixture_record(copying->fixture, &group), COMMIT_RECORDED);
-    assert_true(copying->reports < 100); // a commit must not restart the copy
+    assert_true(copying->reports < 100); // if a commit restarted the copy, the reports would not end
 }
 
 FIXTURE_TEST(copies_one_instant_while_the_store_records)
@@ -197,7 +197,7 @@ FIXTURE_TEST(reports_progress_of_the_check)
     assert_true(copying.last_reports > 3);
 }
 
-// After the last page was copied, replaces the copy with a directory, which cannot be read.
+// After the last page was copied, replaces the copy with a directory, which SQLite cannot open.
 static void put_directory_in_place(struct copying *copying)
 {
     char partial[256];

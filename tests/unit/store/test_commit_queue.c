@@ -17,9 +17,9 @@ struct item {
     size_t number; // position among the pushes of the producer, from 0
 };
 
-// Counts the calls that the queue makes, and controls how the called functions behave. Until the queue is stopped, the
-// main thread may use only gate_closed, arrivals and wakes, and needs the mutex for them. Afterwards, it checks the
-// other fields.
+// Counts the calls that the queue makes, and controls how the called functions behave. While the queue runs, the main
+// thread may use only gate_closed, arrivals and wakes, and must hold the mutex for them. After the queue has stopped,
+// the main thread checks the other fields.
 struct harness {
     struct commit_queue queue;
     pthread_mutex_t mutex;
@@ -28,9 +28,9 @@ struct harness {
     size_t arrivals;  // number of batches that have reached the gate
 
     size_t written, done, idle, batch_count;
-    size_t batches[MAX_BATCHES]; // number of commits in the first batches
+    size_t batches[MAX_BATCHES]; // number of commits in each of the first calls of done()
     size_t next[PRODUCERS];      // the number expected next from each producer
-    size_t faults;               // commits out of order, returned twice or unwritten; batches altered before done()
+    size_t faults;               // violations of the contract of the queue that write() and done() have found
     bool last_was_idle;
     const struct commit *written_first;
     struct item *again; // done() pushes this once
@@ -43,7 +43,7 @@ struct harness {
     int64_t wait_ms; // what housekeep() returns
 };
 
-// xorshift: good enough for delays, and reproducible from its seed.
+// Uses xorshift, which is random enough for delays and reproducible from its seed.
 static uint32_t next_random(uint32_t *state)
 {
     *state ^= *state << 13;
@@ -52,7 +52,8 @@ static uint32_t next_random(uint32_t *state)
     return *state;
 }
 
-// Yields the processor now and then, and sometimes sleeps.
+// Yields the processor in about one of 8 calls, and sleeps for up to 0.5 ms in about one of 512. Does nothing if
+// *random is 0.
 static void delay(uint32_t *random)
 {
     if (*random == 0)
@@ -198,7 +199,7 @@ static void *produce(void *argument)
     return NULL;
 }
 
-// Stops the queue right after the last push, so that commit_queue_stop must drain it.
+// Stops the queue right after the last push, so that commit_queue_stop must wait for all commits that are left.
 static void push_from_many_threads(struct harness *harness, uint32_t random)
 {
     struct item *items = calloc((size_t)PRODUCERS * PER_PRODUCER, sizeof *items);
@@ -232,7 +233,8 @@ TEST(returns_every_commit_once_and_in_order)
     push_from_many_threads(&harness, 0);
 }
 
-// Random delays at every step give ThreadSanitizer a different order in each run.
+// Random delays at every step give ThreadSanitizer a different order in each run. SEED=n in the environment repeats the
+// delays of an earlier run.
 TEST(returns_every_commit_once_despite_retries)
 {
     const char *given = getenv("SEED");

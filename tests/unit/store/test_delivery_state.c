@@ -1,6 +1,5 @@
 // Tests the state of the delivery: what survives a restart, which files are refused, and that a failed transaction
-// changes nothing.
-// tests/fault/test_delivery_state.c lets every call of the file layer fail.
+// changes nothing. tests/fault/test_delivery_state.c tests failures of the file layer.
 #include <errno.h>
 #include <sys/resource.h>
 
@@ -61,7 +60,7 @@ static int apply(struct delivery_state *state, int64_t position_id, const struct
     return delivery_state_apply(state, changes, count, &position, 5000, &error);
 }
 
-// Takes over the events up to this id.
+// Takes over the events up to this id, each in a transaction of its own, and leaves them waiting.
 static void take_over(struct delivery_state *state, int64_t last_id)
 {
     for (int64_t id = delivery_state_position(state).id + 1; id <= last_id; id++)
@@ -220,7 +219,7 @@ STATE_TEST(refuses_files_that_are_not_a_state)
     assert_non_null(strstr(refused(-EINVAL, NULL).text, "not a regular file"));
 }
 
-// Damages every page of the file in turn. Either the damage is found, or the state is complete.
+// Overwrites each page of the file in turn. Either the state cannot be opened, or all events are still waiting.
 STATE_TEST(refuses_a_damaged_state)
 {
     struct delivery_state *sender = opened(NULL);
@@ -290,7 +289,7 @@ STATE_TEST(refuses_more_waiting_events_than_a_sender_can_hold)
     delivery_state_close(sender);
 }
 
-// A limit on the file size stands for a full disk.
+// A limit on the file size makes writes fail, as a full disk does.
 STATE_TEST(changes_nothing_on_a_full_disk_and_continues_later)
 {
     struct delivery_state *sender = opened(NULL);

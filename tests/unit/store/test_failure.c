@@ -177,7 +177,7 @@ STORE_TEST(records_retried_commits_after_a_shortage)
     fault = FAULT_LOG_WRITE;
     example_commits(groups, commits, COUNT, 0);
     for (size_t i = 0; i < COUNT; i++) {
-        commits[i].give_up_at_ms = i % 2 ? INT64_MAX : 0; // half of the commits give up at once
+        commits[i].give_up_at_ms = i % 2 ? INT64_MAX : 0; // half of the commits are not retried
         store_submit(fixture->store, &commits[i]);
     }
     fixture_await(fixture, COUNT / 2);
@@ -215,8 +215,8 @@ STORE_TEST(keeps_the_log_short)
     char *body = calloc(1, BODY_BYTES);
 
     assert_non_null(body);
-    // With pauses between the events, the writer thread becomes idle, so a checkpoint is due after 1000 frames (four
-    // events).
+    // Each event is recorded before the next one is submitted, so the writer thread becomes idle in between, and a
+    // checkpoint is due after 1000 frames (four events).
     for (int64_t i = 0; i < EVENTS; i++) {
         int syncs = database_syncs;
 

@@ -59,7 +59,7 @@ FIXTURE_TEST(creates_a_database_in_an_empty_file)
     assert_query(fixture, "PRAGMA user_version", "1");
 }
 
-// A database of the first release cannot shrink, but is otherwise like a new one.
+// A database of the first release has no incremental vacuum, so it cannot shrink, but is otherwise like a new one.
 FIXTURE_TEST(opens_a_database_of_the_first_release)
 {
     size_t length;
@@ -222,7 +222,8 @@ FIXTURE_TEST(recovers_the_log_of_a_killed_process)
     assert_query(fixture, "PRAGMA integrity_check", "ok");
 }
 
-// Reads as a user that may read the files but not create any in the directory. Does not return.
+// Reads as a user that may read the files but not create any in the directory. Ends the process, with status 0 if both
+// events were found.
 static void read_as_group_member(const struct fixture *fixture)
 {
     sqlite3 *connection;
@@ -266,7 +267,7 @@ FIXTURE_TEST(allows_group_members_to_read_at_any_time)
     }
 }
 
-// The names have characters that are special in SQLite's URIs.
+// The names have characters that are special in SQLite's URIs or that are not ASCII.
 FIXTURE_TEST(accepts_any_file_name)
 {
     static const char *const names[] = {"a?b#c%41.db", "\xe5\xba\x93 1.db", "file:x.db"};

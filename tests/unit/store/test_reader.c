@@ -260,7 +260,8 @@ static void continue_store(struct fixture *fixture, const char *message)
     fixture_record_times(fixture, 3, 4);
 }
 
-// The side files are gone if the operator restored the database file alone while the daemon was stopped.
+// An operator may delete the side files while the daemon is stopped, for example to restore the database file from a
+// backup.
 FIXTURE_TEST_WITH(reconnects_to_new_side_files, fixture_setup, close_reader)
 {
     struct peer second = peer_start(fixture, continue_store);
@@ -333,7 +334,7 @@ FIXTURE_TEST(reports_why_a_path_cannot_be_read)
     assert_true(!is_root || seteuid(0) == 0);
 }
 
-// Replaces the byte at the offset in the database file, which must be `from`, with `to`.
+// Replaces the byte at the offset in the database file with `to`. The byte must be `from` before.
 static void patch(const struct fixture *fixture, long offset, unsigned char from, unsigned char to)
 {
     FILE *file = fopen(fixture->database, "r+b");
@@ -346,8 +347,8 @@ static void patch(const struct fixture *fixture, long offset, unsigned char from
     assert_int_equal(fclose(file), 0);
 }
 
-// Returns where the id of the first row of destroyed_group is in the database file. The array of cell pointers follows
-// the 8 bytes of the page's header, and a cell starts with the length of the row in one or two bytes.
+// Returns the offset of the id of the first row of destroyed_group in the database file. The array of cell pointers
+// follows the 8 bytes of the page's header, and a cell starts with the length of the row in one or two bytes.
 static long offset_of_first_id(const struct fixture *fixture)
 {
     char *root = fixture_query(fixture, "SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group'");

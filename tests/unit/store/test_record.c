@@ -147,7 +147,7 @@ STORE_TEST(sees_earlier_commits_of_the_batch)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
 }
 
-// A value that the schema rejects stands for everything that can be wrong with a single commit.
+// A value that the schema rejects stands for any fault of a single commit.
 STORE_TEST(fails_only_the_commit_with_an_invalid_value)
 {
     static const char *const broken_members[] = {"jared", NULL, "tom"};
@@ -216,7 +216,7 @@ STORE_TEST(records_rejected_callbacks_byte_by_byte)
 }
 
 // Eight of these rows fit exactly, and the ninth pushes out the first. The limit also holds after the store was opened
-// again, which recomputes the size of the table.
+// again, which recomputes the size of the table. A row that is one byte longer pushes out two rows.
 STORE_TEST(limits_rejected_callbacks)
 {
     const size_t length = (size_t)(REJECTED_MAX_BYTES / 8 - REJECTED_ROW_BYTES);

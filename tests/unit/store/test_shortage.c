@@ -1,4 +1,5 @@
-// Tests that the store waits for locks and readers of other processes, but no longer than each commit allows.
+// Tests that the store starts despite a reader in another process, and that it waits for the lock of another process,
+// but no longer than each commit allows.
 #include <limits.h>
 
 #include "imcallbackd/base/clock.h"
@@ -64,7 +65,7 @@ FIXTURE_TEST(retries_while_another_process_holds_the_lock)
         assert_int_equal(fixture_done_count(fixture), rows[i].result == COMMIT_FAILED ? before + 2 : before);
         peer_call(&other, "ROLLBACK");
         fixture_await(fixture, before + 2);
-        await_ready(fixture, true); // the store notices the release without a new commit
+        await_ready(fixture, true); // the store notices the release of the lock without a new commit
         for (size_t n = 0; n < 2; n++)
             assert_int_equal(commits[n].result, rows[i].result);
         assert_int_equal(fixture->broken, 0);

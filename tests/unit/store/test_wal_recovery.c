@@ -1,5 +1,6 @@
 // Tests how a start recovers a write-ahead log and an index that cannot be trusted. A process that stays connected
-// across the restart keeps the index alive. test_power_loss.c tests that the rewritten log has the same bytes.
+// across the restart keeps the index alive. tests/fault/test_power_loss.c tests that events survive if the recovery has
+// to rewrite the log.
 #include <errno.h>
 
 #include "../../../src/store/wal_recovery.h"
@@ -26,7 +27,8 @@ static bool claim_all_frames_copied(int fd, const unsigned char *headers)
            pwrite(fd, &frames, sizeof frames, COPIED_FRAMES_OFFSET) == sizeof frames;
 }
 
-// This peer_handler acts like a checkpoint: "begin" takes the lock, and "end" finishes a moment later.
+// This peer_handler acts like a checkpoint: "begin" takes the checkpoint lock, and "end" completes the checkpoint after
+// 0.2 s, which releases the lock.
 static void simulate_checkpoint(struct fixture *fixture, const char *message)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = CHECKPOINT_LOCK_OFFSET, .l_len = 1};
@@ -57,7 +59,7 @@ static struct peer leave_log(struct fixture *fixture, void *headers)
     assert_int_equal(pread(fd, headers, COPIED_FRAMES_OFFSET, 0), COPIED_FRAMES_OFFSET);
     fixture_record_times(fixture, 2, 6);
     fixture_close(fixture);
-    close(fd); // last, because close() drops the store's locks
+    close(fd); // last, because close() drops SQLite's locks on the index
     peer_call(&reader, "ROLLBACK");
     return reader;
 }
@@ -71,7 +73,7 @@ static void assert_nothing_lost(struct fixture *fixture, const struct peer *read
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "8");
 }
 
-// The index lacks frames if it was deleted and other processes have created a new one.
+// The index can lack frames if it was deleted and other processes have created a new one.
 static bool forget_frames(int fd, const unsigned char *headers)
 {
     return pwrite(fd, headers, COPIED_FRAMES_OFFSET, 0) == COPIED_FRAMES_OFFSET;
@@ -136,7 +138,7 @@ FIXTURE_TEST(waits_for_a_running_checkpoint)
     assert_nothing_lost(fixture, &reader);
 }
 
-// Another version of SQLite may lay out the index differently, and zeros at the known offsets would destroy it.
+// Another version of SQLite could lay out the index differently, and zeros at the known offsets could destroy it.
 FIXTURE_TEST(refuses_an_index_of_an_unknown_version)
 {
     static const uint32_t unknown[] = {1, 3006999, 3007001, UINT32_MAX};
@@ -175,7 +177,7 @@ STORE_TEST(refuses_an_index_that_is_not_a_regular_file)
     fixture_close(fixture);
     assert_int_equal(rename(index.text, target.text), 0);
     assert_int_equal(remove(path_with(fixture->database, "-wal").text),
-                     0); // with a log, the check of the database opens the index first
+                     0); // nothing is lost: the last checkpoint has emptied the log
     for (int kind = 0; kind < 3; kind++) {
         struct error error = {""};
         int made = kind == 0   ? mkfifo(index.text, 0600)
