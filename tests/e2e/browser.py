@@ -1,8 +1,11 @@
 """Drives Debian's chromium through chromedriver, without a window and without any network but the loopback interface."""
 
+import contextlib
 import pathlib
 import shutil
 import tempfile
+
+import pytest
 
 try:
     from selenium import webdriver
@@ -11,6 +14,7 @@ try:
 except ImportError:
     MISSING = "python3-selenium"
 
+needs_browser = pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} must be installed")
 AUDIT = pathlib.Path(__file__).with_name("accessibility.js").read_text()
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
              "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
@@ -85,3 +89,12 @@ class Browser:
     def screenshot(self):
         """Returns a PNG of the visible part of the page."""
         return self.driver.get_screenshot_as_png()
+
+
+@contextlib.contextmanager
+def browsing(**options):
+    browser = Browser(**options)
+    try:
+        yield browser
+    finally:
+        browser.destroy()
