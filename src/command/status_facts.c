@@ -53,6 +53,7 @@ void status_sources_init(struct status_sources *sources)
 {
     struct history_time time;
 
+    pthread_mutex_init(&sources->lock, NULL);
     sources->started_ms = clock_realtime_ms();
     sources->history_offset_ms = sources->started_ms - clock_boottime_ms();
     time = read_time(sources);
@@ -61,10 +62,12 @@ void status_sources_init(struct status_sources *sources)
 
 void status_sources_finish(struct status_sources *sources)
 {
-    history_finish(&sources->history);
+    pthread_mutex_destroy(&sources->lock);
 }
 
-int64_t status_sources_sample(struct status_sources *sources)
+// Requires the lock. Reads counters and clocks only under the lock, because neither may go back from one sample to the
+// next.
+static int64_t sample(struct status_sources *sources)
 {
     struct history_time time;
     struct history_counts totals;
@@ -73,6 +76,16 @@ int64_t status_sources_sample(struct status_sources *sources)
     time = read_time(sources);
     history_sample(&sources->history, &time, &totals);
     return history_until_next_minute_ms(time.now_ms);
+}
+
+int64_t status_sources_sample(struct status_sources *sources)
+{
+    int64_t pause_ms;
+
+    pthread_mutex_lock(&sources->lock);
+    pause_ms = sample(sources);
+    pthread_mutex_unlock(&sources->lock);
+    return pause_ms;
 }
 
 static int collect_endpoint(const struct status_sources *sources, const struct settings *settings,
@@ -160,14 +173,16 @@ static void collect_outbounds(const struct status_sources *sources, const struct
 
 static void collect_history(struct status_sources *sources, struct status *status)
 {
-    struct history *history = &sources->history;
+    const struct history *history = &sources->history;
 
-    (void)status_sources_sample(sources);
+    pthread_mutex_lock(&sources->lock);
+    (void)sample(sources);
     history_bars(history, 1, status->hour, STATUS_HOUR_BARS);
     history_bars(history, STATUS_MINUTES_PER_BAR_OF_DAY, status->day, STATUS_DAY_BARS);
-    status->answers.bounds = http_answer_seconds.bounds;
     history_sum(history, STATUS_HOUR_BARS, &status->answers.hour);
     history_sum(history, HISTORY_MINUTES, &status->answers.day);
+    pthread_mutex_unlock(&sources->lock);
+    status->answers.bounds = http_answer_seconds.bounds;
     status->history_offset_ms = status->now_ms - (clock_boottime_ms() + sources->history_offset_ms);
 }
 

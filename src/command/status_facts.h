@@ -3,6 +3,8 @@
 // callbacks.
 #pragma once
 
+#include <pthread.h>
+
 #include "disk_usage.h"
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/status/status.h"
@@ -20,6 +22,7 @@ struct status_sources {
     const struct metric *const *const *metric_lists;
     size_t metric_list_count;
 
+    pthread_mutex_t lock;      // guards the history, and makes its samples come in the order in which they were taken
     int64_t started_ms;        // Unix time
     int64_t history_offset_ms; // Unix time minus the boottime clock, at the start
     struct history history;

@@ -23,15 +23,9 @@ void history_init(struct history *history, const struct history_time *time)
 {
     assert(time->now_ms >= 0);
     memset(history, 0, sizeof *history);
-    pthread_mutex_init(&history->lock, NULL);
     history->last = *time;
     history->newest_minute = time->now_ms / HISTORY_MINUTE_MS;
     minute_at(history, history->newest_minute)->measured = true;
-}
-
-void history_finish(struct history *history)
-{
-    pthread_mutex_destroy(&history->lock);
 }
 
 // Makes `minute` the newest one and empties the minutes that it replaces in the ring.
@@ -70,7 +64,6 @@ void history_sample(struct history *history, const struct history_time *time, co
     struct history_counts grown;
     int64_t awake_ms, from_ms, oldest_minute;
 
-    pthread_mutex_lock(&history->lock);
     assert(time->now_ms >= history->last.now_ms && time->awake_ms >= history->last.awake_ms);
     for (size_t i = 0; i < HISTORY_SERIES; i++) {
         assert(totals->values[i] >= history->totals.values[i]);
@@ -85,22 +78,20 @@ void history_sample(struct history *history, const struct history_time *time, co
         add_share(history, minute, &grown, from_ms, time->now_ms);
     history->last = *time;
     history->totals = *totals;
-    pthread_mutex_unlock(&history->lock);
 }
 
-void history_bars(struct history *history, int64_t minutes_per_bar, struct history_bar *bars, size_t count)
+void history_bars(const struct history *history, int64_t minutes_per_bar, struct history_bar *bars, size_t count)
 {
     int64_t last_bar;
 
     assert(minutes_per_bar > 0 && count > 0 && minutes_per_bar * (int64_t)count <= HISTORY_MINUTES);
-    pthread_mutex_lock(&history->lock);
     last_bar = history->newest_minute / minutes_per_bar;
     for (size_t i = 0; i < count; i++) {
         int64_t first = (last_bar - (int64_t)(count - 1 - i)) * minutes_per_bar;
 
         bars[i] = (struct history_bar){.start_ms = first * HISTORY_MINUTE_MS};
         for (int64_t minute = larger(first, 0); minute < first + minutes_per_bar; minute++) {
-            const struct history_minute *slot = minute_at(history, minute);
+            const struct history_minute *slot = &history->minutes[minute % HISTORY_MINUTES];
 
             if (minute > history->newest_minute || !slot->measured)
                 continue;
@@ -109,21 +100,18 @@ void history_bars(struct history *history, int64_t minutes_per_bar, struct histo
                 bars[i].values[series] += slot->values[series];
         }
     }
-    pthread_mutex_unlock(&history->lock);
 }
 
-void history_sum(struct history *history, int64_t minutes, struct history_counts *ret_sums)
+void history_sum(const struct history *history, int64_t minutes, struct history_counts *ret_sums)
 {
     assert(minutes > 0 && minutes <= HISTORY_MINUTES);
     memset(ret_sums, 0, sizeof *ret_sums);
-    pthread_mutex_lock(&history->lock);
     for (int64_t i = larger(history->newest_minute - minutes + 1, 0); i <= history->newest_minute; i++) {
-        const struct history_minute *slot = minute_at(history, i);
+        const struct history_minute *slot = &history->minutes[i % HISTORY_MINUTES];
 
         for (size_t series = 0; slot->measured && series < HISTORY_SERIES; series++)
             ret_sums->values[series] += slot->values[series];
     }
-    pthread_mutex_unlock(&history->lock);
 }
 
 int64_t history_until_next_minute_ms(int64_t now_ms)

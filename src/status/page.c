@@ -44,7 +44,8 @@ static void write_state(struct writer *writer, const struct status_judgement *ju
                                          [STATUS_WARNING] = "\xe2\x96\xb2 Attention",
                                          [STATUS_ERROR] = "\xe2\x96\xa0 Problem"};
 
-    write_markup(writer, "<section id=\"state\" class=\"state %s\" data-live>\n<p class=\"level\">%s</p>\n<h1>",
+    write_markup(writer,
+                 "<section id=\"state\" class=\"state %s\" role=\"status\" data-live>\n<p class=\"level\">%s</p>\n<h1>",
                  status_level_name(judgement->level), labels[judgement->level]);
     write_html(writer, judgement->sentence);
     write_markup(writer, "</h1>\n");
@@ -108,6 +109,7 @@ static void write_callbacks(struct writer *writer, const struct status *status)
     write_plots(writer, status);
     write_markup(writer,
                  "</div>\n<p class=\"note\" id=\"gaps\" data-live>%s</p>\n<table id=\"counts\" class=\"even\" "
+                 "aria-label=\"Callbacks by result\" "
                  "data-live>\n<thead><tr><th scope=\"col\">Result</th>"
                  "<th scope=\"col\" class=\"number\">Last hour</th><th scope=\"col\" class=\"number\">Last day</th>"
                  "<th scope=\"col\" class=\"number\">Since the start</th></tr></thead>\n<tbody>\n",

@@ -49,7 +49,8 @@ void page_write_endpoint(struct writer *writer, const struct status *status)
     write_markup(writer, "<section aria-labelledby=\"endpoint\">\n<h2 id=\"endpoint\">Callback URL</h2>\n"
                          "<div id=\"url\" data-live>\n");
     write_url(writer, endpoint);
-    write_markup(writer, "<table>\n<thead><tr><th scope=\"col\">App (SDKAppID)</th><th scope=\"col\">Signature</th>"
+    write_markup(writer, "<table aria-label=\"Apps that may call\">\n<thead><tr><th scope=\"col\">App "
+                         "(SDKAppID)</th><th scope=\"col\">Signature</th>"
                          "<th scope=\"col\" class=\"number\">Time window</th></tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < endpoint->app_count; i++) {
         const struct status_app *app = &endpoint->apps[i];
@@ -78,7 +79,7 @@ void page_write_rejected(struct writer *writer, const struct status *status)
     if (total == 0) {
         write_note(writer, true, "Nothing has been rejected since the start.");
     } else {
-        write_markup(writer, "<table>\n<thead><tr><th scope=\"col\">Cause and remedy</th>"
+        write_markup(writer, "<table aria-labelledby=\"rejected\">\n<thead><tr><th scope=\"col\">Cause and remedy</th>"
                              "<th scope=\"col\" class=\"number\">Requests</th></tr></thead>\n<tbody>\n");
         for (enum answer_code code = ANSWER_OK + 1; code < ANSWER_CODE_COUNT; code++) {
             if (rejected[code] == 0)
@@ -323,7 +324,8 @@ static void write_figure_values(struct writer *writer, const struct metric *metr
 void page_write_figures(struct writer *writer, const struct status *status)
 {
     write_markup(writer, "<details>\n<summary>All figures</summary>\n<div class=\"scroll\" role=\"region\" "
-                         "aria-label=\"All figures\" tabindex=\"0\">\n<table id=\"figures\" data-live>\n<thead><tr>"
+                         "aria-label=\"All figures\" tabindex=\"0\">\n<table id=\"figures\" aria-label=\"All figures\" "
+                         "data-live>\n<thead><tr>"
                          "<th scope=\"col\">Figure</th><th scope=\"col\" class=\"number\">Value</th></tr></thead>\n"
                          "<tbody>\n");
     for (size_t i = 0; i < status->metric_list_count; i++) {

@@ -99,15 +99,16 @@ void plot_write(struct writer *writer, const struct plot *plot)
     scale = plot_scale(maximum);
     units_print_count(scale, top);
     units_print_count(scale / 2, middle);
-    write_markup(writer,
-                 "<figure class=\"plot\"><figcaption><strong>%s</strong> %s</figcaption><div class=\"axes\">"
-                 "<div class=\"scale\" aria-hidden=\"true\"><span>%s</span><span>%s</span><span>0</span></div>"
-                 "<svg role=\"img\" aria-labelledby=\"%s-title %s-text\" viewBox=\"0 -10 %zu %d\" "
-                 "preserveAspectRatio=\"none\"><title id=\"%s-title\">%s, %s</title><desc id=\"%s-text\">%" PRId64
-                 " recorded, %" PRId64 " repeated, %" PRId64 " rejected; at most %" PRId64 " in one bar</desc>",
-                 plot->caption, plot->unit, top, middle, plot->id, plot->id, plot->count * BAR_WIDTH, HEIGHT + 20,
-                 plot->id, plot->caption, plot->unit, plot->id, sums.values[HISTORY_RECORDED],
-                 sums.values[HISTORY_REPEATED], sums.values[HISTORY_REJECTED], maximum);
+    write_markup(
+        writer,
+        "<figure class=\"plot\"><figcaption><strong>%s</strong> %s</figcaption><div class=\"axes\">"
+        "<div class=\"scale\" aria-hidden=\"true\"><span>%s</span><span>%s</span><span>0</span></div>"
+        "<svg role=\"img\" aria-labelledby=\"%s-title %s-text\" viewBox=\"0 -30 %zu %d\" "
+        "preserveAspectRatio=\"none\"><title id=\"%s-title\">%s, %s</title><desc id=\"%s-text\">recorded %" PRId64
+        ", repeated %" PRId64 ", rejected %" PRId64 "; at most %" PRId64 " in one bar</desc>",
+        plot->caption, plot->unit, top, middle, plot->id, plot->id, plot->count * BAR_WIDTH, HEIGHT + 40, plot->id,
+        plot->caption, plot->unit, plot->id, sums.values[HISTORY_RECORDED], sums.values[HISTORY_REPEATED],
+        sums.values[HISTORY_REJECTED], maximum);
     write_drawing(writer, plot, scale);
     write_markup(writer, "</svg><div class=\"times\" aria-hidden=\"true\">");
     for (size_t i = 0; i < PLOT_TIME_LABELS; i++)

@@ -1,9 +1,7 @@
 // The counters of the last 1,440 minutes, for the plots and percentiles of the status page. The history is in memory
-// only and takes 124 KiB, however much happens. Any thread may call these functions; each call holds a mutex for at
-// most one pass over the minutes.
+// only and takes 124 KiB, however much happens. The caller ensures that only one thread at a time uses a history.
 #pragma once
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,7 +36,6 @@ struct history_minute {
 };
 
 struct history {
-    pthread_mutex_t lock; // guards all fields below
     struct history_time last;
     struct history_counts totals;                   // of the last sample
     int64_t newest_minute;                          // now_ms of the last sample, in minutes
@@ -54,7 +51,6 @@ struct history_bar {
 
 // Starts the history at this time, with totals of 0.
 void history_init(struct history *history, const struct history_time *time);
-void history_finish(struct history *history);
 
 // Adds what the totals have grown by since the last sample, in equal parts per unit of time to the minutes since then.
 // So a sample that comes late makes no spike. Minutes for which the machine was suspended get no part. The caller
@@ -63,10 +59,10 @@ void history_sample(struct history *history, const struct history_time *time, co
 
 // Sets the bars, of which the last one has the current minute. The bars start at multiples of minutes_per_bar.
 // minutes_per_bar * count must not exceed HISTORY_MINUTES.
-void history_bars(struct history *history, int64_t minutes_per_bar, struct history_bar *bars, size_t count);
+void history_bars(const struct history *history, int64_t minutes_per_bar, struct history_bar *bars, size_t count);
 
 // Sums up the last `minutes` minutes, 1 to HISTORY_MINUTES, including the current one.
-void history_sum(struct history *history, int64_t minutes, struct history_counts *ret_sums);
+void history_sum(const struct history *history, int64_t minutes, struct history_counts *ret_sums);
 
 // Returns the milliseconds from now_ms to the start of the next minute, 1 to HISTORY_MINUTE_MS.
 int64_t history_until_next_minute_ms(int64_t now_ms);
