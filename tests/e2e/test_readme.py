@@ -54,8 +54,8 @@ class Foreground:
         return int(found[1]) if found else None
 
     def line(self, program):
-        """Returns the only line of the output that calls the program."""
-        (found,) = [line for line in self.reader.lines if line.startswith(program + " ")]
+        """Returns the only line of the output that calls the program, or that starts with this scheme of a URL."""
+        (found,) = [line for line in self.reader.lines if re.match(program + "(?: |//)", line)]
         return found
 
     def interrupt(self):
@@ -80,9 +80,9 @@ def clone():
             else:
                 shutil.copy(TOP / name, top / name)
         config = top / "conf" / "quickstart.conf"
-        text, count = re.subn("(?m)^port = 8443$", f"port = {daemon.free_port()}", config.read_text())
-        assert count == 1
-        config.write_text(f"{text}\n[admin]\nport = {daemon.free_port()}\n")
+        text, count = re.subn("(?m)^port = (8443|9463)$", lambda _: f"port = {daemon.free_port()}", config.read_text())
+        assert count == 2
+        config.write_text(text)
         yield top
     finally:
         shutil.rmtree(top)
@@ -116,6 +116,12 @@ def test_printed_commands_of_quickstart_work(quickstart):
     assert cells == [["group_id", "name", "position", "member_account"]] + [
         ["@TGS#2J4SZEAEL", "MyFirstGroup", str(position), member]
         for position, member in enumerate(("leckie", "peter", "bob"))]
+
+
+@pytest.mark.full
+def test_quickstart_prints_the_address_of_the_status_page(quickstart):
+    answer = daemon.run("curl", "-fsS", quickstart.line("http:"))
+    assert answer.returncode == 0 and "<!DOCTYPE html>" in answer.stdout, answer
 
 
 @pytest.mark.full
