@@ -9,6 +9,7 @@ from monitoring import ask
 
 SENT = {"recorded": 10, "repeated": 3, "rejected": 5}
 
+# The argument is the name of the plot. Returns the sum of the heights of all bars, in callbacks, by class.
 PLOTTED = """
 const svg = document.querySelector(`svg[aria-labelledby~="${arguments[0]}-title"]`);
 const [, , , units] = svg.getAttribute("viewBox").split(" ").map(Number);
@@ -25,20 +26,24 @@ return sums;
 class Site:
     """A daemon whose admin listener stays open while the daemon is stopped."""
 
-    def __init__(self, listener, settings=None):
+    def __init__(self, listener, settings=None, environment=None):
         self.listener = listener
         self.daemon = daemon.Daemon(settings)
+        self.environment = environment
 
     @property
     def url(self):
         return f"http://127.0.0.1:{self.listener.getsockname()[1]}/"
 
     def start(self):
-        self.daemon.start(sockets=[self.listener], names="admin")
+        self.daemon.start(sockets=[self.listener], names="admin", environment=self.environment)
         return self
 
     def page(self):
         return ask(self.listener.getsockname(), "/")
+
+    def facts(self):
+        return json.loads(ask(self.listener.getsockname(), "/status.json")[2])
 
     def send_sample(self):
         """Sends what SENT says. The rejected callbacks have three causes."""
@@ -52,9 +57,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def running(settings=None):
+def running(settings=None, environment=None):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        site = Site(listener, settings)
+        site = Site(listener, settings, environment)
         try:
             yield site.start()
             site.daemon.stop()

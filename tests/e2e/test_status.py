@@ -1,6 +1,6 @@
 """Tests the status page and /status.json: the facts, the sentence on the state, and that text from outside stays text.
 
-A browser opens the page in test_browser.py.
+A browser opens the page in test_status_page.py.
 """
 
 import concurrent.futures

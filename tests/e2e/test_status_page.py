@@ -89,7 +89,7 @@ def test_plots_show_what_was_sent(site, browser, plot):
     browser.open(site.url)
     assert browser.run(PLOTTED, plot) == SENT
     described = browser.run("return document.getElementById(arguments[0]).textContent", f"{plot}-text")
-    assert described.startswith("10 recorded, 3 repeated, 5 rejected")
+    assert described.startswith("recorded 10, repeated 3, rejected 5")
 
 
 @full
