@@ -1,9 +1,6 @@
-// Serves the pages of the admin listener:
-//   /healthz  200 while the process lives
-//   /readyz   200 while events can be recorded; otherwise 503 with the reason
-//   /metrics  the metrics of all modules, for Prometheus
-//   /, /status.json  the state for people and for programs
-// The admin listener has its own thread, so a slow client of these pages does not delay callbacks.
+// Serves the pages of the admin listener: / and /status.json with the state for people and for programs, /metrics for
+// Prometheus, /healthz (200 while the process lives) and /readyz (200 while events can be recorded; otherwise 503 with
+// the reason). The listener has its own thread, so a slow client of these pages does not delay callbacks.
 #pragma once
 
 #include <stdint.h>
