@@ -34,7 +34,8 @@ static void write_header(struct writer *writer, const struct status *status)
     write_html(writer, status->version);
     write_markup(writer,
                  "</p>\n<p id=\"freshness\">State at <time datetime=\"%s\">%s UTC</time>"
-                 "<noscript>. Reload the page to refresh it.</noscript></p>\n</header>\n<main>\n",
+                 "<noscript>. Reload the page to refresh it.</noscript></p>\n</header>\n<main>\n"
+                 "<p id=\"announcement\" class=\"hidden\" role=\"status\"></p>\n",
                  iso, now);
 }
 
@@ -44,8 +45,7 @@ static void write_state(struct writer *writer, const struct status_judgement *ju
                                          [STATUS_WARNING] = "\xe2\x96\xb2 Attention",
                                          [STATUS_ERROR] = "\xe2\x96\xa0 Problem"};
 
-    write_markup(writer,
-                 "<section id=\"state\" class=\"state %s\" role=\"status\" data-live>\n<p class=\"level\">%s</p>\n<h1>",
+    write_markup(writer, "<section id=\"state\" class=\"state %s\" data-live>\n<p class=\"level\">%s</p>\n<h1>",
                  status_level_name(judgement->level), labels[judgement->level]);
     write_html(writer, judgement->sentence);
     write_markup(writer, "</h1>\n");

@@ -215,18 +215,17 @@ static void write_disk(struct writer *writer, const struct status_store *store)
 static void write_connections(struct writer *writer, const struct status *status)
 {
     const struct status_totals *totals = &status->totals;
-    char text[UNITS_BYTES], limit[UNITS_BYTES], note[128];
+    char text[UNITS_BYTES], number[UNITS_BYTES], note[128];
 
     units_print_count(totals->open_connections, text);
-    units_print_count(status->connection_limit, limit);
-    (void)snprintf(note, sizeof note, "of at most %s", limit);
+    units_print_count(status->connection_limit, number);
+    (void)snprintf(note, sizeof note, "of at most %s; %" PRId64 " requests wait for the disk", number,
+                   totals->waiting_requests);
     write_tile(writer, "Open connections", text, note);
     units_print_count(totals->handshakes, text);
-    units_print_count(totals->failed_handshakes, limit);
-    (void)snprintf(note, sizeof note, "%s failed", limit);
+    units_print_count(totals->failed_handshakes, number);
+    (void)snprintf(note, sizeof note, "%s failed", number);
     write_tile(writer, "TLS handshakes", text, note);
-    units_print_count(totals->waiting_requests, text);
-    write_tile(writer, "Waiting requests", text, "until their callback is on disk");
 }
 
 static void write_program(struct writer *writer, const struct status *status)
@@ -310,8 +309,6 @@ static void write_figure_values(struct writer *writer, const struct metric *metr
     for (size_t i = 0; i < metric->count; i++) {
         if (metric->label && !metric->label_texts[i])
             continue;
-        if (metric->label && metric_value(metric, i) == 0 && metric->count > 16)
-            continue; // the table of causes has the rest
         if (metric->label) {
             write_html(writer, metric->label_texts[i]);
             write_markup(writer, " ");

@@ -4,6 +4,7 @@
 (() => {
   const PERIOD_MS = 5000;
   const freshness = document.getElementById("freshness");
+  const announcement = document.getElementById("announcement"); // for screen readers: the state when its level changes
   let last = new Date(), timer = 0;
 
   const clock = (date) => date.toISOString().slice(11, 19) + " UTC";
@@ -22,6 +23,8 @@
     for (const fresh of next.querySelectorAll("[data-live]")) {
       const shown = document.getElementById(fresh.id);
       if (!shown || shown.isEqualNode(fresh) || isSelected(shown) || shown.contains(document.activeElement)) continue;
+      if (fresh.id === "state" && fresh.className !== shown.className)
+        announcement.textContent = fresh.textContent;
       shown.replaceWith(document.adoptNode(fresh));
     }
     document.title = next.title;

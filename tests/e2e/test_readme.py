@@ -19,6 +19,7 @@ README = (TOP / "README.md").read_text()
 COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
 DATA_BLOCKS = ("jsonb", "_bulk", "imcallbackd backup", "before")  # in test_readme_data.py
 FORWARD_BLOCKS = ("USING (event_uid)",)  # in test_forward.py
+DELIVER_BLOCKS = ("openssl rand", "--start-at now")  # in test_deliver_readme.py
 START_DEADLINE = 240  # seconds; includes a build
 RESTART_DEADLINE = 90  # seconds; generous, because other tests may run at the same time
 
@@ -100,7 +101,7 @@ def quickstart(clone):
 def test_every_block_of_commands_has_a_test():
     tested = ("quickstart", "run.sh", "cpack", "privkey.pem", "/dev/stdin", "systemctl enable", "signed=", "usermod",
               "chgrp",
-              *DATA_BLOCKS, *FORWARD_BLOCKS)
+              *DATA_BLOCKS, *FORWARD_BLOCKS, *DELIVER_BLOCKS)
     assert {block(words) for words in tested} == set(blocks("sh"))
     assert block("run.sh") == "sh tests/run.sh\n"  # the command that runs this test
 

@@ -6,7 +6,7 @@
 #include "command/receiver.h"
 #include "command/status_facts.h"
 
-#define SAMPLES 20000
+#define SAMPLE_COUNT 20000
 
 static struct status_sources sources; // too large for a stack
 static atomic_bool stopped;
@@ -22,7 +22,7 @@ static void *count(void *unused)
 static void *sample(void *unused)
 {
     (void)unused;
-    for (int i = 0; i < SAMPLES; i++)
+    for (int i = 0; i < SAMPLE_COUNT; i++)
         assert_in_range(status_sources_sample(&sources), 1, HISTORY_MINUTE_MS);
     return NULL;
 }
