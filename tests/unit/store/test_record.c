@@ -147,6 +147,23 @@ STORE_TEST(sees_earlier_commits_of_the_batch)
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
 }
 
+STORE_TEST(knows_the_newest_id)
+{
+    struct destroyed_group first = example_group(), other = example_group(), repeated = example_group();
+    struct commit commits[] = {{.group = &first}, {.group = &other}, {.group = &repeated}};
+
+    assert_int_equal(store_newest_event_id(fixture->store), 0);
+    other.event_time_ms++;
+    fixture_commit(fixture, commits, 3);
+    assert_int_equal(store_newest_event_id(fixture->store), 2);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    assert_int_equal(store_newest_event_id(fixture->store), 2);
+    first.event_time_ms += 2;
+    assert_int_equal(fixture_record(fixture, &first), COMMIT_RECORDED);
+    assert_int_equal(store_newest_event_id(fixture->store), 3);
+}
+
 // A value that the schema rejects stands for any fault of a single commit.
 STORE_TEST(fails_only_the_commit_with_an_invalid_value)
 {
