@@ -14,10 +14,11 @@ import time
 import pytest
 
 import daemon
-from certificates import make_dated_certificate
+from certificates import P_256, make_dated_certificate
 from daemon import event, eventually, free_port
 from delivery import deliver_to, wait_delivered
 from monitoring import ask, connect, metrics
+from processes import check_run
 from test_shortage import fill, make_small  # noqa: F401
 
 HOUR = "recorded {}, repeated {}, rejected {};"
@@ -176,6 +177,23 @@ def test_describes_the_endpoint(watch):
     assert url in page.text("url") and facts["endpoint"]["url"] == url
     assert [app["tokens"] for app in facts["endpoint"]["apps"]] == [1, 2, 0]
     assert "no token: anyone may call" in page.text("url")
+
+
+@pytest.mark.parametrize("names, listed, host", [
+    ("DNS:im.example.org,DNS:www.example.org", "im.example.org, www.example.org", "im.example.org"),
+    ("IP:192.0.2.1,DNS:*.example.org", "*.example.org", "*.example.org"), ("IP:192.0.2.1", "", None),
+    ("DNS:<b>,DNS:a.example", "a.example", "a.example"),
+    (",".join(f"DNS:{number}.example" for number in range(30)),
+     ", ".join(f"{number}.example" for number in range(20)), "0.example"),
+])
+def test_lists_the_names_of_the_certificate(watch, names, listed, host):
+    watched = watch(before=lambda one: check_run(
+        "openssl", "req", "-x509", *P_256, "-nodes", "-subj", "/CN=x", "-addext", f"subjectAltName={names}",
+        "-out", one.directory / "certificate.pem", "-keyout", one.directory / "key.pem"))
+    facts = watched.json()
+    assert (facts["certificate"]["dns_names"], facts["endpoint"]["host"]) == (listed, host)
+    assert ("Replace HOST" in watched.page().text("url")) == (host is None)
+    assert ("Replace the asterisk" in watched.page().text("url")) == (host == "*.example.org")
 
 
 def test_a_reload_changes_the_page(watched):

@@ -92,7 +92,7 @@ TEST_WITH(old_refusals_are_no_news, setup, NULL)
 {
     accept_one();
     fixture_refuse(&status, ANSWER_SIGN_WRONG, 30);
-    status.refusals.entries[0].last_ms = NOW_MS - 2 * 3600000;
+    status.refusals.entries[0].last_ms = NOW_MS - INT64_C(7200000);
     expect(STATUS_OK, "Ready", "");
 }
 
