@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -100,9 +101,10 @@ static int expand_paths(struct endpoint *endpoint, const struct deliver_settings
 
 // The buffers have 16 KiB, the smallest size that libcurl allows for uploads; by default, libcurl allocates 64 KiB for
 // each request.
-// CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes a request wait until the first
-// connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Returns NULL if
-// libcurl fails.
+// CURLOPT_PROXY "" also disables the proxy of the environment. Over TLS, CURLOPT_PIPEWAIT makes a request wait until the
+// first connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Without TLS,
+// the version is known only after the first answer, so the request would wait for that answer. Returns NULL if libcurl
+// fails.
 static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
 {
     CURL *easy = curl_easy_init();
@@ -117,7 +119,7 @@ static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_s
     SET(NETRC, (long)CURL_NETRC_IGNORED);
     SET(NOSIGNAL, 1L);
     SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-    SET(PIPEWAIT, 1L);
+    SET(PIPEWAIT, strncasecmp(settings->url, "https:", 6) == 0 ? 1L : 0L);
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(SSL_VERIFYPEER, 1L);
     SET(SSL_VERIFYHOST, 2L);

@@ -59,6 +59,18 @@ def test_an_event_that_hangs_blocks_no_other(fresh, endpoint, deliver):
     wait_delivered(fresh, endpoint)
 
 
+def test_a_slow_first_answer_blocks_no_other_request_without_tls(fresh, make_endpoint, deliver):
+    """The first request opens the first connection. The other requests must not wait for its answer."""
+    endpoint = make_endpoint(tls=False)
+    endpoint.answer(groups={"slow": [fault("hang"), OK]})
+    deliver_to(fresh, endpoint, timeout="20s", in_flight=4)
+    fresh.start()
+    fresh.record("slow", *(f"g{number}" for number in range(20)))
+    deliver(fresh)
+    endpoint.wait_accepted(*(f"g{number}" for number in range(20)), deadline=15)
+    wait_delivered(fresh, endpoint)
+
+
 def test_waits_for_an_endpoint_that_is_away(fresh, endpoint, deliver):
     """The log has at most five lines about the refused connections, not one per attempt."""
     deliver_to(fresh, endpoint)
