@@ -101,10 +101,10 @@ static int expand_paths(struct endpoint *endpoint, const struct deliver_settings
 
 // The buffers have 16 KiB, the smallest size that libcurl allows for uploads; by default, libcurl allocates 64 KiB for
 // each request.
-// CURLOPT_PROXY "" also disables the proxy of the environment. Over TLS, CURLOPT_PIPEWAIT makes a request wait until the
-// first connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Without TLS,
-// the version is known only after the first answer, so the request would wait for that answer. Returns NULL if libcurl
-// fails.
+// CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes a request wait until the first
+// connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Without TLS there
+// is no such negotiation, and the request would wait for the first answer. Without CURLOPT_QUICK_EXIT, libcurl would
+// stop the whole sender until the resolver returns, however long that takes. Returns NULL if libcurl fails.
 static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
 {
     CURL *easy = curl_easy_init();
@@ -118,6 +118,7 @@ static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_s
     SET(PROXY, "");
     SET(NETRC, (long)CURL_NETRC_IGNORED);
     SET(NOSIGNAL, 1L);
+    SET(QUICK_EXIT, 1L);
     SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     SET(PIPEWAIT, strncasecmp(settings->url, "https:", 6) == 0 ? 1L : 0L);
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -307,14 +308,18 @@ int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct erro
 
 // Answers
 
-static enum outcome judge_failure(CURLcode code)
+// A timeout before anything was sent means that there was no connection: the endpoint has not seen the request.
+static enum outcome judge_failure(const struct slot *slot, CURLcode code)
 {
+    long sent_bytes = 0;
+
     switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
         return OUTCOME_CONNECT;
     case CURLE_OPERATION_TIMEDOUT:
-        return OUTCOME_TIMEOUT;
+        (void)curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &sent_bytes);
+        return sent_bytes > 0 ? OUTCOME_TIMEOUT : OUTCOME_CONNECT;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CERTPROBLEM:
@@ -331,7 +336,7 @@ static const char *find_remedy(enum outcome outcome)
 {
     switch (outcome) {
     case OUTCOME_CONNECT:
-        return "; start the endpoint, or correct [deliver] url";
+        return "; start the endpoint, open the firewall, or correct [deliver] url";
     case OUTCOME_TLS:
         return "; correct the endpoint's certificate, or name its CA in [deliver] ca_file";
     case OUTCOME_TIMEOUT:
@@ -341,11 +346,25 @@ static const char *find_remedy(enum outcome outcome)
     }
 }
 
-// Sets the error to libcurl's text and a remedy. For a failed connection attempt, adds the kernel's reason, which
-// libcurl's text lacks. Returns -failure.
+// Returns libcurl's text, except where that text is about something else:
+//   - If a reused connection breaks, libcurl sends the request again on a new connection, but keeps the first text.
+//   - A request that waits for the connection of an earlier request blames the resolver when its time is over.
+static const char *failure_text(const struct slot *slot, CURLcode code)
+{
+    if (slot->out_of_memory)
+        return "out of memory";
+    if (code == CURLE_OPERATION_TIMEDOUT && strncmp(slot->why, "Failed to resolve host", 22) == 0)
+        return "no connection was established in time";
+    if (*slot->why == '\0' || (code == CURLE_COULDNT_CONNECT && strncmp(slot->why, "Failed to connect", 17) != 0))
+        return curl_easy_strerror(code);
+    return slot->why;
+}
+
+// Sets the error to the text of the failure and a remedy. For a failed connection attempt, adds the kernel's reason,
+// which libcurl's text lacks. Returns -failure.
 static int set_reason(const struct slot *slot, CURLcode code, int failure, struct error *error)
 {
-    const char *text = slot->out_of_memory ? "out of memory" : *slot->why ? slot->why : curl_easy_strerror(code);
+    const char *text = failure_text(slot, code);
     size_t length = strlen(text);
     char reason[80] = "";
     long number = 0;
@@ -355,7 +374,7 @@ static int set_reason(const struct slot *slot, CURLcode code, int failure, struc
     if (code == CURLE_COULDNT_CONNECT && curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK &&
         number > 0)
         (void)snprintf(reason, sizeof reason, " (%s)", strerror((int)number));
-    return error_set(error, failure, "%.*s%s%s", (int)length, text, reason, find_remedy(judge_failure(code)));
+    return error_set(error, failure, "%.*s%s%s", (int)length, text, reason, find_remedy(judge_failure(slot, code)));
 }
 
 static void explain(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
@@ -395,7 +414,7 @@ static void read_answer(const struct slot *slot, CURLcode code, struct endpoint_
     if (code == CURLE_OK || (slot->answer_is_cut && !slot->out_of_memory))
         answer->outcome = acceptance_judge(answer->status, buffer_text(&slot->answer), slot->answer.length);
     else
-        answer->outcome = judge_failure(code);
+        answer->outcome = judge_failure(slot, code);
     explain(slot, code, answer);
 }
 
