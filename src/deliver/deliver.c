@@ -18,7 +18,6 @@
 #include "imcallbackd/store/delivery_state.h"
 #include "schedule.h"
 #include "secret_file.h"
-#include "stop.h"
 
 #define TICK_MS         1000
 #define STOP_MAX_MS     5000 // less than TimeoutStopSec in imcallbackd-deliver.service
@@ -54,8 +53,7 @@ int deliver_print_metrics(struct buffer *text)
 
 void deliver_stop(void)
 {
-    stop_request();
-    endpoint_wake();
+    endpoint_interrupt();
 }
 
 // Returns real time that does not jump while the process runs. Delays need a steady clock, and times in the state file
@@ -365,7 +363,7 @@ static int send_until_stopped(struct sender *sender, struct error *error)
     bool written = false;
     int r = 0;
 
-    while (r == 0 && !stop_is_requested()) {
+    while (r == 0 && !endpoint_is_interrupted()) {
         r = wait_and_take_answers(sender, error);
         if (r == 0 && change_count(sender) == 0)
             read_store(sender);

@@ -9,7 +9,6 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/deliver/deliver.h"
 #include "secret_file.h"
-#include "stop.h"
 
 #define WAIT_MS 1000
 #define ROWS    100 // read at once
@@ -34,7 +33,7 @@ static int send_row(struct replay *replay, const struct recorded_row *row, struc
         r = endpoint_send(replay->endpoint, row->id, &replay->delivery, error);
     while (r == 0 && !endpoint_next_answer(replay->endpoint, ret_answer)) {
         r = endpoint_wait(replay->endpoint, WAIT_MS, -1, error);
-        if (r == 0 && stop_is_requested())
+        if (r == 0 && endpoint_is_interrupted())
             r = error_set(error, EINTR,
                           "interrupted while event %" PRId64 " was in flight; the endpoint may have accepted it",
                           row->id);

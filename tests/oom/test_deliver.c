@@ -266,9 +266,9 @@ static bool is_complete(void)
 }
 
 // Stops the sender when it has sent everything, and after the first failure.
-bool __wrap_stop_is_requested(void);
+bool __wrap_endpoint_is_interrupted(void);
 
-bool __wrap_stop_is_requested(void)
+bool __wrap_endpoint_is_interrupted(void)
 {
     return is_complete() || metric_of("imcallbackd_deliver_last_error_timestamp_seconds") != before.last_error;
 }
