@@ -105,8 +105,17 @@ void delivery_log_set_aside(const struct waiting_event *event, const struct erro
 {
     metric_add(&set_aside, 0, 1);
     log_error("event %" PRId64 " is set aside after %d failed attempts: %s; correct the endpoint, then run imcallbackd "
-              "deliver --replay %" PRId64,
+              "deliver -c FILE --replay %" PRId64,
               event->id, event->tries, why->text, event->id);
+}
+
+void delivery_log_missing(int64_t id, const char *database)
+{
+    metric_add(&set_aside, 0, 1);
+    log_error("event %" PRId64
+              " is set aside: the database %s does not have the event any more, so no replay is possible; "
+              "set [deliver] url in the configuration of the receiver, too, so that retention keeps such events",
+              id, database);
 }
 
 void delivery_log_trouble(const struct error *error, int64_t pause_ms)
