@@ -264,11 +264,9 @@ static void end_attempt(struct sender *sender, const struct endpoint_answer *ans
 static void set_missing_aside(struct sender *sender, const struct waiting_event *event)
 {
     const struct waiting_event missing = *event;
-    struct error why;
 
-    (void)error_set(&why, 0, "the database %s does not have the event any more", sender->settings->database);
     schedule_drop(sender->schedule, missing.id);
-    delivery_log_set_aside(&missing, &why);
+    delivery_log_missing(missing.id, sender->settings->database);
     add_change(sender, DELIVERY_SET_ASIDE, &missing);
 }
 

@@ -109,6 +109,15 @@ void delivery_log_set_aside(const struct waiting_event *event, const struct erro
               event->id, event->tries, why->text, event->id);
 }
 
+void delivery_log_missing(int64_t id, const char *database)
+{
+    metric_add(&set_aside, 0, 1);
+    log_error("event %" PRId64
+              " is set aside and not sent: the database %s does not have it any more; set [deliver] url "
+              "in the configuration of the receiver as well, so that retention keeps such events",
+              id, database);
+}
+
 void delivery_log_trouble(const struct error *error, int64_t pause_ms)
 {
     service_log_failure(&service_log, error, pause_ms);

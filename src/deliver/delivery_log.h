@@ -34,6 +34,9 @@ void delivery_log_failed(int64_t id, enum outcome outcome, const struct error *w
 
 void delivery_log_set_aside(const struct waiting_event *event, const struct error *why);
 
+// Reports an event that is set aside because it is not in the database any more.
+void delivery_log_missing(int64_t id, const char *database);
+
 // Logs a failure to read the store, write the state file or start a request, rate-limited as long as the message stays
 // the same. `pause_ms` is the delay before the next attempt.
 void delivery_log_trouble(const struct error *error, int64_t pause_ms);

@@ -57,6 +57,11 @@ static const char create_sql[] =
     "PRAGMA application_id = " SQL_NUMBER(APPLICATION_ID) ";\n"
                                                           "PRAGMA user_version = " SQL_NUMBER(VERSION) ";\n";
 
+// Values out of these ranges could overflow in calculations.
+static const char impossible_sql[] =
+    "SELECT count(*) FROM waiting WHERE id < 1 OR received_at_ms < 0 OR first_failure_ms < 0 OR first_refusal_ms < 0"
+    " OR tries NOT BETWEEN 0 AND 1000000000";
+
 enum state_statement {
     STATE_SET_POSITION,
     STATE_PUT_WAITING,
@@ -85,6 +90,7 @@ struct delivery_state {
     sqlite3 *connection;
     sqlite3_stmt *statements[STATE_STATEMENT_COUNT];
     int lock_fd;
+    struct database_files files;
     struct delivery_position position; // as on disk
 };
 
@@ -192,19 +198,23 @@ static int create_tables(struct delivery_state *state, const struct delivery_pos
 static int read_position(struct delivery_state *state, const char *path, struct error *error)
 {
     struct delivery_position *position = &state->position;
-    int64_t highest = 0;
+    int64_t highest = 0, positions = 0, impossible = 0;
 
-    if (query_number(state->connection, "SELECT id FROM position", &position->id) != SQLITE_OK ||
+    if (query_number(state->connection, "SELECT count(*) FROM position", &positions) != SQLITE_OK ||
+        query_number(state->connection, impossible_sql, &impossible) != SQLITE_OK ||
+        query_number(state->connection, "SELECT id FROM position", &position->id) != SQLITE_OK ||
         query_number(state->connection, "SELECT received_at_ms FROM position", &position->received_at_ms) !=
             SQLITE_OK ||
         query_number(state->connection, "SELECT max(id) FROM waiting", &highest) != SQLITE_OK)
         return wrap(state, path, error);
-    if (position->id < 0 || highest > position->id)
+    if (positions != 1 || impossible > 0 || position->id < 0 || highest > position->id)
         return error_set(error, EIO,
-                         "%s: the state of the delivery is damaged: an event waits after the position; move the file "
-                         "away together with its -wal and -shm: the next start sends every event again, or with "
-                         "--start-at now only new ones",
-                         path);
+                         "%s: the state of the delivery is damaged: %s; move the file away together with its -wal and "
+                         "-shm: the next start sends every event again, or with --start-at now only new ones",
+                         path,
+                         positions != 1   ? "there is no position"
+                         : impossible > 0 ? "a waiting event has an impossible value"
+                                          : "an event waits after the position");
     return 0;
 }
 
@@ -272,6 +282,21 @@ static int open_state(struct delivery_state *state, const char *path, const stru
     return r;
 }
 
+// SQLite does not detect that its files were deleted, so it would commit to files that the next start does not find.
+static int check_files(const struct delivery_state *state, struct error *error)
+{
+    const struct database_files *files = &state->files;
+    struct stat locked;
+
+    if (fstat(state->lock_fd, &locked) == 0 && locked.st_dev == files->device && locked.st_ino == files->inodes[0] &&
+        database_files_check(files, sqlite3_db_filename(state->connection, "main")) == DATABASE_FILES_CURRENT)
+        return 0;
+    return error_set(
+        error, EAGAIN,
+        "the state or a side file (-wal, -shm) was deleted, moved or replaced while it was in use; put the "
+        "file back, or restart this service, which sends every event again if there is no state");
+}
+
 int delivery_state_open(const char *path, const struct delivery_position *initial, struct delivery_state **ret_state,
                         struct error *error)
 {
@@ -282,11 +307,13 @@ int delivery_state_open(const char *path, const struct delivery_position *initia
         return error_set(error, ENOMEM, "%s: out of memory", path);
     state->lock_fd = -1;
     r = open_state(state, path, initial, error);
-    if (r < 0)
+    if (r < 0) {
         delivery_state_close(state);
-    else
-        *ret_state = state;
-    return r;
+        return r;
+    }
+    database_files_record(&state->files, sqlite3_db_filename(state->connection, "main"));
+    *ret_state = state;
+    return 0;
 }
 
 void delivery_state_close(struct delivery_state *state)
@@ -429,6 +456,8 @@ int delivery_state_apply(struct delivery_state *state, const struct delivery_cha
         code = run(state, STATE_COMMIT);
     failure = sqlite_failure(state->connection, code, error);
     if (failure == STORE_FAILURE_NONE) {
+        if (check_files(state, error) < 0)
+            return -EAGAIN;
         state->position = *position;
         return 0;
     }
