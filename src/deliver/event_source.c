@@ -70,3 +70,10 @@ int event_source_find(struct event_source *source, int64_t id, const struct reco
         *ret_row = find(source->found, source->found_count, id);
     return r;
 }
+
+int event_source_check(struct event_source *source, const struct cursor *cursor, int64_t newest_id, bool *ret_matches,
+                       struct error *error)
+{
+    source->found_count = 0;
+    return cursor_check(source->lookup, STREAM_GROUPS, cursor, newest_id, ret_matches, error);
+}

@@ -63,10 +63,12 @@ static int replay_row(struct replay *replay, const struct recorded_row *row, str
 static int replay_rows(struct replay *replay, int64_t first_id, int64_t last_id, struct error *error)
 {
     const struct recorded_row *rows;
-    int64_t after_id = first_id - 1;
+    int64_t after_id = first_id - 1, newest_ids[STREAM_COUNT];
     size_t count = 0;
-    int r;
+    int r = store_reader_read_newest_ids(replay->source.stream, newest_ids, error);
 
+    if (r < 0 || first_id > newest_ids[STREAM_GROUPS])
+        return r;
     do {
         r = event_source_read(&replay->source, after_id, ROWS, &rows, &count, error);
         for (size_t i = 0; i < count && r == 0; i++) {

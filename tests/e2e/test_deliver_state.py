@@ -293,6 +293,35 @@ def test_notices_a_new_database_while_events_wait(fresh, endpoint, deliver):
     assert [group for group in endpoint.accepted() if group.startswith("new")] == []
 
 
+def test_notices_a_restore_into_the_open_database(fresh, endpoint, deliver):
+    """While the endpoint is away, an older database is restored into the file that deliver has open, and the new ids
+    soon pass those that were lost. deliver must not skip the new events with the ids of the lost ones."""
+    deliver_to(fresh, endpoint, in_flight=2)
+    fresh.start()
+    fresh.record("g1")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("g1")
+    backup = fresh.directory / "backup.db"
+    assert daemon.run(BINARY, "backup", "-c", fresh.config, backup).returncode == 0
+    endpoint.answer(status(500))
+    fresh.record("old2", "old3", "old4", "old5", "old6")
+    deliverer.wait_logged("accepts no event now")
+    endpoint.wait_requests(5)
+    fresh.stop()
+    with contextlib.closing(sqlite3.connect(backup)) as source, contextlib.closing(
+            sqlite3.connect(fresh.database, timeout=20)) as target:
+        source.backup(target)
+    fresh.start()
+    fresh.record(*(f"new{number}" for number in range(2, 12)))
+    endpoint.answer()
+    deliverer.wait_logged("restored from a backup")
+    deliverer.stop()
+    for path in fresh.directory.glob("state*"):
+        path.unlink()
+    deliver(fresh)
+    endpoint.wait_accepted(*(f"new{number}" for number in range(2, 12)))
+
+
 # Retention and deleted events
 
 def test_sets_an_event_aside_that_was_deleted(fresh, endpoint, deliver):
