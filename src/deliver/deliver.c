@@ -150,13 +150,16 @@ static int read_newest_id(struct sender *sender, struct error *error)
 }
 
 // Returns -ESTALE and deletes the note if the position in the state does not match the database. The ids in the state
-// would then stand for other events.
+// would then stand for other events. A database can be restored into the open file, and its ids can pass the position
+// soon afterwards, so events are taken over only if this check has succeeded after they were read.
 static int check_position(struct sender *sender, struct error *error)
 {
     const struct cursor *cursor = &sender->position;
-    bool matches;
-    int r = cursor_check(sender->source.stream, STREAM_GROUPS, cursor, sender->newest_id, &matches, error);
+    bool matches = false;
+    int r = read_newest_id(sender, error);
 
+    if (r == 0)
+        r = event_source_check(&sender->source, cursor, sender->newest_id, &matches, error);
     if (r < 0 || matches)
         return r;
     note_delete(&sender->note);
@@ -172,17 +175,15 @@ static int open_source(struct sender *sender, struct error *error)
     int r = event_source_open(&sender->source, sender->settings->database, error);
 
     if (r == 0)
-        r = read_newest_id(sender, error);
-    if (r == 0)
         r = check_position(sender, error);
-    if (r == 0) {
-        note_read(&sender->note, sender->newest_id);
-        sender->look_due_ms = 0;
-        log_info("delivering after id %" PRId64 "; the newest id is %" PRId64 "; %zu earlier events wait for another "
-                 "attempt",
-                 sender->position.id, sender->newest_id, schedule_waiting(sender->schedule));
-    }
-    return r;
+    if (r < 0)
+        return r;
+    note_read(&sender->note, sender->newest_id);
+    sender->look_due_ms = 0;
+    log_info("delivering after id %" PRId64 "; the newest id is %" PRId64 "; %zu earlier events wait for another "
+             "attempt",
+             sender->position.id, sender->newest_id, schedule_waiting(sender->schedule));
+    return 0;
 }
 
 static void fail_source(struct sender *sender, const struct error *error)
@@ -221,6 +222,8 @@ static int take_over_events(struct sender *sender, struct error *error)
         return 0;
     r = event_source_read(&sender->source, sender->position.id, room < TAKE_MAX_EVENTS ? room : TAKE_MAX_EVENTS, &rows,
                           &count, error);
+    if (r == 0 && count > 0)
+        r = check_position(sender, error);
     if (r < 0)
         return r;
     for (size_t i = 0; i < count; i++)
@@ -360,7 +363,7 @@ static void tick(struct sender *sender)
     if (now_ms(sender) < sender->tick_due_ms)
         return;
     sender->tick_due_ms = now_ms(sender) + TICK_MS;
-    if (event_source_is_open(&sender->source) && read_newest_id(sender, &error) < 0)
+    if (event_source_is_open(&sender->source) && check_position(sender, &error) < 0)
         fail_source(sender, &error);
     write_note(sender);
     set_lag(sender);

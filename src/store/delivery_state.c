@@ -57,6 +57,11 @@ static const char create_sql[] =
     "PRAGMA application_id = " SQL_NUMBER(APPLICATION_ID) ";\n"
                                                           "PRAGMA user_version = " SQL_NUMBER(VERSION) ";\n";
 
+// Values out of these ranges could overflow in calculations.
+static const char impossible_sql[] =
+    "SELECT count(*) FROM waiting WHERE id < 1 OR received_at_ms < 0 OR first_failure_ms < 0 OR first_refusal_ms < 0"
+    " OR tries NOT BETWEEN 0 AND 1000000000";
+
 enum state_statement {
     STATE_SET_POSITION,
     STATE_PUT_WAITING,
@@ -85,6 +90,7 @@ struct delivery_state {
     sqlite3 *connection;
     sqlite3_stmt *statements[STATE_STATEMENT_COUNT];
     int lock_fd;
+    struct database_files files;
     struct cursor position; // as on disk
     char path[];
 };
@@ -195,13 +201,19 @@ static int create_tables(struct delivery_state *state, const struct cursor *posi
 static int read_position(struct delivery_state *state, struct error *error)
 {
     struct cursor *position = &state->position;
-    int64_t highest = 0;
+    int64_t highest = 0, positions = 0, impossible = 0;
 
-    if (query_number(state->connection, "SELECT id FROM position", &position->id) != SQLITE_OK ||
+    if (query_number(state->connection, "SELECT count(*) FROM position", &positions) != SQLITE_OK ||
+        query_number(state->connection, impossible_sql, &impossible) != SQLITE_OK ||
+        query_number(state->connection, "SELECT id FROM position", &position->id) != SQLITE_OK ||
         query_number(state->connection, "SELECT received_at_ms FROM position", &position->received_at_ms) !=
             SQLITE_OK ||
         query_number(state->connection, "SELECT max(id) FROM waiting", &highest) != SQLITE_OK)
         return fail(state, error);
+    if (positions != 1)
+        return fail_damaged(state, "there is no position", error);
+    if (impossible > 0)
+        return fail_damaged(state, "a waiting event has an impossible value", error);
     return position->id < 0 || highest > position->id ? fail_damaged(state, "an event after the position waits", error)
                                                       : 0;
 }
@@ -263,6 +275,22 @@ static int open_state(struct delivery_state *state, const struct cursor *initial
     return r;
 }
 
+// SQLite does not detect that its files were deleted, so it would commit to files that the next start does not find.
+static int check_files(const struct delivery_state *state, struct error *error)
+{
+    const struct database_files *files = &state->files;
+    struct stat locked;
+
+    if (fstat(state->lock_fd, &locked) == 0 && locked.st_dev == files->device && locked.st_ino == files->inodes[0] &&
+        database_files_check(files, sqlite3_db_filename(state->connection, "main")) == DATABASE_FILES_CURRENT)
+        return 0;
+    return error_set(
+        error, EAGAIN,
+        "%s: the state or a side file (-wal, -shm) was deleted, moved or replaced while it was in use; put the "
+        "file back, or restart this service, which sends every event again if there is no state",
+        state->path);
+}
+
 int delivery_state_open(const char *path, const struct cursor *initial, struct delivery_state **ret_state,
                         struct error *error)
 {
@@ -274,11 +302,13 @@ int delivery_state_open(const char *path, const struct cursor *initial, struct d
     state->lock_fd = -1;
     memcpy(state->path, path, strlen(path));
     r = open_state(state, initial, error);
-    if (r < 0)
+    if (r < 0) {
         delivery_state_close(state);
-    else
-        *ret_state = state;
-    return r;
+        return r;
+    }
+    database_files_record(&state->files, sqlite3_db_filename(state->connection, "main"));
+    *ret_state = state;
+    return 0;
 }
 
 void delivery_state_close(struct delivery_state *state)
@@ -420,6 +450,8 @@ int delivery_state_apply(struct delivery_state *state, const struct delivery_cha
         code = run(state, STATE_COMMIT);
     failure = sqlite_failure(state->connection, code, error);
     if (failure == STORE_FAILURE_NONE) {
+        if (check_files(state, error) < 0)
+            return -EAGAIN;
         state->position = *position;
         return 0;
     }

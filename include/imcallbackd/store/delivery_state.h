@@ -60,8 +60,9 @@ int delivery_state_count_set_aside(struct delivery_state *state, int64_t *ret_co
 
 // Applies the changes in their order and moves the position, in one transaction that is on disk when the function
 // returns 0. The position must not move backwards, and no change may have a larger id than the position. Returns
-// -EAGAIN after a shortage, such as a full disk: nothing has changed, and the caller may try again. Any other failure
-// is final, and the caller must close the state. Events that are set aside get the time now_ms.
+// -EAGAIN after a shortage, such as a full disk, or while the file is not at its path: nothing has changed there, and
+// the caller may try the same changes and further ones again. Any other failure is final, and the caller must close the
+// state. Events that are set aside get the time now_ms.
 int delivery_state_apply(struct delivery_state *state, const struct delivery_change *changes, size_t count,
                          const struct cursor *position, int64_t now_ms, struct error *error) MUST_CHECK;
 

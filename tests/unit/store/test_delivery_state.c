@@ -257,17 +257,57 @@ STATE_TEST(refuses_a_damaged_state)
     free(damaged);
 }
 
-STATE_TEST(refuses_a_position_that_does_not_fit_the_waiting_events)
+STATE_TEST(refuses_values_that_no_sender_writes)
 {
-    struct delivery_state *sender = opened(NULL);
-    sqlite3 *other;
+    static const char *const damages[] = {
+        "UPDATE position SET id = 2",
+        "UPDATE position SET id = -1",
+        "DELETE FROM position",
+        "UPDATE waiting SET id = -1 WHERE id = 1",
+        "UPDATE waiting SET first_failure_ms = -9223372036854775808 WHERE id = 1",
+        "UPDATE waiting SET first_refusal_ms = -1 WHERE id = 1",
+        "UPDATE waiting SET tries = 99999999999 WHERE id = 1",
+    };
 
-    take_over(sender, 3);
+    for (size_t i = 0; i < COUNT(damages); i++) {
+        struct delivery_state *sender = opened(NULL);
+        sqlite3 *other;
+
+        take_over(sender, 3);
+        delivery_state_close(sender);
+        assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(other, damages[i], NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_close(other), SQLITE_OK);
+        assert_non_null(strstr(refused(-EIO, NULL).text, "damaged"));
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
+STATE_TEST(reports_files_that_are_not_in_place_until_they_are_back)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    const int64_t waiting[] = {1, 2};
+    struct delivery_state *sender = opened(NULL);
+    struct delivery_change change = {DELIVERY_WAITS, event(2)};
+
+    take_over(sender, 1);
+    for (size_t i = 0; i < COUNT(suffixes); i++) {
+        char *place = strdup(path_with(path, suffixes[i]).text), *away = strdup(path_with(place, ".away").text);
+
+        assert_non_null(place);
+        assert_non_null(away);
+        assert_int_equal(rename(place, away), 0);
+        assert_int_equal(apply(sender, 2, &change, 1), -EAGAIN);
+        write_file(place, "", 0);
+        assert_int_equal(apply(sender, 2, &change, 1), -EAGAIN);
+        assert_int_equal(delivery_state_position(sender).id, 1);
+        assert_int_equal(rename(away, place), 0);
+        free(place);
+        free(away);
+    }
+    assert_int_equal(apply(sender, 2, &change, 1), 0);
+    assert_waiting(sender, waiting, COUNT(waiting));
     delivery_state_close(sender);
-    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(other, "UPDATE position SET id = 2", NULL, NULL, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_close(other), SQLITE_OK);
-    assert_non_null(strstr(refused(-EIO, NULL).text, "damaged"));
 }
 
 STATE_TEST(refuses_more_waiting_events_than_a_sender_can_hold)
