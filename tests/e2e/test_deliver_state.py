@@ -140,7 +140,7 @@ def test_a_second_process_finds_its_admin_port_in_use(fresh, endpoint, deliver):
 
 @pytest.mark.parametrize("damage", [
     pytest.param(lambda path: path.write_bytes(b"this is not a database" * 100), id="other file"),
-    pytest.param(lambda path: path.write_bytes(b"x"), id="one byte"),
+    pytest.param(lambda path: path.write_bytes(b"hello\n"), id="short text"),
     pytest.param(lambda path: path.write_bytes(path.read_bytes()[:2048] + os.urandom(2048) + path.read_bytes()[4096:]),
                  id="random bytes"),
     pytest.param(lambda path: path.write_bytes(path.read_bytes()[:1000]), id="cut"),
