@@ -262,7 +262,7 @@ static void end_attempt(struct sender *sender, const struct endpoint_answer *ans
     if (result == SCHEDULE_DONE)
         delivery_log_accepted();
     else
-        delivery_log_failed(event.id, answer->outcome, &answer->why, schedule_is_blocked(sender->schedule));
+        delivery_log_failed(event.id, answer->outcome, &answer->why, schedule_is_probing(sender->schedule));
     if (result == SCHEDULE_SET_ASIDE)
         delivery_log_set_aside(&event, &answer->why);
     add_change(sender,

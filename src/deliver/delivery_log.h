@@ -28,9 +28,9 @@ void delivery_log_set_aside_total(int64_t count);
 
 void delivery_log_accepted(void);
 
-// Counts a failed attempt. Logs one line when is_blocked becomes true, and otherwise at most one line every 10 s about
-// a single event. `is_blocked` says whether the endpoint is at fault after this failure; see schedule_is_blocked.
-void delivery_log_failed(int64_t id, enum outcome outcome, const struct error *why, bool is_blocked);
+// Counts a failed attempt. Logs one line when is_probing becomes true, and otherwise at most one line every 10 s about
+// a single event. `is_probing` says whether the endpoint is at fault after this failure; see schedule_is_probing.
+void delivery_log_failed(int64_t id, enum outcome outcome, const struct error *why, bool is_probing);
 
 void delivery_log_set_aside(const struct waiting_event *event, const struct error *why);
 
