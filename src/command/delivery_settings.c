@@ -42,13 +42,17 @@ static void set(struct delivery_settings *delivery, const struct settings *setti
     };
 }
 
-static int check_files(const struct config *config, deliver_report *report, struct error *error)
+static int check_values(const struct config *config, deliver_report *report, struct error *error)
 {
-    const struct config_value *checked = &config->deliver_secret_file;
+    const struct config_value *checked = &config->deliver_url;
     const struct config_value *others[] = {&config->deliver_ca_file, &config->deliver_client_certificate,
                                            &config->deliver_client_key};
-    int r = deliver_check_secrets(checked->text, report, error);
+    int r = deliver_check_url(checked->text, error);
 
+    if (r == 0) {
+        checked = &config->deliver_secret_file;
+        r = deliver_check_secrets(checked->text, report, error);
+    }
     for (size_t i = 0; i < sizeof others / sizeof others[0] && r == 0; i++) {
         checked = others[i];
         r = deliver_check_file(checked->text, error);
@@ -82,7 +86,7 @@ int delivery_settings_init(struct delivery_settings *delivery, const struct sett
     if (!delivery->apps || !delivery->shipped_file)
         return error_set(error, ENOMEM, "out of memory");
     set(delivery, settings);
-    return check_files(config, report, error);
+    return check_values(config, report, error);
 }
 
 void delivery_settings_finish(struct delivery_settings *delivery)

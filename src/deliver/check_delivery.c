@@ -1,5 +1,5 @@
-// Checks the files of [deliver] before the sender starts and, for `imcallbackd check`, also the connection to the
-// endpoint. Sends no event.
+// Checks the URL and the files of [deliver] before the sender starts and, for `imcallbackd check`, also the connection
+// to the endpoint. Sends no event.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,11 @@
 #include "imcallbackd/base/file.h"
 #include "imcallbackd/deliver/deliver.h"
 #include "secret_file.h"
+
+int deliver_check_url(const char *url, struct error *error)
+{
+    return endpoint_check_url(url, error);
+}
 
 int deliver_check_secrets(const char *file, deliver_report *report, struct error *error)
 {

@@ -24,6 +24,8 @@ from endpoint import OK, SECRET, status
     ("url", "https://", "https URL"),
     ("url", "https://user:geheim@127.0.0.1/cb", "user name"),
     ("url", "https://127.0.0.1/cb#part", "fragment"),
+    ("url", "https://127.0.0.1:99999/cb", "ort number"),
+    ("url", "https://[zz]/cb", "IPv6"),
     ("url", "https://127.0.0.1/cb?CallbackCommand=x", "a parameter of the callback"),
     ("secret_file", "/nowhere", "secret_file: /nowhere: No such file"),
     ("ca_file", "/nowhere", "/nowhere"),
