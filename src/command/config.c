@@ -181,8 +181,8 @@ static bool has_valid_port(const char *host)
     return *colon != ':' || (parse_decimal(colon + 1, strcspn(colon + 1, "/?"), 65535, &port) == 0 && port > 0);
 }
 
-// Does not validate the whole URL, because libcurl does so before it connects. The errors do not repeat the text,
-// because a query may contain a secret.
+// Does not validate the whole URL; deliver_check_url does so. The errors do not repeat the text, because a query may
+// contain a secret.
 static int check_endpoint(const char *text, struct error *error)
 {
     bool is_https = strncasecmp(text, "https://", 8) == 0;

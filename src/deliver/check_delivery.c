@@ -1,5 +1,5 @@
-// Checks the files of [deliver] before the sender starts and, for `imcallbackd check`, also the connection to the
-// endpoint. Sends no event.
+// Checks the URL and the files of [deliver] before the sender starts and, for `imcallbackd check`, also the connection
+// to the endpoint. Sends no event.
 #include <errno.h>
 #include <libgen.h>
 #include <stdio.h>
@@ -14,6 +14,11 @@
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
+
+int deliver_check_url(const char *url, struct error *error)
+{
+    return endpoint_check_url(url, error);
+}
 
 int deliver_check_secrets(const char *file, deliver_report *report, struct error *error)
 {

@@ -384,6 +384,17 @@ bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret
 
 // Checking
 
+int endpoint_check_url(const char *url, struct error *error)
+{
+    CURLU *parsed = curl_url();
+    CURLUcode code = parsed ? curl_url_set(parsed, CURLUPART_URL, url, 0) : CURLUE_OUT_OF_MEMORY;
+
+    curl_url_cleanup(parsed);
+    if (code == CURLUE_OUT_OF_MEMORY)
+        return error_set(error, ENOMEM, "out of memory");
+    return code == CURLUE_OK ? 0 : error_set(error, EINVAL, "%s", curl_url_strerror(code));
+}
+
 static int describe(CURL *easy, const struct deliver_settings *settings, struct buffer *found)
 {
     size_t length;

@@ -44,6 +44,9 @@ bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret
 // Aborts the requests that are in flight and frees the endpoint. NULL is allowed.
 void endpoint_destroy(struct endpoint *endpoint);
 
+// Checks that libcurl accepts the URL. The error does not repeat the URL. Returns 0, -EINVAL or -ENOMEM.
+int endpoint_check_url(const char *url, struct error *error) MUST_CHECK;
+
 // Connects, and verifies the certificate of an https endpoint, but sends no request. Appends a sentence about the
 // connection to `found`. Returns -EHOSTUNREACH if libcurl cannot connect, or another -errno.
 int endpoint_check(const struct deliver_settings *settings, struct buffer *found, struct error *error) MUST_CHECK;

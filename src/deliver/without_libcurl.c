@@ -19,6 +19,12 @@ int deliver_print_metrics(struct buffer *text)
     return 0;
 }
 
+int deliver_check_url(const char *url, struct error *error)
+{
+    (void)url;
+    return not_built(error);
+}
+
 int deliver_check_secrets(const char *file, deliver_report *report, struct error *error)
 {
     (void)file;

@@ -26,6 +26,7 @@ from endpoint import OK, SECRET, status
     ("url", "https://127.0.0.1/cb#part", "fragment"),
     ("url", "https://127.0.0.1:99999/", "the port in the URL is not a number from 1 to 65535"),
     ("url", "https://127.0.0.1:abc/", "the port in the URL is not a number from 1 to 65535"),
+    ("url", "https://[zz]/cb", "IPv6"),
     ("url", "https://127.0.0.1/cb?CallbackCommand=x", "a parameter of the callback"),
     ("secret_file", "/nowhere", "secret_file: /nowhere: No such file"),
     ("ca_file", "/nowhere", "/nowhere"),

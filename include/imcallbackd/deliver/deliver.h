@@ -22,6 +22,9 @@ extern const bool deliver_is_built;
 // have been appended.
 int deliver_print_metrics(struct buffer *text) MUST_CHECK;
 
+// Checks that the HTTP library accepts the URL, which must not be NULL. The error does not repeat the URL.
+int deliver_check_url(const char *url, struct error *error) MUST_CHECK;
+
 // Checks that the file holds one or two secrets, and reports a file that every user of the machine can read. NULL is
 // allowed. Returns -EACCES if this process has no permission to read the file, or if the path needs
 // $CREDENTIALS_DIRECTORY and the environment does not set this variable; another user or service may be able to read
