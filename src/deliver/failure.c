@@ -1,6 +1,5 @@
-// The tables are in the order of the man page imcallbackd-deliver(8), which lists the same remedies. The first row that
-// matches decides, so the last row of each table matches everything. Of libcurl, this file uses only the codes and
-// their texts.
+// The man page imcallbackd-deliver(8) lists the same remedies. The first row of a table that matches decides, and the
+// last row matches everything. Of libcurl, this file uses only the codes and their texts.
 #include "failure.h"
 
 #include <curl/curl.h>
