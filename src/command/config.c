@@ -171,8 +171,8 @@ static bool has_parameter_of_callback(const char *url)
     return false;
 }
 
-// Does not validate the whole URL; deliver_check_url does so. The errors do not repeat the text,
-// because a query may contain a secret.
+// Does not validate the whole URL; deliver_check_url does so. The errors do not repeat the text, because a query may
+// contain a secret.
 static int check_endpoint(const char *text, struct error *error)
 {
     bool is_https = strncasecmp(text, "https://", 8) == 0;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "imcallbackd/base/file.h"
+#include "transfer_failure.h"
 
 static int wake_fd = -1; // an eventfd, which outlives the endpoints because a signal can arrive at any time
 
@@ -104,7 +105,8 @@ static int expand_paths(struct endpoint *endpoint, const struct deliver_settings
 // CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes a request wait until the first
 // connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Without TLS there
 // is no such negotiation, and the request would wait for the first answer. Without CURLOPT_QUICK_EXIT, libcurl would
-// stop the whole sender until the resolver returns, however long that takes. Returns NULL if libcurl fails.
+// stop the whole sender until the resolver returns, however long that takes. Without CURLOPT_KEYPASSWD, OpenSSL would
+// ask for the password of an encrypted key on the terminal. Returns NULL if libcurl fails.
 static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
 {
     CURL *easy = curl_easy_init();
@@ -124,6 +126,7 @@ static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_s
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(SSL_VERIFYPEER, 1L);
     SET(SSL_VERIFYHOST, 2L);
+    SET(KEYPASSWD, "");
     SET(TCP_KEEPALIVE, 1L);
     SET(UPLOAD_BUFFERSIZE, 16384L);
     SET(BUFFERSIZE, 16384L);
@@ -308,73 +311,12 @@ int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct erro
 
 // Answers
 
-// A timeout before anything was sent means that there was no connection: the endpoint has not seen the request.
-static enum outcome judge_failure(const struct slot *slot, CURLcode code)
-{
-    long sent_bytes = 0;
-
-    switch (code) {
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_CONNECT:
-        return OUTCOME_CONNECT;
-    case CURLE_OPERATION_TIMEDOUT:
-        (void)curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &sent_bytes);
-        return sent_bytes > 0 ? OUTCOME_TIMEOUT : OUTCOME_CONNECT;
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CIPHER:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_ISSUER_ERROR:
-        return OUTCOME_TLS;
-    default:
-        return OUTCOME_BROKEN;
-    }
-}
-
-static const char *find_remedy(enum outcome outcome)
-{
-    switch (outcome) {
-    case OUTCOME_CONNECT:
-        return "; start the endpoint, open the firewall, or correct [deliver] url";
-    case OUTCOME_TLS:
-        return "; correct the endpoint's certificate, or name its CA in [deliver] ca_file";
-    case OUTCOME_TIMEOUT:
-        return "; find out why the endpoint is slow, or set a longer [deliver] timeout";
-    default:
-        return "; the log of the endpoint should say why";
-    }
-}
-
-// Returns libcurl's text, except where that text is about something else:
-//   - If a reused connection breaks, libcurl sends the request again on a new connection, but keeps the first text.
-//   - A request that waits for the connection of an earlier request blames the resolver when its time is over.
-static const char *failure_text(const struct slot *slot, CURLcode code)
-{
-    if (slot->out_of_memory)
-        return "out of memory";
-    if (code == CURLE_OPERATION_TIMEDOUT && strncmp(slot->why, "Failed to resolve host", 22) == 0)
-        return "no connection was established in time";
-    if (*slot->why == '\0' || (code == CURLE_COULDNT_CONNECT && strncmp(slot->why, "Failed to connect", 17) != 0))
-        return curl_easy_strerror(code);
-    return slot->why;
-}
-
-// Sets the error to the text of the failure and a remedy. For a failed connection attempt, adds the kernel's reason,
-// which libcurl's text lacks. Returns -failure.
+// Sets the error to the reason of a failure without an answer. Returns -failure.
 static int set_reason(const struct slot *slot, CURLcode code, int failure, struct error *error)
 {
-    const char *text = failure_text(slot, code);
-    size_t length = strlen(text);
-    char reason[80] = "";
-    long number = 0;
-
-    while (length > 0 && text[length - 1] == ' ')
-        length--;
-    if (code == CURLE_COULDNT_CONNECT && curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK &&
-        number > 0)
-        (void)snprintf(reason, sizeof reason, " (%s)", strerror((int)number));
-    return error_set(error, failure, "%.*s%s%s", (int)length, text, reason, find_remedy(judge_failure(slot, code)));
+    if (slot->out_of_memory)
+        return error_set(error, failure, "out of memory");
+    return transfer_failure_explain(slot->easy, code, slot->why, failure, error);
 }
 
 static void explain(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
@@ -388,12 +330,13 @@ static void explain(const struct slot *slot, CURLcode code, struct endpoint_answ
         (void)set_reason(slot, code, 0, &answer->why);
         error_wrap(&answer->why, "%.*s", (int)length, host);
     } else if (code != CURLE_OK && !slot->answer_is_cut) {
-        (void)error_set(&answer->why, 0, "%.*s: the answer with status %d is incomplete: %s", (int)length, host,
-                        answer->status, *slot->why ? slot->why : curl_easy_strerror(code));
+        (void)error_set(&answer->why, 0, "%.*s: the answer with status %d is incomplete: %s%s", (int)length, host,
+                        answer->status, *slot->why ? slot->why : curl_easy_strerror(code),
+                        transfer_failure_remedy(code, answer->outcome, 0));
     } else {
         (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s%s", (int)length, host,
                         answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "",
-                        find_remedy(answer->outcome));
+                        transfer_failure_remedy(code, answer->outcome, answer->status));
     }
 }
 
@@ -414,7 +357,7 @@ static void read_answer(const struct slot *slot, CURLcode code, struct endpoint_
     if (code == CURLE_OK || (slot->answer_is_cut && !slot->out_of_memory))
         answer->outcome = acceptance_judge(answer->status, buffer_text(&slot->answer), slot->answer.length);
     else
-        answer->outcome = judge_failure(slot, code);
+        answer->outcome = transfer_failure_judge(slot->easy, code);
     explain(slot, code, answer);
 }
 

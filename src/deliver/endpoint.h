@@ -1,6 +1,6 @@
-// Sends requests to the endpoint. Only endpoint.c calls libcurl. Uses HTTP/2 if the endpoint negotiates it over TLS,
-// and keeps connections open. Always verifies certificates, follows no redirects, and ignores .netrc, SSLKEYLOGFILE and
-// the proxies in the environment.
+// Sends requests to the endpoint with libcurl. Uses HTTP/2 if the endpoint negotiates it over TLS, and keeps connections
+// open. Always verifies certificates, follows no redirects, and ignores .netrc, SSLKEYLOGFILE and the proxies in the
+// environment.
 #pragma once
 
 #include <stdbool.h>
