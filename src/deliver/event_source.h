@@ -23,6 +23,9 @@ bool event_source_is_open(const struct event_source *source);
 int event_source_read(struct event_source *source, int64_t after_id, size_t max_rows,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
+// Opens the database, sets *ret_cursor to the position after the newest event, and closes the database again.
+int event_source_find_newest(const char *database, struct cursor *ret_cursor, struct error *error) MUST_CHECK;
+
 // Finds an event by its id. *ret_row is NULL if the store does not have the event any more; otherwise the row is valid
 // until the next call of a function of the source.
 int event_source_find(struct event_source *source, int64_t id, const struct recorded_row **ret_row,

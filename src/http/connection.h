@@ -66,9 +66,9 @@ struct http_transport {
     size_t handshake_bytes; // received before the handshake was complete
     bool has_received;      // at least one byte of TLS was received
     bool body_follows;      // the next bytes to send are the head of a response, and its body follows
-    bool receive_closed;    // the server has shut receiving down, so the next response announces Connection: close
-    bool closing;           // shut down by http_connection_close; libmicrohttpd has not noticed yet
-    bool pull_disabled;     // the pull function reads nothing, so that GnuTLS sees only what it has received before
+    bool receive_closed; // the server has shut down the receiving side; the next response announces Connection: close
+    bool closing;        // shut down by http_connection_close; libmicrohttpd has not noticed yet
+    bool pull_disabled;  // the pull function reads nothing, so that GnuTLS sees only what it has received before
 };
 
 // State that the detection of stalled connections in mhd_quirks.c keeps between two checks.

@@ -65,7 +65,7 @@ static int finish_signature(bool made, size_t length, gnutls_datum_t *signature)
     return GNUTLS_E_PK_SIGN_FAILED;
 }
 
-// GnuTLS calls this for TLS 1.3, and always for Ed25519.
+// GnuTLS calls this function for Ed25519, which signs the whole message and not a hash that was computed before.
 static int sign_data(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned int flags,
                      const gnutls_datum_t *data, gnutls_datum_t *signature)
 {
@@ -83,8 +83,8 @@ static int sign_data(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm,
     return finish_signature(made, length, signature);
 }
 
-// GnuTLS calls this for TLS 1.2, after it has hashed the handshake. For PKCS#1 GnuTLS names no hash, because the data
-// is a DigestInfo.
+// GnuTLS calls this function after it has hashed the handshake. For PKCS#1, GnuTLS names no hash, because the data is a
+// DigestInfo.
 static int sign_hash(gnutls_privkey_t handle, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned int flags,
                      const gnutls_datum_t *hash, gnutls_datum_t *signature)
 {

@@ -241,7 +241,8 @@ int http_server_create(const struct http_settings *settings, const struct http_l
         return error_set(error, ENOMEM, "out of memory");
     server->settings = *settings;
     server->settings.path = NULL;
-    server->loops = calloc(settings->threads, sizeof *server->loops); // NOLINT(bugprone-sizeof-expression): of pointers
+    // NOLINTNEXTLINE(bugprone-sizeof-expression): loops is an array of pointers
+    server->loops = calloc(settings->threads, sizeof *server->loops);
     server->sockets = calloc(settings->listen_fd_count + 1, sizeof *server->sockets);
     server->stop_fd = -1;
     if (http_shared_init(&server->shared, settings->path, handler, &fitting, credentials) < 0 || !server->loops ||

@@ -21,10 +21,10 @@ struct read_connection {
 // Returns 0 or -errno. Errors name the path, and a remedy if there is one. After a failure the connection is closed.
 int read_connection_open(struct read_connection *connection, const char *path, struct error *error) MUST_CHECK;
 
-// Starts a read transaction. Until read_connection_end, the caller sees the database as it is now, and the daemon's log
-// can only grow. Waits up to 5 s if the daemon is starting, which includes the recovery of its log. Refuses a database
-// that is empty, has a newer schema or belongs to another program. Returns 0, or -errno without a transaction. Errors
-// name the path.
+// Starts a read transaction. Until read_connection_end, the caller sees the database as it is now, and the write-ahead
+// log can only grow. If the daemon is starting, which includes the recovery of the write-ahead log, waits up to 5 s.
+// Refuses a database that is empty, has a newer schema or belongs to another program. Returns 0, or -errno without a
+// transaction. Errors name the path.
 int read_connection_begin(struct read_connection *connection, struct error *error) MUST_CHECK;
 
 // Ends the transaction, if one is open.

@@ -1,6 +1,6 @@
 // Maps failures of SQLite and of system calls to what the store must do. The failing function classifies each failure
 // once, before its next call on the connection, because SQLite keeps only the last error.
-//
+
 // Most functions of the store that open or check something return -errno, and those that write return an enum
 // store_failure. The functions below that fill in a struct error give the reason, and a remedy if there is one, but not
 // the path of the database.

@@ -79,7 +79,7 @@ BODY_READ = {"imcallbackd_answer_seconds_count": 1}
 
 
 def stored(count):
-    """Returns the changes of the metrics for this number of callbacks that went to the store and were answered."""
+    """Returns the expected changes in the metrics after `count` callbacks were committed and answered."""
     return {"imcallbackd_answer_seconds_count": count, "imcallbackd_commit_batch_callbacks_sum": count}
 
 

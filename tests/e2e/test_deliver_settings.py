@@ -24,7 +24,8 @@ from endpoint import OK, SECRET, status
     ("url", "https://", "https URL"),
     ("url", "https://user:geheim@127.0.0.1/cb", "user name"),
     ("url", "https://127.0.0.1/cb#part", "fragment"),
-    ("url", "https://127.0.0.1:99999/cb", "ort number"),
+    ("url", "https://127.0.0.1:99999/", "the port in the URL is not a number from 1 to 65535"),
+    ("url", "https://127.0.0.1:abc/", "the port in the URL is not a number from 1 to 65535"),
     ("url", "https://[zz]/cb", "IPv6"),
     ("url", "https://127.0.0.1/cb?CallbackCommand=x", "a parameter of the callback"),
     ("secret_file", "/nowhere", "secret_file: /nowhere: No such file"),
@@ -110,6 +111,17 @@ def test_check_warns_of_a_wrong_certificate(fresh, endpoint):
     assert done.returncode == 0 and "[deliver] url: " in done.stderr and "certificate" in done.stderr, done
 
 
+def test_check_warns_of_a_missing_directory_of_the_state(fresh, endpoint):
+    """The unit creates the directory, but without the unit the operator must create it."""
+    deliver_to(fresh, endpoint, state_file=fresh.directory / "absent" / "state")
+    done = daemon.run(BINARY, "check", "-c", fresh.config)
+    assert done.returncode == 0, done
+    assert f"[deliver] state_file: {fresh.directory}/absent: No such file or directory" in done.stderr, done
+    assert "create the directory for the user of the service" in done.stderr, done
+    deliver_to(fresh, endpoint)
+    assert "state_file:" not in daemon.run(BINARY, "check", "-c", fresh.config).stderr
+
+
 def test_check_masks_secrets(fresh, endpoint):
     deliver_to(fresh, endpoint, secret_file=write_secret(fresh, SECRET))
     done = daemon.run(BINARY, "check", "-c", fresh.config)
@@ -176,6 +188,17 @@ def test_presents_its_client_certificate(make_daemon, make_endpoint, deliver):
     deliver(one)
     (request,) = endpoint.wait_requests(1)
     assert request.client == "imcallbackd-client"
+
+
+@pytest.mark.parametrize("text", ["", "this is not PEM\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_rejects_a_ca_file_without_a_certificate(fresh, endpoint, text):
+    path = fresh.directory / "ca.pem"
+    path.write_text(text)
+    deliver_to(fresh, endpoint, ca_file=path)
+    for command in ("deliver", "check"):
+        done = daemon.run(BINARY, command, "-c", fresh.config)
+        assert done.returncode == 1 and f"[deliver] ca_file: {path}: " in done.stderr, done
+        assert "write CA certificates in PEM format into it" in done.stderr, done
 
 
 def test_client_key_needs_a_certificate(fresh, endpoint):

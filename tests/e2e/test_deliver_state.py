@@ -129,8 +129,18 @@ def test_refuses_a_second_process(fresh, endpoint, deliver):
     endpoint.wait_accepted("g1")
 
 
+def test_a_second_process_finds_its_admin_port_in_use(fresh, endpoint, deliver):
+    """The port is opened before the state, so its message must name the likely cause, too."""
+    deliver_to(fresh, endpoint, admin_port=daemon.free_port())
+    fresh.start()
+    deliver(fresh).wait_ready()
+    done = daemon.run(BINARY, "deliver", "-c", fresh.config)
+    assert done.returncode == 1 and "[deliver] admin_port: another `imcallbackd deliver` may be running: " in done.stderr
+
+
 @pytest.mark.parametrize("damage", [
     pytest.param(lambda path: path.write_bytes(b"this is not a database" * 100), id="other file"),
+    pytest.param(lambda path: path.write_bytes(b"hello\n"), id="short text"),
     pytest.param(lambda path: path.write_bytes(path.read_bytes()[:2048] + os.urandom(2048) + path.read_bytes()[4096:]),
                  id="random bytes"),
     pytest.param(lambda path: path.write_bytes(path.read_bytes()[:1000]), id="cut"),
@@ -192,7 +202,8 @@ def test_an_unwritable_directory_is_an_error_at_the_start(fresh, endpoint):
     deliver_to(fresh, endpoint, state_file=fresh.directory / "absent" / "state")
     fresh.start()
     done = daemon.run(BINARY, "deliver", "-c", fresh.config)
-    assert done.returncode == 1 and "absent/state" in done.stderr, done
+    assert done.returncode == 1 and "absent/state: No such file or directory; create the directory" in done.stderr, done
+    assert "[deliver] state_file" in done.stderr, done
 
 
 def test_stops_sending_while_the_disk_of_the_state_is_full(fresh, disk, endpoint, deliver):

@@ -114,6 +114,29 @@ def test_survives_restarts_of_the_endpoint(fresh, endpoint, deliver):
     Ledger(fresh, endpoint).check(interrupted=3 * 4)
 
 
+# Remedies
+
+@pytest.mark.parametrize("code, remedy", [
+    (307, "redirects are not followed; set [deliver] url to the final address"), (403, "compare [deliver] secret_file"),
+    (404, "correct the path in [deliver] url"), (429, "decrease [deliver] in_flight"),
+    (500, "the log of the endpoint should say why"),
+])
+def test_names_a_remedy_for_the_status(fresh, endpoint, deliver, code, remedy):
+    endpoint.answer(status(code))
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0")
+    deliver(fresh).wait_logged(f"answered with status {code}; {remedy}")
+
+
+def test_proposes_https_for_a_port_that_speaks_tls(fresh, endpoint, deliver):
+    deliver_to(fresh, endpoint, url=endpoint.url().replace("https:", "http:"))
+    fresh.start()
+    fresh.record("g0")
+    deliver(fresh).wait_logged("if the endpoint speaks TLS, write https in [deliver] url")
+    assert endpoint.requests() == []
+
+
 # TLS
 
 def test_verifies_the_certificate_of_the_endpoint(fresh, endpoint, deliver):
@@ -155,7 +178,7 @@ def test_refuses_old_versions_of_tls(fresh, make_endpoint, deliver):
     fresh.start()
     fresh.record("g0")
     deliverer = deliver(fresh)
-    deliverer.wait_logged("SSL")
+    deliverer.wait_logged("check that the endpoint speaks TLS 1.2 or newer on this port")
     assert endpoint.requests() == []
 
 

@@ -94,7 +94,8 @@ def test_a_rejected_callback_that_the_destination_rejects_blocks_no_events(make_
 
 
 def test_lag_counts_events_behind_a_rejected_batch(make_daemon, server, forward):
-    """After a rejected event, the next attempt starts with the rejected callbacks. The event still adds to the lag."""
+    """After the destination has rejected an event, the next attempt of the forwarder sends the rows of
+    rejected_callback first. The event that the destination rejected still adds to the lag."""
     port = daemon.free_port()
     one, forwarder = start_with_one_event(make_daemon, server, forward, admin_port=port)
     server.execute("ALTER TABLE destroyed_group ADD CONSTRAINT strict CHECK (group_id <> 'next')")

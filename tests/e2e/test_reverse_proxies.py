@@ -87,8 +87,8 @@ def test_patterns_find_each_event():
     ("CallbackCommand=" + "".join(f"%{ord(c):02x}" for c in daemon.COMMAND), "recorded"),
     ("%43allbackCommand=Group.CallbackAfterGroupDestroyed", "recorded"),
     ("Callback%63omman%64=Group.Callback%41fterGroupDestroyed", "recorded"),
-    # imcallbackd refuses these queries, because parsers could read them in different ways, or because they contain
-    # percent-encoding but no event.
+    # imcallbackd refuses these queries, because parsers could read them in different ways, or because the name or the
+    # value of CallbackCommand contains percent-encoding and does not decode to an event.
     (EVENT + "&" + EVENT, "refused"),
     (EVENT + "&" + OTHER, "refused"),
     (OTHER + "&" + EVENT, "refused"),

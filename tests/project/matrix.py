@@ -93,7 +93,7 @@ def build(preset, *options, tests=ALL, **environment):
 
 
 def valgrind(name, log):
-    """Runs the daemon under valgrind, which detects reads of uninitialized memory, also in the libraries.
+    """Runs the daemon and its services under valgrind, which detects reads of uninitialized memory, also in the libraries.
 
     Only definite leaks are reported: SQLite keeps pointers into the middle of its blocks, and valgrind reports such a
     block as "possibly lost".
@@ -104,10 +104,10 @@ def valgrind(name, log):
                "--errors-for-leak-kinds=definite", "--error-exitcode=99"]
     failed = run(log, "sh", PROJECT / "build.sh", f"matrix/{name}", "dev")
     failed += run(log, "/usr/bin/python3", "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                  *[f"tests/e2e/test_{test}.py" for test in ("answers", "bodies", "framing", "reload", "tls")],
+                  *[f"tests/e2e/test_{test}.py" for test in ("answers", "bodies", "deliver", "framing", "reload", "tls")],
                   **without("timing"), IMCALLBACKD=str(OUT / name / "imcallbackd"),
                   IMCALLBACKD_LOAD=str(OUT / name / "tests" / "imcallbackd-load"),
-                  IMCALLBACKD_WRAPPER=shlex.join(wrapper))
+                  IMCALLBACKD_WRAPPER=shlex.join(wrapper), IMCALLBACKD_SERVICE_WRAPPER=shlex.join(wrapper))
     return reports_of(directory, log) + failed
 
 

@@ -35,6 +35,12 @@ int deliver_check_secrets(const char *file, deliver_report *report, struct error
 // libcurl connects. NULL is allowed. Returns -EACCES in the same cases as deliver_check_secrets.
 int deliver_check_file(const char *file, struct error *error) MUST_CHECK;
 
+// Does the same for ca_file, and also returns -EINVAL if the file does not contain a certificate in PEM format.
+int deliver_check_ca_file(const char *file, struct error *error) MUST_CHECK;
+
+// Reports a directory of the state file that does not exist.
+void deliver_check_state_file(const char *state_file, deliver_report *report);
+
 // Resolves the endpoint's name, connects, verifies the certificate of an https endpoint, and reports what was found.
 // Sends no request.
 int deliver_check_endpoint(const struct deliver_settings *settings, deliver_report *report,

@@ -10,9 +10,9 @@
 // The id is not among the columns: the database assigns it, and the structs in callback/event.h do not have it.
 enum stream { STREAM_GROUPS, STREAM_REJECTIONS, STREAM_COUNT };
 
-// REQUIRED(name, type, part) or OPTIONAL(name, type, part, flag), in the order of the tables. The field of the struct
-// has the name of the column. The column is NULL if the bool field `flag` is false. A BYTES column has a second field
-// for its length, such as body_length for body.
+// Each list calls REQUIRED(name, type, part) or OPTIONAL(name, type, part, flag) once for each column, in the order of
+// the columns in the table. A field of the struct has the name of the column. An OPTIONAL column is NULL if the bool
+// field `flag` is false. A BYTES column has a second field for its length, such as body_length for body.
 //
 // type: INTEGER, TEXT or BYTES.
 // part: IDENTITY says which event the row is about, CONTENT says what the peer reported about it, and RECEPTION says

@@ -15,8 +15,8 @@
 // does not apply to a database that was moved into its place, for example from a backup, where the ids belong to other
 // rows. Overwriting the file in place, as cp does, keeps both values and goes unnoticed.
 struct shipped {
-    int64_t group_id;     // largest shipped id of destroyed_group
-    int64_t rejection_id; // largest shipped id of rejected_callback
+    int64_t group_id;     // the service needs no row of destroyed_group up to this id
+    int64_t rejection_id; // the service needs no row of rejected_callback up to this id
 };
 
 // Replaces the note atomically, but does not sync it: after a power failure, the note may be older or damaged, which

@@ -12,7 +12,7 @@ struct header {
 };
 
 static const struct {
-    struct header headers[MAX_LINES]; // those before the first NULL name
+    struct header headers[MAX_LINES]; // up to the first NULL name
     const char *client;               // NULL: the last entry is not an address
 } rows[] = {
     {{{XFF, "192.0.2.1"}}, "192.0.2.1"},
