@@ -19,6 +19,7 @@ mkdir -p "$files"
 # Quotes the path for the shell, because the path to this clone can contain spaces and quotes.
 here="'$(pwd | sed "s/'/'\\\\''/g")'"
 port=$(sed -n '/^\[listen]/,/^\[tls]/s/^port *= *//p' conf/quickstart.conf)
+admin_port=$(sed -n '/^\[admin]/,$s/^port *= *//p' conf/quickstart.conf)
 app=$(sed -n 's/^\[app \(.*\)\]$/\1/p' conf/quickstart.conf)
 query="SdkAppid=$app&CallbackCommand=Group.CallbackAfterGroupDestroyed&contenttype=json&ClientIP=127.0.0.1"
 query="$query&OptPlatform=RESTAPI&\$(cd $here && build/release/imcallbackd sign -c conf/quickstart.conf)"
@@ -31,9 +32,13 @@ In another terminal, send a callback as the service does:
 
 curl --cacert $here/$files/certificate.pem --data-binary @$here/tests/samples/documented.json "https://127.0.0.1:$port/?$query"
 
-and show what was recorded:
+show what was recorded:
 
 sqlite3 -readonly -box $here/$files/callbacks.db '$sql'
+
+and open the status page, which says whether callbacks arrive, and if not, why:
+
+http://127.0.0.1:$admin_port/
 
 Ctrl-C stops the daemon.
 

@@ -1,4 +1,4 @@
-// clock_gettime() cannot fail for these two clocks, so no function reports an error.
+// clock_gettime() cannot fail for these three clocks, so no function reports an error.
 #include "imcallbackd/base/clock.h"
 
 #include <assert.h>
@@ -24,6 +24,11 @@ int64_t clock_monotonic_ms(void)
 int64_t clock_monotonic_us(void)
 {
     return read_us(CLOCK_MONOTONIC);
+}
+
+int64_t clock_boottime_ms(void)
+{
+    return read_us(CLOCK_BOOTTIME) / 1000;
 }
 
 struct timespec clock_timespec(int64_t ms)

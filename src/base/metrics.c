@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 void metric_observe(const struct metric *histogram, int64_t value)
 {
@@ -16,9 +17,9 @@ void metric_observe(const struct metric *histogram, int64_t value)
     metric_add(histogram, histogram->count + 1, value);
 }
 
-// Prints a value in the unit of its metric, without trailing zeros in the fraction, followed by the text `end`.
-static int print_number(struct buffer *text, int64_t value, unsigned int decimals, const char *end)
+int metric_print_value(struct buffer *text, const struct metric *metric, int64_t value)
 {
+    const unsigned int decimals = metric->decimals;
     uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value, unit = 1;
     char number[64];
     int length;
@@ -32,7 +33,15 @@ static int print_number(struct buffer *text, int64_t value, unsigned int decimal
         length--;
     if (number[length - 1] == '.')
         length--;
-    return buffer_print(text, "%.*s%s", length, number, end);
+    return buffer_append(text, number, (size_t)length);
+}
+
+// Prints a value followed by the text `end`.
+static int print_number(struct buffer *text, const struct metric *metric, int64_t value, const char *end)
+{
+    int r = metric_print_value(text, metric, value);
+
+    return r < 0 ? r : buffer_append(text, end, strlen(end));
 }
 
 static int print_values(struct buffer *text, const struct metric *metric)
@@ -47,7 +56,7 @@ static int print_values(struct buffer *text, const struct metric *metric)
         else
             continue;
         if (r == 0)
-            r = print_number(text, metric_value(metric, i), metric->decimals, "\n");
+            r = print_number(text, metric, metric_value(metric, i), "\n");
     }
     return r;
 }
@@ -63,7 +72,7 @@ static int print_histogram(struct buffer *text, const struct metric *metric)
         count += metric_value(metric, i);
         r = buffer_print(text, "%s_bucket{le=\"", metric->name);
         if (r == 0)
-            r = print_number(text, metric->bounds[i], metric->decimals, "\"} ");
+            r = print_number(text, metric, metric->bounds[i], "\"} ");
         if (r == 0)
             r = buffer_print(text, "%" PRId64 "\n", count);
     }
@@ -71,7 +80,7 @@ static int print_histogram(struct buffer *text, const struct metric *metric)
     if (r == 0)
         r = buffer_print(text, "%s_bucket{le=\"+Inf\"} %" PRId64 "\n%s_count %" PRId64 "\n%s_sum ", metric->name, count,
                          metric->name, count, metric->name);
-    return r < 0 ? r : print_number(text, metric_value(metric, metric->count + 1), metric->decimals, "\n");
+    return r < 0 ? r : print_number(text, metric, metric_value(metric, metric->count + 1), "\n");
 }
 
 int metrics_print(const struct metric *const *metrics, struct buffer *text)

@@ -92,6 +92,16 @@ const char *answer_name(enum answer_code code)
     return find(code)->name;
 }
 
+int answer_error_code(enum answer_code code)
+{
+    return find(code)->error_code;
+}
+
+const char *answer_sentence(enum answer_code code)
+{
+    return find(code)->sentence;
+}
+
 int answer_print(struct buffer *body, enum answer_code code, const char *detail)
 {
     const struct answer *answer = find(code);

@@ -58,8 +58,8 @@ static struct piece escape_piece(const char *text, size_t left)
         return (struct piece){.length = ESCAPE_LENGTH, .replacement = UTF8_REPLACEMENT};
     if (unit < 0 && left >= 2 && text[1] == 'u')
         return (struct piece){.fault = JSON_TEXT_BAD_ESCAPE};
-    // The two bytes are one piece, so that \" does not end the string; cJSON rejects unknown escapes. If the second byte
-    // is not printable ASCII, it starts the next piece, because string_piece must check it.
+    // The two bytes are one piece, so that \" does not end the string; cJSON rejects unknown escapes. If the second
+    // byte is not printable ASCII, it starts the next piece, because string_piece must check it.
     return (struct piece){.length = left < 2 || (unsigned char)text[1] < 0x20 || (unsigned char)text[1] > 0x7e ? 1 : 2};
 }
 

@@ -148,6 +148,18 @@ static int start_server(struct service *service, struct error *error)
     return http_server_start(service->server, error);
 }
 
+static int start_monitor(struct service *service, struct error *error)
+{
+    const struct monitor_parts parts = {
+        .store = service->store,
+        .receiver = service->receiver,
+        .settings = service->settings,
+        .port = listen_port(service->listeners.callback_fds[0]),
+    };
+
+    return monitor_start(service->listeners.admin_fd, &parts, &service->monitor, error);
+}
+
 // Starts the parts of the daemon in order. The caller must call stop, even after an error.
 //
 // The server and the store depend on each other. The event loops submit commits to the store, so they must run only
@@ -172,7 +184,7 @@ static int start(struct service *service, struct error *error)
     if (r == 0) // requests are accepted from here on
         r = start_server(service, error);
     if (r == 0 && service->listeners.admin_fd >= 0) // last, because the monitor reports whether events can be recorded
-        r = monitor_start(service->listeners.admin_fd, service->store, service->settings, &service->monitor, error);
+        r = start_monitor(service, error);
     return r;
 }
 
@@ -239,14 +251,15 @@ static void notify_watchdog(const struct service *service)
 }
 
 // Handles SIGHUP, and returns on SIGTERM or SIGINT. Calls notify_watchdog whenever half of the watchdog's timeout has
-// passed, and repeats the warnings of settings_warn about once a day.
+// passed, samples the history of the status page each minute, and repeats the warnings of settings_warn about once a
+// day.
 static void wait_for_stop(struct service *service, const sigset_t *signals)
 {
     int64_t pause_ms = service->watchdog_ms > 0 ? service->watchdog_ms / 2 : DAY_MS;
     int64_t warn_at_ms = clock_monotonic_ms() + DAY_MS;
 
     for (;;) {
-        const struct timespec pause = clock_timespec(pause_ms);
+        const struct timespec pause = clock_timespec(clock_min_timeout_ms(pause_ms, monitor_sample(service->monitor)));
         int number = sigtimedwait(signals, NULL, &pause);
 
         if (number == SIGHUP) {
@@ -275,7 +288,7 @@ static void log_listening(const struct service *service)
     }
     if (service->listeners.admin_fd >= 0) {
         listen_name(service->listeners.admin_fd, name);
-        log_info("monitoring in plain HTTP on %s: /metrics, /readyz, /healthz", name);
+        log_info("monitoring in plain HTTP on %s: /, /status.json, /metrics, /readyz, /healthz", name);
     }
 }
 

@@ -13,6 +13,7 @@
 #include "imcallbackd/base/file.h"
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/base/parse.h"
+#include "imcallbackd/http/admin.h"
 
 #define KIB        ((uint64_t)1 << 10)
 #define MIB        ((uint64_t)1 << 20)
@@ -80,6 +81,7 @@ const struct config_option config_options[] = {
     KEY(limits, store_wait, CONFIG_DURATION, DEFAULT("5s"), RANGE(0, HOURS_MS)),
     KEY(admin, address, CONFIG_ADDRESS, DEFAULT("127.0.0.1"), NEEDS_RESTART),
     KEY(admin, port, CONFIG_NUMBER, DEFAULT("9463"), RANGE(0, 65535), NEEDS_RESTART),
+    KEY(admin, host, CONFIG_HOSTS),
     KEY(log, level, CONFIG_CHOICE, DEFAULT("info"), .choices = log_levels),
     KEY(log, format, CONFIG_CHOICE, DEFAULT("text"), .choices = log_formats),
     {.section = NULL},
@@ -222,11 +224,21 @@ static int range_error(const struct config_option *option, const char *text, str
                      option->min / unit, name, option->max / unit, name);
 }
 
-static bool is_name(const char *text)
+// Checks a name, or a list of host names.
+static int check_names(const struct config_option *option, const char *text, struct error *error)
 {
-    static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    static const char in_list[] = " \t,abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const char *in_name = strchr(in_list, 'a');
 
-    return strlen(text) <= 64 && text[strspn(text, characters)] == '\0';
+    if (option->type == CONFIG_NAME && (strlen(text) > 64 || text[strspn(text, in_name)]))
+        return error_set(error, EINVAL,
+                         "'%s' is not a name of letters, digits, '.', '_' and '-' with at most 64 characters", text);
+    if (option->type == CONFIG_HOSTS && (strlen(text) >= HTTP_ADMIN_HOSTS_BYTES || text[strspn(text, in_list)]))
+        return error_set(error, EINVAL,
+                         "'%s' is not a list of host names without ports, separated by spaces, with at most %d "
+                         "characters",
+                         text, HTTP_ADMIN_HOSTS_BYTES - 1);
+    return 0;
 }
 
 // Checks the text according to the option's type. Sets value->number only for types that stand for a number, and
@@ -284,10 +296,9 @@ static int parse_value(const struct config_option *option, const char *text, str
     case CONFIG_DESTINATION:
     case CONFIG_ENDPOINT:
         return option->type == CONFIG_ENDPOINT ? check_endpoint(text, error) : check_destination(text, error);
+    case CONFIG_HOSTS:
     case CONFIG_NAME:
-        form = "a name of letters, digits, '.', '_' and '-' with at most 64 characters";
-        r = is_name(text) ? 0 : -EINVAL;
-        break;
+        return check_names(option, text, error);
     }
     if (r == -EINVAL)
         return error_set(error, EINVAL, "'%s' is not %s", text, form);

@@ -62,6 +62,7 @@ struct config {
     struct config_value limits_store_wait;
     struct config_value admin_address;
     struct config_value admin_port;
+    struct config_value admin_host;
     struct config_value log_level;
     struct config_value log_format;
     struct config_app *apps;
@@ -83,6 +84,7 @@ enum config_type {
     CONFIG_CHOICE,
     CONFIG_DESTINATION, // libpq URI without a password
     CONFIG_ENDPOINT,    // https URL, or http URL of localhost or a loopback address; without a user name
+    CONFIG_HOSTS,       // list of host names, shorter than HTTP_ADMIN_HOSTS_BYTES
     CONFIG_NAME,        // at most 64 letters, digits, '.', '_' and '-'
 };
 

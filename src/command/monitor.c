@@ -7,12 +7,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,7 +19,9 @@
 #include "imcallbackd/http/admin.h"
 #include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/server.h"
+#include "imcallbackd/status/page.h"
 #include "receiver.h"
+#include "status_facts.h"
 
 // If less than this is free on the file system of the database, the daemon reports that it is not ready, because the
 // next callback may not fit.
@@ -30,8 +30,12 @@
 struct monitor {
     struct http_admin *admin;
     struct store *store;
-    struct settings *settings; // for the path of the database, which only a restart changes
+    struct settings *started; // for the paths that only a restart changes
     atomic_bool stopping;
+    struct status_sources sources;
+    struct status status; // only the thread of the admin listener uses this
+    pthread_mutex_t lock; // guards the next field
+    struct settings *settings;
 };
 
 enum { FILE_DATABASE, FILE_LOG }; // the values of the label `file`
@@ -77,6 +81,7 @@ static const struct metric *const monitor_metrics[] = {
 // The lists of all modules, in the order of the output.
 static const struct metric *const *const metric_lists[] = {receiver_metrics, store_metrics, http_metrics,
                                                            monitor_metrics};
+#define METRIC_LISTS (sizeof metric_lists / sizeof metric_lists[0])
 
 // Returns the number of resident pages, or 0 if the number cannot be read from /proc.
 static int64_t resident_pages(void)
@@ -116,43 +121,12 @@ static void measure_process(void)
     metric_set(&process_files, 0, count_open_files());
 }
 
-static int64_t size_of(const char *path)
-{
-    struct stat status;
-
-    return stat(path, &status) == 0 ? status.st_size : 0;
-}
-
-int disk_usage_measure(const char *database, struct disk_usage *ret_usage, struct error *error)
-{
-    char *file = realpath(database, NULL); // SQLite creates the log next to the target of a symbolic link
-    struct buffer log = {0};
-    struct statvfs disk;
-    int r = 0;
-
-    if (!file || statvfs(file, &disk) < 0)
-        r = error_set(error, errno, "%s: %s", database, strerror(errno));
-    else if (buffer_print(&log, "%s-wal", file) < 0)
-        r = error_set(error, ENOMEM, "out of memory");
-    else
-        *ret_usage = (struct disk_usage){
-            .database_bytes = size_of(file),
-            .log_bytes = size_of(log.data),
-            .free_bytes = (int64_t)(disk.f_bavail * disk.f_frsize),
-            // Blocks reserved for root do not count.
-            .total_bytes = (int64_t)((disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize),
-        };
-    buffer_finish(&log);
-    free(file);
-    return r;
-}
-
 // Measures the disk, updates its metrics and the metric `ready`, and returns whether the daemon can record events. If
 // not, *ret_why holds the reason.
-static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
+static bool measure_readiness(struct monitor *monitor, struct disk_usage *ret_usage, struct error *ret_why)
 {
-    const char *database = monitor->settings->config.store_database.text;
-    struct disk_usage usage = {0};
+    const char *database = monitor->started->config.store_database.text;
+    struct disk_usage usage = {-1, -1, -1, -1};
     int r = disk_usage_measure(database, &usage, ret_why);
     bool is_ready = false;
 
@@ -169,6 +143,7 @@ static bool measure_readiness(struct monitor *monitor, struct error *ret_why)
                         usage.free_bytes);
     else if (r == 0)
         is_ready = store_ready(monitor->store, ret_why);
+    *ret_usage = usage;
     metric_set(&ready, 0, is_ready);
     return is_ready;
 }
@@ -181,47 +156,109 @@ static unsigned int print_health(void *context, struct buffer *text)
 
 static unsigned int print_readiness(void *context, struct buffer *text)
 {
+    struct disk_usage usage;
     struct error why;
 
-    if (measure_readiness(context, &why))
+    if (measure_readiness(context, &usage, &why))
         return buffer_print(text, "ready\n") < 0 ? 0 : 200;
     return buffer_print(text, "not ready: %s\n", why.text) < 0 ? 0 : 503;
 }
 
 static unsigned int print_metrics(void *context, struct buffer *text)
 {
+    struct disk_usage usage;
     struct error why;
     int r = 0;
 
-    (void)measure_readiness(context, &why);
+    (void)measure_readiness(context, &usage, &why);
     measure_process();
-    for (size_t i = 0; i < sizeof metric_lists / sizeof metric_lists[0] && r == 0; i++)
+    for (size_t i = 0; i < METRIC_LISTS && r == 0; i++)
         r = metrics_print(metric_lists[i], text);
     return r < 0 ? 0 : 200;
 }
 
-static const struct http_admin_page pages[] = {
-    {"/healthz", HTTP_PLAIN_TEXT, print_health},
-    {"/readyz", HTTP_PLAIN_TEXT, print_readiness},
-    {"/metrics", METRICS_CONTENT_TYPE, print_metrics},
-    {NULL, NULL, NULL},
-};
-
-int monitor_start(int listen_fd, struct store *store, struct settings *settings, struct monitor **ret_monitor,
-                  struct error *error)
+static struct settings *current_settings(struct monitor *monitor)
 {
-    struct monitor *monitor = calloc(1, sizeof *monitor);
+    struct settings *settings;
+
+    pthread_mutex_lock(&monitor->lock);
+    settings = settings_ref(monitor->settings);
+    pthread_mutex_unlock(&monitor->lock);
+    return settings;
+}
+
+// Collects all facts and prints them with the given function.
+static unsigned int print_status(struct monitor *monitor, int (*print)(const struct status *, struct buffer *),
+                                 struct buffer *text)
+{
+    struct settings *settings = current_settings(monitor);
+    struct status *status = &monitor->status;
+    struct status_memory memory = {0};
+    struct disk_usage usage;
+    struct error why;
+    bool is_ready = measure_readiness(monitor, &usage, &why);
     int r;
 
-    assert(listen_fd >= 0 && store);
+    measure_process();
+    r = status_facts_collect(&monitor->sources, settings, &usage, &memory, status);
+    status->ready = is_ready;
+    status->why_not_ready = why.text;
+    if (r == 0)
+        r = print(status, text);
+    status_memory_finish(&memory);
+    settings_unref(settings);
+    return r < 0 ? 0 : 200;
+}
+
+static unsigned int print_page(void *context, struct buffer *text)
+{
+    return print_status(context, page_print, text);
+}
+
+static unsigned int print_json(void *context, struct buffer *text)
+{
+    return print_status(context, status_json_print, text);
+}
+
+static const struct http_admin_page pages[] = {
+    {"/healthz", HTTP_PLAIN_TEXT, print_health, NULL},
+    {"/readyz", HTTP_PLAIN_TEXT, print_readiness, NULL},
+    {"/metrics", METRICS_CONTENT_TYPE, print_metrics, NULL},
+    {"/", PAGE_CONTENT_TYPE, print_page, page_security_policy},
+    {"/status.json", STATUS_JSON_CONTENT_TYPE, print_json, NULL},
+    {NULL, NULL, NULL, NULL},
+};
+
+static void set_certificate_expiry(const struct settings *settings)
+{
+    metric_set(&certificate_expiry, 0, http_credentials_expires_ms(settings->credentials));
+}
+
+int monitor_start(int listen_fd, const struct monitor_parts *parts, struct monitor **ret_monitor, struct error *error)
+{
+    struct monitor *monitor = calloc(1, sizeof *monitor);
+    const struct config *config = &parts->settings->config;
+    int r;
+
+    assert(listen_fd >= 0 && parts->store && parts->receiver);
     if (!monitor)
         return error_set(error, ENOMEM, "out of memory");
-    monitor->store = store;
-    monitor->settings = settings_ref(settings);
+    monitor->store = parts->store;
+    monitor->started = settings_ref(parts->settings);
+    monitor->settings = settings_ref(parts->settings);
+    pthread_mutex_init(&monitor->lock, NULL);
+    monitor->sources = (struct status_sources){.store = parts->store,
+                                               .receiver = parts->receiver,
+                                               .port = parts->port,
+                                               .path = config->listen_path.text,
+                                               .database = config->store_database.text,
+                                               .metric_lists = metric_lists,
+                                               .metric_list_count = METRIC_LISTS};
+    status_sources_init(&monitor->sources);
     metric_set(&build_info, 0, 1);
-    metric_set(&process_start_time, 0, clock_realtime_ms());
-    monitor_set_settings(monitor, settings);
-    r = http_admin_start(listen_fd, pages, monitor, &monitor->admin, error);
+    metric_set(&process_start_time, 0, monitor->sources.started_ms);
+    set_certificate_expiry(parts->settings);
+    r = http_admin_start(listen_fd, pages, monitor, config->admin_host.text, &monitor->admin, error);
     if (r < 0)
         monitor_stop(monitor);
     else
@@ -229,10 +266,24 @@ int monitor_start(int listen_fd, struct store *store, struct settings *settings,
     return r;
 }
 
-void monitor_set_settings(const struct monitor *monitor, const struct settings *settings)
+int64_t monitor_sample(struct monitor *monitor)
 {
-    if (monitor)
-        metric_set(&certificate_expiry, 0, http_credentials_expires_ms(settings->credentials));
+    return monitor ? status_sources_sample(&monitor->sources) : -1;
+}
+
+void monitor_set_settings(struct monitor *monitor, struct settings *settings)
+{
+    struct settings *old;
+
+    if (!monitor)
+        return;
+    pthread_mutex_lock(&monitor->lock);
+    old = monitor->settings;
+    monitor->settings = settings_ref(settings);
+    pthread_mutex_unlock(&monitor->lock);
+    settings_unref(old);
+    set_certificate_expiry(settings);
+    http_admin_set_hosts(monitor->admin, settings->config.admin_host.text);
 }
 
 void monitor_set_stopping(struct monitor *monitor)
@@ -246,6 +297,9 @@ void monitor_stop(struct monitor *monitor)
     if (!monitor)
         return;
     http_admin_stop(monitor->admin);
+    status_sources_finish(&monitor->sources);
+    pthread_mutex_destroy(&monitor->lock);
     settings_unref(monitor->settings);
+    settings_unref(monitor->started);
     free(monitor);
 }

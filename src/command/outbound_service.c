@@ -29,9 +29,9 @@ static unsigned int print_metrics(void *context, struct buffer *text)
 }
 
 static const struct http_admin_page pages[] = {
-    {"/healthz", HTTP_PLAIN_TEXT, print_health},
-    {"/metrics", METRICS_CONTENT_TYPE, print_metrics},
-    {NULL, NULL, NULL},
+    {"/healthz", HTTP_PLAIN_TEXT, print_health, NULL},
+    {"/metrics", METRICS_CONTENT_TYPE, print_metrics, NULL},
+    {NULL, NULL, NULL, NULL},
 };
 
 static void on_signal(int number)
@@ -67,7 +67,7 @@ static int start_admin(const struct config *config, const struct outbound_servic
         return config_wrap_result(config, port, r, error);
     listen_name(*ret_fd, name);
     log_info("monitoring in plain HTTP on %s: /metrics, /healthz", name);
-    return http_admin_start(*ret_fd, pages, NULL, ret_admin, error);
+    return http_admin_start(*ret_fd, pages, NULL, config->admin_host.text, ret_admin, error);
 }
 
 int outbound_service_run(const struct config *config, const struct outbound_service *service, struct error *error)

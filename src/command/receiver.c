@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,33 +19,23 @@
 #include "imcallbackd/callback/callback.h"
 #include "imcallbackd/callback/parameter_names.h"
 
-enum result {
-    RESULT_RECORDED,
-    RESULT_REPEATED,
-    RESULT_CONFLICT,
-    RESULT_SET_ASIDE,
-    RESULT_ACKNOWLEDGED,
-    RESULT_URL_CHECK,
-    RESULT_REFUSED,
-    RESULT_FAILED,
-};
-
-static const struct metric results = {METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by result.", "result",
-                                                      "recorded", "repeated", "conflict", "set_aside", "acknowledged",
-                                                      "url_check", "refused", "failed")};
+const struct metric receiver_results = {METRIC_COUNTERS("imcallbackd_callbacks_total", "Callbacks by result.", "result",
+                                                        "recorded", "repeated", "conflict", "set_aside", "acknowledged",
+                                                        "url_check", "refused", "failed")};
 static const char *cause_names[ANSWER_CODE_COUNT]; // indexed by enum answer_code; filled in by receiver_create
-static const struct metric rejected = {
+const struct metric receiver_rejected = {
     METRIC_VALUES(METRIC_TYPE_COUNTER, "imcallbackd_rejected_total",
                   "Requests that were not answered OK, by cause; some are closed without an answer.",
                   ANSWER_CODE_COUNT),
     .label = "cause", .label_texts = cause_names};
 static const struct metric members = {
     METRIC_COUNTER("imcallbackd_members_recorded_total", "Members of recorded groups.")};
-static const struct metric clock_skew = {
+const struct metric receiver_clock_skew = {
     METRIC_GAUGE("imcallbackd_clock_skew_seconds",
                  "This machine's clock minus RequestTime of the last call with a valid signature.")};
 
-const struct metric *const receiver_metrics[] = {&results, &rejected, &members, &clock_skew, NULL};
+const struct metric *const receiver_metrics[] = {&receiver_results, &receiver_rejected, &members, &receiver_clock_skew,
+                                                 NULL};
 
 // Large enough for " (and 4294967295 more since the last such line)" with its NUL.
 #define SUPPRESSED_TEXT_BYTES 56
@@ -52,7 +43,10 @@ const struct metric *const receiver_metrics[] = {&results, &rejected, &members, 
 struct receiver {
     pthread_mutex_t lock; // guards settings
     struct settings *settings;
-    struct log_rate_limit refusals[ANSWER_CODE_COUNT];
+    struct refusals refusals;                       // for the status page
+    atomic_int_fast64_t recorded_ms, skew_window_s; // see struct receiver_activity
+    atomic_bool skew_known;
+    struct log_rate_limit refusal_limits[ANSWER_CODE_COUNT];
     struct log_rate_limit conflicts, set_asides, url_checks;
     struct store *store;
     struct http_server *server;
@@ -88,15 +82,21 @@ static struct http_response *make_answer(enum answer_code code, const char *deta
     return answer;
 }
 
-static void count(enum result result)
+static void count(enum receiver_result result)
 {
-    metric_add(&results, result, 1);
+    metric_add(&receiver_results, result, 1);
 }
 
-static void count_rejected(enum result result, enum answer_code code)
+static void count_accepted(struct receiver *receiver, enum receiver_result result)
 {
     count(result);
-    metric_add(&rejected, code, 1);
+    refusals_note_accepted(&receiver->refusals, clock_realtime_ms());
+}
+
+static void count_rejected(enum receiver_result result, enum answer_code code)
+{
+    count(result);
+    metric_add(&receiver_rejected, code, 1);
 }
 
 // Returns true if the caller should write a line for this cause. Then `more` is the part of the line that reports how
@@ -113,12 +113,21 @@ static bool may_log(struct log_rate_limit *limit, char more[static SUPPRESSED_TE
     return true;
 }
 
+// Notes a request that was not answered OK for the status page. A body that has another command quotes it in the
+// detail, and the page shows nothing of a body.
+static void note_refusal(struct receiver *receiver, enum answer_code code, const char *remote_address,
+                         const char *detail)
+{
+    refusals_add(&receiver->refusals, clock_realtime_ms(), code, remote_address,
+                 code == ANSWER_COMMAND_DIFFERS ? "" : detail);
+}
+
 static void log_refusal(struct receiver *receiver, enum answer_code code, const char *remote_address,
                         const char *detail)
 {
     char more[SUPPRESSED_TEXT_BYTES];
 
-    if (may_log(&receiver->refusals[code], more))
+    if (may_log(&receiver->refusal_limits[code], more))
         log_info("refused %s from %s%s%s%s", answer_name(code), remote_address, more, *detail ? ": " : "", detail);
 }
 
@@ -129,7 +138,7 @@ static void log_stale(struct receiver *receiver, const struct callback *callback
     int64_t skew_s = callback->clock_skew_s;
     char more[SUPPRESSED_TEXT_BYTES];
 
-    if (may_log(&receiver->refusals[callback->answer], more))
+    if (may_log(&receiver->refusal_limits[callback->answer], more))
         log_warning("refused %s from %s%s: the signature is valid, but RequestTime is %" PRId64
                     " s %s this machine's clock; synchronize the clock (see timedatectl) unless the call is a replay",
                     answer_name(callback->answer), callback->remote_address, more, skew_s < 0 ? -skew_s : skew_s,
@@ -141,6 +150,7 @@ static struct http_response *refuse(struct receiver *receiver, const struct call
     struct http_response *answer = make_answer(callback->answer, callback->detail, HTTP_RESPONSE_ONCE);
 
     count_rejected(RESULT_REFUSED, callback->answer);
+    note_refusal(receiver, callback->answer, callback->remote_address, callback->detail);
     if (callback->answer == ANSWER_REQUEST_TIME_STALE)
         log_stale(receiver, callback);
     else
@@ -158,6 +168,13 @@ static struct settings *current_settings(struct receiver *receiver)
     return settings;
 }
 
+static void note_clock_skew(struct receiver *receiver, const struct callback *callback)
+{
+    metric_set(&receiver_clock_skew, 0, -callback->clock_skew_s);
+    receiver->skew_window_s = callback->app->request_time_window_s;
+    receiver->skew_known = true;
+}
+
 static struct http_response *on_head(void *context, struct http_request *request)
 {
     struct receiver *receiver = context;
@@ -167,6 +184,7 @@ static struct http_response *on_head(void *context, struct http_request *request
     assert(!request->context);
     if (!call) {
         count_rejected(RESULT_REFUSED, ANSWER_STORE_UNAVAILABLE);
+        note_refusal(receiver, ANSWER_STORE_UNAVAILABLE, request->remote_address, "");
         return receiver->answers[ANSWER_STORE_UNAVAILABLE];
     }
     memset(call, 0, sizeof *call);
@@ -178,12 +196,12 @@ static struct http_response *on_head(void *context, struct http_request *request
     request->context = call;
     verdict = callback_read_query(&call->callback, &call->settings->rules, request->query);
     if (call->callback.clock_skew_known)
-        metric_set(&clock_skew, 0, -call->callback.clock_skew_s);
+        note_clock_skew(receiver, &call->callback);
     request->verified = verdict != CALLBACK_REFUSE && call->callback.app->token_count > 0;
     if (verdict == CALLBACK_READ_BODY)
         return NULL;
     if (verdict == CALLBACK_ACKNOWLEDGE) {
-        count(RESULT_ACKNOWLEDGED);
+        count_accepted(receiver, RESULT_ACKNOWLEDGED);
         return receiver->answers[ANSWER_OK];
     }
     assert(verdict == CALLBACK_REFUSE);
@@ -209,7 +227,7 @@ static struct http_response *answer_url_check(struct receiver *receiver, const s
     const struct callback *callback = &call->callback;
     char more[SUPPRESSED_TEXT_BYTES], names[PARAMETER_NAMES_BYTES];
 
-    count(RESULT_URL_CHECK);
+    count_accepted(receiver, RESULT_URL_CHECK);
     if (may_log(&receiver->url_checks, more)) {
         parameter_names_print(call->request->query, names);
         log_info("answered OK to a check of the URL from %s%s: it is signed with the token of app %" PRId64
@@ -271,6 +289,7 @@ static struct http_response *on_refusal(void *context, enum http_refusal why, co
     assert(why > HTTP_REFUSE_NONE && why < HTTP_REFUSE_COUNT);
     code = code_of_refusal[why];
     count_rejected(RESULT_REFUSED, code);
+    note_refusal(receiver, code, remote_address, detail);
     log_refusal(receiver, code, remote_address, detail);
     detailed = *detail ? make_answer(code, detail, HTTP_RESPONSE_ONCE) : NULL;
     return detailed ? detailed : receiver->answers[code];
@@ -280,7 +299,7 @@ static struct http_response *answer_conflict(struct receiver *receiver, const st
 {
     char more[SUPPRESSED_TEXT_BYTES];
 
-    count(RESULT_CONFLICT);
+    count_accepted(receiver, RESULT_CONFLICT);
     if (may_log(&receiver->conflicts, more))
         log_warning("group '%s' of app %" PRId64 " was received again with different content%s; see rejected_callback",
                     callback->group.group_id, callback->app->sdk_appid, more);
@@ -292,6 +311,7 @@ static struct http_response *answer_set_aside(struct receiver *receiver, const s
     char more[SUPPRESSED_TEXT_BYTES];
 
     count_rejected(RESULT_SET_ASIDE, callback->answer);
+    note_refusal(receiver, callback->answer, callback->remote_address, callback->detail);
     if (may_log(&receiver->set_asides, more))
         log_warning("set aside a callback of app %" PRId64 " from %s%s: %s; see rejected_callback",
                     callback->app->sdk_appid, callback->remote_address, more, callback->rejected.reason);
@@ -307,19 +327,21 @@ static struct http_response *answer_committed(struct receiver *receiver, const s
     switch (commit->result) {
     case COMMIT_FAILED:
         count_rejected(RESULT_FAILED, ANSWER_STORE_UNAVAILABLE);
+        note_refusal(receiver, ANSWER_STORE_UNAVAILABLE, call->callback.remote_address, "");
         log_lost(call);
         return receiver->answers[ANSWER_STORE_UNAVAILABLE];
     case COMMIT_CONFLICT:
         return answer_conflict(receiver, &call->callback);
     case COMMIT_REPEATED:
-        count(RESULT_REPEATED);
+        count_accepted(receiver, RESULT_REPEATED);
         return receiver->answers[ANSWER_OK];
     case COMMIT_RECORDED:
         break;
     }
     if (commit->rejected)
         return answer_set_aside(receiver, &call->callback);
-    count(RESULT_RECORDED);
+    count_accepted(receiver, RESULT_RECORDED);
+    receiver->recorded_ms = clock_realtime_ms();
     metric_add(&members, 0, (int64_t)commit->group->member_count);
     return receiver->answers[ANSWER_OK];
 }
@@ -349,6 +371,7 @@ int receiver_create(struct settings *settings, struct receiver **ret_receiver, s
     if (!receiver)
         return error_set(error, ENOMEM, "out of memory");
     pthread_mutex_init(&receiver->lock, NULL);
+    refusals_init(&receiver->refusals);
     receiver->settings = settings_ref(settings);
     receiver->handler = (struct http_handler){
         .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_refusal = on_refusal, .context = receiver};
@@ -388,13 +411,21 @@ void receiver_connect(struct receiver *receiver, struct store *store, struct htt
     receiver->server = server;
 }
 
+void receiver_copy_activity(struct receiver *receiver, struct receiver_activity *ret_activity)
+{
+    ret_activity->recorded_ms = receiver->recorded_ms;
+    ret_activity->clock_skew_known = receiver->skew_known;
+    ret_activity->clock_window_s = receiver->skew_window_s;
+    refusals_copy(&receiver->refusals, &ret_activity->refusals);
+}
+
 void receiver_log_totals(void)
 {
     struct buffer text = {0};
     int r = 0;
 
-    for (size_t i = 0; i < results.count && r == 0; i++)
-        r = buffer_print(&text, " %s=%" PRId64, results.label_texts[i], metric_value(&results, i));
+    for (size_t i = 0; i < receiver_results.count && r == 0; i++)
+        r = buffer_print(&text, " %s=%" PRId64, receiver_results.label_texts[i], metric_value(&receiver_results, i));
     log_info("received since the start:%s", buffer_text(&text));
     buffer_finish(&text);
 }
@@ -406,6 +437,7 @@ void receiver_destroy(struct receiver *receiver)
     for (size_t i = 0; i < ANSWER_CODE_COUNT; i++)
         http_response_destroy(receiver->answers[i]);
     settings_unref(receiver->settings);
+    refusals_finish(&receiver->refusals);
     pthread_mutex_destroy(&receiver->lock);
     free(receiver);
 }

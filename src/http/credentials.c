@@ -14,12 +14,14 @@
 #include <gnutls/x509.h>
 
 #define MAX_PEM_BYTES ((size_t)1 << 20)
+#define MAX_DNS_NAMES 20
 
 struct http_credentials {
     atomic_uint references;
     gnutls_certificate_credentials_t certificate;
     gnutls_datum_t ticket_key; // GnuTLS regularly derives a new key from this secret, so that old tickets expire
     struct buffer client_ca;   // PEM; empty: the server does not request client certificates
+    struct buffer dns_names;   // see http_credentials_dns_names
     int64_t valid_from_ms;
     int64_t expires_ms;
 };
@@ -29,9 +31,33 @@ static gnutls_datum_t datum_of(const struct buffer *pem)
     return (gnutls_datum_t){(unsigned char *)pem->data, (unsigned int)pem->length};
 }
 
-// Sets the validity of the credentials from the first certificate. Returns a GnuTLS error code or the number of
-// certificates. On success the caller releases each element of *ret_chain. The caller frees the array even after a
-// failure.
+// Appends the DNS names of the certificate to the credentials. Skips a name that is not a plain host name or a
+// wildcard. Returns a GnuTLS error code, or 0.
+static int list_dns_names(struct http_credentials *credentials, gnutls_x509_crt_t certificate)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*";
+    struct buffer *names = &credentials->dns_names;
+    char name[256];
+    int type = 0;
+
+    for (unsigned int i = 0; i < MAX_DNS_NAMES && type >= 0; i++) {
+        size_t length = sizeof name - 1;
+
+        type = gnutls_x509_crt_get_subject_alt_name(certificate, i, name, &length, NULL);
+        if (type != GNUTLS_SAN_DNSNAME)
+            continue;
+        name[length] = '\0';
+        if (length == 0 || strspn(name, allowed) != length)
+            continue;
+        if (buffer_print(names, "%s%s", names->length > 0 ? ", " : "", name) < 0)
+            return GNUTLS_E_MEMORY_ERROR;
+    }
+    return 0;
+}
+
+// Sets the names and the validity of the credentials from the first certificate. Returns a GnuTLS error code or the
+// number of certificates. On success the caller releases each element of *ret_chain. The caller frees the array even
+// after a failure.
 static int import_chain(struct http_credentials *credentials, const struct buffer *pem, gnutls_pcert_st **ret_chain)
 {
     gnutls_datum_t datum = datum_of(pem);
@@ -44,8 +70,10 @@ static int import_chain(struct http_credentials *credentials, const struct buffe
         return r;
     credentials->valid_from_ms = (int64_t)gnutls_x509_crt_get_activation_time(certificates[0]) * 1000;
     credentials->expires_ms = (int64_t)gnutls_x509_crt_get_expiration_time(certificates[0]) * 1000;
+    r = list_dns_names(credentials, certificates[0]);
     *ret_chain = calloc(count, sizeof **ret_chain);
-    r = *ret_chain ? gnutls_pcert_import_x509_list(*ret_chain, certificates, &count, 0) : GNUTLS_E_MEMORY_ERROR;
+    if (r == 0)
+        r = *ret_chain ? gnutls_pcert_import_x509_list(*ret_chain, certificates, &count, 0) : GNUTLS_E_MEMORY_ERROR;
     for (unsigned int i = 0; i < count; i++)
         gnutls_x509_crt_deinit(certificates[i]);
     gnutls_free(certificates);
@@ -188,6 +216,16 @@ int64_t http_credentials_expires_ms(const struct http_credentials *credentials)
     return credentials->expires_ms;
 }
 
+const char *http_credentials_dns_names(const struct http_credentials *credentials)
+{
+    return buffer_text(&credentials->dns_names);
+}
+
+const char *http_tls_library_version(void)
+{
+    return gnutls_check_version(NULL);
+}
+
 bool http_credentials_apply(const struct http_credentials *credentials, struct gnutls_session_int *session)
 {
     if (credentials->client_ca.length > 0)
@@ -220,5 +258,6 @@ void http_credentials_unref(struct http_credentials *credentials)
         gnutls_memset(credentials->ticket_key.data, 0, credentials->ticket_key.size);
     gnutls_free(credentials->ticket_key.data);
     buffer_finish(&credentials->client_ca);
+    buffer_finish(&credentials->dns_names);
     free(credentials);
 }

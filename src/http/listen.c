@@ -95,6 +95,23 @@ int listen_adopt(int fd, bool accepts_unix, struct error *error)
     return 0;
 }
 
+unsigned int listen_port(int fd)
+{
+    union socket_address address = {0};
+    socklen_t length = sizeof address;
+
+    if (getsockname(fd, &address.any, &length) < 0)
+        return 0;
+    switch (address.any.sa_family) {
+    case AF_INET:
+        return ntohs(address.v4.sin_port);
+    case AF_INET6:
+        return ntohs(address.v6.sin6_port);
+    default:
+        return 0;
+    }
+}
+
 void listen_name(int fd, char name[LISTEN_NAME_BYTES])
 {
     union socket_address address = {0};

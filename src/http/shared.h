@@ -7,14 +7,9 @@
 #include <stdatomic.h>
 
 #include "imcallbackd/base/log.h"
-#include "imcallbackd/base/metrics.h"
 #include "imcallbackd/http/credentials.h"
 #include "imcallbackd/http/handler.h"
-
-enum http_handshake { HTTP_HANDSHAKE_FULL, HTTP_HANDSHAKE_RESUMED, HTTP_HANDSHAKE_FAILED };
-enum http_proxy_header { HTTP_PROXY_HEADER_CLIENT, HTTP_PROXY_HEADER_LOCAL, HTTP_PROXY_HEADER_MALFORMED };
-extern const struct metric http_connections_open, http_requests_waiting, http_handshakes, http_proxy_headers,
-    http_answer_seconds;
+#include "imcallbackd/http/http_metrics.h"
 
 // The limit that a new connection exceeds.
 enum http_limit {

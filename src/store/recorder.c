@@ -44,6 +44,9 @@ static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
 static const char sum_rejected_sql[] =
     "SELECT count(*) * " SQL_NUMBER(REJECTED_ROW_BYTES) " + coalesce(sum(length(body)), 0) FROM rejected_callback";
 
+static const char newest_event_id_sql[] =
+    "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'destroyed_group'";
+
 static struct binding begin(const struct recorder *recorder, enum recorder_statement which)
 {
     return bind_begin(recorder->statements[which]);
@@ -65,6 +68,15 @@ static int sum_rejected(struct recorder *recorder)
     return code;
 }
 
+static int find_newest_event_id(struct recorder *recorder)
+{
+    char id[24];
+    int code = query_text(recorder->connection, newest_event_id_sql, id, sizeof id);
+
+    recorder->newest_event_id = strtoll(id, NULL, 10);
+    return code;
+}
+
 int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *error)
 {
     int code;
@@ -73,6 +85,8 @@ int recorder_init(struct recorder *recorder, sqlite3 *connection, struct error *
     code = statements_prepare(connection, recorder_sql, recorder->statements, RECORDER_STATEMENT_COUNT);
     if (code == SQLITE_OK)
         code = sum_rejected(recorder);
+    if (code == SQLITE_OK)
+        code = find_newest_event_id(recorder);
     return code == SQLITE_OK ? 0 : sqlite_error(connection, error);
 }
 
@@ -87,6 +101,7 @@ enum store_failure recorder_begin(struct recorder *recorder, struct error *error
     assert(!recorder->in_transaction);
     recorder->in_transaction = true;
     recorder->rejected_bytes_pending = recorder->rejected_bytes;
+    recorder->newest_event_id_pending = recorder->newest_event_id;
     return sqlite_failure(recorder->connection, run(recorder, RECORDER_BEGIN), error);
 }
 
@@ -100,6 +115,7 @@ enum store_failure recorder_commit(struct recorder *recorder, struct error *erro
         assert(sqlite3_get_autocommit(recorder->connection));
         recorder->in_transaction = false;
         recorder->rejected_bytes = recorder->rejected_bytes_pending;
+        recorder->newest_event_id = recorder->newest_event_id_pending;
     }
     return failure;
 }
@@ -316,7 +332,8 @@ static int record_group(struct recorder *recorder, struct commit *commit)
     if (!inserted)
         return record_repeat_or_conflict(recorder, commit);
     commit->result = COMMIT_RECORDED;
-    return insert_members(recorder, group, sqlite3_last_insert_rowid(recorder->connection));
+    recorder->newest_event_id_pending = sqlite3_last_insert_rowid(recorder->connection);
+    return insert_members(recorder, group, recorder->newest_event_id_pending);
 }
 
 enum store_failure recorder_record(struct recorder *recorder, struct commit *commit, struct error *error)

@@ -34,14 +34,14 @@
 // How often an idle writer thread checks whether a shortage is over.
 #define SHORTAGE_CHECK_MS 1000
 
-static const struct metric batch_callbacks = {METRIC_HISTOGRAM("imcallbackd_commit_batch_callbacks",
-                                                               "Callbacks that share one commit.", 0, 1, 2, 4, 8, 16,
-                                                               32, 64, 128, 256, 512, COMMIT_BATCH_MAX_COMMITS)};
-static const struct metric commit_seconds = {
+const struct metric store_batch_callbacks = {METRIC_HISTOGRAM("imcallbackd_commit_batch_callbacks",
+                                                              "Callbacks that share one commit.", 0, 1, 2, 4, 8, 16, 32,
+                                                              64, 128, 256, 512, COMMIT_BATCH_MAX_COMMITS)};
+const struct metric store_commit_seconds = {
     METRIC_HISTOGRAM("imcallbackd_commit_seconds", "How long a commit takes, with its fsync.", 6, 100, 250, 500, 1000,
                      2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000)};
 
-const struct metric *const store_metrics[] = {&batch_callbacks, &commit_seconds, NULL};
+const struct metric *const store_metrics[] = {&store_batch_callbacks, &store_commit_seconds, NULL};
 
 struct store {
     struct store_callbacks callbacks;
@@ -53,6 +53,7 @@ struct store {
     bool broken;
     struct log_rate_limit shortages;
     atomic_bool stop_retrying;
+    atomic_int_fast64_t newest_event_id;
     atomic_int_fast64_t keep_ms; // 0: everything is kept
     pthread_mutex_t lock;        // guards the next three fields
     bool ready;
@@ -125,8 +126,10 @@ static enum store_failure store_transact(struct store *store, struct commit *bat
     // A commit into files to which the paths no longer lead is lost, so it must not be acknowledged.
     if (failure == STORE_FAILURE_NONE)
         failure = database_check_in_place(&store->database, &error);
-    if (failure == STORE_FAILURE_NONE)
+    if (failure == STORE_FAILURE_NONE) {
+        store->newest_event_id = store->recorder.newest_event_id;
         return failure;
+    }
     store_report(store, failure, "callbacks cannot be recorded", &error);
     if (failure == STORE_FAILURE_FATAL)
         return failure;
@@ -200,8 +203,8 @@ static void store_write(void *context, struct commit *batch)
     }
     assert(callbacks <= COMMIT_BATCH_MAX_COMMITS);
     if (!store->broken && store_try(store, batch) == STORE_FAILURE_NONE) {
-        metric_observe(&commit_seconds, clock_monotonic_us() - start_us);
-        metric_observe(&batch_callbacks, callbacks);
+        metric_observe(&store_commit_seconds, clock_monotonic_us() - start_us);
+        metric_observe(&store_batch_callbacks, callbacks);
         store_set_ready(store, NULL);
         return;
     }
@@ -331,6 +334,7 @@ static int store_prepare(struct store *store, struct error *error)
     enum store_failure failure;
     int r = recorder_init(&store->recorder, store->database.connection, error);
 
+    store->newest_event_id = store->recorder.newest_event_id;
     if (r == 0)
         r = retention_init(&store->retention, &store->recorder, error);
     if (r < 0) {
@@ -384,6 +388,16 @@ fail_database:
     pthread_mutex_destroy(&store->lock);
     free(store);
     return r;
+}
+
+int64_t store_newest_event_id(const struct store *store)
+{
+    return store->newest_event_id;
+}
+
+const char *store_library_version(void)
+{
+    return sqlite3_libversion();
 }
 
 int64_t store_busy_since_ms(const struct store *store)

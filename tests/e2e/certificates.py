@@ -21,3 +21,18 @@ def make_signed(directory, name, issuer=None, *extensions):
               "-addext", "keyUsage=digitalSignature,keyCertSign",
               *(word for extension in extensions for word in ("-addext", extension)),
               "-out", directory / f"{name}.pem", "-keyout", directory / f"{name}.key")
+
+
+def make_dated_certificate(directory, start, end):
+    """Makes a certificate with these dates. The function uses `openssl ca`, because `openssl req` and `openssl x509`
+    have an option for the start date only since OpenSSL 3.4."""
+    (directory / "index").touch()
+    (directory / "ca.conf").write_text(
+        f"[ca]\ndefault_ca=a\n[a]\ndatabase={directory}/index\nnew_certs_dir={directory}\nrand_serial=yes\n"
+        "default_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n")
+    for command in (
+            ["req", "-new", "-key", directory / "key.pem", "-subj", "/CN=localhost", "-out", directory / "request"],
+            ["ca", "-batch", "-selfsign", "-notext", "-config", directory / "ca.conf", "-in", directory / "request",
+             "-keyfile", directory / "key.pem", "-startdate", start, "-enddate", end,
+             "-out", directory / "certificate.pem"]):
+        check_run("openssl", *command)

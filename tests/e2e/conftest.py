@@ -150,6 +150,17 @@ def endpoint(make_endpoint):
     return make_endpoint()
 
 
+@pytest.fixture(scope="module")
+def unused_endpoint():
+    """One running endpoint for the tests of a file in which no request may arrive."""
+    endpoint = Endpoint().start()
+    try:
+        yield endpoint
+        assert endpoint.requests() == []
+    finally:
+        endpoint.destroy()
+
+
 @pytest.fixture
 def deliver(make_endpoint):
     """Starts deliverers, which stop before the endpoints do."""

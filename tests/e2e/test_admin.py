@@ -16,6 +16,8 @@ from monitoring import ask, connect, metrics
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+JSON = "application/json; charset=utf-8"
 
 
 class Monitored:
@@ -111,7 +113,9 @@ def monitored():
     ("HEAD", "/readyz", 200, PLAIN), ("GET", "/metrics", 200, METRICS_TYPE), ("HEAD", "/metrics", 200, METRICS_TYPE),
     ("GET", "/metrics?name=x", 200, METRICS_TYPE), ("POST", "/metrics", 405, METRICS_TYPE),
     ("PUT", "/healthz", 405, PLAIN), ("DELETE", "/readyz", 405, PLAIN), ("OPTIONS", "/healthz", 405, PLAIN),
-    ("GET", "/", 404, PLAIN), ("GET", "/metrics/", 404, PLAIN), ("GET", "/Metrics", 404, PLAIN),
+    ("GET", "/", 200, HTML), ("HEAD", "/", 200, HTML), ("POST", "/", 405, HTML), ("GET", "/status.json", 200, JSON),
+    ("HEAD", "/status.json", 200, JSON), ("GET", "/index.html", 404, PLAIN),
+    ("GET", "/metrics/", 404, PLAIN), ("GET", "/Metrics", 404, PLAIN),
     ("HEAD", "/nothing", 404, PLAIN), ("POST", "/nothing", 404, PLAIN), ("GET", "//healthz", 404, PLAIN),
 ])
 def test_serves_pages(monitored, method, path, status, content_type):

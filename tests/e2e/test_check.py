@@ -9,6 +9,7 @@ import time
 import pytest
 
 import daemon
+from certificates import make_dated_certificate
 from daemon import APP, BINARY, TOKEN
 
 
@@ -141,22 +142,6 @@ def test_warns_of_a_certificate_outside_of_its_validity(make_daemon, start_s, en
     one.start()
     assert any(line.startswith("<4>") and words in line for line in one.lines)
     assert one.post(curl=["--insecure"]).status == 200
-
-
-def make_dated_certificate(directory, start, end):
-    """Makes a certificate with these dates. The function uses `openssl ca`, because `openssl req` and `openssl x509`
-    have an option for the start date only since OpenSSL 3.4."""
-    (directory / "index").touch()
-    (directory / "ca.conf").write_text(
-        f"[ca]\ndefault_ca=a\n[a]\ndatabase={directory}/index\nnew_certs_dir={directory}\nrand_serial=yes\n"
-        "default_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n")
-    for command in (
-            ["req", "-new", "-key", directory / "key.pem", "-subj", "/CN=localhost", "-out", directory / "request"],
-            ["ca", "-batch", "-selfsign", "-notext", "-config", directory / "ca.conf", "-in", directory / "request",
-             "-keyfile", directory / "key.pem", "-startdate", start, "-enddate", end,
-             "-out", directory / "certificate.pem"]):
-        done = daemon.run("openssl", *command)
-        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("content, word", [

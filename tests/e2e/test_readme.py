@@ -19,6 +19,7 @@ README = (TOP / "README.md").read_text()
 COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
 DATA_BLOCKS = ("jsonb", "_bulk", "imcallbackd backup", "before")  # in test_readme_data.py
 FORWARD_BLOCKS = ("USING (event_uid)",)  # in test_forward.py
+DELIVER_BLOCKS = ("openssl rand", "--start-at now")  # in test_deliver_readme.py
 START_DEADLINE = 240  # seconds; includes a build
 RESTART_DEADLINE = 90  # seconds; generous, because other tests may run at the same time
 
@@ -54,8 +55,8 @@ class Foreground:
         return int(found[1]) if found else None
 
     def line(self, program):
-        """Returns the only line of the output that calls the program."""
-        (found,) = [line for line in self.reader.lines if line.startswith(program + " ")]
+        """Returns the only line of the output that calls the program, or that starts with this scheme of a URL."""
+        (found,) = [line for line in self.reader.lines if re.match(program + "(?: |//)", line)]
         return found
 
     def interrupt(self):
@@ -80,9 +81,9 @@ def clone():
             else:
                 shutil.copy(TOP / name, top / name)
         config = top / "conf" / "quickstart.conf"
-        text, count = re.subn("(?m)^port = 8443$", f"port = {daemon.free_port()}", config.read_text())
-        assert count == 1
-        config.write_text(f"{text}\n[admin]\nport = {daemon.free_port()}\n")
+        text, count = re.subn("(?m)^port = (8443|9463)$", lambda _: f"port = {daemon.free_port()}", config.read_text())
+        assert count == 2
+        config.write_text(text)
         yield top
     finally:
         shutil.rmtree(top)
@@ -100,7 +101,7 @@ def quickstart(clone):
 def test_every_block_of_commands_has_a_test():
     tested = ("quickstart", "run.sh", "cpack", "privkey.pem", "/dev/stdin", "systemctl enable", "signed=", "usermod",
               "chgrp",
-              *DATA_BLOCKS, *FORWARD_BLOCKS)
+              *DATA_BLOCKS, *FORWARD_BLOCKS, *DELIVER_BLOCKS)
     assert {block(words) for words in tested} == set(blocks("sh"))
     assert block("run.sh") == "sh tests/run.sh\n"  # the command that runs this test
 
@@ -116,6 +117,12 @@ def test_printed_commands_of_quickstart_work(quickstart):
     assert cells == [["group_id", "name", "position", "member_account"]] + [
         ["@TGS#2J4SZEAEL", "MyFirstGroup", str(position), member]
         for position, member in enumerate(("leckie", "peter", "bob"))]
+
+
+@pytest.mark.full
+def test_quickstart_prints_the_address_of_the_status_page(quickstart):
+    answer = daemon.run("curl", "-fsS", quickstart.line("http:"))
+    assert answer.returncode == 0 and "<!DOCTYPE html>" in answer.stdout, answer
 
 
 @pytest.mark.full

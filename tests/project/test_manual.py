@@ -234,6 +234,24 @@ def test_page_describes_all_answers():
     assert all(len(text.split()) > 5 for _, text in items(answers))
 
 
+def plain(text):
+    """Returns the text of a page without its macros, on one line."""
+    return re.sub(r" ([.,;:])(?= |$)", r"\1", " ".join(re.sub(r"(?m)^\.(?:Ic|Pa|Va|Xr|Sx|Ql) ", "", text).split()))
+
+
+def test_answers_start_with_the_sentence_of_the_table():
+    """ErrorInfo, the status page and the manual page have the sentences of the table in answer.c."""
+    source = (TOP / "src/callback/answer.c").read_text()
+    rows = re.findall(r'\[ANSWER_\w+\] = \{(\d+), \d+, "\w+",((?:\s*"[^"]*")+)\}', source)
+    sentences = {number: "".join(re.findall(r'"([^"]*)"', text)) for number, text in rows if number != "0"}
+    assert len(sentences) > 20
+    for head, text in items(sections(COMMAND_PAGE, "Sh")["ANSWERS"]):
+        if head.startswith("Sy "):
+            sentence = sentences.pop(head.split()[1])
+            assert plain(text).startswith(sentence), (head, sentence)
+    assert sentences == {}
+
+
 def test_page_describes_all_metrics(running):
     with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN_PORT}/metrics") as answer:
         text = answer.read().decode()

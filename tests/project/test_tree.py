@@ -30,10 +30,10 @@ LIBRARIES = {
 # The modules whose headers a module may include, besides its own. Of the headers of the callback module, the store may
 # include only EVENT, which declares the plain event.
 MODULES = {
-    "base": set(), "callback": {"base"}, "store": {"base"}, "http": {"base"},
+    "base": set(), "callback": {"base"}, "status": {"base", "callback"}, "store": {"base"}, "http": {"base"},
     "outbound": {"base", "store"}, "forward": {"base", "store", "outbound"},
     "deliver": {"base", "callback", "store", "outbound"},
-    "command": {"base", "callback", "store", "http", "outbound", "forward", "deliver"},
+    "command": {"base", "callback", "status", "store", "http", "outbound", "forward", "deliver"},
 }
 EVENT = "imcallbackd/callback/event.h"
 

@@ -1,5 +1,5 @@
-// Reads two of the system's clocks: the realtime clock is for timestamps, and the monotonic clock is for durations and
-// deadlines.
+// Reads three of the system's clocks: the realtime clock is for timestamps, the monotonic clock is for durations and
+// deadlines, and the boottime clock is for a history that must show how long the machine was suspended.
 #pragma once
 
 #include <stdint.h>
@@ -8,6 +8,7 @@
 int64_t clock_realtime_ms(void);  // Unix time; may jump forwards and backwards
 int64_t clock_monotonic_ms(void); // never goes backwards
 int64_t clock_monotonic_us(void); // the same clock
+int64_t clock_boottime_ms(void);  // like clock_monotonic_ms, but goes on while the machine is suspended
 
 // Converts a duration or a time of one of the clocks to a timespec. ms must be 0 or more.
 struct timespec clock_timespec(int64_t ms);

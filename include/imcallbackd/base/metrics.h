@@ -84,6 +84,10 @@ static inline int64_t metric_value(const struct metric *metric, size_t index)
 // Counts one value in a histogram.
 void metric_observe(const struct metric *histogram, int64_t value);
 
+// Appends a value of the metric, or a bound of the histogram, in the unit of the metric and without trailing zeros.
+// Returns 0 or -ENOMEM.
+int metric_print_value(struct buffer *text, const struct metric *metric, int64_t value) MUST_CHECK;
+
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 // Appends the metrics of an array that ends with NULL, in the text format 0.0.4 of Prometheus. Returns 0 or -ENOMEM.

@@ -55,6 +55,13 @@ unsigned int answer_http_status(enum answer_code code);
 // Returns the short name for logs and metrics, such as "sign_wrong".
 const char *answer_name(enum answer_code code);
 
+// Returns the ErrorCode of the code; 0 for ANSWER_OK.
+int answer_error_code(enum answer_code code);
+
+// Returns the sentence for ErrorInfo, which says what is wrong and, after a semicolon, how to fix it if there is a
+// remedy; "" for ANSWER_OK.
+const char *answer_sentence(enum answer_code code);
+
 // Appends the JSON body. ErrorInfo is the sentence of the code, followed by detail, which may be NULL or "". Returns 0
 // or -ENOMEM. After -ENOMEM, part of the body may have been appended.
 int answer_print(struct buffer *body, enum answer_code code, const char *detail) MUST_CHECK;

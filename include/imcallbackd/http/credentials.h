@@ -28,6 +28,13 @@ int http_credentials_load(const struct http_credentials_files *files, const stru
 int64_t http_credentials_valid_from_ms(const struct http_credentials *credentials);
 int64_t http_credentials_expires_ms(const struct http_credentials *credentials);
 
+// Returns the DNS names of the server's own certificate, separated by ", ", or "" if the certificate has none. Of many
+// names, only the first 20 are listed. The text lives as long as the credentials.
+const char *http_credentials_dns_names(const struct http_credentials *credentials);
+
+// Returns the version of GnuTLS.
+const char *http_tls_library_version(void);
+
 // Makes a new TLS session use the credentials, which must outlive the session. Returns false if memory is exhausted.
 bool http_credentials_apply(const struct http_credentials *credentials, struct gnutls_session_int *session);
 

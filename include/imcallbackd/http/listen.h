@@ -17,5 +17,8 @@ int listen_open(const char *address, unsigned int port, int *ret_fd, struct erro
 // stream socket. Makes the socket non-blocking. The caller closes the socket.
 int listen_adopt(int fd, bool accepts_unix, struct error *error) MUST_CHECK;
 
+// Returns the TCP port that the socket is bound to, or 0 if the socket is a Unix socket.
+unsigned int listen_port(int fd);
+
 // Prints the address that the socket is bound to: "127.0.0.1:8443", "[::1]:8443" or "unix:/run/socket".
 void listen_name(int fd, char name[LISTEN_NAME_BYTES]);

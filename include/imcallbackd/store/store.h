@@ -12,6 +12,9 @@
 #include "imcallbackd/base/metrics.h"
 #include "imcallbackd/store/commit.h"
 
+// The metrics of the store that other modules read: the callbacks that share one commit, and the duration of a commit.
+extern const struct metric store_batch_callbacks, store_commit_seconds;
+
 struct store_callbacks {
     // Returns the finished commits, a list linked by next, to their owners. The function runs on the writer thread and
     // delays the next batch, so it must return quickly. The function may submit further commits.
@@ -40,6 +43,13 @@ void store_submit(struct store *store, struct commit *commit);
 // Returns false and sets *ret_why to the cause if a failure is final, or if a shortage prevented the last attempt to
 // record or to recover the write-ahead log. Any thread may call this.
 bool store_ready(struct store *store, struct error *ret_why);
+
+// Returns the largest id that destroyed_group has ever assigned, or 0 if there was no event yet. Any thread may call
+// this.
+int64_t store_newest_event_id(const struct store *store);
+
+// Returns the version of SQLite.
+const char *store_library_version(void);
 
 // Sets the retention: the writer thread deletes rows that were received more than keep_ms ago, members together with
 // their event, in small steps, and then returns free space to the file system. The age counts from now, or from one day

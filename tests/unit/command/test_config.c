@@ -124,6 +124,9 @@ TEST(each_range_includes_its_limits_only)
 }
 
 #define NAME_64 "0123456789abcdef0123456789ABCDEF0123456789.......-______________"
+#define HOSTS_255                                                                                                      \
+    NAME_64 NAME_64 " " NAME_64 ","                                                                                    \
+                    "0123456789abcdef0123456789ABCDEF0123456789.......-___________"
 
 static const struct {
     const char *section, *key, *text;
@@ -158,6 +161,9 @@ static const struct {
     {"deliver", "in_flight", "256", 256},
     {"forward", "url", "postgres://host:5432/", 0},
     {"forward", "receiver", NAME_64, 0},
+    {"admin", "host", "prometheus.example.org", 0},
+    {"admin", "host", "a, b\tc. D-1", 0},
+    {"admin", "host", HOSTS_255, 0},
     {"forward", "password_file", "$CREDENTIALS_DIRECTORY/password", 0}, // the forwarder expands the variable
 };
 
@@ -232,6 +238,11 @@ static const struct {
     {"deliver", "give_up_after", "forever"},
     {"deliver", "give_up_after", "3"},
     {"forward", "receiver", "a b"},
+    {"admin", "host", "localhost:9463"},
+    {"admin", "host", "*.example.org"},
+    {"admin", "host", "http://a/"},
+    {"admin", "host", "[::1]"},
+    {"admin", "host", HOSTS_255 "x"},
     {"forward", "receiver", NAME_64 "x"},
 };
 

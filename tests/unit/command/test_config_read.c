@@ -237,6 +237,7 @@ static const char *other_value(const struct config_option *option)
         return "postgresql://host/";
     case CONFIG_ENDPOINT:
         return "https://host/";
+    case CONFIG_HOSTS:
     case CONFIG_NAME:
         return "name";
     }

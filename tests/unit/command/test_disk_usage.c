@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "command/monitor.h"
+#include "command/disk_usage.h"
 #include "command_fixture.h"
 
 TEST(measures_the_database_and_its_log_through_a_symbolic_link)
