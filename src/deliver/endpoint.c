@@ -119,7 +119,8 @@ static bool uses_tls(const struct deliver_settings *settings)
 // CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes a request wait until the first
 // connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Without TLS there
 // is no such negotiation, and the request would wait for the first answer. Without CURLOPT_QUICK_EXIT, libcurl would
-// stop the whole sender until the resolver returns, however long that takes. Returns NULL if libcurl fails.
+// stop the whole sender until the resolver returns, however long that takes. Without CURLOPT_KEYPASSWD, OpenSSL would
+// ask for the password of an encrypted key on the terminal. Returns NULL if libcurl fails.
 static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
 {
     CURL *easy = curl_easy_init();
@@ -139,6 +140,7 @@ static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_s
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(SSL_VERIFYPEER, 1L);
     SET(SSL_VERIFYHOST, 2L);
+    SET(KEYPASSWD, "");
     SET(TCP_KEEPALIVE, 1L);
     SET(UPLOAD_BUFFERSIZE, 16384L);
     SET(BUFFERSIZE, 16384L);

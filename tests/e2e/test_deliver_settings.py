@@ -222,6 +222,19 @@ def test_client_certificate_and_key_may_be_one_file(make_daemon, make_endpoint, 
     endpoint.wait_accepted("g0")
 
 
+def test_never_asks_for_the_password_of_a_key(make_daemon, make_endpoint):
+    """The question would stop the whole sender if it has a terminal."""
+    one, endpoint = make_daemon(), make_endpoint()
+    encrypted = one.directory / "encrypted.pem"
+    daemon.check_run("openssl", "pkcs8", "-topk8", "-in", one.directory / "key.pem", "-out", encrypted,
+                     "-passout", "pass:geheim")
+    deliver_to(one, endpoint, client_certificate=one.directory / "certificate.pem", client_key=encrypted)
+    done = daemon.run("script", "--quiet", "--return", "--command", f"{BINARY} check -c {one.config}", "/dev/null",
+                      timeout=30)
+    assert done.returncode == 0 and "the key must have no password" in done.stdout, done
+    assert "pass phrase" not in done.stdout, done
+
+
 def test_only_the_deliverer_needs_the_secret(fresh, endpoint, deliver):
     """Only the service of deliver gets the secret, as a credential of systemd. `serve` and a manual `check` must
     succeed without it."""
