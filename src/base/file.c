@@ -75,6 +75,7 @@ int file_read_secret(const char *path, size_t max_bytes, struct buffer *contents
     *ret_readable_by_all = false;
     if (r < 0)
         return r == -ENOENT ? -EACCES : r;
+    assert(expanded);
     r = buffer_reserve(contents, max_bytes + 1) < 0 ? error_set(error, ENOMEM, "%s: out of memory", expanded)
                                                     : file_read(expanded, max_bytes, contents, error);
     if (r < 0)

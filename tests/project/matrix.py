@@ -112,8 +112,9 @@ def valgrind(name, log):
 
 
 def compile_commands(log):
-    """Runs cmake, and returns the entries of compile_commands.json by source file."""
-    if run(log, "cmake", "--preset", "dev", "-B", OUT / "commands"):
+    """Runs cmake, and returns the entries of compile_commands.json by source file, all of which exist."""
+    if run(log, "cmake", "--preset", "dev", "-B", OUT / "commands") or run(
+            log, "cmake", "--build", OUT / "commands", "--target", "generated_sources"):
         raise LeftOut("cmake fails")
     entries = json.loads((OUT / "commands" / "compile_commands.json").read_text())
     return {os.path.relpath(entry["file"], TOP): entry for entry in entries}
