@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import html.parser
 import json
+import os
 import re
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 
 import daemon
 from certificates import make_dated_certificate
-from daemon import event, eventually, free_port
+from daemon import event, eventually, free_port, run
 from delivery import deliver_to, wait_delivered
 from monitoring import ask, connect, metrics
 from test_shortage import fill, make_small  # noqa: F401
@@ -100,6 +101,13 @@ def watch(make_daemon):
 @pytest.fixture
 def watched(watch):
     return watch()
+
+
+def identity(database):
+    """Returns the start of a note that is about this database."""
+    born = run("stat", "--format", "%w %W", database).stdout
+    fraction = born.split(".")[1][:9]
+    return f"inode {database.stat().st_ino} born {born.split()[-1]}.{fraction} "
 
 
 def send_everything(one):
@@ -204,6 +212,24 @@ def test_shows_services_that_send_events_on(watched, endpoint, deliver):
     one.stop()
     one.start()
     assert watched.json()["outbound"]["deliver"]["waiting_events"] == 2
+
+
+@pytest.mark.parametrize("text", [
+    b"", b"\xff" * 300, b"inode 1 born 1.000000000 groups 1 rejected 1\n", "{identity}groups -9223372036854775808 rejected 0\n",
+    "{identity}groups 99999999999999999999 rejected 0\n", None,
+])
+def test_survives_a_note_that_is_not_one(watched, endpoint, text):
+    """A note belongs to the user of another service. None: the note is a FIFO, which nobody writes."""
+    one = watched.daemon
+    note = one.directory / "state.shipped"
+    deliver_to(one, endpoint, {"admin": {"port": watched.port}})
+    one.reload()
+    if text is None:
+        os.mkfifo(note)
+    else:
+        note.write_bytes(text if isinstance(text, bytes) else text.format(identity=identity(one.database)).encode())
+    assert watched.json()["outbound"] == {"deliver": {"has_reported": False}}
+    assert "the service has not reported yet" in watched.page().text("lags")
 
 
 # The sentence on the state
