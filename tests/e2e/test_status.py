@@ -197,11 +197,12 @@ def test_a_reload_changes_the_page(watched):
 
 def test_shows_services_that_send_events_on(watched, endpoint, deliver):
     one = watched.daemon
+    assert watched.page().text("outbound") == ""  # the element exists, so that the script can replace it
     deliver_to(one, endpoint, {"admin": {"port": watched.port}})
     one.reload()
     one.record("a")
     assert watched.json()["outbound"] == {"deliver": {"has_reported": False}}
-    assert "the service has not reported yet" in watched.page().text("lags")
+    assert "the service has not reported yet" in watched.page().text("outbound")
     service = deliver(one)
     wait_delivered(one, endpoint)
     eventually(lambda: watched.json()["outbound"]["deliver"].get("waiting_events") == 0, "the note")
@@ -286,6 +287,18 @@ def test_expired_certificate(watch):
     assert level == "error" and re.fullmatch(r"The certificate expired \d+ days ago\.", sentence)
     assert "[tls] certificate" in remedy
     assert watched.page().text("url").startswith("https://HOST:")  # the certificate has no DNS name
+
+
+def test_certificate_with_names_of_other_kinds(watch):
+    """A name that is too long for a host name does not hide the names after it."""
+    def make(one):
+        names = f"URI:spiffe://{'a' * 300},IP:192.0.2.1,DNS:{'b.' * 150}example,DNS:*.good.example,DNS:other.example"
+        daemon.check_run("openssl", "req", "-x509", "-key", one.directory / "key.pem", "-subj", "/CN=x", "-addext",
+                         f"subjectAltName={names}", "-out", one.directory / "certificate.pem")
+
+    watched = watch(before=make)
+    assert watched.json()["certificate"]["dns_names"] == "*.good.example, other.example"
+    assert "Replace the asterisk" in watched.page().text("url")
 
 
 def test_check_of_the_url(watched):
