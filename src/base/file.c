@@ -1,6 +1,7 @@
 // Reads to the end of the file instead of relying on st_size, so that file_read works with pipes and files of /proc.
 #include "imcallbackd/base/file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -83,4 +84,32 @@ int file_read_regular(const char *path, size_t max_bytes, struct buffer *content
         return error_set(error, EINVAL, "%s: not a regular file", path);
     }
     return read_to_end(fd, path, max_bytes, contents, error);
+}
+
+int file_read_secret(const char *path, size_t max_bytes, struct buffer *contents, bool *ret_readable_by_all,
+                     struct error *error)
+{
+    char *expanded = NULL;
+    struct stat status;
+    int r = file_expand_path(path, &expanded, error);
+
+    assert(!contents->data);
+    *ret_readable_by_all = false;
+    if (r < 0)
+        return r == -ENOENT ? -EACCES : r;
+    r = buffer_reserve(contents, max_bytes + 1) < 0 ? error_set(error, ENOMEM, "%s: out of memory", expanded)
+                                                    : file_read(expanded, max_bytes, contents, error);
+    if (r < 0)
+        file_forget_secret(contents);
+    else
+        *ret_readable_by_all = stat(expanded, &status) == 0 && (status.st_mode & S_IROTH);
+    free(expanded);
+    return r;
+}
+
+void file_forget_secret(struct buffer *contents)
+{
+    if (contents->data)
+        explicit_bzero(contents->data, contents->capacity);
+    buffer_finish(contents);
 }

@@ -66,9 +66,11 @@ static int check_deliver(const struct settings *settings, struct error *error)
                                "the endpoint is not checked\n",
                 error->text);
         r = 0;
-    } else if (r == 0 && deliver_check_endpoint(&delivery.deliver, print_found, &why) < 0) {
-        fprintf(stderr, "warning: [deliver] url: %s; events stay in the store until the endpoint can be reached\n",
-                why.text);
+    } else if (r == 0) {
+        deliver_check_state_file(delivery.deliver.state_file, print_warning);
+        if (deliver_check_endpoint(&delivery.deliver, print_found, &why) < 0)
+            fprintf(stderr, "warning: [deliver] url: %s; events stay in the store until the endpoint can be reached\n",
+                    why.text);
     }
     delivery_settings_finish(&delivery);
     return r;

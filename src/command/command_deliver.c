@@ -56,7 +56,8 @@ static int deliver(const struct invocation *invocation, bool *ret_all_accepted, 
                            ret_all_accepted, error);
     else if (r == 0)
         r = outbound_service_run(&settings->config,
-                                 &(struct outbound_service){.admin_port = &settings->config.deliver_admin_port,
+                                 &(struct outbound_service){.command = "deliver",
+                                                            .admin_port = &settings->config.deliver_admin_port,
                                                             .print_metrics = deliver_print_metrics,
                                                             .run = run_service,
                                                             .context = &run},

@@ -39,6 +39,7 @@ static int forward(const struct invocation *invocation, bool *ret_same, struct e
     char host_name[HOST_NAME_BYTES] = "";
     struct config config = {0};
     const struct outbound_service service = {
+        .command = "forward",
         .admin_port = &config.forward_admin_port,
         .print_metrics = forward_print_metrics,
         .run = run_service,

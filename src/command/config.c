@@ -173,8 +173,18 @@ static bool has_parameter_of_callback(const char *url)
     return false;
 }
 
-// Does not validate the whole URL, because libcurl does so before it connects. The errors do not repeat the text,
-// because a query may contain a secret.
+// Returns true if the host, the part of a URL after "://", has no port or one from 1 to 65535.
+static bool has_valid_port(const char *host)
+{
+    size_t length = *host == '[' ? strcspn(host, "]/?") : 0;
+    const char *colon = host + length + strcspn(host + length, ":/?");
+    uint64_t port = 0;
+
+    return *colon != ':' || (parse_decimal(colon + 1, strcspn(colon + 1, "/?"), 65535, &port) == 0 && port > 0);
+}
+
+// Does not validate the whole URL; deliver_check_url does so. The errors do not repeat the text, because a query may
+// contain a secret.
 static int check_endpoint(const char *text, struct error *error)
 {
     bool is_https = strncasecmp(text, "https://", 8) == 0;
@@ -191,6 +201,8 @@ static int check_endpoint(const char *text, struct error *error)
     if (memchr(host, '@', strcspn(host, "/?")))
         return error_set(error, EINVAL,
                          "the URL contains a user name; remove it, and let the endpoint verify webhook-signature");
+    if (!has_valid_port(host))
+        return error_set(error, EINVAL, "the port in the URL is not a number from 1 to 65535; correct or remove it");
     if (has_parameter_of_callback(text))
         return error_set(error, EINVAL,
                          "the URL contains a parameter of the callback, such as SdkAppid or Sign, which deliver adds "

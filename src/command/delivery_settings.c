@@ -42,16 +42,27 @@ static void set(struct delivery_settings *delivery, const struct settings *setti
     };
 }
 
-static int check_files(const struct config *config, deliver_report *report, struct error *error)
+static int check_values(const struct config *config, deliver_report *report, struct error *error)
 {
-    const struct config_value *checked = &config->deliver_secret_file;
-    const struct config_value *others[] = {&config->deliver_ca_file, &config->deliver_client_certificate,
-                                           &config->deliver_client_key};
-    int r = deliver_check_secrets(checked->text, report, error);
+    const struct {
+        const struct config_value *value;
+        int (*check)(const char *text, struct error *error);
+    } values[] = {
+        {&config->deliver_url, deliver_check_url},
+        {&config->deliver_ca_file, deliver_check_ca_file},
+        {&config->deliver_client_certificate, deliver_check_file},
+        {&config->deliver_client_key, deliver_check_file},
+    };
+    const struct config_value *checked = NULL;
+    int r = 0;
 
-    for (size_t i = 0; i < sizeof others / sizeof others[0] && r == 0; i++) {
-        checked = others[i];
-        r = deliver_check_file(checked->text, error);
+    for (size_t i = 0; i < sizeof values / sizeof values[0] && r == 0; i++) {
+        checked = values[i].value;
+        r = values[i].check(checked->text, error);
+    }
+    if (r == 0) { // last, because the daemon's user may not read the secrets
+        checked = &config->deliver_secret_file;
+        r = deliver_check_secrets(checked->text, report, error);
     }
     if (r == 0 && config->deliver_client_key.text && !config->deliver_client_certificate.text) {
         checked = &config->deliver_client_key;
@@ -82,7 +93,7 @@ int delivery_settings_init(struct delivery_settings *delivery, const struct sett
     if (!delivery->apps || !delivery->shipped_file)
         return error_set(error, ENOMEM, "out of memory");
     set(delivery, settings);
-    return check_files(config, report, error);
+    return check_values(config, report, error);
 }
 
 void delivery_settings_finish(struct delivery_settings *delivery)

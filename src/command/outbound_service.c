@@ -3,6 +3,7 @@
 #include "outbound_service.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -49,9 +50,10 @@ void outbound_service_handle_signals(void (*stop)(void))
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
-static int start_admin(const struct config *config, const struct config_value *port, int *ret_fd,
+static int start_admin(const struct config *config, const struct outbound_service *service, int *ret_fd,
                        struct http_admin **ret_admin, struct error *error)
 {
+    const struct config_value *port = service->admin_port;
     char name[LISTEN_NAME_BYTES];
     int r;
 
@@ -59,6 +61,8 @@ static int start_admin(const struct config *config, const struct config_value *p
     if (port->number == 0)
         return 0;
     r = listen_open(config->admin_address.text, (unsigned int)port->number, ret_fd, error);
+    if (r == -EADDRINUSE)
+        error_wrap(error, "another `imcallbackd %s` may be running", service->command);
     if (r < 0)
         return config_wrap_result(config, port, r, error);
     listen_name(*ret_fd, name);
@@ -72,7 +76,7 @@ int outbound_service_run(const struct config *config, const struct outbound_serv
     int fd = -1, r;
 
     print_service_metrics = service->print_metrics;
-    r = start_admin(config, service->admin_port, &fd, &admin, error);
+    r = start_admin(config, service, &fd, &admin, error);
     if (r == 0) {
         service_manager_notify("READY=1");
         r = service->run(service->context, error);

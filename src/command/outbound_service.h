@@ -7,6 +7,7 @@
 #include "imcallbackd/base/error.h"
 
 struct outbound_service {
+    const char *command;                   // name of the command
     const struct config_value *admin_port; // member of the configuration
     int (*print_metrics)(struct buffer *text);
     int (*run)(void *context, struct error *error); // returns once stop() was called, or after a failure

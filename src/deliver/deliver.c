@@ -18,7 +18,6 @@
 #include "imcallbackd/store/delivery_state.h"
 #include "schedule.h"
 #include "secret_file.h"
-#include "stop.h"
 
 #define TICK_MS         1000
 #define STOP_MAX_MS     5000 // less than TimeoutStopSec in imcallbackd-deliver.service
@@ -27,6 +26,12 @@
 #define TROUBLE_MAX_MS  30000
 
 const bool deliver_is_built = true;
+
+// Delays the attempts after a failure that may be temporary.
+struct retry {
+    struct backoff pause;
+    int64_t due_ms; // when the next attempt is due
+};
 
 struct sender {
     const struct deliver_settings *settings;
@@ -37,11 +42,10 @@ struct sender {
     struct event_source source; // closed while the store cannot be read
     struct delivery delivery;   // the request that is being built
     struct note note;
-    struct delivery_position position; // position of the last event that was taken over, or skipped by --start-at now
-    struct buffer changes;             // array of struct delivery_change, the changes that are not written yet
-    struct backoff source_pause, state_pause;
-    int64_t source_due_ms, state_due_ms; // when the next attempt after a failure is due
-    int64_t look_due_ms;                 // when to read the store again; 0: at once
+    struct cursor position; // after the last event that was taken over, or skipped by --start-at now
+    struct buffer changes;  // array of struct delivery_change, the changes that are not written yet
+    struct retry source_retry, state_retry;
+    int64_t look_due_ms; // when to read the store again; 0: at once
     int64_t tick_due_ms;
     int64_t newest_id;
     int64_t clock_offset_ms; // real time at the start, minus monotonic time
@@ -54,8 +58,7 @@ int deliver_print_metrics(struct buffer *text)
 
 void deliver_stop(void)
 {
-    stop_request();
-    endpoint_wake();
+    endpoint_interrupt();
 }
 
 // Returns real time that does not jump while the process runs. Delays need a steady clock, and times in the state file
@@ -63,6 +66,19 @@ void deliver_stop(void)
 static int64_t now_ms(const struct sender *sender)
 {
     return clock_monotonic_ms() + sender->clock_offset_ms;
+}
+
+static bool is_due(const struct sender *sender, const struct retry *retry)
+{
+    return now_ms(sender) >= retry->due_ms;
+}
+
+static void retry_later(struct sender *sender, struct retry *retry, const struct error *error)
+{
+    int64_t pause_ms = backoff_next_ms(&retry->pause);
+
+    retry->due_ms = now_ms(sender) + pause_ms;
+    delivery_log_trouble(error, pause_ms);
 }
 
 // Writing the state
@@ -85,26 +101,22 @@ static size_t change_count(const struct sender *sender)
 // other failure.
 static int write_state(struct sender *sender, bool *ret_written, struct error *error)
 {
-    int64_t pause_ms;
     int r;
 
     *ret_written = change_count(sender) == 0;
-    if (*ret_written || now_ms(sender) < sender->state_due_ms)
+    if (*ret_written || !is_due(sender, &sender->state_retry))
         return 0;
     r = delivery_state_apply(sender->state, (const struct delivery_change *)(const void *)sender->changes.data,
-                             change_count(sender), &sender->position, clock_realtime_ms(), error);
+                             change_count(sender), &sender->position, now_ms(sender), error);
     if (r == 0) {
         sender->changes.length = 0;
-        backoff_reset(&sender->state_pause);
+        backoff_reset(&sender->state_retry.pause);
         *ret_written = true;
         return 0;
     }
-    error_wrap(error, "%s", sender->settings->state_file);
     if (r != -EAGAIN)
         return r;
-    pause_ms = backoff_next_ms(&sender->state_pause);
-    sender->state_due_ms = now_ms(sender) + pause_ms;
-    delivery_log_trouble(error, pause_ms);
+    retry_later(sender, &sender->state_retry, error);
     return 0;
 }
 
@@ -138,22 +150,24 @@ static int read_newest_id(struct sender *sender, struct error *error)
 }
 
 // Returns -ESTALE and deletes the note if the position in the state does not match the database. The ids in the state
-// would then stand for other events.
+// would then stand for other events. A database can be restored into the open file, and its ids can pass the position
+// soon afterwards, so events are taken over only if this check has succeeded after they were read.
 static int check_position(struct sender *sender, struct error *error)
 {
-    const struct cursor cursor = {sender->position.id, sender->position.received_at_ms};
-    bool matches;
-    int r = cursor_check(sender->source.stream, STREAM_GROUPS, &cursor, sender->newest_id, &matches, error);
+    const struct cursor *cursor = &sender->position;
+    bool matches = false;
+    int r = read_newest_id(sender, error);
 
+    if (r == 0)
+        r = event_source_check(&sender->source, cursor, sender->newest_id, &matches, error);
     if (r < 0 || matches)
         return r;
     note_delete(&sender->note);
     return error_set(error, ESTALE,
                      "%s: the state of the delivery at id %" PRId64
                      " does not match the database %s: the database was replaced or restored from a backup; stop this "
-                     "service and move the state away together with its -wal and -shm: the next start sends every "
-                     "event again, or with --start-at now only new ones",
-                     sender->settings->state_file, cursor.id, sender->settings->database);
+                     "service and " DELIVERY_STATE_REMEDY,
+                     sender->settings->state_file, cursor->id, sender->settings->database);
 }
 
 static int open_source(struct sender *sender, struct error *error)
@@ -161,26 +175,21 @@ static int open_source(struct sender *sender, struct error *error)
     int r = event_source_open(&sender->source, sender->settings->database, error);
 
     if (r == 0)
-        r = read_newest_id(sender, error);
-    if (r == 0)
         r = check_position(sender, error);
-    if (r == 0) {
-        note_read(&sender->note, sender->newest_id);
-        sender->look_due_ms = 0;
-        log_info("delivering after id %" PRId64 "; the newest id is %" PRId64 "; %zu earlier events wait for another "
-                 "attempt",
-                 sender->position.id, sender->newest_id, schedule_waiting(sender->schedule));
-    }
-    return r;
+    if (r < 0)
+        return r;
+    note_read(&sender->note, sender->newest_id);
+    sender->look_due_ms = 0;
+    log_info("delivering after id %" PRId64 "; the newest id is %" PRId64 "; %zu earlier events wait for another "
+             "attempt",
+             sender->position.id, sender->newest_id, schedule_waiting(sender->schedule));
+    return 0;
 }
 
 static void fail_source(struct sender *sender, const struct error *error)
 {
-    int64_t pause_ms = backoff_next_ms(&sender->source_pause);
-
     event_source_close(&sender->source);
-    sender->source_due_ms = now_ms(sender) + pause_ms;
-    delivery_log_trouble(error, pause_ms);
+    retry_later(sender, &sender->source_retry, error);
 }
 
 // The key is a variant of the FNV-1a hash. If two groups have the same key, their events merely wait for each other.
@@ -200,7 +209,7 @@ static void take_over(struct sender *sender, const struct recorded_row *row)
 
     schedule_add(sender->schedule, &event);
     add_change(sender, DELIVERY_WAITS, &event);
-    sender->position = (struct delivery_position){row->id, row->received_at_ms};
+    sender->position = (struct cursor){row->id, row->received_at_ms};
 }
 
 static int take_over_events(struct sender *sender, struct error *error)
@@ -213,13 +222,15 @@ static int take_over_events(struct sender *sender, struct error *error)
         return 0;
     r = event_source_read(&sender->source, sender->position.id, room < TAKE_MAX_EVENTS ? room : TAKE_MAX_EVENTS, &rows,
                           &count, error);
+    if (r == 0 && count > 0)
+        r = check_position(sender, error);
     if (r < 0)
         return r;
     for (size_t i = 0; i < count; i++)
         take_over(sender, &rows[i]);
     if (count == 0)
         sender->look_due_ms = now_ms(sender) + store_reader_wait_ms(sender->source.stream);
-    backoff_reset(&sender->source_pause);
+    backoff_reset(&sender->source_retry.pause);
     return 0;
 }
 
@@ -230,7 +241,7 @@ static void read_store(struct sender *sender)
     int r = 0;
 
     if (!event_source_is_open(&sender->source)) {
-        if (now_ms(sender) < sender->source_due_ms)
+        if (!is_due(sender, &sender->source_retry))
             return;
         r = open_source(sender, &error);
     }
@@ -251,7 +262,7 @@ static void end_attempt(struct sender *sender, const struct endpoint_answer *ans
     if (result == SCHEDULE_DONE)
         delivery_log_accepted();
     else
-        delivery_log_failed(event.id, answer->outcome, &answer->why, schedule_is_blocked(sender->schedule));
+        delivery_log_failed(event.id, answer->outcome, &answer->why, schedule_is_probing(sender->schedule));
     if (result == SCHEDULE_SET_ASIDE)
         delivery_log_set_aside(&event, &answer->why);
     add_change(sender,
@@ -264,11 +275,9 @@ static void end_attempt(struct sender *sender, const struct endpoint_answer *ans
 static void set_missing_aside(struct sender *sender, const struct waiting_event *event)
 {
     const struct waiting_event missing = *event;
-    struct error why;
 
-    (void)error_set(&why, 0, "the database %s does not have the event any more", sender->settings->database);
     schedule_drop(sender->schedule, missing.id);
-    delivery_log_set_aside(&missing, &why);
+    delivery_log_missing(missing.id, sender->settings->database);
     add_change(sender, DELIVERY_SET_ASIDE, &missing);
 }
 
@@ -291,13 +300,14 @@ static int send_event(struct sender *sender, const struct waiting_event *event, 
     return r;
 }
 
+// An event that the store does not have any more causes a change, which must be written before anything else is sent.
 static void send_events(struct sender *sender)
 {
     const struct waiting_event *event;
     struct error error;
     int r = 0;
 
-    while (r == 0 && event_source_is_open(&sender->source) &&
+    while (r == 0 && change_count(sender) == 0 && event_source_is_open(&sender->source) &&
            (event = schedule_start(sender->schedule, now_ms(sender))))
         r = send_event(sender, event, &error);
     if (r < 0)
@@ -314,11 +324,11 @@ static int wait_ms(const struct sender *sender, bool is_watching)
         due_ms = other_ms < due_ms ? other_ms : due_ms;
         if (is_watching && sender->look_due_ms < due_ms)
             due_ms = sender->look_due_ms;
-    } else if (sender->source_due_ms < due_ms) {
-        due_ms = sender->source_due_ms;
+    } else if (sender->source_retry.due_ms < due_ms) {
+        due_ms = sender->source_retry.due_ms;
     }
     if (change_count(sender) > 0) // nothing is sent until the state is written
-        due_ms = sender->state_due_ms < now + TICK_MS ? sender->state_due_ms : now + TICK_MS;
+        due_ms = sender->state_retry.due_ms < now + TICK_MS ? sender->state_retry.due_ms : now + TICK_MS;
     return due_ms > now ? (int)(due_ms - now) : 0;
 }
 
@@ -353,7 +363,7 @@ static void tick(struct sender *sender)
     if (now_ms(sender) < sender->tick_due_ms)
         return;
     sender->tick_due_ms = now_ms(sender) + TICK_MS;
-    if (event_source_is_open(&sender->source) && read_newest_id(sender, &error) < 0)
+    if (event_source_is_open(&sender->source) && check_position(sender, &error) < 0)
         fail_source(sender, &error);
     write_note(sender);
     set_lag(sender);
@@ -365,7 +375,7 @@ static int send_until_stopped(struct sender *sender, struct error *error)
     bool written = false;
     int r = 0;
 
-    while (r == 0 && !stop_is_requested()) {
+    while (r == 0 && !endpoint_is_interrupted()) {
         r = wait_and_take_answers(sender, error);
         if (r == 0 && change_count(sender) == 0)
             read_store(sender);
@@ -388,7 +398,7 @@ static int end_requests(struct sender *sender, struct error *error)
 
     while (r == 0 && schedule_in_flight(sender->schedule) > 0 && now_ms(sender) < end_ms)
         r = wait_and_take_answers(sender, error);
-    sender->state_due_ms = 0;
+    sender->state_retry.due_ms = 0;
     if (r == 0)
         r = write_state(sender, &written, error);
     write_note(sender);
@@ -406,33 +416,14 @@ static int load_waiting(struct sender *sender, struct error *error)
     for (size_t i = 0; i < events.length / sizeof *event && r == 0; i++)
         schedule_add(sender->schedule, &event[i]);
     buffer_finish(&events);
-    if (r < 0)
-        error_wrap(error, "%s", sender->settings->state_file);
-    return r;
-}
-
-static int find_newest(const struct deliver_settings *settings, struct delivery_position *ret_position,
-                       struct error *error)
-{
-    struct event_source source = {0};
-    const struct recorded_row *row = NULL;
-    int64_t ids[STREAM_COUNT] = {0};
-    int r = event_source_open(&source, settings->database, error);
-
-    if (r == 0)
-        r = store_reader_read_newest_ids(source.stream, ids, error);
-    if (r == 0 && ids[STREAM_GROUPS] > 0)
-        r = event_source_find(&source, ids[STREAM_GROUPS], &row, error);
-    *ret_position = (struct delivery_position){ids[STREAM_GROUPS], row ? row->received_at_ms : 0};
-    event_source_close(&source);
     return r;
 }
 
 static int open_state(struct sender *sender, bool from_now, struct error *error)
 {
-    struct delivery_position newest;
+    struct cursor newest;
     int64_t set_aside = 0;
-    int r = from_now ? find_newest(sender->settings, &newest, error) : 0;
+    int r = from_now ? event_source_find_newest(sender->settings->database, &newest, error) : 0;
 
     if (r == 0)
         r = delivery_state_open(sender->settings->state_file, from_now ? &newest : NULL, &sender->state, error);
@@ -482,8 +473,8 @@ int deliver_run(const struct deliver_settings *settings, bool from_now, struct e
         .note = {.path = settings->shipped_file,
                  .database = settings->database,
                  .key = "[deliver] state_file, the note for retention"},
-        .source_pause = {.min_ms = TROUBLE_MIN_MS, .max_ms = TROUBLE_MAX_MS},
-        .state_pause = {.min_ms = TROUBLE_MIN_MS, .max_ms = TROUBLE_MAX_MS},
+        .source_retry.pause = {.min_ms = TROUBLE_MIN_MS, .max_ms = TROUBLE_MAX_MS},
+        .state_retry.pause = {.min_ms = TROUBLE_MIN_MS, .max_ms = TROUBLE_MAX_MS},
         .clock_offset_ms = clock_realtime_ms() - clock_monotonic_ms(),
     };
     int r;

@@ -50,7 +50,7 @@ static struct lag lag = {.events = &lag_events, .seconds = &lag_seconds, .last_i
 static struct service_log service_log = {
     .failed = "delivery is interrupted", .sent = "delivered", .lag = &lag, .last_error = &last_error};
 static struct log_rate_limit event_limit;
-static int64_t blocked_since_ms; // on the monotonic clock; 0: the endpoint is not at fault
+static int64_t probing_since_ms; // on the monotonic clock; 0: the endpoint is not at fault
 
 int delivery_log_print_metrics(struct buffer *text)
 {
@@ -78,20 +78,20 @@ void delivery_log_accepted(void)
 {
     metric_add(&accepted, 0, 1);
     metric_set(&last_accepted, 0, clock_realtime_ms());
-    if (blocked_since_ms > 0)
+    if (probing_since_ms > 0)
         log_info("the endpoint accepts events again after %" PRId64 " s",
-                 (clock_monotonic_ms() - blocked_since_ms) / 1000);
-    blocked_since_ms = 0;
+                 (clock_monotonic_ms() - probing_since_ms) / 1000);
+    probing_since_ms = 0;
 }
 
-void delivery_log_failed(int64_t id, enum outcome outcome, const struct error *why, bool is_blocked)
+void delivery_log_failed(int64_t id, enum outcome outcome, const struct error *why, bool is_probing)
 {
     unsigned int suppressed = 0;
 
     metric_add(&retries, outcome, 1);
     metric_set(&last_error, 0, clock_realtime_ms());
-    if (is_blocked && blocked_since_ms == 0) {
-        blocked_since_ms = clock_monotonic_ms();
+    if (is_probing && probing_since_ms == 0) {
+        probing_since_ms = clock_monotonic_ms();
         log_error("%s; the endpoint accepts no event now, so single events are sent as probes, up to 1 min apart, and "
                   "nothing is set aside",
                   why->text);
@@ -105,8 +105,17 @@ void delivery_log_set_aside(const struct waiting_event *event, const struct erro
 {
     metric_add(&set_aside, 0, 1);
     log_error("event %" PRId64 " is set aside after %d failed attempts: %s; correct the endpoint, then run imcallbackd "
-              "deliver --replay %" PRId64,
+              "deliver -c FILE --replay %" PRId64,
               event->id, event->tries, why->text, event->id);
+}
+
+void delivery_log_missing(int64_t id, const char *database)
+{
+    metric_add(&set_aside, 0, 1);
+    log_error("event %" PRId64
+              " is set aside: the database %s does not have the event any more, so no replay is possible; "
+              "set [deliver] url in the configuration of the receiver, too, so that retention keeps such events",
+              id, database);
 }
 
 void delivery_log_trouble(const struct error *error, int64_t pause_ms)

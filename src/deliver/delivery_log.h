@@ -28,11 +28,14 @@ void delivery_log_set_aside_total(int64_t count);
 
 void delivery_log_accepted(void);
 
-// Counts a failed attempt. Logs one line when is_blocked becomes true, and otherwise at most one line every 10 s about
-// a single event. `is_blocked` says whether the endpoint is at fault after this failure; see schedule_is_blocked.
-void delivery_log_failed(int64_t id, enum outcome outcome, const struct error *why, bool is_blocked);
+// Counts a failed attempt. Logs one line when is_probing becomes true, and otherwise at most one line every 10 s about
+// a single event. `is_probing` says whether the endpoint is at fault after this failure; see schedule_is_probing.
+void delivery_log_failed(int64_t id, enum outcome outcome, const struct error *why, bool is_probing);
 
 void delivery_log_set_aside(const struct waiting_event *event, const struct error *why);
+
+// Logs that an event was set aside because the store does not have it any more.
+void delivery_log_missing(int64_t id, const char *database);
 
 // Logs a failure to read the store, write the state file or start a request, rate-limited as long as the message stays
 // the same. `pause_ms` is the delay before the next attempt.

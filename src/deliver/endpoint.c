@@ -6,18 +6,23 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "failure.h"
 #include "imcallbackd/base/file.h"
 
-static int wake_fd = -1; // an eventfd, which outlives the endpoints because a signal can arrive at any time
+// An interruption concerns the whole process and can arrive at any time, so these two outlive the endpoints.
+static atomic_bool is_interrupted;
+static int wake_fd = -1; // an eventfd
 
 struct slot {
     CURL *easy;
+    bool uses_tls;
     bool is_busy;
     int64_t id;
     struct delivery delivery;
@@ -46,11 +51,17 @@ const char *endpoint_host(const char *url, size_t *ret_length)
     return host;
 }
 
-void endpoint_wake(void)
+void endpoint_interrupt(void)
 {
     static const uint64_t one = 1;
 
+    is_interrupted = true;
     (void)!write(wake_fd, &one, sizeof one);
+}
+
+bool endpoint_is_interrupted(void)
+{
+    return is_interrupted;
 }
 
 // Setting up
@@ -98,11 +109,18 @@ static int expand_paths(struct endpoint *endpoint, const struct deliver_settings
     return r < 0 ? r : expand(settings->client_key, &endpoint->client_key, "client_key", error);
 }
 
+static bool uses_tls(const struct deliver_settings *settings)
+{
+    return strncasecmp(settings->url, "https:", 6) == 0;
+}
+
 // The buffers have 16 KiB, the smallest size that libcurl allows for uploads; by default, libcurl allocates 64 KiB for
 // each request.
 // CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes a request wait until the first
-// connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Returns NULL if
-// libcurl fails.
+// connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Without TLS there
+// is no such negotiation, and the request would wait for the first answer. Without CURLOPT_QUICK_EXIT, libcurl would
+// stop the whole sender until the resolver returns, however long that takes. Without CURLOPT_KEYPASSWD, OpenSSL would
+// ask for the password of an encrypted key on the terminal. Returns NULL if libcurl fails.
 static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
 {
     CURL *easy = curl_easy_init();
@@ -116,11 +134,13 @@ static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_s
     SET(PROXY, "");
     SET(NETRC, (long)CURL_NETRC_IGNORED);
     SET(NOSIGNAL, 1L);
+    SET(QUICK_EXIT, 1L);
     SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-    SET(PIPEWAIT, 1L);
+    SET(PIPEWAIT, uses_tls(settings) ? 1L : 0L);
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(SSL_VERIFYPEER, 1L);
     SET(SSL_VERIFYHOST, 2L);
+    SET(KEYPASSWD, "");
     SET(TCP_KEEPALIVE, 1L);
     SET(UPLOAD_BUFFERSIZE, 16384L);
     SET(BUFFERSIZE, 16384L);
@@ -144,6 +164,7 @@ static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_s
 
 static bool init_slot(struct endpoint *endpoint, struct slot *slot, const struct deliver_settings *settings)
 {
+    slot->uses_tls = uses_tls(settings);
     slot->easy = create_easy(endpoint, settings);
     return slot->easy && curl_easy_setopt(slot->easy, CURLOPT_POST, 1L) == CURLE_OK &&
            curl_easy_setopt(slot->easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
@@ -305,96 +326,44 @@ int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct erro
 
 // Answers
 
-static enum outcome judge_failure(CURLcode code)
+static struct transfer transfer_of(const struct slot *slot, CURLcode code)
 {
-    switch (code) {
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_CONNECT:
-        return OUTCOME_CONNECT;
-    case CURLE_OPERATION_TIMEDOUT:
-        return OUTCOME_TIMEOUT;
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CIPHER:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_ISSUER_ERROR:
-        return OUTCOME_TLS;
-    default:
-        return OUTCOME_BROKEN;
-    }
-}
+    long status = 0, cause = 0, sent_bytes = 0;
 
-static const char *find_remedy(enum outcome outcome)
-{
-    switch (outcome) {
-    case OUTCOME_CONNECT:
-        return "; start the endpoint, or correct [deliver] url";
-    case OUTCOME_TLS:
-        return "; correct the endpoint's certificate, or name its CA in [deliver] ca_file";
-    case OUTCOME_TIMEOUT:
-        return "; find out why the endpoint is slow, or set a longer [deliver] timeout";
-    default:
-        return "; the log of the endpoint should say why";
-    }
-}
-
-// Sets the error to libcurl's text and a remedy. For a failed connection attempt, adds the kernel's reason, which
-// libcurl's text lacks. Returns -failure.
-static int set_reason(const struct slot *slot, CURLcode code, int failure, struct error *error)
-{
-    const char *text = slot->out_of_memory ? "out of memory" : *slot->why ? slot->why : curl_easy_strerror(code);
-    size_t length = strlen(text);
-    char reason[80] = "";
-    long number = 0;
-
-    while (length > 0 && text[length - 1] == ' ')
-        length--;
-    if (code == CURLE_COULDNT_CONNECT && curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK &&
-        number > 0)
-        (void)snprintf(reason, sizeof reason, " (%s)", strerror((int)number));
-    return error_set(error, failure, "%.*s%s%s", (int)length, text, reason, find_remedy(judge_failure(code)));
-}
-
-static void explain(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
-{
-    size_t length;
-    const char *host = endpoint_host(buffer_text(&slot->delivery.url), &length);
-
-    if (answer->outcome == OUTCOME_ACCEPTED)
-        return;
-    if (answer->status == 0) {
-        (void)set_reason(slot, code, 0, &answer->why);
-        error_wrap(&answer->why, "%.*s", (int)length, host);
-    } else if (code != CURLE_OK && !slot->answer_is_cut) {
-        (void)error_set(&answer->why, 0, "%.*s: the answer with status %d is incomplete: %s", (int)length, host,
-                        answer->status, *slot->why ? slot->why : curl_easy_strerror(code));
-    } else {
-        (void)error_set(&answer->why, 0, "%.*s: the endpoint answered with status %d%s%s", (int)length, host,
-                        answer->status, answer->outcome == OUTCOME_FAIL ? " and ActionStatus FAIL" : "",
-                        find_remedy(answer->outcome));
-    }
+    (void)curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
+    (void)curl_easy_getinfo(slot->easy, CURLINFO_OS_ERRNO, &cause);
+    (void)curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &sent_bytes);
+    return (struct transfer){.code = (int)(slot->out_of_memory ? CURLE_OUT_OF_MEMORY : code),
+                             .text = slot->out_of_memory ? "" : slot->why,
+                             .cause = (int)cause,
+                             .status = (int)status,
+                             .was_sent = sent_bytes > 0,
+                             .uses_tls = slot->uses_tls};
 }
 
 // If the body is too long, on_body ends the request, and libcurl reports a failure. The answer is then judged by its
 // status and the first ANSWER_MAX_BYTES of its body.
 static void read_answer(const struct slot *slot, CURLcode code, struct endpoint_answer *answer)
 {
+    bool is_incomplete = code == CURLE_OK && !slot->head_is_complete;
+    const struct transfer transfer = transfer_of(slot, is_incomplete ? CURLE_PARTIAL_FILE : code);
     curl_off_t retry_after_s = 0;
-    long status = 0;
+    size_t length;
+    const char *host = endpoint_host(buffer_text(&slot->delivery.url), &length);
 
-    if (code == CURLE_OK && !slot->head_is_complete)
-        code = CURLE_PARTIAL_FILE;
-    (void)curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
     (void)curl_easy_getinfo(slot->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
-    *answer = (struct endpoint_answer){.id = slot->id, .status = (int)status, .retry_after_ms = -1};
+    *answer = (struct endpoint_answer){.id = slot->id, .status = transfer.status, .retry_after_ms = -1};
     if (retry_after_s > 0)
         answer->retry_after_ms = retry_after_s < INT64_MAX / 1000 ? retry_after_s * 1000 : INT64_MAX / 2;
-    if (code == CURLE_OK || (slot->answer_is_cut && !slot->out_of_memory))
+    if (transfer.code == CURLE_OK || (slot->answer_is_cut && !slot->out_of_memory)) {
         answer->outcome = acceptance_judge(answer->status, buffer_text(&slot->answer), slot->answer.length);
-    else
-        answer->outcome = judge_failure(code);
-    explain(slot, code, answer);
+        if (answer->outcome != OUTCOME_ACCEPTED)
+            failure_explain_answer(answer->status, answer->outcome, &answer->why);
+    } else {
+        answer->outcome = failure_judge(&transfer, &answer->why);
+    }
+    if (answer->outcome != OUTCOME_ACCEPTED)
+        error_wrap(&answer->why, "%.*s", (int)length, host);
 }
 
 bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret_answer)
@@ -416,6 +385,17 @@ bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret
 }
 
 // Checking
+
+int endpoint_check_url(const char *url, struct error *error)
+{
+    CURLU *parsed = curl_url();
+    CURLUcode code = parsed ? curl_url_set(parsed, CURLUPART_URL, url, 0) : CURLUE_OUT_OF_MEMORY;
+
+    curl_url_cleanup(parsed);
+    if (code == CURLUE_OUT_OF_MEMORY)
+        return error_set(error, ENOMEM, "out of memory");
+    return code == CURLUE_OK ? 0 : error_set(error, EINVAL, "%s", curl_url_strerror(code));
+}
 
 static int describe(CURL *easy, const struct deliver_settings *settings, struct buffer *found)
 {
@@ -440,6 +420,7 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
 {
     struct endpoint *endpoint = NULL;
     struct slot *slot;
+    struct transfer transfer;
     CURLcode code;
     int r = endpoint_create(settings, &endpoint, error);
 
@@ -453,10 +434,13 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
         r = error_set(error, ENOMEM, "out of memory");
     if (r == 0) {
         code = curl_easy_perform(slot->easy);
-        if (code != CURLE_OK)
-            r = set_reason(slot, code, EHOSTUNREACH, error);
-        else if (describe(slot->easy, settings, found) < 0)
+        if (code != CURLE_OK) {
+            transfer = transfer_of(slot, code);
+            (void)failure_judge(&transfer, error);
+            r = -EHOSTUNREACH;
+        } else if (describe(slot->easy, settings, found) < 0) {
             r = error_set(error, ENOMEM, "out of memory");
+        }
     }
     endpoint_destroy(endpoint);
     return r;

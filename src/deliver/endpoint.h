@@ -1,6 +1,6 @@
-// Sends requests to the endpoint. Only endpoint.c calls libcurl. Uses HTTP/2 if the endpoint negotiates it over TLS,
-// and keeps connections open. Always verifies certificates, follows no redirects, and ignores .netrc, SSLKEYLOGFILE and
-// the proxies in the environment.
+// Sends requests to the endpoint. Only endpoint.c connects with libcurl. Uses HTTP/2 if the endpoint negotiates it over
+// TLS, and keeps connections open. Always verifies certificates, follows no redirects, and ignores .netrc,
+// SSLKEYLOGFILE and the proxies in the environment.
 #pragma once
 
 #include <stdbool.h>
@@ -20,7 +20,7 @@ struct endpoint_answer {
     enum outcome outcome;
     int status;             // HTTP status; 0: there is no answer
     int64_t retry_after_ms; // delay that Retry-After asks for; -1: none
-    struct error why;       // for a failure: what happened, without the URL's path and query
+    struct error why;       // for a failure: what happened and a remedy, without the URL's path and query
 };
 
 // Prepares the requests, but does not connect. libcurl reads the certificates only when it connects. If the path of a
@@ -34,8 +34,8 @@ int endpoint_create(const struct deliver_settings *settings, struct endpoint **r
 int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delivery, struct error *error) MUST_CHECK;
 
 // Continues all requests. If none of them ends at once, waits until a request can continue, `fd` is readable,
-// timeout_ms has passed, or endpoint_wake is called, and then continues the requests once more. An `fd` of -1 stands
-// for none.
+// timeout_ms has passed, or endpoint_interrupt is called, and then continues the requests once more. An `fd` of -1
+// stands for none.
 int endpoint_wait(struct endpoint *endpoint, int timeout_ms, int fd, struct error *error) MUST_CHECK;
 
 // Takes the next request that has ended: sets *ret_answer and returns true. Returns false if there is none.
@@ -44,12 +44,17 @@ bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret
 // Aborts the requests that are in flight and frees the endpoint. NULL is allowed.
 void endpoint_destroy(struct endpoint *endpoint);
 
+// Checks that libcurl accepts the URL. The error does not repeat the URL. Returns 0, -EINVAL or -ENOMEM.
+int endpoint_check_url(const char *url, struct error *error) MUST_CHECK;
+
 // Connects, and verifies the certificate of an https endpoint, but sends no request. Appends a sentence about the
 // connection to `found`. Returns -EHOSTUNREACH if libcurl cannot connect, or another -errno.
 int endpoint_check(const struct deliver_settings *settings, struct buffer *found, struct error *error) MUST_CHECK;
 
-// Ends the current endpoint_wait, or the next one. This function is safe in a signal handler.
-void endpoint_wake(void);
+// Ends the current endpoint_wait, or the next one, and makes endpoint_is_interrupted return true from now on. Both
+// functions are safe in a signal handler.
+void endpoint_interrupt(void);
+bool endpoint_is_interrupted(void);
 
 // Returns the host and the port of a URL for messages, without path and query. The result points into the URL;
 // *ret_length is its length.

@@ -70,3 +70,26 @@ int event_source_find(struct event_source *source, int64_t id, const struct reco
         *ret_row = find(source->found, source->found_count, id);
     return r;
 }
+
+int event_source_find_newest(const char *database, struct cursor *ret_cursor, struct error *error)
+{
+    struct event_source source = {0};
+    const struct recorded_row *row = NULL;
+    int64_t ids[STREAM_COUNT] = {0};
+    int r = event_source_open(&source, database, error);
+
+    if (r == 0)
+        r = store_reader_read_newest_ids(source.stream, ids, error);
+    if (r == 0 && ids[STREAM_GROUPS] > 0)
+        r = event_source_find(&source, ids[STREAM_GROUPS], &row, error);
+    *ret_cursor = (struct cursor){ids[STREAM_GROUPS], row ? row->received_at_ms : 0};
+    event_source_close(&source);
+    return r;
+}
+
+int event_source_check(struct event_source *source, const struct cursor *cursor, int64_t newest_id, bool *ret_matches,
+                       struct error *error)
+{
+    source->found_count = 0;
+    return cursor_check(source->lookup, STREAM_GROUPS, cursor, newest_id, ret_matches, error);
+}

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "imcallbackd/base/error.h"
+#include "imcallbackd/outbound/cursor.h"
 #include "imcallbackd/store/reader.h"
 
 // A zeroed struct is closed. Each of the two readers keeps the rows of its last read.
@@ -22,7 +23,15 @@ bool event_source_is_open(const struct event_source *source);
 int event_source_read(struct event_source *source, int64_t after_id, size_t max_rows,
                       const struct recorded_row **ret_rows, size_t *ret_count, struct error *error) MUST_CHECK;
 
+// Opens the database, sets *ret_cursor to the position after the newest event, and closes the database again.
+int event_source_find_newest(const char *database, struct cursor *ret_cursor, struct error *error) MUST_CHECK;
+
 // Finds an event by its id. *ret_row is NULL if the store does not have the event any more; otherwise the row is valid
 // until the next call of a function of the source.
 int event_source_find(struct event_source *source, int64_t id, const struct recorded_row **ret_row,
                       struct error *error) MUST_CHECK;
+
+// Sets *ret_matches to whether the cursor matches the store; see cursor_check. The rows of event_source_read stay
+// valid.
+int event_source_check(struct event_source *source, const struct cursor *cursor, int64_t newest_id, bool *ret_matches,
+                       struct error *error) MUST_CHECK;

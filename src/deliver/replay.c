@@ -9,7 +9,6 @@
 #include "imcallbackd/base/clock.h"
 #include "imcallbackd/deliver/deliver.h"
 #include "secret_file.h"
-#include "stop.h"
 
 #define WAIT_MS 1000
 #define ROWS    100 // read at once
@@ -34,7 +33,7 @@ static int send_row(struct replay *replay, const struct recorded_row *row, struc
         r = endpoint_send(replay->endpoint, row->id, &replay->delivery, error);
     while (r == 0 && !endpoint_next_answer(replay->endpoint, ret_answer)) {
         r = endpoint_wait(replay->endpoint, WAIT_MS, -1, error);
-        if (r == 0 && stop_is_requested())
+        if (r == 0 && endpoint_is_interrupted())
             r = error_set(error, EINTR,
                           "interrupted while event %" PRId64 " was in flight; the endpoint may have accepted it",
                           row->id);
@@ -60,22 +59,40 @@ static int replay_row(struct replay *replay, const struct recorded_row *row, str
     return 0;
 }
 
+static int fail_without_event(const struct replay *replay, int64_t first_id, int64_t last_id, int64_t newest_id,
+                              struct error *error)
+{
+    const char *database = replay->settings->database;
+
+    if (first_id == last_id)
+        return error_set(error, ENOENT, "%s: the database has no event %" PRId64 "; the newest id is %" PRId64,
+                         database, first_id, newest_id);
+    return error_set(error, ENOENT,
+                     "%s: the database has no event from %" PRId64 " to %" PRId64 "; the newest id is %" PRId64,
+                     database, first_id, last_id, newest_id);
+}
+
 static int replay_rows(struct replay *replay, int64_t first_id, int64_t last_id, struct error *error)
 {
     const struct recorded_row *rows;
-    int64_t after_id = first_id - 1;
+    int64_t after_id = first_id - 1, newest_ids[STREAM_COUNT];
     size_t count = 0;
-    int r;
+    int r = store_reader_read_newest_ids(replay->source.stream, newest_ids, error);
 
+    if (r < 0)
+        return r;
+    if (first_id > newest_ids[STREAM_GROUPS])
+        return fail_without_event(replay, first_id, last_id, newest_ids[STREAM_GROUPS], error);
     do {
         r = event_source_read(&replay->source, after_id, ROWS, &rows, &count, error);
         for (size_t i = 0; i < count && r == 0; i++) {
             after_id = rows[i].id;
-            if (after_id > last_id)
-                return 0;
-            r = replay_row(replay, &rows[i], error);
+            if (after_id <= last_id)
+                r = replay_row(replay, &rows[i], error);
         }
     } while (r == 0 && count > 0 && after_id < last_id);
+    if (r == 0 && replay->sent == 0)
+        r = fail_without_event(replay, first_id, last_id, newest_ids[STREAM_GROUPS], error);
     return r;
 }
 
@@ -92,9 +109,6 @@ int deliver_replay(const struct deliver_settings *settings, int64_t first_id, in
         r = event_source_open(&replay.source, settings->database, error);
     if (r == 0)
         r = replay_rows(&replay, first_id, last_id, error);
-    if (r == 0 && replay.sent == 0)
-        r = error_set(error, ENOENT, "%s has no event with an id from %" PRId64 " to %" PRId64, settings->database,
-                      first_id, last_id);
     *ret_all_accepted = replay.accepted == replay.sent;
     endpoint_destroy(replay.endpoint);
     event_source_close(&replay.source);

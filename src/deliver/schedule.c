@@ -17,7 +17,7 @@ struct node {
     struct node *bucket_next;                 // only for the newest event of a group
     uint64_t accepted_at_failure; // value of `accepted` at the first failure of this event; 0 after a restart
     uint64_t accepted_at_refusal; // value of `accepted` at the first refusal of this event; 0 after a restart
-    int64_t due_ms, delay_ms;
+    int64_t delayed_until_ms, delay_ms;
     bool in_flight;
     bool is_probe;
     bool was_refused; // the last attempt was refused
@@ -123,7 +123,7 @@ static void forget(struct schedule *schedule, struct node *node)
 
 // Choosing
 
-bool schedule_is_blocked(const struct schedule *schedule)
+bool schedule_is_probing(const struct schedule *schedule)
 {
     return schedule->failures >= schedule->places;
 }
@@ -156,12 +156,12 @@ static bool must_set_aside(const struct schedule *schedule, const struct node *n
 // whose last failure was not a refusal.
 static int64_t due_ms(const struct schedule *schedule, const struct node *node)
 {
-    return schedule_is_blocked(schedule) && !node->was_refused ? 0 : node->due_ms;
+    return schedule_is_probing(schedule) && !node->was_refused ? 0 : node->delayed_until_ms;
 }
 
 static bool is_better(const struct schedule *schedule, const struct node *node, const struct node *best)
 {
-    return !best || (schedule_is_blocked(schedule) && node->event.tries < best->event.tries);
+    return !best || (schedule_is_probing(schedule) && node->event.tries < best->event.tries);
 }
 
 // Returns the event to send now, or NULL. Ignores the number of free places and the pause. If the result is NULL,
@@ -181,7 +181,7 @@ static struct node *choose(const struct schedule *schedule, int64_t now_ms, int6
             best = node;
         else if (node_due_ms < *ret_due_ms)
             *ret_due_ms = node_due_ms;
-        if (best && (!schedule_is_blocked(schedule) || best->event.tries == 0))
+        if (best && (!schedule_is_probing(schedule) || best->event.tries == 0))
             break;
         if (is_strict && !is_hopeless(schedule, node, now_ms))
             break;
@@ -191,21 +191,21 @@ static struct node *choose(const struct schedule *schedule, int64_t now_ms, int6
 
 static size_t free_places(const struct schedule *schedule)
 {
-    size_t places = schedule_is_blocked(schedule) ? 1 : schedule->places - schedule->failures;
+    size_t places = schedule_is_probing(schedule) ? 1 : schedule->places - schedule->failures;
 
     return places > schedule->in_flight ? places - schedule->in_flight : 0;
 }
 
 bool schedule_wants_more(const struct schedule *schedule, int64_t now_ms)
 {
-    bool is_blocked = schedule_is_blocked(schedule);
-    size_t ready = 0, wanted = is_blocked ? 1 : schedule->places;
+    bool is_probing = schedule_is_probing(schedule);
+    size_t ready = 0, wanted = is_probing ? 1 : schedule->places;
 
     if (schedule->waiting == SCHEDULE_MAX_EVENTS)
         return false;
     for (const struct node *node = schedule->oldest; node && ready < wanted; node = node->next)
-        ready +=
-            !node->in_flight && !node->group_previous && (is_blocked ? node->event.tries == 0 : node->due_ms <= now_ms);
+        ready += !node->in_flight && !node->group_previous &&
+                 (is_probing ? node->event.tries == 0 : node->delayed_until_ms <= now_ms);
     return ready < wanted;
 }
 
@@ -220,7 +220,7 @@ const struct waiting_event *schedule_start(struct schedule *schedule, int64_t no
     if (!node)
         return NULL;
     node->in_flight = true;
-    node->is_probe = schedule_is_blocked(schedule);
+    node->is_probe = schedule_is_probing(schedule);
     schedule->in_flight++;
     return &node->event;
 }
@@ -252,17 +252,17 @@ static struct node *end_attempt(struct schedule *schedule, int64_t id)
 
 static void accept(struct schedule *schedule, int64_t now_ms)
 {
-    bool was_blocked = schedule_is_blocked(schedule);
+    bool was_probing = schedule_is_probing(schedule);
 
     schedule->accepted++;
     schedule->failures = 0;
-    if (!was_blocked)
+    if (!was_probing)
         return;
     backoff_reset(&schedule->probe_pause);
     schedule->paused_until_ms = 0;
     for (struct node *node = schedule->oldest; node; node = node->next) {
-        if (!node->was_refused && node->due_ms > now_ms + RECOVERY_MS)
-            node->due_ms = now_ms + RECOVERY_MS;
+        if (!node->was_refused && node->delayed_until_ms > now_ms + RECOVERY_MS)
+            node->delayed_until_ms = now_ms + RECOVERY_MS;
     }
 }
 
@@ -280,22 +280,22 @@ static void pause_until(struct schedule *schedule, int64_t until_ms)
 static void delay(struct schedule *schedule, struct node *node, int64_t retry_after_ms, int64_t now_ms)
 {
     node->delay_ms = node->delay_ms == 0 ? RETRY_MIN_MS : clamp(node->delay_ms * 2);
-    node->due_ms = now_ms + clamp(backoff_add_jitter(node->delay_ms));
-    if (retry_after_ms >= 0 && now_ms + clamp(retry_after_ms) > node->due_ms)
-        node->due_ms = now_ms + clamp(retry_after_ms);
+    node->delayed_until_ms = now_ms + clamp(backoff_add_jitter(node->delay_ms));
+    if (retry_after_ms >= 0 && now_ms + clamp(retry_after_ms) > node->delayed_until_ms)
+        node->delayed_until_ms = now_ms + clamp(retry_after_ms);
     if (retry_after_ms >= 0 && !node->was_refused)
         pause_until(schedule, now_ms + clamp(retry_after_ms));
 }
 
 static void count_failure(struct schedule *schedule, const struct node *node, int64_t now_ms)
 {
-    bool was_blocked = schedule_is_blocked(schedule);
+    bool was_probing = schedule_is_probing(schedule);
 
-    if (!was_blocked)
+    if (!was_probing)
         schedule->failures++;
     // Requests that were in flight when the last place was lost can still fail. They are not probes, so they do not
     // lengthen the pause.
-    if (schedule_is_blocked(schedule) && (!was_blocked || node->is_probe))
+    if (schedule_is_probing(schedule) && (!was_probing || node->is_probe))
         pause_until(schedule, now_ms + backoff_next_ms(&schedule->probe_pause));
 }
 

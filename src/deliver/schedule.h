@@ -78,7 +78,7 @@ void schedule_postpone(struct schedule *schedule, int64_t id);
 void schedule_drop(struct schedule *schedule, int64_t id);
 
 // Returns whether the endpoint is at fault: as many attempts as there are places have failed since the last acceptance.
-bool schedule_is_blocked(const struct schedule *schedule);
+bool schedule_is_probing(const struct schedule *schedule);
 
 // Returns the waiting event with the smallest id, or NULL if no event waits. An event in flight counts as waiting.
 const struct waiting_event *schedule_oldest(const struct schedule *schedule);

@@ -19,6 +19,12 @@ int deliver_print_metrics(struct buffer *text)
     return 0;
 }
 
+int deliver_check_url(const char *url, struct error *error)
+{
+    (void)url;
+    return not_built(error);
+}
+
 int deliver_check_secrets(const char *file, deliver_report *report, struct error *error)
 {
     (void)file;
@@ -30,6 +36,18 @@ int deliver_check_file(const char *file, struct error *error)
 {
     (void)file;
     return not_built(error);
+}
+
+int deliver_check_ca_file(const char *file, struct error *error)
+{
+    (void)file;
+    return not_built(error);
+}
+
+void deliver_check_state_file(const char *state_file, deliver_report *report)
+{
+    (void)state_file;
+    (void)report;
 }
 
 int deliver_check_endpoint(const struct deliver_settings *settings, deliver_report *report, struct error *error)

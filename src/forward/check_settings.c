@@ -1,13 +1,10 @@
 // Checks the settings of the forwarder, and whether the destination can be reached. A URL may contain a password, so no
 // message may repeat the URL or the reason why libpq cannot parse the URL.
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "destination.h"
 #include "destination_schema.h"
-#include "imcallbackd/base/file.h"
 #include "imcallbackd/forward/forward.h"
 #include "password.h"
 
@@ -58,21 +55,6 @@ static void report_insecure_tls(const PQconninfoOption *options, forward_report 
     report(sentence.text);
 }
 
-static void report_readable_password(const char *file, forward_report *report)
-{
-    struct error sentence;
-    struct stat status;
-    char *path = NULL;
-
-    if (file && file_expand_path(file, &path, &sentence) == 0 && stat(path, &status) == 0 &&
-        (status.st_mode & S_IROTH)) {
-        (void)error_set(&sentence, 0,
-                        "[forward] password_file: every user of this machine can read %s; run chmod o-r on it", path);
-        report(sentence.text);
-    }
-    free(path);
-}
-
 int forward_check_url(const char *url, forward_report *report, struct error *error)
 {
     PQconninfoOption *options = PQconninfoParse(url, NULL);
@@ -94,11 +76,16 @@ int forward_check_url(const char *url, forward_report *report, struct error *err
 int forward_check_password(const char *file, forward_report *report, struct error *error)
 {
     char *password = NULL;
-    int r = password_read(file, &password, error);
+    bool readable_by_all;
+    struct error sentence;
+    int r = password_read(file, &password, &readable_by_all, error);
 
     password_forget(password);
-    if (r == 0)
-        report_readable_password(file, report);
+    if (r == 0 && readable_by_all) {
+        (void)error_set(&sentence, 0,
+                        "[forward] password_file: every user of this machine can read %s; run chmod o-r on it", file);
+        report(sentence.text);
+    }
     return r;
 }
 

@@ -115,7 +115,8 @@ int destination_open(struct destination *destination, const struct forward_setti
                      int64_t answer_timeout_ms, struct error *error)
 {
     char *password = NULL;
-    int r = password_read(settings->password_file, &password, error);
+    bool readable_by_all;
+    int r = password_read(settings->password_file, &password, &readable_by_all, error);
     // The URL in dbname overrides the keywords before dbname, and the keywords after dbname override the URL.
     const char *const names[] = {"connect_timeout",  "keepalives_idle",  "keepalives_interval",
                                  "keepalives_count", "application_name", "dbname",

@@ -18,33 +18,25 @@ static int check(const char *path, const struct buffer *text, struct error *erro
     return 0;
 }
 
-int password_read(const char *file, char **ret_password, struct error *error)
+int password_read(const char *file, char **ret_password, bool *ret_readable_by_all, struct error *error)
 {
     struct buffer text = {0};
-    char *path = NULL;
     int r;
 
     *ret_password = NULL;
+    *ret_readable_by_all = false;
     if (!file)
         return 0;
-    r = file_expand_path(file, &path, error);
-    if (r == -ENOENT)
-        return -EACCES;
-    // A buffer that grows would leave a copy of the password in freed memory.
-    if (r == 0)
-        r = buffer_reserve(&text, MAX_BYTES + 1) < 0 ? error_set(error, ENOMEM, "out of memory")
-                                                     : file_read(path, MAX_BYTES, &text, error);
-    if (r == 0 && text.length > 0 && text.data[text.length - 1] == '\n')
+    r = file_read_secret(file, MAX_BYTES, &text, ret_readable_by_all, error);
+    if (r < 0)
+        return r;
+    if (text.length > 0 && text.data[text.length - 1] == '\n')
         text.data[--text.length] = '\0';
-    if (r == 0)
-        r = check(path, &text, error);
+    r = check(file, &text, error);
     if (r == 0)
         *ret_password = text.data;
-    else if (text.data)
-        explicit_bzero(text.data, text.capacity);
-    if (r < 0)
-        buffer_finish(&text);
-    free(path);
+    else
+        file_forget_secret(&text);
     return r;
 }
 

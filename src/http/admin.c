@@ -11,9 +11,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "admin_host.h"
+#include "imcallbackd/base/clock.h"
 
 #include <microhttpd.h>
 
@@ -37,8 +39,9 @@ struct http_admin {
     bool checks_host; // false on a Unix socket, which no web page can reach
     pthread_mutex_t lock;
     char hosts[HTTP_ADMIN_HOSTS_BYTES]; // guarded by the lock
-    struct slot slots[CONNECTIONS];     // only the server's thread uses this and the next field
+    struct slot slots[CONNECTIONS];     // only the server's thread uses this and the next two fields
     uint64_t started;                   // number of connections since the start
+    int64_t answered_ms;                // monotonic time of the last answer
 };
 
 // The Host headers of a request.
@@ -185,6 +188,17 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         (void)shutdown(slot->fd, SHUT_RDWR);
 }
 
+// Makes the thread answer at most one request per millisecond. A flood of requests then leaves the processors to the
+// callbacks, and every other client of the listener still waits for at most 16 milliseconds.
+static void pace(struct http_admin *admin)
+{
+    const struct timespec pause = clock_timespec(1);
+
+    if (clock_monotonic_ms() == admin->answered_ms)
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+    admin->answered_ms = clock_monotonic_ms();
+}
+
 // The library first calls this when the head of a request is complete. This first call already queues the response, so
 // the library discards the body.
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *path,
@@ -201,6 +215,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     (void)data;
     (void)length;
     (void)request;
+    pace(admin);
     if (check_host(admin, connection, version, &text, &status) == 0) {
         page = find_page(admin, path);
         status = print_response(admin, page, method, &text);

@@ -139,28 +139,36 @@ static bool judge_refusals(const struct status *status, struct status_judgement 
     return true;
 }
 
+static void print_times(int64_t count, char text[UNITS_BYTES])
+{
+    if (count == 1)
+        (void)snprintf(text, UNITS_BYTES, "once");
+    else
+        (void)snprintf(text, UNITS_BYTES, "%" PRId64 " times", count);
+}
+
 static bool judge_connections(const struct status *status, struct status_judgement *judgement)
 {
     const struct status_totals *totals = &status->totals;
-    char age[UNITS_BYTES];
+    char text[UNITS_BYTES];
 
     if (status->refusals.accepted_ms > 0 || totals->open_connections > 0)
         return false;
-    units_print_duration(status->now_ms - status->started_ms, age);
     judgement->level = STATUS_WARNING;
     if (totals->handshakes > 0) {
-        SAY(judgement->sentence, "Clients have connected %" PRId64 " times, but no request has arrived.",
-            totals->handshakes);
+        print_times(totals->handshakes, text);
+        SAY(judgement->sentence, "Clients have connected %s, but no request has arrived.", text);
         SAY(judgement->remedy, "These may be health checks. Check the URL in the console, and that a proxy in between "
                                "forwards requests.");
     } else if (totals->failed_handshakes > 0) {
-        SAY(judgement->sentence, "Clients have connected %" PRId64 " times, but no TLS handshake was completed.",
-            totals->failed_handshakes);
+        print_times(totals->failed_handshakes, text);
+        SAY(judgement->sentence, "Clients have connected %s, but no TLS handshake was completed.", text);
         SAY(judgement->remedy,
             "The certificate must come from a public authority, contain the host name of the URL and "
             "include the whole chain; and the URL must start with https://.");
     } else {
-        SAY(judgement->sentence, "Nothing has connected since the start %s ago.", age);
+        units_print_duration(status->now_ms - status->started_ms, text);
+        SAY(judgement->sentence, "Nothing has connected since the start %s ago.", text);
         SAY(judgement->remedy, "Check the URL in the console, the DNS entry of its host name, and the firewall or the "
                                "security group in front of this machine.");
     }

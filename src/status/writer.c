@@ -1,25 +1,34 @@
 // The only functions of the module that append a text from outside are write_html and write_json.
 #include "writer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "imcallbackd/base/utf8.h"
-
-void write_markup(struct writer *writer, const char *format, ...)
-{
-    va_list arguments;
-
-    if (writer->failed)
-        return;
-    va_start(arguments, format);
-    writer->failed = buffer_print_list(writer->text, format, arguments) < 0;
-    va_end(arguments);
-}
 
 static void append(struct writer *writer, const void *data, size_t length)
 {
     if (!writer->failed)
         writer->failed = buffer_append(writer->text, data, length) < 0;
+}
+
+// Formats a usual piece once, where buffer_print_list would format it twice.
+void write_markup(struct writer *writer, const char *format, ...)
+{
+    va_list arguments;
+    char piece[512];
+    int length;
+
+    va_start(arguments, format);
+    length = vsnprintf(piece, sizeof piece, format, arguments);
+    va_end(arguments);
+    if (length >= 0 && (size_t)length < sizeof piece) {
+        append(writer, piece, (size_t)length);
+    } else if (!writer->failed) {
+        va_start(arguments, format);
+        writer->failed = buffer_print_list(writer->text, format, arguments) < 0;
+        va_end(arguments);
+    }
 }
 
 // Returns what stands for the character in HTML, or NULL if the character stands for itself.

@@ -57,6 +57,11 @@ static const char create_sql[] =
     "PRAGMA application_id = " SQL_NUMBER(APPLICATION_ID) ";\n"
                                                           "PRAGMA user_version = " SQL_NUMBER(VERSION) ";\n";
 
+// Values out of these ranges could overflow in calculations.
+static const char impossible_sql[] =
+    "SELECT count(*) FROM waiting WHERE id < 1 OR received_at_ms < 0 OR first_failure_ms < 0 OR first_refusal_ms < 0"
+    " OR tries NOT BETWEEN 0 AND 1000000000";
+
 enum state_statement {
     STATE_SET_POSITION,
     STATE_PUT_WAITING,
@@ -85,34 +90,48 @@ struct delivery_state {
     sqlite3 *connection;
     sqlite3_stmt *statements[STATE_STATEMENT_COUNT];
     int lock_fd;
-    struct delivery_position position; // as on disk
+    struct database_files files;
+    struct cursor position; // as on disk
+    char path[];
 };
 
-static int wrap(struct delivery_state *state, const char *path, struct error *error)
+static int fail_damaged(const struct delivery_state *state, const char *why, struct error *error)
 {
-    int r = sqlite_error(state->connection, error);
+    return error_set(error, EIO, "%s: the state of the delivery is damaged: %s; " DELIVERY_STATE_REMEDY, state->path,
+                     why);
+}
 
-    if (r == -EINVAL || sqlite3_errcode(state->connection) == SQLITE_CORRUPT)
-        (void)error_set(error, -r,
-                        "the state of the delivery is damaged; stop every `imcallbackd deliver` and move the file away "
-                        "together with its -wal and -shm: the next start sends every event again, or with --start-at "
-                        "now only new ones");
-    error_wrap(error, "%s", path);
+// Fills in the error for the last failure of SQLite.
+static int fail(const struct delivery_state *state, struct error *error)
+{
+    int code = sqlite3_errcode(state->connection) & 0xff, r = sqlite_error(state->connection, error);
+
+    if (code == SQLITE_NOTADB)
+        return error_set(
+            error, EINVAL,
+            "%s: the file is not a state of `imcallbackd deliver`, or it is damaged; set another [deliver] "
+            "state_file, or move the file away",
+            state->path);
+    if (code == SQLITE_CORRUPT)
+        return fail_damaged(state, sqlite3_errmsg(state->connection), error);
+    error_wrap(error, "%s", state->path);
     return r;
 }
 
 // Opening
 
-static int lock_file(struct delivery_state *state, const char *path, struct error *error)
+static int lock_file(struct delivery_state *state, struct error *error)
 {
+    const char *path = state->path;
     struct stat status;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, FILE_MODE);
 
     if (fd < 0)
-        return error_set(error, errno,
-                         "%s: %s; check the owner and the mode of the directory, which the user of the service must be "
-                         "able to write",
-                         path, strerror(errno));
+        return error_set(error, errno, "%s: %s; %s", path, strerror(errno),
+                         errno == ENOENT
+                             ? "create the directory of [deliver] state_file for the user of the service"
+                             : "check the owner and the mode of [deliver] state_file and of its directory, which the "
+                               "user of the service must be able to write");
     state->lock_fd = fd;
     if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
         return error_set(error, EINVAL, "%s: not a regular file; set another [deliver] state_file", path);
@@ -137,17 +156,18 @@ static int query_number(sqlite3 *connection, const char *sql, int64_t *ret_numbe
 
 // Sets *ret_is_new to whether the database is empty. Refuses a database that belongs to another program, has another
 // version or is damaged.
-static int inspect(struct delivery_state *state, const char *path, bool *ret_is_new, struct error *error)
+static int inspect(struct delivery_state *state, bool *ret_is_new, struct error *error)
 {
     int64_t application = 0, version = 0, objects = 0;
     char verdict[64] = "";
     sqlite3 *connection = state->connection;
+    const char *path = state->path;
 
     if (query_number(connection, "PRAGMA application_id", &application) != SQLITE_OK ||
         query_number(connection, "PRAGMA user_version", &version) != SQLITE_OK ||
         query_number(connection, "SELECT count(*) FROM sqlite_schema", &objects) != SQLITE_OK ||
         query_text(connection, "PRAGMA quick_check(1)", verdict, sizeof verdict) != SQLITE_OK)
-        return wrap(state, path, error);
+        return fail(state, error);
     *ret_is_new = application == 0 && version == 0 && objects == 0;
     if (!*ret_is_new && application != APPLICATION_ID)
         return error_set(error, EINVAL,
@@ -161,132 +181,134 @@ static int inspect(struct delivery_state *state, const char *path, bool *ret_is_
                          "the newer imcallbackd again, or set another [deliver] state_file (nothing was changed)",
                          path, version, VERSION);
     if (strcmp(verdict, "ok") != 0)
-        return error_set(error, EIO,
-                         "%s: the state of the delivery is damaged (%s); move the file away together with its -wal and "
-                         "-shm: the next start sends every event again, or with --start-at now only new ones",
-                         path, verdict);
+        return fail_damaged(state, verdict, error);
     return 0;
 }
 
-static int create_tables(struct delivery_state *state, const struct delivery_position *position, struct error *error)
+static int create_tables(struct delivery_state *state, const struct cursor *position, struct error *error)
 {
-    sqlite3 *connection = state->connection;
-    struct binding binding;
-    int code = sqlite3_exec(connection, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    char *sql = sqlite3_mprintf("BEGIN IMMEDIATE; %s INSERT INTO position VALUES (1, %lld, %lld); COMMIT;", create_sql,
+                                (long long)position->id, (long long)position->received_at_ms);
+    int r;
 
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(connection, create_sql, NULL, NULL, NULL);
-    if (code == SQLITE_OK)
-        code = statements_prepare(connection, state_sql, state->statements, STATE_STATEMENT_COUNT);
-    if (code == SQLITE_OK) {
-        binding = bind_begin(state->statements[STATE_SET_POSITION]);
-        bind_int(&binding, position->id);
-        bind_int(&binding, position->received_at_ms);
-        code = bind_run(&binding);
-    }
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(connection, "COMMIT", NULL, NULL, NULL);
-    return code == SQLITE_OK ? 0 : sqlite_error(connection, error);
+    if (!sql)
+        return error_set(error, ENOMEM, "%s: out of memory", state->path);
+    r = sqlite3_exec(state->connection, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : fail(state, error);
+    sqlite3_free(sql);
+    return r;
 }
 
-static int read_position(struct delivery_state *state, const char *path, struct error *error)
+static int read_position(struct delivery_state *state, struct error *error)
 {
-    struct delivery_position *position = &state->position;
-    int64_t highest = 0;
+    struct cursor *position = &state->position;
+    int64_t highest = 0, positions = 0, impossible = 0;
 
-    if (query_number(state->connection, "SELECT id FROM position", &position->id) != SQLITE_OK ||
+    if (query_number(state->connection, "SELECT count(*) FROM position", &positions) != SQLITE_OK ||
+        query_number(state->connection, impossible_sql, &impossible) != SQLITE_OK ||
+        query_number(state->connection, "SELECT id FROM position", &position->id) != SQLITE_OK ||
         query_number(state->connection, "SELECT received_at_ms FROM position", &position->received_at_ms) !=
             SQLITE_OK ||
         query_number(state->connection, "SELECT max(id) FROM waiting", &highest) != SQLITE_OK)
-        return wrap(state, path, error);
-    if (position->id < 0 || highest > position->id)
-        return error_set(error, EIO,
-                         "%s: the state of the delivery is damaged: an event waits after the position; move the file "
-                         "away together with its -wal and -shm: the next start sends every event again, or with "
-                         "--start-at now only new ones",
-                         path);
-    return 0;
+        return fail(state, error);
+    if (positions != 1)
+        return fail_damaged(state, "there is no position", error);
+    if (impossible > 0)
+        return fail_damaged(state, "a waiting event has an impossible value", error);
+    return position->id < 0 || highest > position->id ? fail_damaged(state, "an event after the position waits", error)
+                                                      : 0;
 }
 
-static int open_connection(struct delivery_state *state, const char *path, struct error *error)
+static int open_connection(struct delivery_state *state, struct error *error)
 {
-    char mode[16];
-
-    if (sqlite3_open_v2(path, &state->connection, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                        NULL) != SQLITE_OK)
-        return wrap(state, path, error);
+    if (sqlite3_open_v2(state->path, &state->connection,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK)
+        return fail(state, error);
     (void)sqlite3_db_config(state->connection, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     (void)sqlite3_db_config(state->connection, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_busy_timeout(state->connection, BUSY_TIMEOUT_MS);
-    if (sqlite3_exec(state->connection, configure_sql, NULL, NULL, NULL) != SQLITE_OK ||
-        query_text(state->connection, "SELECT count(*) FROM sqlite_schema", mode, sizeof mode) != SQLITE_OK)
-        return wrap(state, path, error);
-    return 0;
+    return sqlite3_exec(state->connection, configure_sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : fail(state, error);
 }
 
 // Switches to WAL mode and runs a checkpoint: the frames that a crash left in the write-ahead log may not be synced
 // yet. The checkpoint copies them into the database and syncs both files.
-static int complete_log(struct delivery_state *state, const char *path, struct error *error)
+static int complete_log(struct delivery_state *state, struct error *error)
 {
     char mode[16];
 
     if (query_text(state->connection, "PRAGMA journal_mode = WAL", mode, sizeof mode) != SQLITE_OK)
-        return wrap(state, path, error);
+        return fail(state, error);
     if (strcmp(mode, "wal") != 0)
         return error_set(error, ENOTSUP,
                          "%s: SQLite's WAL mode does not work on this file system; move the state to a local disk",
-                         path);
+                         state->path);
     if (sqlite3_wal_checkpoint_v2(state->connection, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
-        return wrap(state, path, error);
+        return fail(state, error);
     return 0;
 }
 
-static int open_state(struct delivery_state *state, const char *path, const struct delivery_position *initial,
-                      struct error *error)
+static int open_state(struct delivery_state *state, const struct cursor *initial, struct error *error)
 {
+    static const struct cursor before_first = {0};
     bool is_new = false;
-    int r = lock_file(state, path, error);
+    int r = lock_file(state, error);
 
     if (r == 0)
-        r = side_file_check(path, SIDE_FILE_JOURNAL, error);
+        r = side_file_check(state->path, SIDE_FILE_JOURNAL, error);
     if (r == 0)
-        r = open_connection(state, path, error);
+        r = open_connection(state, error);
     if (r == 0)
-        r = inspect(state, path, &is_new, error);
+        r = inspect(state, &is_new, error);
     if (r == 0 && !is_new && initial)
-        return error_set(error, EEXIST,
-                         "%s: there is a state already, so the start cannot be chosen any more; start without "
-                         "--start-at, or move the file away together with its -wal and -shm",
-                         path);
+        r = error_set(error, EEXIST,
+                      "%s: there is a state already, so the start cannot be chosen any more; start without --start-at, "
+                      "or " DELIVERY_STATE_REMEDY,
+                      state->path);
     if (r == 0)
-        r = complete_log(state, path, error);
+        r = complete_log(state, error);
     if (r == 0 && is_new)
-        return create_tables(state, initial ? initial : &(struct delivery_position){0}, error) < 0
-                   ? wrap(state, path, error)
-                   : read_position(state, path, error);
+        r = create_tables(state, initial ? initial : &before_first, error);
     if (r == 0)
-        r = read_position(state, path, error);
+        r = read_position(state, error);
     if (r == 0 &&
         statements_prepare(state->connection, state_sql, state->statements, STATE_STATEMENT_COUNT) != SQLITE_OK)
-        r = wrap(state, path, error);
+        r = fail(state, error);
     return r;
 }
 
-int delivery_state_open(const char *path, const struct delivery_position *initial, struct delivery_state **ret_state,
+// SQLite does not detect that its files were deleted, so it would commit to files that the next start does not find.
+static int check_files(const struct delivery_state *state, struct error *error)
+{
+    const struct database_files *files = &state->files;
+    struct stat locked;
+
+    if (fstat(state->lock_fd, &locked) == 0 && locked.st_dev == files->device && locked.st_ino == files->inodes[0] &&
+        database_files_check(files, sqlite3_db_filename(state->connection, "main")) == DATABASE_FILES_CURRENT)
+        return 0;
+    return error_set(
+        error, EAGAIN,
+        "%s: the state or a side file (-wal, -shm) was deleted, moved or replaced while it was in use; put the "
+        "file back, or restart this service, which sends every event again if there is no state",
+        state->path);
+}
+
+int delivery_state_open(const char *path, const struct cursor *initial, struct delivery_state **ret_state,
                         struct error *error)
 {
-    struct delivery_state *state = calloc(1, sizeof *state);
+    struct delivery_state *state = calloc(1, sizeof *state + strlen(path) + 1);
     int r;
 
     if (!state)
         return error_set(error, ENOMEM, "%s: out of memory", path);
     state->lock_fd = -1;
-    r = open_state(state, path, initial, error);
-    if (r < 0)
+    memcpy(state->path, path, strlen(path));
+    r = open_state(state, initial, error);
+    if (r < 0) {
         delivery_state_close(state);
-    else
-        *ret_state = state;
-    return r;
+        return r;
+    }
+    database_files_record(&state->files, sqlite3_db_filename(state->connection, "main"));
+    *ret_state = state;
+    return 0;
 }
 
 void delivery_state_close(struct delivery_state *state)
@@ -302,7 +324,7 @@ void delivery_state_close(struct delivery_state *state)
 
 // Reading
 
-struct delivery_position delivery_state_position(const struct delivery_state *state)
+struct cursor delivery_state_position(const struct delivery_state *state)
 {
     return state->position;
 }
@@ -328,13 +350,12 @@ int delivery_state_read_waiting(struct delivery_state *state, struct buffer *eve
     }
     code = bind_end(&binding);
     if (r < 0)
-        return error_set(error, ENOMEM, "out of memory");
-    if (events->length / sizeof(struct waiting_event) > DELIVERY_STATE_MAX_WAITING)
-        return error_set(error, EIO,
-                         "the state of the delivery is damaged: too many events wait; move the file away together with "
-                         "its -wal and -shm: the next start sends every event again, or with --start-at now only new "
-                         "ones");
-    return code == SQLITE_OK ? 0 : sqlite_error(state->connection, error);
+        return error_set(error, ENOMEM, "%s: out of memory", state->path);
+    if (code != SQLITE_OK)
+        return fail(state, error);
+    return events->length / sizeof(struct waiting_event) > DELIVERY_STATE_MAX_WAITING
+               ? fail_damaged(state, "too many events wait", error)
+               : 0;
 }
 
 int delivery_state_count_set_aside(struct delivery_state *state, int64_t *ret_count, struct error *error)
@@ -342,7 +363,7 @@ int delivery_state_count_set_aside(struct delivery_state *state, int64_t *ret_co
     struct binding binding = bind_begin(state->statements[STATE_COUNT_SET_ASIDE]);
 
     *ret_count = bind_step(&binding) == SQLITE_ROW ? sqlite3_column_int64(binding.statement, 0) : 0;
-    return bind_end(&binding) == SQLITE_OK ? 0 : sqlite_error(state->connection, error);
+    return bind_end(&binding) == SQLITE_OK ? 0 : fail(state, error);
 }
 
 // Changing
@@ -400,7 +421,7 @@ static int run(struct delivery_state *state, enum state_statement statement)
     return bind_run(&binding);
 }
 
-static int set_position(struct delivery_state *state, const struct delivery_position *position)
+static int set_position(struct delivery_state *state, const struct cursor *position)
 {
     struct binding binding;
 
@@ -413,7 +434,7 @@ static int set_position(struct delivery_state *state, const struct delivery_posi
 }
 
 int delivery_state_apply(struct delivery_state *state, const struct delivery_change *changes, size_t count,
-                         const struct delivery_position *position, int64_t now_ms, struct error *error)
+                         const struct cursor *position, int64_t now_ms, struct error *error)
 {
     int code = run(state, STATE_BEGIN);
     enum store_failure failure;
@@ -429,9 +450,12 @@ int delivery_state_apply(struct delivery_state *state, const struct delivery_cha
         code = run(state, STATE_COMMIT);
     failure = sqlite_failure(state->connection, code, error);
     if (failure == STORE_FAILURE_NONE) {
+        if (check_files(state, error) < 0)
+            return -EAGAIN;
         state->position = *position;
         return 0;
     }
+    (void)fail(state, error);
     if (!sqlite3_get_autocommit(state->connection))
         (void)sqlite3_exec(state->connection, "ROLLBACK", NULL, NULL, NULL);
     return failure == STORE_FAILURE_RETRY ? -EAGAIN : -EIO;

@@ -44,8 +44,8 @@ static const char *const recorder_sql[RECORDER_STATEMENT_COUNT] = {
 static const char sum_rejected_sql[] =
     "SELECT count(*) * " SQL_NUMBER(REJECTED_ROW_BYTES) " + coalesce(sum(length(body)), 0) FROM rejected_callback";
 
-static const char newest_event_id_sql[] =
-    "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'destroyed_group'";
+// Not from sqlite_sequence, which also counts ids that a repeated event has used up.
+static const char newest_event_id_sql[] = "SELECT coalesce(max(id), 0) FROM destroyed_group";
 
 static struct binding begin(const struct recorder *recorder, enum recorder_statement which)
 {

@@ -41,7 +41,7 @@ struct recorder {
     sqlite3 *connection;
     sqlite3_stmt *statements[RECORDER_STATEMENT_COUNT];
     bool in_transaction;             // between begin and commit or rollback
-    int64_t newest_event_id;         // largest id that destroyed_group has assigned, as of the last COMMIT
+    int64_t newest_event_id;         // id of the newest event, as of the last COMMIT; 0: there is none
     int64_t newest_event_id_pending; // the same id as the open transaction sees it
     int64_t rejected_bytes;          // size of rejected_callback as of the last COMMIT
     int64_t rejected_bytes_pending;  // the same size as the open transaction sees it

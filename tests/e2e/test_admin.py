@@ -460,3 +460,14 @@ def test_slow_clients_delay_no_callback(make_monitored):
         monitored.daemon.stop()
     monitored.start()
     assert monitored.ready() == (200, "ready\n")
+
+
+def test_answers_at_most_one_request_per_millisecond(monitored):
+    """A flood of requests leaves the processors to the callbacks."""
+    count = 300
+    started = time.monotonic()
+    for _ in range(count):
+        with socket.create_connection(monitored.listener.getsockname(), timeout=20) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert time.monotonic() - started >= 0.8 * count / 1000

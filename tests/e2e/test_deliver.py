@@ -241,8 +241,9 @@ def test_does_not_follow_redirects(fresh, make_endpoint, endpoint, deliver):
     deliver_to(fresh, endpoint)
     fresh.start()
     fresh.record("g")
-    deliver(fresh)
+    deliverer = deliver(fresh)
     endpoint.wait_accepted("g")
+    assert "redirects are not followed" in deliverer.log, deliverer.log
     assert other.requests() == []
     assert [request.path for request in endpoint.requests()] == ["/callback"] * 3
 

@@ -24,6 +24,9 @@ from endpoint import OK, SECRET, status
     ("url", "https://", "https URL"),
     ("url", "https://user:geheim@127.0.0.1/cb", "user name"),
     ("url", "https://127.0.0.1/cb#part", "fragment"),
+    ("url", "https://127.0.0.1:99999/", "the port in the URL is not a number from 1 to 65535"),
+    ("url", "https://127.0.0.1:abc/", "the port in the URL is not a number from 1 to 65535"),
+    ("url", "https://[zz]/cb", "IPv6"),
     ("url", "https://127.0.0.1/cb?CallbackCommand=x", "a parameter of the callback"),
     ("secret_file", "/nowhere", "secret_file: /nowhere: No such file"),
     ("ca_file", "/nowhere", "/nowhere"),
@@ -106,6 +109,17 @@ def test_check_warns_of_a_wrong_certificate(fresh, endpoint):
     assert done.returncode == 0 and "[deliver] url: " in done.stderr and "certificate" in done.stderr, done
 
 
+def test_check_warns_of_a_missing_directory_of_the_state(fresh, endpoint):
+    """The unit creates the directory, but without the unit the operator must create it."""
+    deliver_to(fresh, endpoint, state_file=fresh.directory / "absent" / "state")
+    done = daemon.run(BINARY, "check", "-c", fresh.config)
+    assert done.returncode == 0, done
+    assert f"[deliver] state_file: {fresh.directory}/absent: No such file or directory" in done.stderr, done
+    assert "create the directory for the user of the service" in done.stderr, done
+    deliver_to(fresh, endpoint)
+    assert "state_file:" not in daemon.run(BINARY, "check", "-c", fresh.config).stderr
+
+
 def test_check_masks_secrets(fresh, endpoint):
     deliver_to(fresh, endpoint, secret_file=write_secret(fresh, SECRET))
     done = daemon.run(BINARY, "check", "-c", fresh.config)
@@ -174,6 +188,19 @@ def test_presents_its_client_certificate(make_daemon, make_endpoint, deliver):
     assert request.client == "imcallbackd-client"
 
 
+@pytest.mark.parametrize("text", [
+    "", "this is not PEM\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+])
+def test_rejects_a_ca_file_without_a_certificate(fresh, unused_endpoint, text):
+    path = fresh.directory / "ca.pem"
+    path.write_text(text)
+    deliver_to(fresh, unused_endpoint, ca_file=path)
+    for command in ("deliver", "check"):
+        done = daemon.run(BINARY, command, "-c", fresh.config)
+        assert done.returncode == 1 and f"[deliver] ca_file: {path}: " in done.stderr, done
+        assert "write CA certificates in PEM format into it" in done.stderr, done
+
+
 def test_client_key_needs_a_certificate(fresh, unused_endpoint):
     make_signed(fresh.directory, "client")
     deliver_to(fresh, unused_endpoint, client_key=fresh.directory / "client.key")
@@ -193,6 +220,19 @@ def test_client_certificate_and_key_may_be_one_file(make_daemon, make_endpoint, 
     one.record("g0")
     deliver(one)
     endpoint.wait_accepted("g0")
+
+
+def test_never_asks_for_the_password_of_a_key(make_daemon, make_endpoint):
+    """The question would stop the whole sender if it has a terminal."""
+    one, endpoint = make_daemon(), make_endpoint()
+    encrypted = one.directory / "encrypted.pem"
+    daemon.check_run("openssl", "pkcs8", "-topk8", "-in", one.directory / "key.pem", "-out", encrypted,
+                     "-passout", "pass:geheim")
+    deliver_to(one, endpoint, client_certificate=one.directory / "certificate.pem", client_key=encrypted)
+    done = daemon.run("script", "--quiet", "--return", "--command", f"{BINARY} check -c {one.config}", "/dev/null",
+                      timeout=30)
+    assert done.returncode == 0 and "the key must have no password" in done.stdout, done
+    assert "pass phrase" not in done.stdout, done
 
 
 def test_only_the_deliverer_needs_the_secret(fresh, endpoint, deliver):

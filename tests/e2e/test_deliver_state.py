@@ -129,8 +129,18 @@ def test_refuses_a_second_process(fresh, endpoint, deliver):
     endpoint.wait_accepted("g1")
 
 
+def test_a_second_process_finds_its_admin_port_in_use(fresh, endpoint, deliver):
+    """The port is opened before the state, so its message must name the likely cause, too."""
+    deliver_to(fresh, endpoint, admin_port=daemon.free_port())
+    fresh.start()
+    deliver(fresh).wait_ready()
+    done = daemon.run(BINARY, "deliver", "-c", fresh.config)
+    assert done.returncode == 1 and "[deliver] admin_port: another `imcallbackd deliver` may be running: " in done.stderr
+
+
 @pytest.mark.parametrize("damage", [
     pytest.param(lambda path: path.write_bytes(b"this is not a database" * 100), id="other file"),
+    pytest.param(lambda path: path.write_bytes(b"hello\n"), id="short text"),
     pytest.param(lambda path: path.write_bytes(path.read_bytes()[:2048] + os.urandom(2048) + path.read_bytes()[4096:]),
                  id="random bytes"),
     pytest.param(lambda path: path.write_bytes(path.read_bytes()[:1000]), id="cut"),
@@ -168,11 +178,32 @@ def test_refuses_a_state_of_a_newer_version(fresh, endpoint, deliver):
     assert done.returncode == 1 and "version 4711" in done.stderr, done
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_sends_nothing_while_a_file_of_the_state_is_away(fresh, endpoint, deliver, suffix):
+    """What deliver wrote to a deleted file would be missing at the next start, which would send the events again."""
+    deliver_to(fresh, endpoint, in_flight=1)
+    fresh.start()
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("g0")
+    place = fresh.directory / f"state{suffix}"
+    away = place.rename(fresh.directory / "away")
+    fresh.record("g1", "g2", "g3")
+    deliverer.wait_logged("was deleted, moved or replaced")
+    assert holds(lambda: len(endpoint.requests()) <= 2)
+    away.rename(place)
+    endpoint.wait_accepted("g1", "g2", "g3")
+    deliverer.stop()
+    deliver(fresh).wait_ready()
+    assert Ledger(fresh, endpoint).check() == 0
+
+
 def test_an_unwritable_directory_is_an_error_at_the_start(fresh, endpoint):
     deliver_to(fresh, endpoint, state_file=fresh.directory / "absent" / "state")
     fresh.start()
     done = daemon.run(BINARY, "deliver", "-c", fresh.config)
-    assert done.returncode == 1 and "absent/state" in done.stderr, done
+    assert done.returncode == 1 and "absent/state: No such file or directory; create the directory" in done.stderr, done
+    assert "[deliver] state_file" in done.stderr, done
 
 
 def test_stops_sending_while_the_disk_of_the_state_is_full(fresh, disk, endpoint, deliver):
@@ -273,7 +304,54 @@ def test_notices_a_new_database_while_events_wait(fresh, endpoint, deliver):
     assert [group for group in endpoint.accepted() if group.startswith("new")] == []
 
 
-# Retention
+def test_notices_a_restore_into_the_open_database(fresh, endpoint, deliver):
+    """While the endpoint is away, an older database is restored into the file that deliver has open, and the new ids
+    soon pass those that were lost. deliver must not skip the new events with the ids of the lost ones."""
+    deliver_to(fresh, endpoint, in_flight=2)
+    fresh.start()
+    fresh.record("g1")
+    deliverer = deliver(fresh)
+    endpoint.wait_accepted("g1")
+    backup = fresh.directory / "backup.db"
+    assert daemon.run(BINARY, "backup", "-c", fresh.config, backup).returncode == 0
+    endpoint.answer(status(500))
+    fresh.record("old2", "old3", "old4", "old5", "old6")
+    deliverer.wait_logged("accepts no event now")
+    endpoint.wait_requests(5)
+    fresh.stop()
+    with contextlib.closing(sqlite3.connect(backup)) as source, contextlib.closing(
+            sqlite3.connect(fresh.database, timeout=20)) as target:
+        source.backup(target)
+    fresh.start()
+    fresh.record(*(f"new{number}" for number in range(2, 12)))
+    endpoint.answer()
+    deliverer.wait_logged("restored from a backup")
+    deliverer.stop()
+    for path in fresh.directory.glob("state*"):
+        path.unlink()
+    deliver(fresh)
+    endpoint.wait_accepted(*(f"new{number}" for number in range(2, 12)))
+
+
+# Retention and deleted events
+
+def test_sets_an_event_aside_that_was_deleted(fresh, endpoint, deliver):
+    """The next event of the group follows. No replay can send the deleted event, so the log does not suggest one."""
+    endpoint.answer(groups={"a": [status(500), OK]})
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("a")
+    fresh.record("a", EventTime=2)
+    deliverer = deliver(fresh)
+    endpoint.wait_requests(1)
+    with contextlib.closing(sqlite3.connect(fresh.database, timeout=20)) as database, database:
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("DELETE FROM destroyed_group WHERE id = 1")
+    deliverer.wait_logged("event 1 is set aside")
+    endpoint.wait_accepted("a")
+    assert "retention" in deliverer.log and "--replay" not in deliverer.log
+    assert [request.json["EventTime"] for request in endpoint.requests() if request.accepted] == ["2"]
+
 
 def make_old(one):
     """Makes all recorded events ten days older, and records one that is too young for retention."""

@@ -1,8 +1,12 @@
 """Tests `deliver` with an endpoint that is away, does not answer, sends an incomplete or an endless answer, or presents
 a wrong certificate. Also tests what the log and the metrics show in these cases."""
 
+import contextlib
+import os
 import re
 import socket
+import struct
+import threading
 import time
 
 import pytest
@@ -48,13 +52,16 @@ def test_stops_reading_an_answer_without_an_end(fresh, endpoint, deliver, code):
     assert memory_bytes(deliverer.process.pid, "VmHWM") < 300 << 20
 
 
-def test_an_event_that_hangs_blocks_no_other(fresh, endpoint, deliver):
+@pytest.mark.parametrize("tls", [True, False])
+def test_an_event_that_hangs_blocks_no_other(fresh, make_endpoint, deliver, tls):
+    """The first request of all hangs. The others must not wait until it is known which version of HTTP it gets."""
+    endpoint = make_endpoint(tls=tls)
     endpoint.answer(groups={f"slow{number}": [fault("hang"), OK] for number in range(3)})
     deliver_to(fresh, endpoint, timeout="20s", in_flight=4)
     fresh.start()
     fresh.record("slow0", "slow1", "slow2", *(f"g{number}" for number in range(20)))
     deliver(fresh)
-    endpoint.wait_accepted(*(f"g{number}" for number in range(20)))
+    endpoint.wait_accepted(*(f"g{number}" for number in range(20)), deadline=15)
     assert not [group for group in endpoint.accepted() if group.startswith("slow")]
     wait_delivered(fresh, endpoint)
 
@@ -107,6 +114,29 @@ def test_survives_restarts_of_the_endpoint(fresh, endpoint, deliver):
     Ledger(fresh, endpoint).check(interrupted=3 * 4)
 
 
+# Remedies
+
+@pytest.mark.parametrize("code, remedy", [
+    (307, "redirects are not followed; set [deliver] url to the final address"), (403, "compare [deliver] secret_file"),
+    (404, "correct the path in [deliver] url"), (429, "decrease [deliver] in_flight"),
+    (500, "the log of the endpoint should say why"),
+])
+def test_names_a_remedy_for_the_status(fresh, endpoint, deliver, code, remedy):
+    endpoint.answer(status(code))
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0")
+    deliver(fresh).wait_logged(f"answered with status {code}; {remedy}")
+
+
+def test_proposes_https_for_a_port_that_speaks_tls(fresh, endpoint, deliver):
+    deliver_to(fresh, endpoint, url=endpoint.url().replace("https:", "http:"))
+    fresh.start()
+    fresh.record("g0")
+    deliver(fresh).wait_logged("if the endpoint speaks TLS, write https in [deliver] url")
+    assert endpoint.requests() == []
+
+
 # TLS
 
 def test_verifies_the_certificate_of_the_endpoint(fresh, endpoint, deliver):
@@ -148,7 +178,7 @@ def test_refuses_old_versions_of_tls(fresh, make_endpoint, deliver):
     fresh.start()
     fresh.record("g0")
     deliverer = deliver(fresh)
-    deliverer.wait_logged("SSL")
+    deliverer.wait_logged("check that the endpoint speaks TLS 1.2 or newer on this port")
     assert endpoint.requests() == []
 
 
@@ -168,8 +198,60 @@ def test_times_out_when_the_handshake_hangs(fresh, endpoint, deliver):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         deliver_to(fresh, endpoint, url=f"https://127.0.0.1:{mute.getsockname()[1]}/", timeout="1s")
         fresh.start()
-        fresh.record("g0")
-        deliver(fresh).wait_logged("timed out")
+        fresh.record("g0", "g1", "g2")
+        deliverer = deliver(fresh)
+        deliverer.wait_logged("timed out")
+        deliverer.wait_logged("accepts no event now")
+    assert "resolve" not in deliverer.log and "open the firewall" in deliverer.log
+
+
+def answer_once_and_go_away(server):
+    """Accepts one connection and one request on it. Resets the connection at the second request, when nothing listens
+    any more."""
+    connection, _ = server.accept()
+    for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", None):
+        data = b""
+        while not data.endswith(b"}"):
+            data += connection.recv(65536)
+        if answer:
+            connection.sendall(answer)
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def test_reports_why_the_last_connection_failed(fresh, endpoint, deliver):
+    """libcurl sends the request again on a new connection if a reused one is reset. The reason of the second failure
+    must not appear behind the text of the first one."""
+    server = socket.create_server(("127.0.0.1", 0))
+    deliver_to(fresh, endpoint, url=f"http://127.0.0.1:{server.getsockname()[1]}/", in_flight=1)
+    fresh.start()
+    fresh.record("g0", "g1")
+    application = threading.Thread(target=answer_once_and_go_away, args=(server,))
+    application.start()
+    deliverer = deliver(fresh)
+    deliverer.wait_logged("Connection refused")
+    application.join()
+    assert "reset" not in deliverer.log, deliverer.log
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind port 53 and replace resolv.conf")
+def test_a_name_server_that_hangs_stops_nothing_else(fresh, endpoint, deliver):
+    """The timeout counts although the resolver of the C library waits longer, and deliver stops soon."""
+    resolv_conf = fresh.directory / "resolv.conf"
+    resolv_conf.write_text("nameserver 127.0.0.77\noptions timeout:30 attempts:1\n")
+    replaced = ("unshare", "--mount", "sh", "-c", f'mount --bind {resolv_conf} /etc/resolv.conf && exec "$@"', "sh")
+    deliver_to(fresh, endpoint, url="https://app.example.com/", timeout="1s")
+    fresh.start()
+    fresh.record("g0")
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as mute:
+        mute.bind(("127.0.0.77", 53))
+        deliverer = deliver(fresh, prefix=replaced)
+        deliverer.wait_logged("Resolving timed out", deadline=15)
+        before = time.monotonic()
+        deliverer.stop()
+    assert time.monotonic() - before < 15
 
 
 # Metrics

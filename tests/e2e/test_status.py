@@ -9,16 +9,18 @@ import html.parser
 import json
 import os
 import re
+import socket
 import threading
 import time
 
 import pytest
 
 import daemon
-from certificates import make_dated_certificate
-from daemon import event, eventually, free_port, run
+from certificates import P_256, make_dated_certificate
+from daemon import event, eventually, run
 from delivery import deliver_to, wait_delivered
 from monitoring import ask, connect, metrics
+from processes import check_run
 from test_shortage import fill, make_small  # noqa: F401
 
 HOUR = "recorded {}, repeated {}, rejected {};"
@@ -62,10 +64,14 @@ class Page(html.parser.HTMLParser):
 
 
 class Watched:
-    """A daemon with an admin listener on a port."""
+    """A daemon whose admin listener is a socket that the test passes to it, as systemd would."""
 
-    def __init__(self, one, port):
-        self.daemon, self.port = one, port
+    def __init__(self, one, listener):
+        self.daemon, self.listener, self.port = one, listener, listener.getsockname()[1]
+
+    def start(self):
+        self.daemon.start(sockets=[self.listener], names="admin")
+        return self
 
     def page(self):
         status, headers, text = ask(self.port, "/")
@@ -88,14 +94,14 @@ class Watched:
 
 @pytest.fixture
 def watch(make_daemon):
-    """Starts daemons with an admin listener."""
-    def start(settings=None, *apps, make=make_daemon, before=lambda one: None):
-        port = free_port()
-        one = make({"admin": {"port": port}} | (settings or {}), *apps)
-        before(one)
-        return Watched(one.start(), port)
+    """Starts daemons with an admin listener. before: a function that prepares the daemon's files."""
+    with contextlib.ExitStack() as listeners:
+        def start(*arguments, make=make_daemon, before=lambda one: None):
+            one = make(*arguments)
+            before(one)
+            return Watched(one, listeners.enter_context(socket.create_server(("127.0.0.1", 0)))).start()
 
-    return start
+        yield start
 
 
 @pytest.fixture
@@ -106,7 +112,7 @@ def watched(watch):
 def identity(database):
     """Returns the start of a note that is about this database."""
     born = run("stat", "--format", "%w %W", database).stdout
-    fraction = born.split(".")[1][:9]
+    fraction = born.partition(".")[2][:9] or "000000000"  # "-" if the file system keeps no birth time
     return f"inode {database.stat().st_ino} born {born.split()[-1]}.{fraction} "
 
 
@@ -186,10 +192,26 @@ def test_describes_the_endpoint(watch):
     assert "no token: anyone may call" in page.text("url")
 
 
+@pytest.mark.parametrize("names, listed, host", [
+    ("DNS:im.example.org,DNS:www.example.org", "im.example.org, www.example.org", "im.example.org"),
+    ("IP:192.0.2.1,DNS:*.example.org", "*.example.org", "*.example.org"), ("IP:192.0.2.1", "", None),
+    ("DNS:<b>,DNS:a.example", "a.example", "a.example"),
+    (",".join(f"DNS:{number}.example" for number in range(30)),
+     ", ".join(f"{number}.example" for number in range(20)), "0.example"),
+])
+def test_lists_the_names_of_the_certificate(watch, names, listed, host):
+    watched = watch(before=lambda one: check_run(
+        "openssl", "req", "-x509", *P_256, "-nodes", "-subj", "/CN=x", "-addext", f"subjectAltName={names}",
+        "-out", one.directory / "certificate.pem", "-keyout", one.directory / "key.pem"))
+    facts = watched.json()
+    assert (facts["certificate"]["dns_names"], facts["endpoint"]["host"]) == (listed, host)
+    assert ("Replace HOST" in watched.page().text("url")) == (host is None)
+    assert ("Replace the asterisk" in watched.page().text("url")) == (host == "*.example.org")
+
+
 def test_a_reload_changes_the_page(watched):
     one = watched.daemon
-    settings = {"admin": {"port": watched.port}, "limits": {"connections": 77}}
-    one.reload(settings, {daemon.APP: ["a", "b"], 7: ["c"]})
+    one.reload({"limits": {"connections": 77}}, {daemon.APP: ["a", "b"], 7: ["c"]})
     facts = watched.json()
     assert facts["connections"]["limit"] == 77
     assert [app["sdk_appid"] for app in facts["endpoint"]["apps"]] == [daemon.APP, 7]
@@ -198,7 +220,7 @@ def test_a_reload_changes_the_page(watched):
 def test_shows_services_that_send_events_on(watched, endpoint, deliver):
     one = watched.daemon
     assert watched.page().text("outbound") == ""  # the element exists, so that the script can replace it
-    deliver_to(one, endpoint, {"admin": {"port": watched.port}})
+    deliver_to(one, endpoint)
     one.reload()
     one.record("a")
     assert watched.json()["outbound"] == {"deliver": {"has_reported": False}}
@@ -211,7 +233,7 @@ def test_shows_services_that_send_events_on(watched, endpoint, deliver):
     assert watched.json()["outbound"]["deliver"]["waiting_events"] == 2
     assert re.match(r"deliver ?2 ?last progress \d+ s ago", watched.page().text("lags"))
     one.stop()
-    one.start()
+    watched.start()
     assert watched.json()["outbound"]["deliver"]["waiting_events"] == 2
 
 
@@ -223,7 +245,7 @@ def test_survives_a_note_that_is_not_one(watched, endpoint, text):
     """A note belongs to the user of another service. None: the note is a FIFO, which nobody writes."""
     one = watched.daemon
     note = one.directory / "state.shipped"
-    deliver_to(one, endpoint, {"admin": {"port": watched.port}})
+    deliver_to(one, endpoint)
     one.reload()
     if text is None:
         os.mkfifo(note)
@@ -244,8 +266,8 @@ def test_nothing_has_connected(watched):
 def test_clients_that_speak_no_tls(watched):
     with watched.daemon.connect_plain() as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    eventually(lambda: watched.json()["connections"]["failed_handshakes"] == 1, "a failed handshake")
-    assert "no TLS handshake was completed" in watched.state()[1]
+    eventually(lambda: watched.json()["state"]["sentence"].startswith("Clients have connected once"), "the connection")
+    assert watched.state()[:2] == ("warning", "Clients have connected once, but no TLS handshake was completed.")
 
 
 def test_wrong_token(watched):
@@ -293,8 +315,8 @@ def test_certificate_with_names_of_other_kinds(watch):
     """A name that is too long for a host name does not hide the names after it."""
     def make(one):
         names = f"URI:spiffe://{'a' * 300},IP:192.0.2.1,DNS:{'b.' * 150}example,DNS:*.good.example,DNS:other.example"
-        daemon.check_run("openssl", "req", "-x509", "-key", one.directory / "key.pem", "-subj", "/CN=x", "-addext",
-                         f"subjectAltName={names}", "-out", one.directory / "certificate.pem")
+        check_run("openssl", "req", "-x509", "-key", one.directory / "key.pem", "-subj", "/CN=x", "-addext",
+                  f"subjectAltName={names}", "-out", one.directory / "certificate.pem")
 
     watched = watch(before=make)
     assert watched.json()["certificate"]["dns_names"] == "*.good.example, other.example"
@@ -386,7 +408,7 @@ def test_is_whole_during_reloads(watched):
         reader = pool.submit(read)
         try:
             for tokens in range(20):
-                watched.daemon.reload({"admin": {"port": watched.port}}, {daemon.APP: ["a", "b"][:1 + tokens % 2]})
+                watched.daemon.reload({}, {daemon.APP: ["a", "b"][:1 + tokens % 2]})
         finally:
             stopped.set()
         reader.result()

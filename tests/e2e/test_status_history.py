@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-import daemon
 from browser import browsing, needs_browser
 from certificates import make_signed
 from daemon import event, query_string, request, signature
@@ -76,8 +75,8 @@ def recording(directory, settings=None):
     if not Clock.LIBRARIES:
         pytest.skip("libfaketime must be installed")
     clock = Clock(directory)
+    clock.put_forward(MINUTE_S - int(time.time()) % MINUTE_S)  # what a test sends at once falls into one minute
     with running(settings, clock.environment()) as site:
-        wait_for_start_of_minute()
         yield History(site, clock)
 
 
@@ -85,11 +84,6 @@ def recording(directory, settings=None):
 def history(tmp_path):
     with recording(tmp_path) as history:
         yield history
-
-
-def wait_for_start_of_minute():
-    """Waits until so much of the minute is left that what a test sends at once falls into one minute."""
-    daemon.eventually(lambda: time.time() % MINUTE_S < MINUTE_S - 15, "the next minute", MINUTE_S)
 
 
 SENT = [(3, 0, 0), (0, 0, 2), (5, 1, 0), (0, 0, 0), (7, 2, 1), (0, 0, 0), (1, 0, 0)]

@@ -176,6 +176,17 @@ def test_says_when_the_daemon_does_not_answer(fresh_site):
 
 @full
 @needs_browser
+def test_announces_a_new_state(fresh_site, browser):
+    """A screen reader reads what a refresh puts into an element with the role status."""
+    browser.open(fresh_site.url)
+    announced = "return document.querySelector('[role=status]').textContent"
+    assert browser.run(announced) == ""
+    fresh_site.daemon.post(Sign="0" * 64)
+    eventually(lambda: "sign_wrong" in browser.run(announced), "the announcement", REFRESHED)
+
+
+@full
+@needs_browser
 def test_works_without_javascript(site, browser):
     browser.open(site.url)
     with browsing(javascript=False) as plain:

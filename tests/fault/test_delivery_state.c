@@ -47,7 +47,7 @@ static char path[256];
 // aside.
 static int apply_round(struct delivery_state *state, int64_t round, struct error *error)
 {
-    const struct delivery_position position = {round * TAKEN, round};
+    const struct cursor position = {round * TAKEN, round};
     struct delivery_change changes[2 * TAKEN];
     size_t count = 0;
 

@@ -136,7 +136,7 @@ static void change_state(void *context)
     for (int64_t id = 1; id <= 3 && outcome->result == 0; id++) {
         const struct delivery_change changes[] = {{DELIVERY_WAITS, {.id = id, .received_at_ms = 1}},
                                                   {DELIVERY_SET_ASIDE, {.id = id - 1}}};
-        const struct delivery_position position = {id, 1};
+        const struct cursor position = {id, 1};
 
         outcome->result = delivery_state_apply(state, changes, id > 1 ? 2 : 1, &position, 1, &outcome->error);
         outcome->applied += outcome->result == 0;
@@ -266,9 +266,9 @@ static bool is_complete(void)
 }
 
 // Stops the sender when it has sent everything, and after the first failure.
-bool __wrap_stop_is_requested(void);
+bool __wrap_endpoint_is_interrupted(void);
 
-bool __wrap_stop_is_requested(void)
+bool __wrap_endpoint_is_interrupted(void)
 {
     return is_complete() || metric_of("imcallbackd_deliver_last_error_timestamp_seconds") != before.last_error;
 }

@@ -1,5 +1,6 @@
 // Checks that the page and the JSON report a failure of any of their allocations.
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,7 +55,8 @@ static void run(int (*function)(const struct status *status, struct buffer *text
 
     printing = (struct printing){.print = function, .status = fixture_status()};
     fixture_refuse(&printing.status, ANSWER_COMMAND_NOT_HANDLED, 3);
-    (void)strcpy(printing.status.refusals.entries[0].detail, "The query has '<b>'.");
+    (void)snprintf(printing.status.refusals.entries[0].detail, sizeof printing.status.refusals.entries[0].detail, "%s",
+                   "The query has '<b>'.");
     printing.status.outbound[0] = (struct status_outbound){.name = "forward"};
     reserve(&printing);
     print(&printing);

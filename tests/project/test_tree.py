@@ -25,7 +25,7 @@ CLANG_FORMAT = "14"  # other versions format some constructs differently
 LIBRARIES = {
     "microhttpd.h": r"src/http/(mhd\w*|admin)\.[ch]", "gnutls/": "src/http/", "sqlite3.h": "src/store/",
     "cjson/": "src/callback/", "ini.h": "src/command/", "systemd/": "src/(base|command)/",
-    "openssl/": "src/(callback|command|deliver|forward|http|outbound)/", "libpq-fe.h": "src/forward/", "curl/": r"src/deliver/endpoint\.c",
+    "openssl/": "src/(callback|command|deliver|forward|http|outbound)/", "libpq-fe.h": "src/forward/", "curl/": r"src/deliver/(endpoint|failure)\.c",
 }
 # The modules whose headers a module may include, besides its own. Of the headers of the callback module, the store may
 # include only EVENT, which declares the plain event.

@@ -22,6 +22,9 @@ extern const bool deliver_is_built;
 // have been appended.
 int deliver_print_metrics(struct buffer *text) MUST_CHECK;
 
+// Checks that the HTTP library accepts the URL, which must not be NULL. The error does not repeat the URL.
+int deliver_check_url(const char *url, struct error *error) MUST_CHECK;
+
 // Checks that the file holds one or two secrets, and reports a file that every user of the machine can read. NULL is
 // allowed. Returns -EACCES if this process has no permission to read the file, or if the path needs
 // $CREDENTIALS_DIRECTORY and the environment does not set this variable; another user or service may be able to read
@@ -31,6 +34,12 @@ int deliver_check_secrets(const char *file, deliver_report *report, struct error
 // Checks that a file with certificates or a key can be read. Without this check, the failure would show only when
 // libcurl connects. NULL is allowed. Returns -EACCES in the same cases as deliver_check_secrets.
 int deliver_check_file(const char *file, struct error *error) MUST_CHECK;
+
+// Does the same for ca_file, and also returns -EINVAL if the file does not contain a certificate in PEM format.
+int deliver_check_ca_file(const char *file, struct error *error) MUST_CHECK;
+
+// Reports a directory of the state file that does not exist.
+void deliver_check_state_file(const char *state_file, deliver_report *report);
 
 // Resolves the endpoint's name, connects, verifies the certificate of an https endpoint, and reports what was found.
 // Sends no request.

@@ -1,7 +1,8 @@
-// Runs a second, plain HTTP server for a few text pages about the state of the daemon. The server has its own thread
-// and at most 16 connections, so that it cannot slow callbacks down. A new connection that takes the last slot makes
-// the server close the oldest one. The server answers GET and HEAD, other methods with 405, and other paths with 404.
-// On a TCP socket, it refuses a Host header that is not a name of this machine with 421 (src/http/admin_host.h).
+// Runs a second, plain HTTP server for a few text pages about the state of the daemon. The server has its own thread,
+// at most 16 connections, and answers at most one request per millisecond, so that it cannot slow callbacks down. A
+// new connection that takes the last slot makes the server close the oldest one. The server answers GET and HEAD, other
+// methods with 405, and other paths with 404. On a TCP socket, it refuses a Host header that is not a name of this
+// machine with 421 (src/http/admin_host.h).
 #pragma once
 
 #include "imcallbackd/base/buffer.h"

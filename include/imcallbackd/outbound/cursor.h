@@ -1,4 +1,4 @@
-// A cursor is the position in a stream of the store up to which an outbound service has taken every row.
+// Checks a cursor, the position in a stream of the store up to which an outbound service has taken every row.
 #pragma once
 
 #include <stdbool.h>
@@ -6,13 +6,6 @@
 
 #include "imcallbackd/base/error.h"
 #include "imcallbackd/store/reader.h"
-
-// The last row that was taken. If the row with this id in the store has another received_at_ms, the store was replaced
-// or restored from a backup.
-struct cursor {
-    int64_t id; // 0: no row was taken yet
-    int64_t received_at_ms;
-};
 
 // A database that was restored from a backup assigns some ids for a second time. Sets *ret_matches to false if that may
 // have happened: the id of the cursor was never assigned in this database, or its row has another time. A row that

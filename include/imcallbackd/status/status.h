@@ -45,10 +45,10 @@ struct status_store {
 
 // A service that sends recorded events on: `forward` or `deliver`.
 struct status_outbound {
-    const char *name;  // NULL: the service is not configured
-    bool has_reported; // the service has left a valid note
-    int64_t waiting_events;
-    int64_t reported_ms; // Unix time of the note
+    const char *name;       // NULL: the service is not configured
+    bool has_reported;      // the service has left a valid note
+    int64_t waiting_events; // at most, because ids have gaps
+    int64_t reported_ms;    // Unix time of the note
 };
 
 struct status_library {

@@ -10,6 +10,7 @@
 
 #include "imcallbackd/base/buffer.h"
 #include "imcallbackd/base/error.h"
+#include "imcallbackd/store/reader.h"
 
 #define DELIVERY_STATE_MAX_WAITING 10000
 
@@ -34,23 +35,22 @@ struct delivery_change {
     struct waiting_event event; // only the id matters for DELIVERY_ACCEPTED
 };
 
-// Every event up to this id was taken over. received_at_ms is the time of the event with this id; it shows whether a
-// database that was restored from a backup has assigned the id again.
-struct delivery_position {
-    int64_t id; // 0: no event was taken over yet
-    int64_t received_at_ms;
-};
+// What an operator can do about a state that cannot be used, for the end of a message.
+#define DELIVERY_STATE_REMEDY                                                                                          \
+    "move the state away together with its -wal and -shm: the next start sends every event again, or with "            \
+    "--start-at now only new ones"
 
 struct delivery_state;
 
 // Opens the file, or creates it at the position `initial`, where NULL stands for the position before the first event.
 // Locks the file, so that a second sender is refused with -EBUSY. Refuses a damaged file, and a file of another program
-// or version, which stays unchanged. Every error names the path, and a remedy if there is one. Returns -EEXIST if
-// `initial` is not NULL and the file already has a state.
-int delivery_state_open(const char *path, const struct delivery_position *initial, struct delivery_state **ret_state,
+// or version, which stays unchanged. Returns -EEXIST if `initial` is not NULL and the file already has a state. Every
+// error of this and of the following functions names the path, and a remedy if there is one.
+int delivery_state_open(const char *path, const struct cursor *initial, struct delivery_state **ret_state,
                         struct error *error) MUST_CHECK;
 
-struct delivery_position delivery_state_position(const struct delivery_state *state);
+// Returns the position in STREAM_GROUPS up to which every event was taken over.
+struct cursor delivery_state_position(const struct delivery_state *state);
 
 // Appends every waiting event, in ascending order of ids, as struct waiting_event. Returns -EIO if there are more than
 // DELIVERY_STATE_MAX_WAITING, because the state is then damaged.
@@ -60,9 +60,10 @@ int delivery_state_count_set_aside(struct delivery_state *state, int64_t *ret_co
 
 // Applies the changes in their order and moves the position, in one transaction that is on disk when the function
 // returns 0. The position must not move backwards, and no change may have a larger id than the position. Returns
-// -EAGAIN after a shortage, such as a full disk: nothing has changed, and the caller may try again. Any other failure
-// is final, and the caller must close the state. Events that are set aside get the time now_ms.
+// -EAGAIN after a shortage, such as a full disk, or while the file is not at its path: nothing has changed there, and
+// the caller may try the same changes and further ones again. Any other failure is final, and the caller must close the
+// state. Events that are set aside get the time now_ms.
 int delivery_state_apply(struct delivery_state *state, const struct delivery_change *changes, size_t count,
-                         const struct delivery_position *position, int64_t now_ms, struct error *error) MUST_CHECK;
+                         const struct cursor *position, int64_t now_ms, struct error *error) MUST_CHECK;
 
 void delivery_state_close(struct delivery_state *state); // NULL is allowed

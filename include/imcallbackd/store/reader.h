@@ -28,6 +28,13 @@ struct recorded_row {
     } event;
 };
 
+// The position after a row of a stream. If the row with this id has another received_at_ms, the store was replaced or
+// restored from a backup.
+struct cursor {
+    int64_t id; // 0: before the first row
+    int64_t received_at_ms;
+};
+
 // Every error names the path, and a remedy if there is one. The caller only needs permission to read the database and
 // its side files.
 int store_reader_open(const char *path, struct store_reader **ret_reader, struct error *error) MUST_CHECK;

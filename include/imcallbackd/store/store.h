@@ -44,8 +44,7 @@ void store_submit(struct store *store, struct commit *commit);
 // record or to recover the write-ahead log. Any thread may call this.
 bool store_ready(struct store *store, struct error *ret_why);
 
-// Returns the largest id that destroyed_group has ever assigned, or 0 if there was no event yet. Any thread may call
-// this.
+// Returns the id of the newest event, or 0 if there was none at the start and none since. Any thread may call this.
 int64_t store_newest_event_id(const struct store *store);
 
 // Returns the version of SQLite.

@@ -130,4 +130,41 @@ TEST(reports_missing_credentials)
     free(expanded);
 }
 
+TEST(reads_a_secret_and_reports_its_mode)
+{
+    bool readable_by_all = true;
+
+    write_text(path, "secret");
+    assert_int_equal(file_read_secret(path, 6, &contents, &readable_by_all, &error), 0);
+    assert_string_equal(buffer_text(&contents), "secret");
+    assert_false(readable_by_all);
+    file_forget_secret(&contents);
+    assert_null(contents.data);
+    assert_int_equal(chmod(path, 0604), 0);
+    assert_int_equal(file_read_secret(path, 6, &contents, &readable_by_all, &error), 0);
+    assert_true(readable_by_all);
+    file_forget_secret(&contents);
+}
+
+TEST(keeps_nothing_of_a_secret_that_it_cannot_read)
+{
+    bool readable_by_all = true;
+
+    write_text(path, "secret");
+    assert_int_equal(file_read_secret(path, 5, &contents, &readable_by_all, &error), -EFBIG);
+    assert_null(contents.data);
+    assert_false(readable_by_all);
+    assert_int_equal(file_read_secret("/nowhere/secret", 5, &contents, &readable_by_all, &error), -ENOENT);
+    assert_non_null(strstr(error.text, "/nowhere/secret: No such file"));
+}
+
+TEST(says_that_a_secret_may_be_a_credential_of_another_service)
+{
+    bool readable_by_all;
+
+    assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+    assert_int_equal(file_read_secret("$CREDENTIALS_DIRECTORY/a", 5, &contents, &readable_by_all, &error), -EACCES);
+    assert_non_null(strstr(error.text, "CREDENTIALS_DIRECTORY is not set"));
+}
+
 TEST_MAIN(setup, teardown)

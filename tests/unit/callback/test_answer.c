@@ -51,6 +51,7 @@ TEST(keeps_names_and_status)
     for (size_t i = 0; i < COUNT(promised); i++) {
         assert_int_equal(answer_http_status((enum answer_code)i), promised[i].http_status);
         assert_string_equal(answer_name((enum answer_code)i), promised[i].name);
+        assert_int_equal(answer_error_code((enum answer_code)i), promised[i].code);
     }
 }
 
@@ -84,6 +85,7 @@ TEST(each_failure_has_three_fields_and_a_sentence_of_its_own)
         sentences[i] = strdup(cJSON_GetObjectItemCaseSensitive(tree, "ErrorInfo")->valuestring);
         assert_non_null(sentences[i]);
         assert_int_equal(sentences[i][strlen(sentences[i]) - 1], '.');
+        assert_string_equal(answer_sentence((enum answer_code)i), sentences[i]);
         for (size_t other = 1; other < i; other++)
             assert_string_not_equal(sentences[i], sentences[other]);
         cJSON_Delete(tree);

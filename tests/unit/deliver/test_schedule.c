@@ -163,16 +163,16 @@ SCHEDULE_TEST(tries_at_most_as_many_events_as_places_before_it_probes)
     add(9, 9);
     for (int64_t id = 1; id <= 3; id++) {
         assert_int_equal(started(), id);
-        assert_false(schedule_is_blocked(schedule));
+        assert_false(schedule_is_probing(schedule));
         assert_int_equal(finish(id, OUTCOME_CONNECT), SCHEDULE_RETRY);
     }
-    assert_true(schedule_is_blocked(schedule));
+    assert_true(schedule_is_probing(schedule));
     assert_int_equal(started(), 0);
     wait_until_due();
     assert_int_equal(started(), 4); // the one with the fewest attempts
     assert_int_equal(started(), 0);
     assert_int_equal(finish(4, OUTCOME_ACCEPTED), SCHEDULE_DONE);
-    assert_false(schedule_is_blocked(schedule));
+    assert_false(schedule_is_probing(schedule));
 }
 
 SCHEDULE_TEST(probes_at_growing_intervals_up_to_a_minute)
@@ -304,7 +304,7 @@ SCHEDULE_TEST(asks_for_an_untried_event_while_the_endpoint_is_at_fault)
     attempt(1, OUTCOME_REFUSED);
     attempt(2, OUTCOME_REFUSED);
     now_ms += RETRY_MAX_MS;
-    assert_true(schedule_is_blocked(schedule));
+    assert_true(schedule_is_probing(schedule));
     assert_false(schedule_wants_more(schedule, now_ms));
     assert_int_equal(started(), 3);
     assert_true(schedule_wants_more(schedule, now_ms));

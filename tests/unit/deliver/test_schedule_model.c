@@ -84,16 +84,16 @@ static void add_event(void)
 static void check_started(int64_t id)
 {
     const struct model_event *event = &events[id];
-    bool blocked = failures >= places, refused;
+    bool probing = failures >= places, refused;
 
     NEED(event->fate == WAITING && is_head(id));
-    NEED(blocked ? in_flight == 0 : in_flight < places - failures);
-    if (event->tries > 0 && (!blocked || event->last_outcome == OUTCOME_REFUSED))
+    NEED(probing ? in_flight == 0 : in_flight < places - failures);
+    if (event->tries > 0 && (!probing || event->last_outcome == OUTCOME_REFUSED))
         NEED(now_ms >= event->last_failure_ms + RETRY_MIN_MS);
     for (int64_t older = 1; older < id; older++) {
         if (events[older].fate != WAITING || !is_head(older))
             continue;
-        if (!blocked) // an older event that is untried or failed RETRY_MAX_MS ago or earlier has precedence
+        if (!probing) // an older event that is untried or failed RETRY_MAX_MS ago or earlier has precedence
             NEED(events[older].tries > 0 && now_ms < events[older].last_failure_ms + RETRY_MAX_MS);
         if (places == 1)
             NEED(is_hopeless(&events[older], &refused));
@@ -169,7 +169,7 @@ static void finish_event(int64_t id, enum outcome outcome)
          reported.first_refusal_ms == event->first_refusal_ms);
     NEED(result == (must_be_set_aside(event) ? SCHEDULE_SET_ASIDE : SCHEDULE_RETRY));
     event->fate = result == SCHEDULE_SET_ASIDE ? SET_ASIDE : WAITING;
-    NEED(schedule_is_blocked(schedule) == (failures >= places));
+    NEED(schedule_is_probing(schedule) == (failures >= places));
 }
 
 static void finish_one(void)

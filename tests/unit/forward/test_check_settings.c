@@ -82,10 +82,11 @@ TEST_WITH(reads_one_line_without_its_end, create_file, remove_file)
     struct error error;
 
     for (size_t i = 0; i < COUNT(rows); i++) {
+        bool readable_by_all;
         int r;
 
         write_file(path, rows[i].text, rows[i].length);
-        r = password_read(path, &password, &error);
+        r = password_read(path, &password, &readable_by_all, &error);
         assert_int_equal(r == 0, rows[i].password != NULL);
         if (r == 0)
             assert_string_equal(password, rows[i].password);
@@ -98,12 +99,13 @@ TEST_WITH(reads_one_line_without_its_end, create_file, remove_file)
 TEST(accepts_no_password_file_but_rejects_a_missing_one)
 {
     char *password = NULL;
+    bool readable_by_all;
     struct error error;
 
-    assert_true(password_read("/nowhere/password", &password, &error) < 0);
+    assert_true(password_read("/nowhere/password", &password, &readable_by_all, &error) < 0);
     assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
-    assert_int_equal(password_read("$CREDENTIALS_DIRECTORY/password", &password, &error), -EACCES);
-    assert_int_equal(password_read(NULL, &password, &error), 0);
+    assert_int_equal(password_read("$CREDENTIALS_DIRECTORY/password", &password, &readable_by_all, &error), -EACCES);
+    assert_int_equal(password_read(NULL, &password, &readable_by_all, &error), 0);
     assert_null(password);
 }
 

@@ -34,6 +34,7 @@ TEST(listens_on_the_given_address)
         listen_name(fd, name);
         (void)snprintf(expected, sizeof expected, "%s:%u", rows[i].name, ntohs(bound.sin6_port));
         assert_string_equal(name, expected);
+        assert_int_equal(listen_port(fd), ntohs(bound.sin6_port));
         assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
         assert_int_equal(listen_open(rows[i].address, ntohs(bound.sin6_port), &another, &error), -EADDRINUSE);
         assert_non_null(strstr(error.text, "stop the program that listens on this port"));
@@ -133,6 +134,7 @@ TEST(names_a_unix_socket_by_its_path)
     listen_name(fd, name);
     (void)snprintf(expected, sizeof expected, "unix:%s", address.sun_path);
     assert_string_equal(name, expected);
+    assert_int_equal(listen_port(fd), 0);
     assert_int_equal(unlink(address.sun_path), 0);
     close(fd);
 }

@@ -1,4 +1,5 @@
 // Tests both forms of the status: what they contain, that text from outside stays text, and the plot.
+#include <stdio.h>
 #include <string.h>
 
 #include "../unit.h"
@@ -181,8 +182,8 @@ TEST_WITH(text_from_outside_stays_text, setup, teardown)
     status.ready = false;
     status.why_not_ready = status.endpoint.host = status.endpoint.path = status.certificate.names = hostile;
     fixture_refuse(&status, ANSWER_COMMAND_NOT_HANDLED, 1);
-    (void)strcpy(status.refusals.entries[0].detail, hostile);
-    (void)strcpy(status.refusals.entries[0].address, "<b>");
+    (void)snprintf(status.refusals.entries[0].detail, sizeof status.refusals.entries[0].detail, "%s", hostile);
+    (void)snprintf(status.refusals.entries[0].address, sizeof status.refusals.entries[0].address, "%s", "<b>");
     expect_not_in_page("alert(1)</script>");
     expect_not_in_page("<b>");
     expect_in_page("&lt;script&gt;alert(1)&lt;/script&gt;");

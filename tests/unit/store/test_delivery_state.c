@@ -7,7 +7,7 @@
 #include "store_fixture.h"
 
 static char directory[64], path[96];
-static const struct delivery_position start;
+static const struct cursor start;
 
 static int setup(void **state)
 {
@@ -26,7 +26,7 @@ static int teardown(void **state)
 
 #define STATE_TEST(name) TEST_WITH(name, setup, teardown)
 
-static struct delivery_state *opened(const struct delivery_position *initial)
+static struct delivery_state *opened(const struct cursor *initial)
 {
     struct delivery_state *state = NULL;
     struct error error;
@@ -36,7 +36,7 @@ static struct delivery_state *opened(const struct delivery_position *initial)
     return state;
 }
 
-static struct error refused(int code, const struct delivery_position *initial)
+static struct error refused(int code, const struct cursor *initial)
 {
     struct delivery_state *state = NULL;
     struct error error;
@@ -54,7 +54,7 @@ static struct waiting_event event(int64_t id)
 
 static int apply(struct delivery_state *state, int64_t position_id, const struct delivery_change *changes, size_t count)
 {
-    const struct delivery_position position = {position_id, 1000 + position_id};
+    const struct cursor position = {position_id, 1000 + position_id};
     struct error error;
 
     return delivery_state_apply(state, changes, count, &position, 5000, &error);
@@ -88,7 +88,7 @@ static void assert_waiting(struct delivery_state *state, const int64_t *ids, siz
 
 STATE_TEST(starts_before_the_first_event_or_where_the_caller_says)
 {
-    const struct delivery_position later = {7, 1007};
+    const struct cursor later = {7, 1007};
     struct delivery_state *sender = opened(NULL);
 
     assert_int_equal(delivery_state_position(sender).id, 0);
@@ -205,7 +205,9 @@ STATE_TEST(refuses_files_that_are_not_a_state)
 
     memset(junk, 'x', sizeof junk);
     write_file(path, junk, sizeof junk);
-    assert_non_null(strstr(refused(-EINVAL, NULL).text, "move the file away"));
+    assert_non_null(strstr(refused(-EINVAL, NULL).text,
+                           "the file is not a state of `imcallbackd deliver`, or it is damaged; set another [deliver] "
+                           "state_file, or move the file away"));
     assert_int_equal(unlink(path), 0);
     assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
     assert_int_equal(sqlite3_exec(other, "CREATE TABLE t (a)", NULL, NULL, NULL), SQLITE_OK);
@@ -239,7 +241,7 @@ STATE_TEST(refuses_a_damaged_state)
         write_file(path, damaged, length);
         sender = NULL;
         if (delivery_state_open(path, NULL, &sender, &error) < 0) {
-            assert_non_null(strstr(error.text, "move the file away"));
+            assert_non_null(strstr(error.text, " away"));
             refusals++;
         } else {
             int64_t ids[500];
@@ -255,17 +257,57 @@ STATE_TEST(refuses_a_damaged_state)
     free(damaged);
 }
 
-STATE_TEST(refuses_a_position_that_does_not_fit_the_waiting_events)
+STATE_TEST(refuses_values_that_no_sender_writes)
 {
-    struct delivery_state *sender = opened(NULL);
-    sqlite3 *other;
+    static const char *const damages[] = {
+        "UPDATE position SET id = 2",
+        "UPDATE position SET id = -1",
+        "DELETE FROM position",
+        "UPDATE waiting SET id = -1 WHERE id = 1",
+        "UPDATE waiting SET first_failure_ms = -9223372036854775808 WHERE id = 1",
+        "UPDATE waiting SET first_refusal_ms = -1 WHERE id = 1",
+        "UPDATE waiting SET tries = 99999999999 WHERE id = 1",
+    };
 
-    take_over(sender, 3);
+    for (size_t i = 0; i < COUNT(damages); i++) {
+        struct delivery_state *sender = opened(NULL);
+        sqlite3 *other;
+
+        take_over(sender, 3);
+        delivery_state_close(sender);
+        assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(other, damages[i], NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_close(other), SQLITE_OK);
+        assert_non_null(strstr(refused(-EIO, NULL).text, "damaged"));
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
+STATE_TEST(reports_files_that_are_not_in_place_until_they_are_back)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    const int64_t waiting[] = {1, 2};
+    struct delivery_state *sender = opened(NULL);
+    struct delivery_change change = {DELIVERY_WAITS, event(2)};
+
+    take_over(sender, 1);
+    for (size_t i = 0; i < COUNT(suffixes); i++) {
+        char *place = strdup(path_with(path, suffixes[i]).text), *away = strdup(path_with(place, ".away").text);
+
+        assert_non_null(place);
+        assert_non_null(away);
+        assert_int_equal(rename(place, away), 0);
+        assert_int_equal(apply(sender, 2, &change, 1), -EAGAIN);
+        write_file(place, "", 0);
+        assert_int_equal(apply(sender, 2, &change, 1), -EAGAIN);
+        assert_int_equal(delivery_state_position(sender).id, 1);
+        assert_int_equal(rename(away, place), 0);
+        free(place);
+        free(away);
+    }
+    assert_int_equal(apply(sender, 2, &change, 1), 0);
+    assert_waiting(sender, waiting, COUNT(waiting));
     delivery_state_close(sender);
-    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(other, "UPDATE position SET id = 2", NULL, NULL, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_close(other), SQLITE_OK);
-    assert_non_null(strstr(refused(-EIO, NULL).text, "damaged"));
 }
 
 STATE_TEST(refuses_more_waiting_events_than_a_sender_can_hold)
@@ -321,7 +363,7 @@ STATE_TEST(names_the_remedy_for_a_missing_directory)
 
     (void)snprintf(path, sizeof path, "%s/missing/state", directory);
     error = refused(-ENOENT, NULL);
-    assert_non_null(strstr(error.text, "check the owner and the mode of the directory"));
+    assert_non_null(strstr(error.text, "create the directory of [deliver] state_file for the user of the service"));
 }
 
 TEST_MAIN(NULL, NULL)

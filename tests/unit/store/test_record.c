@@ -1,4 +1,6 @@
 // Tests the result of a commit and the rows that the commit leaves.
+#include <inttypes.h>
+
 #include "../../../src/store/recorder.h"
 #include "store_fixture.h"
 
@@ -145,6 +147,32 @@ STORE_TEST(sees_earlier_commits_of_the_batch)
     assert_int_equal(commits[2].result, COMMIT_REPEATED);
     assert_int_equal(commits[3].result, COMMIT_CONFLICT);
     assert_query(fixture, "SELECT count(*) FROM destroyed_group", "2");
+}
+
+static void expect_newest_id(const struct fixture *fixture, const char *expected)
+{
+    char newest[24];
+
+    (void)snprintf(newest, sizeof newest, "%" PRId64, store_newest_event_id(fixture->store));
+    assert_string_equal(newest, expected);
+    assert_query(fixture, "SELECT coalesce(max(id), 0) FROM destroyed_group", expected);
+}
+
+STORE_TEST(knows_the_newest_id)
+{
+    struct destroyed_group first = example_group(), other = example_group(), repeated = example_group();
+    struct commit commits[] = {{.group = &first}, {.group = &other}, {.group = &repeated}};
+
+    expect_newest_id(fixture, "0");
+    other.event_time_ms++;
+    fixture_commit(fixture, commits, 3);
+    expect_newest_id(fixture, "2");
+    fixture_close(fixture);
+    fixture_open(fixture);
+    expect_newest_id(fixture, "2"); // although the repeat has used up the id 3
+    first.event_time_ms += 2;
+    assert_int_equal(fixture_record(fixture, &first), COMMIT_RECORDED);
+    expect_newest_id(fixture, "4");
 }
 
 // A value that the schema rejects stands for any fault of a single commit.
