@@ -241,8 +241,8 @@ def test_shows_services_that_send_events_on(watched, endpoint, deliver):
     b"", b"\xff" * 300, b"inode 1 born 1.000000000 groups 1 rejected 1\n", "{identity}groups -9223372036854775808 rejected 0\n",
     "{identity}groups 99999999999999999999 rejected 0\n", None,
 ])
-def test_survives_a_note_that_is_not_one(watched, endpoint, text):
-    """A note belongs to the user of another service. None: the note is a FIFO, which nobody writes."""
+def test_ignores_an_invalid_note(watched, endpoint, text):
+    """A note belongs to the user of another service. None: the note is a FIFO without a writer."""
     one = watched.daemon
     note = one.directory / "state.shipped"
     deliver_to(one, endpoint)
