@@ -1,4 +1,4 @@
-// Reads to the end of the file instead of relying on st_size, so that pipes and files of /proc work too.
+// Reads to the end of the file instead of relying on st_size, so that file_read works with pipes and files of /proc.
 #include "imcallbackd/base/file.h"
 
 #include <assert.h>
@@ -35,14 +35,13 @@ int file_expand_path(const char *path, char **ret_path, struct error *error)
     return 0;
 }
 
-int file_read(const char *path, size_t max_bytes, struct buffer *contents, struct error *error)
+// Appends everything that can be read from fd, and closes fd.
+static int read_to_end(int fd, const char *path, size_t max_bytes, struct buffer *contents, struct error *error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r = 0;
     size_t before = contents->length;
     char chunk[4096];
+    int r = 0;
 
-    if (fd < 0)
-        return error_set(error, errno, "%s: %s", path, strerror(errno));
     for (;;) {
         ssize_t got = read(fd, chunk, sizeof chunk);
 
@@ -62,6 +61,29 @@ int file_read(const char *path, size_t max_bytes, struct buffer *contents, struc
     explicit_bzero(chunk, sizeof chunk); // the file may hold a secret
     close(fd);
     return r;
+}
+
+int file_read(const char *path, size_t max_bytes, struct buffer *contents, struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+    if (fd < 0)
+        return error_set(error, errno, "%s: %s", path, strerror(errno));
+    return read_to_end(fd, path, max_bytes, contents, error);
+}
+
+int file_read_regular(const char *path, size_t max_bytes, struct buffer *contents, struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // otherwise, open waits for a writer of a FIFO
+    struct stat status;
+
+    if (fd < 0)
+        return error_set(error, errno, "%s: %s", path, strerror(errno));
+    if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
+        close(fd);
+        return error_set(error, EINVAL, "%s: not a regular file", path);
+    }
+    return read_to_end(fd, path, max_bytes, contents, error);
 }
 
 int file_read_secret(const char *path, size_t max_bytes, struct buffer *contents, bool *ret_readable_by_all,

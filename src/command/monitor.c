@@ -1,6 +1,6 @@
 // Serves the pages of the admin listener, and measures the metrics of the machine and of the process. The admin
-// listener's thread measures the disk for each request for /readyz or /metrics, and the process for each request for
-// /metrics. The other modules count their metrics where the events happen.
+// listener's thread measures the disk for each request for any page but /healthz, and the process for each request for
+// a page that shows metrics. The other modules count their metrics where the events happen.
 #include "monitor.h"
 
 #include <assert.h>

@@ -179,7 +179,7 @@ static void collect_history(struct status_sources *sources, struct status *statu
     (void)sample(sources);
     history_bars(history, 1, status->hour, STATUS_HOUR_BARS);
     history_bars(history, STATUS_MINUTES_PER_BAR_OF_DAY, status->day, STATUS_DAY_BARS);
-    history_sum(history, STATUS_HOUR_BARS, &status->answers.hour);
+    history_sum(history, STATUS_MINUTES_PER_HOUR, &status->answers.hour);
     history_sum(history, HISTORY_MINUTES, &status->answers.day);
     pthread_mutex_unlock(&sources->lock);
     status->answers.bounds = http_answer_seconds.bounds;

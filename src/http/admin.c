@@ -21,7 +21,7 @@
 
 #define CONNECTIONS             16U
 #define IDLE_TIMEOUT_S          10U
-#define CONNECTION_MEMORY_BYTES ((size_t)8 << 10)
+#define CONNECTION_MEMORY_BYTES ((size_t)32 << 10) // a browser may send many cookies of other sites on the same name
 #define STRICT_POLICY           "default-src 'none'; frame-ancestors 'none'"
 
 // The slot of one connection. libmicrohttpd's timeout starts again with each byte, so a client that sends a byte now

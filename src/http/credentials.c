@@ -31,8 +31,8 @@ static gnutls_datum_t datum_of(const struct buffer *pem)
     return (gnutls_datum_t){(unsigned char *)pem->data, (unsigned int)pem->length};
 }
 
-// Appends the DNS names of the certificate to the credentials. Skips a name that is not a plain host name or a
-// wildcard. Returns a GnuTLS error code, or 0.
+// Appends the DNS names of the certificate to the credentials. Skips a name that is too long, and one that is not a
+// plain host name or a wildcard. Returns a GnuTLS error code, or 0.
 static int list_dns_names(struct http_credentials *credentials, gnutls_x509_crt_t certificate)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*";
@@ -40,7 +40,7 @@ static int list_dns_names(struct http_credentials *credentials, gnutls_x509_crt_
     char name[256];
     int type = 0;
 
-    for (unsigned int i = 0; i < MAX_DNS_NAMES && type >= 0; i++) {
+    for (unsigned int i = 0; i < MAX_DNS_NAMES && type != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE; i++) {
         size_t length = sizeof name - 1;
 
         type = gnutls_x509_crt_get_subject_alt_name(certificate, i, name, &length, NULL);

@@ -261,10 +261,12 @@ void page_write_machine(struct writer *writer, const struct status *status)
     write_markup(writer, "</dl>\n</section>\n");
 }
 
+// The outer element always exists, because a reload can add or remove the section while the page is open.
 void page_write_outbound(struct writer *writer, const struct status *status)
 {
     bool is_any = false;
 
+    write_markup(writer, "<div id=\"outbound\" data-live>\n");
     for (size_t i = 0; i < STATUS_OUTBOUNDS; i++) {
         const struct status_outbound *outbound = &status->outbound[i];
         char count[UNITS_BYTES], age[UNITS_BYTES], note[128];
@@ -273,8 +275,8 @@ void page_write_outbound(struct writer *writer, const struct status *status)
             continue;
         if (!is_any)
             write_markup(writer,
-                         "<section aria-labelledby=\"outbound\">\n<h2 id=\"outbound\">Events that wait to be sent "
-                         "on</h2>\n<dl class=\"tiles large\" id=\"lags\" data-live>\n");
+                         "<section aria-labelledby=\"waiting\">\n<h2 id=\"waiting\">Events that wait to be sent "
+                         "on</h2>\n<dl class=\"tiles large\" id=\"lags\">\n");
         is_any = true;
         if (!outbound->has_reported) {
             write_tile(writer, outbound->name, "unknown", "the service has not reported yet");
@@ -285,8 +287,7 @@ void page_write_outbound(struct writer *writer, const struct status *status)
         (void)snprintf(note, sizeof note, "last progress %s ago", age);
         write_tile(writer, outbound->name, count, note);
     }
-    if (is_any)
-        write_markup(writer, "</dl>\n</section>\n");
+    write_markup(writer, is_any ? "</dl>\n</section>\n</div>\n" : "</div>\n");
 }
 
 static void write_value(struct writer *writer, const struct metric *metric, int64_t value)

@@ -48,7 +48,7 @@ static bool judge_readiness(const struct status *status, struct status_judgement
     judgement->level = STATUS_ERROR;
     SAY(judgement->sentence, "Callbacks cannot be recorded: %s.", status->why_not_ready);
     SAY(judgement->remedy,
-        "Until then, callbacks are held for [limits] store_wait and then refused; the service may not "
+        "As long as this lasts, callbacks are held for [limits] store_wait and then refused; the service may not "
         "send them again.");
     return true;
 }

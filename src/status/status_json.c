@@ -35,13 +35,13 @@ static void write_boolean(struct writer *writer, const char *name, bool value)
     write_markup(writer, "\"%s\":%s,", name, value ? "true" : "false");
 }
 
-// Writes null for a time of 0.
+// Writes null for 0, which stands for no time, and for a time that has no date.
 static void write_time(struct writer *writer, const char *name, int64_t unix_ms)
 {
     char text[UNITS_BYTES];
 
     units_print_iso_time(unix_ms, text);
-    write_string(writer, name, unix_ms == 0 ? NULL : text);
+    write_string(writer, name, unix_ms == 0 || text[0] == '?' ? NULL : text);
 }
 
 // Ends an object or a list whose last element has written a comma.

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "imcallbackd/base/file.h"
+#include "imcallbackd/base/parse.h"
 
 #define MAX_BYTES 256
 
@@ -61,18 +62,31 @@ int shipped_write(const char *path, const char *database, const struct shipped *
     return r;
 }
 
+// Parses the part of the line after the identity.
+static bool parse_ids(const char *text, struct shipped *ret_shipped)
+{
+    char group[20], rejection[20]; // 19 digits hold INT64_MAX
+    uint64_t group_id, rejection_id;
+    int end = 0;
+
+    if (sscanf(text, "groups %19[0-9] rejected %19[0-9]%n", group, rejection, &end) != 2 ||
+        strcmp(text + end, "\n") != 0 || parse_decimal(group, strlen(group), INT64_MAX, &group_id) < 0 ||
+        parse_decimal(rejection, strlen(rejection), INT64_MAX, &rejection_id) < 0)
+        return false;
+    *ret_shipped = (struct shipped){(int64_t)group_id, (int64_t)rejection_id};
+    return true;
+}
+
 int shipped_read(const char *path, const char *database, struct shipped *ret_shipped, struct error *error)
 {
     struct buffer identity = {0}, text = {0};
-    int r = file_read(path, MAX_BYTES, &text, error), end = 0;
+    int r = file_read_regular(path, MAX_BYTES, &text, error); // the directory belongs to the user of another service
 
     if (r == 0)
         r = print_identity(database, &identity, error);
     if (r == 0 && strncmp(buffer_text(&text), buffer_text(&identity), identity.length) != 0)
         r = error_set(error, ESTALE, "%s: the note is about a different database than %s", path, database);
-    if (r == 0 && (sscanf(text.data + identity.length, "groups %" SCNd64 " rejected %" SCNd64 "%n",
-                          &ret_shipped->group_id, &ret_shipped->rejection_id, &end) != 2 ||
-                   strcmp(text.data + identity.length + end, "\n") != 0))
+    if (r == 0 && !parse_ids(text.data + identity.length, ret_shipped))
         r = error_set(error, ESTALE, "%s: the note is damaged", path);
     buffer_finish(&identity);
     buffer_finish(&text);

@@ -96,6 +96,12 @@ def test_refuses_an_empty_host(admin):
         assert admin.send(host)[0] in (400, 421)
 
 
+def test_accepts_the_cookies_of_other_sites_on_the_same_name(admin):
+    """A browser sends the cookies of every port of a host, and those of the parent domain."""
+    for length in (4000, 8000, 12000):
+        assert admin.send(f" localhost\r\nCookie: a={'x' * length}", path="/")[0] == 200
+
+
 def test_refuses_several_hosts(admin):
     for hosts in ((" localhost", " evil.example"), (" evil.example", " localhost"), (" localhost", " localhost")):
         status, headers, text = admin.send(*hosts)

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import html.parser
 import json
+import os
 import re
 import socket
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 import daemon
 from certificates import P_256, make_dated_certificate
-from daemon import event, eventually
+from daemon import event, eventually, run
 from delivery import deliver_to, wait_delivered
 from monitoring import ask, connect, metrics
 from processes import check_run
@@ -106,6 +107,13 @@ def watch(make_daemon):
 @pytest.fixture
 def watched(watch):
     return watch()
+
+
+def identity(database):
+    """Returns the start of a note that is about this database."""
+    born = run("stat", "--format", "%w %W", database).stdout
+    fraction = born.partition(".")[2][:9] or "000000000"  # "-" if the file system keeps no birth time
+    return f"inode {database.stat().st_ino} born {born.split()[-1]}.{fraction} "
 
 
 def send_everything(one):
@@ -211,11 +219,12 @@ def test_a_reload_changes_the_page(watched):
 
 def test_shows_services_that_send_events_on(watched, endpoint, deliver):
     one = watched.daemon
+    assert watched.page().text("outbound") == ""  # the element exists, so that the script can replace it
     deliver_to(one, endpoint)
     one.reload()
     one.record("a")
     assert watched.json()["outbound"] == {"deliver": {"has_reported": False}}
-    assert "the service has not reported yet" in watched.page().text("lags")
+    assert "the service has not reported yet" in watched.page().text("outbound")
     service = deliver(one)
     wait_delivered(one, endpoint)
     eventually(lambda: watched.json()["outbound"]["deliver"].get("waiting_events") == 0, "the note")
@@ -226,6 +235,24 @@ def test_shows_services_that_send_events_on(watched, endpoint, deliver):
     one.stop()
     watched.start()
     assert watched.json()["outbound"]["deliver"]["waiting_events"] == 2
+
+
+@pytest.mark.parametrize("text", [
+    b"", b"\xff" * 300, b"inode 1 born 1.000000000 groups 1 rejected 1\n", "{identity}groups -9223372036854775808 rejected 0\n",
+    "{identity}groups 99999999999999999999 rejected 0\n", None,
+])
+def test_ignores_an_invalid_note(watched, endpoint, text):
+    """A note belongs to the user of another service. None: the note is a FIFO without a writer."""
+    one = watched.daemon
+    note = one.directory / "state.shipped"
+    deliver_to(one, endpoint)
+    one.reload()
+    if text is None:
+        os.mkfifo(note)
+    else:
+        note.write_bytes(text if isinstance(text, bytes) else text.format(identity=identity(one.database)).encode())
+    assert watched.json()["outbound"] == {"deliver": {"has_reported": False}}
+    assert "the service has not reported yet" in watched.page().text("lags")
 
 
 # The sentence on the state
@@ -282,6 +309,18 @@ def test_expired_certificate(watch):
     assert level == "error" and re.fullmatch(r"The certificate expired \d+ days ago\.", sentence)
     assert "[tls] certificate" in remedy
     assert watched.page().text("url").startswith("https://HOST:")  # the certificate has no DNS name
+
+
+def test_certificate_with_names_of_other_kinds(watch):
+    """A name that is too long for a host name does not hide the names after it."""
+    def make(one):
+        names = f"URI:spiffe://{'a' * 300},IP:192.0.2.1,DNS:{'b.' * 150}example,DNS:*.good.example,DNS:other.example"
+        check_run("openssl", "req", "-x509", "-key", one.directory / "key.pem", "-subj", "/CN=x", "-addext",
+                  f"subjectAltName={names}", "-out", one.directory / "certificate.pem")
+
+    watched = watch(before=make)
+    assert watched.json()["certificate"]["dns_names"] == "*.good.example, other.example"
+    assert "Replace the asterisk" in watched.page().text("url")
 
 
 def test_check_of_the_url(watched):

@@ -16,6 +16,10 @@ int file_expand_path(const char *path, char **ret_path, struct error *error) MUS
 // a failure, contents may hold a part of the file. The error text names the path.
 int file_read(const char *path, size_t max_bytes, struct buffer *contents, struct error *error) MUST_CHECK;
 
+// Like file_read, but returns -EINVAL if the path does not name a regular file, and never waits for another process.
+// For files that another user can replace, for example with a FIFO.
+int file_read_regular(const char *path, size_t max_bytes, struct buffer *contents, struct error *error) MUST_CHECK;
+
 // Reads a whole file that holds a secret into `contents`, which must be empty. Expands the path. Reserves the memory at
 // once, because a buffer that grows would leave a copy of the secret in freed memory. Returns -EACCES if the process
 // may not read the file, or if the path needs $CREDENTIALS_DIRECTORY and the environment does not set this variable, so

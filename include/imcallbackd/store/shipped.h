@@ -24,6 +24,7 @@ struct shipped {
 int shipped_write(const char *path, const char *database, const struct shipped *shipped,
                   struct error *error) MUST_CHECK;
 
-// Returns 0, -ENOENT if there is no note, -ESTALE if the note is about another database or is damaged, or another
-// -errno. *ret_shipped is valid only on success.
+// Never waits for another process, not even if the path names a FIFO. Returns 0, -ENOENT if there is no note, -EINVAL
+// if the path does not name a regular file, -ESTALE if the note is about another database or is damaged, or another
+// -errno. *ret_shipped is valid only on success; both ids are then at least 0.
 int shipped_read(const char *path, const char *database, struct shipped *ret_shipped, struct error *error) MUST_CHECK;

@@ -72,6 +72,26 @@ TEST(names_the_file_that_it_cannot_read)
     buffer_finish(&contents);
 }
 
+// open() would wait for a writer of the FIFO.
+TEST(regular_file_is_neither_a_fifo_nor_a_device)
+{
+    char fifo[sizeof path + 8];
+
+    (void)snprintf(fifo, sizeof fifo, "%s.fifo", path);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    (void)alarm(20);
+    assert_int_equal(file_read_regular(fifo, MAX_BYTES, &contents, &error), -EINVAL);
+    (void)alarm(0);
+    assert_non_null(strstr(error.text, ".fifo: not a regular file"));
+    assert_int_equal(file_read_regular("/dev/zero", MAX_BYTES, &contents, &error), -EINVAL);
+    assert_int_equal(file_read_regular(directory, MAX_BYTES, &contents, &error), -EINVAL);
+    assert_int_equal(file_read_regular("/does/not/exist", MAX_BYTES, &contents, &error), -ENOENT);
+    write_file(path, "abc", 3);
+    assert_int_equal(file_read_regular(path, 3, &contents, &error), 0);
+    assert_string_equal(buffer_text(&contents), "abc");
+    buffer_finish(&contents);
+}
+
 TEST(expands_the_credentials_directory)
 {
     static const struct {

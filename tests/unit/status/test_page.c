@@ -107,6 +107,12 @@ TEST_WITH(shows_services_that_send_events_on, setup, teardown)
     expect_in_json("\"forward\":{\"has_reported\":false},\"deliver\":{\"has_reported\":true,\"waiting_events\":17,");
 }
 
+TEST_WITH(a_time_that_has_no_date_is_unknown, setup, teardown)
+{
+    status.certificate.valid_from_ms = -DAY_MS;
+    expect_in_json("\"valid_from\":null,");
+}
+
 TEST_WITH(shows_every_metric, setup, teardown)
 {
     metric_set(&fixture_counter, 1, 7);

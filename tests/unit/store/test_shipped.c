@@ -67,6 +67,46 @@ FIXTURE_TEST_WITH(rejects_a_damaged_note, setup, fixture_teardown)
     free(text);
 }
 
+// Writes a note about the database that ends with this text.
+static void write_note(const struct fixture *fixture, const char *end)
+{
+    const struct shipped shipped = {1, 1};
+    char text[256];
+    size_t length;
+    char *valid;
+
+    assert_int_equal(shipped_write(note, fixture->database, &shipped, &error), 0);
+    valid = read_file(note, &length);
+    (void)snprintf(text, sizeof text, "%.*sgroups %s\n", (int)(strstr(valid, "groups") - valid), valid, end);
+    write_text(note, text);
+    free(valid);
+}
+
+FIXTURE_TEST_WITH(rejects_ids_out_of_range, setup, fixture_teardown)
+{
+    static const char *const ids[] = {"-1 rejected 0", "0 rejected -1", "-9223372036854775808 rejected 0",
+                                      "9223372036854775808 rejected 0", "0 rejected 99999999999999999999"};
+    struct shipped read;
+
+    write_note(fixture, "9223372036854775807 rejected 0");
+    assert_int_equal(shipped_read(note, fixture->database, &read, &error), 0);
+    for (size_t i = 0; i < COUNT(ids); i++) {
+        write_note(fixture, ids[i]);
+        assert_int_equal(shipped_read(note, fixture->database, &read, &error), -ESTALE);
+    }
+}
+
+// The note belongs to the user of another service, who must not be able to block the threads of the daemon.
+FIXTURE_TEST_WITH(rejects_a_fifo_without_waiting, setup, fixture_teardown)
+{
+    struct shipped read;
+
+    assert_int_equal(mkfifo(note, 0600), 0);
+    (void)alarm(20);
+    assert_int_equal(shipped_read(note, fixture->database, &read, &error), -EINVAL);
+    (void)alarm(0);
+}
+
 FIXTURE_TEST_WITH(reports_why_the_note_cannot_be_written, setup, fixture_teardown)
 {
     const struct shipped shipped = {1, 1};
