@@ -32,7 +32,8 @@ static const struct answer {
     [ANSWER_OVERLOADED] = {120007, 503, "overloaded",
         "The server has too many connections or waiting requests, or is out of memory; send the request again later."},
     [ANSWER_SDK_APPID_MISSING] = {120101, 403, "sdk_appid_missing",
-        "SdkAppid is missing from the query; the service adds SdkAppid, and every other client must do so too."},
+        "SdkAppid is missing from the query, and this is not a signed check of the URL; if the console sent the "
+        "request, switch on token authentication there."},
     [ANSWER_SDK_APPID_REPEATED] = {120102, 403, "sdk_appid_repeated",
         "SdkAppid appears more than once in the query; remove SdkAppid from the URL in the console."},
     [ANSWER_SDK_APPID_UNKNOWN] = {120103, 403, "sdk_appid_unknown",

@@ -24,19 +24,22 @@ static enum callback_verdict refuse(struct callback *callback, enum answer_code 
 static enum answer_code find_app(struct callback *callback, const struct callback_rules *rules,
                                  const struct query_value *sdk_appid)
 {
+    char quoted[ANSWER_QUOTE_BYTES];
+    bool is_number;
     uint64_t number;
 
     if (sdk_appid->repeated)
         return ANSWER_SDK_APPID_REPEATED;
-    if (sdk_appid->malformed || sdk_appid->text[0] == '0' ||
-        parse_decimal(sdk_appid->text, strlen(sdk_appid->text), INT64_MAX, &number) < 0)
-        return ANSWER_SDK_APPID_UNKNOWN;
-    for (size_t i = 0; i < rules->app_count; i++) {
+    is_number = !sdk_appid->malformed && sdk_appid->text[0] != '0' &&
+                parse_decimal(sdk_appid->text, strlen(sdk_appid->text), INT64_MAX, &number) == 0;
+    for (size_t i = 0; i < rules->app_count && is_number; i++) {
         if (rules->apps[i].sdk_appid == (int64_t)number) {
             callback->app = &rules->apps[i];
             return ANSWER_OK;
         }
     }
+    answer_quote(sdk_appid->text, quoted);
+    (void)snprintf(callback->detail, sizeof callback->detail, "The query has %s.", quoted);
     return ANSWER_SDK_APPID_UNKNOWN;
 }
 

@@ -208,6 +208,7 @@ int status_facts_collect(struct status_sources *sources, const struct settings *
         .metric_list_count = sources->metric_list_count,
     };
     receiver_copy_activity(sources->receiver, &activity);
+    ret_status->newest_event_id = store_newest_event_id(sources->store);
     ret_status->recorded_ms = activity.recorded_ms;
     ret_status->clock_skew_known = activity.clock_skew_known;
     ret_status->clock_window_s = activity.clock_window_s;

@@ -219,6 +219,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     if (check_host(admin, connection, version, &text, &status) == 0) {
         page = find_page(admin, path);
         status = print_response(admin, page, method, &text);
+        if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+            page = NULL; // the text is not that of the page
     }
     if (status != 0)
         response = make_response(&text, page ? page->content_type : HTTP_PLAIN_TEXT,

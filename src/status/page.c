@@ -113,8 +113,9 @@ static void write_callbacks(struct writer *writer, const struct status *status)
                  "data-live>\n<thead><tr><th scope=\"col\">Result</th>"
                  "<th scope=\"col\" class=\"number\">Last hour</th><th scope=\"col\" class=\"number\">Last day</th>"
                  "<th scope=\"col\" class=\"number\">Since the start</th></tr></thead>\n<tbody>\n",
-                 has_gap(status) ? "Gray: no figures, because the daemon was not running or the machine was suspended."
-                                 : "");
+                 has_gap(status)
+                     ? "Gray: no figures, because the daemon had not started yet or the machine was suspended."
+                     : "");
     write_count_row(writer, "Recorded", "recorded", hour[HISTORY_RECORDED], day[HISTORY_RECORDED], totals->recorded);
     write_count_row(writer, "Repeated", "repeated", hour[HISTORY_REPEATED], day[HISTORY_REPEATED], totals->repeated);
     write_count_row(writer, "Rejected", "rejected", hour[HISTORY_REJECTED], day[HISTORY_REJECTED],

@@ -35,6 +35,8 @@ static void write_url(struct writer *writer, const struct status_endpoint *endpo
                "machine, and use a certificate that contains this name.");
     write_note(writer, endpoint->host && endpoint->host[0] == '*',
                "Replace the asterisk by the first part of this machine's public name.");
+    write_note(writer, endpoint->host && strcmp(endpoint->host, "localhost") == 0,
+               "The service cannot reach localhost: use a certificate for the public name of this machine.");
     write_note(writer, endpoint->has_trusted_proxies,
                "[listen] trusted_proxies is set: if clients connect to a proxy, enter the name and port of the proxy.");
     write_note(writer, endpoint->has_allow_from, "Only the addresses of [callback] allow_from may call.");
@@ -67,6 +69,24 @@ void page_write_endpoint(struct writer *writer, const struct status *status)
     write_markup(writer, "</tbody>\n</table>\n</div>\n</section>\n");
 }
 
+static void write_kept(struct writer *writer, const struct status_totals *totals)
+{
+    char count[UNITS_BYTES], sentence[256];
+
+    units_print_count(totals->set_aside, count);
+    (void)snprintf(sentence, sizeof sentence,
+                   "Genuine callbacks that were not understood: %s. The table rejected_callback has their bodies.",
+                   count);
+    write_note(writer, totals->set_aside > 0, sentence);
+    units_print_count(totals->conflicts, count);
+    (void)snprintf(
+        sentence, sizeof sentence,
+        "Repeated callbacks with other content: %s. They were answered OK, and the table rejected_callback has "
+        "their bodies.",
+        count);
+    write_note(writer, totals->conflicts > 0, sentence);
+}
+
 void page_write_rejected(struct writer *writer, const struct status *status)
 {
     const int64_t *rejected = status->totals.rejected;
@@ -92,6 +112,7 @@ void page_write_rejected(struct writer *writer, const struct status *status)
         }
         write_markup(writer, "</tbody>\n</table>\n");
     }
+    write_kept(writer, &status->totals);
     write_markup(writer, "</div>\n</section>\n");
 }
 
@@ -279,7 +300,7 @@ void page_write_outbound(struct writer *writer, const struct status *status)
                          "on</h2>\n<dl class=\"tiles large\" id=\"lags\">\n");
         is_any = true;
         if (!outbound->has_reported) {
-            write_tile(writer, outbound->name, "unknown", "the service has not reported yet");
+            write_tile(writer, outbound->name, "not started", "the service has not reported yet");
             continue;
         }
         units_print_count(outbound->waiting_events, count);

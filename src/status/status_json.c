@@ -85,7 +85,7 @@ static void write_endpoint(struct writer *writer, const struct status_endpoint *
     for (size_t i = 0; i < endpoint->app_count; i++) {
         write_markup(writer, "{");
         write_number(writer, "sdk_appid", endpoint->apps[i].sdk_appid);
-        write_number(writer, "tokens", (int64_t)endpoint->apps[i].token_count);
+        write_number(writer, "token_count", (int64_t)endpoint->apps[i].token_count);
         write_number(writer, "request_time_window_seconds", endpoint->apps[i].request_time_window_s);
         write_end(writer, "}");
     }
@@ -281,7 +281,7 @@ int status_json_print(const struct status *status, struct buffer *text)
     write_machine(&writer, status);
     write_outbound(&writer, status);
     write_bars(&writer, status, "minutes", status->hour, STATUS_HOUR_BARS);
-    write_bars(&writer, status, "quarters", status->day, STATUS_DAY_BARS);
+    write_bars(&writer, status, "quarter_hours", status->day, STATUS_DAY_BARS);
     write_markup(&writer, "\"metrics\":{");
     for (size_t i = 0; i < status->metric_list_count; i++) {
         for (const struct metric *const *metric = status->metric_lists[i]; *metric; metric++)

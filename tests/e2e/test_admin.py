@@ -111,9 +111,9 @@ def monitored():
 @pytest.mark.parametrize("method, path, status, content_type", [
     ("GET", "/healthz", 200, PLAIN), ("HEAD", "/healthz", 200, PLAIN), ("GET", "/readyz", 200, PLAIN),
     ("HEAD", "/readyz", 200, PLAIN), ("GET", "/metrics", 200, METRICS_TYPE), ("HEAD", "/metrics", 200, METRICS_TYPE),
-    ("GET", "/metrics?name=x", 200, METRICS_TYPE), ("POST", "/metrics", 405, METRICS_TYPE),
+    ("GET", "/metrics?name=x", 200, METRICS_TYPE), ("POST", "/metrics", 405, PLAIN),
     ("PUT", "/healthz", 405, PLAIN), ("DELETE", "/readyz", 405, PLAIN), ("OPTIONS", "/healthz", 405, PLAIN),
-    ("GET", "/", 200, HTML), ("HEAD", "/", 200, HTML), ("POST", "/", 405, HTML), ("GET", "/status.json", 200, JSON),
+    ("GET", "/", 200, HTML), ("HEAD", "/", 200, HTML), ("POST", "/", 405, PLAIN), ("GET", "/status.json", 200, JSON),
     ("HEAD", "/status.json", 200, JSON), ("GET", "/index.html", 404, PLAIN),
     ("GET", "/metrics/", 404, PLAIN), ("GET", "/Metrics", 404, PLAIN),
     ("HEAD", "/nothing", 404, PLAIN), ("POST", "/nothing", 404, PLAIN), ("GET", "//healthz", 404, PLAIN),

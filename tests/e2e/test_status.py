@@ -136,11 +136,11 @@ def test_shows_what_was_sent(watched):
     for name in ("last_hour", "last_day"):
         assert [facts[name][key] for key in ("recorded", "repeated", "rejected", "answers")] == [10, 3, 5, 14]
         assert 0 < facts[name]["answer_p50_microseconds"] <= facts[name]["answer_p99_microseconds"] < 10_000_000
-    for name in ("minutes", "quarters"):
+    for name in ("minutes", "quarter_hours"):
         assert sum(bar["recorded"] or 0 for bar in facts[name]) == 10
         assert sum(bar["rejected"] or 0 for bar in facts[name]) == 5
         assert facts[name][0]["recorded"] is None
-    assert (len(facts["minutes"]), len(facts["quarters"])) == (60, 96)
+    assert (len(facts["minutes"]), len(facts["quarter_hours"])) == (60, 96)
     classes = [attributes["class"] for tag, attributes in page.tags if tag == "rect" and "height" in attributes]
     assert {"recorded", "repeated", "rejected"} <= set(classes)
 
@@ -188,7 +188,7 @@ def test_describes_the_endpoint(watch):
     page, facts = watched.page(), watched.json()
     url = f"https://localhost:{watched.daemon.port}/im"
     assert url in page.text("url") and facts["endpoint"]["url"] == url
-    assert [app["tokens"] for app in facts["endpoint"]["apps"]] == [1, 2, 0]
+    assert [app["token_count"] for app in facts["endpoint"]["apps"]] == [1, 2, 0]
     assert "no token: anyone may call" in page.text("url")
 
 

@@ -94,7 +94,7 @@ def test_each_minute_holds_what_was_sent_in_it(history):
         history.send(*counts)
         history.pass_minutes()
     assert history.counts() == [*SENT, (0, 0, 0)]
-    quarters = [quarter for quarter in history.site.facts()["quarters"] if quarter["recorded"] is not None]
+    quarters = [quarter for quarter in history.site.facts()["quarter_hours"] if quarter["recorded"] is not None]
     assert sum(quarter["recorded"] for quarter in quarters) == 16 and len(quarters) <= 2
 
 

@@ -83,10 +83,11 @@ struct status {
     struct status_endpoint endpoint;
     struct status_totals totals;
     int64_t connection_limit;
-    int64_t recorded_ms;    // Unix time of the last recorded callback; 0: none since the start
-    bool clock_skew_known;  // a call had a valid signature
-    int64_t clock_skew_s;   // this machine's clock minus RequestTime of the last such call
-    int64_t clock_window_s; // request_time_window of that call's app
+    int64_t newest_event_id; // 0: the store has never recorded an event
+    int64_t recorded_ms;     // Unix time of the last recorded callback; 0: none since the start
+    bool clock_skew_known;   // a call had a valid signature
+    int64_t clock_skew_s;    // this machine's clock minus RequestTime of the last such call
+    int64_t clock_window_s;  // request_time_window of that call's app
     struct status_answers answers;
     struct history_bar hour[STATUS_HOUR_BARS], day[STATUS_DAY_BARS];
     struct refusals_view refusals;

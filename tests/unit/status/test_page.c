@@ -56,7 +56,7 @@ TEST_WITH(names_the_url_and_the_apps, setup, teardown)
     expect_in_page("1400000002</th><td>two tokens set, both valid</td>");
     expect_in_page("no token: anyone may call");
     expect_in_json("\"url\":\"https://im.example.org:8443/cb\"");
-    expect_in_json("{\"sdk_appid\":1400000002,\"tokens\":2,\"request_time_window_seconds\":90}");
+    expect_in_json("{\"sdk_appid\":1400000002,\"token_count\":2,\"request_time_window_seconds\":90}");
 }
 
 TEST_WITH(says_what_to_do_without_a_host_name, setup, teardown)
@@ -102,7 +102,7 @@ TEST_WITH(shows_services_that_send_events_on, setup, teardown)
     status.outbound[0] = (struct status_outbound){.name = "forward"};
     status.outbound[1] = (struct status_outbound){
         .name = "deliver", .has_reported = true, .waiting_events = 17, .reported_ms = NOW_MS - 5000};
-    expect_in_page("<dt>forward</dt><dd>unknown</dd><dd class=\"note\">the service has not reported yet");
+    expect_in_page("<dt>forward</dt><dd>not started</dd><dd class=\"note\">the service has not reported yet");
     expect_in_page("<dt>deliver</dt><dd>17</dd><dd class=\"note\">last progress 5 s ago");
     expect_in_json("\"forward\":{\"has_reported\":false},\"deliver\":{\"has_reported\":true,\"waiting_events\":17,");
 }

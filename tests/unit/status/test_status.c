@@ -11,6 +11,7 @@ static int setup(void **state)
 {
     (void)state;
     status = fixture_status();
+    status.endpoint.app_count = 2; // the third app has no token
     return 0;
 }
 
@@ -72,8 +73,17 @@ TEST_WITH(names_the_most_frequent_cause, setup, NULL)
 
 TEST_WITH(the_only_request_was_refused, setup, NULL)
 {
-    fixture_refuse(&status, ANSWER_PATH_UNKNOWN, 1);
-    expect(STATUS_ERROR, "The only request was refused: path_unknown.", "[listen] path");
+    fixture_refuse(&status, ANSWER_SIGN_MISSING, 1);
+    expect(STATUS_ERROR, "The only request was refused: sign_missing.", "console");
+}
+
+// An operator who tests the URL with a browser has reached the daemon.
+TEST_WITH(the_only_request_may_be_a_test_or_a_scan, setup, NULL)
+{
+    fixture_refuse(&status, ANSWER_METHOD_NOT_ALLOWED, 1);
+    expect(STATUS_WARNING, "The only request was refused: method_not_allowed.", "POST");
+    fixture_refuse(&status, ANSWER_SDK_APPID_MISSING, 2);
+    expect(STATUS_ERROR, "most of them: sdk_appid_missing.", "token authentication");
 }
 
 TEST_WITH(a_few_refusals_after_a_callback_are_usual, setup, NULL)
@@ -117,6 +127,80 @@ TEST_WITH(a_wrong_clock_comes_before_its_refusals, setup, NULL)
     expect(STATUS_ERROR, "This machine's clock is 61 s ahead of RequestTime", "timedatectl");
     status.clock_skew_s = 60;
     expect(STATUS_ERROR, "The last 9 requests were refused", "");
+}
+
+TEST_WITH(a_single_old_call_may_have_been_sent_again, setup, NULL)
+{
+    accept_one();
+    fixture_refuse(&status, ANSWER_REQUEST_TIME_STALE, 1);
+    status.clock_skew_known = true;
+    status.clock_skew_s = 3600;
+    status.clock_window_s = 60;
+    expect(STATUS_WARNING, "its RequestTime is 60 minutes old", "sign it again");
+    status.refusals.entries[0].last_ms = NOW_MS - INT64_C(7200000);
+    expect(STATUS_OK, "Ready", "");
+    status.clock_skew_s = -3600;
+    expect(STATUS_ERROR, "behind RequestTime", "timedatectl");
+    fixture_refuse(&status, ANSWER_REQUEST_TIME_STALE, 2);
+    status.clock_skew_s = 3600;
+    expect(STATUS_ERROR, "ahead of RequestTime", "timedatectl");
+}
+
+TEST_WITH(an_event_that_was_not_recorded_is_a_warning_for_a_day, setup, NULL)
+{
+    accept_one();
+    status.totals.failed = 1;
+    fixture_refuse(&status, ANSWER_STORE_UNAVAILABLE, 1);
+    status.refusals.entries[0].last_ms = NOW_MS - INT64_C(180000);
+    expect(STATUS_WARNING, "1 callback could not be recorded, the last one 3 minutes ago.",
+           "Recovering a refused event");
+    status.totals.failed = 2;
+    expect(STATUS_WARNING, "2 callbacks could not be recorded", "journal");
+    status.refusals.entries[0].last_ms = NOW_MS - DAY_MS - 1;
+    expect(STATUS_OK, "Ready", "");
+}
+
+TEST_WITH(silence_after_a_restart_is_usual, setup, NULL)
+{
+    status.newest_event_id = 1;
+    expect(STATUS_OK, "Ready: nothing has connected since the start 60 minutes ago.", "before the start");
+}
+
+TEST_WITH(a_service_that_sends_nothing_on_is_a_warning, setup, NULL)
+{
+    struct status_outbound *deliver = &status.outbound[1];
+
+    accept_one();
+    status.outbound[0] = (struct status_outbound){0};
+    *deliver = (struct status_outbound){.name = "deliver"};
+    expect(STATUS_OK, "Ready", "");
+    status.newest_event_id = 1;
+    expect(STATUS_WARNING, "imcallbackd-deliver does not send them on", "systemctl enable --now imcallbackd-deliver");
+    *deliver = (struct status_outbound){.name = "deliver", .has_reported = true, .reported_ms = NOW_MS - DAY_MS};
+    expect(STATUS_OK, "Ready", "");
+    deliver->waiting_events = 1;
+    expect(STATUS_WARNING, "imcallbackd-deliver does not send them on", "journalctl");
+    status.recorded_ms = NOW_MS - 1000;
+    expect(STATUS_OK, "Ready", "");
+    status.recorded_ms = NOW_MS - 42000;
+    deliver->reported_ms = NOW_MS - 1000;
+    expect(STATUS_OK, "Ready", "");
+}
+
+TEST_WITH(an_app_without_a_token_is_a_warning, setup, NULL)
+{
+    accept_one();
+    status.endpoint.app_count = 3;
+    expect(STATUS_WARNING, "App 1400000003 has no token", "[app 1400000003]");
+    status.endpoint.has_allow_from = true;
+    expect(STATUS_OK, "Ready", "");
+}
+
+TEST_WITH(a_reason_of_the_store_is_not_repeated, setup, NULL)
+{
+    status.ready = false;
+    status.why_not_ready = "/x/callbacks.db: callbacks cannot be recorded: database is locked";
+    expect(STATUS_ERROR, "Callbacks cannot be recorded: database is locked.", "store_wait");
 }
 
 TEST_WITH(an_expired_certificate_comes_before_the_clock, setup, NULL)
