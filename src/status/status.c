@@ -1,6 +1,7 @@
 // The rules are a table in the order of their importance. The first rule that applies writes the sentence.
 #include "imcallbackd/status/status.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -332,6 +333,6 @@ void status_judge(const struct status *status, struct status_judgement *ret_judg
     };
 
     *ret_judgement = (struct status_judgement){0};
-    for (size_t i = 0; i < sizeof rules / sizeof rules[0] && !rules[i](status, ret_judgement); i++)
-        continue;
+    for (size_t i = 0; !rules[i](status, ret_judgement); i++)
+        assert(i + 1 < sizeof rules / sizeof rules[0]); // the last rule always applies
 }

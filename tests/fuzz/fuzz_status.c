@@ -132,16 +132,15 @@ static void make_harmless(char *const texts[TEXTS], char *ret_harmless[TEXTS])
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct status status, other; // too large for the stack of a sanitizer
-    char *input, *next, *texts[TEXTS], *harmless[TEXTS];
+    char *input, *next, *texts[TEXTS], *harmless[TEXTS], empty[] = "";
     int64_t number;
 
     if (size < sizeof number)
         return 0;
     memcpy(&number, data, sizeof number);
     input = next = fuzz_copy(data + sizeof number, size - sizeof number);
-    for (size_t i = 0; i < TEXTS; i++) {
-        texts[i] = next ? strsep(&next, "\n") : input + strlen(input);
-    }
+    for (size_t i = 0; i < TEXTS; i++)
+        texts[i] = next ? strsep(&next, "\n") : empty;
     make_harmless(texts, harmless);
     status = fixture_status();
     fixture_refuse(&status, ANSWER_COMMAND_NOT_HANDLED, 1);

@@ -23,7 +23,7 @@ static const struct metric *const *const fixture_lists[] = {fixture_list};
 // Returns the status of a daemon that has been ready for an hour and to which nothing has connected.
 static inline struct status fixture_status(void)
 {
-    struct status status = {
+    struct status facts = {
         .now_ms = NOW_MS,
         .started_ms = NOW_MS - 3600000,
         .version = "1.2.3",
@@ -40,10 +40,10 @@ static inline struct status fixture_status(void)
     };
 
     for (size_t i = 0; i < STATUS_HOUR_BARS; i++)
-        status.hour[i] = (struct history_bar){.start_ms = NOW_MS + ((int64_t)i - 59) * 60000, .measured = true};
+        facts.hour[i] = (struct history_bar){.start_ms = NOW_MS + ((int64_t)i - 59) * 60000, .measured = true};
     for (size_t i = 0; i < STATUS_DAY_BARS; i++)
-        status.day[i] = (struct history_bar){.start_ms = NOW_MS + ((int64_t)i - 95) * 900000, .measured = i >= 90};
-    return status;
+        facts.day[i] = (struct history_bar){.start_ms = NOW_MS + ((int64_t)i - 95) * 900000, .measured = i >= 90};
+    return facts;
 }
 
 static inline void fixture_refuse(struct status *status, enum answer_code code, uint64_t times)

@@ -86,7 +86,7 @@ STORE_TEST(deletes_little_if_the_clock_is_ahead)
 // Waits until the number of events has not changed for PAUSE_MS.
 static void await_pause(const struct fixture *fixture)
 {
-    int64_t deadline_ms = clock_monotonic_ms() + TIMEOUT_S * 1000, same_since_ms = clock_monotonic_ms();
+    int64_t deadline_ms = clock_monotonic_ms() + TIMEOUT_S * INT64_C(1000), same_since_ms = clock_monotonic_ms();
     char *last = fixture_query(fixture, "SELECT count(*) FROM destroyed_group");
 
     while (clock_monotonic_ms() - same_since_ms < PAUSE_MS) {
