@@ -3,9 +3,12 @@ daemon."""
 
 import contextlib
 import pathlib
+import random
 import socket
 import subprocess
 import time
+
+ports = random.SystemRandom()  # tests in other processes may use the same seed
 
 
 def run(*arguments, **options):
@@ -50,9 +53,12 @@ def holds(condition, seconds=1.0):
 
 
 def free_port():
-    """Returns a TCP port of 127.0.0.1 on which no socket listened a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """Returns a TCP port of 127.0.0.1 on which no socket listened a moment ago. The port is below those that the kernel
+    gives to clients, so that no connection of another test takes it before the caller uses it."""
+    while True:
+        port = ports.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def passing(sockets, names=""):
