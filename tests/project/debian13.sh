@@ -30,7 +30,8 @@ mkdir -p "$tree/src"
 
 # The tests with the label `fault`, and most of those with `oom`, are left out: they do not depend on Debian's release,
 # and take many minutes.
-[ $# -gt 0 ] || set -- -j $((3 * $(nproc))) -R '^(base|callback|command|deliver|forward|http|outbound|store|fuzz-replay|e2e)-|^oom-http$'
+[ $# -gt 0 ] || set -- -j $((3 * $(nproc))) \
+    -R '^(base|callback|command|deliver|forward|http|outbound|status|store|fuzz-replay|e2e)-|^oom-http$'
 exec unshare --mount --pid --net --fork --kill-child sh -euc '
     . tests/project/debian-tree.sh
     tree=$1
