@@ -19,7 +19,7 @@ static const struct {
      "Failed to connect (Connection refused); start the endpoint"},
     {{.code = CURLE_COULDNT_CONNECT, .text = "Connection reset", .uses_tls = true}, // of an earlier connection
      OUTCOME_CONNECT,
-     "Couldn't connect to server; start the endpoint"},
+     " connect to server; start the endpoint"},
     {{WITH(code, CURLE_SSL_CONNECT_ERROR)}, OUTCOME_TLS, "; check that the endpoint speaks TLS 1.2 or newer"},
     {{WITH(code, CURLE_SSL_CIPHER)}, OUTCOME_TLS, "; check that the endpoint speaks TLS 1.2 or newer"},
     {{WITH(code, CURLE_PEER_FAILED_VERIFICATION)}, OUTCOME_TLS, "; correct the endpoint's certificate, or name its CA"},
