@@ -39,6 +39,7 @@ struct endpoint {
     char *ca_file, *client_certificate, *client_key; // with $CREDENTIALS_DIRECTORY expanded
     size_t slot_count;
     int busy_count;
+    bool speaks_http2; // as the last answer showed
     struct slot slots[];
 };
 
@@ -116,11 +117,9 @@ static bool uses_tls(const struct deliver_settings *settings)
 
 // The buffers have 16 KiB, the smallest size that libcurl allows for uploads; by default, libcurl allocates 64 KiB for
 // each request.
-// CURLOPT_PROXY "" also disables the proxy of the environment. CURLOPT_PIPEWAIT makes a request wait until the first
-// connection has negotiated its HTTP version, because HTTP/2 lets the request share that connection. Without TLS there
-// is no such negotiation, and the request would wait for the first answer. Without CURLOPT_QUICK_EXIT, libcurl would
-// stop the whole sender until the resolver returns, however long that takes. Without CURLOPT_KEYPASSWD, OpenSSL would
-// ask for the password of an encrypted key on the terminal. Returns NULL if libcurl fails.
+// CURLOPT_PROXY "" also disables the proxy of the environment. Without CURLOPT_QUICK_EXIT, libcurl would stop the whole
+// sender until the resolver returns, however long that takes. Without CURLOPT_KEYPASSWD, OpenSSL would ask for the
+// password of an encrypted key on the terminal. Returns NULL if libcurl fails.
 static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_settings *settings)
 {
     CURL *easy = curl_easy_init();
@@ -136,7 +135,6 @@ static CURL *create_easy(const struct endpoint *endpoint, const struct deliver_s
     SET(NOSIGNAL, 1L);
     SET(QUICK_EXIT, 1L);
     SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-    SET(PIPEWAIT, uses_tls(settings) ? 1L : 0L);
     SET(SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(SSL_VERIFYPEER, 1L);
     SET(SSL_VERIFYHOST, 2L);
@@ -293,7 +291,11 @@ int endpoint_send(struct endpoint *endpoint, int64_t id, struct delivery *delive
     slot->id = id;
     slot->head_is_complete = slot->answer_is_cut = slot->out_of_memory = false;
     slot->why[0] = '\0';
-    if (!add_headers(slot) || curl_easy_setopt(slot->easy, CURLOPT_URL, buffer_text(&slot->delivery.url)) != CURLE_OK ||
+    // With HTTP/2, a request can share a connection that is being established. With HTTP/1.1, it would have to wait for
+    // the first answer on that connection.
+    if (!add_headers(slot) ||
+        curl_easy_setopt(slot->easy, CURLOPT_PIPEWAIT, endpoint->speaks_http2 ? 1L : 0L) != CURLE_OK ||
+        curl_easy_setopt(slot->easy, CURLOPT_URL, buffer_text(&slot->delivery.url)) != CURLE_OK ||
         curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, slot->headers) != CURLE_OK ||
         curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, buffer_text(&slot->delivery.body)) != CURLE_OK ||
         curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)slot->delivery.body.length) != CURLE_OK ||
@@ -371,6 +373,7 @@ bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret
     int left;
     const CURLMsg *message = curl_multi_info_read(endpoint->multi, &left);
     char *found = NULL;
+    long version = CURL_HTTP_VERSION_NONE;
     struct slot *slot;
 
     if (!message)
@@ -380,6 +383,8 @@ bool endpoint_next_answer(struct endpoint *endpoint, struct endpoint_answer *ret
     slot = (struct slot *)(void *)found;
     assert(slot && slot->is_busy);
     read_answer(slot, message->data.result, ret_answer);
+    if (curl_easy_getinfo(slot->easy, CURLINFO_HTTP_VERSION, &version) == CURLE_OK && version != CURL_HTTP_VERSION_NONE)
+        endpoint->speaks_http2 = version == CURL_HTTP_VERSION_2_0;
     release(endpoint, slot);
     return true;
 }
