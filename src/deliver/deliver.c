@@ -180,6 +180,7 @@ static int open_source(struct sender *sender, struct error *error)
         return r;
     note_read(&sender->note, sender->newest_id);
     sender->look_due_ms = 0;
+    set_lag(sender);
     log_info("delivering after id %" PRId64 "; the newest id is %" PRId64 "; %zu earlier events wait for another "
              "attempt",
              sender->position.id, sender->newest_id, schedule_waiting(sender->schedule));

@@ -103,10 +103,11 @@ def test_survives_restarts_of_the_endpoint(fresh, endpoint, deliver):
     endpoint.answer(late(0.01))
     deliver_to(fresh, endpoint, in_flight=4)
     fresh.start()
-    assert fresh.load(connections=20, total=600, groups=200)[0] == 0
     deliver(fresh)
-    for end in (endpoint.stop, endpoint.kill, endpoint.disconnect, endpoint.kill):
-        endpoint.wait_requests(len(endpoint.requests()) + 20)
+    for number, end in enumerate((endpoint.stop, endpoint.kill, endpoint.disconnect, endpoint.kill)):
+        before = len(endpoint.requests())
+        assert fresh.load(connections=20, total=150, groups=50, seed=number + 1)[0] == 0
+        endpoint.wait_requests(before + 20)
         end()
         if not endpoint.process:
             endpoint.start()
