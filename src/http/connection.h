@@ -30,7 +30,7 @@ enum http_stage {
     HTTP_STAGE_IDLE, // between two requests, or before the first one
     HTTP_STAGE_HEAD,
     HTTP_STAGE_BODY,
-    HTTP_STAGE_HELD, // suspended until the handler completes the request
+    HTTP_STAGE_HELD, // until the handler completes the request
     HTTP_STAGE_ANSWER,
 };
 
@@ -77,6 +77,11 @@ struct http_stall {
     bool has_unread_input;    // there was input to read, and no byte has arrived since
 };
 
+// How long the library calls back for a held request in each iteration of the loop, until the adapter suspends the
+// connection. A suspension costs two calls of epoll_ctl, and at each resumption the library walks all suspended
+// connections, so the adapter suspends a connection only if the commit takes unusually long.
+#define HELD_POLL_MS 5
+
 struct http_connection_list {
     struct http_connection *first, *last;
 };
@@ -91,7 +96,7 @@ struct http_deadline {
 struct http_connection {
     struct http_shared *shared;
     struct http_connection_set *set;
-    struct MHD_Connection *mhd; // NULL until libmicrohttpd has started the connection
+    struct MHD_Connection *mhd; // NULL until libmicrohttpd has started the connection, and after it has closed it
     struct http_transport transport;
     struct http_deadline deadline;
     struct http_exchange *exchange; // the current request; NULL: none
@@ -120,6 +125,7 @@ struct http_connection_set {
     int64_t now_ms;            // monotonic time, updated before and after the loop sleeps
     bool has_progress;         // this iteration of the loop has received, sent or processed something
     unsigned int pending;      // requests that the handler has to complete
+    unsigned int polled;       // those of them whose connection is not suspended
     struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
     struct mhd_quirks quirks;
     bool has_owner;  // the loop's thread runs, so no other thread may use the set

@@ -42,23 +42,39 @@ static void on_panic(void *context, const char *file, unsigned int line, const c
 
 // ---- Connections ----
 
+static bool is_pending(const struct http_connection *connection)
+{
+    return connection->exchange && connection->exchange->phase == HTTP_PHASE_PENDING;
+}
+
 // Ends the current request, if there is one. When a connection is closed, it may still have a request, because version
-// 0.9.75 does not report the end of a request that it cannot parse.
+// 0.9.75 does not report the end of a request that it cannot parse. A pending request belongs to the handler, so it
+// ends in mhd_adapter_complete.
 static void finish_request(struct http_connection *connection)
 {
-    if (!connection->exchange)
+    if (!connection->exchange || is_pending(connection))
         return;
     (void)mhd_quirk_report_own_response(connection);
     http_request_finish(connection);
 }
 
+static void free_connection(struct http_connection *connection)
+{
+    http_request_finish(connection);
+    http_set_remove(connection);
+    http_connection_destroy(connection);
+}
+
+// If a request is pending, the connection stays in the set until the handler has completed the request.
 static void on_connection_closed(struct http_connection *connection)
 {
     if (connection->deadline.stage == HTTP_STAGE_HANDSHAKE)
         tls_report_failed_handshake(connection);
     finish_request(connection);
-    http_set_remove(connection);
-    http_connection_destroy(connection);
+    if (is_pending(connection))
+        connection->mhd = NULL;
+    else
+        free_connection(connection);
 }
 
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
@@ -100,10 +116,15 @@ void mhd_adapter_add(struct http_connection *connection)
 
 // ---- Requests ----
 
-void mhd_adapter_resume(struct http_exchange *exchange)
+void mhd_adapter_complete(struct http_exchange *exchange)
 {
+    struct http_connection *connection = exchange->connection;
+
     http_request_unhold(exchange);
-    MHD_resume_connection(exchange->connection->mhd);
+    if (!connection->mhd)
+        free_connection(connection);
+    else if (exchange->suspended)
+        MHD_resume_connection(connection->mhd);
 }
 
 static enum MHD_Result carry_out(struct http_exchange *exchange, enum http_verdict verdict)
@@ -114,8 +135,9 @@ static enum MHD_Result carry_out(struct http_exchange *exchange, enum http_verdi
 
     switch (verdict) {
     case HTTP_VERDICT_CONTINUE:
-        break;
     case HTTP_VERDICT_HOLD:
+        break;
+    case HTTP_VERDICT_SUSPEND:
         // The completion arrives through the loop's inbox, so it cannot overtake the suspension.
         assert(exchange->connection->deadline.stage == HTTP_STAGE_HELD);
         MHD_suspend_connection(mhd);
@@ -201,7 +223,8 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
     assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
     // GnuTLS may hold more decrypted bytes, which the kernel does not report, so the loop must not sleep longer than
     // the library asks for.
-    exchange->connection->set->has_progress = true;
+    if (exchange->phase != HTTP_PHASE_PENDING)
+        exchange->connection->set->has_progress = true;
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:
         return carry_out(exchange, receive_head(exchange, url, method, version));
@@ -212,7 +235,8 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
         *length = 0;
         break;
     case HTTP_PHASE_PENDING:
-        return carry_out(exchange, http_request_resume(exchange));
+    case HTTP_PHASE_COMPLETED:
+        return carry_out(exchange, http_request_poll(exchange));
     case HTTP_PHASE_ANSWERED:
         break;
     }
