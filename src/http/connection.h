@@ -65,7 +65,8 @@ struct http_transport {
     struct http_record_parser records;
     size_t handshake_bytes; // received before the handshake was complete
     bool has_received;      // at least one byte of TLS was received
-    bool body_follows;      // the next bytes to send are the head of a response, and its body follows
+    bool is_gathering;      // GnuTLS gathers the response until tls_end_response
+    bool is_uncorked;       // TCP_CORK, which libmicrohttpd sets for the first response, was reset
     bool receive_closed; // the server has shut down the receiving side; the next response announces Connection: close
     bool closing;        // shut down by http_connection_close; libmicrohttpd has not noticed yet
     bool pull_disabled;  // the pull function reads nothing, so that GnuTLS sees only what it has received before

@@ -30,6 +30,11 @@ static struct http_connection *connection_of(struct MHD_Connection *mhd)
     return connection;
 }
 
+static gnutls_session_t session_of(struct MHD_Connection *mhd)
+{
+    return MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+}
+
 // The library calls this in a state from which it cannot continue. Like the library's default handler, this function
 // aborts the process, but it logs the reason first. Aborting loses no event, because the daemon acknowledges only
 // recorded events.
@@ -95,7 +100,7 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
     *socket_context = connection;
     connection->mhd = mhd;
     http_set_add(set, connection);
-    if (!tls_session_init(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session, connection))
+    if (!tls_session_init(session_of(mhd), connection))
         (void)shutdown(connection->transport.fd, SHUT_RDWR);
 }
 
@@ -144,6 +149,7 @@ static enum MHD_Result carry_out(struct http_exchange *exchange, enum http_verdi
         break;
     case HTTP_VERDICT_ANSWER:
         response = http_request_take_response(exchange, &closing);
+        tls_begin_response(session_of(mhd), exchange->connection);
         return http_response_queue(response, mhd, closing) ? MHD_YES : MHD_NO;
     case HTTP_VERDICT_CLOSE:
         return MHD_NO;
@@ -247,7 +253,8 @@ static void on_request_end(void *context, struct MHD_Connection *mhd, void **req
                            enum MHD_RequestTerminationCode how)
 {
     (void)context;
-    (void)how;
+    if (how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        tls_end_response(session_of(mhd), connection_of(mhd));
     if (*request_context)
         finish_request(connection_of(mhd));
     *request_context = NULL;
