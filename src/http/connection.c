@@ -157,12 +157,14 @@ void http_connection_close(struct http_connection *connection)
         (void)shutdown(connection->transport.fd, SHUT_RDWR);
 }
 
-// Returns true if the kernel has bytes that the loop has not seen yet and has to read in this stage. In stage ANSWER
-// the loop reads nothing.
+// Returns true if bytes have arrived that the loop has not seen yet and has to read in this stage. In stage ANSWER the
+// loop reads nothing.
 static bool has_unread_bytes(const struct http_connection *connection)
 {
     int unread = 0;
 
+    if (connection->set->read_ahead.owner == connection)
+        return connection->deadline.stage != HTTP_STAGE_ANSWER;
     return connection->deadline.stage != HTTP_STAGE_ANSWER && ioctl(connection->transport.fd, FIONREAD, &unread) == 0 &&
            (size_t)unread > connection->transport.header_bytes;
 }

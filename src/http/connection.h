@@ -64,6 +64,7 @@ struct http_transport {
     struct http_credentials *credentials;    // a reference
     struct http_record_parser records;
     size_t handshake_bytes; // received before the handshake was complete
+    size_t unsent_bytes;    // at most this many bytes wait in the kernel to be sent or acknowledged
     bool has_received;      // at least one byte of TLS was received
     bool is_gathering;      // GnuTLS gathers the response until tls_end_response
     bool is_uncorked;       // TCP_CORK, which libmicrohttpd sets for the first response, was reset
@@ -113,6 +114,17 @@ struct mhd_quirks {
     struct http_connection *starting; // added but not started; linked by deadline.next
     bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
     bool has_logged;                  // the library has logged a message since mhd_quirk_close_forgotten last ran
+    bool must_reread;                 // see mhd_quirk_on_key_update
+};
+
+// Bytes that were received for one connection before GnuTLS has asked for them. GnuTLS asks for the 5 bytes of a
+// record's header first and then for its payload, and reading ahead saves the second system call. One buffer is enough
+// for a loop, because GnuTLS usually takes all bytes before the loop turns to another connection. While a connection
+// has bytes here, the other connections are read without reading ahead.
+struct http_read_ahead {
+    struct http_connection *owner; // NULL: no bytes
+    size_t start, end;             // of the bytes within `data`
+    unsigned char data[(size_t)16 << 10];
 };
 
 // The connections of one loop, in lists by the kind of deadline. Each list is sorted by since_ms, because a connection
@@ -127,6 +139,7 @@ struct http_connection_set {
     bool has_progress;         // this iteration of the loop has received, sent or processed something
     unsigned int pending;      // requests that the handler has to complete
     unsigned int polled;       // those of them whose connection is not suspended
+    struct http_read_ahead read_ahead;
     struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
     struct mhd_quirks quirks;
     bool has_owner;  // the loop's thread runs, so no other thread may use the set

@@ -73,8 +73,12 @@ static void free_connection(struct http_connection *connection)
 // If a request is pending, the connection stays in the set until the handler has completed the request.
 static void on_connection_closed(struct http_connection *connection)
 {
+    struct http_read_ahead *ahead = &connection->set->read_ahead;
+
     if (connection->deadline.stage == HTTP_STAGE_HANDSHAKE)
         tls_report_failed_handshake(connection);
+    if (ahead->owner == connection)
+        ahead->owner = NULL;
     finish_request(connection);
     if (is_pending(connection))
         connection->mhd = NULL;
@@ -345,6 +349,8 @@ int64_t mhd_adapter_timeout_ms(const struct http_connection_set *set)
 
 void mhd_adapter_run(struct http_connection_set *set)
 {
-    (void)MHD_run(set->daemon);
+    do {
+        (void)MHD_run(set->daemon);
+    } while (mhd_quirk_reread(set)); // GnuTLS limits the number of key updates
     mhd_quirk_close_forgotten(set);
 }

@@ -125,6 +125,19 @@ void mhd_quirk_on_key_update(struct http_connection *connection)
     const int low_water_bytes = 1;
 
     (void)setsockopt(connection->transport.fd, SOL_SOCKET, SO_RCVLOWAT, &low_water_bytes, sizeof low_water_bytes);
+    connection->set->quirks.must_reread = connection->set->read_ahead.owner == connection;
+}
+
+bool mhd_quirk_reread(struct http_connection_set *set)
+{
+    bool must_reread = set->quirks.must_reread && set->read_ahead.owner;
+
+    set->quirks.must_reread = false;
+    if (must_reread) {
+        MHD_suspend_connection(set->read_ahead.owner->mhd);
+        MHD_resume_connection(set->read_ahead.owner->mhd);
+    }
+    return must_reread;
 }
 
 void mhd_quirk_add_starting(struct http_connection *connection)
@@ -204,6 +217,9 @@ static bool is_delivery_stalled(const struct http_connection_list *list)
     for (struct http_connection *connection = list->first; connection; connection = connection->deadline.next) {
         size_t undelivered = gnutls_record_check_pending(
             MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
+
+        if (connection->set->read_ahead.owner == connection)
+            undelivered += connection->set->read_ahead.end - connection->set->read_ahead.start;
 
         stalled = stalled && undelivered == connection->stall.undelivered_bytes;
         connection->stall.undelivered_bytes = undelivered;

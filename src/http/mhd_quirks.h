@@ -102,10 +102,12 @@ bool mhd_quirk_before_send(struct http_connection *connection);
 
 // Versions: all.
 // Symptom: after a TLS key update, the library assumes that it has read everything, and waits for the kernel to report
-// more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived.
-// Test: test_answers_a_request_after_a_key_update in tests/e2e/test_tls.py.
+// more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived. If tls.c has read them ahead,
+// mhd_quirk_reread suspends and resumes the connection. It returns true if it has done so, and then the caller must
+// call MHD_run again, which reads the bytes. Test: test_answers_a_request_after_a_key_update in tests/e2e/test_tls.py.
 // Delete when the library reads until GnuTLS returns GNUTLS_E_AGAIN.
 void mhd_quirk_on_key_update(struct http_connection *connection);
+bool mhd_quirk_reread(struct http_connection_set *set);
 
 // ---- Connections that the library closes before it starts them ----
 

@@ -244,6 +244,7 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange)
         http_connection_enter(exchange->connection, HTTP_STAGE_HELD);
         return HTTP_VERDICT_HOLD;
     }
+    exchange->phase = HTTP_PHASE_COMPLETED;
     exchange->response = response;
     return HTTP_VERDICT_ANSWER;
 }

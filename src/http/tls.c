@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -65,7 +66,36 @@ static void note_progress(struct http_connection *connection, ssize_t result)
         connection->set->has_progress = true;
 }
 
-// Replaces GnuTLS's recv for six reasons:
+// Receives into `data`, and into the loop's buffer what follows, unless that buffer belongs to another connection.
+static ssize_t receive(struct http_connection *connection, void *data, size_t size)
+{
+    struct http_read_ahead *ahead = &connection->set->read_ahead;
+    struct iovec pieces[] = {{data, size}, {ahead->data, sizeof ahead->data}};
+    ssize_t received = readv(connection->transport.fd, pieces, ahead->owner ? 1 : 2);
+
+    if (received > (ssize_t)size) {
+        ahead->owner = connection;
+        ahead->start = 0;
+        ahead->end = (size_t)received - size;
+        received = (ssize_t)size;
+    }
+    return received;
+}
+
+static ssize_t take_read_ahead(struct http_read_ahead *ahead, void *data, size_t size)
+{
+    size_t length = ahead->end - ahead->start;
+
+    length = length < size ? length : size;
+    memcpy(data, ahead->data + ahead->start, length);
+    ahead->start += length;
+    if (ahead->start == ahead->end)
+        ahead->owner = NULL;
+    return (ssize_t)length;
+}
+
+// Replaces GnuTLS's recv for seven reasons:
+// - GnuTLS reads the header and the payload of a record separately. This function reads ahead.
 // - A trusted proxy may send a PROXY header before the first byte of TLS.
 // - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
 // - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
@@ -78,6 +108,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
     struct http_connection *connection = pointer;
     struct http_transport *transport = &connection->transport;
+    struct http_read_ahead *ahead = &connection->set->read_ahead;
     const int on = 1;
     ssize_t received;
 
@@ -87,7 +118,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     }
     if (transport->client == HTTP_CLIENT_UNDECIDED && !trusted_proxy_receive(connection))
         return -1;
-    received = recv(transport->fd, data, size, 0);
+    received = ahead->owner == connection ? take_read_ahead(ahead, data, size) : receive(connection, data, size);
     note_progress(connection, received);
     if (received <= 0)
         return received;
@@ -122,6 +153,8 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
     }
     sent = sendmsg(transport->fd, &message, MSG_NOSIGNAL);
     note_progress(connection, sent);
+    if (sent > 0)
+        transport->unsent_bytes += (size_t)sent;
     mhd_quirk_after_send(connection);
     return sent;
 }
@@ -167,13 +200,22 @@ bool tls_session_init(gnutls_session_t session, struct http_connection *connecti
            gnutls_alpn_set_protocols(session, &protocol, 1, 0) == 0;
 }
 
+// Returns true if the kernel can certainly take a response at once.
+static bool has_room(struct http_transport *transport)
+{
+    int unsent;
+
+    if (transport->unsent_bytes >= MAX_UNSENT_BYTES && ioctl(transport->fd, SIOCOUTQ, &unsent) == 0)
+        transport->unsent_bytes = (size_t)unsent;
+    return transport->unsent_bytes < MAX_UNSENT_BYTES;
+}
+
+// GnuTLS cannot tell libmicrohttpd to wait if the kernel does not take a gathered response, so a response is gathered
+// only if the kernel has room for it.
 void tls_begin_response(gnutls_session_t session, struct http_connection *connection)
 {
-    struct http_transport *transport = &connection->transport;
-    int unsent = 0;
-
-    transport->is_gathering = ioctl(transport->fd, SIOCOUTQ, &unsent) == 0 && unsent < MAX_UNSENT_BYTES;
-    if (transport->is_gathering)
+    connection->transport.is_gathering = has_room(&connection->transport);
+    if (connection->transport.is_gathering)
         gnutls_record_cork(session);
 }
 
