@@ -14,6 +14,7 @@
 #include "binding.h"
 #include "imcallbackd/base/buffer.h"
 #include "schema.h"
+#include "wal_buffer.h"
 #include "wal_recovery.h"
 
 #define OPEN_BUSY_TIMEOUT_MS  5000
@@ -213,11 +214,13 @@ static int configure(sqlite3 *connection, int version, struct error *error)
 
 static int open_connection(struct database *database, struct error *error)
 {
-    int code = sqlite3_open_v2(database->path, &database->connection,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
-    sqlite3 *connection = database->connection;
-    int version, r;
+    int code = wal_buffer_register(), version, r;
+    sqlite3 *connection;
 
+    if (code == SQLITE_OK)
+        code = sqlite3_open_v2(database->path, &database->connection,
+                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, WAL_BUFFER_VFS);
+    connection = database->connection;
     if (code != SQLITE_OK)
         return sqlite_error(connection, error);
     (void)sqlite3_db_config(connection, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
