@@ -33,12 +33,13 @@ def long_options(options):
     return words
 
 
-def eventually(condition, what, deadline=20):
-    """Polls until the condition returns a true value, and returns that value. Fails after `deadline` seconds."""
+def eventually(condition, what, deadline=20, pause=0.01):
+    """Polls until the condition returns a true value, and returns that value. Fails after `deadline` seconds. pause: the
+    seconds between two polls."""
     end = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {deadline} s: {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
     return value
 
 
