@@ -59,7 +59,7 @@ int fdatasync(int fd)
     pthread_once(&once, map_control);
     nap(choose_delay_us(atomic_fetch_add(&control->syncs_started, 1)));
     while (control->sync_is_held)
-        nap(200);
+        nap(1000);
     r = (int)syscall(SYS_fdatasync, fd);
     control->syncs_finished++;
     return r;

@@ -4,6 +4,7 @@ daemon."""
 import contextlib
 import pathlib
 import random
+import resource
 import socket
 import subprocess
 import time
@@ -73,6 +74,13 @@ def passing(sockets, names=""):
     moves += [f"{3 + i}<&{100 + i} {100 + i}<&-" for i in range(len(sockets))]
     name_them = f"LISTEN_FDNAMES={names} " if names else ""
     return ["bash", "-c", f'LISTEN_FDS={len(sockets)} {name_them}LISTEN_PID=$$ exec "$@" {" ".join(moves)}', "bash"]
+
+
+def allow_open_files(count):
+    """Raises the limit on open files of this process, and of the programs that it starts, to this number or more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def read_proc(pid, pattern):

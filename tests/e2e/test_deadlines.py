@@ -2,7 +2,6 @@
 client."""
 
 import contextlib
-import resource
 import socket
 import ssl
 import threading
@@ -12,7 +11,7 @@ import pytest
 
 import daemon
 import monitoring
-from processes import cpu_seconds
+from processes import allow_open_files, cpu_seconds
 from proxy_protocol import v1, v2
 from wire import Wire
 
@@ -224,12 +223,6 @@ def test_accepts_a_body_that_arrives_during_a_suspension(make_daemon):
 
 
 # Many connections
-
-def allow_open_files(count):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
 
 def test_silent_connections_delay_no_callback(make_daemon):
     count = 2000

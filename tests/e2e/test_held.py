@@ -15,7 +15,6 @@ def one(delayed):
     return delayed
 
 
-
 @pytest.mark.parametrize("leave", LEAVES, ids=lambda leave: leave.__name__)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_records_the_event_of_a_client_that_leaves(one, moment, leave):
