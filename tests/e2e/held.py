@@ -2,6 +2,7 @@
 acts."""
 
 import contextlib
+import itertools
 
 from daemon import event, eventually, query_string, request
 from delays import DelayedDaemon
@@ -24,12 +25,12 @@ def running(settings=None):
         one.destroy()
 
 
-names = (f"held-{i}" for i in range(1_000_000))
+numbers = itertools.count()
 
 
 def new_names(count):
-    """Returns group ids that no other test uses."""
-    return [next(names) for _ in range(count)]
+    """Returns group ids that no other test uses. Threads may call this."""
+    return [f"held-{next(numbers)}" for _ in range(count)]
 
 
 def callback(name):
