@@ -84,7 +84,8 @@ def refusing():
         assert one.groups() == []
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one loop", "two loops"])
+@pytest.fixture(scope="module", params=[pytest.param(1, id="one loop"),
+                                        pytest.param(2, id="two loops", marks=pytest.mark.full)])
 def shared_delayed(request):
     """One running daemon with delays for the tests of a file. At the end, it must have released everything."""
     settings = {"listen": {"threads": request.param}, "limits": {"connections_per_address": 4096}}

@@ -20,6 +20,7 @@ class Delays:
     """The delays of one daemon."""
 
     def __init__(self, directory):
+        assert LIBRARY.exists(), LIBRARY  # otherwise, the daemon would start without it
         self.file = directory / "delays"
         self.file.write_bytes(bytes(4 * len(FIELDS)))
         with open(self.file, "r+b") as file:

@@ -4,6 +4,8 @@ acts."""
 import contextlib
 import itertools
 
+import pytest
+
 from daemon import event, eventually, query_string, request
 from delays import DelayedDaemon
 from processes import holds
@@ -121,3 +123,6 @@ def after_commit(one, wires, requests, act):
 MOMENTS = {"no delay": at_commit(0), "5 ms": at_commit(5), "100 ms": at_commit(100), "hung": at_hung_commit,
            "committed": after_commit}
 LEAVES = [Wire.reset, Wire.close, Wire.send_fin, Wire.send_close_notify, Wire.send_close_notify_and_fin]
+# The same for parametrize().
+EACH_LEAVE = [pytest.param(leave, id=leave.__name__, marks=full)
+              for leave, full in zip(LEAVES, ([], [], pytest.mark.full, pytest.mark.full, []))]

@@ -6,7 +6,8 @@ import ssl
 
 import pytest
 
-from held import LEAVES, MOMENTS, callback, check_malformed, check_recorded, connections, is_served, malformed, new_names
+from held import (EACH_LEAVE, MOMENTS, callback, check_malformed, check_recorded, connections, is_served, malformed,
+                  new_names)
 from wire import Wire
 
 
@@ -15,7 +16,7 @@ def one(delayed):
     return delayed
 
 
-@pytest.mark.parametrize("leave", LEAVES, ids=lambda leave: leave.__name__)
+@pytest.mark.parametrize("leave", EACH_LEAVE)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_records_the_event_of_a_client_that_leaves(one, moment, leave):
     """After the client has ended its own direction only, the daemon may answer or close the connection."""
@@ -29,7 +30,7 @@ def test_records_the_event_of_a_client_that_leaves(one, moment, leave):
     assert is_served(one)
 
 
-@pytest.mark.parametrize("leave", LEAVES, ids=lambda leave: leave.__name__)
+@pytest.mark.parametrize("leave", EACH_LEAVE)
 @pytest.mark.parametrize("moment", ["5 ms", "hung", "committed"])
 def test_records_a_prefix_of_the_pipeline_of_a_client_that_leaves(one, moment, leave):
     """The client has sent ten requests at once. The first is in progress, and the other ones are in buffers."""

@@ -8,8 +8,8 @@ import pytest
 
 import daemon
 from daemon import eventually
-from held import (LEAVES, MOMENTS, callback, check_malformed, check_recorded, connections, is_served, malformed,
-                  new_names, other_command, running)
+from held import (EACH_LEAVE, LEAVES, MOMENTS, callback, check_malformed, check_recorded, connections, is_served,
+                  malformed, new_names, other_command, running)
 from processes import allow_open_files, cpu_seconds, holds, memory_bytes
 from wire import Wire
 
@@ -102,17 +102,17 @@ def test_evicts_no_held_request(leave):
         assert is_served(one)
 
 
-def wait_for_next_request(wire):
+def send_next_request(wire):
     wire.send(callback(*new_names(1)))
 
 
-def wait_for_next_head(wire):
+def send_next_head(wire):
     wire.send(callback(*new_names(1))[:100])
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize("act", [lambda wire: None, wait_for_next_request, wait_for_next_head, *LEAVES],
-                         ids=["nothing", "next request", "next head", *(leave.__name__ for leave in LEAVES)])
+@pytest.mark.parametrize("act", [pytest.param(lambda wire: None, id="wait"), send_next_request, send_next_head,
+                                 *EACH_LEAVE])
 def test_a_hung_disk_uses_no_cpu(one, act):
     with connections(one, 20) as wires:
         with held(one, wires, map(callback, new_names(20))):
@@ -145,7 +145,7 @@ def test_a_held_request_has_no_deadline():
             wire.close()
 
 
-@pytest.mark.parametrize("leave", [None, *LEAVES], ids=lambda leave: leave.__name__ if leave else "stay")
+@pytest.mark.parametrize("leave", [pytest.param(None, id="stay"), *EACH_LEAVE])
 def test_refuses_once_after_store_wait(leave):
     """Another process locks the database for longer than store_wait. Half of the clients leave meanwhile. Those that
     stay get one answer to each request, and the events that were acknowledged are recorded."""
@@ -174,7 +174,7 @@ def test_refuses_once_after_store_wait(leave):
 
 # Reload and stop
 
-@pytest.mark.parametrize("leave", [None, *LEAVES], ids=lambda leave: leave.__name__ if leave else "stay")
+@pytest.mark.parametrize("leave", [pytest.param(None, id="stay"), *EACH_LEAVE])
 def test_reloads_while_requests_are_held(leave):
     sent = new_names(10)
     with running() as one, connections(one, len(sent)) as wires:
@@ -191,7 +191,7 @@ def test_reloads_while_requests_are_held(leave):
         assert is_served(one)
 
 
-@pytest.mark.parametrize("leave", [None, *LEAVES], ids=lambda leave: leave.__name__ if leave else "stay")
+@pytest.mark.parametrize("leave", [pytest.param(None, id="stay"), *EACH_LEAVE])
 @pytest.mark.parametrize("moment", ["hung", "committed"])
 def test_stops_after_the_answers_to_held_requests(moment, leave):
     """A third of the clients leave, and a third have sent two requests. What is recorded for a client that stays is

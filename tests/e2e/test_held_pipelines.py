@@ -2,14 +2,13 @@
 ever the requests and the answers are split."""
 
 import contextlib
-import random
 import subprocess
 import threading
 
 import pytest
 
 from daemon import START_DEADLINE, eventually
-from held import (LEAVES, MOMENTS, callback, check_malformed, check_recorded, connections, is_served, malformed,
+from held import (EACH_LEAVE, MOMENTS, callback, check_malformed, check_recorded, connections, is_served, malformed,
                   new_names, other_command, recorded_once)
 from processes import holds
 from wire import Wire
@@ -154,7 +153,7 @@ def test_answers_a_client_that_reads_slowly(one):
     assert recorded_once(one, sent)
 
 
-@pytest.mark.parametrize("leave", LEAVES, ids=lambda leave: leave.__name__)
+@pytest.mark.parametrize("leave", EACH_LEAVE)
 def test_a_client_may_leave_while_the_daemon_sends(one, leave):
     """The daemon has recorded what it has answered, and perhaps one more event, whose answer it could not send."""
     wire, sender, sent = start_blocked(one, 400)
