@@ -7,6 +7,7 @@ import pytest
 
 import daemon
 import delivery
+import held
 import postgres
 from endpoint import Endpoint
 
@@ -81,6 +82,23 @@ def refusing():
     with daemon.running() as one:
         yield one
         assert one.groups() == []
+
+
+@pytest.fixture(scope="module", params=[pytest.param(1, id="one loop"),
+                                        pytest.param(2, id="two loops", marks=pytest.mark.full)])
+def shared_delayed(request):
+    """One running daemon with delays for the tests of a file. At the end, it must have released everything."""
+    settings = {"listen": {"threads": request.param}, "limits": {"connections_per_address": 4096}}
+    with held.running(settings) as one:
+        yield one
+
+
+@pytest.fixture
+def delayed(shared_delayed):
+    """The shared daemon without delays. At the end of the test, it must have released all connections."""
+    yield shared_delayed
+    shared_delayed.delays.reset()
+    shared_delayed.check_released()
 
 
 @pytest.fixture(scope="module")

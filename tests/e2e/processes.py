@@ -4,6 +4,7 @@ daemon."""
 import contextlib
 import pathlib
 import random
+import resource
 import socket
 import subprocess
 import time
@@ -33,12 +34,13 @@ def long_options(options):
     return words
 
 
-def eventually(condition, what, deadline=20):
-    """Polls until the condition returns a true value, and returns that value. Fails after `deadline` seconds."""
+def eventually(condition, what, deadline=20, pause=0.01):
+    """Polls until the condition returns a true value, and returns that value. Fails after `deadline` seconds. pause: the
+    seconds between two polls."""
     end = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {deadline} s: {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
     return value
 
 
@@ -72,6 +74,13 @@ def passing(sockets, names=""):
     moves += [f"{3 + i}<&{100 + i} {100 + i}<&-" for i in range(len(sockets))]
     name_them = f"LISTEN_FDNAMES={names} " if names else ""
     return ["bash", "-c", f'LISTEN_FDS={len(sockets)} {name_them}LISTEN_PID=$$ exec "$@" {" ".join(moves)}', "bash"]
+
+
+def allow_open_files(count):
+    """Raises the limit on open files of this process, and of the programs that it starts, to this number or more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def read_proc(pid, pattern):

@@ -2,7 +2,6 @@
 client."""
 
 import contextlib
-import resource
 import socket
 import ssl
 import threading
@@ -12,8 +11,9 @@ import pytest
 
 import daemon
 import monitoring
-from processes import cpu_seconds
+from processes import allow_open_files, cpu_seconds
 from proxy_protocol import v1, v2
+from wire import Wire
 
 REQUEST_TIMEOUT = 1  # seconds, as configured below
 IDLE_TIMEOUT = 2
@@ -29,36 +29,6 @@ OTHER_COMMAND = "Group.CallbackAfterSendMsg"
 def one():
     with daemon.running(SETTINGS | {"callback": {"other_commands": "acknowledge"}}) as made:
         yield made
-
-
-class Wire:
-    """A TLS connection that lets the test send the encrypted bytes itself."""
-
-    def __init__(self, one):
-        self.plain = one.connect_plain()
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = one.tls_context().wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-
-    def hello(self):
-        """Returns the bytes of the ClientHello."""
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self.tls.do_handshake()
-        return self.outgoing.read()
-
-    def shake_hands(self):
-        self.plain.sendall(self.hello())
-        while True:
-            self.incoming.write(self.plain.recv(65536))
-            try:
-                self.tls.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            self.plain.sendall(self.outgoing.read())
-            return self
-
-    def record(self, data):
-        self.tls.write(data)
-        return self.outgoing.read()
 
 
 def seconds_until_end(connection, pieces, interval=DRIP):
@@ -256,12 +226,6 @@ def test_accepts_a_body_that_arrives_during_a_suspension(make_daemon):
 
 
 # Many connections
-
-def allow_open_files(count):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
 
 def test_silent_connections_delay_no_callback(make_daemon):
     count = 2000
