@@ -14,7 +14,7 @@ sys.path.insert(0, str(TOP / "tests/e2e"))
 
 from certificates import P_256, RSA_2048, make_certificate  # noqa: E402
 from monitoring import metrics  # noqa: E402
-from processes import eventually, free_port, read_proc  # noqa: E402
+from processes import eventually, free_port, long_options, read_proc  # noqa: E402
 
 BUILD = TOP / "build/bench"
 DAEMON = TOP / "build/release/imcallbackd"
@@ -48,6 +48,12 @@ class Server:
 
     def command(self):
         raise NotImplementedError
+
+    def load_words(self, seed, total, options):
+        """Returns the command line of the load generator for this server."""
+        return [str(LOAD), *long_options({
+            "port": self.port, "app": APP, "token": TOKEN, "ca": self.certificate, "seed": seed, "total": total,
+            "gated": True, "timeout": 120} | options)]
 
     def start(self, wrapper=(), environment=None):
         log = (self.directory / f"{self.name}-{self.key}.log").open("a")

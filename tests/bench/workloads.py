@@ -10,7 +10,7 @@ import time
 
 import processor
 import servers
-from processes import check_run, eventually, long_options
+from processes import check_run, eventually
 
 seeds = itertools.count(time.time_ns() // 1000 % 900_000_000)
 
@@ -18,15 +18,9 @@ PROBE_BYTES = 20_000  # about the size of one callback in the write-ahead log
 PROBE_FILE_BYTES = 4 << 20
 
 
-def load_words(server, total, options):
-    return [servers.LOAD, *long_options({
-        "port": server.port, "app": servers.APP, "token": servers.TOKEN, "ca": server.certificate, "seed": next(seeds),
-        "total": total, "gated": True, "timeout": 120} | options)]
-
-
-def run_load(server, total, options):
+def run_load(server, total, options, wrapper=()):
     """Returns figures from the load generator's report, and the processor time and memory that the server used."""
-    with subprocess.Popen(load_words(server, total, options), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    with subprocess.Popen([*wrapper, *server.load_words(next(seeds), total, options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True) as load:
         line = load.stdout.readline()
         if "connections" not in line:
