@@ -5,6 +5,8 @@ import platform
 import re
 import statistics
 
+import cores
+
 # (heading, name of the figure, format, factor)
 COLUMNS = (("a second", "rate", "9.0f", 1), ("rows/s", "rows", "9.0f", 1), ("CPU µs", "cpu_us", "8.1f", 1),
            ("load µs", "load_cpu_us", "8.1f", 1), ("idle %", "idle", "6.1f", 100), ("batch", "batch", "6.1f", 1),
@@ -18,17 +20,19 @@ def machine():
     return f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}, Linux {platform.release()}"
 
 
+def width(column):
+    return max(len(column[0]), int(column[2].split(".")[0]))
+
+
 def cell(rounds, column):
-    heading, figure, form, factor = column
-    width = max(len(heading), int(form.split(".")[0]))
+    _, figure, form, factor = column
     if any(figure not in one for one in rounds):
-        return " " * width
-    return format(factor * statistics.median(one[figure] for one in rounds), form).rjust(width)
+        return " " * width(column)
+    return format(factor * statistics.median(one[figure] for one in rounds), form).rjust(width(column))
 
 
 def show_workloads(workloads):
-    headings = (heading.rjust(len(cell([], column))) for column in COLUMNS for heading in column[:1])
-    print(f"{'workload':28} {'server':23} " + " ".join(headings))
+    print(f"{'workload':28} {'server':23} " + " ".join(column[0].rjust(width(column)) for column in COLUMNS))
     for workload, by_server in workloads.items():
         for server, rounds in by_server.items():
             print(f"{workload:28} {server:23} " + " ".join(cell(rounds, column) for column in COLUMNS))
@@ -47,6 +51,14 @@ def show_threads(workloads):
                 f"{name} {us:.1f}" for name, us in sorted(medians.items(), key=lambda row: -row[1]) if us >= 0.05))
 
 
+def show_storms(workloads):
+    for workload, by_server in workloads.items():
+        for server, rounds in by_server.items():
+            if "new_per_second" in rounds[0]:
+                rate = statistics.median(one["new_per_second"] for one in rounds)
+                print(f"{workload}: {server}, {rate:.0f} new connections per second")
+
+
 def show_separate_runs(results):
     for name, by_connections in results.get("fsyncs", {}).items():
         print("fsyncs per callback: " + name + "".join(
@@ -59,6 +71,8 @@ def show_separate_runs(results):
     for name, by_moment in results.get("idle_kib", {}).items():
         print(f"memory of an idle connection: {name}, " + ", ".join(
             f"{figure:.1f} KiB {moment}" for moment, figure in by_moment.items()))
+    if "cores" in results:
+        cores.show(results["cores"])
     if "disk" in results:
         print(f"disk per member: {results['disk']['bytes_per_member']:.1f} bytes")
 
@@ -69,10 +83,12 @@ def show(results):
     if results["workloads"]:
         show_workloads(results["workloads"])
         show_threads(results["workloads"])
+        show_storms(results["workloads"])
         print()
     show_separate_runs(results)
-    print("acknowledged events, all found in the stores: " + ", ".join(
-        f"{name} {events}" for name, events in results["checked"].items() if events is not None))
+    if results["checked"]:
+        print("acknowledged events, all found in the stores: " + ", ".join(
+            f"{name} {events}" for name, events in results["checked"].items() if events is not None))
     print(f"\n{'target':46} {'figure':>8} {'wanted':>9} {'stretch':>8}")
     for one in results["targets"]:
         print(f"{one['what']:46} {one['figure']:8.2f} {one['target']:>9} {one['stretch'] or '':>8} {one['verdict']}")

@@ -89,6 +89,7 @@ class Postgres(Rival):
 
     name = "postgresql"
     protocol = "postgresql"
+    syncs = "fdatasync"  # of the write-ahead log; checkpoints call fsync
 
     def __init__(self, directory, key="rsa", database=None, commit_delay_us=0):
         super().__init__(directory, key, database)

@@ -36,6 +36,7 @@ class Server:
     """A process, possibly with children, that listens on a port."""
 
     name = None
+    syncs = "fsync|fdatasync"  # the system calls that sync what is recorded
     events_sql = None  # selects the numbers of events, of distinct events and of members; None: no store
 
     def __init__(self, directory, key="rsa", database=None):

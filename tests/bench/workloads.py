@@ -20,8 +20,8 @@ PROBE_FILE_BYTES = 4 << 20
 
 def run_load(server, total, options, wrapper=()):
     """Returns figures from the load generator's report, and the processor time and memory that the server used."""
-    with subprocess.Popen([*wrapper, *server.load_words(next(seeds), total, options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as load:
+    words = [*wrapper, *server.load_words(next(seeds), total, options)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
         line = load.stdout.readline()
         if "connections" not in line:
             raise SystemExit(f"{server.name}: no connections for {options}: {line}")
@@ -98,7 +98,7 @@ def fsyncs_per_callback(server, connections, total):
     run_load(server, total, {"connections": connections})
     server.stop()
     text = eventually(lambda: counted.exists() and counted.read_text(), "the summary of strace", 30)
-    calls = re.findall(r"(?m)^(?:\s*[\d.]+){3}\s+(\d+)\s.*\bf(?:data)?sync$", text)
+    calls = re.findall(rf"(?m)^(?:\s*[\d.]+){{3}}\s+(\d+)\s.*\b(?:{server.syncs})$", text)
     return sum(map(int, calls)) / total
 
 
