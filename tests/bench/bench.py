@@ -26,7 +26,8 @@ import workloads
 KEEP_ALIVE = (1, 8, 16, 32, 128, 512, 1000)
 CONNECTING = (512, 1000)
 EVERYONE = ("imcallbackd", "nginx", "go", "fastapi")
-AT_128 = EVERYONE + ("redis", "postgresql", "postgresql-delay", "h2o", "haproxy")
+DURABLE = EVERYONE + ("redis", "postgresql", "postgresql-delay")
+SERVERS_AT = {16: DURABLE, 128: DURABLE + ("h2o", "haproxy")}
 MEMBERS = (0, 200, 6000)  # all other workloads have 3
 BARE = {"keep-alive 1": (3, 1), "keep-alive 128": (3, 128), "keep-alive 1000": (3, 1000), "6000 members": (6000, 8)}
 IDLE_CONNECTIONS = 1000
@@ -36,8 +37,8 @@ CALLS = ((16, 8000), (128, 20_000))  # connections and requests of the runs that
 def plan():
     """Returns {workload: (options of the load generator, names of the servers)}."""
     # A server with one transaction per request would only queue the requests of more than 128 connections.
-    found = {f"keep-alive {count}": ({"connections": count}, AT_128 if count == 128 else
-                                     EVERYONE if count < 128 else EVERYONE[:2]) for count in KEEP_ALIVE}
+    found = {f"keep-alive {count}": ({"connections": count}, SERVERS_AT.get(count, EVERYONE[:4 if count < 128 else 2]))
+             for count in KEEP_ALIVE}
     found |= {f"keep-alive {count}, connecting": ({"connections": count, "connect_late": True}, EVERYONE[:2])
               for count in CONNECTING}
     found[targets.STORM] = ({"connections": 16}, EVERYONE[:2])
@@ -93,7 +94,9 @@ def make_run(workload, options, server, seconds):
     """Returns a function that runs the workload once on the server, for about this time, and returns the figures."""
     if workload == targets.STORM:
         return lambda: storm.run(server, seconds, options["connections"])
-    total = workloads.calibrate(server, seconds, options)
+    # If the clients connect late, their work has to last longer than connecting does.
+    total = workloads.calibrate(server, seconds, {name: value for name, value in options.items()
+                                                  if name != "connect_late"})
     return lambda: workloads.run_load(server, total, options)
 
 
