@@ -36,7 +36,7 @@ static void execute(PGconn *connection, PGresult *result)
     PQclear(result);
 }
 
-// A new connection of PostgreSQL first fills its caches, and plans a statement anew for its first five executions. A
+// A new connection of PostgreSQL first fills its caches, and plans each of the first five executions of a statement. A
 // long-lived connection has done so, and so has this one before the measurement.
 static void warm_up(PGconn *connection)
 {
