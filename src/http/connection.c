@@ -124,7 +124,6 @@ void http_connection_enter(struct http_connection *connection, enum http_stage s
     assert(followers[connection->deadline.stage] & 1U << stage);
     http_set_remove(connection);
     start_stage(connection, stage);
-    connection->transport.body_follows = stage == HTTP_STAGE_ANSWER;
     // If http_connection_close was called while the connection was idle, a request that had already arrived is still
     // answered, and its deadlines must be able to close the connection again.
     connection->transport.closing = false;

@@ -30,7 +30,7 @@ enum http_stage {
     HTTP_STAGE_IDLE, // between two requests, or before the first one
     HTTP_STAGE_HEAD,
     HTTP_STAGE_BODY,
-    HTTP_STAGE_HELD, // suspended until the handler completes the request
+    HTTP_STAGE_HELD, // until the handler completes the request
     HTTP_STAGE_ANSWER,
 };
 
@@ -65,7 +65,8 @@ struct http_transport {
     struct http_record_parser records;
     size_t handshake_bytes; // received before the handshake was complete
     bool has_received;      // at least one byte of TLS was received
-    bool body_follows;      // the next bytes to send are the head of a response, and its body follows
+    bool is_gathering;      // GnuTLS gathers the response until tls_end_response
+    bool is_uncorked;       // TCP_CORK, which libmicrohttpd sets for the first response, was reset
     bool receive_closed; // the server has shut down the receiving side; the next response announces Connection: close
     bool closing;        // shut down by http_connection_close; libmicrohttpd has not noticed yet
     bool pull_disabled;  // the pull function reads nothing, so that GnuTLS sees only what it has received before
@@ -76,6 +77,11 @@ struct http_stall {
     size_t undelivered_bytes; // bytes that GnuTLS had decrypted and libmicrohttpd had not read
     bool has_unread_input;    // there was input to read, and no byte has arrived since
 };
+
+// How long the library calls back for a held request in each iteration of the loop, until the adapter suspends the
+// connection. A suspension costs two calls of epoll_ctl, and at each resumption the library walks all suspended
+// connections, so the adapter suspends a connection only if the commit takes unusually long.
+#define HELD_POLL_MS 5
 
 struct http_connection_list {
     struct http_connection *first, *last;
@@ -91,7 +97,7 @@ struct http_deadline {
 struct http_connection {
     struct http_shared *shared;
     struct http_connection_set *set;
-    struct MHD_Connection *mhd; // NULL until libmicrohttpd has started the connection
+    struct MHD_Connection *mhd; // NULL until libmicrohttpd has started the connection, and after it has closed it
     struct http_transport transport;
     struct http_deadline deadline;
     struct http_exchange *exchange; // the current request; NULL: none
@@ -120,6 +126,7 @@ struct http_connection_set {
     int64_t now_ms;            // monotonic time, updated before and after the loop sleeps
     bool has_progress;         // this iteration of the loop has received, sent or processed something
     unsigned int pending;      // requests that the handler has to complete
+    unsigned int polled;       // those of them whose connection is not suspended
     struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
     struct mhd_quirks quirks;
     bool has_owner;  // the loop's thread runs, so no other thread may use the set

@@ -61,7 +61,7 @@ static void process_inbox(struct http_loop *loop)
         struct http_exchange *exchange = inbox.completed;
 
         inbox.completed = exchange->next;
-        mhd_adapter_resume(exchange);
+        mhd_adapter_complete(exchange);
     }
 }
 

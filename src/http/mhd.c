@@ -30,6 +30,11 @@ static struct http_connection *connection_of(struct MHD_Connection *mhd)
     return connection;
 }
 
+static gnutls_session_t session_of(struct MHD_Connection *mhd)
+{
+    return MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+}
+
 // The library calls this in a state from which it cannot continue. Like the library's default handler, this function
 // aborts the process, but it logs the reason first. Aborting loses no event, because the daemon acknowledges only
 // recorded events.
@@ -42,23 +47,39 @@ static void on_panic(void *context, const char *file, unsigned int line, const c
 
 // ---- Connections ----
 
+static bool is_pending(const struct http_connection *connection)
+{
+    return connection->exchange && connection->exchange->phase == HTTP_PHASE_PENDING;
+}
+
 // Ends the current request, if there is one. When a connection is closed, it may still have a request, because version
-// 0.9.75 does not report the end of a request that it cannot parse.
+// 0.9.75 does not report the end of a request that it cannot parse. A pending request belongs to the handler, so it
+// ends in mhd_adapter_complete.
 static void finish_request(struct http_connection *connection)
 {
-    if (!connection->exchange)
+    if (!connection->exchange || is_pending(connection))
         return;
     (void)mhd_quirk_report_own_response(connection);
     http_request_finish(connection);
 }
 
+static void free_connection(struct http_connection *connection)
+{
+    http_request_finish(connection);
+    http_set_remove(connection);
+    http_connection_destroy(connection);
+}
+
+// If a request is pending, the connection stays in the set until the handler has completed the request.
 static void on_connection_closed(struct http_connection *connection)
 {
     if (connection->deadline.stage == HTTP_STAGE_HANDSHAKE)
         tls_report_failed_handshake(connection);
     finish_request(connection);
-    http_set_remove(connection);
-    http_connection_destroy(connection);
+    if (is_pending(connection))
+        connection->mhd = NULL;
+    else
+        free_connection(connection);
 }
 
 static void on_connection(void *context, struct MHD_Connection *mhd, void **socket_context,
@@ -79,7 +100,7 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
     *socket_context = connection;
     connection->mhd = mhd;
     http_set_add(set, connection);
-    if (!tls_session_init(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session, connection))
+    if (!tls_session_init(session_of(mhd), connection))
         (void)shutdown(connection->transport.fd, SHUT_RDWR);
 }
 
@@ -100,10 +121,15 @@ void mhd_adapter_add(struct http_connection *connection)
 
 // ---- Requests ----
 
-void mhd_adapter_resume(struct http_exchange *exchange)
+void mhd_adapter_complete(struct http_exchange *exchange)
 {
+    struct http_connection *connection = exchange->connection;
+
     http_request_unhold(exchange);
-    MHD_resume_connection(exchange->connection->mhd);
+    if (!connection->mhd)
+        free_connection(connection);
+    else if (exchange->suspended)
+        MHD_resume_connection(connection->mhd);
 }
 
 static enum MHD_Result carry_out(struct http_exchange *exchange, enum http_verdict verdict)
@@ -114,14 +140,16 @@ static enum MHD_Result carry_out(struct http_exchange *exchange, enum http_verdi
 
     switch (verdict) {
     case HTTP_VERDICT_CONTINUE:
-        break;
     case HTTP_VERDICT_HOLD:
+        break;
+    case HTTP_VERDICT_SUSPEND:
         // The completion arrives through the loop's inbox, so it cannot overtake the suspension.
         assert(exchange->connection->deadline.stage == HTTP_STAGE_HELD);
         MHD_suspend_connection(mhd);
         break;
     case HTTP_VERDICT_ANSWER:
         response = http_request_take_response(exchange, &closing);
+        tls_begin_response(session_of(mhd), exchange->connection);
         return http_response_queue(response, mhd, closing) ? MHD_YES : MHD_NO;
     case HTTP_VERDICT_CLOSE:
         return MHD_NO;
@@ -201,7 +229,8 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
     assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
     // GnuTLS may hold more decrypted bytes, which the kernel does not report, so the loop must not sleep longer than
     // the library asks for.
-    exchange->connection->set->has_progress = true;
+    if (exchange->phase != HTTP_PHASE_PENDING)
+        exchange->connection->set->has_progress = true;
     switch (exchange->phase) {
     case HTTP_PHASE_TARGET:
         return carry_out(exchange, receive_head(exchange, url, method, version));
@@ -212,7 +241,8 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
         *length = 0;
         break;
     case HTTP_PHASE_PENDING:
-        return carry_out(exchange, http_request_resume(exchange));
+    case HTTP_PHASE_COMPLETED:
+        return carry_out(exchange, http_request_poll(exchange));
     case HTTP_PHASE_ANSWERED:
         break;
     }
@@ -223,7 +253,8 @@ static void on_request_end(void *context, struct MHD_Connection *mhd, void **req
                            enum MHD_RequestTerminationCode how)
 {
     (void)context;
-    (void)how;
+    if (how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        tls_end_response(session_of(mhd), connection_of(mhd));
     if (*request_context)
         finish_request(connection_of(mhd));
     *request_context = NULL;

@@ -27,5 +27,6 @@ void mhd_adapter_run(struct http_connection_set *set);
 // Starts an expected connection. Takes ownership of the connection and its descriptor, even on failure.
 void mhd_adapter_add(struct http_connection *connection);
 
-// Resumes the connection of a request that the handler has completed.
-void mhd_adapter_resume(struct http_exchange *exchange);
+// Takes back a request that the handler has completed. The library calls the adapter back for the response the next
+// time it runs. If the library has closed the connection meanwhile, frees the request and the connection.
+void mhd_adapter_complete(struct http_exchange *exchange);

@@ -248,6 +248,8 @@ int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeou
     stalled &= is_delivery_stalled(&set->idle);
     if (!stalled)
         return timeout_ms;
+    if (set->polled > 0)
+        return HELD_POLL_MS;
     for (struct http_connection *one = set->timed.first; one; one = one->deadline.next)
         close_if_stalled(one);
     return NO_PROGRESS_SLEEP_MS;

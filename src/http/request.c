@@ -239,12 +239,27 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange)
     // have called already.
     if (!response) {
         exchange->connection->set->pending++;
+        exchange->connection->set->polled++;
         metric_add(&http_requests_waiting, 0, 1);
         http_connection_enter(exchange->connection, HTTP_STAGE_HELD);
         return HTTP_VERDICT_HOLD;
     }
     exchange->response = response;
     return HTTP_VERDICT_ANSWER;
+}
+
+enum http_verdict http_request_poll(struct http_exchange *exchange)
+{
+    struct http_connection *connection = exchange->connection;
+
+    if (exchange->phase == HTTP_PHASE_COMPLETED)
+        return exchange->response ? HTTP_VERDICT_ANSWER : HTTP_VERDICT_CLOSE;
+    assert(exchange->phase == HTTP_PHASE_PENDING && !exchange->suspended);
+    if (connection->set->now_ms - connection->deadline.since_ms < HELD_POLL_MS)
+        return HTTP_VERDICT_HOLD;
+    exchange->suspended = true;
+    connection->set->polled--;
+    return HTTP_VERDICT_SUSPEND;
 }
 
 void http_request_unhold(struct http_exchange *exchange)
@@ -254,14 +269,11 @@ void http_request_unhold(struct http_exchange *exchange)
     assert(exchange->phase == HTTP_PHASE_PENDING);
     assert(exchange->connection->deadline.stage == HTTP_STAGE_HELD);
     assert(set->pending > 0);
+    exchange->phase = HTTP_PHASE_COMPLETED;
     set->pending--;
+    if (!exchange->suspended)
+        set->polled--;
     metric_add(&http_requests_waiting, 0, -1);
-}
-
-enum http_verdict http_request_resume(struct http_exchange *exchange)
-{
-    assert(exchange->phase == HTTP_PHASE_PENDING);
-    return exchange->response ? HTTP_VERDICT_ANSWER : HTTP_VERDICT_CLOSE;
 }
 
 struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing)
@@ -270,7 +282,7 @@ struct http_response *http_request_take_response(struct http_exchange *exchange,
     struct http_response *response = exchange->response;
 
     assert(response);
-    assert(exchange->phase == HTTP_PHASE_BODY || exchange->phase == HTTP_PHASE_PENDING);
+    assert(exchange->phase == HTTP_PHASE_BODY || exchange->phase == HTTP_PHASE_COMPLETED);
     exchange->response = NULL;
     exchange->phase = HTTP_PHASE_ANSWERED;
     if (exchange->complete_us > 0)
@@ -299,7 +311,7 @@ void http_request_finish(struct http_connection *connection)
 
     if (!exchange)
         return;
-    assert(exchange->connection == connection);
+    assert(exchange->connection == connection && exchange->phase != HTTP_PHASE_PENDING);
     if (exchange->phase == HTTP_PHASE_TARGET && exchange->framing.fault)
         http_request_report_fault(connection, exchange->framing.fault);
     if (exchange->needs_on_end)

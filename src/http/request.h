@@ -3,7 +3,7 @@
 // the event decides how the connection continues, the function returns a verdict, which the adapter carries out. This
 // file depends on neither libmicrohttpd nor the loop; it calls the handler and changes the stage of the connection.
 
-//   start ─► receive_header* ─► receive_head ─► receive_data* ─► receive_end ─► resume ─► take_response ─► finish
+//   start ─► receive_header* ─► receive_head ─► receive_data* ─► receive_end ─► poll* ─► take_response ─► finish
 //
 // Any step that returns HTTP_VERDICT_ANSWER leads to take_response. All functions run on the loop's thread, or on the
 // thread that destroys the loop after that thread has ended.
@@ -19,15 +19,17 @@
 
 enum http_verdict {
     HTTP_VERDICT_CONTINUE, // continue to read
-    HTTP_VERDICT_HOLD,     // suspend the connection until the handler completes the request, then call resume
+    HTTP_VERDICT_HOLD,     // keep the request open, and call http_request_poll in each iteration of the loop
+    HTTP_VERDICT_SUSPEND,  // keep the request open, and call http_request_poll after its completion
     HTTP_VERDICT_ANSWER,   // send the response that http_request_take_response returns
     HTTP_VERDICT_CLOSE,    // close the connection without a response
 };
 
 enum http_phase {
-    HTTP_PHASE_TARGET,  // the request line has arrived
-    HTTP_PHASE_BODY,    // the server reads the body, and drops it if there is a response already
-    HTTP_PHASE_PENDING, // the handler has the complete request
+    HTTP_PHASE_TARGET,    // the request line has arrived
+    HTTP_PHASE_BODY,      // the server reads the body, and drops it if there is a response already
+    HTTP_PHASE_PENDING,   // the handler has the complete request
+    HTTP_PHASE_COMPLETED, // the handler has completed the request
     HTTP_PHASE_ANSWERED,
 };
 
@@ -42,6 +44,7 @@ struct http_exchange {
     char forwarded_address[ADDRESS_TEXT_BYTES]; // request.remote_address, if X-Forwarded-For names the client
     bool needs_on_end;                          // handler.on_head was called
     bool closes_connection;                     // after the response, whatever its status is
+    bool suspended;                             // http_request_poll has returned HTTP_VERDICT_SUSPEND
     size_t body_in_flight;                      // bytes that this request has added to shared.body_in_flight
     int64_t complete_us;                        // monotonic time at which handler.on_body was called; 0: not yet
     struct http_response *response;             // not queued yet; while PENDING, the completing thread sets this field
@@ -72,20 +75,21 @@ void http_request_receive_data(struct http_exchange *exchange, const char *data,
 // stopping.
 enum http_verdict http_request_receive_end(struct http_exchange *exchange);
 
-// The loop calls http_request_unhold when it receives the completion of a held request, which is then no longer
-// pending. The adapter then resumes the connection, and calls http_request_resume when the library calls back for the
-// connection. http_request_resume returns HTTP_VERDICT_ANSWER, or HTTP_VERDICT_CLOSE if the handler has completed the
-// request without a response.
+// Decides how to continue with a held request: HTTP_VERDICT_ANSWER if the handler has completed it with a response,
+// HTTP_VERDICT_CLOSE if the handler has completed it without one, and HTTP_VERDICT_HOLD or, once per request,
+// HTTP_VERDICT_SUSPEND if the request is still pending.
+enum http_verdict http_request_poll(struct http_exchange *exchange);
+
+// The loop has received the completion of a pending request.
 void http_request_unhold(struct http_exchange *exchange);
-enum http_verdict http_request_resume(struct http_exchange *exchange);
 
 // Hands the response over to the caller, frees the body, and moves the connection to stage ANSWER. Sets *ret_closing to
 // true if the response must announce Connection: close. The call is allowed once per request, after
 // HTTP_VERDICT_ANSWER.
 struct http_response *http_request_take_response(struct http_exchange *exchange, bool *ret_closing);
 
-// Ends and frees the connection's current request in any phase, answered or not, and moves the connection to stage
-// IDLE. Does nothing if there is no request.
+// Ends and frees the connection's current request in any phase but PENDING, answered or not, and moves the connection
+// to stage IDLE. Does nothing if there is no request.
 void http_request_finish(struct http_connection *connection);
 
 // Counts and logs why a connection ends without a response from the handler, at most once per connection. Does nothing

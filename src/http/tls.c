@@ -4,9 +4,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -17,6 +19,7 @@
 // The most bytes that a client may send in a handshake. GnuTLS buffers a message until it is complete, and a client can
 // announce 16 MiB.
 #define MAX_HANDSHAKE_BYTES ((size_t)64 << 10)
+#define MAX_UNSENT_BYTES    4096
 
 // Returns true if one of the records in these bytes starts a handshake after the first one. Up to TLS 1.2 the type of a
 // record is not encrypted, and TLS 1.3 has no renegotiation.
@@ -102,12 +105,9 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     return received;
 }
 
-// Replaces GnuTLS's sendmsg for three reasons:
+// Replaces GnuTLS's sendmsg for two reasons:
 // - mhd_quirk_before_send must see when libmicrohttpd sends a response that it has made itself.
 // - mhd_quirk_after_send must see when libmicrohttpd closes a connection without a response.
-// - libmicrohttpd sends the head and the body of a response as two records. MSG_MORE makes the kernel keep the first
-//   until the second follows, so that both travel in one packet. If no second record follows, libmicrohttpd sets
-//   TCP_NODELAY again, which makes the kernel send the first.
 static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int count)
 {
     struct http_connection *connection = pointer;
@@ -120,10 +120,8 @@ static ssize_t push(gnutls_transport_ptr_t pointer, const giovec_t *pieces, int 
         errno = EPIPE;
         return -1;
     }
-    sent = sendmsg(transport->fd, &message, MSG_NOSIGNAL | (transport->body_follows ? MSG_MORE : 0));
+    sent = sendmsg(transport->fd, &message, MSG_NOSIGNAL);
     note_progress(connection, sent);
-    if (sent >= 0)
-        transport->body_follows = false;
     mhd_quirk_after_send(connection);
     return sent;
 }
@@ -167,6 +165,31 @@ bool tls_session_init(gnutls_session_t session, struct http_connection *connecti
     gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, on_handshake_message);
     return http_credentials_apply(connection->transport.credentials, session) &&
            gnutls_alpn_set_protocols(session, &protocol, 1, 0) == 0;
+}
+
+void tls_begin_response(gnutls_session_t session, struct http_connection *connection)
+{
+    struct http_transport *transport = &connection->transport;
+    int unsent = 0;
+
+    transport->is_gathering = ioctl(transport->fd, SIOCOUTQ, &unsent) == 0 && unsent < MAX_UNSENT_BYTES;
+    if (transport->is_gathering)
+        gnutls_record_cork(session);
+}
+
+void tls_end_response(gnutls_session_t session, struct http_connection *connection)
+{
+    struct http_transport *transport = &connection->transport;
+    const int off = 0;
+
+    if (!transport->is_gathering)
+        return;
+    transport->is_gathering = false;
+    if (!transport->is_uncorked)
+        (void)setsockopt(transport->fd, IPPROTO_TCP, TCP_CORK, &off, sizeof off);
+    transport->is_uncorked = true;
+    if (gnutls_record_uncork(session, 0) < 0)
+        (void)shutdown(transport->fd, SHUT_RDWR);
 }
 
 void tls_report_failed_handshake(const struct http_connection *connection)

@@ -21,6 +21,12 @@
 // The adapter calls this before the handshake. Returns false if memory is exhausted.
 bool tls_session_init(gnutls_session_t session, struct http_connection *connection);
 
+// The adapter calls tls_begin_response before it queues a response, and tls_end_response when libmicrohttpd has passed
+// the whole response on. libmicrohttpd sends the head and the body of a response separately. GnuTLS gathers both in
+// between, so that they travel in one record and one packet.
+void tls_begin_response(gnutls_session_t session, struct http_connection *connection);
+void tls_end_response(gnutls_session_t session, struct http_connection *connection);
+
 // Counts a failed handshake. Logs it, rate-limited, unless the client has sent nothing, or nothing after a PROXY
 // header. The adapter calls this when a connection is closed in stage HANDSHAKE.
 void tls_report_failed_handshake(const struct http_connection *connection);

@@ -205,10 +205,33 @@ FIXTURE_TEST(holds_until_the_handler_completes)
     assert_int_equal(http_request_receive_end(exchange), HTTP_VERDICT_HOLD);
     assert_int_equal(fixture->connection->deadline.stage, HTTP_STAGE_HELD);
     assert_int_equal(fixture->set.pending, 1);
-    exchange->response = fixture->accepted;
+    exchange->response = fixture->accepted; // as another thread does, so the loop must not look at it yet
+    assert_int_equal(http_request_poll(exchange), HTTP_VERDICT_HOLD);
     http_request_unhold(exchange);
     assert_int_equal(fixture->set.pending, 0);
-    assert_int_equal(http_request_resume(exchange), HTTP_VERDICT_ANSWER);
+    assert_int_equal(fixture->set.polled, 0);
+    assert_int_equal(http_request_poll(exchange), HTTP_VERDICT_ANSWER);
+    assert_takes(fixture, fixture->accepted, false);
+}
+
+FIXTURE_TEST(suspends_once_if_the_handler_takes_long)
+{
+    struct fixture *fixture = *state;
+    struct http_exchange *exchange;
+
+    (void)post(fixture, "0", NULL, &exchange);
+    assert_int_equal(http_request_receive_end(exchange), HTTP_VERDICT_HOLD);
+    fixture->set.now_ms += HELD_POLL_MS - 1;
+    assert_int_equal(http_request_poll(exchange), HTTP_VERDICT_HOLD);
+    assert_int_equal(fixture->set.polled, 1);
+    fixture->set.now_ms++;
+    assert_int_equal(http_request_poll(exchange), HTTP_VERDICT_SUSPEND);
+    assert_int_equal(fixture->set.polled, 0);
+    exchange->response = fixture->accepted;
+    http_request_unhold(exchange);
+    assert_int_equal(fixture->set.polled, 0);
+    assert_int_equal(fixture->set.pending, 0);
+    assert_int_equal(http_request_poll(exchange), HTTP_VERDICT_ANSWER);
     assert_takes(fixture, fixture->accepted, false);
 }
 
@@ -220,7 +243,7 @@ FIXTURE_TEST(closes_if_completed_without_a_response)
     (void)post(fixture, "0", NULL, &exchange);
     assert_int_equal(http_request_receive_end(exchange), HTTP_VERDICT_HOLD);
     http_request_unhold(exchange);
-    assert_int_equal(http_request_resume(exchange), HTTP_VERDICT_CLOSE);
+    assert_int_equal(http_request_poll(exchange), HTTP_VERDICT_CLOSE);
 }
 
 // The server drops the body of a refused request, and sends the response only after the end of the body, so that the
