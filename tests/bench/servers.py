@@ -13,7 +13,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/e2e"))
 
 from certificates import P_256, RSA_2048, make_certificate  # noqa: E402
-from processes import cpu_seconds, eventually, free_port, read_proc  # noqa: E402
+from monitoring import metrics  # noqa: E402
+from processes import eventually, free_port, long_options, read_proc  # noqa: E402
 
 BUILD = TOP / "build/bench"
 DAEMON = TOP / "build/release/imcallbackd"
@@ -35,6 +36,7 @@ class Server:
     """A process, possibly with children, that listens on a port."""
 
     name = None
+    syncs = "fsync|fdatasync"  # the system calls that sync what is recorded
     events_sql = None  # selects the numbers of events, of distinct events and of members; None: no store
 
     def __init__(self, directory, key="rsa", database=None):
@@ -47,6 +49,12 @@ class Server:
 
     def command(self):
         raise NotImplementedError
+
+    def load_words(self, seed, total, options):
+        """Returns the command line of the load generator for this server."""
+        return [str(LOAD), *long_options({
+            "port": self.port, "app": APP, "token": TOKEN, "ca": self.certificate, "seed": seed, "total": total,
+            "gated": True, "timeout": 120} | options)]
 
     def start(self, wrapper=(), environment=None):
         log = (self.directory / f"{self.name}-{self.key}.log").open("a")
@@ -73,8 +81,9 @@ class Server:
                 found += map(int, children.split())
         return found
 
-    def cpu_seconds(self):
-        return sum(map(cpu_seconds, self.processes()))
+    def batches(self):
+        """Returns the numbers of callbacks in all commits and of commits, if the server counts them."""
+        return 0, 0
 
     def memory_kib(self):
         """Returns the proportional set size, in which memory that several processes share counts only once."""
@@ -101,16 +110,24 @@ class Daemon(Server):
     events_sql = ("SELECT (SELECT count(*) FROM destroyed_group), (SELECT count(*) FROM (SELECT DISTINCT sdk_appid, "
                   "group_id FROM destroyed_group)), (SELECT count(*) FROM destroyed_group_member)")
 
+    def __init__(self, directory, key="rsa", database=None, threads=0):
+        super().__init__(directory, key, database)
+        self.admin_port, self.threads = free_port(), threads
+
     def command(self):
         config, token = self.directory / f"imcallbackd-{self.key}-{self.port}.conf", self.directory / "token"
         token.write_text(TOKEN + "\n")
         token.chmod(0o600)
         config.write_text(
-            f"[listen]\naddress = 127.0.0.1\nport = {self.port}\n[tls]\ncertificate = {self.certificate}\n"
-            f"private_key = {self.private_key}\n[app {APP}]\ntoken_file = {token}\n"
+            f"[listen]\naddress = 127.0.0.1\nport = {self.port}\nthreads = {self.threads}\n[tls]\n"
+            f"certificate = {self.certificate}\nprivate_key = {self.private_key}\n[app {APP}]\ntoken_file = {token}\n"
             f"[store]\ndatabase = {self.database}\n[limits]\nconnections_per_address = 4096\nstore_wait = 30s\n"
-            "[admin]\nport = 0\n[log]\nlevel = warning\n")
+            f"[admin]\nport = {self.admin_port}\n[log]\nlevel = warning\n")
         return [DAEMON, "serve", "-c", config]
+
+    def batches(self):
+        found = metrics(self.admin_port)
+        return tuple(found[f"imcallbackd_commit_batch_callbacks_{each}"] for each in ("sum", "count"))
 
 
 class Nginx(Server):

@@ -8,8 +8,9 @@ import statistics
 import subprocess
 import time
 
+import processor
 import servers
-from processes import check_run, eventually, long_options
+from processes import check_run, eventually
 
 seeds = itertools.count(time.time_ns() // 1000 % 900_000_000)
 
@@ -17,34 +18,30 @@ PROBE_BYTES = 20_000  # about the size of one callback in the write-ahead log
 PROBE_FILE_BYTES = 4 << 20
 
 
-def load_words(server, total, options):
-    return [servers.LOAD, *long_options({
-        "port": server.port, "app": servers.APP, "token": servers.TOKEN, "ca": server.certificate, "seed": next(seeds),
-        "total": total, "gated": True, "timeout": 120} | options)]
-
-
-def run_load(server, total, options):
+def run_load(server, total, options, wrapper=()):
     """Returns figures from the load generator's report, and the processor time and memory that the server used."""
-    with subprocess.Popen(load_words(server, total, options), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as load:
+    words = [*wrapper, *server.load_words(next(seeds), total, options)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
         line = load.stdout.readline()
         if "connections" not in line:
             raise SystemExit(f"{server.name}: no connections for {options}: {line}")
-        memory_before_kib, cpu_before_s = server.memory_kib(), server.cpu_seconds()
+        connected_kib = server.memory_kib()
+        before = processor.Sample(server, load.pid)
         load.stdin.write("\n")
         load.stdin.flush()
         report = json.loads(load.stdout.readline())
-        cpu_s, memory_kib = server.cpu_seconds() - cpu_before_s, server.memory_kib()
+        after = processor.Sample(server, load.pid)
+        memory_kib = server.memory_kib()
         load.stdin.close()
         if load.wait() != 0:
             raise SystemExit(f"{server.name}: some requests were not answered OK: {options} {report}")
     members = options.get("members", 3)
     server.acknowledged_events += report["ok"]
     server.acknowledged_members += report["ok"] * members
-    return {"rate": report["rate_per_second"], "rows": report["rate_per_second"] * members,
-            "cpu_us": cpu_s * 1e6 / report["ok"], "p50_us": report["p50_us"], "p99_us": report["p99_us"],
-            "p999_us": report["p999_us"], "resumed": report["resumed"] / report["ok"], "memory_kib": memory_kib,
-            "connected_kib": memory_before_kib}
+    return before.figures_until(after, report["ok"]) | {
+        "rate": report["rate_per_second"], "rows": report["rate_per_second"] * members, "p50_us": report["p50_us"],
+        "p99_us": report["p99_us"], "p999_us": report["p999_us"], "resumed": report["resumed"] / report["ok"],
+        "memory_kib": memory_kib, "connected_kib": connected_kib}
 
 
 def calibrate(server, seconds, options):
@@ -101,11 +98,21 @@ def fsyncs_per_callback(server, connections, total):
     run_load(server, total, {"connections": connections})
     server.stop()
     text = eventually(lambda: counted.exists() and counted.read_text(), "the summary of strace", 30)
-    calls = re.findall(r"(?m)^(?:\s*[\d.]+){3}\s+(\d+)\s.*\bf(?:data)?sync$", text)
+    calls = re.findall(rf"(?m)^(?:\s*[\d.]+){{3}}\s+(\d+)\s.*\b(?:{server.syncs})$", text)
     return sum(map(int, calls)) / total
 
 
+def calls_per_callback(server, connections, total):
+    """Returns {system call: number per callback}. This is a separate run, because the counters cost time."""
+    run_load(server, total // 4, {"connections": connections})
+    with processor.counted_calls(server) as counts:
+        run_load(server, total, {"connections": connections})
+    return {name: count / total for name, count in counts.items()}
+
+
 def idle_kib(server, connections):
-    """Returns the memory of one idle connection, on which only the handshake has taken place."""
+    """Returns the memory of one idle connection after the handshake, and after one request."""
     before_kib = server.memory_kib()
-    return (run_load(server, connections, {"connections": connections})["connected_kib"] - before_kib) / connections
+    found = run_load(server, connections, {"connections": connections})
+    return {name: (found[figure] - before_kib) / connections
+            for name, figure in (("connected", "connected_kib"), ("after a request", "memory_kib"))}

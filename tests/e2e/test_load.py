@@ -51,6 +51,13 @@ def test_records_events_on_new_connections(one):
     assert_all_recorded(one, report, 8, 3)
 
 
+def test_records_events_of_clients_that_connect_while_others_work(one):
+    status, report = one.load(connections=300, total=1_500, seed=10, connect_late=True)
+    print(report)
+    assert status == 0
+    assert_all_recorded(one, report, 10, 3)
+
+
 @pytest.mark.parametrize("total", [2_000, pytest.param(8_000, marks=pytest.mark.full)])
 def test_one_fsync_serves_many_events(fresh, total):
     counted = fresh.directory / "fsyncs"

@@ -80,6 +80,7 @@ static void client_set_state(struct client *client, enum client_state state)
     bool is_busy = state != CLOSED && state != READY;
 
     client->load->busy += (uint64_t)is_busy - (uint64_t)was_busy;
+    client->load->shaking += (uint64_t)(state == SHAKING_HANDS) - (uint64_t)(client->state == SHAKING_HANDS);
     client->state = state;
 }
 
@@ -176,6 +177,8 @@ static bool client_shake_hands(struct client *client)
     if (r != 1)
         return client_wait_or_fail(client, r);
     client->load->resumed += (uint64_t)SSL_session_reused(client->ssl);
+    if (client->load->options.connect_late)
+        client->started_at_us = now_us(); // the latency of a client that stays connected excludes the handshake
     client_set_state(client, client->has_request ? SENDING : READY);
     return true;
 }

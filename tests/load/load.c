@@ -50,20 +50,25 @@ uint32_t us_since(int64_t start_us)
     return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
+// Drives the clients whose sockets are ready. Returns false if no client made progress within the timeout.
+static bool load_turn(struct load *load)
+{
+    struct epoll_event events[EVENTS_PER_WAIT];
+    int count = epoll_wait(load->epoll_fd, events, EVENTS_PER_WAIT, (int)load->options.timeout_s * 1000);
+
+    if (count < 0 && errno != EINTR)
+        die("epoll_wait", strerror(errno));
+    for (int i = 0; i < count; i++)
+        client_drive(events[i].data.ptr);
+    return count != 0;
+}
+
 // Drives clients until at most `busy` of them are busy. Returns false if no client made progress within the timeout.
 static bool load_run(struct load *load, uint64_t busy)
 {
-    struct epoll_event events[EVENTS_PER_WAIT];
-
     while (load->busy > busy) {
-        int count = epoll_wait(load->epoll_fd, events, EVENTS_PER_WAIT, (int)load->options.timeout_s * 1000);
-
-        if (count < 0 && errno != EINTR)
-            die("epoll_wait", strerror(errno));
-        if (count == 0)
+        if (!load_turn(load))
             return false;
-        for (int i = 0; i < count; i++)
-            client_drive(events[i].data.ptr);
     }
     return true;
 }
@@ -103,11 +108,13 @@ static void load_work(struct load *load)
     bool going = true;
 
     if (load->options.rounds == 0) {
-        for (uint64_t i = 0; i < load->options.connections && load->started < load->planned; i++) {
+        for (uint64_t i = 0; i < load->options.connections && load->started < load->planned && going; i++) {
             client_start_request(&load->clients[i]);
             client_drive(&load->clients[i]);
+            while (load->options.connect_late && load->shaking >= HANDSHAKES_AT_ONCE && going)
+                going = load_turn(load);
         }
-        going = load_run(load, 0);
+        going = going && load_run(load, 0);
     }
     for (uint64_t i = 0; i < load->options.rounds && going && load->failed_connections == 0; i++)
         going = load_round(load);
@@ -177,6 +184,7 @@ static void read_option(int option, const char *text, struct options *options)
     case 'g': read_number(text, 1000000000, &options->groups); break;
     case 'N': options->new_connection = true; break;
     case 'R': options->resume = true; break;
+    case 'L': options->connect_late = true; break;
     case 'G': options->gated = true; break;
     case 's': read_number(text, 999999999, &options->seed); break;
     case 'T': read_number(text, 3600, &options->timeout_s); break;
@@ -201,6 +209,7 @@ static void read_options(int argc, char **argv, struct options *options)
         {"groups", required_argument, NULL, 'g'},
         {"new-connection", no_argument, NULL, 'N'},
         {"resume", no_argument, NULL, 'R'},
+        {"connect-late", no_argument, NULL, 'L'},
         {"gated", no_argument, NULL, 'G'},
         {"seed", required_argument, NULL, 's'},
         {"timeout", required_argument, NULL, 'T'},
@@ -215,10 +224,11 @@ static void read_options(int argc, char **argv, struct options *options)
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
         read_option(option, optarg, options);
     if (optind == argc && options->port > 0 && options->app > 0 && options->connections > 0 &&
-        (options->total > 0) != (options->rounds > 0))
+        (options->total > 0) != (options->rounds > 0) && !(options->connect_late && options->rounds > 0))
         return;
     fprintf(stderr, "usage: imcallbackd-load --port P --app SDKAPPID [--token T] --connections C\n"
-                    "       (--total N | --rounds R) [--members M] [--groups G] [--new-connection [--resume]]\n"
+                    "       (--total N [--connect-late] | --rounds R) [--members M] [--groups G]\n"
+                    "       [--new-connection [--resume]]\n"
                     "       [--seed S] [--gated] [--timeout SECONDS] [--acknowledged FILE] [--ca FILE]\n");
     exit(2);
 }
@@ -289,12 +299,17 @@ static void load_finish(struct load *load)
     free(load->clients);
 }
 
+static bool connects_first(const struct options *options)
+{
+    return !options->new_connection && !options->connect_late;
+}
+
 // The parent process inspects the server while the program waits for a byte or the end of standard input.
 static void load_gate(const struct load *load)
 {
     if (!load->options.gated)
         return;
-    if (printf("%" PRIu64 " connections\n", load->options.new_connection ? 0 : load->options.connections) < 0 ||
+    if (printf("%" PRIu64 " connections\n", connects_first(&load->options) ? load->options.connections : 0) < 0 ||
         fflush(stdout) != 0)
         die("standard output", strerror(errno));
     (void)getchar();
@@ -309,7 +324,7 @@ int main(int argc, char **argv)
     read_options(argc, argv, &load.options);
     load_init(&load);
     start_us = now_us();
-    if (load.options.new_connection || load_open_all(&load)) {
+    if (!connects_first(&load.options) || load_open_all(&load)) {
         load_gate(&load);
         start_us = now_us();
         load_work(&load);

@@ -41,6 +41,7 @@ struct options {
     uint64_t groups; // the events belong to this many groups in turn; 0: each event has a group of its own
     const char *token, *acknowledged, *ca;
     bool new_connection, resume, gated;
+    bool connect_late; // each client connects when the work starts, while others already send requests
 };
 
 struct load {
@@ -49,7 +50,8 @@ struct load {
     int epoll_fd;
     FILE *acknowledged;
     struct client *clients;
-    uint64_t busy; // number of clients that are SHAKING_HANDS, SENDING or RECEIVING
+    uint64_t busy;    // number of clients that are SHAKING_HANDS, SENDING or RECEIVING
+    uint64_t shaking; // number of clients that are SHAKING_HANDS
     uint64_t planned, started, answered, ok, failed_connections, resumed, unanswered;
     uint64_t by_status[STATUS_END];
     uint32_t *latencies_us; // latencies of the answered requests
