@@ -104,9 +104,10 @@ struct http_connection {
 
 // The state of the workarounds in mhd_quirks.h for one instance of libmicrohttpd.
 struct mhd_quirks {
-    struct http_connection *starting; // added but not started; linked by deadline.next
-    bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
-    bool has_logged;                  // the library has logged a message since mhd_quirk_close_forgotten last ran
+    bool has_length_fault; // DEBIAN 12, see mhd_quirk_on_log
+    bool has_logged;       // the library has logged a message since mhd_quirk_close_forgotten last ran
+    bool is_recorded;      // stall.undelivered_bytes was recorded after the previous iteration of the loop
+    bool has_idle_input;   // an idle connection may have bytes that GnuTLS has decrypted and libmicrohttpd has not read
 };
 
 // The connections of one loop, in lists by the kind of deadline. Each list is sorted by since_ms, because a connection
@@ -116,11 +117,12 @@ struct http_connection_set {
     struct http_connection_list timed; // connections in HANDSHAKE, HEAD, BODY or ANSWER
     struct http_connection_list idle;
     struct http_connection_list held;
-    struct http_limits limits; // the loop's copy
-    int64_t now_ms;            // monotonic time, updated before and after the loop sleeps
-    bool has_progress;         // this iteration of the loop has received, sent or processed something
-    unsigned int pending;      // requests that the handler has to complete
-    struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
+    struct http_limits limits;        // the loop's copy
+    int64_t now_ms;                   // monotonic time, updated before and after the loop sleeps
+    bool has_progress;                // this iteration of the loop has received, sent or processed something
+    unsigned int pending;             // requests that the handler has to complete
+    struct MHD_Daemon *daemon;        // libmicrohttpd's instance; NULL: not started
+    struct http_connection *starting; // the connection that MHD_add_connection starts at the moment; NULL: none
     struct mhd_quirks quirks;
     bool has_owner;  // the loop's thread runs, so no other thread may use the set
     pthread_t owner; // that thread
