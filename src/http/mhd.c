@@ -19,7 +19,8 @@
 #include <microhttpd.h>
 
 // The memory of the library for one connection: read buffer, headers, head of the response.
-#define CONNECTION_MEMORY_BYTES ((size_t)16 << 10)
+// The library overwrites all of it after each request, so an idle connection occupies all of it.
+#define CONNECTION_MEMORY_BYTES ((size_t)12 << 10)
 
 static struct http_connection *connection_of(struct MHD_Connection *mhd)
 {
