@@ -111,10 +111,11 @@ struct http_connection {
 
 // The state of the workarounds in mhd_quirks.h for one instance of libmicrohttpd.
 struct mhd_quirks {
-    struct http_connection *starting; // added but not started; linked by deadline.next
-    bool has_length_fault;            // DEBIAN 12, see mhd_quirk_on_log
-    bool has_logged;                  // the library has logged a message since mhd_quirk_close_forgotten last ran
-    bool must_reread;                 // see mhd_quirk_on_key_update
+    bool has_length_fault; // DEBIAN 12, see mhd_quirk_on_log
+    bool has_logged;       // the library has logged a message since mhd_quirk_close_forgotten last ran
+    bool is_recorded;      // stall.undelivered_bytes was recorded after the previous iteration of the loop
+    bool has_idle_input;   // an idle connection may have bytes that GnuTLS has decrypted and libmicrohttpd has not read
+    bool must_reread;      // see mhd_quirk_on_key_update
 };
 
 // Bytes that were received for one connection before GnuTLS has asked for them. GnuTLS asks for the 5 bytes of a
@@ -140,7 +141,8 @@ struct http_connection_set {
     unsigned int pending;      // requests that the handler has to complete
     unsigned int polled;       // those of them whose connection is not suspended
     struct http_read_ahead read_ahead;
-    struct MHD_Daemon *daemon; // libmicrohttpd's instance; NULL: not started
+    struct MHD_Daemon *daemon;        // libmicrohttpd's instance; NULL: not started
+    struct http_connection *starting; // the connection that MHD_add_connection starts at the moment; NULL: none
     struct mhd_quirks quirks;
     bool has_owner;  // the loop's thread runs, so no other thread may use the set
     pthread_t owner; // that thread

@@ -85,8 +85,8 @@ static int process_deadlines(struct http_loop *loop)
     timeout_ms = http_set_close_expired(&loop->set);
     if (loop->set.shared->draining)
         timeout_ms = clock_min_timeout_ms(timeout_ms, drain(loop));
-    timeout_ms = clock_min_timeout_ms(timeout_ms, mhd_adapter_timeout_ms(&loop->set));
-    timeout_ms = mhd_quirk_adjust_timeout(&loop->set, timeout_ms);
+    timeout_ms =
+        clock_min_timeout_ms(timeout_ms, mhd_quirk_adjust_timeout(&loop->set, mhd_adapter_timeout_ms(&loop->set)));
     return timeout_ms < INT_MAX ? (int)timeout_ms : INT_MAX;
 }
 

@@ -19,7 +19,8 @@
 #include <microhttpd.h>
 
 // The memory of the library for one connection: read buffer, headers, head of the response.
-#define CONNECTION_MEMORY_BYTES ((size_t)16 << 10)
+// The library overwrites all of it after each request, so an idle connection occupies all of it.
+#define CONNECTION_MEMORY_BYTES ((size_t)12 << 10)
 
 static struct http_connection *connection_of(struct MHD_Connection *mhd)
 {
@@ -98,9 +99,10 @@ static void on_connection(void *context, struct MHD_Connection *mhd, void **sock
         on_connection_closed(connection);
         return;
     }
-    connection =
-        mhd_quirk_take_starting(set, MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
-    assert(connection);
+    connection = set->starting;
+    set->starting = NULL;
+    assert(connection &&
+           connection->transport.fd == MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     *socket_context = connection;
     connection->mhd = mhd;
     http_set_add(set, connection);
@@ -113,14 +115,16 @@ void mhd_adapter_add(struct http_connection *connection)
     struct http_connection_set *set = connection->set;
     struct http_transport *transport = &connection->transport;
 
-    // If a connection with the same descriptor is still starting, the library has closed it without a notification.
-    http_connection_destroy(mhd_quirk_take_starting(set, transport->fd));
-    mhd_quirk_add_starting(connection);
-    // If MHD_add_connection fails, the library has closed the descriptor. The connection is still in the list of
-    // starting connections, unless the library has reported its start and its end.
+    assert(!set->starting && !connection->mhd);
+    set->starting = connection;
+    // If MHD_add_connection fails, the library has closed the descriptor. The library may have reported the start and
+    // the end of the connection before; if not, the connection is still starting.
     if (MHD_add_connection(set->daemon, transport->fd, (struct sockaddr *)&transport->socket_address,
-                           transport->socket_address_length) != MHD_YES)
-        http_connection_destroy(mhd_quirk_take_starting(set, transport->fd));
+                           transport->socket_address_length) != MHD_YES) {
+        http_connection_destroy(set->starting);
+        set->starting = NULL;
+    }
+    assert(!set->starting);
 }
 
 // ---- Requests ----
@@ -261,6 +265,7 @@ static void on_request_end(void *context, struct MHD_Connection *mhd, void **req
         tls_end_response(session_of(mhd), connection_of(mhd));
     if (*request_context)
         finish_request(connection_of(mhd));
+    mhd_quirk_on_request_end(connection_of(mhd));
     *request_context = NULL;
 }
 
@@ -313,9 +318,10 @@ int mhd_adapter_start(struct http_connection_set *set, struct error *error)
     MHD_set_panic_func(on_panic, NULL);
     errno = 0;
     set->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_TLS | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
-        NULL, on_data, NULL, MHD_OPTION_EXTERNAL_LOGGER, on_log, set, MHD_OPTION_HTTPS_CERT_CALLBACK, on_certificate,
-        MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL,
+        MHD_USE_EPOLL | MHD_USE_TLS | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+            mhd_quirk_flags(),
+        0, NULL, NULL, on_data, NULL, MHD_OPTION_EXTERNAL_LOGGER, on_log, set, MHD_OPTION_HTTPS_CERT_CALLBACK,
+        on_certificate, MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL,
         MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_request_end, NULL,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, set, MHD_OPTION_CONNECTION_LIMIT, 1U << 30,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY_BYTES, MHD_QUIRK_STRICT_OPTION MHD_OPTION_END);
@@ -330,8 +336,6 @@ void mhd_adapter_stop(struct http_connection_set *set)
     if (!set->daemon)
         return;
     MHD_stop_daemon(set->daemon);
-    while (set->quirks.starting)
-        http_connection_destroy(mhd_quirk_take_starting(set, set->quirks.starting->transport.fd));
     assert(set->connection_count == 0);
 }
 

@@ -11,8 +11,11 @@
 
 #define CRLF_LENGTH    2
 #define MAX_PARAMETERS 100
-// How long the loop sleeps after an iteration without progress if the library asks to run again at once.
-#define NO_PROGRESS_SLEEP_MS 20
+// The time between two checks of a connection that may be stalled.
+#define STALL_CHECK_MS 20
+// How long the loop sleeps if the library asks to run again at once although it has nothing to do. The limit is below
+// the 2 s after which the service gives up on a call, in case this conclusion is ever wrong.
+#define NOTHING_TO_DO_MS 500
 
 static const char TOO_LARGE_FOR_BUFFER[] = "A part of the request does not fit into the connection's buffer.";
 static const char UNREADABLE[] = "libmicrohttpd cannot parse the request.";
@@ -140,27 +143,10 @@ bool mhd_quirk_reread(struct http_connection_set *set)
     return must_reread;
 }
 
-void mhd_quirk_add_starting(struct http_connection *connection)
+unsigned int mhd_quirk_flags(void)
 {
-    struct mhd_quirks *quirks = &connection->set->quirks;
-
-    assert(!connection->deadline.list && !connection->deadline.next && !connection->mhd);
-    connection->deadline.next = quirks->starting;
-    quirks->starting = connection;
-}
-
-struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set, int fd)
-{
-    for (struct http_connection **link = &set->quirks.starting; *link; link = &(*link)->deadline.next) {
-        struct http_connection *connection = *link;
-
-        if (connection->transport.fd != fd)
-            continue;
-        *link = connection->deadline.next;
-        connection->deadline.next = NULL;
-        return connection;
-    }
-    return NULL;
+    // MHD_USE_NO_THREAD_SAFETY, which the header of 0.9.75 lacks
+    return mhd_is_before_1_0() ? 0 : 1U << 19;
 }
 
 // Returns true if neither the client nor an error has ended the TLS session. This function runs while GnuTLS is
@@ -208,22 +194,52 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set)
     }
 }
 
-// Records how many bytes GnuTLS holds for the library. Returns true if this number is the same as in the previous call
-// for each connection of the list.
-static bool is_delivery_stalled(const struct http_connection_list *list)
+// Returns how many bytes the daemon and GnuTLS have received that the library has not read.
+static size_t count_undelivered(const struct http_connection *connection)
+{
+    const struct http_read_ahead *ahead = &connection->set->read_ahead;
+    size_t decrypted = gnutls_record_check_pending(
+        MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
+
+    return decrypted + (ahead->owner == connection ? ahead->end - ahead->start : 0);
+}
+
+void mhd_quirk_on_request_end(const struct http_connection *connection)
+{
+    if (count_undelivered(connection) > 0)
+        connection->set->quirks.has_idle_input = true;
+}
+
+// Records how many bytes GnuTLS holds for the connections of the list. Returns true if each number is the same as in
+// the previous call. Sets *ret_has_input to whether one of the numbers is not 0.
+static bool is_delivery_stalled(const struct http_connection_list *list, bool *ret_has_input)
 {
     bool stalled = true;
 
-    for (struct http_connection *connection = list->first; connection; connection = connection->deadline.next) {
-        size_t undelivered = gnutls_record_check_pending(
-            MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
+    *ret_has_input = false;
+    for (struct http_connection *one = list->first; one; one = one->deadline.next) {
+        size_t undelivered = one->deadline.stage == HTTP_STAGE_HANDSHAKE ? 0 : count_undelivered(one);
 
-        if (connection->set->read_ahead.owner == connection)
-            undelivered += connection->set->read_ahead.end - connection->set->read_ahead.start;
-
-        stalled = stalled && undelivered == connection->stall.undelivered_bytes;
-        connection->stall.undelivered_bytes = undelivered;
+        stalled = stalled && undelivered == one->stall.undelivered_bytes;
+        one->stall.undelivered_bytes = undelivered;
+        *ret_has_input = *ret_has_input || undelivered > 0;
     }
+    return stalled;
+}
+
+// Returns true if this iteration of the loop has moved nothing: it had no progress, and the library has read no byte
+// from GnuTLS. The latter is known only if the numbers of bytes were recorded after the previous iteration.
+static bool is_quiet(struct http_connection_set *set)
+{
+    struct mhd_quirks *quirks = &set->quirks;
+    bool has_input;
+    bool stalled = quirks->is_recorded & is_delivery_stalled(&set->timed, &has_input);
+
+    // GnuTLS receives bytes of an idle connection only on the way to stage HEAD. An idle connection can therefore have
+    // undelivered bytes only if they arrived together with the previous request.
+    if (quirks->has_idle_input)
+        stalled &= is_delivery_stalled(&set->idle, &quirks->has_idle_input);
+    quirks->is_recorded = true;
     return stalled;
 }
 
@@ -237,36 +253,36 @@ static bool has_input(const struct http_connection *connection)
 }
 
 // The library may need another iteration of the loop to read input that has just arrived. A connection is therefore
-// stalled only if two successive checks find unread input and no byte has arrived in between.
-static void close_if_stalled(struct http_connection *connection)
+// stalled only if two successive checks find unread input and no byte has arrived in between. Returns true if the
+// connection needs another check.
+static bool close_if_stalled(struct http_connection *connection)
 {
     enum http_stage stage = connection->deadline.stage;
 
     if ((stage != HTTP_STAGE_HEAD && stage != HTTP_STAGE_BODY) || connection->transport.closing ||
         !has_input(connection)) {
         connection->stall.has_unread_input = false;
-        return;
+        return false;
     }
     if (connection->stall.has_unread_input) {
         http_request_report_fault(connection, TOO_LARGE_FOR_BUFFER);
         http_connection_close(connection);
     }
     connection->stall.has_unread_input = true;
+    return true;
 }
 
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms)
 {
-    bool stalled;
+    bool check_again = false;
 
-    if (timeout_ms != 0 || set->has_progress)
+    if (timeout_ms != 0 || set->has_progress) {
+        set->quirks.is_recorded = false;
         return timeout_ms;
-    stalled = is_delivery_stalled(&set->timed);
-    stalled &= is_delivery_stalled(&set->idle);
-    if (!stalled)
+    }
+    if (!is_quiet(set))
         return timeout_ms;
-    if (set->polled > 0)
-        return HELD_POLL_MS;
     for (struct http_connection *one = set->timed.first; one; one = one->deadline.next)
-        close_if_stalled(one);
-    return NO_PROGRESS_SLEEP_MS;
+        check_again |= close_if_stalled(one);
+    return set->polled > 0 ? HELD_POLL_MS : check_again ? STALL_CHECK_MS : NOTHING_TO_DO_MS;
 }

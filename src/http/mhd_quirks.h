@@ -109,19 +109,17 @@ bool mhd_quirk_before_send(struct http_connection *connection);
 void mhd_quirk_on_key_update(struct http_connection *connection);
 bool mhd_quirk_reread(struct http_connection_set *set);
 
-// ---- Connections that the library closes before it starts them ----
+// ---- Connections that the library starts later ----
 
+// Returns flags for MHD_start_daemon.
 // Versions: 1.0 and later.
-// Symptom: after MHD_add_connection, the library can close the connection before it calls the notification callback,
-// and then never calls the callback for that connection. A list of starting connections therefore keeps each connection
-// until the callback. The adapter frees a connection without a callback when a new connection has the same descriptor,
-// or when the library stops.
+// Symptom: MHD_add_connection only queues the connection. The next MHD_run starts the connection, or closes it without
+// calling the notification callback. So the adapter would have to keep a table of such connections. The flag
+// MHD_USE_NO_THREAD_SAFETY makes MHD_add_connection start the connection itself, as 0.9.75 always does. Only one thread
+// at a time uses an instance of the library, so the flag is safe.
 // Test: answers_or_closes_and_works_again in tests/oom/test_http.c.
-// Delete when MHD_add_connection accepts a context that every notification carries.
-void mhd_quirk_add_starting(struct http_connection *connection);
-
-// Returns and removes the starting connection with this descriptor. Returns NULL if there is none.
-struct http_connection *mhd_quirk_take_starting(struct http_connection_set *set, int fd);
+// Delete this function when the build requires 1.0, and use the flag.
+unsigned int mhd_quirk_flags(void);
 
 // ---- Connections that the library closes itself ----
 
@@ -161,13 +159,17 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set);
 
 // ---- Iterations of the loop in which the library does nothing ----
 
-// Returns `timeout_ms`, or a longer timeout if the library can do nothing before the kernel reports something.
+// Returns `timeout_ms`, the library's own timeout, or a longer one if the library can do nothing before the kernel or
+// the daemon reports something.
 //
 // Versions: all.
-// Symptom: while a handshake waits for its client, the library regards the connection as ready and always asks to run
-// again at once. The same holds for a connection on which the library cannot continue to read. If an iteration of the
-// loop has neither received nor sent anything, only the kernel can announce more work.
-// Test: test_waiting_for_a_handshake_uses_no_cpu in tests/e2e/test_deadlines.py.
+// Symptom: the library keeps a connection in its list of ready connections until gnutls_record_recv returns
+// GNUTLS_E_AGAIN, and asks to run again at once while that list is not empty. During a handshake the library calls
+// only gnutls_handshake, so a connection whose client is silent stays in the list. The same holds for a connection on
+// which the library cannot continue to read. If an iteration of the loop has neither received nor sent anything, only
+// the kernel or the daemon can announce more work.
+// Test: test_waiting_for_a_handshake_uses_no_cpu and test_closes_a_client_that_reads_no_response in
+// tests/e2e/test_deadlines.py.
 // Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
 //
 // Versions: 0.9.75, possibly later ones.
@@ -176,6 +178,10 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set);
 // Test: test_counts_one_refusal and test_full_memory_uses_no_cpu in tests/e2e/test_unreadable.py.
 // Delete when the library refuses every request that does not fit into the memory of a connection.
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);
+
+// The adapter calls this after the end of each request. mhd_quirk_adjust_timeout looks at the idle connections only if
+// one of them may have bytes that the library has not read, because there can be thousands of them.
+void mhd_quirk_on_request_end(const struct http_connection *connection);
 
 // Versions: all.
 // Symptom: a resumed connection needs more than one call of MHD_run until its response is sent. A stopping loop

@@ -58,6 +58,16 @@ def test_records_events_of_clients_that_connect_while_others_work(one):
     assert_all_recorded(one, report, 10, 3)
 
 
+def test_idle_connections_stay_open_while_others_work(make_daemon):
+    """The idle connections come from two addresses, because one address may have 1,024 connections."""
+    one = make_daemon().start()
+    status, report = one.load(connections=8, total=400, seed=10, idle=1_100)
+    print(report)
+    assert status == 0 and report["idle"] == 1_100
+    assert report["by_status"] == {"200": 400}
+    assert one.value("SELECT count(*) FROM destroyed_group") == 400 + 1_100
+
+
 @pytest.mark.parametrize("total", [2_000, pytest.param(8_000, marks=pytest.mark.full)])
 def test_one_fsync_serves_many_events(fresh, total):
     counted = fresh.directory / "fsyncs"

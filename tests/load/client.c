@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@
 #include <openssl/err.h>
 
 #define FIRST_EVENT_TIME_MS INT64_C(1700000000000)
+// Each address of the loopback network has its own ports, and counts separately for the limit per address.
+#define IDLE_CLIENTS_PER_ADDRESS 1000
 
 // The signature depends only on the token and the current second, so it is computed at most once a second.
 static void refresh_sign(struct load *load)
@@ -70,7 +73,7 @@ static int print_request(struct load *load, struct buffer *request, uint64_t eve
                          "&SdkAppid=%" PRIu64 "&contenttype=json HTTP/1.1\r\nHost: 127.0.0.1:%" PRIu64
                          "\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n%s\r\n",
                          options->app, options->port, load->body.length,
-                         options->new_connection ? "Connection: close\r\n" : "");
+                         options->new_connection && !load->opens_idle ? "Connection: close\r\n" : "");
     return r == 0 ? buffer_append(request, load->body.data, load->body.length) : r;
 }
 
@@ -106,6 +109,23 @@ void client_fail(struct client *client)
     client_close(client);
 }
 
+// The clients that work connect from 127.0.0.1, the idle ones from the addresses after it.
+static void client_bind(const struct client *client)
+{
+    const struct load *load = client->load;
+    uint64_t number = (uint64_t)(client - load->clients), workers = load->options.connections;
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    const int on = 1;
+
+    if (number < workers)
+        return;
+    source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)((number - workers) / IDLE_CLIENTS_PER_ADDRESS));
+    // With this option, connect chooses the port, so that ports of connections to other servers are free.
+    if (setsockopt(client->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) < 0 ||
+        bind(client->fd, (struct sockaddr *)&source, sizeof source) < 0)
+        die("bind", strerror(errno));
+}
+
 void client_open(struct client *client)
 {
     struct load *load = client->load;
@@ -119,6 +139,7 @@ void client_open(struct client *client)
     // Without TCP_NODELAY the first request would wait for the acknowledgement of the handshake's last packet.
     if (client->fd < 0 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
         die("socket", strerror(errno));
+    client_bind(client);
     client->ssl = checked(SSL_new(load->tls));
     if (SSL_set_fd(client->ssl, client->fd) != 1)
         die("TLS", "cannot use the socket");
@@ -146,7 +167,8 @@ void client_start_request(struct client *client)
 {
     struct load *load = client->load;
 
-    client->event = load->started++;
+    load->started++;
+    client->event = load->next_event++;
     if (print_request(load, &client->request, client->event) < 0)
         die("memory", strerror(ENOMEM));
     client->has_request = true;
@@ -251,9 +273,9 @@ static bool client_receive(struct client *client)
     client_count(client, status, ok);
     client->has_request = false;
     client_set_state(client, READY);
-    if (closing || load->options.new_connection)
+    if (closing || (load->options.new_connection && !load->opens_idle))
         client_close(client);
-    if (load->options.rounds == 0 && load->started < load->planned)
+    if (load->options.rounds == 0 && !load->opens_idle && load->started < load->planned)
         client_start_request(client);
     return true;
 }

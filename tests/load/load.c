@@ -1,7 +1,7 @@
 // Generates load: one thread drives many TLS connections, and every request carries a different event. The report is
-// one line of JSON on standard output. The exit status is 0 only if every request was answered OK. With --gated, the
-// program pauses before the work and after the report: it prints the number of connections and waits for a byte on
-// standard input.
+// one line of JSON on standard output. The exit status is 0 only if every request was answered OK and every idle
+// connection is still open. With --gated, the program pauses before the work and after the report: it prints the number
+// of connections and waits for a byte on standard input.
 #include "load.h"
 
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -71,6 +72,38 @@ static bool load_run(struct load *load, uint64_t busy)
             return false;
     }
     return true;
+}
+
+// Opens the idle connections and sends one request on each. Nothing of this appears in the report, except the number of
+// idle connections that are still open at its end.
+static bool load_open_idle(struct load *load)
+{
+    uint64_t first = load->options.connections, end = first + load->options.idle;
+    bool complete = true;
+
+    load->opens_idle = true;
+    for (uint64_t i = first; i < end && complete; i++) {
+        client_start_request(&load->clients[i]);
+        complete = load_run(load, HANDSHAKES_AT_ONCE - 1);
+    }
+    complete = complete && load_run(load, 0) && load->ok == load->options.idle;
+    load->opens_idle = false;
+    if (!complete)
+        return false;
+    load->started = load->answered = load->ok = load->resumed = 0;
+    memset(load->by_status, 0, sizeof load->by_status);
+    return true;
+}
+
+static uint64_t load_count_idle(const struct load *load)
+{
+    const struct client *idle = load->clients + load->options.connections;
+    uint64_t count = 0;
+    char byte;
+
+    for (uint64_t i = 0; i < load->options.idle; i++)
+        count += idle[i].state == READY && recv(idle[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
+    return count;
 }
 
 static bool load_open_all(struct load *load)
@@ -155,7 +188,7 @@ static void load_print(const struct load *load, int64_t us)
     }
     printf("},\"failed_connections\":%" PRIu64 ",\"unanswered\":%" PRIu64 ",\"rate_per_second\":%.0f",
            load->failed_connections, load->unanswered, (double)load->answered / seconds);
-    printf(",\"resumed\":%" PRIu64, load->resumed);
+    printf(",\"resumed\":%" PRIu64 ",\"idle\":%" PRIu64, load->resumed, load_count_idle(load));
     printf(",\"p50_us\":%u,\"p99_us\":%u,\"p999_us\":%u,\"max_us\":%u", percentile(latencies, load->answered, 500),
            percentile(latencies, load->answered, 990), percentile(latencies, load->answered, 999),
            percentile(latencies, load->answered, 1000));
@@ -178,6 +211,7 @@ static void read_option(int option, const char *text, struct options *options)
     case 'a': read_number(text, INT64_MAX, &options->app); break;
     case 't': options->token = text; break;
     case 'c': read_number(text, 1000000, &options->connections); break;
+    case 'i': read_number(text, 100000, &options->idle); break;
     case 'n': read_number(text, 1000000000, &options->total); break;
     case 'r': read_number(text, 1000000, &options->rounds); break;
     case 'm': read_number(text, 1000000, &options->members); break;
@@ -203,6 +237,7 @@ static void read_options(int argc, char **argv, struct options *options)
         {"app", required_argument, NULL, 'a'},
         {"token", required_argument, NULL, 't'},
         {"connections", required_argument, NULL, 'c'},
+        {"idle", required_argument, NULL, 'i'},
         {"total", required_argument, NULL, 'n'},
         {"rounds", required_argument, NULL, 'r'},
         {"members", required_argument, NULL, 'm'},
@@ -227,7 +262,7 @@ static void read_options(int argc, char **argv, struct options *options)
         (options->total > 0) != (options->rounds > 0) && !(options->connect_late && options->rounds > 0))
         return;
     fprintf(stderr, "usage: imcallbackd-load --port P --app SDKAPPID [--token T] --connections C\n"
-                    "       (--total N [--connect-late] | --rounds R) [--members M] [--groups G]\n"
+                    "       [--idle I] (--total N [--connect-late] | --rounds R) [--members M] [--groups G]\n"
                     "       [--new-connection [--resume]]\n"
                     "       [--seed S] [--gated] [--timeout SECONDS] [--acknowledged FILE] [--ca FILE]\n");
     exit(2);
@@ -256,6 +291,7 @@ static void load_init_tls(struct load *load)
 static void load_init(struct load *load)
 {
     const struct options *options = &load->options;
+    uint64_t clients = options->connections + options->idle;
     struct rlimit files;
 
     // A connection that the server closes counts as failed and must not end the program.
@@ -268,10 +304,11 @@ static void load_init(struct load *load)
     if (setrlimit(RLIMIT_NOFILE, &files) < 0)
         die("setrlimit", strerror(errno));
     load->planned = options->rounds > 0 ? options->rounds * options->connections : options->total;
-    load->clients = checked(calloc(options->connections, sizeof *load->clients));
-    load->latencies_us = checked(calloc(load->planned, sizeof *load->latencies_us));
+    load->clients = checked(calloc(clients, sizeof *load->clients));
+    load->latencies_us =
+        checked(calloc(load->planned > options->idle ? load->planned : options->idle, sizeof *load->latencies_us));
     load->rounds_us = checked(calloc(options->rounds + 1, sizeof *load->rounds_us));
-    for (uint64_t i = 0; i < options->connections; i++)
+    for (uint64_t i = 0; i < clients; i++)
         load->clients[i] = (struct client){.load = load, .fd = -1};
     load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (load->epoll_fd < 0)
@@ -284,7 +321,7 @@ static void load_init(struct load *load)
 
 static void load_finish(struct load *load)
 {
-    for (uint64_t i = 0; i < load->options.connections; i++) {
+    for (uint64_t i = 0; i < load->options.connections + load->options.idle; i++) {
         client_close(&load->clients[i]);
         SSL_SESSION_free(load->clients[i].session);
         buffer_finish(&load->clients[i].request);
@@ -309,7 +346,8 @@ static void load_gate(const struct load *load)
 {
     if (!load->options.gated)
         return;
-    if (printf("%" PRIu64 " connections\n", connects_first(&load->options) ? load->options.connections : 0) < 0 ||
+    if (printf("%" PRIu64 " connections\n",
+               load->options.idle + (connects_first(&load->options) ? load->options.connections : 0)) < 0 ||
         fflush(stdout) != 0)
         die("standard output", strerror(errno));
     (void)getchar();
@@ -324,14 +362,14 @@ int main(int argc, char **argv)
     read_options(argc, argv, &load.options);
     load_init(&load);
     start_us = now_us();
-    if (!connects_first(&load.options) || load_open_all(&load)) {
+    if (load_open_idle(&load) && (!connects_first(&load.options) || load_open_all(&load))) {
         load_gate(&load);
         start_us = now_us();
         load_work(&load);
     }
     load_print(&load, now_us() - start_us);
     load_gate(&load);
-    complete = load.ok > 0 && load.ok == load.planned;
+    complete = load.ok > 0 && load.ok == load.planned && load_count_idle(&load) == load.options.idle;
     load_finish(&load);
     return complete ? 0 : 1;
 }

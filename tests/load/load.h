@@ -38,6 +38,7 @@ struct client {
 
 struct options {
     uint64_t port, app, connections, total, rounds, members, seed, timeout_s;
+    uint64_t idle;   // number of connections that send one request each and then stay idle
     uint64_t groups; // the events belong to this many groups in turn; 0: each event has a group of its own
     const char *token, *acknowledged, *ca;
     bool new_connection, resume, gated;
@@ -49,7 +50,9 @@ struct load {
     SSL_CTX *tls;
     int epoll_fd;
     FILE *acknowledged;
-    struct client *clients;
+    struct client *clients; // those that work, and after them the idle ones
+    bool opens_idle;        // the idle clients connect and send their requests; the others do not exist yet
+    uint64_t next_event;
     uint64_t busy;    // number of clients that are SHAKING_HANDS, SENDING or RECEIVING
     uint64_t shaking; // number of clients that are SHAKING_HANDS
     uint64_t planned, started, answered, ok, failed_connections, resumed, unanswered;
