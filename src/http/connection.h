@@ -63,11 +63,12 @@ struct http_transport {
     size_t header_bytes;                     // size of an incomplete PROXY header that is still in the kernel's buffer
     struct http_credentials *credentials;    // a reference
     struct http_record_parser records;
-    size_t handshake_bytes; // received before the handshake was complete
-    size_t unsent_bytes;    // at most this many bytes wait in the kernel to be sent or acknowledged
-    bool has_received;      // at least one byte of TLS was received
-    bool is_gathering;      // GnuTLS gathers the response until tls_end_response
-    bool is_uncorked;       // TCP_CORK, which libmicrohttpd sets for the first response, was reset
+    size_t handshake_bytes;  // received before the handshake was complete
+    size_t unsent_bytes;     // at most this many bytes wait in the kernel to be sent or acknowledged
+    size_t max_unsent_bytes; // while fewer bytes wait, the kernel takes a response at once
+    bool has_received;       // at least one byte of TLS was received
+    bool is_gathering;       // GnuTLS gathers the response until tls_end_response
+    bool is_uncorked;        // TCP_CORK, which libmicrohttpd sets for the first response, was reset
     bool receive_closed; // the server has shut down the receiving side; the next response announces Connection: close
     bool closing;        // shut down by http_connection_close; libmicrohttpd has not noticed yet
     bool pull_disabled;  // the pull function reads nothing, so that GnuTLS sees only what it has received before
@@ -140,6 +141,7 @@ struct http_connection_set {
     bool has_progress;         // this iteration of the loop has received, sent or processed something
     unsigned int pending;      // requests that the handler has to complete
     unsigned int polled;       // those of them whose connection is not suspended
+    unsigned int handshakes;   // handshakes that this iteration of the loop may still start
     struct http_read_ahead read_ahead;
     struct MHD_Daemon *daemon;        // libmicrohttpd's instance; NULL: not started
     struct http_connection *starting; // the connection that MHD_add_connection starts at the moment; NULL: none

@@ -22,6 +22,10 @@
 // The library overwrites all of it after each request, so an idle connection occupies all of it.
 #define CONNECTION_MEMORY_BYTES ((size_t)12 << 10)
 
+// How many handshakes one iteration of the loop may start. A handshake takes up to a millisecond, for which all other
+// connections of the loop have to wait.
+#define MAX_HANDSHAKES 2
+
 static struct http_connection *connection_of(struct MHD_Connection *mhd)
 {
     struct http_connection *connection =
@@ -354,6 +358,7 @@ int64_t mhd_adapter_timeout_ms(const struct http_connection_set *set)
 void mhd_adapter_run(struct http_connection_set *set)
 {
     do {
+        set->handshakes = MAX_HANDSHAKES;
         (void)MHD_run(set->daemon);
     } while (mhd_quirk_reread(set)); // GnuTLS limits the number of key updates
     mhd_quirk_close_forgotten(set);

@@ -20,7 +20,10 @@
 // The most bytes that a client may send in a handshake. GnuTLS buffers a message until it is complete, and a client can
 // announce 16 MiB.
 #define MAX_HANDSHAKE_BYTES ((size_t)64 << 10)
-#define MAX_UNSENT_BYTES    4096
+// A response is gathered into one record only if the bytes that wait to be sent or acknowledged take less than this
+// part of the send buffer. The kernel counts each packet with its overhead, which is up to seven times a small
+// response.
+#define UNSENT_PART 16
 
 // Returns true if one of the records in these bytes starts a handshake after the first one. Up to TLS 1.2 the type of a
 // record is not encrypted, and TLS 1.3 has no renegotiation.
@@ -49,6 +52,15 @@ static bool renegotiates(struct http_connection *connection, const unsigned char
         length -= taken;
     }
     return found;
+}
+
+// Returns true if the connection is in its handshake, the client has sent nothing so far, and this iteration of the
+// loop has started enough handshakes. The reading of the ClientHello is what starts the costly part of a handshake.
+// libmicrohttpd asks again for each unfinished handshake in each iteration, the oldest first.
+static bool must_defer(const struct http_connection *connection)
+{
+    return connection->deadline.stage == HTTP_STAGE_HANDSHAKE && !connection->transport.has_received &&
+           connection->set->handshakes == 0;
 }
 
 static bool exceeds_handshake(struct http_connection *connection, size_t length)
@@ -112,7 +124,7 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     const int on = 1;
     ssize_t received;
 
-    if (transport->pull_disabled) {
+    if (transport->pull_disabled || must_defer(connection)) {
         errno = EAGAIN;
         return -1;
     }
@@ -122,6 +134,8 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
     note_progress(connection, received);
     if (received <= 0)
         return received;
+    if (!transport->has_received)
+        connection->set->handshakes--;
     transport->has_received = true;
     connection->stall.has_unread_input = false;
     if (renegotiates(connection, data, (size_t)received) || exceeds_handshake(connection, (size_t)received)) {
@@ -189,8 +203,12 @@ static int on_handshake_message(gnutls_session_t session, unsigned int type, uns
 bool tls_session_init(gnutls_session_t session, struct http_connection *connection)
 {
     static const gnutls_datum_t protocol = {(unsigned char *)"http/1.1", sizeof "http/1.1" - 1};
+    int buffer_bytes;
+    socklen_t length = sizeof buffer_bytes;
 
     assert(connection->transport.credentials);
+    if (getsockopt(connection->transport.fd, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, &length) == 0)
+        connection->transport.max_unsent_bytes = (size_t)buffer_bytes / UNSENT_PART;
     gnutls_transport_set_ptr(session, connection);
     gnutls_transport_set_pull_function(session, pull);
     gnutls_transport_set_vec_push_function(session, push);
@@ -205,9 +223,9 @@ static bool has_room(struct http_transport *transport)
 {
     int unsent;
 
-    if (transport->unsent_bytes >= MAX_UNSENT_BYTES && ioctl(transport->fd, SIOCOUTQ, &unsent) == 0)
+    if (transport->unsent_bytes >= transport->max_unsent_bytes && ioctl(transport->fd, SIOCOUTQ, &unsent) == 0)
         transport->unsent_bytes = (size_t)unsent;
-    return transport->unsent_bytes < MAX_UNSENT_BYTES;
+    return transport->unsent_bytes < transport->max_unsent_bytes;
 }
 
 // GnuTLS cannot tell libmicrohttpd to wait if the kernel does not take a gathered response, so a response is gathered
