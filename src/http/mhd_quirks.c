@@ -128,7 +128,8 @@ void mhd_quirk_on_key_update(struct http_connection *connection)
     const int low_water_bytes = 1;
 
     (void)setsockopt(connection->transport.fd, SOL_SOCKET, SO_RCVLOWAT, &low_water_bytes, sizeof low_water_bytes);
-    connection->set->quirks.must_reread = connection->set->read_ahead.owner == connection;
+    if (connection->set->read_ahead.owner == connection)
+        connection->set->quirks.must_reread = true;
 }
 
 bool mhd_quirk_reread(struct http_connection_set *set)

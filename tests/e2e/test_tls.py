@@ -1,6 +1,7 @@
 """Tests TLS: every kind of key, resumption, client certificates, failed handshakes, and the refusal of old versions and
 weak algorithms."""
 
+import contextlib
 import re
 import socket
 import ssl
@@ -303,29 +304,40 @@ def test_buffers_no_handshake_message_of_16_mib(make_daemon):
 
 # Key update
 
-def test_answers_a_request_after_a_key_update(make_daemon):
-    """The key update and the request are in the kernel's buffer at once, so the kernel does not wake the daemon again
-    for the request."""
-    one = make_daemon({"limits": {"request_timeout": "1h"}}).start()
-    request = daemon.request(daemon.event(GroupId="new key"), headers=["Connection: close"])
+@contextlib.contextmanager
+def key_updater(one):
+    """Runs OpenSSL's client, which updates its keys when it reads the line `k`, for START_DEADLINE seconds at most."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{one.port}", "-tls1_3", "-msg"]
     client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     deadline = threading.Timer(daemon.START_DEADLINE, client.kill)
     deadline.start()
     try:
         assert any(b"read R BLOCK" in line for line in client.stdout)  # from here on, s_client accepts commands
-        with one.paused():
-            for piece in (b"k\n", request):
-                before = unread_bytes(one.port)
-                client.stdin.write(piece)
-                client.stdin.flush()
-                daemon.eventually(lambda: unread_bytes(one.port) > before, "unread bytes")
-        assert b"HTTP/1.1 200 OK" in client.stdout.read()  # until the daemon closes
+        yield client
     finally:
         deadline.cancel()
         client.kill()
         client.wait()
-    assert one.group_ids() == ["new key"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_answers_a_request_after_a_key_update(make_daemon, count):
+    """The key update and the request are in the kernel's buffer at once, so the kernel does not wake the daemon again
+    for the request. The daemon reads the key updates of two clients in the same iteration of its loop."""
+    one = make_daemon({"listen": {"threads": 1}, "limits": {"request_timeout": "1h"}}).start()
+    names = [f"new key {i}" for i in range(count)]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(key_updater(one)) for _ in names]
+        with one.paused():
+            for client, name in zip(clients, names):
+                for piece in (b"k\n", daemon.request(daemon.event(GroupId=name), headers=CLOSING)):
+                    before = unread_bytes(one.port)
+                    client.stdin.write(piece)
+                    client.stdin.flush()
+                    daemon.eventually(lambda: unread_bytes(one.port) > before, "unread bytes")
+        for client in clients:
+            assert b"HTTP/1.1 200 OK" in client.stdout.read()  # until the daemon closes
+    assert sorted(one.group_ids()) == names
 
 
 # Time
