@@ -20,7 +20,7 @@
 
 // The memory of the library for one connection: read buffer, headers, head of the response. The library overwrites all
 // of it after each request, so an idle connection occupies all of it.
-#define CONNECTION_MEMORY_BYTES ((size_t)12 << 10)
+#define CONNECTION_MEMORY_BYTES ((size_t)10 << 10)
 
 // How many handshakes one call of MHD_run may start. A handshake takes up to a millisecond, for which all other
 // connections of the loop have to wait.
