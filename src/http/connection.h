@@ -76,13 +76,13 @@ struct http_transport {
 
 // State that the detection of stalled connections in mhd_quirks.c keeps between two checks.
 struct http_stall {
-    size_t undelivered_bytes; // bytes that GnuTLS had decrypted and libmicrohttpd had not read
+    size_t undelivered_bytes; // received, and not read by libmicrohttpd: decrypted by GnuTLS, or read ahead
     bool has_unread_input;    // there was input to read, and no byte has arrived since
 };
 
-// How long the library calls back for a held request in each iteration of the loop, until the adapter suspends the
-// connection. A suspension costs two calls of epoll_ctl, and at each resumption the library walks all suspended
-// connections, so the adapter suspends a connection only if the commit takes unusually long.
+// The adapter suspends the connection of a held request after this time. Until then, the library calls back for the
+// request in each iteration of the loop. A suspension costs two calls of epoll_ctl, and at each resumption the library
+// walks all suspended connections, so the adapter suspends a connection only if the commit takes unusually long.
 #define HELD_POLL_MS 5
 
 struct http_connection_list {
@@ -99,7 +99,8 @@ struct http_deadline {
 struct http_connection {
     struct http_shared *shared;
     struct http_connection_set *set;
-    struct MHD_Connection *mhd; // NULL until libmicrohttpd has started the connection, and after it has closed it
+    struct MHD_Connection *mhd; // NULL until libmicrohttpd has started the connection, and once it has closed the
+                                // connection and the descriptor while a request was pending
     struct http_transport transport;
     struct http_deadline deadline;
     struct http_exchange *exchange; // the current request; NULL: none
@@ -112,17 +113,18 @@ struct http_connection {
 
 // The state of the workarounds in mhd_quirks.h for one instance of libmicrohttpd.
 struct mhd_quirks {
-    bool has_length_fault; // DEBIAN 12, see mhd_quirk_on_log
-    bool has_logged;       // the library has logged a message since mhd_quirk_close_forgotten last ran
-    bool is_recorded;      // stall.undelivered_bytes was recorded after the previous iteration of the loop
-    bool has_idle_input;   // an idle connection may have bytes that GnuTLS has decrypted and libmicrohttpd has not read
-    bool must_reread;      // see mhd_quirk_on_key_update
+    bool has_length_fault;          // DEBIAN 12, see mhd_quirk_on_log
+    bool has_logged;                // the library has logged a message since mhd_quirk_close_forgotten last ran
+    bool is_recorded;               // stall.undelivered_bytes was recorded after the previous iteration of the loop
+    bool has_idle_input;            // an idle connection may have undelivered bytes
+    struct http_connection *reread; // see mhd_quirk_on_key_update; a connection or NULL, only within mhd_adapter_run
 };
 
 // Bytes that were received for one connection before GnuTLS has asked for them. GnuTLS asks for the 5 bytes of a
 // record's header first and then for its payload, and reading ahead saves the second system call. One buffer is enough
 // for a loop, because GnuTLS usually takes all bytes before the loop turns to another connection. While a connection
-// has bytes here, the other connections are read without reading ahead.
+// has bytes here, the other connections are read without reading ahead. tls.c fills and empties the buffer; the adapter
+// drops the bytes of a connection that the library has closed.
 struct http_read_ahead {
     struct http_connection *owner; // NULL: no bytes
     size_t start, end;             // of the bytes within `data`
@@ -140,8 +142,8 @@ struct http_connection_set {
     int64_t now_ms;            // monotonic time, updated before and after the loop sleeps
     bool has_progress;         // this iteration of the loop has received, sent or processed something
     unsigned int pending;      // requests that the handler has to complete
-    unsigned int polled;       // those of them whose connection is not suspended
-    unsigned int handshakes;   // handshakes that this iteration of the loop may still start
+    unsigned int polled;       // those of them whose connection the adapter has not suspended
+    unsigned int handshakes;   // handshakes that the current call of MHD_run may still start
     struct http_read_ahead read_ahead;
     struct MHD_Daemon *daemon;        // libmicrohttpd's instance; NULL: not started
     struct http_connection *starting; // the connection that MHD_add_connection starts at the moment; NULL: none

@@ -135,6 +135,7 @@ static int start_thread(struct http_loop *loop, struct error *error)
     loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loop->event_fd < 0 || (errno = pthread_create(&loop->thread, NULL, loop_main, loop)) != 0)
         return error_set(error, errno, "the event loop thread cannot be started: %s", strerror(errno));
+    pthread_setname_np(loop->thread, "http-loop");
     return 0;
 }
 

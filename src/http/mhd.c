@@ -18,11 +18,11 @@
 #include <gnutls/abstract.h>
 #include <microhttpd.h>
 
-// The memory of the library for one connection: read buffer, headers, head of the response.
-// The library overwrites all of it after each request, so an idle connection occupies all of it.
-#define CONNECTION_MEMORY_BYTES ((size_t)12 << 10)
+// The memory of the library for one connection: read buffer, headers, head of the response. The library overwrites all
+// of it after each request, so an idle connection occupies all of it.
+#define CONNECTION_MEMORY_BYTES ((size_t)10 << 10)
 
-// How many handshakes one iteration of the loop may start. A handshake takes up to a millisecond, for which all other
+// How many handshakes one call of MHD_run may start. A handshake takes up to a millisecond, for which all other
 // connections of the loop have to wait.
 #define MAX_HANDSHAKES 2
 
@@ -226,7 +226,7 @@ static enum http_verdict receive_head(struct http_exchange *exchange, const char
 }
 
 // The library calls this once for the head, once for each piece of the body, once without data at the end of the body,
-// and again after a resumption.
+// and then, as long as there is no response, in each call of MHD_run in which the connection is not suspended.
 static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const char *url, const char *method,
                                const char *version, const char *data, size_t *length, void **request_context)
 {
@@ -240,7 +240,7 @@ static enum MHD_Result on_data(void *context, struct MHD_Connection *mhd, const 
     }
     assert(exchange->connection == connection_of(mhd) && exchange->connection->exchange == exchange);
     // GnuTLS may hold more decrypted bytes, which the kernel does not report, so the loop must not sleep longer than
-    // the library asks for.
+    // the library asks for. While the request is pending, the library reads nothing.
     if (exchange->phase != HTTP_PHASE_PENDING)
         exchange->connection->set->has_progress = true;
     switch (exchange->phase) {
@@ -360,6 +360,6 @@ void mhd_adapter_run(struct http_connection_set *set)
     do {
         set->handshakes = MAX_HANDSHAKES;
         (void)MHD_run(set->daemon);
-    } while (mhd_quirk_reread(set)); // GnuTLS limits the number of key updates
+    } while (mhd_quirk_reread(set)); // this ends, because GnuTLS limits the number of key updates per second
     mhd_quirk_close_forgotten(set);
 }

@@ -21,7 +21,8 @@ int mhd_adapter_epoll_fd(const struct http_connection_set *set);
 // timeout.
 int64_t mhd_adapter_timeout_ms(const struct http_connection_set *set);
 
-// Runs the library once. The library calls the adapter back for everything that is ready.
+// Runs the library once, or more often after a TLS key update. The library calls the adapter back for everything that
+// is ready.
 void mhd_adapter_run(struct http_connection_set *set);
 
 // Starts an expected connection. Takes ownership of the connection and its descriptor, even on failure.

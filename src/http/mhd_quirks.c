@@ -129,19 +129,19 @@ void mhd_quirk_on_key_update(struct http_connection *connection)
 
     (void)setsockopt(connection->transport.fd, SOL_SOCKET, SO_RCVLOWAT, &low_water_bytes, sizeof low_water_bytes);
     if (connection->set->read_ahead.owner == connection)
-        connection->set->quirks.must_reread = true;
+        connection->set->quirks.reread = connection;
 }
 
 bool mhd_quirk_reread(struct http_connection_set *set)
 {
-    bool must_reread = set->quirks.must_reread && set->read_ahead.owner;
+    struct http_connection *connection = set->quirks.reread;
 
-    set->quirks.must_reread = false;
-    if (must_reread) {
-        MHD_suspend_connection(set->read_ahead.owner->mhd);
-        MHD_resume_connection(set->read_ahead.owner->mhd);
-    }
-    return must_reread;
+    set->quirks.reread = NULL;
+    if (!connection || set->read_ahead.owner != connection)
+        return false;
+    MHD_suspend_connection(connection->mhd);
+    MHD_resume_connection(connection->mhd);
+    return true;
 }
 
 unsigned int mhd_quirk_flags(void)
@@ -195,7 +195,7 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set)
     }
 }
 
-// Returns how many bytes the daemon and GnuTLS have received that the library has not read.
+// Returns how many bytes have been received that the library has not read: decrypted by GnuTLS, or read ahead by tls.c.
 static size_t count_undelivered(const struct http_connection *connection)
 {
     const struct http_read_ahead *ahead = &connection->set->read_ahead;
@@ -211,8 +211,8 @@ void mhd_quirk_on_request_end(const struct http_connection *connection)
         connection->set->quirks.has_idle_input = true;
 }
 
-// Records how many bytes GnuTLS holds for the connections of the list. Returns true if each number is the same as in
-// the previous call. Sets *ret_has_input to whether one of the numbers is not 0.
+// Records how many bytes each connection of the list has that the library has not read. Returns true if each number is
+// the same as in the previous call. Sets *ret_has_input to whether one of the numbers is not 0.
 static bool is_delivery_stalled(const struct http_connection_list *list, bool *ret_has_input)
 {
     bool stalled = true;
@@ -228,8 +228,8 @@ static bool is_delivery_stalled(const struct http_connection_list *list, bool *r
     return stalled;
 }
 
-// Returns true if this iteration of the loop has moved nothing: it had no progress, and the library has read no byte
-// from GnuTLS. The latter is known only if the numbers of bytes were recorded after the previous iteration.
+// Returns true if this iteration of the loop, which had no progress, has moved nothing else: the library has read no
+// byte from GnuTLS. This is known only if the numbers of bytes were recorded after the previous iteration.
 static bool is_quiet(struct http_connection_set *set)
 {
     struct mhd_quirks *quirks = &set->quirks;
@@ -237,7 +237,8 @@ static bool is_quiet(struct http_connection_set *set)
     bool stalled = quirks->is_recorded & is_delivery_stalled(&set->timed, &has_input);
 
     // GnuTLS receives bytes of an idle connection only on the way to stage HEAD. An idle connection can therefore have
-    // undelivered bytes only if they arrived together with the previous request.
+    // decrypted bytes only if they arrived together with the previous request. Bytes that were read ahead together with
+    // the end of the handshake need no check, because receiving them is progress.
     if (quirks->has_idle_input)
         stalled &= is_delivery_stalled(&set->idle, &quirks->has_idle_input);
     quirks->is_recorded = true;

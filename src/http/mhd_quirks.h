@@ -102,11 +102,14 @@ bool mhd_quirk_before_send(struct http_connection *connection);
 
 // Versions: all.
 // Symptom: after a TLS key update, the library assumes that it has read everything, and waits for the kernel to report
-// more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived. If tls.c has read them ahead,
-// mhd_quirk_reread suspends and resumes the connection. It returns true if it has done so, and then the caller must
-// call MHD_run again, which reads the bytes. Test: test_answers_a_request_after_a_key_update in tests/e2e/test_tls.py.
-// Delete when the library reads until GnuTLS returns GNUTLS_E_AGAIN.
+// more. Setting SO_RCVLOWAT makes the kernel report bytes that have already arrived. The kernel does not report bytes
+// that tls.c has read ahead, so mhd_quirk_reread makes the library read them.
+// Test: tests/unit/http/test_quirks.c, and test_answers_a_request_after_a_key_update in tests/e2e/test_tls.py.
+// Delete when the library reads until the pull function returns EAGAIN.
 void mhd_quirk_on_key_update(struct http_connection *connection);
+
+// The adapter calls this after each call of MHD_run. If a connection has bytes that were read ahead behind a key
+// update, suspends and resumes the connection, and returns true. The caller must then call MHD_run again.
 bool mhd_quirk_reread(struct http_connection_set *set);
 
 // ---- Connections that the library starts later ----
@@ -160,14 +163,15 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set);
 // ---- Iterations of the loop in which the library does nothing ----
 
 // Returns `timeout_ms`, the library's own timeout, or a longer one if the library can do nothing before the kernel or
-// the daemon reports something.
+// another thread wakes the loop.
 //
 // Versions: all.
 // Symptom: the library keeps a connection in its list of ready connections until gnutls_record_recv returns
 // GNUTLS_E_AGAIN, and asks to run again at once while that list is not empty. During a handshake the library calls
 // only gnutls_handshake, so a connection whose client is silent stays in the list. The same holds for a connection on
-// which the library cannot continue to read. If an iteration of the loop has neither received nor sent anything, only
-// the kernel or the daemon can announce more work.
+// which the library cannot continue to read, and for a held request that is not suspended. If an iteration of the loop
+// has neither received nor sent anything, only the kernel or another thread can announce more work. While a held
+// request is not suspended, the loop sleeps at most HELD_POLL_MS, so that the adapter can suspend the connection.
 // Test: test_waiting_for_a_handshake_uses_no_cpu and test_closes_a_client_that_reads_no_response in
 // tests/e2e/test_deadlines.py.
 // Delete when MHD_get_timeout returns 0 only if MHD_run can make progress.
@@ -179,13 +183,13 @@ void mhd_quirk_close_forgotten(struct http_connection_set *set);
 // Delete when the library refuses every request that does not fit into the memory of a connection.
 int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeout_ms);
 
-// The adapter calls this after the end of each request. mhd_quirk_adjust_timeout looks at the idle connections only if
-// one of them may have bytes that the library has not read, because there can be thousands of them.
+// The adapter calls this at the end of each request. If the library has not read all bytes of the connection,
+// mhd_quirk_adjust_timeout also examines the idle connections, of which there can be thousands.
 void mhd_quirk_on_request_end(const struct http_connection *connection);
 
 // Versions: all.
-// Symptom: a resumed connection needs more than one call of MHD_run until its response is sent. A stopping loop
-// therefore runs the library this many more times before its thread ends.
-// Test: test_stop_under_load_loses_no_request in tests/e2e/test_lifecycle.py.
-// Delete when MHD_run sends the response of a resumed connection in the same call.
+// Symptom: after the handler has completed a request, the library needs more than one call of MHD_run until the
+// response is sent. A stopping loop therefore runs the library this many more times before its thread ends. Test:
+// test_stop_under_load_loses_no_request in tests/e2e/test_lifecycle.py. Delete when MHD_run sends the response of a
+// completed request in the same call.
 #define MHD_QUIRK_LAST_TURNS 4

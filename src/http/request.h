@@ -80,7 +80,7 @@ enum http_verdict http_request_receive_end(struct http_exchange *exchange);
 // HTTP_VERDICT_SUSPEND if the request is still pending.
 enum http_verdict http_request_poll(struct http_exchange *exchange);
 
-// The loop has received the completion of a pending request.
+// Ends phase PENDING. The loop calls this when it has received the completion of the request.
 void http_request_unhold(struct http_exchange *exchange);
 
 // Hands the response over to the caller, frees the body, and moves the connection to stage ANSWER. Sets *ret_closing to

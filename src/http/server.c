@@ -190,6 +190,7 @@ static int start_acceptor(struct http_server *server, struct error *error)
     server->sockets[listening] = (struct pollfd){.fd = server->stop_fd, .events = POLLIN};
     if (server->stop_fd < 0 || (errno = pthread_create(&server->acceptor, NULL, acceptor_main, server)) != 0)
         return error_set(error, errno, "the acceptor thread cannot be started: %s", strerror(errno));
+    pthread_setname_np(server->acceptor, "http-acceptor");
     server->is_accepting = true;
     return 0;
 }

@@ -54,9 +54,10 @@ static bool renegotiates(struct http_connection *connection, const unsigned char
     return found;
 }
 
-// Returns true if the connection is in its handshake, the client has sent nothing so far, and this iteration of the
-// loop has started enough handshakes. The reading of the ClientHello is what starts the costly part of a handshake.
-// libmicrohttpd asks again for each unfinished handshake in each iteration, the oldest first.
+// Returns true if the connection is in its handshake, nothing was received from the client so far, and this call of
+// MHD_run has started enough handshakes. Reading the ClientHello starts the costly part of a handshake. libmicrohttpd
+// tries each unfinished handshake again in each call, the oldest first. The loop does not sleep before the next call,
+// because the started handshakes were progress.
 static bool must_defer(const struct http_connection *connection)
 {
     return connection->deadline.stage == HTTP_STAGE_HANDSHAKE && !connection->transport.has_received &&
@@ -78,7 +79,7 @@ static void note_progress(struct http_connection *connection, ssize_t result)
         connection->set->has_progress = true;
 }
 
-// Receives into `data`, and into the loop's buffer what follows, unless that buffer belongs to another connection.
+// Receives into `data`. What follows goes into the loop's buffer, unless the buffer has bytes of another connection.
 static ssize_t receive(struct http_connection *connection, void *data, size_t size)
 {
     struct http_read_ahead *ahead = &connection->set->read_ahead;
@@ -107,7 +108,8 @@ static ssize_t take_read_ahead(struct http_read_ahead *ahead, void *data, size_t
 }
 
 // Replaces GnuTLS's recv for seven reasons:
-// - GnuTLS reads the header and the payload of a record separately. This function reads ahead.
+// - GnuTLS reads the header and the payload of a record separately. This function reads ahead. The checks below see the
+//   bytes when GnuTLS takes them.
 // - A trusted proxy may send a PROXY header before the first byte of TLS.
 // - The first byte of a request starts a deadline, but libmicrohttpd reports a request only after its request line.
 // - A client that uses Nagle's algorithm holds its first request back until the kernel acknowledges its Finished. The
@@ -218,7 +220,8 @@ bool tls_session_init(gnutls_session_t session, struct http_connection *connecti
            gnutls_alpn_set_protocols(session, &protocol, 1, 0) == 0;
 }
 
-// Returns true if the kernel can certainly take a response at once.
+// Returns true if the kernel can certainly take a response at once. unsent_bytes only grows until it reaches the limit,
+// which saves most system calls.
 static bool has_room(struct http_transport *transport)
 {
     int unsent;

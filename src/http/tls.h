@@ -21,9 +21,11 @@
 // The adapter calls this before the handshake. Returns false if memory is exhausted.
 bool tls_session_init(gnutls_session_t session, struct http_connection *connection);
 
-// The adapter calls tls_begin_response before it queues a response, and tls_end_response when libmicrohttpd has passed
-// the whole response on. libmicrohttpd sends the head and the body of a response separately. GnuTLS gathers both in
-// between, so that they travel in one record and one packet.
+// libmicrohttpd sends the head and the body of a response separately. Between these two calls GnuTLS gathers both, so
+// that they travel in one record and one packet. The adapter calls tls_begin_response before it queues a response, and
+// tls_end_response when libmicrohttpd has passed the whole response on. If the connection ends in between, the adapter
+// does not call tls_end_response, and GnuTLS drops the gathered bytes. If the send buffer may lack room for the
+// response, GnuTLS does not gather. If sending fails, tls_end_response shuts the connection down.
 void tls_begin_response(gnutls_session_t session, struct http_connection *connection);
 void tls_end_response(gnutls_session_t session, struct http_connection *connection);
 

@@ -11,6 +11,7 @@
 #include "binding.h"
 #include "imcallbackd/store/columns.h"
 #include "schema.h"
+#include "wal_buffer.h"
 
 // Compares each recorded column with the parameter that has the same position. The first three columns, ?1 to ?3, are
 // the identity.
@@ -125,6 +126,7 @@ void recorder_rollback(struct recorder *recorder)
     // SQLite rolls back by itself after some errors.
     if (!sqlite3_get_autocommit(recorder->connection))
         (void)run(recorder, RECORDER_ROLLBACK);
+    wal_buffer_discard(recorder->connection);
     recorder->in_transaction = false;
 }
 

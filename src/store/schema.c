@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "sqlite_error.h"
+#include "wal_buffer.h"
 
 // SQLite keeps the text of each CREATE statement, so the comments inside it are for readers of `.schema`.
 //
@@ -115,5 +116,6 @@ int schema_upgrade(sqlite3 *connection, int version, struct error *error)
         return 0;
     r = sqlite_error(connection, error);
     (void)sqlite3_exec(connection, "ROLLBACK", NULL, NULL, NULL);
+    wal_buffer_discard(connection);
     return r;
 }

@@ -163,6 +163,15 @@ static int layer_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, in
     return code;
 }
 
+void wal_buffer_discard(sqlite3 *connection)
+{
+    sqlite3_file *file = NULL;
+
+    if (sqlite3_file_control(connection, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) == SQLITE_OK && file &&
+        file->pMethods == &wal_methods)
+        wal_of(file)->length = 0;
+}
+
 int wal_buffer_register(void)
 {
     (void)sqlite3_vfs_unregister(&layer); // before it is written again; the default layer may have changed

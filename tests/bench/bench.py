@@ -15,6 +15,7 @@ import tempfile
 
 import cores
 import deliveries
+import idle
 import profiles
 import report
 import rivals
@@ -58,8 +59,8 @@ def read_arguments():
     parser.add_argument("--seconds", type=float, default=1.5, help="length of one run")
     parser.add_argument("--rows", type=int, default=2_000_000, help="member rows in the large database")
     parser.add_argument("--only", action="append", default=[],
-                        help="workloads and separate measurements (deliver, idle_kib, fsyncs, calls, cores, disk) whose "
-                             "name contains this text; repeatable")
+                        help="workloads and separate measurements (deliver, idle_kib, idle connections, fsyncs, "
+                             "calls, cores, disk) whose name contains this text; repeatable")
     parser.add_argument("--deliver", action="store_true", help="measure only the deliverer")
     parser.add_argument("--servers", default="", help="names separated by commas; default: all")
     parser.add_argument("--profile", action="store_true", help="show how each server spends its processor time instead")
@@ -174,6 +175,12 @@ def measure_cores(directory, names, arguments):
     return None
 
 
+def measure_idle(directory, names):
+    for _, _, place in apart(directory, names, "idle", {"imcallbackd": servers.Daemon}):
+        return idle.measure(place)
+    return None
+
+
 def measure_disk(directory, names):
     """Returns the size of the stopped daemon's files per member, and its ratio to the stored data: the bytes of the
     accounts and 8 bytes per member. Returns None if the daemon was not selected."""
@@ -194,6 +201,7 @@ def measure_separately(arguments, names):
     measurements = {
         "deliver": lambda: deliveries.measure(directory, arguments.rounds, arguments.seconds),
         "idle_kib": lambda: measure_memory(directory, names),
+        "idle connections": lambda: measure_idle(directory, names),
         "fsyncs": lambda: measure_fsyncs(directory, names),
         "calls": lambda: measure_calls(directory, names),
         "cores": lambda: measure_cores(directory, names, arguments),

@@ -1,6 +1,6 @@
-"""Finds out at how many cores the one writer thread becomes the limit. One loop gets a core of its own, the writer thread
-another one. The load generator uses the remaining cores or, if there are none, that of the writer. While the loop's core
-is busy all the time, the writer's part of its core shows how many loops one writer can serve."""
+"""Finds out at how many cores the one writer thread becomes the limit. One loop gets a core of its own, the writer
+thread another one. The load generator uses the remaining cores or, if there are none, that of the writer. While the
+loop's core is busy all the time, the writer's part of its core shows how many loops one writer can serve."""
 
 import os
 import pathlib
@@ -29,9 +29,9 @@ def split(threads_us):
 
 def figures(run, ceiling):
     writer_us, loop_us = split(run["threads_us"])
-    return {"rate": run["rate"], "batch": run["batch"], "writer_us": writer_us, "loop_us": loop_us, "loop_busy": run["rate"] * loop_us / 1e6,
-            "writer_busy": run["rate"] * writer_us / 1e6, "ceiling": ceiling, "loops": ceiling * loop_us / 1e6,
-            "loops_by_cpu": loop_us / writer_us}
+    return {"rate": run["rate"], "batch": run["batch"], "writer_us": writer_us, "loop_us": loop_us,
+            "loop_busy": run["rate"] * loop_us / 1e6, "writer_busy": run["rate"] * writer_us / 1e6, "ceiling": ceiling,
+            "loops": ceiling * loop_us / 1e6, "loops_by_cpu": loop_us / writer_us}
 
 
 def measure(directory, rounds, seconds):

@@ -13,6 +13,7 @@ import time
 
 import servers
 import workloads
+from processes import cpu_seconds
 
 MANY = 15_000
 SOME = (3_500, 9_000)
@@ -53,7 +54,7 @@ def running(directory, name):
 @contextlib.contextmanager
 def idle_connections(server, count):
     """Keeps this many connections open, each after one request."""
-    words = workloads.load_words(server, 1, {"connections": 1, "idle": count})
+    words = server.load_words(next(workloads.seeds), 1, {"connections": 1, "idle": count})
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
         line = load.stdout.readline()
         if line != f"{count + 1} connections\n":
@@ -71,9 +72,9 @@ def idle_connections(server, count):
 def cpu_share(server):
     """Returns the share of one core that the server uses."""
     time.sleep(SETTLE_S)
-    before_s, started_s = server.cpu_seconds(), time.monotonic()
+    before_s, started_s = cpu_seconds(server.process.pid), time.monotonic()
     time.sleep(WATCH_S)
-    return (server.cpu_seconds() - before_s) / (time.monotonic() - started_s)
+    return (cpu_seconds(server.process.pid) - before_s) / (time.monotonic() - started_s)
 
 
 def dangling_share(server):
@@ -113,11 +114,8 @@ def measure_some(directory, count):
 
 
 def measure(directory):
-    """Prints and returns all figures. The directory must contain the certificates of servers.make_certificates."""
-    found = {count: measure_some(directory, count) for count in SOME}
-    found[MANY] = measure_work(directory)
-    show(found)
-    return found
+    """Returns all figures. The directory must contain the certificates of servers.make_certificates."""
+    return {count: measure_some(directory, count) for count in SOME} | {MANY: measure_work(directory)}
 
 
 def show(found):
@@ -137,7 +135,7 @@ def main():
     directory = pathlib.Path(tempfile.mkdtemp(prefix="idle-", dir=servers.BUILD))
     try:
         servers.make_certificates(directory)
-        measure(directory)
+        show(measure(directory))
     finally:
         shutil.rmtree(directory)
 

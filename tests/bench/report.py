@@ -6,6 +6,7 @@ import re
 import statistics
 
 import cores
+import idle
 
 # (heading, name of the figure, format, factor)
 COLUMNS = (("a second", "rate", "9.0f", 1), ("rows/s", "rows", "9.0f", 1), ("CPU µs", "cpu_us", "8.1f", 1),
@@ -71,6 +72,8 @@ def show_separate_runs(results):
     for name, by_moment in results.get("idle_kib", {}).items():
         print(f"memory of an idle connection: {name}, " + ", ".join(
             f"{figure:.1f} KiB {moment}" for moment, figure in by_moment.items()))
+    if "idle connections" in results:
+        idle.show(results["idle connections"])
     if "cores" in results:
         cores.show(results["cores"])
     if "disk" in results:

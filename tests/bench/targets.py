@@ -2,6 +2,8 @@
 
 import statistics
 
+import idle
+
 FLAT = 1.05  # largest ratio of the memory in the last round to that in the first
 STORM = "storm of new connections"
 
@@ -31,6 +33,10 @@ def tail(results):
 def of(figure, workload, other, server="imcallbackd", other_workload=None):
     """Returns a function that computes a ratio of the results."""
     return lambda results: ratio(results, figure, (workload, server), (other_workload or workload, other))
+
+
+def of_idle(figure):
+    return lambda results: results["idle connections"][idle.MANY][figure]
 
 
 def throughput_rows():
@@ -74,6 +80,8 @@ def rows():
         ("new connection, ECDSA: CPU / nginx", of("cpu_us", ecdsa, "nginx-ecdsa", "imcallbackd-ecdsa"), "<=", 1.2, 1.0),
         ("idle connection after a request: KiB", lambda results: results["idle_kib"]["imcallbackd"]["after a request"],
          "<=", 24, None),
+        ("15,000 idle connections: throughput / without", of_idle("rate ratio"), ">=", 0.9, None),
+        ("15,000 idle connections: p50 / without", of_idle("p50_us ratio"), "<=", 1 / 0.9, None),
         ("128 connections: memory, last / first round", lambda results: growth(results, "keep-alive 128"), "<=", FLAT,
          None),
         ("disk / (bytes of accounts + 8 a member)", lambda results: results["disk"]["ratio"], "<=", 1.3, None),

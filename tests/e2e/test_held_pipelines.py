@@ -71,6 +71,29 @@ def test_answers_a_pipeline_that_arrives_during_a_hung_commit(one, count, cut):
         check_pipeline(one, wire, sent, 77)
 
 
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
+def test_reads_other_connections_while_one_was_read_ahead(one, leaves):
+    """While the first request of a connection waits for the disk, the second one stays in the buffer into which the
+    event loop reads ahead."""
+    first, second, others = new_names(4), new_names(4), new_names(4)
+    with connections(one, 8) as wires:
+        with one.delays.hung_disk():
+            for wire, *names in zip(wires, first, second):
+                wire.plain.sendall(b"".join(wire.record(callback(name)) for name in names))
+            one.wait_until_held(4)
+            for wire, name in zip(wires[4:], others):
+                wire.send(callback(name))
+            one.wait_until_held(8)
+            if leaves:
+                for wire in wires[:4]:
+                    wire.reset()
+        for wire, count in zip(wires, [0 if leaves else 2] * 4 + [1] * 4):
+            if count:
+                assert [answer.status for answer in wire.wait_for_answers(count)] == [200] * count
+        check_recorded(one, first + others + ([] if leaves else second))
+    assert is_served(one)
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_answers_a_pipeline_that_follows_the_request(one, moment):
     sent, later = new_names(4), new_names(40)

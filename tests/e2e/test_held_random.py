@@ -137,7 +137,8 @@ def disturb(one, dice, end):
     one.delays.reset()
 
 
-@pytest.mark.parametrize("ending", ["settle", "stop", pytest.param("stop during a hang", marks=pytest.mark.full)])
+@pytest.mark.parametrize("ending", ["stop", *(pytest.param(ending, marks=pytest.mark.full)
+                                              for ending in ("settle", "stop during a hang"))])
 @pytest.mark.parametrize("threads", [1, pytest.param(3, marks=pytest.mark.full)])
 def test_random_mix(threads, ending):
     seed = int(os.environ.get("SEED", random.randrange(1 << 32)))

@@ -1,5 +1,6 @@
-// Tests the check for heads that libmicrohttpd before 1.0 has altered. The heads are as the library leaves them, with a
-// NUL in place of each delimiter and each byte of a line end. An 'x' after the head stands for the body.
+// Tests the workarounds that need no instance of libmicrohttpd: the check for heads that versions before 1.0 have
+// altered, key updates, and how long the loop sleeps. The heads are as the library leaves them, with a NUL in place of
+// each delimiter and each byte of a line end. An 'x' after the head stands for the body.
 #include <string.h>
 
 #include "../unit.h"
@@ -101,6 +102,61 @@ TEST(finds_headers_that_were_moved)
     mhd_head_layout_init(&layout, head, head + 5, 1, head + 7);
     mhd_head_layout_add(&layout, name, 1, head, 1); // a value before its name
     assert_true(mhd_head_layout_is_altered(&layout, head + sizeof head - 2));
+}
+
+// The second key update must not hide the first one, whose connection the kernel will not report.
+TEST(remembers_the_key_update_of_the_connection_that_was_read_ahead)
+{
+    struct http_connection_set set = {0};
+    struct http_connection first = {.set = &set, .transport.fd = -1}, second = first;
+
+    set.read_ahead.owner = &first;
+    mhd_quirk_on_key_update(&second);
+    assert_null(set.quirks.reread);
+    mhd_quirk_on_key_update(&first);
+    mhd_quirk_on_key_update(&second);
+    assert_ptr_equal(set.quirks.reread, &first);
+}
+
+TEST(forgets_a_key_update_whose_bytes_were_taken)
+{
+    struct http_connection_set set = {0};
+    struct http_connection first = {.set = &set, .transport.fd = -1}, second = first;
+
+    assert_false(mhd_quirk_reread(&set));
+    set.read_ahead.owner = &first;
+    mhd_quirk_on_key_update(&first);
+    set.read_ahead.owner = &second;
+    assert_false(mhd_quirk_reread(&set));
+    set.read_ahead.owner = &first;
+    assert_false(mhd_quirk_reread(&set));
+}
+
+TEST(sleeps_only_after_an_iteration_that_moved_nothing)
+{
+    struct http_connection_set set = {0};
+
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, 0), 0); // nothing was recorded to compare with
+    assert_true(mhd_quirk_adjust_timeout(&set, 0) > HELD_POLL_MS);
+    set.has_progress = true;
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, 0), 0);
+    set.has_progress = false;
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, 0), 0);
+    assert_true(mhd_quirk_adjust_timeout(&set, 0) > HELD_POLL_MS);
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, 30), 30);
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, -1), -1);
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, 0), 0);
+}
+
+TEST(sleeps_briefly_while_a_held_request_is_not_suspended)
+{
+    struct http_connection_set set = {.polled = 1};
+
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, 0), 0);
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, 0), HELD_POLL_MS);
+    assert_int_equal(mhd_quirk_adjust_timeout(&set, 0), HELD_POLL_MS);
+    set.polled = 0;
+    assert_true(mhd_quirk_adjust_timeout(&set, 0) > HELD_POLL_MS);
 }
 
 TEST_MAIN(NULL, NULL)

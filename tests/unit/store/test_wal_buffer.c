@@ -1,5 +1,6 @@
 // Tests when the buffer of the write-ahead log passes bytes on. The layer below counts the writes to the log and can
 // make them fail.
+#include "../../../src/store/recorder.h"
 #include "../../../src/store/wal_buffer.h"
 #include "store_fixture.h"
 
@@ -201,6 +202,43 @@ TEST_WITH(store_writes_a_commit_with_one_call, fixture_setup, fixture_teardown)
     fixture_record_times(fixture, 2, 2);
     assert_int_equal(writes, 1);
     fixture_close(fixture);
+}
+
+static void execute(sqlite3 *connection, const char *sql)
+{
+    if (sqlite3_exec(connection, sql, NULL, NULL, NULL) != SQLITE_OK)
+        fail_msg("%s: %s", sql, sqlite3_errmsg(connection));
+}
+
+// The small cache makes pages spill into the log before the end of the transaction. After the checkpoint, SQLite rolls
+// back without reading the log.
+TEST(rollback_leaves_nothing_to_write_over_the_commit_of_another_process)
+{
+    struct recorder recorder = {0};
+    char directory[32], path[48];
+    sqlite3 *writer, *other;
+
+    make_directory(directory, sizeof directory);
+    (void)snprintf(path, sizeof path, "%s/db", directory);
+    assert_int_equal(wal_buffer_register(), SQLITE_OK);
+    assert_int_equal(sqlite3_open_v2(path, &writer, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, WAL_BUFFER_VFS),
+                     SQLITE_OK);
+    execute(writer, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
+                    "PRAGMA cache_size = 10; CREATE TABLE t (x); PRAGMA wal_checkpoint;"
+                    "BEGIN; WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25)"
+                    "INSERT INTO t SELECT zeroblob(3000) FROM n; ROLLBACK;");
+    recorder.connection = writer;
+    recorder_rollback(&recorder);
+    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+    execute(other, "INSERT INTO t VALUES (x'01')");
+    execute(writer, "INSERT INTO t VALUES (x'02')");
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK); // with an empty cache
+    execute(other, "CREATE TEMP TABLE ok (x CHECK (x)); INSERT INTO ok SELECT group_concat(hex(x)) = '01,02' FROM t;"
+                   "INSERT INTO ok SELECT integrity_check = 'ok' FROM pragma_integrity_check");
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+    assert_int_equal(sqlite3_close(writer), SQLITE_OK);
+    remove_directory(directory);
 }
 
 TEST_MAIN(install_vfs, remove_vfs)
