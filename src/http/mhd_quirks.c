@@ -233,8 +233,8 @@ static bool is_delivery_stalled(const struct http_connection_list *list, bool *r
 static bool is_quiet(struct http_connection_set *set)
 {
     struct mhd_quirks *quirks = &set->quirks;
-    bool has_input;
-    bool stalled = quirks->is_recorded & is_delivery_stalled(&set->timed, &has_input);
+    bool has_bytes;
+    bool stalled = quirks->is_recorded & is_delivery_stalled(&set->timed, &has_bytes);
 
     // GnuTLS receives bytes of an idle connection only on the way to stage HEAD. An idle connection can therefore have
     // decrypted bytes only if they arrived together with the previous request. Bytes that were read ahead together with

@@ -51,14 +51,14 @@ static void warm_up(PGconn *connection)
 static void *postgres_connect(const struct rivals_options *options, int *ret_fd)
 {
     static const Oid types[] = {TYPE_TEXT, TYPE_INT8, TYPE_TEXT_ARRAY};
-    struct postgres_client *client = calloc(1, sizeof *client);
+    struct postgres_client *client = allocate(1, sizeof *client);
     struct buffer url = {0};
 
     // The password comes from PGPASSWORD.
-    if (!client || buffer_print(&url,
-                                "host=127.0.0.1 port=%" PRIu64
-                                " user=owner dbname=postgres sslmode=verify-ca sslrootcert=%s gssencmode=disable",
-                                options->port, options->ca) < 0)
+    if (buffer_print(&url,
+                     "host=127.0.0.1 port=%" PRIu64
+                     " user=owner dbname=postgres sslmode=verify-ca sslrootcert=%s gssencmode=disable",
+                     options->port, options->ca) < 0)
         die("memory", strerror(ENOMEM));
     client->connection = PQconnectdb(buffer_text(&url));
     buffer_finish(&url);

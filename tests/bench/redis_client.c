@@ -39,13 +39,13 @@ static void *redis_connect(const struct rivals_options *options, int *ret_fd)
     static SSL_CTX *tls;
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)options->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct redis_client *client = calloc(1, sizeof *client);
+    struct redis_client *client = allocate(1, sizeof *client);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), flags;
     const int on = 1;
 
     if (!tls)
         tls = make_tls(options);
-    if (!client || fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
+    if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
         connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
         die("connection", strerror(errno));
     client->ssl = SSL_new(tls);

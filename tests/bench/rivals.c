@@ -38,6 +38,15 @@ void die(const char *what, const char *why)
     exit(2);
 }
 
+void *allocate(size_t count, size_t size)
+{
+    void *memory = calloc(count, size);
+
+    if (!memory)
+        die("memory", strerror(ENOMEM));
+    return memory;
+}
+
 static void start(struct rivals *rivals, struct connection *connection)
 {
     if (rivals->started == rivals->options.total)
@@ -138,10 +147,10 @@ int main(int argc, char **argv)
                                              .connections = number(argv[5]),
                                              .total = number(argv[6]),
                                              .members = number(argv[7])};
-    rivals.connections = calloc(rivals.options.connections, sizeof *rivals.connections);
-    rivals.latencies_us = calloc(rivals.options.total, sizeof *rivals.latencies_us);
+    rivals.connections = allocate(rivals.options.connections, sizeof *rivals.connections);
+    rivals.latencies_us = allocate(rivals.options.total, sizeof *rivals.latencies_us);
     rivals.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (!rivals.connections || !rivals.latencies_us || rivals.epoll_fd < 0)
+    if (rivals.epoll_fd < 0)
         die("start", strerror(errno));
     connect_all(&rivals);
     printf("%" PRIu64 " connections\n", rivals.options.connections);

@@ -2,6 +2,7 @@
 // protocols (redis_client.c, postgres_client.c). A client has at most one request in flight.
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "imcallbackd/base/buffer.h"
@@ -29,3 +30,6 @@ extern const struct protocol redis_protocol, postgres_protocol;
 
 // Prints `imcallbackd-bench-rivals: what: why` on standard error and exits with status 2.
 _Noreturn void die(const char *what, const char *why);
+
+// Returns zeroed memory. Ends the program if there is none.
+void *allocate(size_t count, size_t size);

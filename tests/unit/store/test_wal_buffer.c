@@ -160,7 +160,7 @@ TEST(passes_writes_on_when_the_buffer_is_full)
 
     for (int i = 0; i < PAGES_TO_FIT; i++)
         assert_int_equal(write_log(log.file, bytes, PAGE_BYTES, (sqlite3_int64)i * PAGE_BYTES), SQLITE_OK);
-    assert_int_equal(write_log(log.file, bytes, PAGE_BYTES - 1, PAGES_TO_FIT * PAGE_BYTES), SQLITE_OK);
+    assert_int_equal(write_log(log.file, bytes, PAGE_BYTES - 1, (sqlite3_int64)PAGES_TO_FIT * PAGE_BYTES), SQLITE_OK);
     assert_int_equal(writes, 0);
     assert_int_equal(put(&log, "a", BYTES_TO_FIT), SQLITE_OK);
     assert_int_equal(writes, 1);
