@@ -88,6 +88,12 @@ class DelayedDaemon(Daemon):
         assert self.process.poll() is None, f"exit {self.process.returncode}:\n{self.log}"
         return metrics(self.admin_port)[f"imcallbackd_{name}"]
 
+    def callbacks(self):
+        """Returns the numbers of callbacks that the daemon has finished and of those that wait for their commits."""
+        values = metrics(self.admin_port)
+        return (sum(value for name, value in values.items() if name.startswith("imcallbackd_callbacks_total")),
+                values["imcallbackd_waiting_requests"])
+
     def wait_until_held(self, count):
         """Waits until this number of requests wait for their commits."""
         eventually(lambda: self.metric("waiting_requests") == count, f"{count} requests to be held")

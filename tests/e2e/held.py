@@ -84,10 +84,13 @@ def connections(one, count, **options):
 def at_commit(delay_ms):
     def moment(one, wires, requests, act):
         one.delays.delay_syncs(delay_ms)
-        for wire, data in zip(wires, requests):
+        finished, _ = one.callbacks()
+        for count, (wire, data) in enumerate(zip(wires, requests), 1):
             started = one.delays.get("syncs_started")
             wire.send(data)
             one.delays.wait_for_sync(started)
+            # The sync may have been that of a checkpoint, and a reset discards what the daemon has not read.
+            eventually(lambda least=finished + count: sum(one.callbacks()) >= least, "the daemon to have the request")
             act(wire)
     return moment
 
