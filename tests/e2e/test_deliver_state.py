@@ -364,11 +364,12 @@ def make_old(one):
 
 def apply_retention(one, write):
     """Applies retention at once by changing its value. Without a change, the daemon looks for old events only once a
-    minute."""
+    minute. The second event is recorded only after the writer has seen the value that was set before the first one."""
     for retention in ("2d", "1d"):
         write(retention)
         one.reload()
-    one.record("after the reload")
+        one.record("after the reload")
+        one.record("after the reload")
 
 
 def test_retention_deletes_only_what_was_delivered(fresh, endpoint, deliver):
