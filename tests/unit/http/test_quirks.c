@@ -105,12 +105,17 @@ TEST(finds_headers_that_were_moved)
 }
 
 // The second key update must not hide the first one, whose connection the kernel will not report.
+static void read_ahead(struct http_connection *connection)
+{
+    connection->set->read_ahead.owner = connection;
+}
+
 TEST(remembers_the_key_update_of_the_connection_that_was_read_ahead)
 {
     struct http_connection_set set = {0};
     struct http_connection first = {.set = &set, .transport.fd = -1}, second = first;
 
-    set.read_ahead.owner = &first;
+    read_ahead(&first);
     mhd_quirk_on_key_update(&second);
     assert_null(set.quirks.reread);
     mhd_quirk_on_key_update(&first);
@@ -124,11 +129,11 @@ TEST(forgets_a_key_update_whose_bytes_were_taken)
     struct http_connection first = {.set = &set, .transport.fd = -1}, second = first;
 
     assert_false(mhd_quirk_reread(&set));
-    set.read_ahead.owner = &first;
+    read_ahead(&first);
     mhd_quirk_on_key_update(&first);
-    set.read_ahead.owner = &second;
+    read_ahead(&second);
     assert_false(mhd_quirk_reread(&set));
-    set.read_ahead.owner = &first;
+    read_ahead(&first);
     assert_false(mhd_quirk_reread(&set));
 }
 
