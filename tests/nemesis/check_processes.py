@@ -10,6 +10,7 @@ CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -si
 FAULT_S = 30  # how long after the beginning of a fault a process may end with a failure
 MORE_MEMORY = 16 << 20
 MORE_DESCRIPTORS = 20
+NOTES = ("the client failed", "did not end within")
 ACCEPTED = ("recorded", "repeated", "conflict", "acknowledged", "url_check")
 
 
@@ -35,6 +36,15 @@ def _problem_of_exit(line, in_fault):
     if status == 0 and not asked and not in_fault:
         return "ended without a reason"
     return None
+
+
+def check_nemesis(index):
+    """The nemesis itself causes and ends each fault, and its clients work."""
+    for text in index.failures:
+        yield Violation("nemesis", text)
+    for line in index.lines["note"]:
+        if any(words in line["text"] for words in NOTES):
+            yield Violation("nemesis", f"{line['text']}, at {line['at']:.3f} s")
 
 
 def check_texts(index):
@@ -144,4 +154,4 @@ def _expected_of_stores(index, final):
     yield "recorded members", final.grown("imcallbackd_members_recorded_total"), members
 
 
-RULES = [check_exits, check_texts, check_samples, check_counters]
+RULES = [check_exits, check_nemesis, check_texts, check_samples, check_counters]

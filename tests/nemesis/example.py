@@ -93,13 +93,13 @@ class Example:
         for row in self.rejected[receiver].values():
             self.add("rejected_row", 0, snapshot=self.snapshots, **row)
 
-    def deliver(self, receiver, id, how="answered", accepted=True):
+    def deliver(self, receiver, id):
         row = self.rows[receiver][id]
         self.place += 2
-        self.add("delivery", 0, endpoint=f"endpoint-{receiver}", place=self.place - 1, end_place=self.place,
-                 uid=row["uid"], app=row["row"]["sdk_appid"], group=row["row"]["group_id"],
-                 arrived_s=round(self.now + 0.02 * self.place, 6), ended_s=round(self.now + 0.02 * self.place + 0.01, 6),
-                 how=how, accepted=accepted, fields_ok=True)
+        self.now += 0.1
+        self.add("delivery", 0, endpoint=f"endpoint-{receiver}", place=self.place - 1, end_place=self.place, uid=row["uid"],
+                 app=row["row"]["sdk_appid"], group=row["row"]["group_id"], arrived_s=self.now - 0.1,
+                 ended_s=self.now - 0.05, how="answered", accepted=True, fields_ok=True)
 
     def counters(self, moment):
         for receiver, counts in self.counts.items():
