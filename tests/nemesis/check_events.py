@@ -140,9 +140,9 @@ def check_rejected(index):
             continue
         if call.kind.startswith("body_") and call.status == 400:
             yield Violation("rejected-lost", f"{call} is not in rejected_callback, digest {call.digest}")
-        if not call.acknowledged or not call.row or call.identity[2] is None or not _is_recorded(index, call):
+        if not call.acknowledged or not call.row or content_of(call.row) in index.recorded_content:
             continue
-        if content_of(call.row) not in index.recorded_content:
+        if _is_recorded(index, call) and len({content_of(each.row) for each in index.attempts[call.identity]}) > 1:
             yield Violation("conflict-lost", f"{call} is neither recorded nor in rejected_callback, "
                                              f"identity {call.identity}, digest {call.digest}")
 

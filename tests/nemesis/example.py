@@ -135,9 +135,9 @@ def quiet_phase(run):
     run.snapshot("b", "clock")
 
 
-def faults_phase(run):
+def faults_phase(run, also):
     """Events 6 and 7 are of the same group, event 5 has an unknown outcome and was not recorded."""
-    run.phase("faults")
+    run.add("phase", 3, name="faults")
     run.add("fault", 6, number=1, name="kill", target="receiver-a", phase="begin", note="")
     run.process("receiver-a", "exit", -9, "KILL")
     run.invoke("event", content(4))
@@ -161,6 +161,7 @@ def faults_phase(run):
     run.answer(400, 120201)
     run.invoke("reject_sign", allowed=[(403, 120114)], honest=False)
     run.answer(403, 120114)
+    also(run)
     run.snapshot("a", "restore")
     run.snapshot("b", "backup", invoke_at=run.now)
     run.add("fault", number=2, name="clock", target="receiver-b", phase="begin", note="")
@@ -194,11 +195,12 @@ def final_phase(run):
     run.process("endpoint-a", "exit", -15, "TERM")
 
 
-def good_history(retention=False, deleted=()):
-    """deleted: the ids of receiver a that retention deleted before the end."""
+def good_history(retention=False, deleted=(), also=lambda run: None):
+    """deleted: the ids of receiver a that retention deleted before the end; also: called with the Example while the
+    faults are under way."""
     run = Example(retention)
     quiet_phase(run)
-    faults_phase(run)
+    faults_phase(run, also)
     final_phase(run)
     for receiver in "ab":
         for id in list(run.rows[receiver]):

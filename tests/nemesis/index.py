@@ -185,9 +185,9 @@ class Index:
         self.stored = collections.defaultdict(dict)  # {receiver: {id: the line of the latest snapshot}}
         for snapshot in self.snapshots:
             self.stored[snapshot.receiver].update(snapshot.rows)
-        self.recorded = {row["row"] for rows in self.stored.values() for row in rows.values()}
-        self.recorded_content = {content_of(row) for row in self.recorded}
-        self.recorded_identities = {identity_of(row) for row in self.recorded}
+        recorded = {row["row"] for snapshot in self.snapshots for row in snapshot.rows.values()}
+        self.recorded_content = {content_of(row) for row in recorded}
+        self.recorded_identities = {identity_of(row) for row in recorded}
         self.rejected_digests = {line["digest"] for snapshot in self.snapshots for line in snapshot.rejected.values()}
         self._index_outputs()
         self._find_mistakes()
