@@ -70,7 +70,7 @@ def destination(history, rows):
     """Reads the destination. rows(query) returns the rows of a query as dictionaries."""
     listed = ", ".join(f"g.{name}" for name in COLUMNS)
     for row in rows(f"""
-            SELECT g.event_uid, g.receiver, {listed}, m.members FROM destroyed_group g LEFT JOIN (
+            SELECT encode(event_uid, 'hex') AS event_uid, g.receiver, {listed}, m.members FROM destroyed_group g LEFT JOIN (
                 SELECT event_uid, encode(sha256(convert_to(string_agg(member_account, E'\\n' ORDER BY position),
                 'UTF8')), 'hex') AS members FROM destroyed_group_member GROUP BY event_uid) m USING (event_uid)"""):
         uid, receiver = row.pop("event_uid"), row.pop("receiver")

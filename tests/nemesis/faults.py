@@ -147,16 +147,17 @@ def full_disk(installation, part, _):
 
 @contextlib.contextmanager
 def read_only_disk(installation, part, _):
-    """The file system is read-only when the service starts, as after a boot with a damaged disk."""
-    service = installation.services()[part]
-    disk = receiver_of(installation, part).disks[part.split("-")[0]]
-    service.hold_down()
+    """The file system is read-only when the service starts, as after a boot with a damaged disk. The kernel refuses the
+    change while files are open for writing, and the readers of the store have its -shm file open."""
+    receiver = receiver_of(installation, part)
+    disk = receiver.disks[part.split("-")[0]]
+    receiver.stop()
     disk.set_read_only(True)
-    service.start()
+    receiver.start()
     yield
-    service.hold_down()
+    receiver.stop()
     disk.set_read_only(False)
-    service.start()
+    receiver.start()
 
 
 @contextlib.contextmanager
@@ -320,6 +321,10 @@ def with_disk(part):
     return (f"disk {part}",)
 
 
+def all_of_the_receiver(part):
+    return [f"{prefix}{service}-{part[-1]}" for prefix in ("", "disk ") for service in ("receiver", "forward", "deliver")]
+
+
 def on_destination(kind, begin, end, seconds):
     return Fault(lambda installation, *_: destination(installation, begin, end), ["destination"],
                  seconds, needs=lambda plan: plan.destination == kind)
@@ -348,7 +353,7 @@ FAULTS = {
     "token rotation": Fault(rotate_tokens, ["tokens"], (1, 4), both),
     "certificate rotation": Fault(rotate_certificate, ["certificate"], (1, 2), both),
     "full disk": Fault(full_disk, SERVICES, (1, 8), with_disk, lambda plan: HAS_DISKS),
-    "read-only disk": Fault(read_only_disk, SERVICES, (1, 6), with_disk, lambda plan: HAS_DISKS),
+    "read-only disk": Fault(read_only_disk, SERVICES, (1, 6), all_of_the_receiver, lambda plan: HAS_DISKS),
     "lock": Fault(lock, RECEIVERS, (0.5, 8), with_disk),
     "long read": Fault(long_read, RECEIVERS, (2, 8), with_disk),
     "backup": Fault(backup, RECEIVERS, (0, 0.5)),
@@ -358,6 +363,8 @@ FAULTS = {
     "delay": Fault(delay, LINKS, (1, 6)),
     "stall": Fault(stall, LINKS, (0.5, 6)),
     "refuse": Fault(refuse, LINKS, (0.5, 4)),
+    "etcd cut off": Fault(stall, ["etcd"], (1, 8), lambda part: ["destination"],
+                          lambda plan: plan.destination == "patroni"),
     "application down": Fault(application_down, ENDPOINTS, (0.5, 6)),
     "application fails": Fault(application_fails, ENDPOINTS, (1, 6)),
     "application hangs": Fault(application_hangs, ENDPOINTS, (1, 6)),

@@ -10,13 +10,13 @@ import threading
 import time
 
 import collect
+import destination
 import reverse_proxies
 from certificates import make_signed
-from cluster import Bouncer, Patroni
 from delivery import Clock
 from network import Network
 from process import Managed, Recorded
-from processes import eventually, free_port
+from processes import eventually
 from receiver import Receiver
 
 NAMES = ("a", "b")
@@ -95,7 +95,7 @@ class Installation:
         self.moments = threading.Lock()  # held while a store is read
         self.events = {name: {} for name in NAMES}  # {event_uid: (row, members)} of all stores that were read
         make_signed(self.directory, "ca", None, "basicConstraints=critical,CA:TRUE")
-        self.destination = self._make_destination().create()
+        self.destination = destination.make(self.plan.destination, self.network, self.spawn)
         self.receivers = {name: Receiver(self, name) for name in NAMES}
         self.issue_certificate()
         for receiver in self.receivers.values():
@@ -107,16 +107,9 @@ class Installation:
         """Starts a process of the destination, whose start and exit go into the history."""
         return Recorded(self.history, name, argv, self.directory / f"{name}.log", **options)
 
-    def _make_destination(self):
-        if self.plan.destination == "pgbouncer":
-            return Bouncer(spawn=self.spawn)
-        etcd_port = free_port()
-        relay = self.network.add("etcd", etcd_port)
-        return Patroni(spawn=self.spawn, etcd_port=relay.port, own_etcd_port=etcd_port)
-
     def destination_ports(self, name):
         """Returns the ports of new links with this name, one for each server of the destination."""
-        return [self.network.add(name, node.port).port for node in self.destination.nodes]
+        return [self.network.add(name, port).port for port in self.destination.ports]
 
     def issue_certificate(self):
         self.certificates += 1
