@@ -122,8 +122,8 @@ def check_repeats(index):
         for line in index.deliveries[receiver]:
             first = accepted.get(line["uid"])
             if first and events.id_of(line["uid"]) and not hidden.overlap(first["arrived_s"], first["ended_s"]):
-                yield Violation("delivered-again", f"{_text(line)} was sent although {_text(first)} was accepted and no "
-                                                   f"fault was under way then")
+                yield Violation("delivered-again", f"{_text(line)} was sent although {_text(first)} was accepted "
+                                                   f"without a fault")
             if line["accepted"]:
                 accepted[line["uid"]] = line
 

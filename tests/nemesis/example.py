@@ -97,8 +97,8 @@ class Example:
         row = self.rows[receiver][id]
         self.place += 2
         self.now += 0.1
-        self.add("delivery", 0, endpoint=f"endpoint-{receiver}", place=self.place - 1, end_place=self.place, uid=row["uid"],
-                 app=row["row"]["sdk_appid"], group=row["row"]["group_id"], arrived_s=self.now - 0.1,
+        self.add("delivery", 0, endpoint=f"endpoint-{receiver}", place=self.place - 1, end_place=self.place,
+                 uid=row["uid"], app=row["row"]["sdk_appid"], group=row["row"]["group_id"], arrived_s=self.now - 0.1,
                  ended_s=self.now - 0.05, how="answered", accepted=True, fields_ok=True)
 
     def counters(self, moment):
@@ -109,8 +109,8 @@ class Example:
             causes = [{"cause": "sign_wrong", "error_code": 120114, "count": counts["refused"]}]
             status = {"callbacks_since_start": counts | {"last_recorded_at": None},
                       "rejected_since_start": causes if counts["refused"] else []}
-            self.add("counters", receiver=receiver, moment=moment, metrics=metrics, status=json.loads(json.dumps(status)),
-                     newest_id=self.ids[receiver])
+            self.add("counters", receiver=receiver, moment=moment, metrics=metrics,
+                     status=json.loads(json.dumps(status)), newest_id=self.ids[receiver])
 
     def process(self, name, event, status=None, asked=None, pid=1):
         self.add("process", name=name, event=event, pid=pid, status=status, asked=asked)

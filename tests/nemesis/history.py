@@ -1,5 +1,5 @@
-"""Records everything that happens in a run of the nemesis as JSON lines, for the checker. A line holds "at", the seconds
-since the start of the run on the monotonic clock, and "type"; the other fields depend on the type."""
+"""Records everything that happens in a run of the nemesis as JSON lines, for the checker. A line holds "at", the
+seconds since the start of the run on the monotonic clock, and "type"; the other fields depend on the type."""
 
 import json
 import threading
@@ -7,8 +7,8 @@ import time
 
 
 class History:
-    """An append-only file of lines. Any thread may record a line. A line is in the file when record() returns, so a kill
-    of the driver loses none."""
+    """An append-only file of lines. Any thread may record a line. A line is in the file when record() returns, so a
+    kill of the driver loses none."""
 
     def __init__(self, path):
         """path: the file, which must not exist."""

@@ -1,5 +1,5 @@
-"""Reads a history once and gives the rules of the checker its calls, faults, snapshots and deliveries by name. All times
-are seconds since the start of the run, the arrival and the end of a delivery included."""
+"""Reads a history once and gives the rules of the checker its calls, faults, snapshots and deliveries by name. All
+times are seconds since the start of the run, the arrival and the end of a delivery included."""
 
 import bisect
 import collections
