@@ -16,7 +16,7 @@ import time
 from connection import Connection
 from manners import MANNERS
 
-SLOW_AT_ONCE = 8  # slow and hostile clients at the same time, besides the threads
+SLOW_AT_ONCE = 12  # slow and hostile clients at the same time, besides the threads
 IDLE_CONNECTIONS = 48
 ATTEMPTS = 5
 
@@ -30,7 +30,7 @@ class Clients:
         self.history, self.workload, self.target, self.credentials = history, workload, target, credentials
         self.count, self.rate = count, rate
         self.context = ssl.create_default_context(cafile=ca_file)
-        self.slow = None
+        self.slow, self.slow_places = None, threading.BoundedSemaphore(SLOW_AT_ONCE)
         self.idle = collections.deque()
         self.stopped, self.running = threading.Event(), threading.Event()
         self.threads = []
@@ -145,7 +145,11 @@ class Client:
             self.clients.running.wait()
             if self.clients.stopped.is_set():
                 break
-            self.step()
+            self.clients.call_started()
+            if self.clients.running.is_set():
+                self.step()
+            else:  # paused in the meantime
+                self.clients.call_ended()
             due += self.dice.uniform(0.5, 1.5) * self.clients.count / self.clients.rate
             due = max(due, time.monotonic() - 1)  # a client that was held up does not catch up for long
         self.leave()
@@ -155,11 +159,13 @@ class Client:
             _, operation, attempt = self.again.popleft()
         else:
             operation, attempt = self.clients.workload.next(self.only_honest), 1
-        self.clients.call_started()
         if operation.manner == "call":
             self.finish(self.call, operation, attempt)
-        else:
-            self.clients.slow.submit(self.finish, self.misuse, operation, attempt)
+        elif self.clients.slow_places.acquire(blocking=False):
+            self.clients.slow.submit(self.finish, self.misuse, operation, attempt).add_done_callback(
+                lambda _: self.clients.slow_places.release())
+        else:  # while nothing answers, there are enough of these clients
+            self.clients.call_ended()
 
     def finish(self, how, *arguments):
         try:

@@ -19,6 +19,8 @@ def read_last_answer(call, connection):
             answer.status, answer.note = None, "the connection stays open"
         elif b"HTTP/1.1 200" in connection.unread:
             answer.status, answer.note = None, f"a second answer: {connection.unread[:300]!r}"
+        elif (answer.http_status, None) in call.operation.allowed:
+            answer.status = answer.http_status
         call.answered(answer)
     except OSError as error:
         call.failed(error)

@@ -5,7 +5,7 @@ import dataclasses
 import json
 
 import events
-from operation import COMMAND, Form, Operation, Query, request_time, sign
+from operation import COMMAND, Form, Operation, Query, chunks, request_time, sign
 
 PLAIN = Query((("CallbackCommand", COMMAND), ("ClientIP", "203.0.113.7"), ("OptPlatform", "Web"),
                ("RequestTime", request_time), ("SdkAppid", None), ("Sign", sign), ("contenttype", "json")))
@@ -99,10 +99,6 @@ def smuggled(target):
     return Form().head(target, len(body)) + body
 
 
-def chunks(body):
-    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-
-
 def hostile(*lines, **others):
     """Returns a function that draws a request with these header lines."""
     form = Form(lines=lines, followed_by=smuggled, **others)
@@ -117,10 +113,12 @@ def pipelined_garbage(draw):
 
 
 def bytes_instead(manner, draw_bytes):
-    """Returns a function that draws bytes to send instead of a request."""
+    """Returns a function that draws bytes to send instead of a request. libmicrohttpd itself answers some of them, in
+    HTML."""
     def draw_operation(draw):
         body = draw_bytes(draw.dice)
-        return Operation(draw.op, draw.kind, draw.app, PLAIN, body, ((400, 120001),), manner=manner, may_be_closed=True)
+        return Operation(draw.op, draw.kind, draw.app, PLAIN, body, ((400, 120001), (400, None)), manner=manner,
+                         may_be_closed=True)
     return draw_operation
 
 
