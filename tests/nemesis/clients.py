@@ -33,7 +33,7 @@ class Clients:
         self.slow, self.slow_places = None, threading.BoundedSemaphore(SLOW_AT_ONCE)
         self.idle = collections.deque()
         self.stopped, self.running = threading.Event(), threading.Event()
-        self.threads = []
+        self.threads, self.members = [], []
         self._lock = threading.Lock()
         self._busy = 0
 
@@ -48,8 +48,8 @@ class Clients:
         self.stopped.clear()
         self.running.set()
         self.slow = concurrent.futures.ThreadPoolExecutor(SLOW_AT_ONCE)
-        self.threads = [threading.Thread(target=Client(self, number, only_honest).run, daemon=True)
-                        for number in range(1, self.count + 1)]
+        self.members = [Client(self, number, only_honest) for number in range(1, self.count + 1)]
+        self.threads = [threading.Thread(target=member.run, daemon=True) for member in self.members]
         for thread in self.threads:
             thread.start()
 
@@ -74,6 +74,12 @@ class Clients:
         while self.idle:
             self.idle.popleft().close()
         self.threads = []
+
+    def forget(self):
+        """No client sends an event once more that it has sent so far; see Workload.forget()."""
+        self.workload.forget()
+        for member in self.members:
+            member.again.clear()
 
     def call_started(self):
         with self._lock:
@@ -155,10 +161,7 @@ class Client:
         self.leave()
 
     def step(self):
-        if self.again and self.again[0][0] <= time.monotonic():
-            _, operation, attempt = self.again.popleft()
-        else:
-            operation, attempt = self.clients.workload.next(self.only_honest), 1
+        operation, attempt = self.next_to_send_again() or (self.clients.workload.next(self.only_honest), 1)
         if operation.manner == "call":
             self.finish(self.call, operation, attempt)
         elif self.clients.slow_places.acquire(blocking=False):
@@ -166,6 +169,16 @@ class Client:
                 lambda _: self.clients.slow_places.release())
         else:  # while nothing answers, there are enough of these clients
             self.clients.call_ended()
+
+    def next_to_send_again(self):
+        try:
+            due, *call = self.again.popleft()
+        except IndexError:
+            return None
+        if due <= time.monotonic():
+            return call
+        self.again.append((due, *call))
+        return None
 
     def finish(self, how, *arguments):
         try:
