@@ -28,7 +28,7 @@ class Events:
 
 def check_requests(index):
     """Each request is well-formed and carries a recorded event. Retention may have deleted the event before any
-    snapshot, and then the form cannot be checked."""
+    snapshot, and then neither its form nor, if the group is None, its group can be checked."""
     sent = {identity[:2] for identity in index.attempts}
     for receiver in index.receivers:
         events = Events(index, receiver)
@@ -36,7 +36,7 @@ def check_requests(index):
             if line["uid"] in events.ids:
                 if not line["fields_ok"]:
                     yield Violation("delivery-malformed", f"{_text(line)} has a wrong field")
-            elif not (index.retention and (line["app"], line["group"]) in sent):
+            elif not index.retention or line["group"] and (line["app"], line["group"]) not in sent:
                 yield Violation("delivery-forged", f"{_text(line)} was never in the store of receiver {receiver}")
 
 
@@ -92,6 +92,8 @@ def check_in_flight(index):
     for receiver in index.receivers:
         troubled, before = _trouble(index, receiver), {}
         for line in index.deliveries[receiver]:
+            if line["group"] is None:
+                continue
             last = before.get(group := (line["app"], line["group"]))
             before[group] = line
             if last and not _had_ended(last, line, troubled):

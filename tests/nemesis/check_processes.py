@@ -8,7 +8,7 @@ from index import FOREVER_S, Intervals, Violation
 OURS = ("receiver", "forward", "deliver")
 CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -signal.SIGSYS, 66, 99}
 FAULT_S = 30  # how long after the beginning of a fault a process may end with a failure
-START_S = 1  # how long a process may need until it handles signals
+START_S = 3  # how long a process may need until it handles signals
 MORE_MEMORY = 16 << 20
 MORE_DESCRIPTORS = 20
 NOTES = ("the client failed", "did not end within")

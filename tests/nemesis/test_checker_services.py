@@ -65,6 +65,17 @@ def event_is_delivered_to_the_wrong_endpoint(lines):
     insert_after(lines, delivery_of(lines, 8), endpoint="endpoint-a", place=1001, end_place=1002)
 
 
+@broken("delivery-forged", retention=True)
+def delivery_is_forged_although_retention_deletes(lines):
+    insert_after(lines, delivery_of(lines, 8), uid="f" * 64, group="forged", place=1001, end_place=1002)
+
+
+@broken(None, retention=True)
+def deliveries_of_events_that_no_snapshot_has_overlap(lines):
+    for number, place in ((6, 1001), (8, 1003)):
+        insert_after(lines, delivery_of(lines, number), uid=f"{number}" * 64, group=None, place=place, end_place=1010)
+
+
 @broken("delivery-malformed")
 def delivery_has_a_wrong_field(lines):
     delivery_of(lines, 8)["fields_ok"] = False
