@@ -70,7 +70,8 @@ class Clients:
         self.running.set()
         for thread in self.threads:
             thread.join()
-        self.slow.shutdown()
+        if self.slow:
+            self.slow.shutdown()
         while self.idle:
             self.idle.popleft().close()
         self.threads = []

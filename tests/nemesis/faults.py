@@ -221,7 +221,7 @@ def step_clock(installation, part, dice):
     for receiver in installation.receivers.values():
         installation.snapshot(receiver, "clock")
     installation.forget_events()
-    installation.clock.put_forward(dice.choice((30, 3700, 7300)))
+    installation.clock.put_forward(dice.choice((30, 86_500, 90_000)))
     yield
 
 

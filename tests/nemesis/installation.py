@@ -26,19 +26,22 @@ DRAIN_DEADLINE_S = 600
 
 @dataclasses.dataclass
 class Plan:
-    """What the seed decides before the start. destination: "patroni" or "pgbouncer"."""
+    """What the seed decides before the start. destination: "patroni" or "pgbouncer"; checks_readiness: whether HAProxy
+    takes a receiver that cannot record out of service, so that its clients hardly ever see a 503."""
 
     destination: str
     retention: bool
     keep_body: str
     other_commands: str
     store_wait: str
+    checks_readiness: bool
 
     @staticmethod
     def draw(seed):
         dice = random.Random(f"plan {seed}")
         return Plan(dice.choice(("patroni", "patroni", "pgbouncer")), dice.random() < 0.5, dice.choice(("yes", "no")),
-                    dice.choice(("reject", "acknowledge")), dice.choice(("1s", "5s")))
+                    dice.choice(("reject", "acknowledge")), dice.choice(("1s", "5s")),
+                    dice.random() < 0.5)
 
 
 class Credentials:
@@ -117,7 +120,8 @@ class Installation:
 
     def _make_balancer(self):
         balancer = Balancer()
-        balancer.write_config({":::443 v4v6": f"127.0.0.1:{balancer.port}"} | {
+        check = "option httpchk\n    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost\n"
+        balancer.write_config(({} if self.plan.checks_readiness else {check: "\n"}) | {":::443 v4v6": f"127.0.0.1:{balancer.port}"} | {
             f"10.0.0.1{number}:443": f"127.0.0.1:{receiver.balancer_link.port} addr 127.0.0.1 port "
                                      f"{receiver.admin_ports['receiver']}"
             for number, receiver in enumerate(self.receivers.values(), 1)})

@@ -36,10 +36,11 @@ SKIPPED = 77  # the exit status of a test that cannot run here
 
 
 class Run:
-    """One run. steps: the schedule, or None to draw it from the seed."""
+    """One run. steps: the schedule, or None to draw it from the seed; keep: whether the files of a run without a
+    violation stay."""
 
-    def __init__(self, seed, seconds, steps=None):
-        self.seed = seed
+    def __init__(self, seed, seconds, steps=None, keep=False):
+        self.seed, self.keep = seed, keep
         self.path = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"imcb-nemesis-{seed}-{os.getpid()}.history"
         self.path.unlink(missing_ok=True)
         self.history = History(self.path)
@@ -54,7 +55,7 @@ class Run:
         self.installation.forget_events = self.clients.forget
 
     def execute(self):
-        """Returns the violations. Without any, the files of the run are removed."""
+        """Returns the violations."""
         stuck = []
         try:
             self.installation.start()
@@ -73,7 +74,7 @@ class Run:
             self.installation.destroy()
             self.history.close()
         violations = stuck + checker.check(read(self.path))
-        if not violations:
+        if not (violations or self.keep):
             self.path.unlink()
             shutil.rmtree(self.installation.directory)
         return violations
@@ -133,12 +134,12 @@ class Run:
         collect.logs(history, installation)
 
 
-def run(seed, seconds, steps=None):
+def run(seed, seconds, steps=None, keep=False):
     """Runs once, and prints what was found. Returns the run and its violations."""
     print(f"seed {seed}", flush=True)
-    one = Run(seed, seconds, steps)
+    one = Run(seed, seconds, steps, keep)
     violations = one.execute()
-    if violations:
+    if violations or keep:
         schedule_file = one.path.with_suffix(".schedule")
         schedule_file.write_text(schedule.to_json(one.steps))
         print(*violations[:SHOWN], f"{len(violations)} violations", f"history: {one.path}",
@@ -178,15 +179,16 @@ def main():
     parser.add_argument("--campaign", type=float, metavar="SECONDS", default=0,
                         help="run with the next seeds until this time has passed")
     parser.add_argument("--schedule", type=pathlib.Path, help="a file with the faults, as an earlier run wrote it")
+    parser.add_argument("--keep", action="store_true", help="keep the files of a run without a violation")
     parser.add_argument("--shrink", action="store_true", help="drop faults until none can be dropped any more")
     given = parser.parse_args()
     if missing := missing_programs():
         print(f"not installed: {', '.join(missing)}; see tests/README.md")
         return SKIPPED
-    if not (given.schedule or given.shrink):
+    if given.campaign:
         return int(campaign(given.seed, given.seconds, given.campaign))
     steps = schedule.from_json(given.schedule.read_text()) if given.schedule else None
-    one, violations = run(given.seed, given.seconds, steps)
+    one, violations = run(given.seed, given.seconds, steps, given.keep)
     if violations and given.shrink:
         shrink(one, violations)
     return int(bool(violations))

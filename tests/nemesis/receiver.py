@@ -101,7 +101,7 @@ class Receiver:
             "listen": {"address": "127.0.0.1", "port": self.port, "trusted_proxies": "127.0.0.1"},
             "tls": {"certificate": place / "certificate.pem", "private_key": place / "key.pem"},
             "store": {"database": self.database, "keep_body": installation.plan.keep_body} | (
-                {"retention": "1h"} if installation.clock else {}),
+                {"retention": "1d"} if installation.clock else {}),
             "callback": {"other_commands": installation.plan.other_commands},
             "limits": {"store_wait": installation.plan.store_wait},
             "admin": {"port": self.admin_ports["receiver"]},
