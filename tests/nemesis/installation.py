@@ -68,8 +68,8 @@ class Credentials:
     def use_new_tokens(self):
         self.current = {app: tokens[-1] for app, tokens in self.tokens.items()}
 
-    def remove_old_tokens(self):
-        self.tokens = {app: tokens[-1:] for app, tokens in self.tokens.items()}
+    def keep_tokens_in_use(self):
+        self.tokens = {app: [token] for app, token in self.current.items()}
 
 
 class Balancer(reverse_proxies.Proxy):
@@ -117,6 +117,10 @@ class Installation:
     def issue_certificate(self):
         self.certificates += 1
         make_signed(self.directory, f"server-{self.certificates}", "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+
+    def write_tokens(self):
+        for receiver in self.receivers.values():
+            receiver.write_tokens()
 
     def _make_balancer(self):
         balancer = Balancer()
