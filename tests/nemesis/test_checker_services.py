@@ -133,6 +133,13 @@ def process_ends_by_itself(lines):
     last_exit(lines, "deliver-a")["at"] += 100
 
 
+@broken_run("process-exit")
+def receiver_is_ended_by_a_reload(run):
+    run.now += 10
+    run.process("receiver-b", "exit", -1)
+    run.process("receiver-b", "start")
+
+
 @broken("process-exit")
 def receiver_is_ended_by_the_signal_that_it_handles(lines):
     last_exit(lines, "receiver-a")["status"] = -15
@@ -142,6 +149,9 @@ def receiver_is_ended_by_the_signal_that_it_handles(lines):
 def process_is_ended_before_it_handles_signals(run):
     run.process("forward-a", "start")
     run.process("forward-a", "exit", -15, "TERM")
+    run.process("receiver-b", "start")
+    run.process("receiver-b", "exit", -1)
+    run.process("receiver-b", "start")
 
 
 @broken(None)
