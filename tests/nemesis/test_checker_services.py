@@ -36,6 +36,27 @@ def delivery_comes_before_the_earlier_one_is_accepted(lines):
     earlier["accepted"] = False
 
 
+def trouble_endpoint(lines, until):
+    """Makes a fault of the endpoint last until this delivery arrives."""
+    for line in of_type(lines, "fault", name="kill"):
+        line["target"] = "endpoint-a"
+    first(lines, "fault", name="kill", phase="end")["at"] = until["arrived_s"]
+
+
+@broken("delivery-order")
+def delivery_comes_while_the_endpoint_has_not_accepted_the_earlier_one(lines):
+    earlier, later = delivery_of(lines, 6), delivery_of(lines, 7)
+    trouble_endpoint(lines, later)
+    earlier["end_place"] = later["place"] + 0.5
+
+
+@broken(None)
+def repeat_of_an_accepted_delivery_arrives_late_after_a_fault_of_the_link(lines):
+    later = delivery_of(lines, 7)
+    trouble_endpoint(lines, later)
+    insert_after(lines, later, uid=delivery_of(lines, 6)["uid"], place=1001, end_place=1002)
+
+
 @broken("delivery-order")
 def delivery_comes_again_after_a_later_one(lines):
     """The answer was lost in the fault that killed the receiver, so the repeat as such is allowed."""
