@@ -4,7 +4,6 @@ forwarders, and the links between all of them."""
 import dataclasses
 import pathlib
 import random
-import shutil
 import tempfile
 import threading
 import time
@@ -33,12 +32,13 @@ class Plan:
     retention: bool
     keep_body: str
     other_commands: str
+    store_wait: str
 
     @staticmethod
     def draw(seed):
         dice = random.Random(f"plan {seed}")
         return Plan(dice.choice(("patroni", "patroni", "pgbouncer")), dice.random() < 0.5, dice.choice(("yes", "no")),
-                    dice.choice(("reject", "acknowledge")))
+                    dice.choice(("reject", "acknowledge")), dice.choice(("1s", "5s")))
 
 
 class Credentials:
@@ -157,13 +157,11 @@ class Installation:
         managed = [service for receiver in self.receivers.values() for service in receiver.services.values()]
         return {service.name: service for service in (*managed, self.haproxy)}
 
-    def destroy(self, keep):
-        """Ends everything. keep: whether the files stay, apart from those of the disks."""
+    def destroy(self):
+        """Ends everything. Logs and configurations stay in the directory."""
         self.haproxy.destroy()
         for receiver in self.receivers.values():
             receiver.destroy()
         self.destination.destroy()
         self.balancer.destroy()
         self.network.close()
-        if not keep:
-            shutil.rmtree(self.directory, ignore_errors=True)
