@@ -1,6 +1,6 @@
-"""Lets the nemesis import the helpers of the end-to-end tests."""
+"""Lets the tests of the nemesis import the helpers of the end-to-end tests."""
 
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
