@@ -10,8 +10,9 @@ import tempfile
 
 import daemon
 import postgres
+from processes import program
 
-PGBOUNCER = shutil.which("pgbouncer", path="/usr/local/sbin:/usr/sbin:/usr/bin")
+PGBOUNCER = program("pgbouncer")
 
 
 class Bouncer:

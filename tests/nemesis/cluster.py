@@ -18,9 +18,9 @@ import urllib.request
 import daemon
 import postgres
 from pooler import Bouncer  # noqa: F401
-from processes import eventually, free_port
+from processes import eventually, free_port, program
 
-PATRONI, ETCD = (shutil.which(name, path="/usr/local/bin:/usr/bin") for name in ("patroni", "etcd"))
+PATRONI, ETCD = program("patroni"), program("etcd")
 SETTINGS = {  # for all nodes; Patroni reads them from etcd
     "ttl": 20,  # seconds; Patroni's minimum
     "loop_wait": 1,
