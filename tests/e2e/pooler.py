@@ -4,13 +4,15 @@ import contextlib
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 
 import daemon
 import postgres
+from processes import program
 
-PGBOUNCER = shutil.which("pgbouncer", path="/usr/local/sbin:/usr/sbin:/usr/bin")
+PGBOUNCER = program("pgbouncer")
 
 
 class Bouncer:
@@ -27,7 +29,7 @@ class Bouncer:
         self.settings = {
             "listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": "",
             "auth_type": "scram-sha-256", "auth_file": self.directory / "users",
-            "pool_mode": "transaction", "default_pool_size": 2, "max_client_conn": 100,
+            "pool_mode": "transaction", "default_pool_size": 1, "max_client_conn": 100,
             "server_login_retry": 1} | settings
 
     def _spawn(self, _, argv, **options):
@@ -55,7 +57,7 @@ class Bouncer:
 
     def _is_listening(self):
         with contextlib.suppress(OSError):
-            daemon.socket.create_connection(("127.0.0.1", self.port), 1).close()
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
             return True
         assert self.process.poll() is None, "PgBouncer has ended"
         return False
@@ -83,13 +85,6 @@ class Bouncer:
         query = "&".join(f"{name}={value}" for name, value in parameters.items())
         return f"postgresql://owner@127.0.0.1:{port or self.port}/{self.server.database}?{query}"
 
-    # Queries go to the server directly.
-
-    def query(self, statements):
-        return self.server.query(statements)
-
-    def execute(self, statements):
-        return self.server.execute(statements)
-
-    def rows(self, query):
-        return self.server.sql(query)
+    def __getattr__(self, name):
+        """Queries, such as sql() and execute(), go to the server directly."""
+        return getattr(self.server, name)

@@ -16,17 +16,18 @@ ACCEPTED = ("recorded", "repeated", "conflict", "acknowledged", "url_check")
 
 
 def check_exits(index):
-    """A process ends when it is asked to, or with a failure while a fault is under way. SIGTERM may end a process that
-    has not set up its signals yet."""
+    """A process ends when it is asked to, or with a failure while a fault is under way. SIGTERM or, at a
+    reload, SIGHUP may end a process that has not set up its signals yet."""
     faulty = Intervals((fault.begin, max(fault.end, fault.begin + FAULT_S)) for fault in index.faults)
     started = {}
     for line in index.lines["process"]:
         if line["event"] == "start":
             started[line["name"]] = line["at"]
-        elif line["status"] == -signal.SIGTERM and line["asked"] == "TERM" and (
-                line["at"] - started.get(line["name"], -FOREVER_S) < START_S):
             continue
-        elif problem := _problem_of_exit(line, faulty.overlap(line["at"], line["at"])):
+        early = line["at"] - started.get(line["name"], -FOREVER_S) < START_S
+        if early and (line["status"], line["asked"]) in ((-signal.SIGTERM, "TERM"), (-signal.SIGHUP, None)):
+            continue
+        if problem := _problem_of_exit(line, faulty.overlap(line["at"], line["at"])):
             yield Violation("process-exit", f"{line['name']} (pid {line['pid']}) {problem}: status {line['status']}, "
                                             f"asked {line['asked']}, at {line['at']:.3f} s")
 

@@ -18,9 +18,9 @@ import urllib.request
 import daemon
 import postgres
 from pooler import Bouncer  # noqa: F401
-from processes import eventually, free_port
+from processes import eventually, free_port, program
 
-PATRONI, ETCD = (shutil.which(name, path="/usr/local/bin:/usr/bin") for name in ("patroni", "etcd"))
+PATRONI, ETCD = program("patroni"), program("etcd")
 SETTINGS = {  # for all nodes; Patroni reads them from etcd
     "ttl": 20,  # seconds; Patroni's minimum
     "loop_wait": 1,
@@ -81,6 +81,7 @@ class Node:
         self.data = self.directory / "data"
         self.port, self.rest_port = free_port(), free_port()
         self.process = None  # what spawn() has returned
+        self.segments = self.directory / "segments"  # key and id of each segment of shared memory, one per line
 
     def __repr__(self):
         return self.name
@@ -102,6 +103,9 @@ class Node:
                 "pgpass": str(self.directory / "pgpass"),
                 "authentication": {"superuser": login, "replication": login, "rewind": login},
                 "parameters": PARAMETERS | {"unix_socket_directories": str(self.directory)},
+                # A new copy of the leader replaces the data directory, so that the segments of shared memory which a
+                # killed server has left behind can no longer be found there.
+                "callbacks": {"on_start": f"sh -c 'sed -n 7p {self.data}/postmaster.pid >>{self.segments}'"},
                 "basebackup": {"checkpoint": "fast", "max-rate": "1024M"},
                 "remove_data_directory_on_rewind_failure": True,
                 "remove_data_directory_on_diverged_timelines": True,
@@ -183,9 +187,20 @@ class Node:
                 os.kill(postmaster, signal.SIGQUIT)
                 eventually(lambda: not self.postmaster(), "the end of the server", 10)
         self.kill()
-        with contextlib.suppress(OSError, IndexError):  # the server was killed and has not started again
-            segment = (self.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
-            daemon.run("ipcrm", "-m", segment)
+        self._remove_segments()
+
+    def _remove_segments(self):
+        """Removes the shared memory of servers that were killed and have not started again in the same directory."""
+        noted = set()
+        with contextlib.suppress(OSError):
+            noted.update(self.segments.read_text().splitlines())
+        with contextlib.suppress(OSError):
+            noted.update((self.data / "postmaster.pid").read_text().splitlines()[6:7])
+        noted = {tuple(line.split()) for line in noted}
+        for row in pathlib.Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
+            key, segment, _, _, _, _, attached = row.split()[:7]
+            if (key, segment) in noted and attached == "0":
+                daemon.run("ipcrm", "-m", segment)
 
     def status(self, path="patroni", timeout=2):
         """Returns the answer of Patroni's REST API, or None unless the status is 200."""

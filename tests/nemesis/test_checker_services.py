@@ -36,6 +36,27 @@ def delivery_comes_before_the_earlier_one_is_accepted(lines):
     earlier["accepted"] = False
 
 
+def trouble_endpoint(lines, until):
+    """Makes a fault of the endpoint last until this delivery arrives."""
+    for line in of_type(lines, "fault", name="kill"):
+        line["target"] = "endpoint-a"
+    first(lines, "fault", name="kill", phase="end")["at"] = until["arrived_s"]
+
+
+@broken("delivery-order")
+def delivery_comes_while_the_endpoint_has_not_accepted_the_earlier_one(lines):
+    earlier, later = delivery_of(lines, 6), delivery_of(lines, 7)
+    trouble_endpoint(lines, later)
+    earlier["end_place"] = later["place"] + 0.5
+
+
+@broken(None)
+def repeat_of_an_accepted_delivery_arrives_late_after_a_fault_of_the_link(lines):
+    later = delivery_of(lines, 7)
+    trouble_endpoint(lines, later)
+    insert_after(lines, later, uid=delivery_of(lines, 6)["uid"], place=1001, end_place=1002)
+
+
 @broken("delivery-order")
 def delivery_comes_again_after_a_later_one(lines):
     """The answer was lost in the fault that killed the receiver, so the repeat as such is allowed."""
@@ -133,6 +154,13 @@ def process_ends_by_itself(lines):
     last_exit(lines, "deliver-a")["at"] += 100
 
 
+@broken_run("process-exit")
+def receiver_is_ended_by_a_reload(run):
+    run.now += 10
+    run.process("receiver-b", "exit", -1)
+    run.process("receiver-b", "start")
+
+
 @broken("process-exit")
 def receiver_is_ended_by_the_signal_that_it_handles(lines):
     last_exit(lines, "receiver-a")["status"] = -15
@@ -142,6 +170,9 @@ def receiver_is_ended_by_the_signal_that_it_handles(lines):
 def process_is_ended_before_it_handles_signals(run):
     run.process("forward-a", "start")
     run.process("forward-a", "exit", -15, "TERM")
+    run.process("receiver-b", "start")
+    run.process("receiver-b", "exit", -1)
+    run.process("receiver-b", "start")
 
 
 @broken(None)
