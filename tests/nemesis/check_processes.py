@@ -8,16 +8,25 @@ from index import FOREVER_S, Intervals, Violation
 OURS = ("receiver", "forward", "deliver")
 CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -signal.SIGSYS, 66, 99}
 FAULT_S = 30  # how long after the beginning of a fault a process may end with a failure
+START_S = 3  # how long a process may need until it handles signals
 MORE_MEMORY = 16 << 20
 MORE_DESCRIPTORS = 20
+NOTES = ("the client failed", "did not end within")
 ACCEPTED = ("recorded", "repeated", "conflict", "acknowledged", "url_check")
 
 
 def check_exits(index):
-    """A process ends when it is asked to, or with a failure while a fault is under way."""
+    """A process ends when it is asked to, or with a failure while a fault is under way. SIGTERM may end a process that
+    has not set up its signals yet."""
     faulty = Intervals((fault.begin, max(fault.end, fault.begin + FAULT_S)) for fault in index.faults)
+    started = {}
     for line in index.lines["process"]:
-        if line["event"] == "exit" and (problem := _problem_of_exit(line, faulty.overlap(line["at"], line["at"]))):
+        if line["event"] == "start":
+            started[line["name"]] = line["at"]
+        elif line["status"] == -signal.SIGTERM and line["asked"] == "TERM" and (
+                line["at"] - started.get(line["name"], -FOREVER_S) < START_S):
+            continue
+        elif problem := _problem_of_exit(line, faulty.overlap(line["at"], line["at"])):
             yield Violation("process-exit", f"{line['name']} (pid {line['pid']}) {problem}: status {line['status']}, "
                                             f"asked {line['asked']}, at {line['at']:.3f} s")
 
@@ -35,6 +44,15 @@ def _problem_of_exit(line, in_fault):
     if status == 0 and not asked and not in_fault:
         return "ended without a reason"
     return None
+
+
+def check_nemesis(index):
+    """The nemesis itself causes and ends each fault, and its clients work."""
+    for text in index.failures:
+        yield Violation("nemesis", text)
+    for line in index.lines["note"]:
+        if any(words in line["text"] for words in NOTES):
+            yield Violation("nemesis", f"{line['text']}, at {line['at']:.3f} s")
 
 
 def check_texts(index):
@@ -111,8 +129,8 @@ def _check_pages(index):
         for name, total in line["status"]["callbacks_since_start"].items():
             metric = line["metrics"].get(f'imcallbackd_callbacks_total{{result="{name}"}}')
             if not name.startswith("last_") and metric != total:
-                yield Violation("counters", f"receiver {line['receiver']} at {line['moment']}: {name} is {total} on the "
-                                            f"page and {metric} in the metrics")
+                yield Violation("counters", f"receiver {line['receiver']} at {line['moment']}: {name} is {total} on "
+                                            f"the page and {metric} in the metrics")
 
 
 def _expected_of_answers(final):
@@ -144,4 +162,4 @@ def _expected_of_stores(index, final):
     yield "recorded members", final.grown("imcallbackd_members_recorded_total"), members
 
 
-RULES = [check_exits, check_texts, check_samples, check_counters]
+RULES = [check_exits, check_nemesis, check_texts, check_samples, check_counters]

@@ -57,7 +57,7 @@ def check_id_order(index):
     for receiver in index.receivers:
         latest = None  # the call with the latest beginning of all lower ids
         for id, line in sorted(index.stored[receiver].items()):
-            call = single.get(line["row"])
+            call = single.pop(line["row"], None)
             if not call:
                 continue
             if latest and call.end_at < latest.at:

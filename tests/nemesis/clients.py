@@ -16,7 +16,7 @@ import time
 from connection import Connection
 from manners import MANNERS
 
-SLOW_AT_ONCE = 8  # slow and hostile clients at the same time, besides the threads
+SLOW_AT_ONCE = 12  # slow and hostile clients at the same time, besides the threads
 IDLE_CONNECTIONS = 48
 ATTEMPTS = 5
 
@@ -30,10 +30,10 @@ class Clients:
         self.history, self.workload, self.target, self.credentials = history, workload, target, credentials
         self.count, self.rate = count, rate
         self.context = ssl.create_default_context(cafile=ca_file)
-        self.slow = None
+        self.slow, self.slow_places = None, threading.BoundedSemaphore(SLOW_AT_ONCE)
         self.idle = collections.deque()
         self.stopped, self.running = threading.Event(), threading.Event()
-        self.threads = []
+        self.threads, self.members = [], []
         self._lock = threading.Lock()
         self._busy = 0
 
@@ -48,8 +48,8 @@ class Clients:
         self.stopped.clear()
         self.running.set()
         self.slow = concurrent.futures.ThreadPoolExecutor(SLOW_AT_ONCE)
-        self.threads = [threading.Thread(target=Client(self, number, only_honest).run, daemon=True)
-                        for number in range(1, self.count + 1)]
+        self.members = [Client(self, number, only_honest) for number in range(1, self.count + 1)]
+        self.threads = [threading.Thread(target=member.run, daemon=True) for member in self.members]
         for thread in self.threads:
             thread.start()
 
@@ -70,10 +70,17 @@ class Clients:
         self.running.set()
         for thread in self.threads:
             thread.join()
-        self.slow.shutdown()
+        if self.slow:
+            self.slow.shutdown()
         while self.idle:
             self.idle.popleft().close()
         self.threads = []
+
+    def forget(self):
+        """No client sends an event once more that it has sent so far; see Workload.forget()."""
+        self.workload.forget()
+        for member in self.members:
+            member.again.clear()
 
     def call_started(self):
         with self._lock:
@@ -145,21 +152,34 @@ class Client:
             self.clients.running.wait()
             if self.clients.stopped.is_set():
                 break
-            self.step()
+            self.clients.call_started()
+            if self.clients.running.is_set():
+                self.step()
+            else:  # paused in the meantime
+                self.clients.call_ended()
             due += self.dice.uniform(0.5, 1.5) * self.clients.count / self.clients.rate
             due = max(due, time.monotonic() - 1)  # a client that was held up does not catch up for long
         self.leave()
 
     def step(self):
-        if self.again and self.again[0][0] <= time.monotonic():
-            _, operation, attempt = self.again.popleft()
-        else:
-            operation, attempt = self.clients.workload.next(self.only_honest), 1
-        self.clients.call_started()
+        operation, attempt = self.next_to_send_again() or (self.clients.workload.next(self.only_honest), 1)
         if operation.manner == "call":
             self.finish(self.call, operation, attempt)
-        else:
-            self.clients.slow.submit(self.finish, self.misuse, operation, attempt)
+        elif self.clients.slow_places.acquire(blocking=False):
+            self.clients.slow.submit(self.finish, self.misuse, operation, attempt).add_done_callback(
+                lambda _: self.clients.slow_places.release())
+        else:  # while nothing answers, there are enough of these clients
+            self.clients.call_ended()
+
+    def next_to_send_again(self):
+        try:
+            due, *call = self.again.popleft()
+        except IndexError:
+            return None
+        if due <= time.monotonic():
+            return call
+        self.again.append((due, *call))
+        return None
 
     def finish(self, how, *arguments):
         try:

@@ -83,8 +83,9 @@ def deliveries(history, receiver, events, tokens):
     store, over the whole run."""
     start = time.time() - history.seconds()
     for request in receiver.application.endpoint.requests():
+        group = events[request.id][0]["group_id"] if request.id in events else request.group
         history.record("delivery", endpoint=receiver.application.name, place=request.place, end_place=request.end_place,
-                       uid=request.id, app=int(request.query["SdkAppid"]), group=request.group,
+                       uid=request.id, app=int(request.query["SdkAppid"]), group=group,
                        arrived_s=request.time - start,
                        ended_s=request.ended and request.ended - start, how=request.how,
                        accepted=request.accepted, fields_ok=is_well_formed(request, events, receiver.name, tokens))

@@ -12,21 +12,26 @@ CONNECT_TIMEOUT_S = 5
 
 
 class Answer:
-    """An HTTP response. status and code are None, and note says why, if the response has not the protocol's form."""
+    """An HTTP response. If the response does not have the form of the protocol, status and code are None, and note says
+    why. http_status is the status of such a response, too."""
 
     def __init__(self, head, body):
-        self.status = self.code = self.note = None
+        self.status = self.code = self.note = self.http_status = None
         self.closes = bool(re.search(rb"(?i)\r\nconnection: *close", head))
         try:
-            status = int(re.match(rb"HTTP/1\.1 (\d\d\d) ", head)[1])
-            fields = json.loads(body)
-            if set(fields) != {"ActionStatus", "ErrorInfo", "ErrorCode"} or type(fields["ErrorCode"]) is not int:
-                raise ValueError("the fields are not those of the protocol")
-            if (fields["ActionStatus"], fields["ErrorCode"] == 0) != (("OK", True) if status == 200 else ("FAIL", False)):
-                raise ValueError("status, ActionStatus and ErrorCode contradict each other")
-            self.status, self.code = status, fields["ErrorCode"]
+            self.http_status = int(re.match(rb"HTTP/1\.1 (\d\d\d) ", head)[1])
+            self.code = self._read_code(json.loads(body))
+            self.status = self.http_status
         except (ValueError, TypeError) as error:
             self.note = f"{error}: {(head + body)[:300]!r}"
+
+    def _read_code(self, fields):
+        if set(fields) != {"ActionStatus", "ErrorInfo", "ErrorCode"} or type(fields["ErrorCode"]) is not int:
+            raise ValueError("the fields are not those of the protocol")
+        expected = ("OK", True) if self.http_status == 200 else ("FAIL", False)
+        if (fields["ActionStatus"], fields["ErrorCode"] == 0) != expected:
+            raise ValueError("status, ActionStatus and ErrorCode contradict each other")
+        return fields["ErrorCode"]
 
 
 class Connection:

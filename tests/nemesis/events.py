@@ -5,7 +5,7 @@ import dataclasses
 import json
 import pathlib
 
-from operation import COMMAND, OK, Form, Operation, Query, digest, request_time, sign
+from operation import CHUNKED, COMMAND, OK, Form, Operation, Query, digest, request_time, sign
 
 SAMPLES = pathlib.Path(__file__).resolve().parent.parent / "samples"
 DOCUMENTED = (SAMPLES / "as-documented.txt").read_text()
@@ -98,7 +98,8 @@ def recorded(draw, values, body=None, **others):
     sent = query(draw)
     lines = tuple(line for line, probability in (("Content-Type: application/json", 0.8), ("Connection: close", 0.05),
                                                  ("User-Agent: tim", 0.3)) if draw.maybe(probability))
-    others = {"form": Form().adding(*lines), "elsewhere": draw.maybe(0.02),
+    form = CHUNKED if draw.maybe(0.03) else Form()
+    others = {"form": form.adding_lines(*lines), "elsewhere": draw.maybe(0.02),
               "patience_s": 2 if draw.maybe(0.25) else 20} | others
     return Operation(draw.op, draw.kind, draw.app, sent, encode(draw, values) if body is None else body,
                      honest=draw.honest, expect=row(draw, values, sent),

@@ -93,13 +93,13 @@ class Example:
         for row in self.rejected[receiver].values():
             self.add("rejected_row", 0, snapshot=self.snapshots, **row)
 
-    def deliver(self, receiver, id, how="answered", accepted=True):
+    def deliver(self, receiver, id):
         row = self.rows[receiver][id]
         self.place += 2
+        self.now += 0.1
         self.add("delivery", 0, endpoint=f"endpoint-{receiver}", place=self.place - 1, end_place=self.place,
-                 uid=row["uid"], app=row["row"]["sdk_appid"], group=row["row"]["group_id"],
-                 arrived_s=round(self.now + 0.02 * self.place, 6), ended_s=round(self.now + 0.02 * self.place + 0.01, 6),
-                 how=how, accepted=accepted, fields_ok=True)
+                 uid=row["uid"], app=row["row"]["sdk_appid"], group=row["row"]["group_id"], arrived_s=self.now - 0.1,
+                 ended_s=self.now - 0.05, how="answered", accepted=True, fields_ok=True)
 
     def counters(self, moment):
         for receiver, counts in self.counts.items():
@@ -109,8 +109,8 @@ class Example:
             causes = [{"cause": "sign_wrong", "error_code": 120114, "count": counts["refused"]}]
             status = {"callbacks_since_start": counts | {"last_recorded_at": None},
                       "rejected_since_start": causes if counts["refused"] else []}
-            self.add("counters", receiver=receiver, moment=moment, metrics=metrics, status=json.loads(json.dumps(status)),
-                     newest_id=self.ids[receiver])
+            self.add("counters", receiver=receiver, moment=moment, metrics=metrics,
+                     status=json.loads(json.dumps(status)), newest_id=self.ids[receiver])
 
     def process(self, name, event, status=None, asked=None, pid=1):
         self.add("process", name=name, event=event, pid=pid, status=status, asked=asked)
@@ -135,9 +135,9 @@ def quiet_phase(run):
     run.snapshot("b", "clock")
 
 
-def faults_phase(run):
+def faults_phase(run, also):
     """Events 6 and 7 are of the same group, event 5 has an unknown outcome and was not recorded."""
-    run.phase("faults")
+    run.add("phase", 3, name="faults")
     run.add("fault", 6, number=1, name="kill", target="receiver-a", phase="begin", note="")
     run.process("receiver-a", "exit", -9, "KILL")
     run.invoke("event", content(4))
@@ -161,6 +161,7 @@ def faults_phase(run):
     run.answer(400, 120201)
     run.invoke("reject_sign", allowed=[(403, 120114)], honest=False)
     run.answer(403, 120114)
+    also(run)
     run.snapshot("a", "restore")
     run.snapshot("b", "backup", invoke_at=run.now)
     run.add("fault", number=2, name="clock", target="receiver-b", phase="begin", note="")
@@ -194,11 +195,12 @@ def final_phase(run):
     run.process("endpoint-a", "exit", -15, "TERM")
 
 
-def good_history(retention=False, deleted=()):
-    """deleted: the ids of receiver a that retention deleted before the end."""
+def good_history(retention=False, deleted=(), also=lambda run: None):
+    """deleted: the ids of receiver a that retention deleted before the end; also: called with the Example while the
+    faults are under way."""
     run = Example(retention)
     quiet_phase(run)
-    faults_phase(run)
+    faults_phase(run, also)
     final_phase(run)
     for receiver in "ab":
         for id in list(run.rows[receiver]):

@@ -1,5 +1,5 @@
-"""Reads a history once and gives the rules of the checker its calls, faults, snapshots and deliveries by name. All times
-are seconds since the start of the run, the arrival and the end of a delivery included."""
+"""Reads a history once and gives the rules of the checker its calls, faults, snapshots and deliveries by name. All
+times are seconds since the start of the run, the arrival and the end of a delivery included."""
 
 import bisect
 import collections
@@ -10,7 +10,7 @@ CONTENT_FIELDS = ("sdk_appid", "group_id", "event_time_ms", "type", "owner_accou
                   "member_count", "members")
 ADDRESS_FIELDS = ("opt_platform", "client_ip", "remote_address")
 ROW_FIELDS = CONTENT_FIELDS + ADDRESS_FIELDS
-STORE_UNAVAILABLE, STALE = 120301, 120124  # codes of src/callback/answer.c
+STORE_UNAVAILABLE, STALE, OVERLOADED = 120301, 120124, 120007  # codes of src/callback/answer.c
 FOREVER_S = float("inf")
 SETTLING_S = 5  # how long a fault may have an effect after its end
 
@@ -63,8 +63,8 @@ class Call:
     """One attempt of a client, with its outcome: "answer", "closed" or "unknown". A call without an outcome in the
     history is "unknown"."""
 
-    def __init__(self, line, phase):
-        self.invoke, self.at, self.phase = line, line["at"], phase
+    def __init__(self, line):
+        self.invoke, self.at = line, line["at"]
         self.op, self.attempt, self.kind, self.honest = line["op"], line["attempt"], line["kind"], line["honest"]
         self.digest = line.get("digest")
         self.row = row_of(line["expect"]) if line.get("expect") else None
@@ -114,7 +114,7 @@ class Index:
     """The parts of a history. `mistakes` holds what makes the history itself unusable."""
 
     def __init__(self, lines):
-        self.start, self.mistakes = {}, []
+        self.start, self.mistakes, self.failures = {}, [], []  # failures: of the nemesis itself
         self.phases, self.calls, self.faults = [], [], []  # phases: [(name, at), ...]
         self.snapshots, self.by_number = [], {}
         self.lines = collections.defaultdict(list)  # by type
@@ -132,7 +132,7 @@ class Index:
         self.phases.append((line["name"], line["at"]))
 
     def _add_invoke(self, line):
-        call = Call(line, self.phases[-1][0] if self.phases else None)
+        call = Call(line)
         if (call.op, call.attempt) in self._calls:
             self.mistakes.append(f"{call} has two invocations")
         self._calls[call.op, call.attempt] = call
@@ -151,8 +151,10 @@ class Index:
         if line["phase"] == "begin":
             fault = Fault(line["number"], line["name"], line.get("target"), line["at"], FOREVER_S)
             self._faults[line["number"]] = fault
-        elif line["phase"] == "end" and line["number"] in self._faults:
+        elif line["number"] in self._faults:
             self._faults[line["number"]] = self._faults[line["number"]]._replace(end=line["at"])
+        if line["phase"] == "failed":
+            self.failures.append(f"the fault {line['number']} {line['name']} on {line.get('target')}: {line['note']}")
 
     def _add_snapshot(self, line):
         self.by_number[line["snapshot"]] = snapshot = Snapshot(line)
@@ -176,8 +178,6 @@ class Index:
         self.receivers = self.start.get("receivers", [])
         self.faults = sorted(self._faults.values(), key=lambda fault: fault.begin)
         self.seconds = last_at
-        self.disturbed = Intervals(
-            [(fault.begin, fault.end + SETTLING_S) for fault in self.faults] + self._outages())
         self.attempts = collections.defaultdict(list)  # {identity: calls that may record an event}
         for call in self.calls:
             if call.identity and call.row:
@@ -185,9 +185,9 @@ class Index:
         self.stored = collections.defaultdict(dict)  # {receiver: {id: the line of the latest snapshot}}
         for snapshot in self.snapshots:
             self.stored[snapshot.receiver].update(snapshot.rows)
-        self.recorded = {row["row"] for rows in self.stored.values() for row in rows.values()}
-        self.recorded_content = {content_of(row) for row in self.recorded}
-        self.recorded_identities = {identity_of(row) for row in self.recorded}
+        recorded = {row["row"] for snapshot in self.snapshots for row in snapshot.rows.values()}
+        self.recorded_content = {content_of(row) for row in recorded}
+        self.recorded_identities = {identity_of(row) for row in recorded}
         self.rejected_digests = {line["digest"] for snapshot in self.snapshots for line in snapshot.rejected.values()}
         self._index_outputs()
         self._find_mistakes()
@@ -207,18 +207,6 @@ class Index:
                     self.accepted_at[key] = min(self.accepted_at.get(key, FOREVER_S), line["ended_s"])
         self.set_aside = {(line["receiver"], line["id"]) for line in self.lines["set_aside"]}
 
-    def _outages(self):
-        """Returns the intervals in which a process did not run although it had run before, with the time that its end
-        and its start may take. The end of the run is not an outage."""
-        found, ended = [], {}
-        end_of_final = self.phase_begin("end")
-        for line in self.lines["process"]:
-            if line["event"] == "exit":
-                ended[line["name"]] = line["at"]
-            elif line["name"] in ended:
-                found.append((ended.pop(line["name"]) - SETTLING_S, line["at"] + SETTLING_S))
-        return found + [(at - SETTLING_S, FOREVER_S) for at in ended.values() if at < end_of_final]
-
     def _find_mistakes(self):
         missing = {"quiet", "final", "end"} - {name for name, _ in self.phases}
         if not self.start or missing:
@@ -231,8 +219,12 @@ class Index:
 
     # Questions
 
-    def phase_begin(self, name):
-        return next((at for phase, at in self.phases if phase == name), FOREVER_S)
+    def calls_in(self, name, margin_s=0):
+        """Returns the calls that began in a phase, and not within the last `margin_s` seconds of it."""
+        ends = [at for _, at in self.phases[1:]] + [FOREVER_S]
+        inside = Intervals((at, end - margin_s) for (phase, at), end in zip(self.phases, ends)
+                           if phase == name and at <= end - margin_s)
+        return [call for call in self.calls if inside.overlap(call.at, call.at)]
 
     def final(self, receiver):
         """Returns the last snapshot of the moment "final" of a receiver, or None."""
@@ -245,9 +237,6 @@ class Index:
     def faults_named(self, word):
         """Returns the times of the faults whose name has this word in it, with what follows them."""
         return Intervals((fault.begin, fault.end + SETTLING_S) for fault in self.faults if word in fault.name)
-
-    def is_calm(self, phase, begin, end):
-        return phase in ("quiet", "final") or not self.disturbed.overlap(begin, end)
 
     def is_taken(self, receiver, uid, id, before=FOREVER_S):
         """Returns whether retention may have deleted the event before this time."""

@@ -4,7 +4,6 @@ forwarders, and the links between all of them."""
 import dataclasses
 import pathlib
 import random
-import shutil
 import tempfile
 import threading
 import time
@@ -27,18 +26,22 @@ DRAIN_DEADLINE_S = 600
 
 @dataclasses.dataclass
 class Plan:
-    """What the seed decides before the start. destination: "patroni" or "pgbouncer"."""
+    """What the seed decides before the start. destination: "patroni" or "pgbouncer"; checks_readiness: whether HAProxy
+    takes a receiver that cannot record out of service, so that its clients hardly ever see a 503."""
 
     destination: str
     retention: bool
     keep_body: str
     other_commands: str
+    store_wait: str
+    checks_readiness: bool
 
     @staticmethod
     def draw(seed):
         dice = random.Random(f"plan {seed}")
         return Plan(dice.choice(("patroni", "patroni", "pgbouncer")), dice.random() < 0.5, dice.choice(("yes", "no")),
-                    dice.choice(("reject", "acknowledge")))
+                    dice.choice(("reject", "acknowledge")), dice.choice(("1s", "5s")),
+                    dice.random() < 0.5)
 
 
 class Credentials:
@@ -65,8 +68,8 @@ class Credentials:
     def use_new_tokens(self):
         self.current = {app: tokens[-1] for app, tokens in self.tokens.items()}
 
-    def remove_old_tokens(self):
-        self.tokens = {app: tokens[-1:] for app, tokens in self.tokens.items()}
+    def keep_tokens_in_use(self):
+        self.tokens = {app: [token] for app, token in self.current.items()}
 
 
 class Balancer(reverse_proxies.Proxy):
@@ -115,9 +118,14 @@ class Installation:
         self.certificates += 1
         make_signed(self.directory, f"server-{self.certificates}", "ca", "subjectAltName=DNS:localhost,IP:127.0.0.1")
 
+    def write_tokens(self):
+        for receiver in self.receivers.values():
+            receiver.write_tokens()
+
     def _make_balancer(self):
         balancer = Balancer()
-        balancer.write_config({":::443 v4v6": f"127.0.0.1:{balancer.port}"} | {
+        check = "option httpchk\n    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost\n"
+        balancer.write_config(({} if self.plan.checks_readiness else {check: "\n"}) | {":::443 v4v6": f"127.0.0.1:{balancer.port}"} | {
             f"10.0.0.1{number}:443": f"127.0.0.1:{receiver.balancer_link.port} addr 127.0.0.1 port "
                                      f"{receiver.admin_ports['receiver']}"
             for number, receiver in enumerate(self.receivers.values(), 1)})
@@ -157,13 +165,11 @@ class Installation:
         managed = [service for receiver in self.receivers.values() for service in receiver.services.values()]
         return {service.name: service for service in (*managed, self.haproxy)}
 
-    def destroy(self, keep):
-        """Ends everything. keep: whether the files stay, apart from those of the disks."""
+    def destroy(self):
+        """Ends everything. Logs and configurations stay in the directory."""
         self.haproxy.destroy()
         for receiver in self.receivers.values():
             receiver.destroy()
         self.destination.destroy()
         self.balancer.destroy()
         self.network.close()
-        if not keep:
-            shutil.rmtree(self.directory, ignore_errors=True)

@@ -11,14 +11,16 @@ PIECE_PAUSE_S = 0.4
 
 
 def read_last_answer(call, connection):
-    """Reads an answer and the end of the connection. A second answer 200 means that the receiver has accepted what
-    follows the request."""
+    """Reads an answer and the end of the connection, which a fault may delay. A second answer 200 means that the
+    receiver has accepted what follows the request."""
     try:
         answer = connection.read_answer(ANSWER_WAIT_S)
         if not connection.read_to_end(END_WAIT_S):
-            answer.status, answer.note = None, "the connection stays open"
+            answer.note = "the connection stays open"
         elif b"HTTP/1.1 200" in connection.unread:
             answer.status, answer.note = None, f"a second answer: {connection.unread[:300]!r}"
+        elif (answer.http_status, None) in call.operation.allowed:
+            answer.status = answer.http_status
         call.answered(answer)
     except OSError as error:
         call.failed(error)

@@ -67,12 +67,21 @@ class Form:
         lines = [f"{self.method} {target} HTTP/1.1", *self.lines]
         return "\r\n".join(lines).replace("LENGTH", str(length)).encode("latin-1") + b"\r\n\r\n"
 
-    def adding(self, *lines):
+    def adding_lines(self, *lines):
         return dataclasses.replace(self, lines=self.lines + lines)
+
+
+def chunks(body):
+    """Returns the body in one chunk."""
+    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+
+
+CHUNKED = Form(lines=("Host: localhost", "Transfer-Encoding: chunked"), content=chunks)
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
+    """One call, and what the receiver may answer and must record."""
     op: int
     kind: str
     app: int

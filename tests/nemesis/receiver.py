@@ -101,8 +101,9 @@ class Receiver:
             "listen": {"address": "127.0.0.1", "port": self.port, "trusted_proxies": "127.0.0.1"},
             "tls": {"certificate": place / "certificate.pem", "private_key": place / "key.pem"},
             "store": {"database": self.database, "keep_body": installation.plan.keep_body} | (
-                {"retention": "1h"} if installation.clock else {}),
+                {"retention": "1d"} if installation.clock else {}),
             "callback": {"other_commands": installation.plan.other_commands},
+            "limits": {"store_wait": installation.plan.store_wait},
             "admin": {"port": self.admin_ports["receiver"]},
             "forward": {"url": installation.destination.url(self.destination_ports), "receiver": self.name,
                         "password_file": installation.destination.password_file, "admin_port": self.admin_ports["forward"],
@@ -125,7 +126,10 @@ class Receiver:
             new.rename(self.directory / target)
 
     def reload(self):
-        self.services["receiver"].send(signal.SIGHUP)
+        """Sends SIGHUP as systemd does, which means not before the receiver has started: until then, the signal would
+        end it."""
+        if self.ask("receiver", "/healthz")[0]:
+            self.services["receiver"].send(signal.SIGHUP)
 
     def log_text(self, part="receiver"):
         return (self.installation.directory / f"{part}-{self.name}.log").read_text(errors="replace")

@@ -6,7 +6,7 @@ import schedule
 from faults import FAULTS
 from installation import Plan
 
-PLANS = [Plan("patroni", True, "no", "reject"), Plan("pgbouncer", False, "yes", "acknowledge")]
+PLANS = [Plan("patroni", True, "no", "reject", "1s", True), Plan("pgbouncer", False, "yes", "acknowledge", "5s", False)]
 
 
 @pytest.mark.parametrize("plan", PLANS)

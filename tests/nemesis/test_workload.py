@@ -2,6 +2,7 @@
 store has exactly the rows that the operations expect."""
 
 import collections
+import contextlib
 import hashlib
 import itertools
 import threading
@@ -14,8 +15,10 @@ import daemon
 import workload
 
 APPS = {1400000001: ["first-token"], 1400000002: ["second-token", "another-token"]}
-SECONDS = 15
-RATE = 60
+OPERATIONS = 700  # of each run
+RATE = 70
+# No kind is rare.
+TABLE = [(kind, min(weight, 30), honest, function) for kind, weight, honest, function in workload.TABLE]
 
 
 class Memory:
@@ -57,18 +60,31 @@ def identity(row):
     return row["sdk_appid"], row["group_id"], row["event_time_ms"]
 
 
+@contextlib.contextmanager
+def sending(history, load, one, **options):
+    """Lets clients send during the block."""
+    senders = clients.Clients(history, load, ("127.0.0.1", one.port), one.directory / "certificate.pem", Credentials(),
+                              rate=RATE, **options)
+    senders.start()
+    try:
+        yield senders
+    finally:
+        senders.stop()
+
+
+def wait_for_calls(history, count):
+    daemon.eventually(lambda: len(history.of_type("invoke")) >= count, f"{count} calls", 60, pause=0.1)
+
+
 @pytest.fixture(scope="module", params=["reject", "acknowledge"])
 def run(request):
     """The history of a run, and the receiver."""
     history = Memory()
-    settings = {"callback": {"other_commands": request.param}, "limits": {"request_timeout": "5s"}}
+    settings = {"callback": {"other_commands": request.param}, "limits": {"request_timeout": "4s"}}
     with daemon.running(settings, APPS) as one:
-        load = workload.Workload(f"seed-{request.param}", APPS, other_commands=request.param)
-        senders = clients.Clients(history, load, ("127.0.0.1", one.port), one.directory / "certificate.pem",
-                                  Credentials(), rate=RATE)
-        senders.start()
-        senders.stopped.wait(SECONDS)
-        senders.stop()
+        load = workload.Workload(f"seed-{request.param}", APPS, other_commands=request.param, table=TABLE)
+        with sending(history, load, one):
+            wait_for_calls(history, OPERATIONS)
         yield history, one
 
 
@@ -81,18 +97,25 @@ def outcomes(history):
     return [(line, ends[line["op"], line["attempt"]]) for line in started]
 
 
+def identities_acknowledged(history):
+    return {tuple(start["identity"]) for start, end in outcomes(history)
+            if start["expect"] and end.get("status") == 200}
+
+
 def test_every_answer_is_allowed(run):
     history, one = run
     assert history.of_type("note") == []
     wrong = []
     for start, end in outcomes(history):
-        right = {"answer": lambda: (end["status"], end["code"]) in start["allowed"],
+        right = {"answer": lambda: (end["status"], end["code"]) in start["allowed"] and (
+                     "note" not in end or end["code"] is None),
                  "closed": lambda: not start["honest"],
                  "unknown": lambda: start["kind"] in ("slow_leaves", "slow_resets")}[end["type"]]()
         if not right:
             wrong.append((start, end))
     assert not wrong, (len(wrong), wrong[:5], one.log[-2000:])
-    print(len(history.lines), collections.Counter((start["kind"], end["type"]) for start, end in outcomes(history)))
+    print(collections.Counter((start["kind"], end["type"]) for start, end in outcomes(history)))
+    assert {start["kind"] for start, _ in outcomes(history)} == {row[0] for row in TABLE}
 
 
 def test_every_row_is_expected(run):
@@ -109,10 +132,7 @@ def test_every_row_is_expected(run):
 
 def test_every_acknowledged_event_is_recorded(run):
     history, one = run
-    recorded = {identity(row) for row in stored_rows(one)}
-    acknowledged = {tuple(start["identity"]) for start, end in outcomes(history)
-                    if start["expect"] and end.get("status") == 200}
-    assert acknowledged <= recorded
+    assert identities_acknowledged(history) <= {identity(row) for row in stored_rows(one)}
 
 
 def test_every_body_that_is_not_understood_is_kept(run):
@@ -120,6 +140,30 @@ def test_every_body_that_is_not_understood_is_kept(run):
     kept = {hashlib.sha256(row["body"]).hexdigest() for row in one.rejected() if row["reason"][:8] != "conflict"}
     assert kept == {start["digest"] for start, end in outcomes(history)
                     if start["kind"].startswith("body_") and end["type"] == "answer"}
+
+
+def test_sends_again_without_an_answer():
+    """The receiver is killed and starts again. Clients send again what has no answer, and nothing is recorded twice."""
+    history, load = Memory(), workload.Workload("killed", APPS)
+    settings = {"listen": {"port": daemon.free_port()}, "limits": {"request_timeout": "4s"}}
+    with daemon.running(settings, APPS) as one:
+        with sending(history, load, one) as senders:
+            wait_for_calls(history, 100)
+            one.kill()
+            wait_for_calls(history, 130)
+            one.start()
+            daemon.eventually(lambda: [line for line in history.of_type("invoke") if line["attempt"] > 1],
+                              "second attempts")
+            wait_for_calls(history, 250)
+            assert senders.pause()
+            calls = len(outcomes(history))
+            senders.resume()
+            wait_for_calls(history, calls + 10)
+        assert all(start["identity"][2] for start, _ in outcomes(history) if start["attempt"] > 1)
+        assert any(end["type"] == "unknown" for _, end in outcomes(history))
+        identities = [identity(row) for row in stored_rows(one)]
+        assert len(identities) == len(set(identities))
+        assert identities_acknowledged(history) <= set(identities)
 
 
 def test_same_seed_draws_the_same():
