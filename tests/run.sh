@@ -7,13 +7,15 @@ cd "$(dirname "$0")/.."
 
 packages="curl sqlite3 ca-certificates libcmocka-dev python3-pytest openssl strace clang-format systemd jq postgresql
     mandoc faketime"
-selection="-LE ^full$" cluster=
+selection="-LE ^full$"
+cluster=''
 if [ "${1:-}" = --full ] && [ $# -eq 1 ]; then
-    # The service of Debian's patroni does not start without a file that nobody has written yet.
+    # The service of Debian's patroni does not start as long as its configuration file is missing.
     packages="$packages clang clang-tidy cppcheck shellcheck valgrind debootstrap patroni spin"
     # Ubuntu has chromium only as a snap. There the tests in a browser are skipped.
     grep -qx ID=debian /etc/os-release && packages="$packages chromium chromium-driver python3-selenium fonts-dejavu-core"
-    selection= cluster="etcd pgbouncer"
+    selection=''
+    cluster="etcd pgbouncer"
 elif [ $# -gt 0 ]; then
     echo "usage: sh tests/run.sh [--full]" >&2
     exit 2

@@ -4,7 +4,3 @@ import pathlib
 import sys
 
 sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "full: takes long, so only the full run of ctest includes it")

@@ -6,8 +6,7 @@ import cluster
 import daemon
 import postgres
 
-pytestmark = [pytest.mark.full,
-              pytest.mark.skipif(cluster.missing() is not None, reason=f"not installed: {cluster.missing()}")]
+pytestmark = pytest.mark.skipif(cluster.missing() is not None, reason=f"not installed: {cluster.missing()}")
 EVENTS = 200
 WRONG = """SELECT group_id FROM destroyed_group JOIN destroyed_group_member USING (event_uid) GROUP BY group_id
     HAVING count(DISTINCT event_uid) <> 1 OR count(*) <> 3"""
