@@ -355,7 +355,7 @@ FAULTS = {
     "long read": Fault(long_read, RECEIVERS, (2, 8), with_disk),
     "backup": Fault(backup, RECEIVERS, (0, 0.5)),
     "restore": Fault(restore, RECEIVERS, (0, 0.5), with_disk),
-    "clock step": Fault(step_clock, ["clock"], (0.5, 1), with_all_stores, lambda plan: plan.retention),
+    "clock step": Fault(step_clock, ["clock"], (2, 4), with_all_stores, lambda plan: plan.retention),
     "cut": Fault(cut, LINKS, (0.1, 2)),
     "delay": Fault(delay, LINKS, (1, 6)),
     "stall": Fault(stall, LINKS, (0.5, 6)),

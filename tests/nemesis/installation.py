@@ -1,6 +1,7 @@
 """The installation that the nemesis attacks: two receivers with their services behind HAProxy, the destination of both
 forwarders, and the links between all of them."""
 
+import contextlib
 import dataclasses
 import pathlib
 import random
@@ -166,10 +167,8 @@ class Installation:
         return {service.name: service for service in (*managed, self.haproxy)}
 
     def destroy(self):
-        """Ends everything. Logs and configurations stay in the directory."""
-        self.haproxy.destroy()
-        for receiver in self.receivers.values():
-            receiver.destroy()
-        self.destination.destroy()
-        self.balancer.destroy()
-        self.network.close()
+        """Ends everything, whatever fails meanwhile. Logs and configurations stay in the directory."""
+        with contextlib.ExitStack() as stack:
+            for each in (self.destination, self.balancer, *self.receivers.values(), self.haproxy):
+                stack.callback(each.destroy)
+            self.network.close()

@@ -78,10 +78,14 @@ class Receiver:
                          for part, command in SERVICES.items()}
 
     def _environment(self, part):
-        """With retention, the receiver uses a clock that faults can step."""
+        """With retention, the receiver uses a clock that faults can step. The receiver notices a step within a second:
+        without the cache of libfaketime, each look at the clock would read the file."""
         if part != "receiver" or not self.installation.clock:
             return dict(os.environ)
-        return os.environ | self.installation.clock.environment() | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        clock = self.installation.clock.environment() | {
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}
+        del clock["FAKETIME_NO_CACHE"]
+        return os.environ | clock
 
     def _write_secret(self, name, *lines):
         path = self.directory / name
