@@ -75,7 +75,6 @@ byte unread, was_reset;
 // struct http_loop and struct http_connection_set
 byte inbox_connections[LOOPS], inbox_completed[LOOPS];
 bool has_queued[LOOPS], event_fd[LOOPS], ending[LOOPS], has_ended[LOOPS];
-byte pending[LOOPS];
 
 // struct http_server
 bool server_stopping, acceptor_stopping, acceptor_ended;
@@ -363,9 +362,9 @@ inline http_request_poll(r)
 
 inline http_request_unhold(r)
 {
-    assert(phase[r] == PENDING && pending[me] > 0);
+    assert(phase[r] == PENDING && pending > 0);
     phase[r] = COMPLETED;
-    pending[me]--;
+    pending--;
     if
     :: !HAS(suspended, r) -> polled--
     :: else
@@ -406,33 +405,30 @@ inline run_connection(r)
 
 inline mhd_adapter_run()
 {
-    atomic {
-        running = running | (resuming & MINE);
-        resuming = resuming & ~MINE;
-        for (r : 0 .. REQUESTS - 1) {
-            if
-            :: LOOP_OF(r) == me && IS_ACTIVE(r) -> run_connection(r)
-            :: else
-            fi
-        }
-        r = 0
+    running = running | (resuming & MINE);
+    resuming = resuming & ~MINE;
+    for (r : 0 .. REQUESTS - 1) {
+        if
+        :: LOOP_OF(r) == me && IS_ACTIVE(r) -> run_connection(r)
+        :: else
+        fi
     }
-    submit_commits()
+    r = 0
 }
 
 // on_body calls store_submit, and then http_request_receive_end counts the request.
 inline submit_commits()
 {
     do
-    :: atomic {
-           submitted != 0 ->
+    :: submitted != 0 ->
+       atomic {
            r = FIRST(submitted);
            REMOVE(submitted, r);
            ADD(committing, r)
        }
        commit_queue_push(r);
        atomic {
-           pending[me]++;
+           pending++;
            polled++;
            r = 0
        }
@@ -457,7 +453,7 @@ inline submit_commits()
 inline sleep_until_ready()
 {
     if
-    :: atomic { event_fd[me] -> event_fd[me] = false }
+    :: event_fd[me] -> event_fd[me] = false
     :: (running & (unread | was_reset) & MINE) != 0
 #ifndef BUG_BLOCKS_WITH_WORK
     :: HAS_WORK && has_progress
@@ -468,51 +464,49 @@ inline sleep_until_ready()
 
 inline process_inbox()
 {
-    atomic {
-        has_progress = inbox_connections[me] != 0 || inbox_completed[me] != 0;
-        running = running | inbox_connections[me];
-        unread = unread | inbox_connections[me];
-        inbox_connections[me] = 0;
-        for (r : 0 .. REQUESTS - 1) {
-            if
-            :: HAS(inbox_completed[me], r) -> mhd_adapter_complete(r)
-            :: else
-            fi
-        }
-        inbox_completed[me] = 0;
-        r = 0
+    has_progress = inbox_connections[me] != 0 || inbox_completed[me] != 0;
+    running = running | inbox_connections[me];
+    unread = unread | inbox_connections[me];
+    inbox_connections[me] = 0;
+    for (r : 0 .. REQUESTS - 1) {
+        if
+        :: HAS(inbox_completed[me], r) -> mhd_adapter_complete(r)
+        :: else
+        fi
     }
+    inbox_completed[me] = 0;
+    r = 0
 }
 
 proctype loop(byte me)
 {
-    byte polled, submitted, turns, r;
+    byte pending, polled, submitted, turns, r;
     bool has_progress, has_expired, is_ending, signal;
 
     do
-    :: sleep_until_ready();
 #ifdef BUG_ENDING_AFTER_INBOX
-       process_inbox();
+    :: atomic { sleep_until_ready() }
+       atomic { process_inbox(); mhd_adapter_run(); has_expired = false }
        is_ending = ending[me];
 #else
-       is_ending = ending[me];
-       process_inbox();
+    :: atomic { sleep_until_ready(); is_ending = ending[me] }
+       atomic { process_inbox(); mhd_adapter_run(); has_expired = false }
 #endif
-       mhd_adapter_run();
-       has_expired = false;
+       submit_commits();
        if
 #ifdef BUG_ENDS_WITH_PENDING
        :: is_ending -> break
 #else
-       :: is_ending && pending[me] == 0 -> break
+       :: is_ending && pending == 0 -> break
 #endif
        :: else -> is_ending = false
        fi
     od;
     do
-    :: turns < LAST_TURNS -> turns++; mhd_adapter_run()
+    :: turns < LAST_TURNS -> turns++; atomic { mhd_adapter_run() } submit_commits()
     :: else -> break
     od;
+    assert(pending == 0);
     has_ended[me] = true
 }
 
@@ -544,7 +538,7 @@ proctype acceptor()
 proctype client(byte r)
 {
     if
-    :: ADD(was_reset, r)
+    :: HAS(connections, r) && phase[r] != FREED -> ADD(was_reset, r)
     :: true
     fi
 }
@@ -583,7 +577,7 @@ proctype main_thread()
     :: true
     fi;
     if
-    :: timeout -> atomic { assert_all_ended() }
+    :: true -> timeout; assert_all_ended()
     :: true
     fi;
     acceptor_stopping = true;
@@ -603,7 +597,7 @@ proctype main_thread()
     state == ENDED;
     atomic {
         for (l : 0 .. LOOPS - 1) { // http_loop_destroy
-            assert(pending[l] == 0 && inbox_connections[l] == 0 && inbox_completed[l] == 0)
+            assert(inbox_connections[l] == 0 && inbox_completed[l] == 0)
         }
         mhd_adapter_stop();
         assert_all_ended();
