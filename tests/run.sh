@@ -9,7 +9,7 @@ packages="curl sqlite3 ca-certificates libcmocka-dev python3-pytest openssl stra
     mandoc faketime"
 selection="-LE ^full$"
 if [ "${1:-}" = --full ] && [ $# -eq 1 ]; then
-    packages="$packages clang clang-tidy cppcheck shellcheck valgrind debootstrap"
+    packages="$packages clang clang-tidy cppcheck shellcheck valgrind debootstrap spin"
     # Ubuntu has chromium only as a snap. There the tests in a browser are skipped.
     grep -qx ID=debian /etc/os-release && packages="$packages chromium chromium-driver python3-selenium fonts-dejavu-core"
     selection=
