@@ -18,12 +18,12 @@
 //
 // How the model abstracts from the code:
 //
-// - Each request has a connection of its own. It has arrived completely when the acceptor accepts the connection, which
-//   may happen at any moment, as may the reset by the client. Request r belongs to the loop r % LOOPS.
+// - Each request has a connection of its own, and belongs to the loop r % LOOPS. Its last byte arrives at any moment
+//   after the connection was accepted, and the client may then reset the connection at any moment.
 // - A section under a mutex is one atomic step, because all accesses to what the mutex guards are such sections. If the
 //   step ends in the state SLEEPING or PAUSED, its end is pthread_cond_wait.
-// - What a thread does to data that only this thread owns at the time is one step together with what follows, because no
-//   other thread can see the order.
+// - A thread's accesses to data that only this thread owns at the time are one step together with what follows, because
+//   no other thread can see their order.
 // - Time is a choice: a sleep of the writer thread may end by itself (timeout, spurious wake-up) or need a signal.
 //   HELD_POLL_MS may pass at any moment, and has passed when a sleep of the loop has timed out. A commit is retried at
 //   most once; after that its store_wait has passed.
@@ -65,6 +65,7 @@ mtype:commit_stage stage[REQUESTS] = AT_CALLER;
 mtype:http_phase phase[REQUESTS] = BODY; // FREED: http_request_finish was called
 byte committing, has_response;
 byte connections; // not freed yet
+byte held;        // on_body was called and returned NULL
 byte answered;    // http_request_take_response was called
 
 // The connections in libmicrohttpd. A connection that is in none of these sets was closed, or has not left the inbox.
@@ -110,6 +111,8 @@ proctype acceptor()
 
 proctype client(byte r)
 {
+end:
+    HAS(connections, r) -> ADD(unread, r);
     if
     :: HAS(connections, r) && phase[r] != FREED -> ADD(was_reset, r)
     :: true
@@ -126,12 +129,13 @@ inline assert_all_ended()
     }
 }
 
-// The library panics if a connection is still suspended. The last turns have sent all answers.
+// The library panics if a connection is still suspended. The last turns have sent the answers of all held requests. A
+// request that arrives in the last turn may be refused without an answer, as if it had arrived after the stop.
 inline mhd_adapter_stop()
 {
     assert(suspended == 0 && resuming == 0);
     for (r : 0 .. REQUESTS - 1) {
-        assert(phase[r] != PENDING && phase[r] != COMPLETED && phase[r] != ANSWERED);
+        assert(!HAS(held, r) || phase[r] == FREED);
         if
         :: HAS(running, r) -> on_connection_closed(r)
         :: else

@@ -20,7 +20,7 @@ inline free_connection(r)
 {
     assert(HAS(connections, r));
     if
-    :: phase[r] != FREED -> http_request_finish(r)
+    :: phase[r] != BODY && phase[r] != FREED -> http_request_finish(r)
     :: else
     fi;
     REMOVE(connections, r)
@@ -48,7 +48,7 @@ inline http_request_receive_end(r)
 #ifndef BUG_PENDING_AFTER_STOP
     :: server_stopping -> ADD(has_response, r); http_request_take_response(r)
 #endif
-    :: else -> phase[r] = PENDING; ADD(submitted, r)
+    :: else -> phase[r] = PENDING; ADD(submitted, r); ADD(held, r)
     fi
 }
 
@@ -105,7 +105,7 @@ inline run_connection(r)
     fi
 }
 
-#define IS_ACTIVE(r) (HAS(running, r) && (phase[r] != FREED || HAS(was_reset, r)))
+#define IS_ACTIVE(r) (HAS(running, r) && (HAS(unread | was_reset, r) || (phase[r] != BODY && phase[r] != FREED)))
 
 inline mhd_adapter_run()
 {
@@ -170,7 +170,6 @@ inline process_inbox()
 {
     has_progress = inbox_connections[me] != 0 || inbox_completed[me] != 0;
     running = running | inbox_connections[me];
-    unread = unread | inbox_connections[me];
     inbox_connections[me] = 0;
     for (r : 0 .. REQUESTS - 1) {
         if
