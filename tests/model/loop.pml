@@ -187,14 +187,8 @@ proctype loop(byte me)
     bool has_progress, has_expired, is_ending, signal;
 
     do
-#ifdef BUG_ENDING_AFTER_INBOX
-    :: atomic { sleep_until_ready() }
-       atomic { process_inbox(); mhd_adapter_run(); has_expired = false }
-       is_ending = ending[me];
-#else
     :: atomic { sleep_until_ready(); is_ending = ending[me] }
        atomic { process_inbox(); mhd_adapter_run(); has_expired = false }
-#endif
        submit_commits();
        if
 #ifdef BUG_ENDS_WITH_PENDING

@@ -1,6 +1,6 @@
 """Checks handover.pml, the model of the hand-over between the event loops and the writer thread, with spin.
 
-Each fault that handover.pml can have must make spin find an error. Otherwise the checks above it would prove nothing.
+Each fault that handover.pml can have must make spin find an error. Otherwise the other checks would prove nothing.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ MEMORY_MB = 900
 FAULTS = {
     "BUG_NO_SIGNAL": ONE, "BUG_CHECK_WITHOUT_MUTEX": ONE, "BUG_RETRIED_IS_DONE": ONE, "BUG_FREED_AT_RESET": ONE,
     "BUG_NO_WAKE": ONE, "BUG_FLAG_BEFORE_INBOX": ONE, "BUG_NO_RESUME": ONE, "BUG_BLOCKS_WITH_WORK": ONE,
-    "BUG_NEXT_AFTER_COMPLETE": SHARED_LOOP, "BUG_ENDING_AFTER_INBOX": ONE + STOP,
+    "BUG_NEXT_AFTER_COMPLETE": SHARED_LOOP,
     "BUG_PENDING_AFTER_STOP": ONE + STOP, "BUG_ENDS_WITH_PENDING": ONE + STOP,
 }
 
@@ -36,14 +36,14 @@ def check(directory, macros, *, safety=True):
 
     run("spin", "-a", *(f"-D{macro}" for macro in macros), MODEL)
     kind = ["-DSAFETY"] if safety else ["-DNFAIR=3"]
-    run("cc", "-O1", "-w", f"-DMEMLIM={MEMORY_MB}", "-DCOLLAPSE", *kind, "-o", "pan", "pan.c")
+    run("cc", "-O1", "-w", f"-DMEMLIM={MEMORY_MB}", "-DCOLLAPSE", "-DREVERSE", *kind, "-o", "pan", "pan.c")
     report = run("./pan", "-m1000000", *([] if safety else ["-a", "-f"]))
     print(report)
     assert "Search not completed" not in report or "errors: 1" in report, report
     return report
 
 
-@pytest.mark.parametrize("macros", [SHARED_LOOP, ONE + STOP], ids=" ".join)
+@pytest.mark.parametrize("macros", [ONE, ONE + STOP], ids=" ".join)
 def test_each_held_request_ends_exactly_once(macros, tmp_path):
     report = check(tmp_path, macros)
     assert "errors: 0" in report, report
