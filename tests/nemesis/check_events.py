@@ -2,7 +2,8 @@
 
 import collections
 
-from index import OVERLOADED, STALE, STORE_UNAVAILABLE, Violation, content_of, differences, identity_of, uid_of
+from index import (OVERLOADED, SIGN_WRONG, STALE, STORE_UNAVAILABLE, Violation, content_of, differences, identity_of,
+                   uid_of)
 
 ANSWER_S = 2  # the time within which the service expects an answer
 LAST_CALLS_S = 2.5  # calls that begin this long before the next faults may meet them
@@ -10,14 +11,15 @@ REPEAT_WINDOW_MS = 5 * 60 * 1000  # as in src/store/recorder.h
 
 
 def check_answers(index):
-    """A call is answered as its kind allows, or with 503; with 403 while a clock is wrong."""
-    clock = index.faults_named("clock")
+    """A call is answered as its kind allows, or with 503. It may be answered with 403 if the clock was stepped or the
+    token that signs it was removed while it was under way."""
+    excuses = {STALE: index.faults_named("clock"), SIGN_WRONG: index.faults_named("token")}
     for call in index.calls:
         if call.outcome != "answer" or [call.status, call.code] in call.invoke["allowed"]:
             continue
         if call.status == 503 and call.code in (OVERLOADED, STORE_UNAVAILABLE):
             continue
-        if call.code != STALE or not clock.overlap(call.at, call.end_at):
+        if not (call.code in excuses and excuses[call.code].overlap(call.at, call.end_at)):
             yield Violation("answer-unexpected", f"{call}; allowed are {call.invoke['allowed']}")
 
 

@@ -10,7 +10,8 @@ CONTENT_FIELDS = ("sdk_appid", "group_id", "event_time_ms", "type", "owner_accou
                   "member_count", "members")
 ADDRESS_FIELDS = ("opt_platform", "client_ip", "remote_address")
 ROW_FIELDS = CONTENT_FIELDS + ADDRESS_FIELDS
-STORE_UNAVAILABLE, STALE, OVERLOADED = 120301, 120124, 120007  # codes of src/callback/answer.c
+# Codes of src/callback/answer.c
+STORE_UNAVAILABLE, STALE, SIGN_WRONG, OVERLOADED = 120301, 120124, 120114, 120007
 FOREVER_S = float("inf")
 SETTLING_S = 5  # how long a fault may have an effect after its end
 
