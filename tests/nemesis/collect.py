@@ -165,9 +165,12 @@ def counters(history, receiver, moment):
 
 
 def samples(history, installation, moment):
-    """Records what each service uses. A sanitizer's memory is not recorded, because it keeps freed memory."""
+    """Records what each process of imcallbackd uses. A sanitizer's memory is not recorded, because it keeps freed
+    memory."""
     is_sanitized = "asan" in os.environ["IMCALLBACKD"] or "tsan" in os.environ["IMCALLBACKD"]
     for name, service in installation.services().items():
+        if name == "haproxy":
+            continue
         with contextlib.suppress(OSError, AttributeError):
             pid = service.process.pid
             history.record("sample", process=name, moment=moment, rss_bytes=0 if is_sanitized else memory_bytes(pid),
