@@ -19,7 +19,7 @@ BUILD = TOP / "build" / "package"
 
 
 def pages():
-    return sorted(path for section in "58" for path in (TOP / "src").rglob(f"*.{section}"))
+    return sorted(path for section in "578" for path in (TOP / "src").rglob(f"*.{section}"))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,8 @@ def test_package_contains_exactly_these_files(package):
         "/usr/share/bash-completion/completions/imcallbackd", "/usr/share/zsh/vendor-completions/_imcallbackd",
         "/usr/share/doc/imcallbackd/changelog.Debian.gz", "/usr/share/doc/imcallbackd/copyright",
         *(f"/usr/share/doc/imcallbackd/examples/{path.name}" for path in (TOP / "conf/proxy").iterdir()),
+        *(f"/usr/share/doc/imcallbackd/examples/{name}" for name in ("handler.py", "prometheus-alerts.yml",
+                                                                     "grafana-dashboard.json")),
         "/usr/share/lintian/overrides/imcallbackd", "/usr/share/imcallbackd/certbot-hook.sh",
         *(f"/usr/share/man/man{path.suffix[1:]}/{path.name}.gz" for path in pages())}
 

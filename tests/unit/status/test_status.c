@@ -153,7 +153,7 @@ TEST_WITH(an_event_that_was_not_recorded_is_a_warning_for_a_day, setup, NULL)
     fixture_refuse(&status, ANSWER_STORE_UNAVAILABLE, 1);
     status.refusals.entries[0].last_ms = NOW_MS - INT64_C(180000);
     expect(STATUS_WARNING, "1 callback could not be recorded, the last one 3 minutes ago.",
-           "Recovering a refused event");
+           "RECOVERING A REFUSED EVENT");
     status.totals.failed = 2;
     expect(STATUS_WARNING, "2 callbacks could not be recorded", "journal");
     status.refusals.entries[0].last_ms = NOW_MS - DAY_MS - 1;
