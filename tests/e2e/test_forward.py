@@ -2,6 +2,7 @@
 the store."""
 
 import hashlib
+import re
 import shutil
 import signal
 import socket
@@ -13,9 +14,9 @@ import pytest
 import daemon
 import postgres
 from daemon import BINARY, COLUMNS, event
+from documents import example
 from monitoring import ask, metrics
 from postgres import has_rows, ship_to, shipping_daemon, verify
-from test_readme import block
 
 pytestmark = pytest.mark.skipif(not postgres.programs(), reason="PostgreSQL is not installed")
 
@@ -79,16 +80,28 @@ def test_ships_large_groups_and_bodies(make_daemon, server, forward):
     assert verify(one).returncode == 0
 
 
-def test_query_of_the_readme_finds_the_event(make_daemon, server, forward):
+def test_examples_of_the_manual_work(make_daemon, server, forward):
     one = shipping_daemon(make_daemon, server)
     one.record("peters", MemberList=member_list("peter"))
     forward(one)
     has_rows(server, 1)
-    text = block("USING (event_uid)")
+    text = example("imcallbackd-forward.8", "USING (event_uid)")
     url = "postgresql://imcallbackd@db1,db2/events?target_session_attrs=any"
     assert url in text
     done = daemon.run("sh", "-c", text.replace(url, server.url(target_session_attrs="any")), env=server.environment())
     assert done.returncode == 0 and " peters " in done.stdout and "(1 row)" in done.stdout, done
+    text = example("imcallbackd-forward.8", "--verify").replace("/etc/imcallbackd/imcallbackd.conf", str(one.config))
+    done = daemon.run("sh", "-c", text.replace("imcallbackd forward", f"{BINARY} forward"))
+    assert done.returncode == 0 and "events: 0 in the store" in done.stdout, done
+    section = example("imcallbackd-forward.8", "[forward]")
+    assert set(re.findall(r"(?m)^(\w+) =", section)) == {"url", "password_file"}
+    keys = dict(re.findall(r"(?m)^(\w+) = (.*)$", section))
+    shutil.copy(server.password_file, one.directory / "forward-password")
+    settings = {key: value.replace("/etc/imcallbackd", str(one.directory)).replace("@db1,db2/", "@127.0.0.1:1/")
+                for key, value in keys.items()}
+    one.write_config({"forward": settings})
+    done = daemon.run(BINARY, "check", "-c", one.config)
+    assert done.returncode == 0 and "[forward] url: " in done.stderr, done
 
 
 def test_stores_an_event_of_two_receivers_once(make_daemon, server, forward):

@@ -1,4 +1,5 @@
-"""Tests the commands in README.md: the quick start in a copy of the tree, and the service in a stand-in for /."""
+"""Tests the commands in README.md: the quick start in a copy of the tree, the service in a stand-in for /, and the
+sender of [deliver]."""
 
 import os
 import pathlib
@@ -7,31 +8,23 @@ import shutil
 import stat
 import subprocess
 import tempfile
-import textwrap
+from unittest.mock import ANY
 
 import pytest
 
 import daemon
+from documents import example, examples
 from log_reader import LogReader
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-README = (TOP / "README.md").read_text()
 COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
-DATA_BLOCKS = ("jsonb", "_bulk", "imcallbackd backup", "before")  # in test_readme_data.py
-FORWARD_BLOCKS = ("USING (event_uid)",)  # in test_forward.py
-DELIVER_BLOCKS = ("openssl rand", "--start-at now")  # in test_deliver_readme.py
 START_DEADLINE = 240  # seconds; includes a build
 RESTART_DEADLINE = 90  # seconds; generous, because other tests may run at the same time
 
 
-def blocks(language):
-    return [textwrap.dedent(text) for text in re.findall(rf"(?m)^ *```{language}\n((?:.*\n)*?) *```$", README)]
-
-
 def block(words):
-    """Returns the only block of commands that contains these words."""
-    (found,) = [text for text in blocks("sh") if words in text]
-    return found
+    """Returns the only block of commands in README.md that contains these words."""
+    return example("README.md", words)
 
 
 class Foreground:
@@ -91,19 +84,11 @@ def clone():
 
 @pytest.fixture(scope="module")
 def quickstart(clone):
-    running = Foreground(block("quickstart"), clone, START_DEADLINE)
+    running = Foreground(block("conf/quickstart.sh"), clone, START_DEADLINE)
     try:
         yield running
     finally:
         running.destroy()
-
-
-def test_every_block_of_commands_has_a_test():
-    tested = ("quickstart", "run.sh", "cpack", "privkey.pem", "/dev/stdin", "systemctl enable", "signed=", "usermod",
-              "chgrp",
-              *DATA_BLOCKS, *FORWARD_BLOCKS, *DELIVER_BLOCKS)
-    assert {block(words) for words in tested} == set(blocks("sh"))
-    assert block("run.sh") == "sh tests/run.sh\n"  # the command that runs this test
 
 
 @pytest.mark.full
@@ -120,6 +105,13 @@ def test_printed_commands_of_quickstart_work(quickstart):
 
 
 @pytest.mark.full
+def test_commands_after_the_quickstart_work(clone, quickstart):
+    text = block("sign -c conf/quickstart.conf").replace("8443", str(quickstart.port))
+    answer = daemon.run("sh", "-e", "-c", text, cwd=clone)
+    assert answer.returncode == 0 and '"OK"' in answer.stdout and "MyFirstGroup" in answer.stdout, answer
+
+
+@pytest.mark.full
 def test_quickstart_prints_the_address_of_the_status_page(quickstart):
     answer = daemon.run("curl", "-fsS", quickstart.line("http:"))
     assert answer.returncode == 0 and "<!DOCTYPE html>" in answer.stdout, answer
@@ -133,7 +125,7 @@ def test_second_quickstart_reuses_files(clone, quickstart):
     line = quickstart.line("curl")
     quickstart.interrupt()
     # ninja misreads dependencies with an apostrophe in their path, so the second run builds this copy again.
-    again = Foreground(block("quickstart"), clone, START_DEADLINE)
+    again = Foreground(block("conf/quickstart.sh"), clone, START_DEADLINE)
     try:
         assert again.line("curl") == line
         assert '"OK"' in daemon.run("sh", "-c", line, cwd="/").stdout
@@ -156,9 +148,10 @@ class Service:
         for directory in ("stand-ins", "var/lib/imcallbackd"):
             (self.root / directory).mkdir(parents=True)
         recorded = f'#!/bin/sh\necho "${{0##*/}} $*" >>{self.calls}\n'
-        unpack = f'{recorded}dpkg-deb -x "$2" {self.root}\n'
+        unpack = f'{recorded}case $2 in *.deb) exec dpkg-deb -x "$2" {self.root};; esac\n'
         for name, text in {"sudo": '#!/bin/sh\n[ "$1" != -u ] || shift 2\nexec "$@"\n', "apt-get": unpack,
-                           "usermod": recorded, "systemctl": recorded, "chgrp": recorded}.items():
+                           "usermod": recorded, "systemctl": recorded, "chgrp": recorded, "certbot": recorded,
+                           "sudoedit": recorded}.items():
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
         self.environment = {"PATH": f"{programs}:{self.root}/usr/bin:{os.environ['PATH']}", "USER": "operator",
@@ -209,13 +202,15 @@ def test_service_installs_and_answers(clone, quickstart):
     daemon.make_certificate(clone, "-newkey", "rsa:2048", name="fullchain.pem", key="privkey.pem")
     try:
         service.run("cpack")
-        service.run("privkey.pem")
+        service.run("certbot certonly")
+        shutil.copy(clone / "fullchain.pem", service.root / "etc/imcallbackd/certificate.pem")
+        shutil.copy(clone / "privkey.pem", service.root / "etc/imcallbackd/key.pem")
         service.run("/dev/stdin", "the-token-of-the-console\n")
         assert (service.root / "etc/imcallbackd/token").read_text() == "the-token-of-the-console\n"
-        assert [service.mode("etc/imcallbackd/" + name) for name in ("certificate.pem", "key.pem", "token")] == [
-            "0o644", "0o640", "0o640"]
+        assert service.mode("etc/imcallbackd/token") == "0o640"
+        assert (service.root / "usr/share/imcallbackd/certbot-hook.sh").exists()
         service.edit_configuration()
-        assert "[app 1400000001]" in service.run("systemctl enable")
+        assert "[app 1400000001]" in service.run("sudoedit")
         running = service.start()
         try:
             assert service.run("signed=") == '{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}'
@@ -225,7 +220,8 @@ def test_service_installs_and_answers(clone, quickstart):
             running.destroy()
         check_certificate_for_a_proxy(service)
         assert [line.split()[0:2] for line in service.calls.read_text().splitlines()] == [
-            ["apt-get", "install"], ["systemctl", "enable"], ["usermod", "--append"], ["chgrp", "imcallbackd"]]
+            ["apt-get", "install"], ["apt-get", "install"], ["certbot", "certonly"], ["sudoedit", ANY],
+            ["systemctl", "enable"], ["usermod", "--append"], ["chgrp", "imcallbackd"]]
     finally:
         service.destroy()
 
@@ -246,9 +242,8 @@ def check_certificate_for_a_proxy(service):
 
 def check_queries(service):
     """Checks that each query of the README finds the sample that was sent before."""
-    (queries,) = blocks("sql")
-    expected = {"The groups that were disbanded last": "MyFirstGroup", "The members of a group": "bob",
-                "The groups that a user": "@TGS#"}
+    (queries,) = examples("README.md", "sql")
+    expected = {"The groups that were disbanded last": "MyFirstGroup", "The groups that a user": "@TGS#"}
     output = service.run("usermod", re.sub("(?m)^-- ", ".print -- ", queries))
     parts = output.split("-- ")[1:]
     assert len(parts) == len(expected), output

@@ -37,7 +37,7 @@ CTEST = ["ctest", "-j", str(os.cpu_count() + 1), "--stop-on-failure", "--output-
 # modules, and then with the SLOW tests of its module.
 LENGTHY = r"^(base-log.*|store-retention)$"
 QUICK = r"^(fuzz-replay-.*|oom-(base|callback|command)|e2e-(admin|answers|bodies|check|commands|framing|lifecycle|" \
-        r"monitoring|readme_data|reload|samples|shortage))$"
+        r"monitoring|manual_data|reload|samples|shortage))$"
 SLOW = {"base": r"^(base-log.*|e2e-(gone|limits|log|memory|restart|tls))$", "callback": r"^e2e-(limits|memory|tls)$",
         "store": r"^(oom-store|store-retention|fault-.*|e2e-(backup|export|forward|kill|kill_points|restart))$"}
 

@@ -1,4 +1,4 @@
-"""Tests the README's commands to export, back up and restore, with PostgreSQL and a stand-in for a search engine."""
+"""Tests the manual's commands to export, back up and restore, with PostgreSQL and a stand-in for a search engine."""
 
 import http.server
 import json
@@ -10,7 +10,8 @@ import pytest
 import daemon
 import postgres
 from daemon import BINARY, event
-from test_readme import block
+from documents import example
+
 
 class Operator:
     """Runs the commands as an operator would, in the directory of a daemon instead of the system's directories."""
@@ -49,15 +50,17 @@ def test_export_into_postgresql_is_incremental(operator, server):
     operator.environment |= server.environment() | {"PGHOST": "127.0.0.1", "PGPORT": str(server.port),
                                                     "PGUSER": "owner", "PGDATABASE": server.database,
                                                     "PATH": operator.environment["PATH"]}
-    assert operator.run(block("jsonb")) == "COPY 3\n"
-    assert operator.run(block("jsonb")) == "COPY 0\n"
+    assert operator.run(example("imcallbackd.8", "jsonb NOT NULL")) == "COPY 3\n"
+    assert operator.run(example("imcallbackd.8", "jsonb NOT NULL")) == "COPY 0\n"
     assert operator.one.post(event(GroupId="later")).status == 200
-    assert operator.run(block("jsonb")) == "COPY 1\n"
+    assert operator.run(example("imcallbackd.8", "jsonb NOT NULL")) == "COPY 1\n"
     exported = operator.run("imcallbackd export -c /etc/imcallbackd/imcallbackd.conf").split("\n")[:-1]
     stored = operator.run("psql -Atc 'SELECT event FROM disbanded ORDER BY id'").splitlines()
     assert list(map(json.loads, stored)) == list(map(json.loads, exported))
-    members = operator.run("psql -Atc \"SELECT jsonb_array_elements_text(event -> 'members') FROM disbanded\"")
-    assert members.splitlines() == ['"\\ 张三 1 0', '"\\ 张三 2 0', '"\\ 张三 2 1', "leckie"]
+    operator.environment["query"] = example("imcallbackd.8", "jsonb_array_elements_text")
+    members = operator.run('psql -F : -Atc "$query"')
+    assert [line.rpartition(":")[2] for line in members.split("\n") if ":" in line] == [
+        '"\\ 张三 1 0', '"\\ 张三 2 0', '"\\ 张三 2 1', "leckie"]
 
 
 class Search(http.server.BaseHTTPRequestHandler):
@@ -88,7 +91,7 @@ def test_export_into_search_is_idempotent(operator):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Search)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    text = block("_bulk").replace("127.0.0.1:9200", f"127.0.0.1:{server.server_port}")
+    text = example("imcallbackd.8", "_bulk").replace("127.0.0.1:9200", f"127.0.0.1:{server.server_port}")
     try:
         for _ in range(2):
             assert operator.run(text) == "true\ntrue\n"
@@ -104,17 +107,19 @@ def test_export_into_search_is_idempotent(operator):
 
 def test_backup_is_restored(operator):
     one = operator.one
-    operator.run(block("imcallbackd backup"))
+    operator.run(example("imcallbackd-operations.7", "imcallbackd backup"))
     (copy,) = operator.backups.iterdir()
     copy.rename(operator.backups / "callbacks.db")
     assert one.post(event(GroupId="after-backup")).status == 200
-    for line in block("before").splitlines():
+    script = example("imcallbackd-operations.7", "mv callbacks.db*").replace("\\\n", "")
+    directory, *lines = script.splitlines()
+    for line in lines:
         if "systemctl stop" in line:
             one.stop()
         elif "systemctl start" in line:
             one.start()
         else:
-            operator.run(line)
+            operator.run(f"{directory}\n{line}")
     assert one.post(event(GroupId="after-restore")).status == 200
     assert one.group_ids() == ["g0", "g1", "g2", "after-restore"]
     kept = daemon.run("sqlite3", "-readonly", one.directory / "before" / "callbacks.db",
