@@ -17,12 +17,15 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests" / "e2e"))
 
 import daemon  # noqa: E402
+from documents import PAGES, literal  # noqa: E402
 
 COMMAND_PAGE = TOP / "src/command/imcallbackd.8"
 CONFIG_PAGE = TOP / "src/command/imcallbackd.conf.5"
 FORWARD_PAGE = TOP / "src/command/imcallbackd-forward.8"
 DELIVER_PAGE = TOP / "src/deliver/imcallbackd-deliver.8"
-PAGES = sorted(path for section in "58" for path in (TOP / "src").rglob(f"*.{section}"))
+OPERATIONS_PAGE = TOP / "src/command/imcallbackd-operations.7"
+# Maps the page of an outbound service to the source of its metrics.
+OUTBOUND = {FORWARD_PAGE: TOP / "src/forward/progress.c", DELIVER_PAGE: TOP / "src/deliver/delivery_log.c"}
 SAMPLE = TOP / "conf/imcallbackd.conf"
 JOURNAL_PIECE = 48 * 1024  # the journal cuts longer lines into pieces of this size
 # Commands and sections of the configuration that have a separate page.
@@ -33,7 +36,7 @@ def sections(page, macro):
     """Returns {heading: text}. With the macro Sh, splits the page only at sections; with Ss, also at subsections."""
     pattern = r"(?m)^\.Sh (.*)$" if macro == "Sh" else r"(?m)^\.S[hs] (.*)$"
     parts = re.split(pattern, page.read_text())
-    return dict(zip(parts[1::2], parts[2::2]))
+    return {heading.replace(r"\&", ""): text for heading, text in zip(parts[1::2], parts[2::2])}
 
 
 def items(text):
@@ -46,12 +49,6 @@ def heads(text, macro):
     """Returns every name in the heads that start with this macro, such as the columns in `.It Va id , type`."""
     return [name for head, _ in items(text) if head.startswith(macro + " ")
             for name in head.removeprefix(macro + " ").split(" , ")]
-
-
-def examples(text):
-    """Returns the literal blocks of the text."""
-    found = re.findall(r"(?ms)^\.Bd -literal.*?\n(.*?)^\.Ed$", text)
-    return [example.replace(r"\e", "\\") for example in found]
 
 
 def help_of(*words):
@@ -75,10 +72,30 @@ def running():
 def test_page_is_well_formed_in_80_columns(page):
     if not shutil.which("mandoc"):
         pytest.skip("mandoc is not installed")
-    said = daemon.run("mandoc", "-T", "lint", "-W", "warning", page)
-    assert (said.returncode, said.stdout) == (0, "")
+    # The pages of other packages need not be installed here; the next test checks the references to this package.
+    said = [line for line in daemon.run("mandoc", "-T", "lint", "-W", "all", page).stdout.splitlines()
+            if "STYLE: referenced manual not found" not in line]
+    assert said == []
     text = daemon.run("mandoc", "-T", "ascii", "-O", "width=80", page).stdout
-    assert [line for line in re.sub(".\b", "", text).splitlines() if len(line) > 80] == []
+    # A URL in an example cannot be broken into lines.
+    assert [line for line in re.sub(".\b", "", text).splitlines() if len(line) > 80 and "://" not in line] == []
+
+
+def test_references_between_pages_lead_somewhere():
+    names = {tuple(page.name.rsplit(".", 1)) for page in PAGES}
+    referenced = set()
+    for page in PAGES:
+        title = re.search(r"(?m)^\.Dt (\S+) (\d)$", page.read_text())
+        assert (title[1].lower(), title[2]) == tuple(page.name.rsplit(".", 1))
+        found = set(re.findall(r"(?m)^\.Xr (imcallbackd\S*) (\d)", page.read_text()))
+        assert found <= names - {tuple(page.name.rsplit(".", 1))}, page.name
+        referenced |= found
+        # A reference to a section of another page is its heading, then "in", then the page.
+        text = " ".join(page.read_text().split())
+        for heading, name, section in re.findall(r"\b([A-Z][A-Z ]+[A-Z]) in \.Xr (imcallbackd\S*) (\d)", text):
+            (target,) = [other for other in PAGES if other.name == f"{name}.{section}"]
+            assert heading in sections(target, "Sh"), (page.name, heading, name)
+    assert referenced == names
 
 
 # Commands and options
@@ -207,7 +224,7 @@ def test_ranges_of_page_hold(files):
 
 
 def test_example_configurations_are_accepted(files):
-    shown = examples(sections(CONFIG_PAGE, "Sh")["EXAMPLES"])
+    shown = literal(sections(CONFIG_PAGE, "Sh")["EXAMPLES"])
     assert len(shown) >= 4
     shutil.copy(files / "certificate.pem", files / "client-ca.pem")
     for name in ("token", "token-1400000001", "token-1400000002"):
@@ -271,15 +288,14 @@ def test_page_describes_all_metrics(running):
 
 # The pages of forward and deliver
 
-@pytest.mark.parametrize("command, page, source", [("forward", FORWARD_PAGE, "src/forward/progress.c"),
-                                                   ("deliver", DELIVER_PAGE, "src/deliver/delivery_log.c")])
-def test_page_of_an_outbound_service_is_complete(command, page, source, defaults):
-    described = sections(page, "Sh")
+@pytest.mark.parametrize("page", OUTBOUND, ids=lambda page: page.stem)
+def test_page_of_an_outbound_service_is_complete(page, defaults):
+    described, command = sections(page, "Sh"), page.stem.removeprefix("imcallbackd-")
     keys = {key for section, key in defaults if section == command}
     assert set(heads(described["CONFIGURATION"], "Ic")) == keys
     options = set(re.findall(r"(?m)^  (?:-\w, )?--([a-z-]+)", help_of(command)))
     assert set(re.findall(r"Fl -([a-z-]+)", described["SYNOPSIS"])) | {"config"} == options
-    metrics = re.findall(rf'"(imcallbackd_{command}_\w+)"', (TOP / source).read_text())
+    metrics = re.findall(rf'"(imcallbackd_{command}_\w+)"', OUTBOUND[page].read_text())
     assert set(heads(described["MONITORING"], "Va")) == set(metrics)
 
 
@@ -293,10 +309,57 @@ def test_page_of_deliver_gives_defaults_and_causes(defaults):
     assert heads(described["FAILURES"], "Cm") == re.findall(r'"(\w+)"', causes)
 
 
-def test_readme_describes_all_alerts():
-    alerts = re.findall(r"(?m)^ *- alert: (\w+)$", (TOP / "conf/prometheus-alerts.yml").read_text())
-    assert len(alerts) > 5
-    assert re.findall(r"(?m)^\| `(Imcallbackd\w+)` \|", (TOP / "README.md").read_text()) == alerts
+def alerts():
+    found = re.findall(r"(?m)^ *- alert: (\w+)$", (TOP / "conf/prometheus-alerts.yml").read_text())
+    assert len(found) > 5
+    return found
+
+
+def test_page_describes_all_alerts():
+    described = sections(OPERATIONS_PAGE, "Sh")["ALERTS AND THEIR REMEDIES"]
+    assert heads(described, "Sy") == alerts()
+    assert all(len(text.split()) > 10 for _, text in items(described))
+
+
+# Each thing in one place
+
+def all_heads(macro):
+    """Returns the names in all heads of all pages that start with this macro."""
+    return [name for page in PAGES for name in heads(page.read_text(), macro)]
+
+
+def test_each_key_is_in_one_page(defaults):
+    keys = [key for _, key in defaults]
+    assert len(keys) > 30
+    described = [head.split()[0] for head in all_heads("Ic")]
+    assert {key: described.count(key) for key in keys} == {key: keys.count(key) for key in keys}
+
+
+def test_each_metric_is_in_one_page(running):
+    with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN_PORT}/metrics") as answer:
+        metrics = re.findall(r"(?m)^# TYPE (\S+)", answer.read().decode())
+    for source in OUTBOUND.values():
+        metrics += re.findall(r'"(imcallbackd_(?:forward|deliver)_\w+)"', source.read_text())
+    assert len(metrics) > 30
+    described = [name for name in all_heads("Va") if re.match("imcallbackd_|process_", name)]
+    assert sorted(described) == sorted(metrics)
+
+
+def test_each_error_code_and_alert_is_in_one_page():
+    text = "\n".join(page.read_text() for page in PAGES)
+    codes = re.findall(r"\[ANSWER_\w+\] = \{(120\d+), ", (TOP / "src/callback/answer.c").read_text())
+    assert len(codes) > 20
+    for name in codes + alerts():
+        assert len(re.findall(rf"\b{name}\b", text)) == 1, name
+    assert set(re.findall(r"\b120\d\d\d\b", text)) == set(codes)
+    assert set(re.findall(r"\bImcallbackd\w+", text)) == set(alerts())
+
+
+def test_each_command_is_in_the_synopsis_of_one_page():
+    """The tests of the pages compare the options of a synopsis with those of the program."""
+    shown = [word for page in PAGES for synopsis in [sections(page, "Sh").get("SYNOPSIS", "")]
+             for word in set(re.findall(r"(?m)^\.(?:Ic|Nm imcallbackd) ([a-z]+)$", synopsis))]
+    assert sorted(shown) == sorted(commands() | ELSEWHERE)
 
 
 # The database
@@ -319,11 +382,11 @@ def test_page_describes_the_schema(running):
 
 
 def test_queries_of_page_work(running):
-    shown = examples(sections(COMMAND_PAGE, "Ss")["Queries"])
+    shown = literal(sections(COMMAND_PAGE, "Ss")["Queries"])
     queries = [text for text in shown if text.startswith("SELECT")]
     assert len(queries) > 3
     for query in queries:
-        assert len(running.sql(query)) == 1, query
+        assert len(running.sql(query.replace("@TGS#2J4SZEAEL", "@TGS#1"))) == 1, query
     (index,) = [text for text in shown if text not in queries]
     copy = running.directory / "copy.db"
     made = daemon.run(daemon.BINARY, "backup", "-c", running.config, copy)
@@ -351,7 +414,7 @@ def lose(one):
 
 @pytest.mark.parametrize("log_format", ("text", "json"))
 def test_refused_events_are_recovered_from_the_journal(log_format):
-    find, send = examples(sections(COMMAND_PAGE, "Ss")["Recovering a refused event"])
+    find, send = literal(sections(OPERATIONS_PAGE, "Sh")["RECOVERING A REFUSED EVENT"])
     if log_format == "json":
         before, between, after = find.partition("perl -ne")
         find = f"{before}jq -r .message | {between}{after}"
