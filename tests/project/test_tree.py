@@ -15,7 +15,8 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 MAY_BE_AT_THE_TOP = {"src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json", "README.md",
-                     "LICENSE", "build"}
+                     "README.zh-CN.md", "LICENSE", "build"}
+READMES = [TOP / "README.md", TOP / "README.zh-CN.md"]
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MAX_OPENING_LINES = 5
@@ -88,14 +89,14 @@ def test_functions_are_short():
 
 
 def test_text_has_no_stray_white_space():
-    for path in files(".c", ".h", ".py", ".sh", ".pml", ".conf", ".service", ".socket") + [TOP / "README.md"]:
+    for path in files(".c", ".h", ".py", ".sh", ".pml", ".conf", ".service", ".socket") + READMES:
         text = path.read_text()
         assert text.endswith("\n") and not text.endswith("\n\n"), name(path)
         assert "\t" not in text and "\r" not in text and not re.search(r" $", text, re.MULTILINE), name(path)
 
 
 def test_no_task_is_left_in_a_comment():
-    for path in files(".c", ".h", ".sh", ".conf", ".service", ".socket") + [TOP / "README.md"]:
+    for path in files(".c", ".h", ".sh", ".conf", ".service", ".socket") + READMES:
         assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text()), name(path)
 
 
@@ -122,7 +123,7 @@ def test_words_that_are_ruled_out_stay_out():
     found = []
     paths = [path for folder in ("src", "include", "conf", "systemd", "tests", ".github")
              for path in sorted((TOP / folder).rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    for path in [*paths, TOP / "README.md"]:
+    for path in [*paths, *READMES]:
         if path in (pathlib.Path(__file__), TOP / ".github/CONTRIBUTING.md"):  # these files state the rule
             continue
         text = path.read_bytes().decode(errors="replace")
