@@ -1,7 +1,7 @@
-"""The documents for contributors match the tree: every command in them works, every link leads somewhere, and every
-path, function and type that they name exists. Commands that take long run in a reduced form: `ctest` lists its
+"""The documents match the tree: every link leads somewhere, and every path, function and type that they name exists.
+Every command in the documents for contributors works. Those that take long run in a reduced form: `ctest` lists its
 selection, `cmake` must have the preset, pytest only collects a test that needs another preset or valgrind, and a script
-must have the options that it gets."""
+must have the options that it gets. test_operators.py checks the documents for operators."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ BINARY = pathlib.Path(os.environ["IMCALLBACKD"])
 BUILD = BINARY.parent  # of the preset dev, or of the build that runs this test
 CONTRIBUTORS = [TOP / name for name in ("src/README.md", "src/callback/README.md", "tests/README.md",
                                         ".github/CONTRIBUTING.md", ".github/SECURITY.md")]
-DOCUMENTS = [TOP / "README.md", *CONTRIBUTORS]
+DOCUMENTS = [*test_tree.READMES, *CONTRIBUTORS]
 FOLDERS = ("src/", "include/", "tests/", "conf/", "systemd/", ".github/", ".ci/")
 # Maps each header in the library tables of test_tree.py to the name that the documents use.
 LIBRARY_NAMES = {"microhttpd.h": "libmicrohttpd", "gnutls/": "GnuTLS", "sqlite3.h": "SQLite", "cjson/": "cJSON",
@@ -176,7 +176,7 @@ def sources():
     return "\n".join(path.read_text() for path in paths)
 
 
-@pytest.mark.parametrize("document", CONTRIBUTORS, ids=name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_names_exist(document):
     missing = []
     for span in spans(document):
@@ -247,11 +247,3 @@ def test_every_suite_is_in_the_table():
     labels = set(re.findall(r"`([a-z-]+)`", column))
     printed = run(["ctest", "--print-labels", "--test-dir", BUILD]).stdout
     assert labels == set(re.findall(r"(?m)^  ([a-z-]+)$", printed))
-
-
-def test_readme_quotes_headings_of_the_manual():
-    quoted = re.findall(r'`man ([\w.-]+)`, "([^"]+)"', (TOP / "README.md").read_text())
-    assert len(quoted) > 1
-    for page, heading in quoted:
-        (path,) = (TOP / "src").rglob(f"{page}.[58]")
-        assert re.search(rf"(?m)^\.S[hs] {re.escape(heading)}$", path.read_text()), (page, heading)
