@@ -142,8 +142,9 @@ static bool judge_failures(const struct status *status, struct status_judgement 
     judgement->level = STATUS_WARNING;
     SAY(judgement->sentence, "%" PRId64 " %s could not be recorded, the last one %s ago.", count,
         count == 1 ? "callback" : "callbacks", age);
-    SAY(judgement->remedy, "The journal has each of them with its body. Send them again: see man imcallbackd-operations, "
-                           "RECOVERING A REFUSED EVENT.");
+    SAY(judgement->remedy,
+        "The journal has each of them with its body. Send them again: see man imcallbackd-operations, "
+        "RECOVERING A REFUSED EVENT.");
     return true;
 }
 
