@@ -6,7 +6,7 @@ from index import FOREVER_S, Intervals, Violation
 
 JOURNAL_S = 1  # how late an endpoint may notice that the client has closed a connection; see tests/e2e/delivery.py
 TROUBLE_S = 3  # how long a fault on the way to the endpoint may have an effect after its end
-REPEAT_S = 10  # how long before or after an acceptance a fault may prevent deliver from knowing of it
+REPEAT_S = 10  # how long before or after an acceptance a fault may prevent deliver from keeping it
 
 
 class Events:
@@ -41,12 +41,15 @@ def check_requests(index):
 
 
 def check_accepted(index):
-    """Each recorded event is accepted at least once, unless it was set aside."""
+    """Each recorded event is accepted at least once. None is set aside, because no endpoint refuses an event for an
+    hour."""
     for receiver in index.receivers:
         for id, line in sorted(index.stored[receiver].items()):
-            if (receiver, line["uid"]) not in index.accepted_at and (receiver, id) not in index.set_aside:
+            if (receiver, line["uid"]) not in index.accepted_at:
                 yield Violation("never-accepted", f"id {id} uid {line['uid']} of receiver {receiver} was never "
                                                   f"accepted")
+    for line in index.lines["set_aside"]:
+        yield Violation("set-aside", f"id {line['id']} of receiver {line['receiver']} was set aside")
 
 
 def check_order(index):
@@ -54,7 +57,7 @@ def check_order(index):
     that was stalled may pass on a request late that deliver has given up and repeated."""
     for receiver in index.receivers:
         events, lines = Events(index, receiver), index.deliveries[receiver]
-        earlier = _last_acceptance_before(index, receiver, events, lines)
+        earlier = _last_acceptance_before(events, lines)
         troubled, latest = _trouble(index, receiver), {}
         for line in lines:
             id, group = events.id_of(line["uid"]), (line["app"], line["group"])
@@ -71,7 +74,7 @@ def check_order(index):
             latest[group] = max(latest.get(group, id), id)
 
 
-def _last_acceptance_before(index, receiver, events, lines):
+def _last_acceptance_before(events, lines):
     """Returns {id: (place of the last acceptance among the earlier ids of the group, that id)}."""
     accepted = {}
     for line in lines:
@@ -82,7 +85,7 @@ def _last_acceptance_before(index, receiver, events, lines):
         last = (0, None)
         for id in ids:
             found[id] = last
-            if (receiver, id) not in index.set_aside and events.id_of(events.uids[id]) is not None:
+            if events.id_of(events.uids[id]) is not None:
                 last = max(last, (accepted.get(events.uids[id], FOREVER_S), id))
     return found
 
@@ -116,10 +119,14 @@ def _had_ended(last, line, troubled):
 
 
 def check_repeats(index):
-    """An event that was accepted is sent again only if a fault or the end of a process may have hidden its answer."""
-    hidden = Intervals([(fault.begin - REPEAT_S, fault.end + REPEAT_S) for fault in index.faults] + [
-        (line["at"] - REPEAT_S, line["at"] + REPEAT_S) for line in index.lines["process"]])
+    """An event that was accepted is sent again only if a fault of deliver, of its disk, of the endpoint or of the link
+    between them, or the end of deliver, may have hidden its answer."""
     for receiver in index.receivers:
+        parts = f"deliver-{receiver}", f"endpoint-{receiver}"
+        hidden = Intervals([(fault.begin - REPEAT_S, fault.end + REPEAT_S) for fault in index.faults
+                            if fault.target in parts] +
+                           [(line["at"] - REPEAT_S, line["at"] + REPEAT_S) for line in index.lines["process"]
+                            if line["name"] in parts])
         events, accepted = Events(index, receiver), {}
         for line in index.deliveries[receiver]:
             first = accepted.get(line["uid"])

@@ -194,9 +194,9 @@ class Index:
         self._find_mistakes()
 
     def _index_outputs(self):
-        self.destination = collections.defaultdict(list)  # {uid: rows}
+        self.destination = collections.defaultdict(list)  # {uid: [(receiver, row), ...]}
         for line in self.lines["destination_row"]:
-            self.destination[line["uid"]].append(row_of(line["row"]))
+            self.destination[line["uid"]].append((line["receiver"], row_of(line["row"])))
         self.deliveries = collections.defaultdict(list)  # {receiver: lines in the order of their arrival}
         for line in sorted(self.lines["delivery"], key=lambda line: line["place"]):
             self.deliveries[line["endpoint"].removeprefix("endpoint-")].append(line)
@@ -206,12 +206,14 @@ class Index:
                 if line["accepted"]:
                     key = receiver, line["uid"]
                     self.accepted_at[key] = min(self.accepted_at.get(key, FOREVER_S), line["ended_s"])
-        self.set_aside = {(line["receiver"], line["id"]) for line in self.lines["set_aside"]}
 
     def _find_mistakes(self):
         missing = {"quiet", "final", "end"} - {name for name, _ in self.phases}
         if not self.start or missing:
             self.mistakes.append(f"the run is not complete: start {bool(self.start)}, missing phases {sorted(missing)}")
+        for fault in self.faults:
+            if fault.end == FOREVER_S:
+                self.mistakes.append(f"the fault {fault.number} {fault.name} on {fault.target} has no end")
         for receiver in self.receivers:
             if not self.final(receiver):
                 self.mistakes.append(f"receiver {receiver} has no snapshot of the moment final")
@@ -239,7 +241,6 @@ class Index:
         """Returns the times of the faults whose name has this word in it, with what follows them."""
         return Intervals((fault.begin, fault.end + SETTLING_S) for fault in self.faults if word in fault.name)
 
-    def is_taken(self, receiver, uid, id, before=FOREVER_S):
+    def is_taken(self, receiver, uid, before=FOREVER_S):
         """Returns whether retention may have deleted the event before this time."""
-        accepted = self.accepted_at.get((receiver, uid), FOREVER_S)
-        return uid in self.destination and ((receiver, id) in self.set_aside or accepted < before)
+        return uid in self.destination and self.accepted_at.get((receiver, uid), FOREVER_S) < before
