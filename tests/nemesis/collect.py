@@ -78,9 +78,9 @@ def destination(history, rows):
                        row=row | {"members": row["members"] or members_digest([])})
 
 
-def deliveries(history, receiver, events, tokens):
+def deliveries(history, receiver, events, tokens, offsets):
     """Reads the journal of an endpoint, and the events that were set aside. events: what snapshot() returned for the
-    store, over the whole run."""
+    store, over the whole run; offsets: by how many seconds the clock of deliver may have been ahead."""
     start = time.time() - history.seconds()
     for request in receiver.application.endpoint.requests():
         group = events[request.id][0]["group_id"] if request.id in events else request.group
@@ -88,20 +88,19 @@ def deliveries(history, receiver, events, tokens):
                        uid=request.id, app=int(request.query["SdkAppid"]), group=group,
                        arrived_s=request.time - start,
                        ended_s=request.ended and request.ended - start, how=request.how,
-                       accepted=request.accepted, fields_ok=is_well_formed(request, events, receiver.name, tokens))
+                       accepted=request.accepted, fields_ok=is_well_formed(request, events, receiver.name, tokens, offsets))
     with reading(receiver.state_file) as connection:
         for (number,) in connection.execute("SELECT id FROM set_aside"):
             history.record("set_aside", receiver=receiver.name, id=number)
 
 
-def is_well_formed(request, events, receiver, tokens):
+def is_well_formed(request, events, receiver, tokens, offsets):
     """Returns whether the request has the form that imcallbackd-deliver(8) describes, and the content of its event."""
-    if request.id not in events:
-        return False
+    ahead_s = int(request.headers["webhook-timestamp"]) - request.time
     try:
-        request.check_form(tokens=tokens, secrets=[SECRET])
+        request.check_form(tokens=tokens, secrets=[SECRET], ahead_s=min(offsets, key=lambda each: abs(each - ahead_s)))
         delivery.check_content(request, *events[request.id], receiver)
-    except AssertionError:
+    except (AssertionError, KeyError):
         return False
     return True
 

@@ -16,6 +16,8 @@ from installation import NAMES
 from processes import eventually, memory_bytes
 
 RELOAD_DEADLINE_S = 20
+REFUSED_GROUPS = 12
+SET_ASIDE_S = 10  # long enough for another attempt of an event that was refused for some seconds
 MIX = [(30, OK), (10, late(0.2)), (3, status(500)), (3, FAIL), (2, status(503, Retry_After="1")), (1, status(429))] + [
     (1, fault(name)) for name in ("hang", "cut_before", "cut_in_head", "cut_in_body", "reset", "garbage", "endless",
                                   "endless_head", "drip")]
@@ -218,7 +220,7 @@ def step_clock(installation, part, dice):
     for receiver in installation.receivers.values():
         installation.snapshot(receiver, "clock")
     installation.forget_events()
-    installation.clock.put_forward(dice.choice((30, 86_500, 90_000)))
+    installation.step_clock(dice.choice((30, 86_500, 90_000)))
     yield
 
 
@@ -284,6 +286,17 @@ def application_fails(installation, part, dice):
     return application_answers(installation, part, dice.choice((status(500), status(503, Retry_After="2"), FAIL)))
 
 
+@contextlib.contextmanager
+def application_refuses(installation, part, dice):
+    """The application refuses the events of some groups until deliver sets them aside, which it does after an hour."""
+    application = receiver_of(installation, part).application
+    application.answer(OK, groups={group: [status(404)] for group in application.latest_groups(REFUSED_GROUPS)})
+    yield
+    with step_clock(installation, "clock", dice):
+        installation.history.wait(SET_ASIDE_S)
+    application.answer(OK)
+
+
 def application_hangs(installation, part, _):
     return application_answers(installation, part, fault("hang"))
 
@@ -331,8 +344,12 @@ def both(_):
     return (*RECEIVERS,)
 
 
-def with_all_stores(_):
-    return (*RECEIVERS, *(f"disk {part}" for part in RECEIVERS))
+def clock_and_stores(_):
+    return ("clock", *RECEIVERS, *(f"disk {part}" for part in RECEIVERS))
+
+
+def with_clock(plan):
+    return plan.retention
 
 
 def without_clock(plan):
@@ -355,7 +372,7 @@ FAULTS = {
     "long read": Fault(long_read, RECEIVERS, (2, 8), with_disk),
     "backup": Fault(backup, RECEIVERS, (0, 0.5)),
     "restore": Fault(restore, RECEIVERS, (0, 0.5), with_disk),
-    "clock step": Fault(step_clock, ["clock"], (2, 4), with_all_stores, lambda plan: plan.retention),
+    "clock step": Fault(step_clock, ["clock"], (2, 4), clock_and_stores, with_clock),
     "cut": Fault(cut, LINKS, (0.1, 2)),
     "delay": Fault(delay, LINKS, (1, 6)),
     "stall": Fault(stall, LINKS, (0.5, 6)),
@@ -364,6 +381,7 @@ FAULTS = {
                           lambda plan: plan.destination == "patroni"),
     "application down": Fault(application_down, ENDPOINTS, (0.5, 6)),
     "application fails": Fault(application_fails, ENDPOINTS, (1, 6)),
+    "application refuses": Fault(application_refuses, ENDPOINTS, (3, 8), clock_and_stores, with_clock),
     "application hangs": Fault(application_hangs, ENDPOINTS, (1, 6)),
     "application misbehaves": Fault(application_misbehaves, ENDPOINTS, (2, 10)),
     "leader killed": on_destination("patroni", "kill_leader", "restart_node", (2, 8)),

@@ -21,6 +21,11 @@ class History:
         """Returns the seconds since the start of the run until now, or until a value of time.monotonic()."""
         return (time.monotonic() if monotonic is None else monotonic) - self._started
 
+    @staticmethod
+    def wait(seconds):
+        if seconds > 0:
+            time.sleep(seconds)
+
     def record(self, type, **fields):
         """Appends a line. The lines are in the order of their times. After close(), a line is dropped: a thread may
         report the exit of a process that is ended last."""

@@ -94,6 +94,7 @@ class Installation:
         self.directory.chmod(0o755)
         self.network = Network()
         self.clock = Clock(self.directory) if self.plan.retention else None
+        self.offsets = [0]  # all values of clock.ahead_s so far
         self.credentials = Credentials(self.clock)
         self.certificates = 0
         self.moments = threading.Lock()  # held while a store is read
@@ -160,6 +161,10 @@ class Installation:
         with self.moments:
             self.events[receiver.name] |= collect.snapshot(self.history, receiver.name, path or receiver.database,
                                                            moment, **fields)
+
+    def step_clock(self, seconds):
+        self.clock.put_forward(seconds)
+        self.offsets.append(self.clock.ahead_s)
 
     def services(self):
         """Returns all supervised processes, by name."""

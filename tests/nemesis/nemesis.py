@@ -86,7 +86,7 @@ class Run:
     def quiet(self):
         self.installation.wait_ready()
         self.phase("quiet")
-        schedule.wait_until(self.history, self.history.seconds() + QUIET_S)
+        self.history.wait(QUIET_S)
 
     def attack(self):
         """Runs the rounds of faults, with a quiet phase before each of them and after the last one."""
@@ -113,7 +113,7 @@ class Run:
         self.count("final_begin")
         self.phase("final")
         self.clients.start(only_honest=True)
-        schedule.wait_until(self.history, self.history.seconds() + FINAL_S)
+        self.history.wait(FINAL_S)
         self.clients.stop()
         self.phase("end")
         self.count("final_end")
@@ -128,7 +128,8 @@ class Run:
         for name, receiver in installation.receivers.items():
             receiver.stop()
             installation.snapshot(receiver, "final")
-            collect.deliveries(history, receiver, installation.events[name], installation.credentials.all_tokens)
+            collect.deliveries(history, receiver, installation.events[name], installation.credentials.all_tokens,
+                               installation.offsets)
         installation.haproxy.hold_down()
         collect.destination(history, installation.destination.rows)
         collect.logs(history, installation)

@@ -45,6 +45,11 @@ class Application:
         with self.lock:
             self.endpoint.answer(*usual, **script)
 
+    def latest_groups(self, count):
+        """Returns the groups of the latest requests."""
+        with self.lock:
+            return {request.group for request in self.endpoint.requests()[-count:] if request.group}
+
     def disconnect(self):
         with self.lock:
             self.endpoint.disconnect()
@@ -78,9 +83,9 @@ class Receiver:
                          for part, command in SERVICES.items()}
 
     def _environment(self, part):
-        """With retention, the receiver uses a clock that faults can step. The receiver notices a step within a second:
+        """With retention, receiver and deliver use a clock that faults can step. They notice a step within a second:
         without the cache of libfaketime, each look at the clock would read the file."""
-        if part != "receiver" or not self.installation.clock:
+        if part == "forward" or not self.installation.clock:
             return dict(os.environ)
         clock = self.installation.clock.environment() | {
             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1"}

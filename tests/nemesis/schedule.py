@@ -80,22 +80,18 @@ def run_round(installation, seed, steps):
         thread.join()
 
 
-def wait_until(history, at_s):
-    threading.Event().wait(max(0, at_s - history.seconds()))
-
-
 def run_step(installation, seed, step, start):
     history = installation.history
 
     def record(phase, note=None):
         history.record("fault", number=step.number, name=step.fault, target=step.part, phase=phase, note=note)
 
-    wait_until(history, start + step.at_s)
+    history.wait(start + step.at_s - history.seconds())
     record("begin")
     try:
         dice = random.Random(f"fault {seed} {step.number}")
         with FAULTS[step.fault].function(installation, step.part, dice):
-            wait_until(history, start + step.at_s + step.seconds)
+            history.wait(start + step.at_s + step.seconds - history.seconds())
     except Exception:  # a fault that cannot be caused or ended is a fault of the nemesis
         record("failed", traceback.format_exc())
     else:
