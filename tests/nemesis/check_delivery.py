@@ -41,15 +41,20 @@ def check_requests(index):
 
 
 def check_accepted(index):
-    """Each recorded event is accepted at least once. None is set aside, because no endpoint refuses an event for an
-    hour."""
+    """Each recorded event is accepted at least once, unless it was set aside. An event is set aside only if the
+    application refused it."""
     for receiver in index.receivers:
+        refusing = Intervals((fault.begin, fault.end) for fault in index.faults
+                             if "refuses" in fault.name and fault.target == f"endpoint-{receiver}")
+        refused = {line["uid"] for line in index.deliveries[receiver]
+                   if not line["accepted"] and refusing.overlap(line["arrived_s"], line["arrived_s"])}
         for id, line in sorted(index.stored[receiver].items()):
-            if (receiver, line["uid"]) not in index.accepted_at:
-                yield Violation("never-accepted", f"id {id} uid {line['uid']} of receiver {receiver} was never "
-                                                  f"accepted")
-    for line in index.lines["set_aside"]:
-        yield Violation("set-aside", f"id {line['id']} of receiver {line['receiver']} was set aside")
+            text = f"id {id} uid {line['uid']} of receiver {receiver}"
+            if (receiver, id) in index.set_aside:
+                if line["uid"] not in refused:
+                    yield Violation("set-aside", f"{text} was set aside, but not refused")
+            elif (receiver, line["uid"]) not in index.accepted_at:
+                yield Violation("never-accepted", f"{text} was never accepted")
 
 
 def check_order(index):
@@ -57,7 +62,7 @@ def check_order(index):
     that was stalled may pass on a request late that deliver has given up and repeated."""
     for receiver in index.receivers:
         events, lines = Events(index, receiver), index.deliveries[receiver]
-        earlier = _last_acceptance_before(events, lines)
+        earlier = _last_acceptance_before(index, receiver, events, lines)
         troubled, latest = _trouble(index, receiver), {}
         for line in lines:
             id, group = events.id_of(line["uid"]), (line["app"], line["group"])
@@ -74,7 +79,7 @@ def check_order(index):
             latest[group] = max(latest.get(group, id), id)
 
 
-def _last_acceptance_before(events, lines):
+def _last_acceptance_before(index, receiver, events, lines):
     """Returns {id: (place of the last acceptance among the earlier ids of the group, that id)}."""
     accepted = {}
     for line in lines:
@@ -85,7 +90,7 @@ def _last_acceptance_before(events, lines):
         last = (0, None)
         for id in ids:
             found[id] = last
-            if events.id_of(events.uids[id]) is not None:
+            if (receiver, id) not in index.set_aside and events.id_of(events.uids[id]) is not None:
                 last = max(last, (accepted.get(events.uids[id], FOREVER_S), id))
     return found
 

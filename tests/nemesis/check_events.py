@@ -13,7 +13,7 @@ REPEAT_WINDOW_MS = 5 * 60 * 1000  # as in src/store/recorder.h
 def check_answers(index):
     """A call is answered as its kind allows, or with 503. It may be answered with 403 if the clock was stepped or the
     token that signs it was removed while it was under way."""
-    excuses = {STALE: index.faults_named("clock"), SIGN_WRONG: index.faults_named("token")}
+    excuses = {STALE: index.clock_steps(), SIGN_WRONG: index.faults_named("token")}
     for call in index.calls:
         if call.outcome != "answer" or [call.status, call.code] in call.invoke["allowed"]:
             continue
@@ -60,7 +60,7 @@ def _was_taken(index, call):
     if call.identity[2] is None:
         return any(content_of(row) == content_of(call.row) for rows in index.destination.values() for _, row in rows)
     uid = uid_of(call.identity)
-    return any(index.is_taken(receiver, uid) for receiver in index.receivers)
+    return any(index.is_taken(receiver, uid, None) for receiver in index.receivers)
 
 
 def check_rows(index):
@@ -148,7 +148,7 @@ def check_unavailable(index):
 def check_rejected(index):
     """A body that is not an event, or that contradicts a recorded event, is in rejected_callback. When the clock is
     stepped, retention may delete a row before any snapshot has it."""
-    stepped = index.faults_named("clock")
+    stepped = index.clock_steps()
     for call in index.calls:
         if call.digest in index.rejected_digests or index.retention and stepped.overlap(call.at, call.end_at):
             continue

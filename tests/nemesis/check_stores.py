@@ -44,7 +44,7 @@ def _check_kept(index, before, snapshot):
         text = f"id {id} uid {uid} is in {before}, but not in {snapshot}"
         if not index.retention:
             yield Violation("restore-lost" if snapshot.moment == "restore" else "row-lost", text)
-        elif not index.is_taken(snapshot.receiver, uid, snapshot.at):
+        elif not index.is_taken(snapshot.receiver, uid, id, snapshot.at):
             yield Violation("deleted-untaken", f"{text}; it was not in the destination and accepted before")
 
 
@@ -90,7 +90,7 @@ def _check_backup(index, receiver, backup):
         if id in backup.rows or not calls or any(call.end_at >= backup.since for call in calls):
             continue
         if all(call.outcome == "answer" for call in calls) and not (
-                index.retention and index.is_taken(receiver, line["uid"], backup.at)):
+                index.retention and index.is_taken(receiver, line["uid"], id, backup.at)):
             yield Violation("backup-incomplete", f"id {id} uid {line['uid']} of {calls[0]} is not in {backup}")
 
 

@@ -206,6 +206,7 @@ class Index:
                 if line["accepted"]:
                     key = receiver, line["uid"]
                     self.accepted_at[key] = min(self.accepted_at.get(key, FOREVER_S), line["ended_s"])
+        self.set_aside = {(line["receiver"], line["id"]) for line in self.lines["set_aside"]}
 
     def _find_mistakes(self):
         missing = {"quiet", "final", "end"} - {name for name, _ in self.phases}
@@ -237,10 +238,17 @@ class Index:
     def of_receiver(self, receiver):
         return sorted((each for each in self.snapshots if each.receiver == receiver), key=lambda each: each.at)
 
-    def faults_named(self, word):
-        """Returns the times of the faults whose name has this word in it, with what follows them."""
-        return Intervals((fault.begin, fault.end + SETTLING_S) for fault in self.faults if word in fault.name)
+    def faults_named(self, *words):
+        """Returns the times of the faults whose names have one of these words in them, with what follows them."""
+        return Intervals((fault.begin, fault.end + SETTLING_S) for fault in self.faults
+                         if any(word in fault.name for word in words))
 
-    def is_taken(self, receiver, uid, before=FOREVER_S):
+    def clock_steps(self):
+        """Returns the times in which a fault may have stepped the clock. An application that refuses events does so
+        until the clock is stepped and deliver has set the events aside."""
+        return self.faults_named("clock", "refuses")
+
+    def is_taken(self, receiver, uid, id, before=FOREVER_S):
         """Returns whether retention may have deleted the event before this time."""
-        return uid in self.destination and self.accepted_at.get((receiver, uid), FOREVER_S) < before
+        accepted = self.accepted_at.get((receiver, uid), FOREVER_S)
+        return uid in self.destination and ((receiver, id) in self.set_aside or accepted < before)

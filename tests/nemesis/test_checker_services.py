@@ -17,8 +17,17 @@ def event_is_never_accepted(lines):
 
 
 @broken("set-aside")
-def event_is_set_aside(lines):
+def event_is_set_aside_although_it_was_not_refused(lines):
+    delivery_of(lines, 8)["accepted"] = False
     insert_after(lines, delivery_of(lines, 8), type="set_aside", receiver="b", id=rows_of(lines, 8)[0]["id"])
+
+
+@broken(None)
+def refused_event_is_set_aside(lines):
+    event_is_set_aside_although_it_was_not_refused(lines)
+    for line in of_type(lines, "fault", name="clock"):
+        line.update(name="application refuses", target="endpoint-b")
+    delivery_of(lines, 8)["arrived_s"] = delivery_of(lines, 8)["ended_s"] = line["at"]
 
 
 @broken("delivery-order")
