@@ -362,7 +362,7 @@ def run_has_no_end(lines):
 
 @broken("history")
 def fault_has_no_end(lines):
-    remove(lines, of_type(lines, "fault", name="clock", phase="end"))
+    remove(lines, of_type(lines, "fault", name="clock step", phase="end"))
 
 
 @broken("history")
