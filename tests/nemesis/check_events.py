@@ -125,8 +125,8 @@ def check_copies(index):
     sent = collections.Counter(content_of(call.row) for calls in index.attempts.values() for call in calls)
     for content, count in copies.items():
         if 0 < sent[content] < count:
-            yield Violation("recorded-twice", f"the stores have {count} rows of the event {content[:3]}, which was sent "
-                                              f"{sent[content]} times")
+            yield Violation("recorded-twice", f"the stores have {count} rows of the event {content[:3]}, which was "
+                                              f"sent {sent[content]} times")
 
 
 def check_unavailable(index):
