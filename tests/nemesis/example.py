@@ -166,10 +166,11 @@ def faults_phase(run, also):
     also(run)
     run.snapshot("a", "restore")
     run.snapshot("b", "backup", invoke_at=run.now)
-    run.add("fault", number=2, name="clock", target="receiver-b", phase="begin", note="")
+    run.add("fault", number=2, name="clock step", target="clock", phase="begin", note="")
+    run.add("clock", ahead_s=86500)
     run.invoke("event", content(12))
     run.answer(403, 120124)
-    run.add("fault", number=2, name="clock", target="receiver-b", phase="end", note="")
+    run.add("fault", number=2, name="clock step", target="clock", phase="end", note="")
 
 
 def final_phase(run):

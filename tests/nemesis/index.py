@@ -14,6 +14,7 @@ ROW_FIELDS = CONTENT_FIELDS + ADDRESS_FIELDS
 STORE_UNAVAILABLE, STALE, SIGN_WRONG, OVERLOADED = 120301, 120124, 120114, 120007
 FOREVER_S = float("inf")
 SETTLING_S = 5  # how long a fault may have an effect after its end
+CLOCK_CACHE_S = 3  # more than the time for which libfaketime keeps the old time
 
 Violation = collections.namedtuple("Violation", "rule text")
 Fault = collections.namedtuple("Fault", "number name target begin end")
@@ -206,6 +207,7 @@ class Index:
                 if line["accepted"]:
                     key = receiver, line["uid"]
                     self.accepted_at[key] = min(self.accepted_at.get(key, FOREVER_S), line["ended_s"])
+        self.stale_times = Intervals((line["at"], line["at"] + CLOCK_CACHE_S) for line in self.lines["clock"])
         self.set_aside = {(line["receiver"], line["id"]) for line in self.lines["set_aside"]}
 
     def _find_mistakes(self):

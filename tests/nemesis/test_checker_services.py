@@ -25,7 +25,7 @@ def event_is_set_aside_although_it_was_not_refused(lines):
 @broken(None)
 def refused_event_is_set_aside(lines):
     event_is_set_aside_although_it_was_not_refused(lines)
-    for line in of_type(lines, "fault", name="clock"):
+    for line in of_type(lines, "fault", name="clock step"):
         line.update(name="application refuses", target="endpoint-b")
     delivery_of(lines, 8)["arrived_s"] = delivery_of(lines, 8)["ended_s"] = line["at"]
 
