@@ -6,7 +6,7 @@ from index import (OVERLOADED, SIGN_WRONG, STALE, STORE_UNAVAILABLE, Violation, 
                    uid_of)
 
 ANSWER_S = 2  # the time within which the service expects an answer
-LAST_CALLS_S = 2.5  # calls that begin this long before the next faults may meet them
+LAST_CALLS_S = 2.5  # calls that start this long before the next faults may meet them
 REPEAT_WINDOW_MS = 5 * 60 * 1000  # as in src/store/recorder.h
 
 

@@ -232,7 +232,7 @@ class Index:
                          if name in names and at <= end - margin_s)
 
     def calls_in(self, name, margin_s=0):
-        """Returns the calls that began in a phase, and not within the last `margin_s` seconds of it."""
+        """Returns the calls that started in a phase, and not within the last `margin_s` seconds of it."""
         inside = self.times_of([name], margin_s)
         return [call for call in self.calls if inside.overlap(call.at, call.at)]
 
