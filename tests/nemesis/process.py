@@ -3,11 +3,15 @@ Each start and each exit goes into the history, with the signal that was sent be
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import threading
 
+import daemon
+
 RESTART_PAUSE_S = 0.3
+IS_SANITIZED = b"__asan_init" in pathlib.Path(daemon.BINARY).read_bytes()
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)  # signals that ask a process to end
 
 
