@@ -6,7 +6,7 @@ from index import (OVERLOADED, SIGN_WRONG, STALE, STORE_UNAVAILABLE, Violation, 
                    uid_of)
 
 ANSWER_S = 2  # the time within which the service expects an answer
-LAST_CALLS_S = 2.5  # calls that begin this long before the next faults may meet them
+LAST_CALLS_S = 2.5  # calls that start this long before the next faults may meet them
 REPEAT_WINDOW_MS = 5 * 60 * 1000  # as in src/store/recorder.h
 
 
@@ -125,8 +125,8 @@ def check_copies(index):
     sent = collections.Counter(content_of(call.row) for calls in index.attempts.values() for call in calls)
     for content, count in copies.items():
         if 0 < sent[content] < count:
-            yield Violation("recorded-twice", f"the stores have {count} rows of the event {content[:3]}, which was sent "
-                                              f"{sent[content]} times")
+            yield Violation("recorded-twice", f"the stores have {count} rows of the event {content[:3]}, which was "
+                                              f"sent {sent[content]} times")
 
 
 def check_unavailable(index):

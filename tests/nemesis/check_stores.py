@@ -57,7 +57,7 @@ def _check_new(before, snapshot, known):
 
 
 def check_id_order(index):
-    """If a call was answered before another one began, its event has the lower id. Only events with a single attempt
+    """If a call was answered before another one started, its event has the lower id. Only events with a single attempt
     are compared, because any attempt may have recorded the event."""
     single = {}
     for calls in index.attempts.values():
@@ -77,7 +77,7 @@ def check_id_order(index):
 
 
 def check_backups(index):
-    """A live backup has each row whose event was acknowledged before the backup began."""
+    """A live backup has each row whose event was acknowledged before the backup started."""
     for receiver in index.receivers:
         for backup in index.of_receiver(receiver):
             if backup.moment == "backup":

@@ -398,7 +398,7 @@ FAULTS = {
     "PostgreSQL of the leader killed": on_destination("patroni", "kill_postgres_of_leader", None, (1, 2)),
     "leader paused": on_destination("patroni", "pause_leader", "resume_node", (2, 25)),
     "switchover": on_destination("patroni", "switchover", None, (1, 2)),
-    "etcd killed": on_destination("patroni", "stop_etcd", "start_etcd", (1, 8)),
+    "etcd killed": on_destination("patroni", "kill_etcd", "start_etcd", (1, 8)),
     "etcd paused": on_destination("patroni", "pause_etcd", "resume_etcd", (1, 12)),
     "PgBouncer killed": on_destination("pgbouncer", "kill", "start", (0.5, 5)),
     "PostgreSQL killed": on_destination("pgbouncer", "kill_server", "start_server", (0.5, 5)),

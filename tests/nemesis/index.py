@@ -225,11 +225,15 @@ class Index:
 
     # Questions
 
-    def calls_in(self, name, margin_s=0):
-        """Returns the calls that began in a phase, and not within the last `margin_s` seconds of it."""
+    def times_of(self, names, margin_s=0):
+        """Returns the times of the phases with these names, each without its last `margin_s` seconds."""
         ends = [at for _, at in self.phases[1:]] + [FOREVER_S]
-        inside = Intervals((at, end - margin_s) for (phase, at), end in zip(self.phases, ends)
-                           if phase == name and at <= end - margin_s)
+        return Intervals((at, end - margin_s) for (name, at), end in zip(self.phases, ends)
+                         if name in names and at <= end - margin_s)
+
+    def calls_in(self, name, margin_s=0):
+        """Returns the calls that started in a phase, and not within the last `margin_s` seconds of it."""
+        inside = self.times_of([name], margin_s)
         return [call for call in self.calls if inside.overlap(call.at, call.at)]
 
     def final(self, receiver):

@@ -161,7 +161,7 @@ def event_that_was_answered_503_is_recorded(run):
 
 
 @broken("rejected-lost")
-def body_that_is_no_event_is_lost(lines):
+def body_that_is_not_an_event_is_lost(lines):
     remove(lines, of_type(lines, "rejected_row", receiver="b"))
 
 

@@ -131,6 +131,21 @@ def accepted_event_is_sent_again_in_a_fault_of_another_part(lines):
     insert_after(lines, line, place=1001, end_place=1002)
 
 
+@broken("delivered-again")
+def accepted_event_is_sent_again_late_without_a_fault(lines):
+    line = delivery_of(lines, 11)
+    line["arrived_s"] = line["ended_s"] = first(lines, "phase", name="final")["at"]
+    insert_after(lines, line, place=1001, end_place=1002, arrived_s=line["arrived_s"] + 5)
+    last_exit(lines, "deliver-b")["at"] += 100
+
+
+@broken(None)
+def accepted_event_is_sent_again_because_its_answer_was_late(lines):
+    line = delivery_of(lines, 4)
+    line["arrived_s"] = line["ended_s"] = first(lines, "fault", name="kill", phase="begin")["at"]
+    insert_after(lines, line, place=1001, end_place=1002, arrived_s=line["arrived_s"] + 2)
+
+
 @broken(None)
 def accepted_event_is_sent_again_because_deliver_was_killed(lines):
     line = delivery_of(lines, 4)
