@@ -15,6 +15,7 @@ import delivery
 import monitoring
 from endpoint import SECRET
 from postgres import PASSWORD
+from process import IS_SANITIZED
 from processes import memory_bytes
 
 COLUMNS = ("sdk_appid", "group_id", "event_time_ms", "type", "owner_account", "operator_account", "name",
@@ -166,12 +167,11 @@ def counters(history, receiver, moment):
 def samples(history, installation, moment):
     """Records what each process of imcallbackd uses. A sanitizer's memory is not recorded, because it keeps freed
     memory."""
-    is_sanitized = "asan" in os.environ["IMCALLBACKD"] or "tsan" in os.environ["IMCALLBACKD"]
     for name, service in installation.services().items():
         if name == "haproxy":
             continue
         with contextlib.suppress(OSError, AttributeError):
             pid = service.process.pid
-            history.record("sample", process=name, moment=moment, rss_bytes=0 if is_sanitized else memory_bytes(pid),
+            history.record("sample", process=name, moment=moment, rss_bytes=0 if IS_SANITIZED else memory_bytes(pid),
                            descriptors=len(os.listdir(f"/proc/{pid}/fd")),
                            threads=len(os.listdir(f"/proc/{pid}/task")))

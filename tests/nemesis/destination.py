@@ -11,7 +11,7 @@ from processes import eventually, free_port
 
 
 class Cluster(Patroni):
-    """A fault is a method that returns the node that it hit, or None."""
+    """A fault is a method that returns the node that it hit, or None if the cluster had no leader."""
 
     @property
     def ports(self):
@@ -22,6 +22,14 @@ class Cluster(Patroni):
         if leader:
             self.pause_node(leader)
         return leader
+
+    def restart_node(self, node=None):
+        if node:
+            super().restart_node(node)
+
+    def resume_node(self, node=None):
+        if node:
+            super().resume_node(node)
 
 
 class Pooled(Bouncer):

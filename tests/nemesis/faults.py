@@ -13,6 +13,7 @@ import daemon
 from disk import IS_POSSIBLE as HAS_DISKS
 from endpoint import FAIL, OK, fault, late, status
 from installation import NAMES
+from process import IS_SANITIZED
 from processes import eventually, memory_bytes
 
 RELOAD_DEADLINE_S = 20
@@ -358,7 +359,11 @@ def with_clock(plan):
 
 
 def without_clock(plan):
-    return not plan.retention  # libfaketime opens a file for each look at the clock, and maps memory
+    return not plan.retention  # libfaketime needs descriptors and memory, too
+
+
+def without_sanitizer(plan):
+    return without_clock(plan) and not IS_SANITIZED  # AddressSanitizer reserves terabytes of addresses
 
 
 FAULTS = {
@@ -366,7 +371,7 @@ FAULTS = {
     "terminate": Fault(terminate, [*SERVICES, "haproxy"], (0, 3)),
     "pause": Fault(pause, [*SERVICES, "haproxy"], (0.5, 6)),
     "few descriptors": Fault(few_descriptors, SERVICES, (2, 6), needs=without_clock),
-    "little memory": Fault(little_memory, SERVICES, (2, 6), needs=without_clock),
+    "little memory": Fault(little_memory, SERVICES, (2, 6), needs=without_sanitizer),
     "reload": Fault(reload, RECEIVERS, (0.5, 1)),
     "broken configuration": Fault(broken_configuration, RECEIVERS, (1, 4)),
     "token rotation": Fault(rotate_tokens, ["tokens"], (1, 4), both),
@@ -393,7 +398,7 @@ FAULTS = {
     "PostgreSQL of the leader killed": on_destination("patroni", "kill_postgres_of_leader", None, (1, 2)),
     "leader paused": on_destination("patroni", "pause_leader", "resume_node", (2, 25)),
     "switchover": on_destination("patroni", "switchover", None, (1, 2)),
-    "etcd killed": on_destination("patroni", "stop_etcd", "start_etcd", (1, 8)),
+    "etcd killed": on_destination("patroni", "kill_etcd", "start_etcd", (1, 8)),
     "etcd paused": on_destination("patroni", "pause_etcd", "resume_etcd", (1, 12)),
     "PgBouncer killed": on_destination("pgbouncer", "kill", "start", (0.5, 5)),
     "PostgreSQL killed": on_destination("pgbouncer", "kill_server", "start_server", (0.5, 5)),

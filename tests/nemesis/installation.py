@@ -165,6 +165,7 @@ class Installation:
     def step_clock(self, seconds):
         self.clock.put_forward(seconds)
         self.offsets.append(self.clock.ahead_s)
+        self.history.record("clock", ahead_s=self.clock.ahead_s)
 
     def services(self):
         """Returns all supervised processes, by name."""

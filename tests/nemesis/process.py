@@ -3,12 +3,28 @@ Each start and each exit goes into the history, with the signal that was sent be
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import threading
 
+import daemon
+from processes import eventually
+
 RESTART_PAUSE_S = 0.3
+IS_SANITIZED = b"__asan_init" in pathlib.Path(daemon.BINARY).read_bytes()
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)  # signals that ask a process to end
+
+
+def wait_prepared(pid, number, deadline=10):
+    """Waits until the process handles or blocks the signal. A service manager, too, sends it only to a service that has
+    started."""
+    def is_prepared():
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+        return any(int(line.split()[1], 16) >> (number - 1) & 1 for line in lines if line.startswith(("SigBlk", "SigCgt")))
+
+    with contextlib.suppress(OSError, AssertionError):
+        eventually(is_prepared, "the process handles the signal", deadline)
 
 
 class Managed:
@@ -63,6 +79,8 @@ class Managed:
         process = self.process
         if not process:
             return None
+        if number in (signal.SIGTERM, signal.SIGHUP):
+            wait_prepared(process.pid, number)
         if number in ASKING:
             self.asked = signal.Signals(number).name.removeprefix("SIG")
         with contextlib.suppress(ProcessLookupError):

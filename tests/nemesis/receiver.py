@@ -117,7 +117,7 @@ class Receiver:
             "forward": {"url": installation.destination.url(self.destination_ports), "receiver": self.name,
                         "password_file": installation.destination.password_file, "admin_port": self.admin_ports["forward"],
                         "shipped_file": self.disks["forward"].directory / "shipped"},
-            "deliver": {"url": f"https://127.0.0.1:{self.deliver_link.port}/callback", "in_flight": 4, "timeout": "2s",
+            "deliver": {"url": f"https://127.0.0.1:{self.deliver_link.port}/callback", "in_flight": 4, "timeout": "5s",
                         "ca_file": self.application.endpoint.ca_file, "state_file": self.state_file,
                         "secret_file": place / "secret", "admin_port": self.admin_ports["deliver"]},
         } | {f"app {app}": {"token_file": place / f"token-{app}"} for app in installation.credentials.tokens}
@@ -135,10 +135,7 @@ class Receiver:
             new.rename(self.directory / target)
 
     def reload(self):
-        """Sends SIGHUP as systemd does, which means not before the receiver has started: until then, the signal would
-        end it."""
-        if self.ask("receiver", "/healthz")[0]:
-            self.services["receiver"].send(signal.SIGHUP)
+        self.services["receiver"].send(signal.SIGHUP)
 
     def log_text(self, part="receiver"):
         return (self.installation.directory / f"{part}-{self.name}.log").read_text(errors="replace")
