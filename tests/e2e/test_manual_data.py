@@ -111,15 +111,15 @@ def test_backup_is_restored(operator):
     (copy,) = operator.backups.iterdir()
     copy.rename(operator.backups / "callbacks.db")
     assert one.post(event(GroupId="after-backup")).status == 200
-    script = example("imcallbackd-operations.7", "mv callbacks.db*").replace("\\\n", "")
-    directory, *lines = script.splitlines()
+    script = example("imcallbackd-operations.7", "$store/before/").replace("\\\n", "")
+    store, *lines = script.splitlines()
     for line in lines:
         if "systemctl stop" in line:
             one.stop()
         elif "systemctl start" in line:
             one.start()
         else:
-            operator.run(f"{directory}\n{line}")
+            operator.run(f"{store}\n{line}")
     assert one.post(event(GroupId="after-restore")).status == 200
     assert one.group_ids() == ["g0", "g1", "g2", "after-restore"]
     kept = daemon.run("sqlite3", "-readonly", one.directory / "before" / "callbacks.db",

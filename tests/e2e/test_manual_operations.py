@@ -80,7 +80,7 @@ def test_forwarder_gets_its_password_and_starts(operator):
                                   "admin_port": 0}})
     operator.run(example(PAGE, "forward-password"))
     assert oct(password.stat().st_mode)[-3:] == "400"
-    assert calls(operator) == ["chown imcallbackd-forward forward-password",
+    assert calls(operator) == [f"chown imcallbackd-forward {password}",
                                "systemctl enable --now imcallbackd-forward"]
     one.process.send_signal(signal.SIGHUP)
     one.wait_notified("READY=1")

@@ -38,7 +38,7 @@ TESTED = {
         **dict.fromkeys(("systemctl disable", "fullchain.pem", "ListenStream=", "scrape_configs", "CREATE USER",
                          "forward-password"), "e2e/test_manual_operations.py"),
         "imcallbackd backup": "e2e/test_manual_data.py",
-        "mv callbacks.db*": "e2e/test_manual_data.py",
+        "$store/before/": "e2e/test_manual_data.py",
     },
     "imcallbackd-forward.8": dict.fromkeys(("[forward]", "USING (event_uid)", "--verify"), "e2e/test_forward.py"),
     "imcallbackd-deliver.8": dict.fromkeys(("ca_file =", "secret_file =", "openssl rand", "python3 handler.py",
