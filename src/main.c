@@ -8,8 +8,6 @@
 
 #include "imcallbackd/base/log.h"
 #include "imcallbackd/command/command.h"
-#include "imcallbackd/deliver/deliver.h"
-#include "imcallbackd/forward/forward.h"
 
 struct command {
     const char *name;
@@ -26,6 +24,8 @@ static const struct command commands[] = {
     {"serve", command_serve, "serve -c FILE", "Receives callbacks until SIGTERM or SIGINT.", CONFIG_HELP},
     {"check", command_check, "check -c FILE", "Validates the configuration and every file it names, and prints it.",
      CONFIG_HELP},
+    {"health", command_health, "health -c FILE [SERVICE]", "Asks a running service whether it is healthy.",
+     CONFIG_HELP "  SERVICE             serve, forward or deliver; default: serve\n"},
     {"sign", command_sign, "sign -c FILE [--app N] [--time T]",
      "Prints Sign and RequestTime for the URL of a callback.",
      CONFIG_HELP "  --app N             the SDKAppID; required if several apps are configured\n"
@@ -99,8 +99,7 @@ int main(int argc, char **argv)
     if (!occupy_standard_descriptors())
         return 1;
     if (strcmp(name, "--version") == 0) {
-        printf("imcallbackd " IMCALLBACKD_VERSION "\nforward: %s\ndeliver: %s\nsystemd: %s\n",
-               forward_is_built ? "yes" : "no", deliver_is_built ? "yes" : "no", command_has_systemd ? "yes" : "no");
+        command_print_version();
         return 0;
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {

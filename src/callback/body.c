@@ -404,3 +404,8 @@ enum callback_verdict callback_read_body(struct callback *callback, const struct
         callback->rejected.reason = answer_name(callback->answer);
     return CALLBACK_RECORD_REJECTION;
 }
+
+const char *callback_cjson_version(void)
+{
+    return cJSON_Version();
+}

@@ -109,3 +109,8 @@ int deliver_check_endpoint(const struct deliver_settings *settings, deliver_repo
     buffer_finish(&found);
     return r;
 }
+
+const char *deliver_libcurl_version(void)
+{
+    return endpoint_library_version();
+}

@@ -450,3 +450,8 @@ int endpoint_check(const struct deliver_settings *settings, struct buffer *found
     endpoint_destroy(endpoint);
     return r;
 }
+
+const char *endpoint_library_version(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version;
+}

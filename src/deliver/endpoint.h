@@ -59,3 +59,6 @@ bool endpoint_is_interrupted(void);
 // Returns the host and the port of a URL for messages, without path and query. The result points into the URL;
 // *ret_length is its length.
 const char *endpoint_host(const char *url, size_t *ret_length);
+
+// Returns the version of libcurl, such as "7.88.1".
+const char *endpoint_library_version(void);

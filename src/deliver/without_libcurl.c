@@ -13,6 +13,11 @@ static int not_built(struct error *error)
                      "with libcurl");
 }
 
+const char *deliver_libcurl_version(void)
+{
+    return NULL;
+}
+
 int deliver_print_metrics(struct buffer *text)
 {
     (void)text;

@@ -99,3 +99,8 @@ int forward_check_destination(const struct forward_settings *settings, struct er
     destination_close(&destination);
     return r;
 }
+
+int forward_libpq_version(void)
+{
+    return PQlibVersion();
+}

@@ -13,6 +13,11 @@ static int not_built(struct error *error)
                      "with libpq");
 }
 
+int forward_libpq_version(void)
+{
+    return 0;
+}
+
 int forward_print_metrics(struct buffer *text)
 {
     (void)text;

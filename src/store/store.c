@@ -475,3 +475,8 @@ int store_check(const char *path, struct error *error)
 {
     return database_check(path, error);
 }
+
+const char *store_sqlite_version(void)
+{
+    return sqlite3_libversion();
+}

@@ -290,4 +290,17 @@ def test_prints_help_and_version():
         shown = daemon.run(BINARY, command, "--help")
         assert shown.returncode == 0 and option in shown.stdout and shown.stderr == ""
     version = daemon.run(BINARY, "--version").stdout
-    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\nforward: (yes|no)\ndeliver: (yes|no)\nsystemd: (yes|no)\n", version)
+    assert re.fullmatch(r"imcallbackd \d+\.\d+\.\d+\nforward: (yes|no)\ndeliver: (yes|no)\nsystemd: (yes|no)\n"
+                        r"(\w+: \d[\w.~-]*\n)+", version)
+
+
+@pytest.mark.parametrize("name, library", [
+    ("libmicrohttpd", "libmicrohttpd"), ("GnuTLS", "gnutls"), ("OpenSSL", "libcrypto"), ("SQLite", "sqlite3"),
+    ("cJSON", "libcjson"), ("libcurl", "libcurl"), ("libpq", "libpq")])
+def test_version_names_the_libraries(name, library):
+    """On the machine that built the program, it runs with the libraries of the build."""
+    built_with = daemon.run("pkg-config", "--modversion", library)
+    if built_with.returncode != 0:
+        pytest.skip(f"{library} is not installed")
+    shown = dict(line.split(": ") for line in daemon.run(BINARY, "--version").stdout.splitlines()[1:])
+    assert shown[name] == built_with.stdout.strip()

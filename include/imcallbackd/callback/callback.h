@@ -69,6 +69,9 @@ struct callback {
     struct rejected_callback rejected; // with CALLBACK_RECORD_REJECTION
 };
 
+// Returns the version of cJSON, such as "1.7.15".
+const char *callback_cjson_version(void);
+
 // Judges the query, which is the raw text after the '?' of the request target, or "" if the target has no '?'.
 enum callback_verdict callback_read_query(struct callback *callback, const struct callback_rules *rules,
                                           const char *query);

@@ -10,8 +10,12 @@
 
 extern const bool command_has_systemd; // false in a build with -DIMCALLBACKD_SYSTEMD=OFF
 
+// Prints the version, the optional parts of this build and the versions of the libraries to standard output.
+void command_print_version(void);
+
 int command_serve(int argc, char **argv);
 int command_check(int argc, char **argv);
+int command_health(int argc, char **argv);
 int command_sign(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_backup(int argc, char **argv);

@@ -18,6 +18,9 @@
 // False in a build without libcurl, in which every function with an error argument fails with -ENOSYS.
 extern const bool deliver_is_built;
 
+// Returns the version of libcurl, such as "7.88.1", or NULL in a build without libcurl.
+const char *deliver_libcurl_version(void);
+
 // Appends the sender's metrics in Prometheus' text format. Returns 0 or -ENOMEM. After -ENOMEM, part of the text may
 // have been appended.
 int deliver_print_metrics(struct buffer *text) MUST_CHECK;

@@ -18,6 +18,9 @@
 // False in a build without libpq, in which every function with an error argument fails with -ENOSYS.
 extern const bool forward_is_built;
 
+// Returns the version of libpq as 10,000 times the major plus the minor version, or 0 in a build without libpq.
+int forward_libpq_version(void);
+
 // Appends the forwarder's metrics in Prometheus' text format. Returns 0 or -ENOMEM. After -ENOMEM, part of the text may
 // have been appended.
 int forward_print_metrics(struct buffer *text) MUST_CHECK;

@@ -75,5 +75,8 @@ void store_stop_retrying(struct store *store);
 // done() must not call this. NULL is allowed.
 void store_close(struct store *store);
 
+// Returns the version of SQLite, such as "3.40.1".
+const char *store_sqlite_version(void);
+
 // Checks that store_open could open and write the database. Changes nothing. `imcallbackd check` calls this.
 int store_check(const char *path, struct error *error) MUST_CHECK;
