@@ -52,7 +52,7 @@ events_logger = "none"
 END
 export CONTAINERS_STORAGE_CONF="$work/storage.conf" CONTAINERS_CONF="$work/containers.conf"
 
-# All processes and mounts end with the namespaces. The image is built without network, because the base has all packages.
+# All processes and mounts end with the namespaces. The base has all packages, so the build needs no network.
 unshare --mount --pid --net --fork --mount-proc --kill-child sh -euc '
     tree=$1
     ip link set lo up
