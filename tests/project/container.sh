@@ -56,6 +56,9 @@ export CONTAINERS_STORAGE_CONF="$work/storage.conf" CONTAINERS_CONF="$work/conta
 unshare --mount --pid --net --fork --mount-proc --kill-child sh -euc '
     tree=$1
     ip link set lo up
+    # crun does not support the mixture of both versions of cgroups, which some systems mount.
+    umount --recursive --lazy /sys/fs/cgroup
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
     tar -C "$tree" --one-file-system --exclude=./src -cf - . | podman import --quiet - localhost/base >/dev/null
     buildah build --quiet --isolation chroot --format docker --from localhost/base --tag localhost/imcallbackd \
         --file conf/container/Containerfile . >/dev/null

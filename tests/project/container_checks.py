@@ -62,7 +62,7 @@ class Container:
         mounts = [f"{files / volume.partition(':')[0]}:/var/lib/{volume}" for volume in volumes]
         mounts += [f"{files}/secrets:/run/secrets:ro", f"{files}/imcallbackd.conf:{CONFIG}:ro"]
         self.started = time.monotonic()
-        podman("run", "--detach", "--name", name, "--network", "host", "--read-only", "--read-only-tmpfs=false",
+        podman("run", "--detach", "--replace", "--name", name, "--network", "host", "--read-only", "--read-only-tmpfs=false",
                "--cap-drop", "all", "--security-opt", "no-new-privileges", *options,
                *[word for mount in mounts for word in ("--volume", mount)], IMAGE, *command)
 
