@@ -37,7 +37,6 @@ class Managed:
         self.options = options
         self.process = None
         self.asked = None
-        self.lives = 0
         self.wanted, self.over, self.down = threading.Event(), threading.Event(), threading.Event()
         self.starting = threading.Lock()
         self.thread = threading.Thread(target=self._supervise, daemon=True, name=name)
@@ -65,7 +64,6 @@ class Managed:
                 self.process = subprocess.Popen([str(word) for word in self.command()], stdin=subprocess.DEVNULL,
                                                 stdout=log, stderr=log, **self.options)
             self.asked = None
-            self.lives += 1
             self.down.clear()
         self.history.record("process", name=self.name, event="start", pid=self.process.pid, status=None, asked=None)
         return True

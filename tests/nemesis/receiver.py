@@ -12,8 +12,9 @@ import monitoring
 from disk import Disk
 from endpoint import OK, SECRET, Endpoint
 from process import Managed
-from processes import free_port
+from processes import eventually, free_port
 
+START_DEADLINE_S = 30
 SERVICES = {"receiver": "serve", "forward": "forward", "deliver": "deliver"}
 
 
@@ -135,6 +136,9 @@ class Receiver:
             new.rename(self.directory / target)
 
     def reload(self):
+        """Sends SIGHUP as systemd does, which means not before the receiver has started: until then, the signal would
+        end the receiver."""
+        eventually(lambda: self.ask("receiver", "/healthz")[0], f"receiver {self.name} has started", START_DEADLINE_S)
         self.services["receiver"].send(signal.SIGHUP)
 
     def log_text(self, part="receiver"):
