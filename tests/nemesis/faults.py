@@ -126,6 +126,7 @@ def rotate_tokens(installation, *_):
         credentials.use_new_tokens()
     yield
     credentials.keep_tokens_in_use()
+    installation.history.record("tokens_removed")
     installation.write_tokens()
     reload_all(installation)
 
@@ -237,7 +238,7 @@ def step_clock(installation, _, dice):
 # The network
 
 @contextlib.contextmanager
-def cut(installation, part, dice):
+def cut(installation, part, _):
     for link in installation.network.links[part]:
         link.cut()
     yield

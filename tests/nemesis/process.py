@@ -21,7 +21,8 @@ def wait_prepared(pid, number, deadline=10):
     started."""
     def is_prepared():
         lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-        return any(int(line.split()[1], 16) >> (number - 1) & 1 for line in lines if line.startswith(("SigBlk", "SigCgt")))
+        return any(int(line.split()[1], 16) >> (number - 1) & 1
+                   for line in lines if line.startswith(("SigBlk", "SigCgt")))
 
     with contextlib.suppress(OSError, AssertionError):
         eventually(is_prepared, "the process handles the signal", deadline)
