@@ -96,6 +96,7 @@ def reload(installation, part, dice):
 @contextlib.contextmanager
 def broken_configuration(installation, part, dice):
     receiver = receiver_of(installation, part)
+    receiver.wait_started()  # with a broken configuration, it would not start
     receiver.write_config(dice.choice(("[nonsense]\n", "[limits]\nbody = -1\n", "[listen\n")))
     receiver.reload()
     yield

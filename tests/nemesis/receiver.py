@@ -140,10 +140,13 @@ class Receiver:
             shutil.copy(self.installation.directory / f"{name}{suffix}", new)
             new.rename(self.directory / target)
 
+    def wait_started(self):
+        eventually(lambda: self.ask("receiver", "/healthz")[0], f"receiver {self.name} has started", START_DEADLINE_S)
+
     def reload(self):
         """Sends SIGHUP as systemd does, which means not before the receiver has started: until then, the signal would
         end the receiver."""
-        eventually(lambda: self.ask("receiver", "/healthz")[0], f"receiver {self.name} has started", START_DEADLINE_S)
+        self.wait_started()
         self.services["receiver"].send(signal.SIGHUP)
 
     def log_text(self, part="receiver"):
