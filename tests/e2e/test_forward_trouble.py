@@ -198,7 +198,9 @@ def answer_every_statement(listener, result, answers=()):
 @pytest.mark.parametrize("result", [
     pytest.param(message(b"n") + message(b"C", b"SELECT 0\0"), id="no rows"),
     pytest.param(message(b"T", b"\0\0") + message(b"D", b"\0\0") + message(b"C", b"SELECT 1\0"), id="no columns"),
-    pytest.param(message(b"G", b"\0\0\0"), id="copy"),
+    pytest.param(message(b"G", b"\0\0\0"), id="copy in"),
+    pytest.param(message(b"H", b"\0\0\0"), id="copy out"),
+    pytest.param(message(b"W", b"\0\0\0"), id="copy both"),
 ])
 def test_survives_a_result_that_does_not_belong_to_the_statement(make_daemon, server, forward, result):
     listener = socket.create_server(("127.0.0.1", 0))
