@@ -1,9 +1,8 @@
-"""Changes single places of the source. The tests must notice 95 % of the changes, or an explanation must say why not.
+"""Changes single comparisons, bounds and error paths in a copy of the tree, which the tests must notice.
 
-A change alters one comparison, bound or error path of a module in a copy of the tree. First, each test runs once in a
-build with coverage counters. A change is then tested by the tests that execute the changed line, the quickest ones
-first, in a build with AddressSanitizer. A change is noticed if the same test fails twice or the tests hang. A change
-that does not compile is replaced by another one. The file mutants.explained lists changes that no test can notice."""
+At least 95 % of the changes must be noticed, or explained in mutants.explained. After one run of each test with coverage
+counters, a change is tested by the tests that execute its line, the quickest ones first, with AddressSanitizer. A change
+is noticed if a test fails twice or hangs. One that does not compile is replaced by another one."""
 
 import argparse
 import concurrent.futures
