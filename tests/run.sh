@@ -8,11 +8,14 @@ cd "$(dirname "$0")/.."
 packages="curl sqlite3 ca-certificates libcmocka-dev python3-pytest openssl strace clang-format systemd jq postgresql
     mandoc faketime"
 selection="-LE ^full$"
+cluster=''
 if [ "${1:-}" = --full ] && [ $# -eq 1 ]; then
-    packages="$packages clang clang-tidy cppcheck shellcheck valgrind debootstrap"
+    # The service of Debian's patroni does not start as long as its configuration file is missing.
+    packages="$packages clang clang-tidy cppcheck shellcheck valgrind debootstrap patroni spin"
     # Ubuntu has chromium only as a snap. There the tests in a browser are skipped.
     grep -qx ID=debian /etc/os-release && packages="$packages chromium chromium-driver python3-selenium fonts-dejavu-core"
-    selection=
+    selection=''
+    cluster="etcd pgbouncer"
 elif [ $# -gt 0 ]; then
     echo "usage: sh tests/run.sh [--full]" >&2
     exit 2
@@ -20,12 +23,16 @@ fi
 # shellcheck disable=SC2086 # lists of words
 install_packages $build_packages $packages
 
-# promtool checks metrics and alerts; nginx, haproxy and caddy run with the files of conf/proxy. If a download fails
-# (19 MB for promtool, 12 MB for the others), the tests that need the program are skipped.
+# promtool checks metrics and alerts; nginx, haproxy and caddy run with the files of conf/proxy; forward ships through
+# pgbouncer and to a cluster that needs etcd. If a download fails (19 MB for promtool, 12 MB for the proxies), the tests
+# that need the program are skipped.
 get_programs() {
-    for program in promtool nginx haproxy caddy; do
-        package=$program directory=build/proxies
-        [ $program = promtool ] && package=prometheus directory=build/promtool
+    for program in promtool nginx haproxy caddy $cluster; do
+        package=$program directory=build/programs
+        case $program in
+        promtool) package=prometheus directory=build/promtool ;;
+        etcd) package=etcd-server ;;
+        esac
         command -v $program >/dev/null || [ -x /usr/sbin/$program ] || extract_program $package $program $directory ||
             echo "$program: download failed; the tests that need it are skipped" >&2
     done

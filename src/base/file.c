@@ -99,7 +99,7 @@ int file_read_secret(const char *path, size_t max_bytes, struct buffer *contents
         return r == -ENOENT ? -EACCES : r;
     assert(expanded);
     r = buffer_reserve(contents, max_bytes + 1) < 0 ? error_set(error, ENOMEM, "%s: out of memory", expanded)
-                                                    : file_read(expanded, max_bytes, contents, error);
+                                                    : file_read_regular(expanded, max_bytes, contents, error);
     if (r < 0)
         file_forget_secret(contents);
     else

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "imcallbackd/base/parse.h"
 #include "imcallbackd/command/command.h"
+#include "imcallbackd/outbound/cursor.h"
 #include "imcallbackd/store/reader.h"
 #include "options.h"
 
@@ -104,30 +105,53 @@ static int flush(struct buffer *text)
     return 0;
 }
 
-// Prints the rows, but stops early after a signal. Advances *last to the id of the last row that the function started
-// to print. Returns 0, -ENOMEM, or another -errno if standard output cannot be written.
-static int print_rows(struct buffer *text, const struct recorded_row *rows, size_t count, int64_t *last)
+// Prints the rows, but stops early after a signal. Advances *last to the last row that the function started to print.
+// Returns 0, -ENOMEM, or another -errno if standard output cannot be written.
+static int print_rows(struct buffer *text, const struct recorded_row *rows, size_t count, struct cursor *last)
 {
     int r = 0;
 
     for (size_t i = 0; i < count && !stopping && r == 0; i++) {
         r = print_event(text, rows[i].id, &rows[i].event.group);
-        *last = rows[i].id;
+        *last = (struct cursor){rows[i].id, rows[i].received_at_ms};
         if (r == 0 && text->length >= FLUSH_BYTES)
             r = flush(text);
     }
     return r < 0 ? r : flush(text);
 }
 
-static int export_events(struct store_reader *reader, struct buffer *text, int64_t last, bool follow,
+// Reads the next rows. Fails with -ESTALE if the row at `last` has changed, because then a backup was restored into the
+// open database.
+static int read_rows(struct store_reader *reader, const struct cursor *last, const struct recorded_row **ret_rows,
+                     size_t *ret_count, struct error *error)
+{
+    bool matches = true;
+    int r = store_reader_read(reader, STREAM_GROUPS, last->id, ret_rows, ret_count, error);
+
+    if (r == 0 && *ret_count > 0)
+        r = cursor_check(reader, STREAM_GROUPS, last, &matches, error);
+    if (r < 0 || matches)
+        return r;
+    return error_set(error, ESTALE,
+                     "the database was restored from a backup: another event has the id %" PRId64
+                     " now; continue after the newest id of the backup",
+                     last->id);
+}
+
+// A row that does not exist at the start has the time -1, so that a row that gets its id later does not match.
+static int export_events(struct store_reader *reader, struct buffer *text, int64_t since, bool follow,
                          struct error *error)
 {
+    struct cursor last = {.id = since};
     const struct recorded_row *rows;
+    int64_t newest_id;
     size_t count;
+    int r = store_reader_read_position(reader, STREAM_GROUPS, since, &newest_id, &last.received_at_ms, error);
 
+    if (r < 0)
+        return r;
     for (;;) {
-        int r = store_reader_read(reader, STREAM_GROUPS, last, &rows, &count, error);
-
+        r = read_rows(reader, &last, &rows, &count, error);
         if (r < 0)
             return r;
         r = print_rows(text, rows, count, &last);
@@ -137,10 +161,10 @@ static int export_events(struct store_reader *reader, struct buffer *text, int64
             return error_set(error, -r,
                              "standard output: cannot be written: %s; the last line may be incomplete, and lines up to "
                              "id %" PRId64 " may be missing",
-                             strerror(-r), last);
+                             strerror(-r), last.id);
         if (stopping && !follow)
             return error_set(error, EINTR, "stopped by a signal after id %" PRId64 "; continue with --since %" PRId64,
-                             last, last);
+                             last.id, last.id);
         if (stopping || (count == 0 && (!follow || is_pipe_closed(STDOUT_FILENO))))
             return 0;
         if (count == 0)

@@ -150,8 +150,7 @@ static int read_newest_id(struct sender *sender, struct error *error)
 }
 
 // Returns -ESTALE and deletes the note if the position in the state does not match the database. The ids in the state
-// would then stand for other events. A database can be restored into the open file, and its ids can pass the position
-// soon afterwards, so events are taken over only if this check has succeeded after they were read.
+// would then stand for other events.
 static int check_position(struct sender *sender, struct error *error)
 {
     const struct cursor *cursor = &sender->position;
@@ -159,7 +158,7 @@ static int check_position(struct sender *sender, struct error *error)
     int r = read_newest_id(sender, error);
 
     if (r == 0)
-        r = event_source_check(&sender->source, cursor, sender->newest_id, &matches, error);
+        r = cursor_check(sender->source.stream, STREAM_GROUPS, cursor, &matches, error);
     if (r < 0 || matches)
         return r;
     note_delete(&sender->note);

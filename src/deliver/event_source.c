@@ -86,10 +86,3 @@ int event_source_find_newest(const char *database, struct cursor *ret_cursor, st
     event_source_close(&source);
     return r;
 }
-
-int event_source_check(struct event_source *source, const struct cursor *cursor, int64_t newest_id, bool *ret_matches,
-                       struct error *error)
-{
-    source->found_count = 0;
-    return cursor_check(source->lookup, STREAM_GROUPS, cursor, newest_id, ret_matches, error);
-}

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "imcallbackd/base/error.h"
-#include "imcallbackd/outbound/cursor.h"
 #include "imcallbackd/store/reader.h"
 
 // A zeroed struct is closed. Each of the two readers keeps the rows of its last read.
@@ -30,8 +29,3 @@ int event_source_find_newest(const char *database, struct cursor *ret_cursor, st
 // until the next call of a function of the source.
 int event_source_find(struct event_source *source, int64_t id, const struct recorded_row **ret_row,
                       struct error *error) MUST_CHECK;
-
-// Sets *ret_matches to whether the cursor matches the store; see cursor_check. The rows of event_source_read stay
-// valid.
-int event_source_check(struct event_source *source, const struct cursor *cursor, int64_t newest_id, bool *ret_matches,
-                       struct error *error) MUST_CHECK;

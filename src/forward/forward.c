@@ -75,13 +75,46 @@ void forward_stop(void)
     destination_cancel();
 }
 
-// Note for retention
+// The position in the store and the note for retention
 
-static void write_note(struct session *session)
+// Deletes the note if the cursor does not match the store. Otherwise the daemon could delete new rows with the ids of
+// shipped ones.
+static int check_position(struct session *session, enum stream stream, const struct cursor *cursor, bool *ret_matches,
+                          struct error *error)
+{
+    int r = cursor_check(session->reader, stream, cursor, ret_matches, error);
+
+    if (r == 0 && !*ret_matches)
+        note_delete(&session->note);
+    return r;
+}
+
+static int check_sent(struct session *session, enum stream stream, struct error *error)
+{
+    const struct cursor *sent = &session->sent[stream];
+    bool matches;
+    int r = check_position(session, stream, sent, &matches, error);
+
+    if (r < 0 || matches)
+        return r;
+    return error_set(error, ESTALE,
+                     "%s: the row of %s with id %" PRId64
+                     ", which the forwarder has read, is not in this database: the "
+                     "database was restored from a backup; the forwarder continues after its cursor in the "
+                     "destination if the cursor matches the database",
+                     session->settings->database, stream_tables[stream].name, sent->id);
+}
+
+static int write_note(struct session *session, struct error *error)
 {
     const struct shipped shipped = {session->shipped[STREAM_GROUPS].id, session->shipped[STREAM_REJECTIONS].id};
+    int r = 0;
 
-    note_write(&session->note, session->reader, &shipped);
+    for (enum stream stream = 0; stream < STREAM_COUNT && r == 0; stream++)
+        r = check_sent(session, stream, error);
+    if (r == 0)
+        note_write(&session->note, session->reader, &shipped);
+    return r;
 }
 
 // Lag
@@ -132,11 +165,10 @@ static int check_cursor(struct session *session, enum stream stream, struct erro
 {
     const struct cursor *cursor = &session->shipped[stream];
     bool matches;
-    int r = cursor_check(session->reader, stream, cursor, session->newest_ids[stream], &matches, error);
+    int r = check_position(session, stream, cursor, &matches, error);
 
     if (r < 0 || matches)
         return r;
-    note_delete(&session->note);
     return error_set(error, ESTALE,
                      "%s: the cursor of receiver '%s' at id %" PRId64
                      " does not match this database: the database was replaced or restored from a backup; set another "
@@ -210,6 +242,8 @@ static int send_batch(struct session *session, enum stream stream, size_t *ret_c
     const struct recorded_row *rows, *last;
     int r = store_reader_read(session->reader, stream, from->id, &rows, ret_count, error);
 
+    if (r == 0 && *ret_count > 0)
+        r = check_sent(session, stream, error);
     if (r < 0 || *ret_count == 0)
         return r;
     last = &rows[*ret_count - 1];
@@ -295,12 +329,14 @@ static int await_first(struct session *session, struct error *error)
 // Performs the periodic work of the session, once a second.
 static int tick(struct session *session, struct error *error)
 {
+    int r;
+
     if (clock_monotonic_ms() < session->tick_due_ms)
         return 0;
     session->tick_due_ms = clock_monotonic_ms() + TICK_MS;
-    write_note(session);
     progress_log_summary();
-    return store_reader_read_newest_ids(session->reader, session->newest_ids, error);
+    r = write_note(session, error);
+    return r < 0 ? r : store_reader_read_newest_ids(session->reader, session->newest_ids, error);
 }
 
 static int session_run(struct session *session, int64_t answer_timeout_ms, struct error *error)
@@ -318,8 +354,9 @@ static int session_run(struct session *session, int64_t answer_timeout_ms, struc
         if (r == 0)
             r = tick(session, error);
     }
-    if (session->progress)
-        write_note(session);
+    // After a failure, the next session writes the note, because this reader may have failed.
+    if (session->progress && (r == 0 || r == -ECANCELED))
+        (void)write_note(session, error);
     return r;
 }
 

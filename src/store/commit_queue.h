@@ -25,6 +25,9 @@
 //
 // Each commit goes to done() exactly once for each push. After a call of stop, write() must soon stop setting retry,
 // because the writer thread does not end before every commit is finished.
+//
+// tests/model/handover.pml models this queue together with the event loops: no wake-up is lost, each held request ends
+// exactly once, and nothing is used after its end. A change of the hand-over must change the model, too.
 #pragma once
 
 #include <pthread.h>

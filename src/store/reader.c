@@ -24,7 +24,8 @@
 enum reader_statement {
     READER_GROUPS = STREAM_GROUPS, // read_rows() uses the stream as the index of its statement
     READER_REJECTIONS = STREAM_REJECTIONS,
-    READER_NEWEST_ID,
+    READER_TIMES, // and the next ones: one statement for each stream
+    READER_NEWEST_ID = READER_TIMES + STREAM_COUNT,
     READER_MEMBERS,
     READER_STATEMENT_COUNT,
 };
@@ -34,6 +35,8 @@ static const char *const reader_sql[READER_STATEMENT_COUNT] = {
     [READER_GROUPS] = "SELECT id" DESTROYED_GROUP_NAMES " FROM destroyed_group WHERE id > ?1 ORDER BY id LIMIT ?2",
     [READER_REJECTIONS] =
         "SELECT id" REJECTED_CALLBACK_NAMES " FROM rejected_callback WHERE id > ?1 ORDER BY id LIMIT ?2",
+    [READER_TIMES + STREAM_GROUPS] = "SELECT received_at_ms FROM destroyed_group WHERE id = ?1",
+    [READER_TIMES + STREAM_REJECTIONS] = "SELECT received_at_ms FROM rejected_callback WHERE id = ?1",
     [READER_MEMBERS] = ("SELECT member_account FROM destroyed_group_member WHERE destroyed_group_id = ?1"
                         " ORDER BY position"),
 };
@@ -335,6 +338,33 @@ int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[ST
         return r;
     for (enum stream stream = 0; stream < STREAM_COUNT && r == 0; stream++)
         r = read_newest(reader, stream, &ret_ids[stream], error);
+    read_connection_end(&reader->connection);
+    return r;
+}
+
+static int read_time(struct store_reader *reader, enum stream stream, int64_t id, int64_t *ret_received_at_ms,
+                     struct error *error)
+{
+    struct binding binding = bind_begin(reader->statements[READER_TIMES + stream]);
+    int code;
+
+    bind_int(&binding, id);
+    *ret_received_at_ms = bind_step(&binding) == SQLITE_ROW ? sqlite3_column_int64(binding.statement, 0) : -1;
+    code = bind_end(&binding);
+    return code == SQLITE_OK ? 0 : failed(reader, code, error);
+}
+
+int store_reader_read_position(struct store_reader *reader, enum stream stream, int64_t id, int64_t *ret_newest_id,
+                               int64_t *ret_received_at_ms, struct error *error)
+{
+    int r = read_connection_begin(&reader->connection, error);
+
+    assert(stream < STREAM_COUNT);
+    if (r < 0)
+        return r;
+    r = read_newest(reader, stream, ret_newest_id, error);
+    if (r == 0)
+        r = read_time(reader, stream, id, ret_received_at_ms, error);
     read_connection_end(&reader->connection);
     return r;
 }

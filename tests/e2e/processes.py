@@ -2,13 +2,16 @@
 daemon."""
 
 import contextlib
+import os
 import pathlib
 import random
 import resource
+import shutil
 import socket
 import subprocess
 import time
 
+EXTRACTED = pathlib.Path(__file__).resolve().parents[2] / "build" / "programs"  # filled by run.sh
 ports = random.SystemRandom()  # tests in other processes may use the same seed
 
 
@@ -24,6 +27,11 @@ def check_run(*arguments, **options):
     done = run(*arguments, **options)
     assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     return done.stdout
+
+
+def program(name):
+    """Returns the path of a program, or None if it is not installed."""
+    return shutil.which(name, path=f"{EXTRACTED}:{os.environ['PATH']}:/usr/sbin")
 
 
 def long_options(options):

@@ -23,17 +23,12 @@ import pytest
 
 import daemon
 from certificates import P_256, make_certificate
+from processes import program
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SHIPPED = TOP / "conf" / "proxy"
-EXTRACTED = TOP / "build" / "proxies"  # filled by run.sh
 CLIENT = "127.0.0.9"  # the address from which a client connects to a proxy
 OTHER_QUERY = daemon.query_string(token=None, CallbackCommand="Group.CallbackBeforeSendMsg")
-
-
-def program(name):
-    """Returns the path of a proxy's program, or None if it is not installed."""
-    return shutil.which(name, path=f"{EXTRACTED}:{os.environ['PATH']}:/usr/sbin")
 
 
 class Response:

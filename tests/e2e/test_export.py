@@ -15,6 +15,7 @@ import pytest
 
 import daemon
 from daemon import BINARY, COLUMNS, event, load_report
+from processes import read_proc
 
 # A user that does not own the directory but belongs to its group.
 MEMBER, GROUP = 54322, 54321
@@ -207,6 +208,30 @@ def test_follow_ends_at_a_replaced_database(one):
     assert follower.process.returncode == 1
     assert b"replaced" in said and b"up to id 1" in said and said.count(b"\n") == 1
     assert follower.ids() == [1]
+
+
+@pytest.mark.parametrize("printed", [0, 3])
+def test_follow_ends_at_a_restored_database(one, printed):
+    """The new events get the ids of lost events, and more ids than those. The follower does not run meanwhile, so it
+    cannot notice a moment with fewer rows. printed: the number of lost events that the follower has printed; without
+    one, it has only --since."""
+    one.record("g1", "g2")
+    backup = one.directory / "backup.db"
+    daemon.check_run(BINARY, "backup", "-c", one.config, backup)
+    one.record("old3", "old4", "old5")
+    follower = Follower(one, 5 - printed)
+    follower.wait_for(printed)
+    daemon.eventually(lambda: any("poll" in place for place in read_proc(follower.process.pid, "wchan")), "its wait")
+    follower.process.send_signal(signal.SIGSTOP)
+    one.stop()
+    daemon.check_run("sqlite3", one.database, ".timeout 20000", f".restore {backup}")
+    one.start()
+    one.record(*(f"new{number}" for number in range(3, 10)))
+    follower.process.send_signal(signal.SIGCONT)
+    _, said = follower.process.communicate(timeout=60)
+    assert follower.process.returncode == 1
+    assert b"restored" in said and b"id 5" in said and said.count(b"\n") == 1
+    assert follower.ids() == list(range(6 - printed, 6))
 
 
 def test_a_slow_reader_does_not_hold_the_log(one):

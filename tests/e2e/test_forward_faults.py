@@ -85,6 +85,14 @@ class Site:
         self.over.set()
         self.sender.join()
 
+    def end(self):
+        """Ends the load and waits until the last event is shipped."""
+        self.end_sending()
+        newest = self.one.value("SELECT max(id) AS id FROM destroyed_group")
+        daemon.eventually(lambda: self.shipped() == newest, "the last row", 120)
+        for report in self.reports:
+            assert self.killed or report["ok"] == report["requests"] == EVENTS, report
+
     def destroy(self):
         self.end_sending()
         self.proxy.close()
@@ -179,11 +187,7 @@ def test_ships_each_acknowledged_event_once_despite_faults():
                 FAULTS[fault](server, sites)
                 await_progress(sites)
         for site in sites:
-            site.end_sending()
-            newest = site.one.value("SELECT max(id) AS id FROM destroyed_group")
-            daemon.eventually(lambda: site.shipped() == newest, "the last row", 120)
-            for report in site.reports:
-                assert site.killed or report["ok"] == report["requests"] == EVENTS, report
+            site.end()
         check(server, sites)
         print(f"{sum(len(site.reports) for site in sites)} runs of the load generator, "
               f"{server.value('SELECT count(*) FROM destroyed_group')} events")

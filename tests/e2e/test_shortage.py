@@ -1,14 +1,17 @@
-"""Tests temporary conditions: a full disk, a lock that another process holds, and a long read transaction."""
+"""Tests temporary conditions: a full disk, a lock that another process holds, a long read transaction, and a lack of
+file descriptors."""
 
 import contextlib
 import os
 import pathlib
+import resource
 import threading
 
 import pytest
 
 from daemon import event, eventually, free_port, run
 from monitoring import ask
+from processes import cpu_seconds, holds
 
 
 @pytest.fixture
@@ -172,3 +175,21 @@ def test_a_long_read_transaction_fails_no_callback(one):
         one.stop()
         assert pathlib.Path(f"{one.database}-wal").stat().st_size > 0  # the reader blocks even the last checkpoint
     assert one.group_ids() == [f"@TGS#{number}" for number in range(1, 6)]
+
+
+@pytest.mark.timing
+def test_recovers_after_the_descriptors_ran_out(make_daemon):
+    """Clients wait in the queue of the kernel. Meanwhile the daemon does not try to accept them without a pause."""
+    one = make_daemon().start()
+    pid = one.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (one.open_files(), before[1]))
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(one.connect_plain())
+        eventually(lambda: "raise LimitNOFILE=" in one.log, "the log line")
+        used = cpu_seconds(pid)
+        assert holds(lambda: one.process.poll() is None, 1)
+        assert cpu_seconds(pid) - used < 0.1
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert one.post().status == 200

@@ -26,7 +26,8 @@ tree_make() {
     rm "$2.log"
 }
 
-# tree_install DIRECTORY PACKAGE...: installs packages, with this machine's proxy and name servers.
+# tree_install DIRECTORY PACKAGE...: installs packages, with this machine's proxy and name servers. Their services do not
+# start, because the processes would outlive the installation.
 tree_install() {
     cp /etc/resolv.conf "$1/etc/"
     apt-config dump | grep -E '^Acquire::(https?::Proxy|Check-)' >"$1/etc/apt/apt.conf.d/99host" || true
@@ -36,8 +37,11 @@ tree_install() {
         shift
         mount --make-rprivate /
         mount -t proc proc "$tree/proc"
+        printf "#!/bin/sh\nexit 101\n" >"$tree/usr/sbin/policy-rc.d"
+        chmod +x "$tree/usr/sbin/policy-rc.d"
         chroot "$tree" apt-get update -qq
         DEBIAN_FRONTEND=noninteractive chroot "$tree" apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+        rm "$tree/usr/sbin/policy-rc.d"
         chroot "$tree" apt-get clean' sh "$@"
 }
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the project on Debian 13 in a chroot and runs tests there, above all the end-to-end tests, because Debian 13
 # has libmicrohttpd 1.0. The installed system stays in build/debian13-tree for the next run. Requires root and
-# debootstrap. Arguments are passed to ctest instead of the usual selection of tests.
+# debootstrap. With the argument --build, only builds. Other arguments are passed to ctest instead of
+# the usual selection of tests.
 set -eu
 cd "$(dirname "$0")/../.."
 . conf/packages.sh
@@ -16,7 +17,8 @@ command -v debootstrap >/dev/null || skip "debootstrap is required"
 unshare --mount --pid --net --fork true 2>/dev/null || skip "namespaces cannot be created here"
 
 # shellcheck disable=SC2154 # from conf/packages.sh
-packages="$build_packages curl sqlite3 libcmocka-dev python3-pytest openssl strace jq postgresql iproute2"
+packages="$build_packages curl sqlite3 libcmocka-dev python3-pytest openssl strace jq postgresql iproute2
+    patroni etcd-server pgbouncer haproxy faketime"
 tree=$PWD/build/debian13-tree
 if [ "$(cat "$tree.packages" 2>/dev/null)" != "$packages" ]; then
     mkdir -p build
@@ -30,8 +32,14 @@ mkdir -p "$tree/src"
 
 # The tests with the label `fault`, and most of those with `oom`, are left out: they do not depend on Debian's release,
 # and take many minutes.
-[ $# -gt 0 ] || set -- -j $((3 * $(nproc))) \
-    -R '^(base|callback|command|deliver|forward|http|outbound|status|store|fuzz-replay|e2e)-|^oom-http$'
+if [ "${1:-}" = --build ]; then
+    shift
+elif [ $# -gt 0 ]; then
+    set -- -- "$@"
+else
+    set -- -- -j $((3 * $(nproc))) \
+        -R '^(base|callback|command|deliver|forward|http|outbound|status|store|fuzz-replay|e2e)-|^oom-http$'
+fi
 exec unshare --mount --pid --net --fork --kill-child sh -euc '
     . tests/project/debian-tree.sh
     tree=$1
@@ -40,6 +48,7 @@ exec unshare --mount --pid --net --fork --kill-child sh -euc '
     tree_mount "$tree"
     mount --bind . "$tree/src"
     chroot "$tree" ip link set lo up
-    # The selected tests do not run valgrind, so a mere name satisfies CMake.
+    # The selected tests do not run valgrind, so a mere name satisfies CMake. They need no debugging information.
     exec chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
-        sh /src/tests/project/build.sh debian13 dev -DVALGRIND=valgrind -- "$@"' sh "$tree" "$@"
+        sh /src/tests/project/build.sh debian13 dev -DVALGRIND=valgrind -DCMAKE_C_FLAGS_RELWITHDEBINFO=-O2 "$@"' \
+    sh "$tree" "$@"

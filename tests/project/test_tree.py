@@ -66,7 +66,7 @@ def test_top_level():
 
 
 def test_files_are_short():
-    long = {name(path): lines for path in files(".c", ".h", ".py", ".sh", ".txt", ".conf", ".service", ".socket")
+    long = {name(path): lines for path in files(".c", ".h", ".py", ".sh", ".pml", ".txt", ".conf", ".service", ".socket")
             if (lines := path.read_text().count("\n")) > MAX_FILE_LINES}
     assert long == {}
 
@@ -88,7 +88,7 @@ def test_functions_are_short():
 
 
 def test_text_has_no_stray_white_space():
-    for path in files(".c", ".h", ".py", ".sh", ".conf", ".service", ".socket") + [TOP / "README.md"]:
+    for path in files(".c", ".h", ".py", ".sh", ".pml", ".conf", ".service", ".socket") + [TOP / "README.md"]:
         text = path.read_text()
         assert text.endswith("\n") and not text.endswith("\n\n"), name(path)
         assert "\t" not in text and "\r" not in text and not re.search(r" $", text, re.MULTILINE), name(path)
@@ -113,7 +113,7 @@ def opening_lines(path):
 
 
 def test_each_source_opens_with_a_comment():
-    wrong = [f"{name(path)}: opens with {lines} lines of comment" for path in files(".c", ".h", ".py", ".sh")
+    wrong = [f"{name(path)}: opens with {lines} lines of comment" for path in files(".c", ".h", ".py", ".sh", ".pml")
              if not 1 <= (lines := opening_lines(path)) <= MAX_OPENING_LINES]
     assert not wrong, "\n".join(wrong)
 

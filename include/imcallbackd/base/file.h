@@ -23,9 +23,9 @@ int file_read_regular(const char *path, size_t max_bytes, struct buffer *content
 // Reads a whole file that holds a secret into `contents`, which must be empty. Expands the path. Reserves the memory at
 // once, because a buffer that grows would leave a copy of the secret in freed memory. Returns -EACCES if the process
 // may not read the file, or if the path needs $CREDENTIALS_DIRECTORY and the environment does not set this variable, so
-// that the file may be a credential of another service. Returns -EFBIG if the file is larger than max_bytes, or another
-// -errno. After a failure, `contents` is empty. Sets *ret_readable_by_all to whether the mode of the file lets every
-// user read it.
+// that the file may be a credential of another service. Returns -EFBIG if the file is larger than max_bytes, -EINVAL if
+// the path does not name a regular file, or another -errno. Never waits for another process. After a failure,
+// `contents` is empty. Sets *ret_readable_by_all to whether the mode of the file lets every user read it.
 int file_read_secret(const char *path, size_t max_bytes, struct buffer *contents, bool *ret_readable_by_all,
                      struct error *error) MUST_CHECK;
 

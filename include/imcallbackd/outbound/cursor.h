@@ -9,7 +9,9 @@
 
 // A database that was restored from a backup assigns some ids for a second time. Sets *ret_matches to false if that may
 // have happened: the id of the cursor was never assigned in this database, or its row has another time. A row that
-// retention has deleted matches. newest_id must be the largest id that the stream has assigned. The call invalidates
-// the rows of an earlier read.
-int cursor_check(struct store_reader *reader, enum stream stream, const struct cursor *cursor, int64_t newest_id,
-                 bool *ret_matches, struct error *error) MUST_CHECK;
+// retention has deleted matches. Rows of an earlier read stay valid.
+//
+// A database can be restored into the open file, and its new ids can pass the cursor soon afterwards. A service
+// therefore takes over rows only if this check of the position before them has succeeded after they were read.
+int cursor_check(struct store_reader *reader, enum stream stream, const struct cursor *cursor, bool *ret_matches,
+                 struct error *error) MUST_CHECK;

@@ -58,6 +58,12 @@ int store_reader_read_some(struct store_reader *reader, enum stream stream, int6
 int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[STREAM_COUNT],
                                  struct error *error) MUST_CHECK;
 
+// Sets *ret_newest_id to the largest id that the stream has ever assigned, or to 0 if it has assigned none, and
+// *ret_received_at_ms to the time of the row with this id, or to -1 if there is no such row. Both are from one
+// transaction. Rows of an earlier read stay valid.
+int store_reader_read_position(struct store_reader *reader, enum stream stream, int64_t id, int64_t *ret_newest_id,
+                               int64_t *ret_received_at_ms, struct error *error) MUST_CHECK;
+
 // Returns whether the path still names the database that the reader has open. The call is allowed after an error.
 bool store_reader_is_in_place(const struct store_reader *reader);
 

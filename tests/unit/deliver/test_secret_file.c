@@ -94,6 +94,21 @@ TEST(reports_a_file_that_every_user_can_read)
     assert_true(readable_by_all);
 }
 
+TEST(rejects_a_fifo_without_waiting)
+{
+    struct webhook_secrets secrets;
+    bool readable_by_all;
+    struct error error;
+
+    (void)unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(10); // ends the process if the open waits for a writer
+    assert_int_equal(secret_file_read(path, &secrets, &readable_by_all, &error), -EINVAL);
+    alarm(0);
+    assert_non_null(strstr(error.text, "not a regular file"));
+    assert_int_equal(unlink(path), 0);
+}
+
 TEST(says_that_a_credential_belongs_to_another_service)
 {
     struct webhook_secrets secrets;
