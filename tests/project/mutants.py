@@ -1,8 +1,8 @@
 """Changes single comparisons, bounds and error paths in a copy of the tree, which the tests must notice.
 
-At least 95 % of the changes must be noticed, or explained in mutants.explained. After one run of each test with coverage
-counters, a change is tested by the tests that execute its line, the quickest ones first, with AddressSanitizer. A change
-is noticed if a test fails twice or hangs. One that does not compile is replaced by another one."""
+At least 95 % of the changes must be noticed, or explained in mutants.explained. Each test runs once with coverage
+counters. Then the tests that execute a changed line test the change, the quickest ones first, with AddressSanitizer. A
+change is noticed if a test fails twice or hangs. One that does not compile is replaced by another one."""
 
 import argparse
 import concurrent.futures
