@@ -94,12 +94,15 @@ def run_step(installation, seed, step, start, locks):
     with contextlib.ExitStack() as held:
         for part in sorted(step.parts()):
             held.enter_context(locks[part])
-        end = max(start + step.at_s, history.seconds()) + step.seconds
+        begin = max(start + step.at_s, history.seconds())
+        if begin > start + ROUND_S:
+            record("skipped", "an earlier fault has taken longer than the round")
+            return
         record("begin")
         try:
             dice = random.Random(f"fault {seed} {step.number}")
             with FAULTS[step.fault].function(installation, step.part, dice):
-                history.wait(end - history.seconds())
+                history.wait(begin + step.seconds - history.seconds())
         except Exception:  # a fault that cannot be caused or ended is a fault of the nemesis
             record("failed", traceback.format_exc())
         else:
