@@ -162,7 +162,7 @@ def test_refuses_a_directory_as_the_configuration(tmp_path, command):
 
 # sign, certificate, the command line
 
-@pytest.mark.parametrize("app", ["nonsense", "-1", f"{APP} ", f"0x{APP:x}", "99999999999999999999", ""])
+@pytest.mark.parametrize("app", ["nonsense", "-1", f"{APP + 1}", f"{APP} ", f"0x{APP:x}", "99999999999999999999", ""])
 def test_sign_refuses_an_invalid_app(make_daemon, app):
     done = daemon.run(BINARY, "sign", "-c", make_daemon().config, "--app", app)
     assert done.returncode in (1, 2) and done.stdout == "" and done.stderr.count("\n") == 1, done
