@@ -6,14 +6,14 @@ from index import (OVERLOADED, SIGN_WRONG, STALE, STORE_UNAVAILABLE, Violation, 
                    uid_of)
 
 ANSWER_S = 2  # the time within which the service expects an answer
-LAST_CALLS_S = 2.5  # calls that begin this long before the next faults may meet them
+LAST_CALLS_S = 2.5  # calls that start this long before the next faults may meet them
 REPEAT_WINDOW_MS = 5 * 60 * 1000  # as in src/store/recorder.h
 
 
 def check_answers(index):
     """A call is answered as its kind allows, or with 503. It may be answered with 403 if the clock was stepped or the
     token that signs it was removed while it was under way."""
-    excuses = {STALE: index.faults_named("clock"), SIGN_WRONG: index.faults_named("token")}
+    excuses = {STALE: index.stale_times, SIGN_WRONG: index.token_removals}
     for call in index.calls:
         if call.outcome != "answer" or [call.status, call.code] in call.invoke["allowed"]:
             continue
@@ -25,9 +25,11 @@ def check_answers(index):
 
 def check_honest(index):
     """An honest call in a phase without faults gets its answer within the time that the service waits."""
-    for call in index.calls_in("quiet", LAST_CALLS_S) + index.calls_in("final"):
-        if not call.honest:
-            continue
+    quiet, final = ([call for call in index.calls_in(*phase) if call.honest]
+                    for phase in (("quiet", LAST_CALLS_S), ("final",)))
+    if not quiet or not final:
+        yield Violation("history", "one of the phases quiet and final has no honest call")
+    for call in quiet + final:
         if call.outcome != "answer" or call.status == 503:
             yield Violation("honest-not-answered", f"{call} has no answer although no fault was under way")
         elif max(call.latency_s, call.end_at - call.at) > ANSWER_S:
@@ -56,7 +58,7 @@ def _is_recorded(index, call):
 def _was_taken(index, call):
     """Returns whether the destination and an endpoint have an event that no snapshot shows."""
     if call.identity[2] is None:
-        return any(content_of(row) == content_of(call.row) for rows in index.destination.values() for row in rows)
+        return any(content_of(row) == content_of(call.row) for rows in index.destination.values() for _, row in rows)
     uid = uid_of(call.identity)
     return any(index.is_taken(receiver, uid, None) for receiver in index.receivers)
 
@@ -116,6 +118,17 @@ def _check_without_time(index, snapshot, rows_by_content):
                                               f"time in {snapshot}")
 
 
+def check_copies(index):
+    """The stores together have an event at most as often as it was sent, because one call reaches one receiver."""
+    copies = collections.Counter(content_of(line["row"]) for receiver in index.receivers
+                                 for line in index.stored[receiver].values())
+    sent = collections.Counter(content_of(call.row) for calls in index.attempts.values() for call in calls)
+    for content, count in copies.items():
+        if 0 < sent[content] < count:
+            yield Violation("recorded-twice", f"the stores have {count} rows of the event {content[:3]}, which was "
+                                              f"sent {sent[content]} times")
+
+
 def check_unavailable(index):
     """A body that the store could not record is in the log, or the event is recorded after all. A call for whose head
     the memory was short ends before its body is read."""
@@ -133,12 +146,11 @@ def check_unavailable(index):
 
 
 def check_rejected(index):
-    """A body that is not an event, or that contradicts a recorded event, is in rejected_callback, from which only the
-    oldest rows are dropped."""
-    if index.retention or any(min(snapshot.rejected, default=1) > 1 for snapshot in index.snapshots):
-        return
+    """A body that is not an event, or that contradicts a recorded event, is in rejected_callback. When the clock is
+    stepped, retention may delete a row before any snapshot has it."""
+    stepped = index.clock_steps()
     for call in index.calls:
-        if call.digest in index.rejected_digests:
+        if call.digest in index.rejected_digests or index.retention and stepped.overlap(call.at, call.end_at):
             continue
         if call.kind.startswith("body_") and call.status == 400:
             yield Violation("rejected-lost", f"{call} is not in rejected_callback, digest {call.digest}")
@@ -149,4 +161,16 @@ def check_rejected(index):
                                              f"identity {call.identity}, digest {call.digest}")
 
 
-RULES = [check_answers, check_honest, check_acknowledged, check_rows, check_once, check_unavailable, check_rejected]
+def check_kept_bodies(index):
+    """Each row of rejected_callback has a whole body that a client sent."""
+    sent = {call.digest for call in index.calls if call.row or call.kind.startswith("body_")}
+    kept = {(line["receiver"], line["digest"]): line for snapshot in index.snapshots
+            for line in snapshot.rejected.values()}
+    for line in kept.values():
+        if line["digest"] not in sent:
+            yield Violation("rejected-forged", f"id {line['id']} of rejected_callback of receiver {line['receiver']} "
+                                               f"has the body {line['digest']}, which no client sent as an event")
+
+
+RULES = [check_answers, check_honest, check_acknowledged, check_rows, check_once, check_copies, check_unavailable,
+         check_rejected, check_kept_bodies]

@@ -1,13 +1,19 @@
 """Rules on the rows of the stores over time, and on the destination."""
 
+import collections
+
 from index import Violation, content_of, differences, identity_of
 
 
 def check_ids(index):
-    """An id stands for one event for ever."""
+    """An id stands for one event, or for one rejected body, for ever."""
     for receiver in index.receivers:
-        seen = {}
+        seen, bodies = {}, {}
         for snapshot in index.of_receiver(receiver):
+            for id, line in snapshot.rejected.items():
+                if bodies.setdefault(id, line["digest"]) != line["digest"]:
+                    yield Violation("id-reused", f"id {id} of rejected_callback has the body {line['digest']} in "
+                                                 f"{snapshot} and {bodies[id]} before")
             for id, line in snapshot.rows.items():
                 uid, row = seen.setdefault(id, (line["uid"], line["row"]))
                 if uid != line["uid"]:
@@ -30,6 +36,9 @@ def check_growth(index):
 
 
 def _check_kept(index, before, snapshot):
+    for id in sorted(before.rejected.keys() - snapshot.rejected.keys()):
+        if not index.retention:
+            yield Violation("rejected-lost", f"id {id} of rejected_callback is in {before}, but not in {snapshot}")
     for id in sorted(before.rows.keys() - snapshot.rows.keys()):
         uid = before.rows[id]["uid"]
         text = f"id {id} uid {uid} is in {before}, but not in {snapshot}"
@@ -48,7 +57,7 @@ def _check_new(before, snapshot, known):
 
 
 def check_id_order(index):
-    """If a call was answered before another one began, its event has the lower id. Only events with a single attempt
+    """If a call was answered before another one started, its event has the lower id. Only events with a single attempt
     are compared, because any attempt may have recorded the event."""
     single = {}
     for calls in index.attempts.values():
@@ -68,7 +77,7 @@ def check_id_order(index):
 
 
 def check_backups(index):
-    """A live backup has each row whose event was acknowledged before the backup began."""
+    """A live backup has each row whose event was acknowledged before the backup started."""
     for receiver in index.receivers:
         for backup in index.of_receiver(receiver):
             if backup.moment == "backup":
@@ -86,23 +95,26 @@ def _check_backup(index, receiver, backup):
 
 
 def check_destination(index):
-    """The destination has each event of the stores once, as one of the stores has it, and nothing else."""
-    stored = {}  # {uid: rows}
+    """The destination has each event of the stores once, as the store of the receiver has it that the destination
+    names, and nothing else. Retention may have deleted the event from this store before any snapshot."""
+    stored = collections.defaultdict(dict)  # {uid: {receiver: row}}
     for receiver in index.receivers:
         for id, line in index.stored[receiver].items():
-            stored.setdefault(line["uid"], []).append(line["row"])
+            stored[line["uid"]][receiver] = line["row"]
             if line["uid"] not in index.destination:
                 yield Violation("destination-missing", f"id {id} uid {line['uid']} of receiver {receiver} is not in "
                                                        f"the destination")
     for uid, rows in index.destination.items():
+        receiver, row = rows[0]
         if len(rows) > 1:
             yield Violation("destination-twice", f"uid {uid} occurs {len(rows)} times in the destination")
-        elif uid in stored:
-            if rows[0] not in stored[uid]:
-                yield Violation("destination-differs", f"uid {uid} differs from the stores in "
-                                                       f"{differences(rows[0], stored[uid][0])}")
-        elif not (index.retention and _was_sent(index, rows[0])):
-            yield Violation("destination-forged", f"uid {uid} is in the destination, but was never in a store")
+        elif receiver in stored[uid]:
+            if row != stored[uid][receiver]:
+                yield Violation("destination-differs", f"uid {uid} differs from the store of receiver {receiver} in "
+                                                       f"{differences(row, stored[uid][receiver])}")
+        elif not (index.retention and _was_sent(index, row)):
+            yield Violation("destination-forged", f"uid {uid} is in the destination, but was never in the store of "
+                                                  f"receiver {receiver}")
 
 
 def _was_sent(index, row):

@@ -55,6 +55,9 @@ def summary(lines):
         "faults": len(index.faults), "kills": sum(line["asked"] == "KILL" for line in exits), "exits": len(exits),
         "deliveries": len(deliveries), "accepted again": len(accepted) - len(index.accepted_at),
         "snapshots": len(index.snapshots),
+        "rows deleted by retention": sum(
+            len(index.stored[receiver].keys() - index.final(receiver).rows.keys())
+            for receiver in index.receivers if index.final(receiver)),
     }
     return "\n".join([f"{name}: {value}" for name, value in values.items()] +
                      [f"fault {name}: {count}" for name, count in sorted(faults.items())])

@@ -32,42 +32,20 @@ class Clients:
         self.context = ssl.create_default_context(cafile=ca_file)
         self.slow, self.slow_places = None, threading.BoundedSemaphore(SLOW_AT_ONCE)
         self.idle = collections.deque()
-        self.stopped, self.running = threading.Event(), threading.Event()
+        self.stopped = threading.Event()
         self.threads, self.members = [], []
-        self._lock = threading.Lock()
-        self._busy = 0
-
-    def trust(self, ca_file):
-        """Trusts the certificates of this file, too."""
-        self.context.load_verify_locations(cafile=ca_file)
-
-    def set_rate(self, rate):
-        self.rate = rate
 
     def start(self, only_honest=False):
         self.stopped.clear()
-        self.running.set()
         self.slow = concurrent.futures.ThreadPoolExecutor(SLOW_AT_ONCE)
         self.members = [Client(self, number, only_honest) for number in range(1, self.count + 1)]
         self.threads = [threading.Thread(target=member.run, daemon=True) for member in self.members]
         for thread in self.threads:
             thread.start()
 
-    def pause(self, timeout_s=60):
-        """Starts no further call, and waits until no call is in flight. Returns False if the time passes first."""
-        self.running.clear()
-        deadline = time.monotonic() + timeout_s
-        while self._busy and time.monotonic() < deadline:
-            self.stopped.wait(0.02)
-        return not self._busy
-
-    def resume(self):
-        self.running.set()
-
     def stop(self):
         """Waits until every call has ended, and ends the threads."""
         self.stopped.set()
-        self.running.set()
         for thread in self.threads:
             thread.join()
         if self.slow:
@@ -81,14 +59,6 @@ class Clients:
         self.workload.forget()
         for member in self.members:
             member.again.clear()
-
-    def call_started(self):
-        with self._lock:
-            self._busy += 1
-
-    def call_ended(self):
-        with self._lock:
-            self._busy -= 1
 
     def keep_idle(self, connection):
         """Keeps the connection open without a request, and closes the oldest one of too many."""
@@ -147,16 +117,8 @@ class Client:
 
     def run(self):
         due = time.monotonic() + self.dice.random() * self.clients.count / self.clients.rate
-        while True:
-            self.clients.stopped.wait(max(0, due - time.monotonic()))
-            self.clients.running.wait()
-            if self.clients.stopped.is_set():
-                break
-            self.clients.call_started()
-            if self.clients.running.is_set():
-                self.step()
-            else:  # paused in the meantime
-                self.clients.call_ended()
+        while not self.clients.stopped.wait(max(0, due - time.monotonic())):
+            self.step()
             due += self.dice.uniform(0.5, 1.5) * self.clients.count / self.clients.rate
             due = max(due, time.monotonic() - 1)  # a client that was held up does not catch up for long
         self.leave()
@@ -168,8 +130,6 @@ class Client:
         elif self.clients.slow_places.acquire(blocking=False):
             self.clients.slow.submit(self.finish, self.misuse, operation, attempt).add_done_callback(
                 lambda _: self.clients.slow_places.release())
-        else:  # while nothing answers, there are enough of these clients
-            self.clients.call_ended()
 
     def next_to_send_again(self):
         try:
@@ -187,8 +147,6 @@ class Client:
         except Exception as error:  # a fault of the test itself must not stay unnoticed in a thread
             self.clients.history.record("note", text=f"the client failed: {error!r}")
             raise
-        finally:
-            self.clients.call_ended()
 
     def new_address(self):
         return f"127.1.{self.number}.{1 + next(self.addresses) % 250}"

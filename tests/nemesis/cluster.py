@@ -17,7 +17,6 @@ import urllib.request
 
 import daemon
 import postgres
-from pooler import Bouncer  # noqa: F401
 from processes import eventually, free_port, program
 
 PATRONI, ETCD = program("patroni"), program("etcd")
@@ -133,8 +132,8 @@ class Node:
         return None
 
     def _signal(self, number, without_patroni=False):
-        """Sends the signal to all processes of the node. Patroni's own one goes through the object of spawn(), which may
-        record it."""
+        """Sends the signal to all processes of the node. Patroni's own one goes through the object of spawn(), which
+        may record it."""
         patroni = self.process.pid if self.is_running() else None
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
@@ -213,10 +212,10 @@ class Node:
 class Patroni:
     """An etcd and three nodes. Several threads may call the methods at the same time, except create() and destroy().
 
-    spawn(name, argv, **options) starts a process, with the options of subprocess.Popen except its streams. It returns an
-    object with pid, poll(), kill(), terminate(), wait(timeout) and send_signal(). etcd_port: the port of a relay in
-    front of etcd, through which the nodes connect to etcd; the relay passes connections on to own_etcd_port. The caller
-    that needs the relay's target before it can name its port passes own_etcd_port, too."""
+    spawn(name, argv, **options) starts a process, with the options of subprocess.Popen except its streams, and returns
+    an object with pid, poll(), kill(), wait(timeout) and send_signal(). etcd_port: the port of a relay in front of
+    etcd, through which the nodes connect to etcd; the relay passes connections on to own_etcd_port. A caller that needs
+    the relay's target before it can name its port passes own_etcd_port, too."""
 
     def __init__(self, spawn=None, etcd_port=None, own_etcd_port=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="imcb-patroni-"))
@@ -277,7 +276,8 @@ class Patroni:
     def query(self, statements, timeout=10):
         """Runs the statements on the primary. Returns whether they succeeded, and their output with the errors."""
         environment = os.environ | {"PGPASSWORD": postgres.PASSWORD, "PGCONNECT_TIMEOUT": "2", "LC_ALL": "C.UTF-8"}
-        command = [postgres.programs() / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.url(), "-f", "-"]
+        command = [postgres.programs() / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.url(), "-f",
+                   "-"]
         try:
             done = subprocess.run(command, input=statements, text=True, timeout=timeout, env=environment,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -325,7 +325,7 @@ class Patroni:
 
     def kill_leader(self):
         """Kills the leader with its server. Another node takes over when the leader lock has expired, after up to 20 s.
-        Returns the node, for restart_node(), or None if there is no leader."""
+        Waits for a leader. Returns the node, for restart_node()."""
         return self._at_leader(Node.kill)
 
     def kill_postgres_of_leader(self):
@@ -333,9 +333,8 @@ class Patroni:
         return self._at_leader(Node.kill_postgres)
 
     def _at_leader(self, action):
-        leader = self.leader()
-        if leader:
-            action(leader)
+        leader = self.wait_leader()
+        action(leader)
         return leader
 
     def restart_node(self, node):
@@ -375,10 +374,6 @@ class Patroni:
             "--initial-advertise-peer-urls", f"http://127.0.0.1:{self.etcd_peer_port}",
             "--initial-cluster", f"etcd=http://127.0.0.1:{self.etcd_peer_port}"],
             cwd=self.directory, start_new_session=True, **self.user)
-
-    def stop_etcd(self):
-        self.etcd.terminate()
-        self.etcd.wait()
 
     def kill_etcd(self):
         self.etcd.kill()

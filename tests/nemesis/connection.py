@@ -1,4 +1,5 @@
-"""A client's TLS connection to the balancer: it sends requests, and reads answers within a time that the caller sets."""
+"""A client's TLS connection to the balancer, which sends requests and reads answers within a time that the caller
+sets."""
 
 import contextlib
 import json

@@ -11,17 +11,24 @@ from processes import eventually, free_port
 
 
 class Cluster(Patroni):
-    """A fault is a method that returns the node that it hit, or None."""
+    """A fault is a method that returns the node that it hit, or None if the cluster had no leader."""
 
     @property
     def ports(self):
         return [node.port for node in self.nodes]
 
     def pause_leader(self):
-        leader = self.leader()
-        if leader:
-            self.pause_node(leader)
+        leader = self.wait_leader()
+        self.pause_node(leader)
         return leader
+
+    def restart_node(self, node=None):
+        if node:
+            super().restart_node(node)
+
+    def resume_node(self, node=None):
+        if node:
+            super().resume_node(node)
 
 
 class Pooled(Bouncer):

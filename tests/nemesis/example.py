@@ -8,6 +8,7 @@ from index import row_of, uid_of
 
 APP = 1400000001
 TIME_MS = 1700000000000
+SERVICES = [f"{service}-{receiver}" for service in ("receiver", "forward", "deliver") for receiver in "ab"]
 RESULTS = ("recorded", "repeated", "conflict", "set_aside", "acknowledged", "url_check", "refused", "failed")
 
 
@@ -116,7 +117,7 @@ class Example:
         self.add("process", name=name, event=event, pid=pid, status=status, asked=asked)
 
     def sample(self, moment):
-        for process in ("receiver-a", "deliver-a"):
+        for process in SERVICES:
             self.add("sample", process=process, moment=moment, rss_bytes=20 << 20, descriptors=30, threads=5)
 
 
@@ -125,6 +126,7 @@ def quiet_phase(run):
     for name in ("receiver-a", "receiver-b", "deliver-a", "deliver-b", "endpoint-a"):
         run.process(name, "start")
     run.event("a", content(1))
+    run.now += 3
     run.event("b", content(2))
     run.invoke("repeat", content(1))
     run.counts["a"]["repeated"] += 1
@@ -164,10 +166,11 @@ def faults_phase(run, also):
     also(run)
     run.snapshot("a", "restore")
     run.snapshot("b", "backup", invoke_at=run.now)
-    run.add("fault", number=2, name="clock", target="receiver-b", phase="begin", note="")
+    run.add("fault", number=2, name="clock step", target="clock", phase="begin", note="")
+    run.add("clock", ahead_s=86500)
     run.invoke("event", content(12))
     run.answer(403, 120124)
-    run.add("fault", number=2, name="clock", target="receiver-b", phase="end", note="")
+    run.add("fault", number=2, name="clock step", target="clock", phase="end", note="")
 
 
 def final_phase(run):
@@ -212,6 +215,7 @@ def good_history(retention=False, deleted=(), also=lambda run: None):
     run.snapshot("b", "final")
     for uid, (receiver, row) in run.destination.items():
         run.add("destination_row", 0, uid=uid, receiver=receiver, row=row)
-    run.add("text", source="receiver-a.log", secrets=[])
+    for source in (*(f"{process}.log" for process in SERVICES), "12 pages"):
+        run.add("text", source=source, secrets=[])
     assert all(None not in row_of(row["row"])[3:] for rows in run.rows.values() for row in rows.values())
     return json.loads(json.dumps(run.lines))

@@ -23,6 +23,7 @@ class History:
 
     @staticmethod
     def wait(seconds):
+        """Sleeps for this time, or not at all if the time is negative."""
         if seconds > 0:
             time.sleep(seconds)
 

@@ -14,6 +14,7 @@ ROW_FIELDS = CONTENT_FIELDS + ADDRESS_FIELDS
 STORE_UNAVAILABLE, STALE, SIGN_WRONG, OVERLOADED = 120301, 120124, 120114, 120007
 FOREVER_S = float("inf")
 SETTLING_S = 5  # how long a fault may have an effect after its end
+CLOCK_CACHE_S = 3  # more than the time for which libfaketime keeps the old time
 
 Violation = collections.namedtuple("Violation", "rule text")
 Fault = collections.namedtuple("Fault", "number name target begin end")
@@ -194,9 +195,9 @@ class Index:
         self._find_mistakes()
 
     def _index_outputs(self):
-        self.destination = collections.defaultdict(list)  # {uid: rows}
+        self.destination = collections.defaultdict(list)  # {uid: [(receiver, row), ...]}
         for line in self.lines["destination_row"]:
-            self.destination[line["uid"]].append(row_of(line["row"]))
+            self.destination[line["uid"]].append((line["receiver"], row_of(line["row"])))
         self.deliveries = collections.defaultdict(list)  # {receiver: lines in the order of their arrival}
         for line in sorted(self.lines["delivery"], key=lambda line: line["place"]):
             self.deliveries[line["endpoint"].removeprefix("endpoint-")].append(line)
@@ -206,12 +207,17 @@ class Index:
                 if line["accepted"]:
                     key = receiver, line["uid"]
                     self.accepted_at[key] = min(self.accepted_at.get(key, FOREVER_S), line["ended_s"])
+        self.stale_times = Intervals((line["at"], line["at"] + CLOCK_CACHE_S) for line in self.lines["clock"])
+        self.token_removals = Intervals((line["at"], line["at"]) for line in self.lines["tokens_removed"])
         self.set_aside = {(line["receiver"], line["id"]) for line in self.lines["set_aside"]}
 
     def _find_mistakes(self):
         missing = {"quiet", "final", "end"} - {name for name, _ in self.phases}
         if not self.start or missing:
             self.mistakes.append(f"the run is not complete: start {bool(self.start)}, missing phases {sorted(missing)}")
+        for fault in self.faults:
+            if fault.end == FOREVER_S:
+                self.mistakes.append(f"the fault {fault.number} {fault.name} on {fault.target} has no end")
         for receiver in self.receivers:
             if not self.final(receiver):
                 self.mistakes.append(f"receiver {receiver} has no snapshot of the moment final")
@@ -220,11 +226,15 @@ class Index:
 
     # Questions
 
-    def calls_in(self, name, margin_s=0):
-        """Returns the calls that began in a phase, and not within the last `margin_s` seconds of it."""
+    def times_of(self, names, margin_s=0):
+        """Returns the times of the phases with these names, each without its last `margin_s` seconds."""
         ends = [at for _, at in self.phases[1:]] + [FOREVER_S]
-        inside = Intervals((at, end - margin_s) for (phase, at), end in zip(self.phases, ends)
-                           if phase == name and at <= end - margin_s)
+        return Intervals((at, end - margin_s) for (name, at), end in zip(self.phases, ends)
+                         if name in names and at <= end - margin_s)
+
+    def calls_in(self, name, margin_s=0):
+        """Returns the calls that started in a phase, and not within the last `margin_s` seconds of it."""
+        inside = self.times_of([name], margin_s)
         return [call for call in self.calls if inside.overlap(call.at, call.at)]
 
     def final(self, receiver):
@@ -235,9 +245,15 @@ class Index:
     def of_receiver(self, receiver):
         return sorted((each for each in self.snapshots if each.receiver == receiver), key=lambda each: each.at)
 
-    def faults_named(self, word):
-        """Returns the times of the faults whose name has this word in it, with what follows them."""
-        return Intervals((fault.begin, fault.end + SETTLING_S) for fault in self.faults if word in fault.name)
+    def faults_named(self, *words):
+        """Returns the times of the faults whose names have one of these words in them, with what follows them."""
+        return Intervals((fault.begin, fault.end + SETTLING_S) for fault in self.faults
+                         if any(word in fault.name for word in words))
+
+    def clock_steps(self):
+        """Returns the times in which a fault may have stepped the clock. An application that refuses events does so
+        until the clock is stepped and deliver has set the events aside."""
+        return self.faults_named("clock", "refuses")
 
     def is_taken(self, receiver, uid, id, before=FOREVER_S):
         """Returns whether retention may have deleted the event before this time."""

@@ -47,7 +47,7 @@ def wait_closed(call, connection):
 
 
 def plain(call):
-    """The bytes are no TLS. The receiver may answer with an alert."""
+    """The bytes are not a TLS record. The receiver may answer with an alert."""
     with contextlib.closing(call.connect(tls=False)) as connection:
         connection.send(call.operation.body)
         wait_closed(call, connection)

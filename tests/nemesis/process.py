@@ -3,12 +3,29 @@ Each start and each exit goes into the history, with the signal that was sent be
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import threading
 
+import daemon
+from processes import eventually, read_proc
+
 RESTART_PAUSE_S = 0.3
+IS_SANITIZED = b"__asan_init" in pathlib.Path(daemon.BINARY).read_bytes()
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)  # signals that ask a process to end
+
+
+def wait_prepared(pid, number, deadline=10):
+    """Waits until the process handles or blocks the signal. A service manager, too, sends it only to a service that has
+    started. The thread that waits for a signal in sigtimedwait(2) does not block it meanwhile, but the others do."""
+    def is_prepared():
+        lines = [line for text in read_proc(pid, "task/*/status") for line in text.splitlines()]
+        return any(int(line.split()[1], 16) >> (number - 1) & 1
+                   for line in lines if line.startswith(("SigBlk", "SigCgt")))
+
+    with contextlib.suppress(AssertionError):
+        eventually(is_prepared, "the process handles the signal", deadline)
 
 
 class Managed:
@@ -21,7 +38,6 @@ class Managed:
         self.options = options
         self.process = None
         self.asked = None
-        self.lives = 0
         self.wanted, self.over, self.down = threading.Event(), threading.Event(), threading.Event()
         self.starting = threading.Lock()
         self.thread = threading.Thread(target=self._supervise, daemon=True, name=name)
@@ -49,7 +65,6 @@ class Managed:
                 self.process = subprocess.Popen([str(word) for word in self.command()], stdin=subprocess.DEVNULL,
                                                 stdout=log, stderr=log, **self.options)
             self.asked = None
-            self.lives += 1
             self.down.clear()
         self.history.record("process", name=self.name, event="start", pid=self.process.pid, status=None, asked=None)
         return True
@@ -63,6 +78,8 @@ class Managed:
         process = self.process
         if not process:
             return None
+        if number in (signal.SIGTERM, signal.SIGHUP):
+            wait_prepared(process.pid, number)
         if number in ASKING:
             self.asked = signal.Signals(number).name.removeprefix("SIG")
         with contextlib.suppress(ProcessLookupError):

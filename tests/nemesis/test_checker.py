@@ -65,6 +65,16 @@ def event_is_recorded_by_both_receivers(run):
     run.event("a", row, "repeat")
 
 
+@broken_run("recorded-twice")
+def event_that_was_sent_once_is_in_both_stores(run):
+    run.record("a", content(8))
+
+
+@broken_run("recorded-twice")
+def event_without_time_that_was_sent_once_is_in_both_stores(run):
+    run.record("b", content(3, with_time=False))
+
+
 @broken("recorded-twice")
 def id_occurs_twice(lines):
     insert_after(lines, last_rows(lines, "b")[2])
@@ -151,13 +161,35 @@ def event_that_was_answered_503_is_recorded(run):
 
 
 @broken("rejected-lost")
-def body_that_is_no_event_is_lost(lines):
+def body_that_is_not_an_event_is_lost(lines):
     remove(lines, of_type(lines, "rejected_row", receiver="b"))
 
 
 @broken("conflict-lost")
 def conflict_is_lost(lines):
     remove(lines, of_type(lines, "rejected_row", receiver="a"))
+
+
+@broken("conflict-lost", retention=True)
+def conflict_is_lost_although_retention_deletes(lines):
+    remove(lines, of_type(lines, "rejected_row", receiver="a"))
+
+
+@broken_run("rejected-forged")
+def kept_body_is_torn(run):
+    run.reject("a", "not JSON", digest("half of a body"))
+
+
+@broken("rejected-lost")
+def kept_body_vanishes(lines):
+    last = of_type(lines, "snapshot", receiver="b")[-1]["snapshot"]
+    remove(lines, of_type(lines, "rejected_row", snapshot=last))
+
+
+@broken("id-reused")
+def id_of_a_kept_body_is_reused(lines):
+    last = of_type(lines, "snapshot", receiver="b")[-1]["snapshot"]
+    first(lines, "rejected_row", snapshot=last)["digest"] = first(lines, "rejected_row", receiver="a")["digest"]
 
 
 @broken_run(None)
@@ -187,10 +219,22 @@ def answer_has_no_valid_form(run):
     run.answer(None, None)
 
 
+@broken_run("answer-unexpected")
+def valid_signature_is_refused(run):
+    run.invoke("event", content(30), honest=False)
+    run.answer(403, 120114)
+
+
+@broken_run(None)
+def token_is_removed_while_a_call_is_under_way(run):
+    run.invoke("event", content(30), honest=False)
+    run.add("tokens_removed")
+    run.answer(403, 120114)
+
+
 @broken("answer-unexpected")
 def time_is_called_stale_although_no_clock_was_changed(lines):
-    for line in of_type(lines, "fault", name="clock"):
-        line["name"] = "reload"
+    lines.remove(of_type(lines, "clock")[0])
 
 
 @broken("honest-slow")
@@ -215,8 +259,15 @@ def honest_call_at_the_end_is_slow(lines):
 
 @broken(None)
 def call_just_before_the_faults_is_slow(lines):
-    first(lines, "phase", name="faults")["at"] = call_of(lines, 1, "invoke")["at"] + 2
-    call_of(lines, 1)["latency_s"] = 2.5
+    first(lines, "phase", name="faults")["at"] = call_of(lines, 2, "invoke")["at"] + 2
+    call_of(lines, 2)["latency_s"] = 2.5
+
+
+@broken("history")
+def quiet_phase_has_no_honest_call(lines):
+    for number in (1, 2, 3):
+        call_of(lines, number, "invoke")["honest"] = False
+    first(lines, "invoke", kind="repeat")["honest"] = False
 
 
 # The stores over time, and the destination
@@ -240,6 +291,11 @@ def event_is_torn_in_the_destination(lines):
 def event_is_forged_in_the_destination(lines):
     line = first(lines, "destination_row")
     insert_after(lines, line, uid="f" * 64, row=line["row"] | {"group_id": "forged"})
+
+
+@broken("destination-forged")
+def destination_names_a_receiver_that_does_not_have_the_event(lines):
+    first(lines, "destination_row", uid=rows_of(lines, 8)[0]["uid"])["receiver"] = "a"
 
 
 @broken("destination-forged", retention=True)
@@ -315,6 +371,11 @@ def event_is_deleted_before_it_was_delivered(lines):
 @broken("history")
 def run_has_no_end(lines):
     remove(lines, of_type(lines, "phase", name="end"))
+
+
+@broken("history")
+def fault_has_no_end(lines):
+    remove(lines, of_type(lines, "fault", name="clock step", phase="end"))
 
 
 @broken("history")

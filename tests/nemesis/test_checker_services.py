@@ -16,10 +16,18 @@ def event_is_never_accepted(lines):
     delivery_of(lines, 8)["accepted"] = False
 
 
-@broken(None)
-def event_is_set_aside(lines):
+@broken("set-aside")
+def event_is_set_aside_although_it_was_not_refused(lines):
     delivery_of(lines, 8)["accepted"] = False
     insert_after(lines, delivery_of(lines, 8), type="set_aside", receiver="b", id=rows_of(lines, 8)[0]["id"])
+
+
+@broken(None)
+def refused_event_is_set_aside(lines):
+    event_is_set_aside_although_it_was_not_refused(lines)
+    for line in of_type(lines, "fault", name="clock step"):
+        line.update(name="application refuses", target="endpoint-b")
+    delivery_of(lines, 8)["arrived_s"] = delivery_of(lines, 8)["ended_s"] = line["at"]
 
 
 @broken("delivery-order")
@@ -34,6 +42,13 @@ def delivery_comes_before_the_earlier_one_is_accepted(lines):
     earlier, later = delivery_of(lines, 6), delivery_of(lines, 7)
     insert_after(lines, later, uid=earlier["uid"], place=1001, end_place=1002)
     earlier["accepted"] = False
+
+
+def kill_deliver(lines):
+    """Kills the process in the middle of the faults. Returns the time."""
+    at = first(lines, "fault", name="kill", phase="begin")["at"]
+    insert_after(lines, first(lines, "process", event="exit"), name="deliver-a", at=at)
+    return at
 
 
 def trouble_endpoint(lines, until):
@@ -59,10 +74,9 @@ def repeat_of_an_accepted_delivery_arrives_late_after_a_fault_of_the_link(lines)
 
 @broken("delivery-order")
 def delivery_comes_again_after_a_later_one(lines):
-    """The answer was lost in the fault that killed the receiver, so the repeat as such is allowed."""
+    """Deliver was killed before it kept the answer, so the repeat as such is allowed."""
     earlier, later = delivery_of(lines, 6), delivery_of(lines, 7)
-    kill = first(lines, "fault", name="kill", phase="begin")
-    earlier["arrived_s"] = earlier["ended_s"] = kill["at"]
+    earlier["arrived_s"] = earlier["ended_s"] = kill_deliver(lines)
     insert_after(lines, later, uid=earlier["uid"], place=1001, end_place=1002)
 
 
@@ -71,8 +85,7 @@ def deliveries_of_a_group_overlap(lines):
     """The earlier event is accepted at its first request. Its second request is in flight when the next event is
     sent."""
     earlier, later = delivery_of(lines, 6), delivery_of(lines, 7)
-    kill = first(lines, "fault", name="kill", phase="begin")
-    earlier["arrived_s"] = earlier["ended_s"] = kill["at"]
+    earlier["arrived_s"] = earlier["ended_s"] = kill_deliver(lines)
     insert_after(lines, earlier, place=earlier["end_place"] + 0.2, end_place=later["place"] + 0.5)
 
 
@@ -111,11 +124,50 @@ def accepted_event_is_sent_again(lines):
     insert_after(lines, line, place=1001, end_place=1002)
 
 
+@broken("delivered-again")
+def accepted_event_is_sent_again_in_a_fault_of_another_part(lines):
+    line = delivery_of(lines, 4)
+    line["arrived_s"] = line["ended_s"] = first(lines, "fault", name="kill", phase="begin")["at"]
+    insert_after(lines, line, place=1001, end_place=1002)
+
+
+@broken("delivered-again")
+def accepted_event_is_sent_again_late_without_a_fault(lines):
+    line = delivery_of(lines, 11)
+    line["arrived_s"] = line["ended_s"] = first(lines, "phase", name="final")["at"]
+    insert_after(lines, line, place=1001, end_place=1002, arrived_s=line["arrived_s"] + 5)
+    last_exit(lines, "deliver-b")["at"] += 100
+
+
+@broken(None)
+def accepted_event_is_sent_again_because_its_answer_was_late(lines):
+    line = delivery_of(lines, 4)
+    line["arrived_s"] = line["ended_s"] = first(lines, "fault", name="kill", phase="begin")["at"]
+    insert_after(lines, line, place=1001, end_place=1002, arrived_s=line["arrived_s"] + 2)
+
+
+@broken(None)
+def accepted_event_is_sent_again_because_deliver_was_killed(lines):
+    line = delivery_of(lines, 4)
+    line["arrived_s"] = line["ended_s"] = kill_deliver(lines)
+    insert_after(lines, line, place=1001, end_place=1002)
+
+
 # Processes, texts and counters
 
 @broken("secret")
 def log_has_a_secret(lines):
     first(lines, "text")["secrets"] = ["token"]
+
+
+@broken("history")
+def log_is_not_searched(lines):
+    remove(lines, of_type(lines, "text", source="deliver-b.log"))
+
+
+@broken("history")
+def no_page_is_searched(lines):
+    first(lines, "text", source="12 pages")["source"] = "0 pages"
 
 
 def last_exit(lines, name):
@@ -180,6 +232,18 @@ def process_fails_in_a_fault(lines):
     first(lines, "process", name="receiver-a", event="exit").update(status=1, asked=None)
 
 
+@broken_run("process-exit")
+def process_fails_in_a_fault_of_another_part(run):
+    run.process("receiver-b", "exit", 1)
+    run.process("receiver-b", "start")
+
+
+@broken_run(None)
+def service_fails_in_a_fault_of_its_receiver(run):
+    run.process("forward-a", "exit", 1)
+    run.process("forward-a", "start")
+
+
 @broken("nemesis")
 def fault_cannot_be_ended(lines):
     first(lines, "fault", name="kill", phase="end").update(phase="failed", note="Traceback")
@@ -200,9 +264,19 @@ def descriptors_leak(lines):
     first(lines, "sample", moment="final", process="deliver-a")["descriptors"] = 51
 
 
+@broken("leak")
+def threads_leak(lines):
+    first(lines, "sample", moment="final", process="deliver-a")["threads"] = 7
+
+
 @broken("history")
 def sample_is_missing(lines):
     remove(lines, of_type(lines, "sample", moment="final", process="deliver-a"))
+
+
+@broken("history")
+def process_has_no_samples(lines):
+    remove(lines, of_type(lines, "sample", process="forward-b"))
 
 
 def counters(lines, moment="final_end"):
@@ -213,6 +287,11 @@ def counters(lines, moment="final_end"):
 def counter_is_too_high(lines):
     counters(lines)["metrics"]['imcallbackd_callbacks_total{result="recorded"}'] += 1
     counters(lines)["status"]["callbacks_since_start"]["recorded"] += 1
+
+
+@broken("counters", retention=True)
+def members_are_not_counted_although_retention_deletes(lines):
+    counters(lines)["metrics"]["imcallbackd_members_recorded_total"] -= 1
 
 
 @broken("counters")
