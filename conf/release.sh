@@ -17,7 +17,7 @@ if [ "${1:-}" = --dry-run ]; then
     shift
 fi
 [ $# -eq 1 ] || { echo "usage: sh conf/release.sh [--dry-run] DIRECTORY" >&2; exit 2; }
-mkdir "$1" || exit 1
+mkdir "$1"
 output=$(cd "$1" && pwd)
 
 version=$(sed -n 's/^project(imcallbackd VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)

@@ -5,8 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 . conf/packages.sh
 
-packages="curl sqlite3 ca-certificates libcmocka-dev python3-pytest openssl strace clang-format systemd jq postgresql
-    mandoc faketime"
+packages="curl sqlite3 ca-certificates libcmocka-dev python3-pytest python3-yaml openssl strace clang-format systemd jq
+    postgresql mandoc faketime"
 selection="-LE ^full$"
 cluster=''
 if [ "${1:-}" = --full ] && [ $# -eq 1 ]; then

@@ -1,6 +1,6 @@
 # cpack runs this script after the installation and before it makes the package. The variable sets the times of all files.
 if("$ENV{SOURCE_DATE_EPOCH}" STREQUAL "")
-  set(ENV{SOURCE_DATE_EPOCH} ${CPACK_PACKAGE_EPOCH})
+  set(ENV{SOURCE_DATE_EPOCH} ${CPACK_SOURCE_DATE_EPOCH})
 endif()
 
 # The modes of the package's directories must not depend on the umask of the build.

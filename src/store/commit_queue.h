@@ -26,8 +26,9 @@
 // Each commit goes to done() exactly once for each push. After a call of stop, write() must soon stop setting retry,
 // because the writer thread does not end before every commit is finished.
 //
-// tests/model/handover.pml models this queue together with the event loops: no wake-up is lost, each held request ends
-// exactly once, and nothing is used after its end. A change of the hand-over must change the model, too.
+// tests/model/handover.pml models this queue together with one or two event loops and up to three requests: no wake-up
+// is lost, each held request ends exactly once, and nothing is used after its end. tests/README.md says for which
+// configurations all states are checked. A change of the hand-over must change the model, too.
 #pragma once
 
 #include <pthread.h>

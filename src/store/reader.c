@@ -334,8 +334,6 @@ int store_reader_read_newest_ids(struct store_reader *reader, int64_t ret_ids[ST
 {
     int r = read_connection_begin(&reader->connection, error);
 
-    if (r < 0)
-        return r;
     for (enum stream stream = 0; stream < STREAM_COUNT && r == 0; stream++)
         r = read_newest(reader, stream, &ret_ids[stream], error);
     read_connection_end(&reader->connection);

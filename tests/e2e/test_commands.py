@@ -162,7 +162,7 @@ def test_refuses_a_directory_as_the_configuration(tmp_path, command):
 
 # sign, certificate, the command line
 
-@pytest.mark.parametrize("app", ["nonsense", "-1", f"{APP} ", f"0x{APP:x}", "99999999999999999999", ""])
+@pytest.mark.parametrize("app", ["nonsense", "-1", f"{APP + 1}", f"{APP} ", f"0x{APP:x}", "99999999999999999999", ""])
 def test_sign_refuses_an_invalid_app(make_daemon, app):
     done = daemon.run(BINARY, "sign", "-c", make_daemon().config, "--app", app)
     assert done.returncode in (1, 2) and done.stdout == "" and done.stderr.count("\n") == 1, done
@@ -183,8 +183,9 @@ def test_certificate_leaves_no_file_on_a_full_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_certificate_covers_a_name_that_is_too_long_for_the_subject(tmp_path):
-    host = "a" * 63 + ".example.org"
+@pytest.mark.parametrize("domain", [".b", ".example.org"])  # the subject holds 64 characters
+def test_certificate_covers_a_name_that_is_too_long_for_the_subject(tmp_path, domain):
+    host = "a" * 63 + domain
     assert daemon.run(BINARY, "certificate", "--host", host, "--out", tmp_path).returncode == 0
     shown = daemon.run("openssl", "x509", "-in", tmp_path / "certificate.pem", "-noout", "-checkhost", host).stdout
     assert "does match" in shown

@@ -3,6 +3,7 @@ that fail for [deliver] give_up_after. --replay sends such events again. The tes
 libfaketime."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -229,6 +230,21 @@ def test_replays_a_refused_event_of_an_endpoint_that_refuses_everything(fresh, e
     assert replay(fresh, "1-2").returncode == 0
     deliver(fresh)
     daemon.eventually(lambda: sorted(endpoint.accepted()) == ["g1", "g1", "g2", "g2"], "both again")
+
+
+def test_an_interrupted_replay_names_the_event_in_flight(fresh, endpoint):
+    endpoint.answer(fault("hang"))
+    deliver_to(fresh, endpoint, timeout="60s")
+    fresh.start()
+    fresh.record("g1", "g2")
+    with subprocess.Popen([BINARY, "deliver", "-c", fresh.config, "--replay", "1-2"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        endpoint.wait_requests(1)
+        process.terminate()
+        printed, said = process.communicate(timeout=daemon.STOP_DEADLINE)
+    assert (process.returncode, printed) == (1, ""), said
+    assert "interrupted while event 1 was in flight; the endpoint may have accepted it" in said
+    assert [request.group for request in endpoint.requests()] == ["g1"]
 
 
 @pytest.mark.parametrize("words", ["", "x", "0", "3-2", "1-", "-1", "1-2-3", "99999999999999999999"])

@@ -15,7 +15,7 @@ import pytest
 
 import daemon
 from daemon import BINARY, COLUMNS, event, load_report
-from processes import read_proc
+from processes import cpu_seconds, holds, read_proc
 
 # A user that does not own the directory but belongs to its group.
 MEMBER, GROUP = 54322, 54321
@@ -262,6 +262,17 @@ def test_a_closed_pipe_ends_an_idle_follower(one):
     with exporting(one, "--follow") as process:
         process.stdout.close()
         assert (process.wait(60), process.stderr.read()) == (0, b"")
+
+
+def test_an_idle_follower_uses_no_cpu(one):
+    one.record("g1")
+    with exporting(one, "--follow") as process:
+        assert json.loads(process.stdout.readline())["id"] == 1
+        before = cpu_seconds(process.pid)
+        assert holds(lambda: process.poll() is None, 0.6)
+        assert cpu_seconds(process.pid) - before < 0.1
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 def test_waits_for_a_full_pipe_that_is_non_blocking(one):

@@ -4,6 +4,7 @@ a result that does not belong to the statement."""
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -169,6 +170,13 @@ def row(*values):
             message(b"C", b"SELECT 1\0"))
 
 
+def accept_login(connection, stream):
+    """Accepts the login of a client, and reports that the server waits for a statement."""
+    read_message(stream, 0)
+    connection.sendall(message(b"R", struct.pack("!I", 0)) + message(b"S", b"server_encoding\0UTF8\0") +
+                       message(b"Z", b"I"))
+
+
 def answer_every_statement(listener, result, answers=()):
     """Acts as a destination that accepts every login and answers each Sync message with one result. The first statement
     before the Sync selects the result: the value in `answers` whose key starts the statement, otherwise `result`."""
@@ -176,9 +184,7 @@ def answer_every_statement(listener, result, answers=()):
         try:
             connection, _ = listener.accept()
             with connection, connection.makefile("rb") as stream:
-                read_message(stream, 0)
-                connection.sendall(message(b"R", struct.pack("!I", 0)) + message(b"S", b"server_encoding\0UTF8\0") +
-                                   message(b"Z", b"I"))
+                accept_login(connection, stream)
                 sql = None
                 while True:
                     kind, body = read_message(stream)
@@ -198,7 +204,9 @@ def answer_every_statement(listener, result, answers=()):
 @pytest.mark.parametrize("result", [
     pytest.param(message(b"n") + message(b"C", b"SELECT 0\0"), id="no rows"),
     pytest.param(message(b"T", b"\0\0") + message(b"D", b"\0\0") + message(b"C", b"SELECT 1\0"), id="no columns"),
-    pytest.param(message(b"G", b"\0\0\0"), id="copy"),
+    pytest.param(message(b"G", b"\0\0\0"), id="copy in"),
+    pytest.param(message(b"H", b"\0\0\0"), id="copy out"),
+    pytest.param(message(b"W", b"\0\0\0"), id="copy both"),
 ])
 def test_survives_a_result_that_does_not_belong_to_the_statement(make_daemon, server, forward, result):
     listener = socket.create_server(("127.0.0.1", 0))
@@ -227,3 +235,18 @@ def test_survives_a_copy_instead_of_the_result_of_a_batch(make_daemon, server, f
     forwarder.wait_logged("does not belong to the statement")
     forwarder.stop()
     listener.close()
+
+
+def test_stops_soon_although_the_destination_is_silent(make_daemon, server, forward):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = shipping_daemon(make_daemon, server,
+                              url=server.url(listener.getsockname()[1], sslmode="disable", gssencmode="disable"))
+        forwarder = forward(one)
+        listener.settimeout(60)
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as stream:
+            accept_login(connection, stream)
+            assert read_message(stream)[0] == b"P"
+            start = time.monotonic()
+            forwarder.stop()
+            assert time.monotonic() - start < 11

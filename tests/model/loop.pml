@@ -5,29 +5,35 @@
 
 inline http_request_take_response(r)
 {
-    assert(HAS(has_response, r) && !HAS(answered, r));
-    ADD(answered, r);
+    assert(HAS(has_response, r));
+    REMOVE(has_response, r);
     phase[r] = ANSWERED
 }
 
-inline http_request_finish(r)
+// Each request is answered before its end, unless its client has reset the connection.
+inline http_request_finish(r, is_reset)
 {
     assert(phase[r] != PENDING && phase[r] != FREED && stage[r] == AT_CALLER && !HAS(committing, r));
-    phase[r] = FREED
+    assert(phase[r] == ANSWERED || is_reset);
+    phase[r] = FREED;
+    REMOVE(has_response, r);
+    REMOVE(held, r);
+    REMOVE(will_reset, r)
 }
 
-inline free_connection(r)
+inline free_connection(r, is_reset)
 {
     assert(HAS(connections, r));
     if
-    :: phase[r] != BODY && phase[r] != FREED -> http_request_finish(r)
-    :: else
+    :: phase[r] == BODY -> phase[r] = FREED
+    :: phase[r] == FREED
+    :: else -> http_request_finish(r, is_reset)
     fi;
     REMOVE(connections, r)
 }
 
 // A pending request keeps its connection until mhd_adapter_complete.
-inline on_connection_closed(r)
+inline on_connection_closed(r, is_reset)
 {
     REMOVE(running, r);
     if
@@ -36,19 +42,28 @@ inline on_connection_closed(r)
 #else
     :: phase[r] == PENDING
 #endif
-    :: else -> free_connection(r)
+    :: else -> free_connection(r, is_reset)
     fi
 }
 
-// The call of on_body follows in submit_commits. While the server stops, it refuses the request.
+// The call of on_body follows in submit_next. While the server stops, it refuses the request. The client decides now
+// whether it resets the connection later.
 inline http_request_receive_end(r)
 {
-    REMOVE(unread, r);
     if
 #ifndef BUG_PENDING_AFTER_STOP
     :: server_stopping -> ADD(has_response, r); http_request_take_response(r)
 #endif
-    :: else -> phase[r] = PENDING; ADD(submitted, r); ADD(held, r)
+    :: else ->
+       phase[r] = PENDING;
+       ADD(submitted, r);
+       ADD(held, r);
+#ifdef WITH_RESET
+       if
+       :: ADD(will_reset, r)
+       :: true
+       fi
+#endif
     fi
 }
 
@@ -60,7 +75,7 @@ inline http_request_poll(r)
        REMOVE(running, r);
        ADD(suspended, r);
        polled--
-    :: phase[r] == COMPLETED -> http_request_take_response(r)
+    :: phase[r] == COMPLETED -> http_request_take_response(r); has_progress = true
     fi
 }
 
@@ -85,27 +100,26 @@ inline mhd_adapter_complete(r)
        ADD(resuming, r)
 #endif
     :: HAS(running, r)
-    :: else -> free_connection(r)
+    :: else -> free_connection(r, true)
     fi
 }
 
-// One step for a connection. Every step but a verdict HOLD or SUSPEND is progress.
+// One step for a connection. Every step but a verdict HOLD or SUSPEND is progress. A client may also send a part of its
+// request, which changes nothing.
 inline run_connection(r)
 {
+    assert(HAS(connections, r));
     if
-    :: phase[r] != PENDING || HAS(was_reset, r) -> has_progress = true
-    :: else
-    fi;
-    if
-    :: HAS(was_reset, r) -> on_connection_closed(r)
-    :: phase[r] == BODY -> http_request_receive_end(r)
+    :: phase[r] == BODY
+    :: phase[r] == BODY && IS_NEXT(r) -> http_request_receive_end(r); has_progress = true
+#ifdef WITH_RESET
+    :: phase[r] == BODY && IS_NEXT(r) -> on_connection_closed(r, true); has_progress = true
+    :: HAS(will_reset, r) -> on_connection_closed(r, true); has_progress = true
+#endif
     :: phase[r] == PENDING || phase[r] == COMPLETED -> http_request_poll(r)
-    :: phase[r] == ANSWERED -> http_request_finish(r)
-    :: phase[r] == FREED && !HAS(was_reset, r)
+    :: phase[r] == ANSWERED -> http_request_finish(r, false); has_progress = true
     fi
 }
-
-#define IS_ACTIVE(r) (HAS(running, r) && (HAS(unread | was_reset, r) || (phase[r] != BODY && phase[r] != FREED)))
 
 inline mhd_adapter_run()
 {
@@ -113,43 +127,26 @@ inline mhd_adapter_run()
     resuming = resuming & ~MINE;
     for (r : 0 .. REQUESTS - 1) {
         if
-        :: LOOP_OF(r) == me && IS_ACTIVE(r) -> run_connection(r)
+        :: LOOP_OF(r) == me && HAS(running, r) && phase[r] != FREED -> run_connection(r)
         :: else
         fi
     }
     r = 0
 }
 
-// on_body calls store_submit, and then http_request_receive_end counts the request.
-inline submit_commits()
-{
-    do
-    :: submitted != 0 ->
-       atomic {
-           r = FIRST(submitted);
-           REMOVE(submitted, r);
-           ADD(committing, r)
-       }
-       commit_queue_push(r);
-       atomic {
-           pending++;
-           polled++;
-           r = 0
-       }
-    :: submitted == 0 -> break
-    od
-}
-
 // ---- The loop ----
 
+// The epoll descriptor is readable if a client has sent something or has reset the connection. Each client that has not
+// done so will do it.
+#define IS_READABLE(r)   (LOOP_OF(r) == me && HAS(running, r) && (phase[r] == BODY || HAS(will_reset, r)))
 // MHD_get_timeout returns 0 if a connection is to be resumed, polled or answered.
 #define IS_UNANSWERED(r) (LOOP_OF(r) == me && HAS(running | resuming, r) && phase[r] != BODY && phase[r] != FREED)
 #if REQUESTS == 1
-#define HAS_WORK IS_UNANSWERED(0)
+#define ANY(is) is(0)
 #elif REQUESTS == 2
-#define HAS_WORK (IS_UNANSWERED(0) || IS_UNANSWERED(1))
+#define ANY(is) (is(0) || is(1))
 #else
-#define HAS_WORK (IS_UNANSWERED(0) || IS_UNANSWERED(1) || IS_UNANSWERED(2))
+#define ANY(is) (is(0) || is(1) || is(2))
 #endif
 
 // poll and process_deadlines. The loop sleeps until a descriptor is readable, but not at all after progress, and for
@@ -157,13 +154,18 @@ inline submit_commits()
 inline sleep_until_ready()
 {
     if
+#ifdef BUG_EVENT_AFTER_INBOX
+    :: event_fd[me]
+#else
     :: event_fd[me] -> event_fd[me] = false
-    :: (running & (unread | was_reset) & MINE) != 0
-#ifndef BUG_BLOCKS_WITH_WORK
-    :: HAS_WORK && has_progress
-    :: HAS_WORK && !has_progress && polled > 0 -> has_expired = true
 #endif
-    fi
+    :: ANY(IS_READABLE)
+#ifndef BUG_BLOCKS_WITH_WORK
+    :: has_progress && ANY(IS_UNANSWERED)
+    :: !has_progress && polled > 0 && ANY(IS_UNANSWERED) -> has_expired = true
+#endif
+    fi;
+    has_progress = false
 }
 
 inline process_inbox()
@@ -181,28 +183,72 @@ inline process_inbox()
     r = 0
 }
 
+// In the code, http_request_receive_end counts the request after on_body.
+inline submit_next()
+{
+    r = FIRST(submitted);
+    REMOVE(submitted, r);
+    ADD(committing, r);
+    commit_queue_push(r);
+    pending++;
+    polled++;
+    r = 0
+}
+
+// Starts the next iteration of the loop, or the last turns.
+inline end_iteration()
+{
+#ifdef BUG_ENDING_AFTER_INBOX
+    is_ending = ending[me];
+#endif
+    if
+#ifdef BUG_ENDS_WITH_PENDING
+    :: is_ending -> goto last_turns
+#else
+    :: is_ending && pending == 0 -> goto last_turns
+#endif
+    :: else -> is_ending = false; goto iterate
+    fi
+}
+
+// After the iterations, no other thread reaches the requests of the loop, so the last turns are one step.
 proctype loop(byte me)
 {
     byte pending, polled, submitted, turns, r;
     bool has_progress, has_expired, is_ending, signal;
 
+iterate:
     do
     :: atomic { sleep_until_ready(); is_ending = ending[me] }
-       atomic { process_inbox(); mhd_adapter_run(); has_expired = false }
-       submit_commits();
-       if
-#ifdef BUG_ENDS_WITH_PENDING
-       :: is_ending -> break
-#else
-       :: is_ending && pending == 0 -> break
+       atomic { process_inbox() }
+       atomic {
+#ifdef BUG_EVENT_AFTER_INBOX
+           event_fd[me] = false;
 #endif
-       :: else -> is_ending = false
-       fi
+           mhd_adapter_run();
+           has_expired = false;
+           if
+#ifndef BUG_ENDING_AFTER_INBOX
+           :: submitted == 0 -> end_iteration()
+#endif
+           :: else -> goto submit
+           fi
+       }
     od;
+submit:
     do
-    :: turns < LAST_TURNS -> turns++; atomic { mhd_adapter_run() } submit_commits()
-    :: else -> break
+    :: atomic { !signal && submitted != 0 -> submit_next() }
+    :: atomic { signal -> signal = false; pthread_cond_signal() }
+    :: atomic { !signal && submitted == 0 -> end_iteration() }
     od;
-    assert(pending == 0);
-    has_ended[me] = true
+last_turns:
+    atomic {
+        do
+        :: turns < LAST_TURNS -> turns++; mhd_adapter_run()
+        :: else -> break
+        od;
+        turns = 0;
+        assert(pending == 0 && submitted == 0);
+        has_ended[me] = true
+    }
 }

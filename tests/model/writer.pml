@@ -12,40 +12,35 @@ inline change_stage(r, from, to)
 // A signal has no effect if the writer thread does not wait.
 inline pthread_cond_signal()
 {
-    atomic {
-        if
-        :: state == SLEEPING || state == PAUSED -> is_signaled = true
-        :: else
-        fi
-    }
-}
-
-inline commit_queue_push(r)
-{
-    atomic {
-        change_stage(r, AT_CALLER, WAITING);
-        assert(!queue_stopping && state != ENDED);
-        ADD(waiting, r);
-#ifdef BUG_NO_SIGNAL
-        signal = false;
-#else
-        signal = state == SLEEPING && !woken;
-#endif
-        woken = true
-    }
     if
-    :: signal -> signal = false; pthread_cond_signal()
+    :: state == SLEEPING || state == PAUSED -> is_signaled = true
     :: else
     fi
+}
+
+// The caller sends the signal in a step of its own, because it no longer holds the mutex then.
+inline commit_queue_push(r)
+{
+    change_stage(r, AT_CALLER, WAITING);
+    assert(!queue_stopping && state != ENDED);
+    ADD(waiting, r);
+#ifndef BUG_NO_SIGNAL
+    signal = state == SLEEPING && !woken;
+#endif
+    woken = true
 }
 
 inline commit_queue_wake()
 {
     woken = true;
-    pthread_cond_signal()
+    atomic { pthread_cond_signal() }
 }
 
+#ifdef BUG_SLEEPS_WHEN_WOKEN
+#define MUST_SLEEP (taken == 0 && waiting == 0 && !queue_stopping)
+#else
 #define MUST_SLEEP (taken == 0 && waiting == 0 && !queue_stopping && !woken)
+#endif
 
 inline start_sleep()
 {
@@ -59,7 +54,11 @@ inline start_sleep()
 inline take_waiting()
 {
     woken = false;
+#ifdef BUG_RETRIED_IS_LOST
+    taken = (waiting != 0 -> waiting : taken);
+#else
     taken = taken | waiting;
+#endif
     waiting = 0;
     if
     :: taken == 0 && queue_stopping -> state = ENDED
@@ -67,73 +66,38 @@ inline take_waiting()
     fi
 }
 
-// After a signal or a spurious wake-up, the loop checks again, and after a timeout it ends.
-inline queue_take()
-{
-    do
-    :: atomic { !MUST_SLEEP -> take_waiting(); break }
-#ifdef BUG_CHECK_WITHOUT_MUTEX
-    :: MUST_SLEEP -> atomic { start_sleep() }
-#else
-    :: atomic { MUST_SLEEP -> start_sleep() }
-#endif
-       atomic {
-           is_signaled || ends_by_itself ->
-           state = BUSY;
-           if
-           :: is_signaled = false
-           :: !is_signaled -> take_waiting(); break
-           fi
-       }
-    od;
-    ends_by_itself = false
-}
-
 // list_cut_batch, store_write and list_take_back. A batch that exceeds a limit leaves commits in `taken`. If the disk
 // is full, some commits are retried and the others fail.
 inline queue_write()
 {
-    atomic {
+    if
+    :: batch = taken
+    :: FIRST(taken) != LAST(taken) -> batch = ONLY(FIRST(taken))
+    fi;
+    for (r : 0 .. REQUESTS - 1) {
         if
-        :: batch = taken
-        :: batch = ONLY(FIRST(taken))
-        fi;
-        for (r : 0 .. REQUESTS - 1) {
-            if
-            :: HAS(batch, r) ->
-               change_stage(r, WAITING, IN_BATCH);
-               if
-               :: change_stage(r, IN_BATCH, AT_CALLER);
-                  REMOVE(taken, r);
-                  REMOVE(batch, r);
-                  ADD(finished, r)
-               :: !stop_retrying && !HAS(retried, r) ->
-                  change_stage(r, IN_BATCH, WAITING);
-                  ADD(retried, r);
+        :: HAS(batch, r) ->
+           change_stage(r, WAITING, IN_BATCH);
+           if
+           :: change_stage(r, IN_BATCH, AT_CALLER);
+              REMOVE(taken, r);
+              REMOVE(retried, r);
+              ADD(finished, r)
+#ifdef WITH_RETRY
+           :: !stop_retrying && !HAS(retried, r) ->
+              change_stage(r, IN_BATCH, WAITING);
+              ADD(retried, r);
+              must_pause = true;
 #ifdef BUG_RETRIED_IS_DONE
-                  ADD(finished, r)
+              ADD(finished, r)
 #endif
-               fi
-            :: else
-            fi
-        }
-        r = 0
-    }
-}
-
-// The pause ends after COMMIT_RETRY_MS at the latest, so what ends it earlier makes no difference.
-inline queue_pause()
-{
-    atomic {
-        if
-        :: !queue_stopping -> state = PAUSED
+#endif
+           fi
         :: else
         fi
     }
-    atomic {
-        state = BUSY;
-        is_signaled = false
-    }
+    batch = 0;
+    r = 0
 }
 
 // ---- The completion, on the writer thread ----
@@ -155,66 +119,106 @@ inline http_loop_wake_if_queued(l)
 inline http_server_wake()
 {
     http_loop_wake_if_queued(0);
-#if LOOPS > 1
+#if LOOPS > 1 && !defined(BUG_WAKES_FIRST_LOOP)
     http_loop_wake_if_queued(1)
 #endif
 }
 
+// The commit of the request and the request itself belong to the writer thread until the request is in the inbox.
 inline http_request_complete(r)
 {
 #ifdef BUG_FLAG_BEFORE_INBOX
     has_queued[LOOP_OF(r)] = true;
 #endif
     atomic {
+        assert(stage[r] == AT_CALLER && HAS(committing, r));
+        REMOVE(committing, r);
         assert(phase[r] == PENDING && !HAS(has_response, r) && HAS(connections, r));
         ADD(has_response, r);
         ADD(inbox_completed[LOOP_OF(r)], r)
     }
-#ifndef BUG_FLAG_BEFORE_INBOX
-    has_queued[LOOP_OF(r)] = true
+#ifdef BUG_NEXT_AFTER_COMPLETE
+    assert(phase[r] != FREED); // finished = finished->next
 #endif
 }
 
+// `r` is the first of the finished commits.
 inline receiver_on_committed()
 {
     do
-    :: atomic {
-           finished != 0 ->
-           r = FIRST(finished);
-           assert(stage[r] == AT_CALLER && HAS(committing, r) && phase[r] == PENDING);
-           REMOVE(finished, r);
-           REMOVE(committing, r)
-       }
-       http_request_complete(r);
-#ifdef BUG_NEXT_AFTER_COMPLETE
-       assert(phase[r] != FREED); // finished = finished->next
+    :: http_request_complete(r);
+       atomic {
+#ifndef BUG_FLAG_BEFORE_INBOX
+           has_queued[LOOP_OF(r)] = true;
 #endif
-    :: finished == 0 -> break
+           REMOVE(finished, r);
+           if
+           :: finished == 0 -> r = 0; break
+           :: else -> r = FIRST(finished)
+           fi
+       }
     od;
-    r = 0;
 #ifndef BUG_NO_WAKE
     http_server_wake()
 #endif
 }
 
+// take_waiting and, if a commit was taken, queue_write.
+inline take_and_write()
+{
+    take_waiting();
+    if
+    :: state == ENDED -> goto ended
+    :: state != ENDED && taken == 0 -> goto take
+    :: taken != 0 -> queue_write()
+    fi;
+    if
+    :: finished == 0 -> goto take
+    :: finished != 0 -> r = FIRST(finished)
+    fi
+}
+
+#define CAN_WAKE_UP (is_signaled || ends_by_itself)
+
+// After a signal or a spurious wake-up, queue_take checks again whether it must sleep, and after a timeout it does not.
+// The pause ends after COMMIT_RETRY_MS at the latest, so what ends it earlier makes no difference.
 proctype writer()
 {
     byte taken, batch, finished, retried, r;
-    bool ends_by_itself;
+    bool ends_by_itself, must_pause;
 
+take:
     do
-    :: queue_take();
-       if
-       :: state == ENDED -> break
-       :: state != ENDED && taken != 0 ->
-          queue_write();
-          receiver_on_committed();
-          if
-          :: batch != 0 -> batch = 0; queue_pause()
-          :: else
-          fi
-       :: else
-       fi
+    :: atomic {
+           must_pause ->
+           must_pause = false;
+           if
+           :: queue_stopping -> goto take
+           :: else -> state = PAUSED
+           fi
+       }
+       atomic { state = BUSY; is_signaled = false }
+    :: atomic { !must_pause && !MUST_SLEEP -> take_and_write(); goto complete }
+#ifdef BUG_CHECK_WITHOUT_MUTEX
+    :: !must_pause && MUST_SLEEP -> atomic { start_sleep() }
+#else
+    :: atomic { !must_pause && MUST_SLEEP -> start_sleep() }
+#endif
+       do
+       :: atomic { CAN_WAKE_UP && MUST_SLEEP -> is_signaled = false; start_sleep() }
+       :: atomic {
+              CAN_WAKE_UP && !(is_signaled && MUST_SLEEP) ->
+              state = BUSY;
+              is_signaled = false;
+              ends_by_itself = false;
+              take_and_write();
+              goto complete
+          }
+       od
     od;
+complete:
+    receiver_on_committed();
+    goto take;
+ended:
     assert(taken == 0)
 }

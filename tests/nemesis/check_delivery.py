@@ -6,7 +6,7 @@ from index import FOREVER_S, Intervals, Violation
 
 JOURNAL_S = 1  # how late an endpoint may notice that the client has closed a connection; see tests/e2e/delivery.py
 TROUBLE_S = 3  # how long a fault on the way to the endpoint may have an effect after its end
-SLOW_S = 1  # how fast deliver never gives up waiting for an answer; its timeout is 2 s
+SLOW_S = 1  # the shortest time, as the endpoint sees it, after which deliver gives up; the timeout is 2 s
 REPEAT_S = 10  # how long before or after an acceptance a fault may prevent deliver from keeping it
 
 
@@ -126,9 +126,9 @@ def _had_ended(last, line, troubled):
 
 def check_repeats(index):
     """An event that was accepted is sent again only if a fault of deliver, of its disk, of the endpoint or of the link
-    between them, or the end of deliver, may have hidden its answer. During the faults, and while the services catch up
-    with them, the machine may also be so slow that deliver has given up waiting."""
-    calm = index.times_of(["quiet", "final"])
+    between them, or the end of deliver, may have hidden its answer. Before the phase "final", while the services catch
+    up with the faults, the machine may also be so slow that deliver has given up waiting."""
+    calm = index.times_of(["final"])
     for receiver in index.receivers:
         parts = f"deliver-{receiver}", f"endpoint-{receiver}"
         hidden = Intervals([(fault.begin - REPEAT_S, fault.end + REPEAT_S) for fault in index.faults

@@ -13,7 +13,7 @@ REPEAT_WINDOW_MS = 5 * 60 * 1000  # as in src/store/recorder.h
 def check_answers(index):
     """A call is answered as its kind allows, or with 503. It may be answered with 403 if the clock was stepped or the
     token that signs it was removed while it was under way."""
-    excuses = {STALE: index.stale_times, SIGN_WRONG: index.faults_named("token")}
+    excuses = {STALE: index.stale_times, SIGN_WRONG: index.token_removals}
     for call in index.calls:
         if call.outcome != "answer" or [call.status, call.code] in call.invoke["allowed"]:
             continue

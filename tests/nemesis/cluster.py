@@ -325,7 +325,7 @@ class Patroni:
 
     def kill_leader(self):
         """Kills the leader with its server. Another node takes over when the leader lock has expired, after up to 20 s.
-        Returns the node, for restart_node(), or None if there is no leader."""
+        Waits for a leader. Returns the node, for restart_node()."""
         return self._at_leader(Node.kill)
 
     def kill_postgres_of_leader(self):
@@ -333,9 +333,8 @@ class Patroni:
         return self._at_leader(Node.kill_postgres)
 
     def _at_leader(self, action):
-        leader = self.leader()
-        if leader:
-            action(leader)
+        leader = self.wait_leader()
+        action(leader)
         return leader
 
     def restart_node(self, node):

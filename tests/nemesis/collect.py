@@ -2,7 +2,6 @@
 and the resources of the processes."""
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -14,6 +13,7 @@ import time
 import delivery
 import monitoring
 from endpoint import SECRET
+from operation import digest
 from postgres import PASSWORD
 from process import IS_SANITIZED
 from processes import memory_bytes
@@ -22,14 +22,11 @@ COLUMNS = ("sdk_appid", "group_id", "event_time_ms", "type", "owner_account", "o
            "member_count", "opt_platform", "client_ip", "remote_address")
 REFUSED = re.compile(rb"not recorded: a callback of app \d+ .*?, ClientIP .*?, OptPlatform .*?: (.*)")
 REPORTS = re.compile("AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion .* failed")
+ESCAPED = re.compile(rb"\\(\\|x(..))")
 OBSERVATION_S = 3
 PAGES = {"receiver": ("/", "/status.json", "/metrics"), "forward": ("/metrics",), "deliver": ("/metrics",)}
 
 numbers = itertools.count()
-
-
-def digest(data):
-    return hashlib.sha256(data).hexdigest()
 
 
 def members_digest(members):
@@ -71,7 +68,8 @@ def destination(history, rows):
     """Reads the destination. rows(query) returns the rows of a query as dictionaries."""
     listed = ", ".join(f"g.{name}" for name in COLUMNS)
     for row in rows(f"""
-            SELECT encode(event_uid, 'hex') AS event_uid, g.receiver, {listed}, m.members FROM destroyed_group g LEFT JOIN (
+            SELECT encode(event_uid, 'hex') AS event_uid, g.receiver, {listed}, m.members
+            FROM destroyed_group g LEFT JOIN (
                 SELECT event_uid, encode(sha256(convert_to(string_agg(member_account, E'\\n' ORDER BY position),
                 'UTF8')), 'hex') AS members FROM destroyed_group_member GROUP BY event_uid) m USING (event_uid)"""):
         uid, receiver = row.pop("event_uid"), row.pop("receiver")
@@ -83,13 +81,14 @@ def deliveries(history, receiver, events, tokens, offsets):
     """Reads the journal of an endpoint, and the events that were set aside. events: what snapshot() returned for the
     store, over the whole run; offsets: by how many seconds the clock of deliver may have been ahead."""
     start = time.time() - history.seconds()
+    form = receiver.name, tokens, offsets
     for request in receiver.application.endpoint.requests():
         group = events[request.id][0]["group_id"] if request.id in events else request.group
         history.record("delivery", endpoint=receiver.application.name, place=request.place, end_place=request.end_place,
                        uid=request.id, app=int(request.query["SdkAppid"]), group=group,
                        arrived_s=request.time - start,
                        ended_s=request.ended and request.ended - start, how=request.how,
-                       accepted=request.accepted, fields_ok=is_well_formed(request, events, receiver.name, tokens, offsets))
+                       accepted=request.accepted, fields_ok=is_well_formed(request, events, *form))
     with reading(receiver.state_file) as connection:
         for (number,) in connection.execute("SELECT id FROM set_aside"):
             history.record("set_aside", receiver=receiver.name, id=number)
@@ -115,6 +114,10 @@ def secrets_in(text, tokens):
     return found + REPORTS.findall(text)
 
 
+def unescape(found):
+    return bytes.fromhex(found[2].decode()) if found[2] else b"\\"
+
+
 def logs(history, installation):
     """Scans the log of each process of imcallbackd and of HAProxy, and finds the refused events in it."""
     for name in installation.services():
@@ -123,8 +126,7 @@ def logs(history, installation):
         history.record("text", source=path.name,
                        secrets=secrets_in(data.decode(errors="replace"), installation.credentials.all_tokens))
         for body in REFUSED.findall(data):
-            plain = re.sub(rb"\\(\\|x(..))", lambda found: bytes.fromhex(found[2].decode()) if found[2] else b"\\", body)
-            history.record("crit_line", receiver=name[-1], digest=digest(plain))
+            history.record("crit_line", receiver=name[-1], digest=digest(ESCAPED.sub(unescape, body)))
 
 
 class Observer(threading.Thread):

@@ -18,9 +18,8 @@ class Cluster(Patroni):
         return [node.port for node in self.nodes]
 
     def pause_leader(self):
-        leader = self.leader()
-        if leader:
-            self.pause_node(leader)
+        leader = self.wait_leader()
+        self.pause_node(leader)
         return leader
 
     def restart_node(self, node=None):

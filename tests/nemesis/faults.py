@@ -4,9 +4,11 @@ block. `part` names what the fault hits; two faults that need the same part neve
 import contextlib
 import dataclasses
 import os
+import pathlib
 import resource
 import signal
 import subprocess
+import tempfile
 import typing
 
 import daemon
@@ -14,7 +16,8 @@ from disk import IS_POSSIBLE as HAS_DISKS
 from endpoint import FAIL, OK, fault, late, status
 from installation import NAMES
 from process import IS_SANITIZED
-from processes import eventually, memory_bytes
+from processes import check_run, eventually, memory_bytes
+from receiver import START_DEADLINE_S
 
 RELOAD_DEADLINE_S = 20
 REFUSED_GROUPS = 40
@@ -61,16 +64,14 @@ def pause(installation, part, _):
 @contextlib.contextmanager
 def limit(installation, part, kind, value):
     """Sets a resource limit of the process. value(pid) returns the limit."""
-    pid = installation.services()[part].send(0)
-    if not pid:
-        yield
-        return
-    with contextlib.suppress(ProcessLookupError):
-        before = resource.prlimit(pid, kind)
-        resource.prlimit(pid, kind, (value(pid), before[1]))
+    service = installation.services()[part]
+    pid = eventually(lambda: service.send(0), f"{part} runs", START_DEADLINE_S)
+    before = resource.prlimit(pid, kind)
+    resource.prlimit(pid, kind, (value(pid), before[1]))
     yield
-    with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, kind, before)
+    if service.send(0) == pid:  # otherwise the limit has ended the process
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, kind, before)
 
 
 def few_descriptors(installation, part, dice):
@@ -95,6 +96,7 @@ def reload(installation, part, dice):
 @contextlib.contextmanager
 def broken_configuration(installation, part, dice):
     receiver = receiver_of(installation, part)
+    receiver.wait_started()  # with a broken configuration, it would not start
     receiver.write_config(dice.choice(("[nonsense]\n", "[limits]\nbody = -1\n", "[listen\n")))
     receiver.reload()
     yield
@@ -125,6 +127,7 @@ def rotate_tokens(installation, *_):
         credentials.use_new_tokens()
     yield
     credentials.keep_tokens_in_use()
+    installation.history.record("tokens_removed")
     installation.write_tokens()
     reload_all(installation)
 
@@ -164,10 +167,14 @@ def read_only_disk(installation, part, _):
 @contextlib.contextmanager
 def shell(installation, part, statement):
     """Holds a transaction of the sqlite3 shell open."""
-    with subprocess.Popen(["sqlite3", receiver_of(installation, part).database], stdin=subprocess.PIPE, text=True,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        process.stdin.write(f".timeout 5000\n{statement};\n")
+    with subprocess.Popen(["sqlite3", "-bail", receiver_of(installation, part).database], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        process.stdin.write(f".timeout 20000\n{statement};\nSELECT 'open';\n")
         process.stdin.flush()
+        output = []
+        while "open\n" not in output:
+            output.append(process.stdout.readline())
+            assert output[-1], f"no transaction is open: {output}"
         yield
         with contextlib.suppress(BrokenPipeError):
             process.communicate("ROLLBACK;\n")
@@ -182,12 +189,9 @@ def long_read(installation, part, _):
 
 
 def take_backup(installation, receiver):
-    """Returns the path of the copy, or None if the command failed."""
-    target = installation.directory / f"backup-{receiver.name}-{len(list(installation.directory.glob('backup-*')))}"
-    done = daemon.run(daemon.BINARY, "backup", "-c", receiver.config, target, timeout=120)
-    if done.returncode:
-        installation.history.record("note", text=f"backup of {receiver.name}: {done.stderr.strip()}")
-        return None
+    """Returns the path of the copy."""
+    target = pathlib.Path(tempfile.mkdtemp(prefix="backup-", dir=installation.directory)) / "callbacks.db"
+    check_run(daemon.BINARY, "backup", "-c", receiver.config, target, timeout=120)
     return target
 
 
@@ -195,9 +199,9 @@ def take_backup(installation, receiver):
 def backup(installation, part, _):
     receiver = receiver_of(installation, part)
     started = installation.history.seconds()
-    if copy := take_backup(installation, receiver):
-        installation.snapshot(receiver, "backup", copy, invoke_at=started)
-        copy.unlink()
+    copy = take_backup(installation, receiver)
+    installation.snapshot(receiver, "backup", copy, invoke_at=started)
+    copy.unlink()
     yield
 
 
@@ -207,11 +211,13 @@ def restore(installation, part, _):
     receiver = receiver_of(installation, part)
     service = receiver.services["receiver"]
     service.hold_down()
-    if copy := take_backup(installation, receiver):
+    try:
+        copy = take_backup(installation, receiver)
         receiver.replace_database(copy)
         installation.snapshot(receiver, "restore", copy)
         copy.unlink()
-    service.start()
+    finally:
+        service.start()
     yield
 
 
@@ -233,7 +239,7 @@ def step_clock(installation, _, dice):
 # The network
 
 @contextlib.contextmanager
-def cut(installation, part, dice):
+def cut(installation, part, _):
     for link in installation.network.links[part]:
         link.cut()
     yield
@@ -338,7 +344,8 @@ def with_disk(part):
 
 
 def all_of_the_receiver(part):
-    return [f"{prefix}{service}-{part[-1]}" for prefix in ("", "disk ") for service in ("receiver", "forward", "deliver")]
+    return [f"{prefix}{service}-{part[-1]}" for prefix in ("", "disk ") for service in
+            ("receiver", "forward", "deliver")]
 
 
 def on_destination(kind, begin, end, seconds):

@@ -208,6 +208,7 @@ class Index:
                     key = receiver, line["uid"]
                     self.accepted_at[key] = min(self.accepted_at.get(key, FOREVER_S), line["ended_s"])
         self.stale_times = Intervals((line["at"], line["at"] + CLOCK_CACHE_S) for line in self.lines["clock"])
+        self.token_removals = Intervals((line["at"], line["at"]) for line in self.lines["tokens_removed"])
         self.set_aside = {(line["receiver"], line["id"]) for line in self.lines["set_aside"]}
 
     def _find_mistakes(self):

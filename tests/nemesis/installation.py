@@ -127,7 +127,9 @@ class Installation:
     def _make_balancer(self):
         balancer = Balancer()
         check = "option httpchk\n    http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost\n"
-        balancer.write_config(({} if self.plan.checks_readiness else {check: "\n"}) | {":::443 v4v6": f"127.0.0.1:{balancer.port}"} | {
+        changes = {":::443 v4v6": f"127.0.0.1:{balancer.port}"} | (
+            {} if self.plan.checks_readiness else {check: "\n"})
+        balancer.write_config(changes | {
             f"10.0.0.1{number}:443": f"127.0.0.1:{receiver.balancer_link.port} addr 127.0.0.1 port "
                                      f"{receiver.admin_ports['receiver']}"
             for number, receiver in enumerate(self.receivers.values(), 1)})

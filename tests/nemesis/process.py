@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 import daemon
-from processes import eventually
+from processes import eventually, read_proc
 
 RESTART_PAUSE_S = 0.3
 IS_SANITIZED = b"__asan_init" in pathlib.Path(daemon.BINARY).read_bytes()
@@ -18,12 +18,13 @@ ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)  # signals that ask a p
 
 def wait_prepared(pid, number, deadline=10):
     """Waits until the process handles or blocks the signal. A service manager, too, sends it only to a service that has
-    started."""
+    started. The thread that waits for a signal in sigtimedwait(2) does not block it meanwhile, but the others do."""
     def is_prepared():
-        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-        return any(int(line.split()[1], 16) >> (number - 1) & 1 for line in lines if line.startswith(("SigBlk", "SigCgt")))
+        lines = [line for text in read_proc(pid, "task/*/status") for line in text.splitlines()]
+        return any(int(line.split()[1], 16) >> (number - 1) & 1
+                   for line in lines if line.startswith(("SigBlk", "SigCgt")))
 
-    with contextlib.suppress(OSError, AssertionError):
+    with contextlib.suppress(AssertionError):
         eventually(is_prepared, "the process handles the signal", deadline)
 
 
@@ -37,7 +38,6 @@ class Managed:
         self.options = options
         self.process = None
         self.asked = None
-        self.lives = 0
         self.wanted, self.over, self.down = threading.Event(), threading.Event(), threading.Event()
         self.starting = threading.Lock()
         self.thread = threading.Thread(target=self._supervise, daemon=True, name=name)
@@ -65,7 +65,6 @@ class Managed:
                 self.process = subprocess.Popen([str(word) for word in self.command()], stdin=subprocess.DEVNULL,
                                                 stdout=log, stderr=log, **self.options)
             self.asked = None
-            self.lives += 1
             self.down.clear()
         self.history.record("process", name=self.name, event="start", pid=self.process.pid, status=None, asked=None)
         return True

@@ -1,5 +1,5 @@
-"""One receiver with its forwarder, its deliverer and the application's endpoint, the disk of each, and the links between
-them."""
+"""One receiver with its forwarder, its deliverer and the application's endpoint, the disk of each, and the links
+between them."""
 
 import contextlib
 import os
@@ -12,8 +12,9 @@ import monitoring
 from disk import Disk
 from endpoint import OK, SECRET, Endpoint
 from process import Managed
-from processes import free_port
+from processes import eventually, free_port
 
+START_DEADLINE_S = 30
 SERVICES = {"receiver": "serve", "forward": "forward", "deliver": "deliver"}
 
 
@@ -60,7 +61,8 @@ class Application:
 
 
 class Receiver:
-    """installation: see installation.py. Each service has a directory and a disk of its own, as it has in a real installation."""
+    """installation: see installation.py. Each service has a directory and a disk of its own, as it has in a real
+    installation."""
 
     def __init__(self, installation, name):
         self.installation, self.name = installation, name
@@ -78,9 +80,12 @@ class Receiver:
         self._write_secret("secret", SECRET)
         self.write_tokens()
         self.write_config()
-        self.services = {part: Managed(installation.history, f"{part}-{name}", [daemon.BINARY, command, "-c", self.config],
-                                       installation.directory / f"{part}-{name}.log", env=self._environment(part))
-                         for part, command in SERVICES.items()}
+        self.services = {part: self._make_service(part, command) for part, command in SERVICES.items()}
+
+    def _make_service(self, part, command):
+        name = f"{part}-{self.name}"
+        return Managed(self.installation.history, name, [daemon.BINARY, command, "-c", self.config],
+                       self.installation.directory / f"{name}.log", env=self._environment(part))
 
     def _environment(self, part):
         """With retention, receiver and deliver use a clock that faults can step. They notice a step within a second:
@@ -115,7 +120,8 @@ class Receiver:
             "limits": {"store_wait": installation.plan.store_wait},
             "admin": {"port": self.admin_ports["receiver"]},
             "forward": {"url": installation.destination.url(self.destination_ports), "receiver": self.name,
-                        "password_file": installation.destination.password_file, "admin_port": self.admin_ports["forward"],
+                        "password_file": installation.destination.password_file,
+                        "admin_port": self.admin_ports["forward"],
                         "shipped_file": self.disks["forward"].directory / "shipped"},
             "deliver": {"url": f"https://127.0.0.1:{self.deliver_link.port}/callback", "in_flight": 4, "timeout": "5s",
                         "ca_file": self.application.endpoint.ca_file, "state_file": self.state_file,
@@ -134,7 +140,13 @@ class Receiver:
             shutil.copy(self.installation.directory / f"{name}{suffix}", new)
             new.rename(self.directory / target)
 
+    def wait_started(self):
+        eventually(lambda: self.ask("receiver", "/healthz")[0], f"receiver {self.name} has started", START_DEADLINE_S)
+
     def reload(self):
+        """Sends SIGHUP as systemd does, which means not before the receiver has started: until then, the signal would
+        end the receiver."""
+        self.wait_started()
         self.services["receiver"].send(signal.SIGHUP)
 
     def log_text(self, part="receiver"):

@@ -1,5 +1,6 @@
 """Draws the schedule of faults from the seed, runs it, and drops faults from it to find the smallest failing one."""
 
+import contextlib
 import dataclasses
 import json
 import random
@@ -71,31 +72,41 @@ def rounds(steps):
 
 
 def run_round(installation, seed, steps):
-    """Runs the faults of one round at their times, each in a thread of its own. Returns when all have ended."""
+    """Runs the faults of one round at their times, each in a thread of its own. Returns when all have ended. A fault
+    may last longer than it was drawn, so a later one waits for the parts that both need."""
     start = installation.history.seconds()
-    threads = [threading.Thread(target=run_step, args=(installation, seed, step, start)) for step in steps]
+    locks = {part: threading.Lock() for step in steps for part in step.parts()}
+    threads = [threading.Thread(target=run_step, args=(installation, seed, step, start, locks)) for step in steps]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def run_step(installation, seed, step, start):
+def run_step(installation, seed, step, start, locks):
+    """Runs a fault while it holds the lock of each part. All steps take the locks in the same order."""
     history = installation.history
 
     def record(phase, note=None):
         history.record("fault", number=step.number, name=step.fault, target=step.part, phase=phase, note=note)
 
     history.wait(start + step.at_s - history.seconds())
-    record("begin")
-    try:
-        dice = random.Random(f"fault {seed} {step.number}")
-        with FAULTS[step.fault].function(installation, step.part, dice):
-            history.wait(start + step.at_s + step.seconds - history.seconds())
-    except Exception:  # a fault that cannot be caused or ended is a fault of the nemesis
-        record("failed", traceback.format_exc())
-    else:
-        record("end")
+    with contextlib.ExitStack() as held:
+        for part in sorted(step.parts()):
+            held.enter_context(locks[part])
+        begin = max(start + step.at_s, history.seconds())
+        if begin > start + ROUND_S:
+            record("skipped", "an earlier fault has taken longer than the round")
+            return
+        record("begin")
+        try:
+            dice = random.Random(f"fault {seed} {step.number}")
+            with FAULTS[step.fault].function(installation, step.part, dice):
+                history.wait(begin + step.seconds - history.seconds())
+        except Exception:  # a fault that cannot be caused or ended is a fault of the nemesis
+            record("failed", traceback.format_exc())
+        else:
+            record("end")
 
 
 def shrink(steps, fails):

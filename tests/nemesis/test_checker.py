@@ -219,6 +219,19 @@ def answer_has_no_valid_form(run):
     run.answer(None, None)
 
 
+@broken_run("answer-unexpected")
+def valid_signature_is_refused(run):
+    run.invoke("event", content(30), honest=False)
+    run.answer(403, 120114)
+
+
+@broken_run(None)
+def token_is_removed_while_a_call_is_under_way(run):
+    run.invoke("event", content(30), honest=False)
+    run.add("tokens_removed")
+    run.answer(403, 120114)
+
+
 @broken("answer-unexpected")
 def time_is_called_stale_although_no_clock_was_changed(lines):
     lines.remove(of_type(lines, "clock")[0])

@@ -1,9 +1,13 @@
 """Tests the drawing and the shrinking of schedules, without an installation."""
 
+import contextlib
+import types
+
 import pytest
 
 import schedule
-from faults import FAULTS
+from faults import FAULTS, Fault
+from history import History, read
 from installation import Plan
 
 PLANS = [Plan("patroni", True, "no", "reject", "1s", True), Plan("pgbouncer", False, "yes", "acknowledge", "5s", False)]
@@ -38,6 +42,19 @@ def test_every_possible_fault_is_drawn():
 def test_a_schedule_survives_its_file():
     steps = schedule.draw(7, 60, PLANS[0])
     assert schedule.from_json(schedule.to_json(steps)) == steps
+
+
+def test_a_fault_that_lasts_too_long_delays_the_next_one(monkeypatch, tmp_path):
+    @contextlib.contextmanager
+    def slow(installation, *_):
+        installation.history.wait(0.1)
+        yield
+
+    monkeypatch.setitem(FAULTS, "slow", Fault(slow, ["part"], (0, 0)))
+    installation = types.SimpleNamespace(history=History(tmp_path / "history"))
+    schedule.run_round(installation, 1, [schedule.Step(number, 0, 0, 0, "slow", "part") for number in range(3)])
+    installation.history.close()
+    assert [line["phase"] for line in read(tmp_path / "history")] == ["begin", "end"] * 3
 
 
 @pytest.mark.parametrize("culprits", [{3}, {0, 11}, {5, 6, 7}])

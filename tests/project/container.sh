@@ -52,10 +52,13 @@ events_logger = "none"
 END
 export CONTAINERS_STORAGE_CONF="$work/storage.conf" CONTAINERS_CONF="$work/containers.conf"
 
-# All processes and mounts end with the namespaces. The image is built without network, because the base has all packages.
+# All processes and mounts end with the namespaces. The base has all packages, so the build needs no network.
 unshare --mount --pid --net --fork --mount-proc --kill-child sh -euc '
     tree=$1
     ip link set lo up
+    # crun does not support the mixture of both versions of cgroups, which some systems mount.
+    umount --recursive --lazy /sys/fs/cgroup
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
     tar -C "$tree" --one-file-system --exclude=./src -cf - . | podman import --quiet - localhost/base >/dev/null
     buildah build --quiet --isolation chroot --format docker --from localhost/base --tag localhost/imcallbackd \
         --file conf/container/Containerfile . >/dev/null

@@ -24,6 +24,16 @@ post() {
         "https://localhost/?$query&$(imcallbackd sign -c "$config")" | grep -q '"OK"' || fail "no OK"
 }
 
+install_secrets() {
+    install -m 0644 certificate/certificate.pem /etc/imcallbackd/certificate.pem
+    install -g imcallbackd -m 0640 certificate/key.pem /etc/imcallbackd/key.pem
+    echo the-token | install -g imcallbackd -m 0640 /dev/stdin /etc/imcallbackd/token
+}
+
+count_groups() {
+    sqlite3 -readonly /var/lib/imcallbackd/callbacks.db 'SELECT count(*) FROM destroyed_group'
+}
+
 # Sends callbacks on new connections, 8 at a time, until stop_load.
 start_load() {
     : >load.on
@@ -53,9 +63,7 @@ step "installed: user, directories, nothing started"
 
 step "configured as README.md describes, and started"
 imcallbackd certificate --host localhost --host 127.0.0.1 --out certificate
-install -m 0644 certificate/certificate.pem /etc/imcallbackd/certificate.pem
-install -g imcallbackd -m 0640 certificate/key.pem /etc/imcallbackd/key.pem
-echo the-token | install -g imcallbackd -m 0640 /dev/stdin /etc/imcallbackd/token
+install_secrets
 runuser -u imcallbackd -- imcallbackd check -c "$config" >/dev/null
 systemctl enable --now imcallbackd
 systemctl is-active imcallbackd.socket imcallbackd-admin.socket
@@ -131,4 +139,26 @@ rm -r /var/lib/imcallbackd /etc/imcallbackd
 dpkg -i first.deb
 apt-get purge -qq -y imcallbackd
 [ ! -e /var/lib/imcallbackd ] && [ ! -e /etc/imcallbackd ] || fail "directories remain"
+
+if [ -e first-release.deb ]; then
+    step "a store of the first release is taken over by this one, and taken back, also after a crash"
+    dpkg -i first-release.deb
+    install_secrets
+    systemctl enable --now imcallbackd
+    post
+    start_load
+    for package in first.deb first-release.deb first.deb; do
+        dpkg -i --force-downgrade "$package"
+    done
+    stop_load
+    groups=$(count_groups)
+    for package in first-release.deb first.deb; do
+        systemctl kill -s KILL imcallbackd
+        dpkg -i --force-downgrade "$package"
+        post # the event was recorded before
+        [ "$(count_groups)" = "$groups" ] || fail "$package: $(count_groups) of $groups groups"
+    done
+    imcallbackd --version | grep -qx "$(dpkg-deb -f first.deb Version | sed 's/^\(.*\)-1$/imcallbackd \1/')" ||
+        fail "the new version does not run"
+fi
 echo "== passed"

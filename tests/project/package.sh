@@ -42,6 +42,15 @@ else
     tree_make "${SUITE:-bookworm}" "$tree"
 fi
 mkdir "$tree/test"
+# Without PACKAGE, the first release is built, too, if the history has it.
+first_release=8f4432aa9b20d7fbf4dc52295c5a118e79bd0fd1
+if [ "$PACKAGE" = "$(echo build/package/*.deb)" ] && git cat-file -e "$first_release^{commit}" 2>/dev/null; then
+    mkdir "$work/first-release"
+    git archive "$first_release" | tar -x -C "$work/first-release"
+    (cd "$work/first-release" && cmake --preset release >/dev/null && cmake --build --preset release)
+    (cd "$work/first-release/build/release" && cpack >/dev/null)
+    cp "$work"/first-release/build/release/*.deb "$tree/test/first-release.deb"
+fi
 cp tests/project/package-inside.sh tests/samples/documented.json "${IMCALLBACKD_LOAD:?}" "$tree/test/"
 cp "$PACKAGE" "$tree/test/first.deb"
 # The next version differs only in its number.

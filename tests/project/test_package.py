@@ -1,10 +1,11 @@
-"""Checks what `cmake --install` and `cpack` produce, from paths and modes to hardening and completions."""
+"""Checks what `cmake --install`, `cpack` and conf/release.sh produce, from paths and modes to hardening and completions."""
 
 import functools
 import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -54,7 +55,8 @@ def test_package_contains_exactly_these_files(package):
           for path in (TOP / "systemd").glob(f"*.{suffix}")),
         "/usr/lib/sysusers.d/imcallbackd.conf", "/usr/lib/tmpfiles.d/imcallbackd.conf",
         "/usr/share/bash-completion/completions/imcallbackd", "/usr/share/zsh/vendor-completions/_imcallbackd",
-        "/usr/share/doc/imcallbackd/changelog.Debian.gz", "/usr/share/doc/imcallbackd/copyright",
+        "/usr/share/doc/imcallbackd/changelog.Debian.gz", "/usr/share/doc/imcallbackd/changelog.gz",
+        "/usr/share/doc/imcallbackd/copyright",
         *(f"/usr/share/doc/imcallbackd/examples/{path.name}" for path in (TOP / "conf/proxy").iterdir()),
         *(f"/usr/share/doc/imcallbackd/examples/{name}" for name in ("handler.py", "prometheus-alerts.yml",
                                                                      "grafana-dashboard.json")),
@@ -74,9 +76,8 @@ def test_control_files_name_dependencies_and_version(package, tmp_path):
     assert (tmp_path / "conffiles").read_text() == "/etc/imcallbackd/imcallbackd.conf\n"
     for script in ("postinst", "prerm", "postrm"):
         run("sh", "-n", tmp_path / script)
-    version = re.search(r"(?m)^project\(imcallbackd VERSION (\S+)", (TOP / "CMakeLists.txt").read_text())[1]
-    assert field("Version") == f"{version}-1"
-    assert (TOP / "conf/debian/changelog").read_text().startswith(f"imcallbackd ({version}-1) ")
+    assert field("Version") == f"{version()}-1"
+    assert (TOP / "conf/debian/changelog").read_text().startswith(f"imcallbackd ({version()}-1) ")
 
 
 def test_binary_is_hardened(package, tmp_path):
@@ -132,3 +133,66 @@ def test_bash_completes(build, words, expected):
     found = set(shown.split())
     assert found >= expected
     assert all(word.startswith(words.split(" ")[-1]) for word in found)
+
+
+# Releases
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """Returns a repository with one commit, which holds the files of this tree."""
+    if not (TOP / ".git").exists():
+        pytest.skip("this tree is not a git repository")
+    directory = tmp_path_factory.mktemp("elsewhere") / "imcallbackd"
+    names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=TOP).split("\0")
+    for name in filter(None, names):
+        if (TOP / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TOP / name, directory / name)
+    run("git", "init", "-q", directory)
+    commit(directory)
+    return directory
+
+
+def commit(repository):
+    run("git", "add", "--all", cwd=repository)
+    run("git", "-c", "user.name=test", "-c", "user.email=test@invalid", "commit", "-q", "--allow-empty", "-m", "test",
+        cwd=repository)
+
+
+def version():
+    return re.search(r"(?m)^project\(imcallbackd VERSION (\S+)", (TOP / "CMakeLists.txt").read_text())[1]
+
+
+def test_dry_run_of_a_release_makes_its_files_and_the_same_package(package, repository, tmp_path):
+    """The directory, the umask, the time zone and the language of the second build differ."""
+    output = tmp_path / "release"
+    shown = run("sh", "-c", 'umask 027; exec sh conf/release.sh --dry-run "$1"', "sh", output, cwd=repository,
+                env=os.environ | {"TZ": "Asia/Tokyo", "LC_ALL": "C"})
+    archive = f"imcallbackd-{version()}.tar.gz"
+    assert {path.name for path in output.iterdir()} == {archive, package.name, "SHA256SUMS", "notes.md"}
+    assert run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=output).count(": OK\n") == 2
+    assert (output / package.name).read_bytes() == package.read_bytes()
+    tracked = run("git", "ls-files", cwd=repository).split("\n")
+    listed = run("tar", "-tzf", output / archive).split("\n")
+    assert [name.partition("/")[2] for name in listed if name and not name.endswith("/")] == tracked[:-1]
+    assert "### Added" in (output / "notes.md").read_text()
+    assert f"git tag --sign v{version()} " in shown
+
+
+@pytest.mark.parametrize("change, words", [
+    ("echo more >>README.md", "the tree has changes that are not committed"),
+    (f"git tag v{version()}", f"v{version()}: the tag exists"),
+    ("sed -i 's/^## .[0-9].*/## [0.9.0] - 2026-11-28/' .github/CHANGELOG.md", "the newest release is '## [0.9.0]"),
+    ("sed -i '1s/(.*-1)/(0.9.0-1)/' conf/debian/changelog", f"the first entry is not {version()}-1"),
+    ("sed -i 's/^ -- \\(.*\\)  .*/ -- \\1  Sat, 01 Jan 2000 00:00:00 +0000/' conf/debian/changelog",
+     "the first entry is not of 2"),
+])
+def test_release_refuses_what_is_not_ready(repository, tmp_path, change, words):
+    copy = tmp_path / "copy"
+    run("git", "clone", "-q", repository, copy)
+    run("sh", "-c", change, cwd=copy)
+    if "not committed" not in words:
+        commit(copy)
+    done = subprocess.run(["sh", "conf/release.sh", "--dry-run", str(tmp_path / "release")], cwd=copy,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and words in done.stderr, done

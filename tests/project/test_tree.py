@@ -145,9 +145,18 @@ def test_shell_scripts_parse(script):
     assert subprocess.run(["sh", "-n", script]).returncode == 0
 
 
+def test_workflows_run_pinned_actions_with_least_rights():
+    for path in sorted((TOP / ".github/workflows").iterdir()):
+        text = path.read_text()
+        for action in re.findall(r"(?m)^ *(?:- )?uses: (.*)$", text):
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), f"{name(path)}: {action}"
+        assert re.findall(r"(?m)^permissions:.*$", text) == ["permissions: {}"], name(path)
+        assert set(re.findall(r"(?m)^ {6}([\w-]+: (?:read|write))$", text)) <= {"contents: read"}, name(path)
+
+
 def test_tests_that_run_on_demand_can_be_imported():
     """A campaign runs so rarely that a wrong import in it would stay unnoticed for long."""
-    scripts = sorted((TOP / "tests/e2e").glob("*.py"))
+    scripts = [*sorted((TOP / "tests/e2e").glob("*.py")), TOP / "tests/project/container_checks.py"]
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *scripts],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

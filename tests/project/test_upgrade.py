@@ -18,7 +18,7 @@ from processes import check_run, run  # noqa: E402
 FIRST_RELEASE = "8f4432aa9b20d7fbf4dc52295c5a118e79bd0fd1"  # 0.1.0
 NEW = daemon.BINARY
 MEMBERS = 3
-CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink", "openat")
+CALLS = ("pwrite64", "fdatasync", "ftruncate", "openat")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_kills_during_the_first_start_lose_nothing(store, first, call, direction
     store.check()
     store.record(seed=8)
     store.one.stop()
-    print(f"{kills} kills")
+    assert kills > 0
 
 
 def test_commands_of_this_release_read_a_store_of_the_first_release(store, first, tmp_path):

@@ -156,6 +156,7 @@ static const struct {
     {"deliver", "url", "https://app.example.com:1?a=b:c", 0},
     {"deliver", "url", "https://app.example.com:65535", 0},
     {"deliver", "url", "https://app.example.com/a:b", 0},
+    {"deliver", "url", "https://app.example.com/~a!b", 0},
     {"deliver", "give_up_after", "never", 0},
     {"deliver", "give_up_after", "3d", 3 * UINT64_C(86400000)},
     {"deliver", "in_flight", "256", 256},
@@ -217,6 +218,7 @@ static const struct {
     {"deliver", "url", "https://user:secret@host/"},
     {"deliver", "url", "https://host/#a"},
     {"deliver", "url", "https://host/a b"},
+    {"deliver", "url", "https://host/a\x7f"},
     {"deliver", "url", "https://host\\@other/"},
     {"deliver", "url", "https://h\xc3\xb6st/"},
     {"deliver", "url", "http://app.example.com/"},
@@ -245,6 +247,29 @@ static const struct {
     {"admin", "host", HOSTS_255 "x"},
     {"forward", "receiver", NAME_64 "x"},
 };
+
+static const struct {
+    const char *section, *key, *text;
+    const char *message; // the end of the message
+} messages[] = {
+    {"callback", "other_commands", "Reject", "'Reject' is not one of: reject, acknowledge"},
+    {"log", "format", "xml", "'xml' is not one of: text, json"},
+    {"admin", "host", HOSTS_255 "x", "with at most 255 characters"},
+    {"listen", "port", "65536", "65536 is out of range; choose 0 to 65535"},
+    {"limits", "idle_timeout", "2d", "2d is out of range; choose 1s to 86400s"},
+};
+
+TEST(messages_name_the_valid_values)
+{
+    for (size_t i = 0; i < COUNT(messages); i++) {
+        struct config_value value = {0};
+        size_t length = strlen(messages[i].message);
+
+        assert_true(set_value(find_option(messages[i].section, messages[i].key), messages[i].text, &value) < 0);
+        if (strlen(error.text) < length || strcmp(error.text + strlen(error.text) - length, messages[i].message) != 0)
+            fail_msg("%s", error.text);
+    }
+}
 
 TEST(rejects_invalid_values)
 {

@@ -25,6 +25,8 @@ TEST(rejects_and_warns_of_urls)
         {"postgresql://user@db1/events?sslmode=verify-ca", NULL, "sslmode=verify-ca"},
         {"postgresql://user@localhost,db1/events?sslmode=require", NULL, "sslmode=require"},
         {"postgresql://user@localhost,127.0.0.1,[::1]/events", NULL, NULL},
+        {"postgresql://user@a/events", NULL, "sslmode=prefer"},
+        {"postgresql://user@,localhost/events", NULL, NULL}, // an empty host is a Unix socket
         {"postgresql:///events", NULL, NULL},
         {"postgresql://user@%2Frun%2Fpostgresql/events", NULL, NULL},
         {"postgresql://user@/events?host=/run/postgresql", NULL, NULL},

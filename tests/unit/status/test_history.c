@@ -131,6 +131,13 @@ TEST(survives_a_pause_of_more_than_a_day)
     assert_in_range(recorded_in_a_day(), 235, 245);
 }
 
+TEST(a_sample_longer_than_a_day_counts_no_minute_twice)
+{
+    start(0);
+    sample(3 * 24 * HOUR - 1, INT64_C(30) * HISTORY_MINUTES);
+    assert_int_equal(recorded(0), 10);
+}
+
 TEST(two_samples_at_the_same_time_lose_nothing)
 {
     start(10 * MINUTE + 1);

@@ -107,6 +107,23 @@ TEST_WITH(shows_services_that_send_events_on, setup, teardown)
     expect_in_json("\"forward\":{\"has_reported\":false},\"deliver\":{\"has_reported\":true,\"waiting_events\":17,");
 }
 
+TEST_WITH(omits_only_the_usual_port, setup, teardown)
+{
+    status.endpoint.port = 443;
+    expect_in_json("\"url\":\"https://im.example.org/cb\",\"host\":\"im.example.org\",\"port\":443,");
+    status.endpoint.port = 1;
+    expect_in_json("\"url\":\"https://im.example.org:1/cb\",\"host\":\"im.example.org\",\"port\":1,");
+    status.endpoint.port = 0; // a Unix socket
+    expect_in_json("\"url\":\"https://im.example.org/cb\",\"host\":\"im.example.org\",\"port\":null,");
+}
+
+TEST_WITH(writes_times_in_utc, setup, teardown)
+{
+    status.recorded_ms = NOW_MS - 1000;
+    expect_in_json("\"now\":\"2027-01-15T08:00:00Z\",\"started_at\":\"2027-01-15T07:00:00Z\",");
+    expect_in_json("\"last_recorded_at\":\"2027-01-15T07:59:59Z\",\"last_accepted_at\":null}");
+}
+
 TEST_WITH(a_time_that_has_no_date_is_unknown, setup, teardown)
 {
     status.certificate.valid_from_ms = -DAY_MS;

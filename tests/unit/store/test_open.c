@@ -284,7 +284,7 @@ FIXTURE_TEST(accepts_any_file_name)
 
 FIXTURE_TEST(refuses_side_files_that_are_not_regular)
 {
-    static const char *const suffixes[] = {"-journal", "-wal"};
+    static const char *const suffixes[] = {"-journal", "-wal", "-shm"};
     char path[192];
 
     fixture_open(fixture);

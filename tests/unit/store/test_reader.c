@@ -303,6 +303,22 @@ FIXTURE_TEST(rejects_databases_of_other_programs)
     store_reader_close(NULL);
 }
 
+FIXTURE_TEST(notices_a_newer_database_while_it_is_open)
+{
+    const struct recorded_row *rows;
+    int64_t ids[STREAM_COUNT];
+    size_t read;
+
+    fixture_open(fixture);
+    fixture_record_times(fixture, 1, 1);
+    open_reader(fixture);
+    fixture_execute(fixture, "PRAGMA user_version = 2");
+    assert_int_equal(store_reader_read_newest_ids(reader, ids, &error), -EINVAL);
+    assert_non_null(strstr(error.text, "newer"));
+    assert_int_equal(store_reader_read(reader, STREAM_GROUPS, 0, &rows, &read, &error), -EINVAL);
+    assert_non_null(strstr(error.text, "newer"));
+}
+
 FIXTURE_TEST(reports_why_a_path_cannot_be_read)
 {
     static const struct {
