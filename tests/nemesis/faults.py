@@ -41,19 +41,20 @@ def receiver_of(installation, part):
 # Processes
 
 @contextlib.contextmanager
+def ended(installation, part, number):
+    """Ends the process with this signal, and starts it again after the block."""
+    service = installation.services()[part]
+    service.hold_down(number)
+    yield
+    service.start()
+
+
 def kill(installation, part, _):
-    service = installation.services()[part]
-    service.hold_down(signal.SIGKILL)
-    yield
-    service.start()
+    return ended(installation, part, signal.SIGKILL)
 
 
-@contextlib.contextmanager
 def terminate(installation, part, _):
-    service = installation.services()[part]
-    service.hold_down(signal.SIGTERM)
-    yield
-    service.start()
+    return ended(installation, part, signal.SIGTERM)
 
 
 @contextlib.contextmanager
