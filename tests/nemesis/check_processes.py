@@ -75,6 +75,8 @@ def check_texts(index):
     for line in index.lines["text"]:
         if line["secrets"]:
             yield Violation("secret", f"{line['source']} contains {', '.join(line['secrets'])}")
+        if line.get("reports"):
+            yield Violation("report", f"{line['source']} contains {', '.join(line['reports'])}")
     sources = {line["source"] for line in index.lines["text"]}
     for log in sorted({f"{process}.log" for process in _services(index)} - sources):
         yield Violation("history", f"{log} was not searched for secrets")

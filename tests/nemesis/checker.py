@@ -37,15 +37,14 @@ def report(violations):
     return "\n".join(lines)
 
 
-def summary(lines):
-    """Returns a text with the counts of what happened in the run."""
+def count(lines):
+    """Returns what happened in the run: {name: number}, and the number of faults by name."""
     index = Index(lines)
     deliveries = [line for each in index.deliveries.values() for line in each]
     accepted = [line for line in deliveries if line["accepted"]]
     exits = [line for line in index.lines["process"] if line["event"] == "exit"]
-    faults = collections.Counter(fault.name for fault in index.faults)
-    values = {
-        "seed": index.start.get("seed"), "seconds": f"{index.seconds:.1f}",
+    return {
+        "seconds": round(index.seconds),
         "events": sum(any(call.acknowledged for call in calls) for calls in index.attempts.values()),
         "recorded rows": sum(map(len, index.stored.values())), "rows in the destination": len(index.destination),
         "requests": len(index.calls),
@@ -58,9 +57,14 @@ def summary(lines):
         "rows deleted by retention": sum(
             len(index.stored[receiver].keys() - index.final(receiver).rows.keys())
             for receiver in index.receivers if index.final(receiver)),
-    }
-    return "\n".join([f"{name}: {value}" for name, value in values.items()] +
-                     [f"fault {name}: {count}" for name, count in sorted(faults.items())])
+    }, collections.Counter(fault.name for fault in index.faults)
+
+
+def summary(lines):
+    """Returns count() as text."""
+    numbers, faults = count(lines)
+    return "\n".join([f"{name}: {value}" for name, value in numbers.items()] +
+                     [f"fault {name}: {times}" for name, times in sorted(faults.items())])
 
 
 def main(path):

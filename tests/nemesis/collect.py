@@ -106,12 +106,11 @@ def is_well_formed(request, events, receiver, tokens, offsets):
 
 
 def secrets_in(text, tokens):
-    """Returns the names of the secrets and of the reports of sanitizers in a log or a page."""
+    """Returns the names of the secrets in a log or a page."""
     found = [f"token {token}" for token in tokens if token in text]
     found += ["the password of the destination"] if PASSWORD in text else []
     found += ["the secret of the webhook"] if SECRET.removeprefix("whsec_") in text else []
-    found += ["a signature"] if re.search("(?i)sign=[0-9a-f]", text) else []
-    return found + REPORTS.findall(text)
+    return found + (["a signature"] if re.search("(?i)sign=[0-9a-f]", text) else [])
 
 
 def unescape(found):
@@ -119,12 +118,14 @@ def unescape(found):
 
 
 def logs(history, installation):
-    """Scans the log of each process of imcallbackd and of HAProxy, and finds the refused events in it."""
+    """Searches the log of each process of imcallbackd and of HAProxy for secrets, for reports of sanitizers and failed
+    assertions, and for refused events."""
     for name in installation.services():
         path = installation.directory / f"{name}.log"
-        data = path.read_bytes() if path.exists() else b""
-        history.record("text", source=path.name,
-                       secrets=secrets_in(data.decode(errors="replace"), installation.credentials.all_tokens))
+        data = path.read_bytes()
+        text = data.decode(errors="replace")
+        history.record("text", source=path.name, secrets=secrets_in(text, installation.credentials.all_tokens),
+                       reports=REPORTS.findall(text))
         for body in REFUSED.findall(data):
             history.record("crit_line", receiver=name[-1], digest=digest(ESCAPED.sub(unescape, body)))
 

@@ -15,6 +15,7 @@ import daemon
 from disk import IS_POSSIBLE as HAS_DISKS
 from endpoint import FAIL, OK, fault, late, status
 from installation import NAMES
+from network import Link
 from process import IS_SANITIZED
 from processes import check_run, eventually, memory_bytes
 from receiver import START_DEADLINE_S
@@ -40,19 +41,20 @@ def receiver_of(installation, part):
 # Processes
 
 @contextlib.contextmanager
+def ended(installation, part, number):
+    """Ends the process with this signal, and starts it again after the block."""
+    service = installation.services()[part]
+    service.hold_down(number)
+    yield
+    service.start()
+
+
 def kill(installation, part, _):
-    service = installation.services()[part]
-    service.hold_down(signal.SIGKILL)
-    yield
-    service.start()
+    return ended(installation, part, signal.SIGKILL)
 
 
-@contextlib.contextmanager
 def terminate(installation, part, _):
-    service = installation.services()[part]
-    service.hold_down(signal.SIGTERM)
-    yield
-    service.start()
+    return ended(installation, part, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -239,40 +241,30 @@ def step_clock(installation, _, dice):
 # The network
 
 @contextlib.contextmanager
-def cut(installation, part, _):
-    for link in installation.network.links[part]:
-        link.cut()
+def on_links(installation, part, begin, end):
+    links = installation.network.links[part]
+    for link in links:
+        begin(link)
     yield
-    for link in installation.network.links[part]:
-        link.cut()
+    for link in links:
+        end(link)
 
 
-@contextlib.contextmanager
+def cut(installation, part, _):
+    return on_links(installation, part, Link.cut, Link.cut)
+
+
 def delay(installation, part, dice):
     delay_s = dice.choice((0.02, 0.1, 0.4))
-    for link in installation.network.links[part]:
-        link.delay_s = delay_s
-    yield
-    for link in installation.network.links[part]:
-        link.delay_s = 0
+    return on_links(installation, part, lambda link: link.delay(delay_s), lambda link: link.delay(0))
 
 
-@contextlib.contextmanager
 def stall(installation, part, _):
-    for link in installation.network.links[part]:
-        link.stall(True)
-    yield
-    for link in installation.network.links[part]:
-        link.stall(False)
+    return on_links(installation, part, lambda link: link.stall(True), lambda link: link.stall(False))
 
 
-@contextlib.contextmanager
 def refuse(installation, part, _):
-    for link in installation.network.links[part]:
-        link.refuse(True)
-    yield
-    for link in installation.network.links[part]:
-        link.refuse(False)
+    return on_links(installation, part, lambda link: link.refuse(True), lambda link: link.refuse(False))
 
 
 # The application

@@ -5,6 +5,7 @@ is shipped and delivered, reads everything into the history, and has the checker
     python3 tests/nemesis/nemesis.py --seed 7 --schedule FILE [--shrink]"""
 
 import argparse
+import collections
 import os
 import pathlib
 import random
@@ -68,12 +69,14 @@ class Run:
             self.clients.stop()
             observer.stop()
             self.collect()
-            print(checker.summary(read(self.path)), flush=True)
         finally:
             self.clients.stop()
             self.installation.destroy()
             self.history.close()
-        violations = stuck + checker.check(read(self.path))
+        lines = read(self.path)
+        violations = stuck + checker.check(lines)
+        self.numbers, _ = checker.count(lines)
+        print(checker.summary(lines), flush=True)
         if not (violations or self.keep):
             self.path.unlink()
             shutil.rmtree(self.installation.directory)
@@ -157,19 +160,21 @@ def shrink(one, violations):
 
 
 def campaign(seed, seconds, campaign_s):
-    """Runs with one seed after the other until the time has passed. Returns whether a run had a violation."""
-    end = time.monotonic() + campaign_s
+    """Runs with one seed after the other until the time has passed, and prints the sums. Returns whether a run had a
+    violation."""
+    end, sums = time.monotonic() + campaign_s, collections.Counter()
     while True:
-        if run(seed, seconds)[1]:
-            return True
+        one, violations = run(seed, seconds)
+        sums.update({"seeds": 1} | one.numbers)
         seed += 1
-        if time.monotonic() >= end:
-            return False
+        if violations or time.monotonic() >= end:
+            print("all runs:", *(f"{name}: {number}" for name, number in sums.items()), sep="\n")
+            return bool(violations)
 
 
 def missing_programs():
-    found = {"haproxy": reverse_proxies.program("haproxy"), "PgBouncer": pooler.PGBOUNCER,
-             "libfaketime": delivery.Clock.LIBRARIES}
+    found = {"sqlite3": shutil.which("sqlite3"), "haproxy": reverse_proxies.program("haproxy"),
+             "PgBouncer": pooler.PGBOUNCER, "libfaketime": delivery.Clock.LIBRARIES}
     return [name for name, path in found.items() if not path] + [cluster.missing()] * bool(cluster.missing())
 
 

@@ -36,7 +36,7 @@ class Network:
 class Link:
     """A relay that listens on a port of 127.0.0.1. It connects to its target from the address of the client, so the
     target sees this address. While the target is down, nothing listens on the port: a client must see what it would see
-    without the relay. delay_s is the delay in each direction."""
+    without the relay."""
 
     def __init__(self, network, target):
         self.network, self.target = network, target
@@ -68,6 +68,10 @@ class Link:
                     writer.close()
                     await self._listen()
                     return
+
+    def delay(self, seconds):
+        """Sets the delay in each direction."""
+        self.delay_s = seconds
 
     def stall(self, is_stalled):
         """Stops all bytes, or lets them pass again. Connections stay open."""

@@ -156,7 +156,7 @@ class Receiver:
 
     def ask(self, part, path):
         """Returns the status and the text, or (None, "") while the process does not answer."""
-        with contextlib.suppress(OSError, monitoring.http.client.HTTPException):
+        with contextlib.suppress(OSError, ValueError, monitoring.http.client.HTTPException):  # killed in the answer
             status, _, text = monitoring.ask(self.admin_ports[part], path)
             return status, text
         return None, ""

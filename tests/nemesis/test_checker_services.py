@@ -160,6 +160,11 @@ def log_has_a_secret(lines):
     first(lines, "text")["secrets"] = ["token"]
 
 
+@broken("report")
+def sanitizer_reports_a_fault(lines):
+    first(lines, "text")["reports"] = ["AddressSanitizer"]
+
+
 @broken("history")
 def log_is_not_searched(lines):
     remove(lines, of_type(lines, "text", source="deliver-b.log"))

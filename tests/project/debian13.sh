@@ -18,7 +18,7 @@ unshare --mount --pid --net --fork true 2>/dev/null || skip "namespaces cannot b
 
 # shellcheck disable=SC2154 # from conf/packages.sh
 packages="$build_packages curl sqlite3 libcmocka-dev python3-pytest openssl strace jq postgresql iproute2
-    patroni etcd-server pgbouncer haproxy faketime"
+    patroni python3-etcd etcd-server pgbouncer haproxy faketime"
 tree=$PWD/build/debian13-tree
 if [ "$(cat "$tree.packages" 2>/dev/null)" != "$packages" ]; then
     mkdir -p build

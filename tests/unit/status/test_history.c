@@ -134,7 +134,7 @@ TEST(survives_a_pause_of_more_than_a_day)
 TEST(a_sample_longer_than_a_day_counts_no_minute_twice)
 {
     start(0);
-    sample(3 * 24 * HOUR - 1, INT64_C(30) * HISTORY_MINUTES);
+    sample(INT64_C(3) * 24 * HOUR - 1, INT64_C(30) * HISTORY_MINUTES);
     assert_int_equal(recorded(0), 10);
 }
 

@@ -303,7 +303,7 @@ FIXTURE_TEST(rejects_databases_of_other_programs)
     store_reader_close(NULL);
 }
 
-FIXTURE_TEST(notices_a_newer_database_while_it_is_open)
+FIXTURE_TEST_WITH(notices_a_newer_database_while_it_is_open, fixture_setup, close_reader)
 {
     const struct recorded_row *rows;
     int64_t ids[STREAM_COUNT];
