@@ -30,15 +30,16 @@ if [ "$(cat "$tree.packages" 2>/dev/null)" != "$packages" ]; then
 fi
 mkdir -p "$tree/src"
 
-# The tests with the label `fault`, and most of those with `oom`, are left out: they do not depend on Debian's release,
-# and take many minutes.
+# Tests that hardly depend on Debian's release and take long are left out: those with the label `fault`, most of those
+# with `oom`, and some end-to-end tests. The test with the label debian13 runs them.
 if [ "${1:-}" = --build ]; then
     shift
 elif [ $# -gt 0 ]; then
     set -- -- "$@"
 else
     set -- -- -j $((3 * $(nproc))) \
-        -R '^(base|callback|command|deliver|forward|http|outbound|status|store|fuzz-replay|e2e)-|^oom-http$'
+        -R '^(base|callback|command|deliver|forward|http|outbound|status|store|fuzz-replay|e2e)-|^oom-http$' \
+        -E '^(base-log_.*|store-retention|e2e-(backup|check|commands|deliver_trouble|export|forward_trouble|log))$'
 fi
 exec unshare --mount --pid --net --fork --kill-child sh -euc '
     . tests/project/debian-tree.sh
