@@ -165,9 +165,9 @@ class Installation:
                                                            moment, **fields)
 
     def step_clock(self, seconds):
+        self.history.record("clock", ahead_s=self.clock.ahead_s + seconds)  # before a call can notice the step
         self.clock.put_forward(seconds)
         self.offsets.append(self.clock.ahead_s)
-        self.history.record("clock", ahead_s=self.clock.ahead_s)
 
     def services(self):
         """Returns all supervised processes, by name."""
