@@ -362,14 +362,15 @@ def without_clock(plan):
 
 
 def without_sanitizer(plan):
-    return without_clock(plan) and not IS_SANITIZED  # AddressSanitizer reserves terabytes of addresses
+    """AddressSanitizer reserves terabytes of addresses, and needs descriptors to find leaks when a process ends."""
+    return without_clock(plan) and not IS_SANITIZED
 
 
 FAULTS = {
     "kill": Fault(kill, [*SERVICES, "haproxy"], (0, 4)),
     "terminate": Fault(terminate, [*SERVICES, "haproxy"], (0, 3)),
     "pause": Fault(pause, [*SERVICES, "haproxy"], (0.5, 6)),
-    "few descriptors": Fault(few_descriptors, SERVICES, (2, 6), needs=without_clock),
+    "few descriptors": Fault(few_descriptors, SERVICES, (2, 6), needs=without_sanitizer),
     "little memory": Fault(little_memory, SERVICES, (2, 6), needs=without_sanitizer),
     "reload": Fault(reload, RECEIVERS, (0.5, 1)),
     "broken configuration": Fault(broken_configuration, RECEIVERS, (1, 4)),
