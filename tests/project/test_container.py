@@ -123,6 +123,17 @@ def test_mounted_volumes_and_secrets_are_declared():
     assert {mount["name"] for mount in RECEIVER["volumeMounts"]} == {volume["name"] for volume in POD["volumes"]} | claims
 
 
+def test_services_have_the_names_that_the_others_know():
+    """`deliver` and `forward` derive the same identity of an event without a time from their host name."""
+    names = {name: OURS[name].get("hostname") for name in ("deliver", "forward")}
+    assert names == {"deliver": "receiver", "forward": "receiver"}
+    assert set(re.search(r"(?m)^host = (.*)$", CONFIG)[1].split()) == set(OURS)
+
+
+def test_pods_do_not_wait_for_each_other():
+    assert MANIFEST["StatefulSet", "imcallbackd"]["spec"]["podManagementPolicy"] == "Parallel"
+
+
 def test_only_the_receiver_writes_the_database():
     writers = [name for name, service in COMPOSE["services"].items() if "database:/var/lib/imcallbackd" in service["volumes"]]
     assert writers == ["receiver"]
