@@ -176,10 +176,12 @@ def test_dry_run_of_a_release_makes_its_files_and_the_same_package(package, repo
     listed = run("tar", "-tzf", output / archive).split("\n")
     assert [name.partition("/")[2] for name in listed if name and not name.endswith("/")] == tracked[:-1]
     assert "### Added" in (output / "notes.md").read_text()
-    assert f"git tag --sign v{version()} " in shown
+    head = run("git", "rev-parse", "HEAD", cwd=repository).strip()
+    assert re.search(rf"(?m)^git tag --sign v{version()} .* {head}$", shown)
 
 
 @pytest.mark.parametrize("change, words", [
+    ("mkdir ../release", "release exists; name a new directory"),
     ("echo more >>README.md", "the tree has changes that are not committed"),
     (f"git tag v{version()}", f"v{version()}: the tag exists"),
     ("sed -i 's/^## .[0-9].*/## [0.9.0] - 2026-11-28/' .github/CHANGELOG.md", "the newest release is '## [0.9.0]"),
@@ -193,6 +195,8 @@ def test_release_refuses_what_is_not_ready(repository, tmp_path, change, words):
     run("sh", "-c", change, cwd=copy)
     if "not committed" not in words:
         commit(copy)
+    made = (tmp_path / "release").exists()
     done = subprocess.run(["sh", "conf/release.sh", "--dry-run", str(tmp_path / "release")], cwd=copy,
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and words in done.stderr, done
+    assert (tmp_path / "release").exists() == made  # a second try needs no new name
