@@ -4,6 +4,7 @@
 # notes and the checksums. First checks the version and the changelogs, and runs all tests. A dry run leaves out the
 # tests. The script publishes nothing; it prints the commands that do.
 set -eu
+umask 022 # cpack writes the modes of its temporary files into the package
 cd "$(dirname "$0")/.."
 
 fail() {
