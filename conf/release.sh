@@ -4,6 +4,7 @@
 # notes and the checksums. First checks the version and the changelogs, and runs all tests. A dry run leaves out the
 # tests. The script publishes nothing; it prints the commands that do.
 set -eu
+umask 022 # cpack writes the modes of its temporary files into the package
 cd "$(dirname "$0")/.."
 
 fail() {
@@ -17,14 +18,14 @@ if [ "${1:-}" = --dry-run ]; then
     shift
 fi
 [ $# -eq 1 ] || { echo "usage: sh conf/release.sh [--dry-run] DIRECTORY" >&2; exit 2; }
-mkdir "$1"
-output=$(cd "$1" && pwd)
+[ ! -e "$1" ] || fail "$1 exists; name a new directory"
 
+commit=$(git rev-parse HEAD)
 version=$(sed -n 's/^project(imcallbackd VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 name=imcallbackd-$version
 [ -z "$(git status --porcelain)" ] || fail "the tree has changes that are not committed; commit them first"
 [ -z "$(git tag --list "v$version")" ] || fail "v$version: the tag exists; raise the version in CMakeLists.txt"
-heading=$(grep -m 1 '^## \[[0-9]' .github/CHANGELOG.md)
+heading=$(grep -m 1 '^## \[[0-9]' .github/CHANGELOG.md || true)
 date=${heading#"## [$version] - "}
 [ "$date" != "$heading" ] ||
     fail ".github/CHANGELOG.md: the newest release is '$heading', but CMakeLists.txt has $version; add its section"
@@ -36,11 +37,13 @@ packaged=$(sed -n 's/^ -- .*>  //p' conf/debian/changelog | head -n 1)
 
 [ -n "$dry_run" ] || .ci/run
 
+mkdir "$1"
+output=$(cd "$1" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 # Times, names and modes in the archive come from the commit.
-git -c tar.umask=0022 archive --prefix="$name/" HEAD | gzip -9n >"$output/$name.tar.gz"
+git -c tar.umask=0022 archive --prefix="$name/" "$commit" | gzip -9n >"$output/$name.tar.gz"
 tar -C "$work" -xf "$output/$name.tar.gz"
 (
     cd "$work/$name"
@@ -57,7 +60,7 @@ sed -n "/^## \[$version\]/,/^## \[/{/^## \[/d;p}" .github/CHANGELOG.md >"$output
 cat <<END
 $output has the files of $version. To release them:
 
-git tag --sign v$version --message "imcallbackd $version"
+git tag --sign v$version --message "imcallbackd $version" $commit
 git push origin v$version
 gpg --armor --detach-sign $output/SHA256SUMS
 

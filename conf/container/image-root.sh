@@ -10,6 +10,7 @@ mkdir -p "$root/etc/imcallbackd" "$root/etc/ssl/certs" "$root/usr/bin" "$root/va
 install -s -m 0755 "$program" "$root/usr/bin/imcallbackd"
 cp conf/container/imcallbackd.conf "$root/etc/imcallbackd/"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+install -D -m 0644 conf/debian/copyright "$root/usr/share/doc/imcallbackd/copyright"
 echo "imcallbackd:x:$user:$user:Receiver of the callback of disbanded groups:/var/lib/imcallbackd:/nonexistent" \
     >"$root/etc/passwd"
 echo "imcallbackd:x:$user:" >"$root/etc/group"

@@ -130,7 +130,7 @@ def test_image_is_small_and_has_no_shell():
     programs = {name for name in names if re.match(r"(usr/)?s?bin/.", name)}
     assert programs == {"usr/bin/imcallbackd"}
     assert sum(name.startswith("var/lib/dpkg/status.d/") for name in names) > 10
-    assert "etc/ssl/certs/ca-certificates.crt" in names
+    assert {"etc/ssl/certs/ca-certificates.crt", "usr/share/doc/imcallbackd/copyright"} <= set(names)
 
 
 def test_program_of_the_image_has_all_optional_commands():

@@ -123,6 +123,17 @@ def test_mounted_volumes_and_secrets_are_declared():
     assert {mount["name"] for mount in RECEIVER["volumeMounts"]} == {volume["name"] for volume in POD["volumes"]} | claims
 
 
+def test_services_have_the_names_that_the_others_know():
+    """`deliver` and `forward` derive the same identity of an event without a time from their host name."""
+    names = {name: OURS[name].get("hostname") for name in ("deliver", "forward")}
+    assert names == {"deliver": "receiver", "forward": "receiver"}
+    assert set(re.search(r"(?m)^host = (.*)$", CONFIG)[1].split()) == set(OURS)
+
+
+def test_pods_do_not_wait_for_each_other():
+    assert MANIFEST["StatefulSet", "imcallbackd"]["spec"]["podManagementPolicy"] == "Parallel"
+
+
 def test_only_the_receiver_writes_the_database():
     writers = [name for name, service in COMPOSE["services"].items() if "database:/var/lib/imcallbackd" in service["volumes"]]
     assert writers == ["receiver"]
@@ -141,9 +152,13 @@ def test_command_and_health_check_are_commands_of_the_program(service):
 
 
 def test_build_gets_the_files_that_it_needs():
-    """.dockerignore lets through what CMake and the scripts of the image read, and nothing large."""
-    let_through = re.findall(r"(?m)^!(.*)$", (TOP / ".dockerignore").read_text())
-    assert "*" in (TOP / ".dockerignore").read_text().splitlines()
+    """.dockerignore lets through what CMake and the scripts of the image read, and neither anything large nor a secret.
+    The last line that matches a path decides."""
+    lines = [line for line in (TOP / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    let_through = [line[1:] for line in lines if line.startswith("!")]
+    directories = {str((DIRECTORY / secret["file"]).parent.relative_to(TOP)) for secret in COMPOSE["secrets"].values()}
+    assert lines[0] == "*" and set(lines[1 + len(let_through):]) == directories
+    assert directories <= {line.rstrip("/") for line in (TOP / ".gitignore").read_text().splitlines()}
     needed = set(re.findall(r"add_subdirectory\((\w+)\)", (TOP / "CMakeLists.txt").read_text())) - {"tests"}
     assert set(let_through) == needed | {".github/CHANGELOG.md", "CMakeLists.txt", "CMakePresets.json", "include"}
     for script in re.findall(r"conf/[\w/.-]+\.sh", CONTAINERFILE):

@@ -163,23 +163,26 @@ def version():
     return re.search(r"(?m)^project\(imcallbackd VERSION (\S+)", (TOP / "CMakeLists.txt").read_text())[1]
 
 
-def test_dry_run_of_a_release_makes_its_files_and_the_same_package(package, repository, tmp_path):
-    """The directory, the umask, the time zone and the language of the second build differ."""
+def test_dry_run_of_a_release_makes_its_files_and_the_same_package(build, package, repository, tmp_path):
+    """The directories, the umask, the time zone and the language of the two builds differ."""
+    run("sh", "-c", 'umask 022; cpack -B "$1"', "sh", tmp_path, cwd=build)
     output = tmp_path / "release"
     shown = run("sh", "-c", 'umask 027; exec sh conf/release.sh --dry-run "$1"', "sh", output, cwd=repository,
                 env=os.environ | {"TZ": "Asia/Tokyo", "LC_ALL": "C"})
     archive = f"imcallbackd-{version()}.tar.gz"
     assert {path.name for path in output.iterdir()} == {archive, package.name, "SHA256SUMS", "notes.md"}
     assert run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=output).count(": OK\n") == 2
-    assert (output / package.name).read_bytes() == package.read_bytes()
+    assert (output / package.name).read_bytes() == (tmp_path / package.name).read_bytes()
     tracked = run("git", "ls-files", cwd=repository).split("\n")
     listed = run("tar", "-tzf", output / archive).split("\n")
     assert [name.partition("/")[2] for name in listed if name and not name.endswith("/")] == tracked[:-1]
     assert "### Added" in (output / "notes.md").read_text()
-    assert f"git tag --sign v{version()} " in shown
+    head = run("git", "rev-parse", "HEAD", cwd=repository).strip()
+    assert re.search(rf"(?m)^git tag --sign v{version()} .* {head}$", shown)
 
 
 @pytest.mark.parametrize("change, words", [
+    ("mkdir ../release", "release exists; name a new directory"),
     ("echo more >>README.md", "the tree has changes that are not committed"),
     (f"git tag v{version()}", f"v{version()}: the tag exists"),
     ("sed -i 's/^## .[0-9].*/## [0.9.0] - 2026-11-28/' .github/CHANGELOG.md", "the newest release is '## [0.9.0]"),
@@ -193,6 +196,8 @@ def test_release_refuses_what_is_not_ready(repository, tmp_path, change, words):
     run("sh", "-c", change, cwd=copy)
     if "not committed" not in words:
         commit(copy)
+    made = (tmp_path / "release").exists()
     done = subprocess.run(["sh", "conf/release.sh", "--dry-run", str(tmp_path / "release")], cwd=copy,
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and words in done.stderr, done
+    assert (tmp_path / "release").exists() == made  # a second try needs no new name

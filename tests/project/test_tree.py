@@ -151,6 +151,7 @@ def test_workflows_run_pinned_actions_with_least_rights():
         for action in re.findall(r"(?m)^ *(?:- )?uses: (.*)$", text):
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), f"{name(path)}: {action}"
         assert re.findall(r"(?m)^permissions:.*$", text) == ["permissions: {}"], name(path)
+        assert set(re.findall(r"(?m)^ +permissions:(.*)$", text)) <= {""}, f"{name(path)}: list the rights of the job"
         assert set(re.findall(r"(?m)^ {6}([\w-]+: (?:read|write))$", text)) <= {"contents: read"}, name(path)
 
 
