@@ -120,6 +120,7 @@ def test_a_run_of_refused_events_blocks_no_later_ones(fresh, endpoint, clock, st
 
 
 def test_remembers_the_hour_over_restarts(fresh, endpoint, clock, start):
+    port = daemon.free_port()
     endpoint.answer(groups={"odd": [status(400)]})
     deliverer = start()
     fresh.record("odd", "g0")
@@ -135,9 +136,10 @@ def test_remembers_the_hour_over_restarts(fresh, endpoint, clock, start):
     deliverer.wait_logged("is set aside")
     deliverer.stop()
     tries = len(endpoint.requests("odd"))
-    deliverer = start()
+    deliverer = start(admin_port=port)
     fresh.record("g3")
     endpoint.wait_accepted("g3")
+    assert metrics(port)["imcallbackd_deliver_set_aside_total"] == 1
     clock.put_forward(HOUR_S)
     fresh.record("g4")
     endpoint.wait_accepted("g4")

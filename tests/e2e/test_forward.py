@@ -191,6 +191,21 @@ def test_verify_reports_twenty_differences_at_most(make_daemon, server, forward)
     assert "events: 150 in the store, 0 of them in the destination, 150 missing" in done.stdout, done
 
 
+def test_verify_fails_if_the_store_is_damaged(one, server, forward):
+    ship_to(one, server)
+    one.record("g0", MemberList=member_list("a"))
+    forwarder = forward(one)
+    has_rows(server, 1)
+    forwarder.stop()
+    one.stop()
+    root = one.value("SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group_member'")
+    with one.database.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 64)
+    done = verify(one)
+    assert done.returncode == 1 and f"{one.database}: " in done.stderr, done
+
+
 def test_interrupted_verify_fails(one, server):
     """An interrupted comparison has not compared every row, so it must not look like a successful one."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -244,11 +259,12 @@ def test_needs_only_the_documented_privileges(make_daemon, server, forward):
     server.execute(f"CREATE ROLE shipper LOGIN PASSWORD '{postgres.PASSWORD}';"
                    f"GRANT USAGE ON SCHEMA {server.schema} TO shipper;"
                    "GRANT SELECT, INSERT ON destroyed_group, destroyed_group_member, rejected_callback TO shipper;"
-                   "GRANT SELECT, INSERT, UPDATE ON imcallbackd_cursor TO shipper;"
-                   "GRANT SELECT ON imcallbackd_schema TO shipper")
+                   "GRANT SELECT, INSERT, UPDATE ON imcallbackd_cursor TO shipper")
     ship_to(one, server, url=server.url().replace("owner@", "shipper@"))
     one.record("by the shipper")
-    forward(one)
+    forwarder = forward(one)
+    forwarder.wait_logged("permission denied for table imcallbackd_schema")
+    server.execute("GRANT SELECT ON imcallbackd_schema TO shipper")
     has_rows(server, 2)
     server.execute("DROP OWNED BY shipper; DROP ROLE shipper")
 

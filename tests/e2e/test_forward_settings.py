@@ -112,7 +112,9 @@ def test_reads_the_password_for_each_attempt_and_never_logs_it(fresh, server, fo
     assert fresh.post().status == 200
     forwarder = forward(fresh)
     forwarder.wait_logged("password authentication failed")
-    wrong.write_text(postgres.PASSWORD + "\n")
+    wrong.unlink()
+    forwarder.wait_logged(f"{wrong}: No such file or directory")
+    write_password(fresh, postgres.PASSWORD + "\n")
     has_rows(server, 1)
 
 

@@ -278,6 +278,29 @@ FIXTURE_TEST_WITH(reconnects_to_new_side_files, fixture_setup, close_reader)
     peer_stop(&second);
 }
 
+// This peer_handler makes the database one of a newer version, which creates new side files.
+static void make_newer(struct fixture *fixture, const char *message)
+{
+    (void)message;
+    fixture_execute(fixture, "PRAGMA user_version = 2");
+}
+
+FIXTURE_TEST_WITH(reports_why_it_cannot_reconnect, fixture_setup, close_reader)
+{
+    struct peer second = peer_start(fixture, make_newer);
+
+    fixture_open(fixture);
+    fixture_record_times(fixture, 1, 2);
+    open_reader(fixture);
+    fixture_close(fixture);
+    assert_int_equal(unlink(path_with(fixture->database, "-wal").text), 0);
+    assert_int_equal(unlink(path_with(fixture->database, "-shm").text), 0);
+    peer_call(&second, "begin");
+    assert_int_equal(try_to_read(STREAM_GROUPS, 2), -EINVAL);
+    assert_non_null(strstr(error.text, "newer"));
+    peer_stop(&second);
+}
+
 FIXTURE_TEST(rejects_databases_of_other_programs)
 {
     static const struct {
@@ -363,15 +386,23 @@ static void patch(const struct fixture *fixture, long offset, unsigned char from
     assert_int_equal(fclose(file), 0);
 }
 
+// Returns the offset of the first page of a table in the database file. The query returns the number of the page.
+static long offset_of_page(const struct fixture *fixture, const char *query)
+{
+    char *root = fixture_query(fixture, query);
+    long offset = (strtol(root, NULL, 10) - 1) * 4096;
+
+    free(root);
+    return offset;
+}
+
 // Returns the offset of the id of the first row of destroyed_group in the database file. The array of cell pointers
 // follows the 8 bytes of the page's header, and a cell starts with the length of the row in one or two bytes.
 static long offset_of_first_id(const struct fixture *fixture)
 {
-    char *root = fixture_query(fixture, "SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group'");
-    long page = (strtol(root, NULL, 10) - 1) * 4096, cell;
+    long page = offset_of_page(fixture, "SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group'"), cell;
     FILE *file = fopen(fixture->database, "rb");
 
-    free(root);
     assert_non_null(file);
     assert_int_equal(fseek(file, page + 8, SEEK_SET), 0);
     cell = fgetc(file) << 8;
@@ -390,6 +421,18 @@ READER_TEST(ids_that_do_not_grow_are_an_error)
     open_reader(fixture);
     assert_int_equal(try_to_read(STREAM_GROUPS, 0), -EIO);
     assert_non_null(strstr(error.text, "id 2 follows id 3"));
+}
+
+READER_TEST(damaged_members_are_an_error)
+{
+    const unsigned char index_leaf = 10; // the type of the page, its first byte
+
+    fixture_record_times(fixture, 1, 1);
+    fixture_close(fixture);
+    patch(fixture, offset_of_page(fixture, "SELECT rootpage FROM sqlite_schema WHERE name = 'destroyed_group_member'"),
+          index_leaf, 0xff);
+    open_reader(fixture);
+    assert_int_equal(try_to_read(STREAM_GROUPS, 0), -EIO);
 }
 
 TEST_MAIN(NULL, NULL)

@@ -194,6 +194,20 @@ STORE_TEST(keeps_rows_that_are_not_shipped)
     await_query(fixture, "SELECT min(id) FROM destroyed_group", "301");
 }
 
+STORE_TEST(keeps_an_event_whose_members_cannot_be_deleted)
+{
+    int64_t now_ms = clock_realtime_ms();
+
+    record_run(fixture, now_ms - 20 * DAY_MS, 1);
+    record_run(fixture, now_ms, 1);
+    free(fixture_query(fixture, "CREATE TRIGGER keep BEFORE DELETE ON destroyed_group_member"
+                                " BEGIN SELECT RAISE(ABORT, 'kept'); END"));
+    store_set_retention(fixture->store, 10 * DAY_MS);
+    for (int64_t i = 1; i <= 2; i++)
+        record_run(fixture, now_ms + i * 1000, 1); // gives the writer thread time to apply the retention
+    assert_query(fixture, "SELECT count(*) FROM destroyed_group", "4");
+}
+
 // Neither service may lose a row because the other one has already shipped it.
 STORE_TEST(keeps_rows_that_one_of_two_services_has_not_taken)
 {
