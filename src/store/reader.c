@@ -242,21 +242,21 @@ static int read_rows(struct store_reader *reader, enum stream stream, int64_t af
 {
     struct binding binding = bind_begin(reader->statements[stream]);
     int64_t last_id = after_id;
-    int code = SQLITE_OK, end_code, r = 0;
+    int code, r = 0;
 
     assert(!sqlite3_get_autocommit(reader->connection.sqlite));
     bind_int(&binding, after_id);
     bind_int(&binding, (int64_t)max_rows);
-    while (code == SQLITE_OK && reader->arena.used_bytes < BATCH_MAX_BYTES && bind_step(&binding) == SQLITE_ROW) {
+    while (r == 0 && reader->arena.used_bytes < BATCH_MAX_BYTES && bind_step(&binding) == SQLITE_ROW) {
         r = check_order(reader, stream, last_id, sqlite3_column_int64(binding.statement, 0), error);
         if (r < 0)
             break;
         last_id = sqlite3_column_int64(binding.statement, 0);
         code = append_row(reader, stream, binding.statement);
+        if (code != SQLITE_OK)
+            r = failed(reader, code, error); // before bind_end, which makes SQLite forget the message
     }
-    end_code = bind_end(&binding);
-    if (code == SQLITE_OK)
-        code = end_code;
+    code = bind_end(&binding);
     return r < 0 || code == SQLITE_OK ? r : failed(reader, code, error);
 }
 

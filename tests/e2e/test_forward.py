@@ -203,7 +203,7 @@ def test_verify_fails_if_the_store_is_damaged(one, server, forward):
         file.seek((root - 1) * 4096)
         file.write(b"\xff" * 64)
     done = verify(one)
-    assert done.returncode == 1 and f"{one.database}: " in done.stderr, done
+    assert done.returncode == 1 and f"{one.database}: database disk image is malformed" in done.stderr, done
 
 
 def test_interrupted_verify_fails(one, server):
