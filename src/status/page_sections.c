@@ -23,19 +23,22 @@ static void write_note(struct writer *writer, bool applies, const char *sentence
 
 static void write_url(struct writer *writer, const struct status_endpoint *endpoint)
 {
+    bool is_local = endpoint->host && strcmp(endpoint->host, "localhost") == 0;
+    bool only_proxy = is_local && endpoint->has_trusted_proxies; // the certificate is for the proxy alone
     char url[STATUS_URL_BYTES];
 
     status_print_url(endpoint, url);
     write_markup(writer, "<code class=\"url\">");
     write_html(writer, url);
     write_markup(writer, "</code>\n");
-    write_note(writer, true, "Enter this URL in the console of the service.");
+    write_note(writer, !only_proxy, "Enter this URL in the console of the service.");
+    write_note(writer, only_proxy, "Only a proxy on this machine can reach this URL.");
     write_note(writer, !endpoint->host,
                "The certificate contains no host name. Replace HOST by the public name of this "
                "machine, and use a certificate that contains this name.");
     write_note(writer, endpoint->host && endpoint->host[0] == '*',
                "Replace the asterisk by the first part of this machine's public name.");
-    write_note(writer, endpoint->host && strcmp(endpoint->host, "localhost") == 0,
+    write_note(writer, is_local && !only_proxy,
                "The service cannot reach localhost: use a certificate for the public name of this machine.");
     write_note(writer, endpoint->has_trusted_proxies,
                "[listen] trusted_proxies is set: if clients connect to a proxy, enter the name and port of the proxy.");

@@ -68,6 +68,17 @@ TEST_WITH(says_what_to_do_without_a_host_name, setup, teardown)
     expect_not_in_page("Replace HOST");
 }
 
+TEST_WITH(asks_for_no_public_certificate_behind_a_proxy, setup, teardown)
+{
+    status.endpoint.host = "localhost";
+    expect_in_page("Enter this URL in the console");
+    expect_in_page("cannot reach localhost");
+    status.endpoint.has_trusted_proxies = true;
+    expect_not_in_page("Enter this URL in the console");
+    expect_not_in_page("cannot reach localhost");
+    expect_in_page("enter the name and port of the proxy");
+}
+
 TEST_WITH(names_restrictions_on_callers, setup, teardown)
 {
     expect_not_in_page("allow_from");
