@@ -19,18 +19,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         expected = hmac.new(SECRET, f"{identity}.{timestamp}.".encode() + body, hashlib.sha256).digest()
         signatures = [text.removeprefix("v1,") for text in (self.headers["webhook-signature"] or "").split()]
         return abs(time.time() - int(timestamp)) < 300 and any(
-            hmac.compare_digest(base64.b64encode(expected).decode(), signature) for signature in signatures)
+            hmac.compare_digest(base64.b64encode(expected), signature.encode()) for signature in signatures)
+
+    def store(self, body):
+        event = json.loads(body.decode(errors="replace"))
+        members = [member["Member_Account"] for member in event.get("MemberList") or []]
+        group_id = event["GroupId"].encode(errors="replace").decode()  # SQLite stores no surrogates
+        with lock, database:  # commits, so that 200 means that the event is on disk
+            database.execute("INSERT OR IGNORE INTO disbanded VALUES (?, ?, ?)",
+                             (self.headers["webhook-id"], group_id, json.dumps(members)))
+        return 200
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = 401
-        if self.is_genuine(body):
-            event = json.loads(body)
-            members = [member["Member_Account"] for member in event.get("MemberList") or []]
-            with lock, database:  # commits, so that 200 means that the event is on disk
-                database.execute("INSERT OR IGNORE INTO disbanded VALUES (?, ?, ?)",
-                                 (self.headers["webhook-id"], event["GroupId"], json.dumps(members)))
-            status = 200
+        try:
+            status = self.store(body) if self.is_genuine(body) else 401
+        except (AttributeError, KeyError, TypeError, ValueError):
+            status = 400  # so that the sender sets the event aside instead of sending it again for ever
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()

@@ -128,6 +128,17 @@ def test_handler_refuses_a_request_that_is_not_signed(application, headers):
     assert application.events() == {}
 
 
+def test_handler_refuses_a_timestamp_that_is_no_number(application):
+    assert application.post({"webhook-id": "1", "webhook-timestamp": "x", "webhook-signature": "v1,\xff"}) == 400
+
+
+def test_handler_keeps_an_event_that_is_not_valid_utf8(fresh, application, deliver):
+    deliver(fresh)
+    body = event(GroupId="odd", Name="?").replace(b'"?"', b'"\xff"')
+    assert fresh.post(body).status == 200
+    wait_events(application, "odd")
+
+
 def test_start_at_now_skips_what_is_recorded(fresh, application, deliver):
     """The manual's command must leave a state from which the service continues."""
     assert fresh.post(event(GroupId="old")).status == 200
