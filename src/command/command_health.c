@@ -10,23 +10,25 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "imcallbackd/base/clock.h"
 #include "imcallbackd/command/command.h"
 #include "options.h"
 
 #define ANSWER_BYTES 4096 // the answers have some hundred bytes
-#define TIMEOUT_S    5    // for the connection, and for each part of the request and of the answer
+#define TIMEOUT_S    5    // for the connection, for the request, and for the answer
 
 struct service {
     const char *name;
     const char *page;
-    size_t port; // offset of the struct config_value in struct config
+    const char *answer; // the first line of the body with the status 200
+    size_t port;        // offset of the struct config_value in struct config
 };
 
 // The first service is the default.
 static const struct service services[] = {
-    {"serve", "/readyz", offsetof(struct config, admin_port)},
-    {"forward", "/healthz", offsetof(struct config, forward_admin_port)},
-    {"deliver", "/healthz", offsetof(struct config, deliver_admin_port)},
+    {"serve", "/readyz", "ready", offsetof(struct config, admin_port)},
+    {"forward", "/healthz", "alive", offsetof(struct config, forward_admin_port)},
+    {"deliver", "/healthz", "alive", offsetof(struct config, deliver_admin_port)},
 };
 
 static const struct service *find_service(const char *name)
@@ -38,12 +40,11 @@ static const struct service *find_service(const char *name)
     return NULL;
 }
 
-// Returns the address at which this machine reaches a listener on `address`.
+// Returns the address at which this machine reaches a listener on `address`. A listener on :: also accepts IPv4, which,
+// unlike ::1, works where IPv6 is disabled.
 static const char *reachable(const char *address)
 {
-    if (strcmp(address, "0.0.0.0") == 0)
-        return "127.0.0.1";
-    return strcmp(address, "::") == 0 ? "::1" : address;
+    return strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0 ? "127.0.0.1" : address;
 }
 
 static int connect_to(const char *address, const char *port, int *ret_fd, struct error *error)
@@ -73,6 +74,7 @@ static int connect_to(const char *address, const char *port, int *ret_fd, struct
 // Reads until the listener closes the connection, and terminates the text with NUL.
 static int read_answer(int fd, char text[ANSWER_BYTES], struct error *error)
 {
+    const int64_t end_ms = clock_monotonic_ms() + TIMEOUT_S * 1000;
     size_t length = 0;
 
     for (;;) {
@@ -83,14 +85,17 @@ static int read_answer(int fd, char text[ANSWER_BYTES], struct error *error)
                              errno == EAGAIN ? "no answer; the service hangs or is overloaded" : strerror(errno));
         if (got == 0)
             break;
+        if (clock_monotonic_ms() > end_ms)
+            return error_set(error, ETIMEDOUT, "no complete answer in %d s; the service hangs or is overloaded",
+                             TIMEOUT_S);
         length += (size_t)got;
     }
     text[length] = '\0';
     return 0;
 }
 
-// Prints the first line of the body if the status is 200. Otherwise this line is the error.
-static int judge(char *text, struct error *error)
+// Prints the first line of the body if the service is healthy. Otherwise this line is the error.
+static int judge(char *text, const char *answer, struct error *error)
 {
     char *body = strstr(text, "\r\n\r\n");
     unsigned int status;
@@ -101,11 +106,13 @@ static int judge(char *text, struct error *error)
     body[strcspn(body, "\r\n")] = '\0';
     if (status != 200)
         return error_set(error, EAGAIN, "status %u: %s", status, body);
+    if (strcmp(body, answer) != 0)
+        return error_set(error, EPROTO, "the body is not '%s'; another program listens on this port", answer);
     puts(body);
     return 0;
 }
 
-static int ask(const char *address, uint64_t number, const char *page, struct error *error)
+static int ask(const char *address, uint64_t number, const struct service *service, struct error *error)
 {
     char text[ANSWER_BYTES], port[sizeof "18446744073709551615"];
     int fd = -1, length, r;
@@ -113,15 +120,15 @@ static int ask(const char *address, uint64_t number, const char *page, struct er
     (void)snprintf(port, sizeof port, "%" PRIu64, number);
     r = connect_to(address, port, &fd, error);
     if (r == 0) {
-        length = snprintf(text, sizeof text, "GET %s HTTP/1.0\r\n\r\n", page);
+        length = snprintf(text, sizeof text, "GET %s HTTP/1.0\r\n\r\n", service->page);
         r = send(fd, text, (size_t)length, MSG_NOSIGNAL) == length ? read_answer(fd, text, error)
                                                                    : error_set(error, errno, "%s", strerror(errno));
         close(fd);
     }
     if (r == 0)
-        r = judge(text, error);
+        r = judge(text, service->answer, error);
     if (r < 0)
-        error_wrap(error, "%s port %s: %s", address, port, page);
+        error_wrap(error, "%s port %s: %s", address, port, service->page);
     return r;
 }
 
@@ -133,7 +140,7 @@ static int check_health(const char *path, const struct service *service, struct 
 
     if (r == 0) {
         port = (const struct config_value *)((const char *)&config + service->port);
-        r = port->number > 0 ? ask(reachable(config.admin_address.text), port->number, service->page, error)
+        r = port->number > 0 ? ask(reachable(config.admin_address.text), port->number, service, error)
                              : config_wrap_result(&config, port,
                                                   error_set(error, EINVAL,
                                                             "the port is 0, so the service has no listener to ask; set "

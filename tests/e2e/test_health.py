@@ -67,16 +67,38 @@ def answering(port, answer):
     (b"SSH-2.0-server\r\n", "no HTTP answer; another program listens on this port"),
     (b"", "no HTTP answer"), (b"HTTP/1.1 200 OK\r\n", "no HTTP answer"), (b"HTTP/1.1 x OK\r\n\r\n", "no HTTP answer"),
     (b"HTTP/1.1 503 Busy\r\n\r\nthe disk is full\r\nmore", "status 503: the disk is full\n"),
-    (b"HTTP/1.1 404 Not Found\r\n\r\n", "status 404: \n"), (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(10_000), ""),
+    (b"HTTP/1.1 404 Not Found\r\n\r\n", "status 404: \n"),
+    (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(10_000), "the body is not 'ready'; another program listens on this port"),
+    (b"HTTP/1.1 200 OK\r\n\r\nalive\n", "the body is not 'ready'"),
     (None, "no answer; the service hangs or is overloaded")])
 def test_reports_what_is_no_answer_of_a_service(make_daemon, answer, words):
     port = daemon.free_port()
     one = make_daemon({"admin": {"port": port}})
     with answering(port, answer):
         done = health(one)
-    assert (done.returncode, done.stdout) == ((1, "") if words else (0, "\n")), done
-    assert words in done.stderr
-    assert not words or f"127.0.0.1 port {port}: /readyz: " in done.stderr
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert words in done.stderr and f"127.0.0.1 port {port}: /readyz: " in done.stderr
+
+
+def test_gives_up_if_the_answer_trickles(make_daemon):
+    port = daemon.free_port()
+    one = make_daemon({"admin": {"port": port}})
+    stop = threading.Event()
+
+    def serve():
+        client, _ = listener.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not stop.wait(0.5):
+                client.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        done = health(one)
+        stop.set()
+        thread.join(daemon.START_DEADLINE)
+    assert done.returncode == 1 and "no complete answer in 5 s" in done.stderr, done
 
 
 def test_port_0_has_no_listener_to_ask(make_daemon):
