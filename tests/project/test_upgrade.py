@@ -2,6 +2,7 @@
 often either of them is killed. The test builds the first release from the history of the repository."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -71,7 +72,7 @@ class Store:
                                  "-e", f"inject={call}:signal=KILL:when={number}"])
         except (AssertionError, OSError):
             self.one.process.wait(daemon.STOP_DEADLINE)
-            self.one.wait_exit()
+            assert self.one.wait_exit() == -signal.SIGKILL
             return True
         self.one.kill()
         return False
