@@ -35,7 +35,14 @@ packaged=$(sed -n 's/^ -- .*>  //p' conf/debian/changelog | head -n 1)
 [ "$(date -u -d "$packaged" +%F)" = "$date" ] ||
     fail "conf/debian/changelog: the first entry is not of $date, the date in .github/CHANGELOG.md; correct one of them"
 
-[ -n "$dry_run" ] || .ci/run
+if [ -z "$dry_run" ]; then
+    [ "$(git symbolic-ref --short -q HEAD)" = main ] || fail "HEAD is not the branch main; check it out"
+    .ci/run
+    [ "$(git rev-parse HEAD)" = "$commit" ] && [ -z "$(git status --porcelain)" ] ||
+        fail "the tree has changed during the tests; start again"
+fi
+# The same commit makes the same package, whatever the environment says.
+unset CFLAGS CPPFLAGS LDFLAGS CC DESTDIR SOURCE_DATE_EPOCH
 
 mkdir "$1"
 output=$(cd "$1" && pwd)

@@ -51,7 +51,7 @@ def one():
 @pytest.mark.parametrize("all_keys", [False, True])
 def test_configuration_is_accepted(one, all_keys):
     text = re.sub(r"(?m)^#(\w+ = )", r"\1", CONFIG) if all_keys else CONFIG
-    text = text.replace("https://app.example.com/", "http://127.0.0.1:1/").replace("@db1,db2/", "@127.0.0.1:1/")
+    text = text.replace("https://app.example.com/", "http://127.0.0.1:1/").replace("@db/", "@127.0.0.1:1/")
     done = checked(one, text)
     assert done.returncode == 0, done
     assert "format = json" in done.stdout
