@@ -16,6 +16,8 @@ import daemon
 from documents import example, examples
 from log_reader import LogReader
 
+pytestmark = pytest.mark.full
+
 TOP = pathlib.Path(__file__).resolve().parents[2]
 COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
 START_DEADLINE = 240  # seconds; includes a build
@@ -91,7 +93,6 @@ def quickstart(clone):
         running.destroy()
 
 
-@pytest.mark.full
 def test_printed_commands_of_quickstart_work(quickstart):
     for _ in range(2):  # each run of the command computes a new signature
         answer = daemon.run("sh", "-c", quickstart.line("curl"), cwd="/")
@@ -104,20 +105,17 @@ def test_printed_commands_of_quickstart_work(quickstart):
         for position, member in enumerate(("leckie", "peter", "bob"))]
 
 
-@pytest.mark.full
 def test_commands_after_the_quickstart_work(clone, quickstart):
     text = block("sign -c conf/quickstart.conf").replace("8443", str(quickstart.port))
     answer = daemon.run("sh", "-e", "-c", text, cwd=clone)
     assert answer.returncode == 0 and '"OK"' in answer.stdout and "MyFirstGroup" in answer.stdout, answer
 
 
-@pytest.mark.full
 def test_quickstart_prints_the_address_of_the_status_page(quickstart):
     answer = daemon.run("curl", "-fsS", quickstart.line("http:"))
     assert answer.returncode == 0 and "<!DOCTYPE html>" in answer.stdout, answer
 
 
-@pytest.mark.full
 def test_second_quickstart_reuses_files(clone, quickstart):
     files = clone / "build" / "quickstart"
     assert stat.S_IMODE((files / "token").stat().st_mode) == stat.S_IMODE((files / "key.pem").stat().st_mode) == 0o600
@@ -196,7 +194,6 @@ class Service:
         shutil.rmtree(self.root)
 
 
-@pytest.mark.full
 def test_service_installs_and_answers(clone, quickstart):
     service = Service(clone)
     daemon.make_certificate(clone, "-newkey", "rsa:2048", name="fullchain.pem", key="privkey.pem")
