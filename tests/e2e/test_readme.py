@@ -19,7 +19,7 @@ from log_reader import LogReader
 pytestmark = pytest.mark.full
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-COPIED = ("src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
+COPIED = (".github", "src", "include", "tests", "conf", "systemd", "CMakeLists.txt", "CMakePresets.json")
 START_DEADLINE = 240  # seconds; includes a build
 RESTART_DEADLINE = 90  # seconds; generous, because other tests may run at the same time
 
