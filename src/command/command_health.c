@@ -74,7 +74,7 @@ static int connect_to(const char *address, const char *port, int *ret_fd, struct
 // Reads until the listener closes the connection, and terminates the text with NUL.
 static int read_answer(int fd, char text[ANSWER_BYTES], struct error *error)
 {
-    const int64_t end_ms = clock_monotonic_ms() + TIMEOUT_S * 1000;
+    const int64_t end_ms = clock_monotonic_ms() + TIMEOUT_S * INT64_C(1000);
     size_t length = 0;
 
     for (;;) {
