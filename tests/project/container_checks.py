@@ -98,7 +98,6 @@ def start(files):
 
     yield start
     for container in containers:
-        print(container.log())  # pytest shows it if the test has failed
         container.remove()
 
 
