@@ -260,19 +260,24 @@ static void continue_store(struct fixture *fixture, const char *message)
     fixture_record_times(fixture, 3, 4);
 }
 
-// An operator may delete the side files while the daemon is stopped, for example to restore the database file from a
-// backup.
-FIXTURE_TEST_WITH(reconnects_to_new_side_files, fixture_setup, close_reader)
+// Opens the reader, and lets the peer create new side files. An operator may delete the old ones while the daemon is
+// stopped, for example to restore the database file from a backup.
+static void replace_side_files(struct fixture *fixture, struct peer *peer)
 {
-    struct peer second = peer_start(fixture, continue_store);
-
     fixture_open(fixture);
     fixture_record_times(fixture, 1, 2);
     open_reader(fixture);
     fixture_close(fixture);
     assert_int_equal(unlink(path_with(fixture->database, "-wal").text), 0);
     assert_int_equal(unlink(path_with(fixture->database, "-shm").text), 0);
-    peer_call(&second, "begin");
+    peer_call(peer, "begin");
+}
+
+FIXTURE_TEST_WITH(reconnects_to_new_side_files, fixture_setup, close_reader)
+{
+    struct peer second = peer_start(fixture, continue_store);
+
+    replace_side_files(fixture, &second);
     assert_int_equal(assert_next(2, 2), 4);
     peer_call(&second, "end");
     peer_stop(&second);
@@ -289,13 +294,7 @@ FIXTURE_TEST_WITH(reports_why_it_cannot_reconnect, fixture_setup, close_reader)
 {
     struct peer second = peer_start(fixture, make_newer);
 
-    fixture_open(fixture);
-    fixture_record_times(fixture, 1, 2);
-    open_reader(fixture);
-    fixture_close(fixture);
-    assert_int_equal(unlink(path_with(fixture->database, "-wal").text), 0);
-    assert_int_equal(unlink(path_with(fixture->database, "-shm").text), 0);
-    peer_call(&second, "begin");
+    replace_side_files(fixture, &second);
     assert_int_equal(try_to_read(STREAM_GROUPS, 2), -EINVAL);
     assert_non_null(strstr(error.text, "newer"));
     peer_stop(&second);
