@@ -50,6 +50,7 @@ exec unshare --mount --pid --net --fork --kill-child sh -euc '
     mount --bind . "$tree/src"
     chroot "$tree" ip link set lo up
     # The selected tests do not run valgrind, so a mere name satisfies CMake. They need no debugging information.
-    exec chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
-        sh /src/tests/project/build.sh debian13 dev -DVALGRIND=valgrind -DCMAKE_C_FLAGS_RELWITHDEBINFO=-O2 "$@"' \
+    # The shell stays the first process, because ctest would not reap orphans, for whose end Patroni waits.
+    chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+        sh /src/tests/project/build.sh debian13 dev -DVALGRIND=valgrind -DCMAKE_C_FLAGS_RELWITHDEBINFO=-O2 "$@" || exit' \
     sh "$tree" "$@"
