@@ -4,6 +4,7 @@ the database was restored from a backup. Also tests that retention deletes only 
 import contextlib
 import os
 import shutil
+import signal
 import sqlite3
 import time
 
@@ -241,6 +242,39 @@ def test_a_start_on_a_full_disk_fails_with_the_remedy(fresh, disk, endpoint, del
     deliver(fresh)
     wait_delivered(fresh, endpoint)
     Ledger(fresh, endpoint).check(interrupted=1)
+
+
+def break_state(path):
+    """Makes each later write to the state fail with an error that no repetition repairs."""
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as state, state:
+        state.execute("CREATE TRIGGER planted BEFORE DELETE ON waiting BEGIN SELECT RAISE(ABORT, 'planted'); END")
+
+
+def test_an_error_of_the_state_ends_deliver(fresh, endpoint, deliver):
+    """It does not wait for the request in flight, because it could not write its result."""
+    endpoint.answer(groups={"hangs": [fault("hang")]})
+    deliver_to(fresh, endpoint, timeout="60s")
+    fresh.start()
+    fresh.record("hangs")
+    deliverer = deliver(fresh)
+    endpoint.wait_requests(1)
+    break_state(fresh.directory / "state")
+    fresh.record("g1")
+    assert deliverer.wait_exit(8) == 1
+    assert f"{fresh.directory / 'state'}: planted" in deliverer.log
+
+
+def test_a_stop_that_cannot_write_the_state_fails(fresh, endpoint, deliver):
+    """The event is accepted, but the next start sends it again."""
+    endpoint.answer(late(1))
+    deliver_to(fresh, endpoint)
+    fresh.start()
+    fresh.record("g0")
+    deliverer = deliver(fresh)
+    endpoint.wait_requests(1)
+    break_state(fresh.directory / "state")
+    assert deliverer.end(signal.SIGTERM) == 1
+    assert f"{fresh.directory / 'state'}: planted" in deliverer.log
 
 
 # A database that was restored from a backup

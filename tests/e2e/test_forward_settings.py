@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 
@@ -88,6 +89,9 @@ def test_retries_until_it_may_create_the_tables(make_daemon, server, forward):
     assert one.post().status == 200
     forwarder = forward(one)
     forwarder.wait_logged("the tables cannot be created in the destination: the destination reports ")
+    # Only a conflict with another forwarder is repeated at once, without a new connection.
+    sessions = re.findall(r"\[(\d+)\] ERROR: +no schema has been selected", (server.directory / "log").read_text())
+    assert len(set(sessions)) == len(sessions) > 0
     server.execute(f"GRANT ALL ON SCHEMA {server.schema} TO guest")
     has_rows(server, 1)
     forwarder.stop()

@@ -8,6 +8,7 @@
 #include "../unit/store/store_fixture.h"
 #include "deliver/delivery.h"
 #include "deliver/delivery_log.h"
+#include "deliver/endpoint.h"
 #include "deliver/schedule.h"
 #include "deliver/secret_file.h"
 #include "heap_fault.h"
@@ -167,6 +168,47 @@ TEST(keeps_its_state_consistent)
     fault_run(&scenario, &outcome);
 }
 
+struct listing {
+    struct delivery_state *state;
+    struct buffer events;
+    int result;
+    struct error error;
+};
+
+static void list_waiting(void *context)
+{
+    struct listing *listing = context;
+
+    listing->result = delivery_state_read_waiting(listing->state, &listing->events, &listing->error);
+}
+
+static void judge_list(void *context, bool met)
+{
+    struct listing *listing = context;
+
+    if (listing->result < 0)
+        assert_true(met && strstr(listing->error.text, "memory"));
+    else
+        assert_int_equal(listing->events.length, 3 * sizeof(struct waiting_event));
+    buffer_finish(&listing->events);
+}
+
+TEST(lists_all_waiting_events_or_fails)
+{
+    const struct fault_scenario scenario = {"list", NULL, list_waiting, judge_list, false};
+    const struct delivery_change changes[] = {{DELIVERY_WAITS, {.id = 1, .received_at_ms = 1}},
+                                              {DELIVERY_WAITS, {.id = 2, .received_at_ms = 1}},
+                                              {DELIVERY_WAITS, {.id = 3, .received_at_ms = 1}}};
+    const struct cursor position = {3, 1};
+    struct listing listing = {.result = 0};
+
+    remove_state(NULL);
+    assert_int_equal(delivery_state_open(state_path, NULL, &listing.state, &listing.error), 0);
+    assert_int_equal(delivery_state_apply(listing.state, changes, COUNT(changes), &position, 1, &listing.error), 0);
+    fault_run(&scenario, &listing);
+    delivery_state_close(listing.state);
+}
+
 // The schedule
 
 static void create_schedule(void *context)
@@ -188,6 +230,44 @@ TEST(creates_a_schedule_or_none)
     bool created;
 
     fault_run(&scenario, &created);
+}
+
+// The endpoint
+
+struct creation {
+    struct endpoint *endpoint;
+    int result;
+    struct error error;
+};
+
+static void create_endpoint(void *context)
+{
+    struct creation *creation = context;
+    struct deliver_settings one_place = settings;
+
+    one_place.in_flight = 1;
+    one_place.ca_file = secret_path; // nothing reads it, because the URL has the scheme http
+    *creation = (struct creation){0};
+    creation->result = endpoint_create(&one_place, &creation->endpoint, &creation->error);
+}
+
+static void judge_endpoint(void *context, bool met)
+{
+    struct creation *creation = context;
+
+    if (creation->result < 0)
+        assert_true(met && strstr(creation->error.text, "memory") && !creation->endpoint);
+    else
+        assert_int_equal(endpoint_wait(creation->endpoint, 0, -1, &creation->error), 0);
+    endpoint_destroy(creation->endpoint);
+}
+
+TEST(creates_an_endpoint_or_none)
+{
+    const struct fault_scenario scenario = {"endpoint", NULL, create_endpoint, judge_endpoint, false};
+    struct creation creation;
+
+    fault_run(&scenario, &creation);
 }
 
 // Sending
@@ -310,9 +390,34 @@ static void judge_sending(void *context, bool met)
     ERR_clear_error(); // OpenSSL keeps the last errors of a thread on the heap
 }
 
+static bool connected; // the check has reported that
+
+static void note_connection(const char *sentence)
+{
+    connected = strstr(sentence, "connected to");
+}
+
+static void check_endpoint(void *context)
+{
+    struct result *result = context;
+
+    connected = false;
+    *result = (struct result){0};
+    result->result = deliver_check_endpoint(&sending, note_connection, &result->error);
+}
+
+static void judge_check(void *context, bool met)
+{
+    const struct result *result = context;
+
+    assert_fails_only_by_fault(result, met);
+    assert_int_equal(connected, result->result == 0);
+}
+
 TEST(forgets_no_event_that_the_endpoint_has_not_got)
 {
-    const struct fault_scenario scenario = {"sending", prepare_sending, send_all, judge_sending, false};
+    const struct fault_scenario scenarios[] = {{"sending", prepare_sending, send_all, judge_sending, false},
+                                               {"check", NULL, check_endpoint, judge_check, false}};
     struct fixture *fixture = *state;
     struct destroyed_group group = example_group();
     struct result result;
@@ -330,7 +435,8 @@ TEST(forgets_no_event_that_the_endpoint_has_not_got)
     sending.url = url;
     sending.timeout_ms = 10000;
     sending.in_flight = 2;
-    fault_run(&scenario, &result);
+    for (size_t i = 0; i < COUNT(scenarios); i++)
+        fault_run(&scenarios[i], &result);
     assert_int_equal(shutdown(endpoint_fd, SHUT_RDWR), 0);
     assert_int_equal(pthread_join(endpoint, NULL), 0);
     close(endpoint_fd);

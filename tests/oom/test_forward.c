@@ -314,6 +314,8 @@ static void judge_verify(void *context, bool met)
     const struct outcome *outcome = context;
 
     assert_fails_only_by_fault(outcome, met);
+    if (outcome->result < 0 && strstr(outcome->error.text, "SQLSTATE")) // the server received a part of a statement
+        fail_msg("%s", outcome->error.text);
     assert_int_equal(outcome->same, outcome->result == 0);
     ERR_clear_error(); // OpenSSL keeps the last errors of a thread on the heap
 }

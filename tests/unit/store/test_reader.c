@@ -229,12 +229,14 @@ READER_TEST(replaced_database_is_read_to_its_end_and_then_reported)
     open_reader(fixture);
     fixture_record_times(fixture, 3, 3);
     fixture_close(fixture);
+    assert_true(store_reader_is_in_place(reader));
     move_files(fixture, "/old.db");
     fixture_open(fixture);
     fixture_record_times(fixture, 1, 5);
     assert_int_equal(read_groups(2), 1);
     assert_int_equal(try_to_read(STREAM_GROUPS, 3), -ESTALE);
     assert_non_null(strstr(error.text, "moved away or replaced"));
+    assert_false(store_reader_is_in_place(reader));
 }
 
 READER_TEST(rejects_an_id_that_was_never_assigned)
@@ -297,6 +299,21 @@ FIXTURE_TEST_WITH(reports_why_it_cannot_reconnect, fixture_setup, close_reader)
     replace_side_files(fixture, &second);
     assert_int_equal(try_to_read(STREAM_GROUPS, 2), -EINVAL);
     assert_non_null(strstr(error.text, "newer"));
+    peer_stop(&second);
+}
+
+FIXTURE_TEST_WITH(is_not_in_place_after_it_lost_its_connection, fixture_setup, close_reader)
+{
+    struct peer second = peer_start(fixture, continue_store);
+    struct path journal = path_with(fixture->database, "-journal");
+
+    replace_side_files(fixture, &second);
+    assert_int_equal(mkdir(journal.text, 0700), 0);
+    assert_int_equal(try_to_read(STREAM_GROUPS, 2), -EINVAL);
+    assert_non_null(strstr(error.text, "not a regular file"));
+    assert_false(store_reader_is_in_place(reader));
+    assert_int_equal(rmdir(journal.text), 0);
+    peer_call(&second, "end");
     peer_stop(&second);
 }
 
