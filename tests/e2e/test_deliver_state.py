@@ -260,7 +260,7 @@ def test_an_error_of_the_state_ends_deliver(fresh, endpoint, deliver):
     endpoint.wait_requests(1)
     break_state(fresh.directory / "state")
     fresh.record("g1")
-    assert deliverer.wait_exit(8) == 1
+    assert deliverer.wait_exit(4) == 1
     assert f"{fresh.directory / 'state'}: planted" in deliverer.log
 
 
