@@ -248,8 +248,9 @@ class HttpProxy(Proxy):
     def configure(self, port, application_port, certificate, name="localhost"):
         """Writes the configuration. port: the port of imcallbackd; certificate and name: the path of the certificate
         that the proxy trusts for imcallbackd, and the host name that this certificate must have."""
-        self.write_config({"127.0.0.1:8443": f"127.0.0.1:{port}", "127.0.0.1:8080": f"127.0.0.1:{application_port}",
-                           "/etc/ssl/imcallbackd.pem": certificate, "localhost": name} | self.replaced())
+        self.write_config(self.replaced() | {
+            "127.0.0.1:8443": f"127.0.0.1:{port}", "127.0.0.1:8080": f"127.0.0.1:{application_port}",
+            "/etc/ssl/imcallbackd.pem": certificate, "localhost": name})
         return self
 
 
@@ -270,6 +271,14 @@ class Nginx(HttpProxy):
             f"daemon off;\nuser {pwd.getpwuid(os.geteuid()).pw_name};\nworker_processes 2;\npid {place}/pid;\n"
             f"error_log {place}/main.log;\nevents {{}}\nhttp {{\n{temporary}    include {place / self.file};\n}}\n")
         return ["-c", place / "main.conf", "-e", place / "main.log"]
+
+
+class NginxWithoutApplication(Nginx):
+    """nginx with the changes that its file describes for an installation without an application."""
+
+    def replaced(self):
+        block = re.search(r"    location / \{\n.*?\n    \}\n", (SHIPPED / self.file).read_text(), re.DOTALL)[0]
+        return super().replaced() | {block: "", "location @imcallbackd {": "location / {"}
 
 
 class HAProxy(HttpProxy):
@@ -302,18 +311,17 @@ HTTP_PROXIES = {each.program: each for each in (Nginx, HAProxy, Caddy)}
 
 
 @contextlib.contextmanager
-def running(name):
+def running(kind):
     """Runs a proxy in front of an application and a daemon during the block, or skips the test if the proxy is not
-    installed. The proxy must log no query, and the daemon must stop cleanly."""
-    if not program(name):
-        pytest.skip(f"{name} is not installed")
-    application, proxy, admin_port = Application(), HTTP_PROXIES[name](), daemon.free_port()
+    installed. The proxy must log no query, and the daemon must stop cleanly. kind: a subclass of HttpProxy."""
+    if not program(kind.program):
+        pytest.skip(f"{kind.program} is not installed")
+    application, proxy, admin_port = Application(), kind(), daemon.free_port()
     settings = {"listen": {"port": daemon.free_port(), "trusted_proxies": "127.0.0.1"}, "admin": {"port": admin_port}}
     try:
         with daemon.running(settings) as one:
             proxy.configure(one.port, application.port, one.directory / "certificate.pem").start()
-            yield types.SimpleNamespace(name=name, one=one, admin_port=admin_port, application=application,
-                                        proxy=proxy)
+            yield types.SimpleNamespace(one=one, admin_port=admin_port, application=application, proxy=proxy)
             proxy.stop()
     finally:
         proxy.destroy()

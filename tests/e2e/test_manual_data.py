@@ -109,7 +109,7 @@ def test_backup_is_restored(operator):
     one = operator.one
     operator.run(example("imcallbackd-operations.7", "imcallbackd backup"))
     (copy,) = operator.backups.iterdir()
-    copy.rename(operator.backups / "callbacks.db")
+    copy.rename(operator.backups / "callbacks-2026-11-28.db")
     assert one.post(event(GroupId="after-backup")).status == 200
     script = example("imcallbackd-operations.7", "$store/before/").replace("\\\n", "")
     store, *lines = script.splitlines()

@@ -17,7 +17,7 @@ OTHER = "CallbackCommand=Group.CallbackBeforeSendMsg"
 
 @pytest.fixture(scope="module", params=reverse_proxies.HTTP_PROXIES)
 def setup(request):
-    with reverse_proxies.running(request.param) as setup:
+    with reverse_proxies.running(reverse_proxies.HTTP_PROXIES[request.param]) as setup:
         yield setup
 
 
@@ -175,6 +175,13 @@ def test_other_command_reaches_the_application_unchanged(setup, target, body):
                                       ("host", f"localhost:{setup.proxy.port}"), ("content-length", str(len(body))),
                                       ("x-forwarded-for", CLIENT)])
     assert setup.one.groups(OTHER) == []
+
+
+def test_without_an_application_everything_reaches_imcallbackd():
+    with reverse_proxies.running(reverse_proxies.NginxWithoutApplication) as setup:
+        assert setup.proxy.send_event(daemon.event(GroupId="alone"), source=CLIENT).code == 0
+        assert [group["remote_address"] for group in setup.one.groups("alone")] == [CLIENT]
+        assert setup.proxy.send("/?" + OTHER_QUERY).code == 120111  # the query has no signature
 
 
 @pytest.mark.parametrize("fields", [{}, {"Name": "\u4f60\u597d"}, {"MemberList": [

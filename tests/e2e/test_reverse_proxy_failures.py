@@ -23,7 +23,7 @@ LARGE = {"MemberList": [{"Member_Account": f"{'m' * 50}{i}"} for i in range(20_0
 
 @pytest.fixture(params=reverse_proxies.HTTP_PROXIES)
 def setup(request):
-    with reverse_proxies.running(request.param) as setup:
+    with reverse_proxies.running(reverse_proxies.HTTP_PROXIES[request.param]) as setup:
         yield setup
 
 
