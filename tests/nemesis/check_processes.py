@@ -104,7 +104,7 @@ def check_samples(index):
 
 
 class Final:
-    """The counters of the phase "final": their growth in all receivers together."""
+    """The counters of the phase "final": their growth in all receivers, forwarders and senders together."""
 
     def __init__(self, index):
         self.begin = self._of_moment(index, "final_begin")
@@ -183,6 +183,8 @@ def _expected_of_stores(index, final):
         members += sum(line["row"][7] or 0 for line in new)
         yield f"newest id of receiver {receiver}", end["newest_id"], max(stored, default=0)
     yield "recorded events", final.results("recorded"), rows
+    yield "shipped events", final.grown('imcallbackd_forward_shipped_total{kind="event"}'), rows
+    yield "events that an application accepted", final.grown("imcallbackd_deliver_accepted_total"), rows
     yield "recorded members", final.grown("imcallbackd_members_recorded_total"), members
 
 

@@ -160,10 +160,13 @@ class Observer(threading.Thread):
 
 
 def counters(history, receiver, moment):
+    """Records the counters of a receiver, its forwarder and its sender, which have nothing left to do."""
     port = receiver.admin_ports["receiver"]
     with reading(receiver.database) as connection:
         (newest,) = connection.execute("SELECT coalesce(max(id), 0) FROM destroyed_group").fetchone()
-    history.record("counters", receiver=receiver.name, moment=moment, metrics=monitoring.metrics(port),
+    metrics = {name: value for part in PAGES for name, value in monitoring.metrics(receiver.admin_ports[part]).items()
+               if part == "receiver" or name.startswith(f"imcallbackd_{part}_")}
+    history.record("counters", receiver=receiver.name, moment=moment, metrics=metrics,
                    status=json.loads(monitoring.ask(port, "/status.json")[2]), newest_id=newest)
 
 

@@ -106,6 +106,8 @@ class Example:
         for receiver, counts in self.counts.items():
             metrics = {f'imcallbackd_callbacks_total{{result="{name}"}}': value for name, value in counts.items()}
             metrics |= {"imcallbackd_members_recorded_total": self.members[receiver],
+                        'imcallbackd_forward_shipped_total{kind="event"}': counts["recorded"],
+                        "imcallbackd_deliver_accepted_total": counts["recorded"],
                         'imcallbackd_rejected_total{cause="sign_wrong"}': counts["refused"]}
             causes = [{"cause": "sign_wrong", "error_code": 120114, "count": counts["refused"]}]
             status = {"callbacks_since_start": counts | {"last_recorded_at": None},

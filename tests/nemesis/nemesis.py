@@ -119,8 +119,8 @@ class Run:
         self.history.wait(FINAL_S)
         self.clients.stop()
         self.phase("end")
-        self.count("final_end")
         self.installation.wait_drained()
+        self.count("final_end")
 
     def count(self, moment):
         for receiver in self.installation.receivers.values():

@@ -315,6 +315,16 @@ def members_are_not_counted(lines):
 
 
 @broken("counters")
+def shipped_event_is_not_counted(lines):
+    counters(lines)["metrics"]['imcallbackd_forward_shipped_total{kind="event"}'] -= 1
+
+
+@broken("counters")
+def accepted_event_is_counted_twice(lines):
+    counters(lines)["metrics"]["imcallbackd_deliver_accepted_total"] += 1
+
+
+@broken("counters")
 def newest_id_is_wrong(lines):
     counters(lines)["newest_id"] += 1
 
