@@ -138,7 +138,9 @@ static int read_rows(struct store_reader *reader, const struct cursor *last, con
                      last->id);
 }
 
-// A row that does not exist at the start has the time -1, so that a row that gets its id later does not match.
+// Without `follow`, the function ends once it has printed the event that was the newest one at its start. Otherwise an
+// export that is slower than the load would never end. A row that does not exist at the start has the time -1, so that
+// a row that gets its id later does not match.
 static int export_events(struct store_reader *reader, struct buffer *text, int64_t since, bool follow,
                          struct error *error)
 {
@@ -165,7 +167,8 @@ static int export_events(struct store_reader *reader, struct buffer *text, int64
         if (stopping && !follow)
             return error_set(error, EINTR, "stopped by a signal after id %" PRId64 "; continue with --since %" PRId64,
                              last.id, last.id);
-        if (stopping || (count == 0 && (!follow || is_pipe_closed(STDOUT_FILENO))))
+        if (stopping || (!follow && (count == 0 || last.id >= newest_id)) ||
+            (count == 0 && is_pipe_closed(STDOUT_FILENO)))
             return 0;
         if (count == 0)
             store_reader_wait(reader);
