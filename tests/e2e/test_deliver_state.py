@@ -245,13 +245,13 @@ def test_a_start_on_a_full_disk_fails_with_the_remedy(fresh, disk, endpoint, del
 
 
 def break_state(path):
-    """Makes each later write to the state fail with an error that no repetition repairs."""
+    """Makes each later removal of a waiting event fail with an error that no repetition repairs."""
     with contextlib.closing(sqlite3.connect(path, timeout=20)) as state, state:
         state.execute("CREATE TRIGGER planted BEFORE DELETE ON waiting BEGIN SELECT RAISE(ABORT, 'planted'); END")
 
 
 def test_an_error_of_the_state_ends_deliver(fresh, endpoint, deliver):
-    """It does not wait for the request in flight, because it could not write its result."""
+    """deliver does not wait for the request in flight, because deliver could not write the result."""
     endpoint.answer(groups={"hangs": [fault("hang")]})
     deliver_to(fresh, endpoint, timeout="60s")
     fresh.start()
@@ -260,13 +260,14 @@ def test_an_error_of_the_state_ends_deliver(fresh, endpoint, deliver):
     endpoint.wait_requests(1)
     break_state(fresh.directory / "state")
     fresh.record("g1")
-    assert deliverer.wait_exit(4) == 1
+    endpoint.wait_accepted("g1")
+    assert deliverer.wait_exit(4) == 1  # a stop would wait 5 s for the request in flight
     assert f"{fresh.directory / 'state'}: planted" in deliverer.log
 
 
 def test_a_stop_that_cannot_write_the_state_fails(fresh, endpoint, deliver):
-    """The event is accepted, but the next start sends it again."""
-    endpoint.answer(late(1))
+    """deliver cannot write the result of the request in flight, so its exit status reports a failure."""
+    endpoint.answer(late(3))
     deliver_to(fresh, endpoint)
     fresh.start()
     fresh.record("g0")

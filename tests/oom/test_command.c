@@ -286,14 +286,13 @@ TEST(export_prints_whole_events_or_fails)
 {
     const struct fault_scenario scenario = {"export", redirect, export_events, check_export, false};
     const struct reading *reading = *state;
-    struct destroyed_group group = example_group();
     struct exporting exporting = {.expected = NULL};
     struct fixture *fixture;
     void *opened;
 
     (void)fixture_setup_open(&opened);
     fixture = opened;
-    assert_int_equal(fixture_record(fixture, &group), COMMIT_RECORDED);
+    fixture_record_times(fixture, 1, 3);
     fixture_close(fixture);
     write_configuration(reading, "export.conf", fixture->directory);
     (void)snprintf(exporting.path, sizeof exporting.path, "%s/export.conf", reading->directory);

@@ -50,7 +50,8 @@ exec unshare --mount --pid --net --fork --kill-child sh -euc '
     mount --bind . "$tree/src"
     chroot "$tree" ip link set lo up
     # The selected tests do not run valgrind, so a mere name satisfies CMake. They need no debugging information.
-    # The shell stays the first process, because ctest would not reap orphans, for whose end Patroni waits.
+    # `|| exit` keeps the shell as the first process, which chroot would replace otherwise. The shell reaps orphans, for
+    # whose end Patroni waits; ctest would not.
     chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
         sh /src/tests/project/build.sh debian13 dev -DVALGRIND=valgrind -DCMAKE_C_FLAGS_RELWITHDEBINFO=-O2 "$@" || exit' \
     sh "$tree" "$@"
