@@ -63,8 +63,9 @@ class Bouncer:
         return False
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
+        """Stops PgBouncer after the transactions in progress. Since version 1.23, SIGTERM would wait for the clients."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
 
     def kill(self):
         self.process.kill()
