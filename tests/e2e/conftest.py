@@ -87,8 +87,10 @@ def refusing():
 @pytest.fixture(scope="module", params=[pytest.param(1, id="one loop"),
                                         pytest.param(2, id="two loops", marks=pytest.mark.full)])
 def shared_delayed(request):
-    """One running daemon with delays for the tests of a file. At the end, it must have released everything."""
-    settings = {"listen": {"threads": request.param}, "limits": {"connections_per_address": 4096}}
+    """One running daemon with delays for the tests of a file. At the end, it must have released everything. On a busy
+    machine, the handshakes of a thousand clients take longer than the default of request_timeout."""
+    settings = {"listen": {"threads": request.param},
+                "limits": {"connections_per_address": 4096, "request_timeout": "60s"}}
     with held.running(settings) as one:
         yield one
 

@@ -39,7 +39,9 @@ class Wire:
     def shake_hands(self):
         self.plain.sendall(self.hello())
         while True:
-            self.incoming.write(self.plain.recv(65536))
+            data = self.plain.recv(65536)
+            assert data, "the daemon ended the connection during the handshake"
+            self.incoming.write(data)
             try:
                 self.tls.do_handshake()
             except ssl.SSLWantReadError:
