@@ -175,6 +175,12 @@ struct listing {
     struct error error;
 };
 
+static void assert_out_of_memory(const struct error *error, bool met)
+{
+    if (!met || !strstr(error->text, "memory"))
+        fail_msg("%s", error->text);
+}
+
 static void list_waiting(void *context)
 {
     struct listing *listing = context;
@@ -187,7 +193,7 @@ static void judge_list(void *context, bool met)
     struct listing *listing = context;
 
     if (listing->result < 0)
-        assert_true(met && strstr(listing->error.text, "memory"));
+        assert_out_of_memory(&listing->error, met);
     else
         assert_int_equal(listing->events.length, 3 * sizeof(struct waiting_event));
     buffer_finish(&listing->events);
@@ -255,10 +261,12 @@ static void judge_endpoint(void *context, bool met)
 {
     struct creation *creation = context;
 
-    if (creation->result < 0)
-        assert_true(met && strstr(creation->error.text, "memory") && !creation->endpoint);
-    else
+    if (creation->result < 0) {
+        assert_out_of_memory(&creation->error, met);
+        assert_null(creation->endpoint);
+    } else {
         assert_int_equal(endpoint_wait(creation->endpoint, 0, -1, &creation->error), 0);
+    }
     endpoint_destroy(creation->endpoint);
 }
 
