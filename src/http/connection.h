@@ -108,15 +108,18 @@ struct http_connection {
                                     // after the response
     bool is_verified;               // a verified request arrived
     bool fault_reported;            // the refusal that ends the connection was counted and logged
+    bool has_ended_request;         // at least one request has ended
+    bool is_closed_by_mhd;          // closed and not yet removed by libmicrohttpd, see mhd_quirk_after_send
     struct http_stall stall;
 };
 
 // The state of the workarounds in mhd_quirks.h for one instance of libmicrohttpd.
 struct mhd_quirks {
     bool has_length_fault;          // DEBIAN 12, see mhd_quirk_on_log
-    bool has_logged;                // the library has logged a message since mhd_quirk_close_forgotten last ran
+    bool has_logged;                // the library has logged a message since mhd_quirk_remove_closed last ran
     bool is_recorded;               // stall.undelivered_bytes was recorded after the previous iteration of the loop
     bool has_idle_input;            // an idle connection may have undelivered bytes
+    unsigned int closed;            // the number of connections with is_closed_by_mhd
     struct http_connection *reread; // see mhd_quirk_on_key_update; a connection or NULL, only within mhd_adapter_run
 };
 

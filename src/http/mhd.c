@@ -57,9 +57,8 @@ static bool is_pending(const struct http_connection *connection)
     return connection->exchange && connection->exchange->phase == HTTP_PHASE_PENDING;
 }
 
-// Ends the current request, if there is one. When a connection is closed, it may still have a request, because version
-// 0.9.75 does not report the end of a request that it cannot parse. A pending request belongs to the handler, so it
-// ends in mhd_adapter_complete.
+// Ends the current request, if there is one. A pending request belongs to the handler, so it ends in
+// mhd_adapter_complete.
 static void finish_request(struct http_connection *connection)
 {
     if (!connection->exchange || is_pending(connection))
@@ -68,6 +67,8 @@ static void finish_request(struct http_connection *connection)
     http_request_finish(connection);
 }
 
+// The connection may still have a request, because the library does not report the end of some requests: before 1.0, of
+// those that it cannot parse, and since 1.0, of those that mhd_quirk_remove_closed finds in stage BODY.
 static void free_connection(struct http_connection *connection)
 {
     http_request_finish(connection);
@@ -84,7 +85,7 @@ static void on_connection_closed(struct http_connection *connection)
         tls_report_failed_handshake(connection);
     if (ahead->owner == connection)
         ahead->owner = NULL;
-    finish_request(connection);
+    mhd_quirk_on_removal(connection);
     if (is_pending(connection))
         connection->mhd = NULL;
     else
@@ -361,5 +362,5 @@ void mhd_adapter_run(struct http_connection_set *set)
         set->handshakes = MAX_HANDSHAKES;
         (void)MHD_run(set->daemon);
     } while (mhd_quirk_reread(set)); // this ends, because GnuTLS limits the number of key updates per second
-    mhd_quirk_close_forgotten(set);
+    mhd_quirk_remove_closed(set);
 }

@@ -132,6 +132,13 @@ void mhd_quirk_on_key_update(struct http_connection *connection)
         connection->set->quirks.reread = connection;
 }
 
+// Makes the next call of MHD_run process the connection even if the kernel reports no event.
+static void process_again(const struct http_connection *connection)
+{
+    MHD_suspend_connection(connection->mhd);
+    MHD_resume_connection(connection->mhd);
+}
+
 bool mhd_quirk_reread(struct http_connection_set *set)
 {
     struct http_connection *connection = set->quirks.reread;
@@ -139,8 +146,7 @@ bool mhd_quirk_reread(struct http_connection_set *set)
     set->quirks.reread = NULL;
     if (!connection || set->read_ahead.owner != connection)
         return false;
-    MHD_suspend_connection(connection->mhd);
-    MHD_resume_connection(connection->mhd);
+    process_again(connection);
     return true;
 }
 
@@ -167,31 +173,75 @@ static bool is_session_open(struct http_connection *connection)
     return received > 0 || received == GNUTLS_E_AGAIN;
 }
 
-void mhd_quirk_after_send(struct http_connection *connection)
+static void mark_closed(struct http_connection *connection)
 {
-    if (connection->deadline.stage != HTTP_STAGE_HEAD || connection->transport.pull_disabled ||
-        own_status(connection) != 0)
-        return;
-    // If the set has no owner, the loop has ended and closes all its connections, which is not a refusal.
-    if (!connection->exchange && !connection->transport.closing && connection->set->has_owner &&
-        is_session_open(connection))
-        http_request_report_fault(connection, UNREADABLE);
-    (void)shutdown(connection->transport.fd, SHUT_RDWR);
+    if (!connection->is_closed_by_mhd)
+        connection->set->quirks.closed++;
+    connection->is_closed_by_mhd = true;
 }
 
-void mhd_quirk_close_forgotten(struct http_connection_set *set)
+static void unmark_closed(struct http_connection *connection)
 {
-    if (mhd_is_before_1_0() || !set->quirks.has_logged)
+    if (connection->is_closed_by_mhd)
+        connection->set->quirks.closed--;
+    connection->is_closed_by_mhd = false;
+}
+
+void mhd_quirk_on_removal(struct http_connection *connection)
+{
+    unmark_closed(connection);
+}
+
+void mhd_quirk_after_send(struct http_connection *connection)
+{
+    enum http_stage stage = connection->deadline.stage;
+    // Before the first request, GnuTLS may send the rest of the handshake in stage IDLE.
+    bool ends_session = stage == HTTP_STAGE_HEAD || (stage == HTTP_STAGE_IDLE && connection->has_ended_request);
+
+    if (!ends_session || connection->transport.pull_disabled || own_status(connection) != 0)
         return;
-    set->quirks.has_logged = false;
-    for (struct http_connection *one = set->timed.first; one; one = one->deadline.next) {
-        // In stage BODY the head has arrived, so the library reports the size of the head unless it has closed the
-        // connection.
-        if (one->deadline.stage != HTTP_STAGE_BODY ||
-            MHD_get_connection_info(one->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE))
+    // If the set has no owner, the loop has ended and closes all its connections, which is not a refusal.
+    if (stage == HTTP_STAGE_HEAD && !connection->exchange && !connection->transport.closing &&
+        connection->set->has_owner && is_session_open(connection))
+        http_request_report_fault(connection, UNREADABLE);
+    if (!mhd_is_before_1_0())
+        mark_closed(connection);
+}
+
+// In stage BODY the head has arrived, so the library reports the size of the head unless it has closed the connection.
+static bool is_closed_in_body(const struct http_connection *connection)
+{
+    return connection->deadline.stage == HTTP_STAGE_BODY &&
+           !MHD_get_connection_info(connection->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+}
+
+static void process_closed_again(const struct http_connection_list *list)
+{
+    for (struct http_connection *one = list->first; one; one = one->deadline.next) {
+        if (!one->is_closed_by_mhd)
             continue;
-        http_request_report_fault(one, TOO_LARGE_FOR_BUFFER);
-        http_connection_close(one);
+        process_again(one);
+        unmark_closed(one);
+    }
+}
+
+void mhd_quirk_remove_closed(struct http_connection_set *set)
+{
+    struct mhd_quirks *quirks = &set->quirks;
+
+    if (quirks->has_logged && !mhd_is_before_1_0()) {
+        for (struct http_connection *one = set->timed.first; one; one = one->deadline.next) {
+            if (!is_closed_in_body(one))
+                continue;
+            http_request_report_fault(one, TOO_LARGE_FOR_BUFFER);
+            mark_closed(one);
+        }
+    }
+    quirks->has_logged = false;
+    if (quirks->closed > 0) {
+        process_closed_again(&set->timed);
+        process_closed_again(&set->idle);
+        set->has_progress = true;
     }
 }
 
@@ -205,8 +255,9 @@ static size_t count_undelivered(const struct http_connection *connection)
     return decrypted + (ahead->owner == connection ? ahead->end - ahead->start : 0);
 }
 
-void mhd_quirk_on_request_end(const struct http_connection *connection)
+void mhd_quirk_on_request_end(struct http_connection *connection)
 {
+    connection->has_ended_request = true;
     if (count_undelivered(connection) > 0)
         connection->set->quirks.has_idle_input = true;
 }

@@ -79,13 +79,6 @@ bool mhd_quirk_report_own_response(struct http_connection *connection);
 // Delete when the build requires 1.0.
 void mhd_quirk_on_unescape(struct http_connection *connection);
 
-// This workaround has no function: on_connection_closed in mhd.c calls finish_request.
-// Versions: before 1.0 (DEBIAN 12).
-// Symptom: the library does not report the end of a request that it could not parse. Without the call, the request
-// would leak.
-// Test: test_counts_one_refusal in tests/e2e/test_unreadable.py, with a sanitizer that finds leaks.
-// Delete the call when the build requires 1.0.
-
 // The adapter calls this with each log message of the library.
 // Versions: before 1.0 (DEBIAN 12).
 // Symptom: the library answers a malformed Content-Length itself, and then answers a second time. Only its log message
@@ -128,37 +121,48 @@ unsigned int mhd_quirk_flags(void);
 
 // tls.c calls this after each send. In stage HEAD the daemon has queued no response. Unless the library has made a
 // response itself, the bytes sent in this stage are the TLS alert close_notify of a connection that the library closes.
-// The function contains two workarounds for such connections.
+// The same holds for stage IDLE after the first request. The function contains two workarounds for such connections.
 //
 // Versions: all.
 // Symptom: the library closes some connections with a malformed request line without a response and without calling the
 // application. The refusal would appear neither in the log nor in the metrics. The library does not report why it
 // closes a connection, but GnuTLS knows whether the client has ended the session or sent an invalid record. If the
 // client has done neither, this function reports a refusal. It cannot report a request line that arrived in the same
-// TLS record as the previous request, because the connection is in stage IDLE then.
+// TLS record as the previous request. Such a connection is still in stage IDLE, and in this stage the library also
+// closes connections for other reasons.
 //
 // Test: test_counts_one_refusal and test_counts_no_client_that_gives_up in tests/e2e/test_unreadable.py.
 // Delete when the library reports why it closes a connection.
 //
 // Versions: 1.0 and later.
 // Symptom: if the memory of a connection is exhausted, MHD_connection_update_event_loop_info closes the connection, but
-// the library removes closed connections only before it calls that function. The library then forgets the connection
-// until the kernel reports an event, so the connection stays open until the client sends more or until a deadline. This
-// function shuts the socket down, so that the kernel reports an event, upon which the library removes the connection.
+// the library removes closed connections only before it calls that function. The library does not look at the
+// connection again until the kernel reports an event. The kernel reports none in two cases. First, the client has
+// already sent a FIN: the connection then stays open until a deadline. Second, the library has suspended the connection
+// and not read all of its bytes since: the connection then stays open for as long as the loop has an older connection.
+// This function marks the connection for mhd_quirk_remove_closed.
 //
-// Test: "method without an end" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
+// Test: "method without an end" in test_counts_one_refusal in tests/e2e/test_unreadable.py, and
+// test_closes_a_connection_after_a_fin and test_closes_a_connection_after_two_requests_in_one_record in
+// tests/e2e/test_held.py.
 // Delete when the library removes such a connection in the same iteration.
 void mhd_quirk_after_send(struct http_connection *connection);
 
-// The adapter calls this after each call of MHD_run.
+// The adapter calls this when the library has removed the connection.
+void mhd_quirk_on_removal(struct http_connection *connection);
+
+// The adapter calls this after the last call of MHD_run in an iteration of the loop. Suspends and resumes the
+// connections that the library has closed but not removed, so that the next call of MHD_run removes them. Sets
+// has_progress, so that the loop does not sleep before that call.
+//
 // Versions: 1.0 and later.
 // Symptom: if the size line of a chunk has an extension and does not fit into the memory of the connection, the library
 // makes two error responses and sends neither. The second one makes MHD_connection_update_event_loop_info close the
-// connection, which the library then forgets as described above. The only sign is the log message about the first
-// response. After such a message, this function looks for the forgotten connection and closes it.
+// connection without a close_notify. The only sign is the log message about the first response. After such a message,
+// this function looks for the connection and reports the refusal.
 // Test: "extension of the last chunk" in test_counts_one_refusal in tests/e2e/test_unreadable.py.
-// Delete when the library sends the first response.
-void mhd_quirk_close_forgotten(struct http_connection_set *set);
+// Delete is_closed_in_body and has_logged when the library sends the first response.
+void mhd_quirk_remove_closed(struct http_connection_set *set);
 
 // ---- Iterations of the loop in which the library does nothing ----
 
@@ -185,7 +189,7 @@ int64_t mhd_quirk_adjust_timeout(struct http_connection_set *set, int64_t timeou
 
 // The adapter calls this at the end of each request. If the library has not read all bytes of the connection,
 // mhd_quirk_adjust_timeout also examines the idle connections, of which there can be thousands.
-void mhd_quirk_on_request_end(const struct http_connection *connection);
+void mhd_quirk_on_request_end(struct http_connection *connection);
 
 // Versions: all.
 // Symptom: after the handler has completed a request, the library needs more than one call of MHD_run until the

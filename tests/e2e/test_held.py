@@ -8,6 +8,7 @@ import pytest
 
 from held import (EACH_LEAVE, MOMENTS, callback, check_malformed, check_recorded, connections, is_served, malformed,
                   new_names)
+from processes import eventually
 from wire import Wire
 
 
@@ -75,6 +76,33 @@ def test_answers_a_request_before_garbage(one, moment, garbage):
                 pass
             # libmicrohttpd refuses some garbage itself, in HTML.
             assert wire.received.startswith(b"HTTP/1.1 200 ") and wire.received.count(b"HTTP/1.1 200 ") == 1
+    check_recorded(one, sent)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_closes_a_connection_after_a_fin(one, moment):
+    """libmicrohttpd closes the connection, because the second request does not fit into the memory of the connection.
+    The client has sent a FIN before. An older connection stays open: libmicrohttpd checks the oldest connection in
+    each iteration, and would remove it."""
+    def act(wire):
+        wire.send(b"x" * 20_000)
+        wire.send_fin()
+
+    sent = new_names(3)
+    with connections(one, 1), connections(one, len(sent)) as wires:
+        MOMENTS[moment](one, wires, map(callback, sent), act)
+        eventually(lambda: one.metric("connections") == 1, "the connections to be closed")
+    check_recorded(one, sent)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_closes_a_connection_after_two_requests_in_one_record(one, moment):
+    """Like the test above, but the second request arrives in the same TLS record as the first one."""
+    sent = new_names(3)
+    with connections(one, 1), connections(one, len(sent)) as wires:
+        requests = [callback(name) + b"x" * 15_000 for name in sent]
+        MOMENTS[moment](one, wires, requests, Wire.send_fin)
+        eventually(lambda: one.metric("connections") == 1, "the connections to be closed")
     check_recorded(one, sent)
 
 
