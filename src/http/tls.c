@@ -54,6 +54,11 @@ static bool renegotiates(struct http_connection *connection, const unsigned char
     return found;
 }
 
+static bool is_within_record(const struct http_record_parser *records)
+{
+    return records->header_length > 0 || records->payload_left > 0;
+}
+
 // Returns true if the connection is in its handshake, nothing was received from the client so far, and this call of
 // MHD_run has started enough handshakes. Reading the ClientHello starts the costly part of a handshake. libmicrohttpd
 // tries each unfinished handshake again in each call, the oldest first. The loop does not sleep before the next call,
@@ -107,7 +112,7 @@ static ssize_t take_read_ahead(struct http_read_ahead *ahead, void *data, size_t
     return (ssize_t)length;
 }
 
-// Replaces GnuTLS's recv for seven reasons:
+// Replaces GnuTLS's recv for eight reasons:
 // - GnuTLS reads the header and the payload of a record separately. This function reads ahead. The checks below see the
 //   bytes when GnuTLS takes them.
 // - A trusted proxy may send a PROXY header before the first byte of TLS.
@@ -117,6 +122,8 @@ static ssize_t take_read_ahead(struct http_read_ahead *ahead, void *data, size_t
 // - libmicrohttpd does not report a connection that it closes because of a renegotiation. This function refuses
 //   renegotiation.
 // - This function limits the size of a handshake.
+// - If the connection ends within a record, GnuTLS reports the incomplete record as GNUTLS_E_AGAIN, and libmicrohttpd
+//   would wait for an event that the kernel has already reported. This function reports an error instead of the end.
 // - While mhd_quirk_after_send examines the session, GnuTLS must not receive more bytes.
 static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
 {
@@ -134,6 +141,10 @@ static ssize_t pull(gnutls_transport_ptr_t pointer, void *data, size_t size)
         return -1;
     received = ahead->owner == connection ? take_read_ahead(ahead, data, size) : receive(connection, data, size);
     note_progress(connection, received);
+    if (received == 0 && is_within_record(&transport->records)) {
+        errno = ECONNRESET;
+        return -1;
+    }
     if (received <= 0)
         return received;
     if (!transport->has_received)

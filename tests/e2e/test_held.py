@@ -79,6 +79,20 @@ def test_answers_a_request_before_garbage(one, moment, garbage):
     check_recorded(one, sent)
 
 
+@pytest.mark.parametrize("part", [b"\x17\x03\x03", b"\x17\x03\x03\x00\x20" + b"x" * 31], ids=["header", "payload"])
+def test_closes_a_connection_that_ends_within_a_record(one, part):
+    """The part of the record and the end of the connection arrive together."""
+    with connections(one, 2) as wires:
+        with one.delays.held_loops():
+            for wire in wires:
+                wire.plain.sendall(part)
+                wire.send_fin()
+        for wire in wires:
+            with contextlib.suppress(ssl.SSLError):  # the daemon may send an alert
+                wire.read_rest()
+    assert is_served(one)
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_closes_a_connection_after_a_fin(one, moment):
     """libmicrohttpd closes the connection, because the second request does not fit into the memory of the connection.
