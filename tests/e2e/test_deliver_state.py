@@ -1,9 +1,8 @@
-"""Tests the state of `deliver` after kills, on a full disk, if it is damaged or in use by another process, and after
-the database was restored from a backup. Also tests that retention deletes only delivered events."""
+"""Tests the state of `deliver` after kills, on a full disk, and if it is damaged or in use by another process. Also
+tests that retention deletes only delivered events."""
 
 import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import time
@@ -276,96 +275,6 @@ def test_a_stop_that_cannot_write_the_state_fails(fresh, endpoint, deliver):
     break_state(fresh.directory / "state")
     assert deliverer.end(signal.SIGTERM) == 1
     assert f"{fresh.directory / 'state'}: planted" in deliverer.log
-
-
-# A database that was restored from a backup
-
-def restore(one, backup):
-    one.stop()
-    for path in one.directory.glob("callbacks.db*"):
-        path.unlink()
-    shutil.copy(backup, one.database)
-    one.start()
-
-
-def test_refuses_a_database_that_was_put_back(fresh, endpoint, deliver):
-    """The restored database reuses the ids of the lost events, so deliver refuses to send the new events. After the
-    remedy in the message, deliver sends them."""
-    deliver_to(fresh, endpoint)
-    fresh.start()
-    fresh.record("g1")
-    deliverer = deliver(fresh)
-    endpoint.wait_accepted("g1")
-    backup = fresh.directory / "backup.db"
-    assert daemon.run(BINARY, "backup", "-c", fresh.config, backup).returncode == 0
-    fresh.record("g2", "g3")
-    endpoint.wait_accepted("g2", "g3")
-    note = fresh.directory / "state.shipped"
-    daemon.eventually(lambda: note.exists() and " 3 " in note.read_text(), "the note")
-    restore(fresh, backup)
-    deliverer.wait_logged("restored from a backup")
-    assert not note.exists()  # so that retention deletes nothing
-    fresh.record("new2", "new3", "new4")
-    deliverer.stop()
-    deliverer = deliver(fresh)
-    deliverer.wait_logged("restored from a backup")
-    assert endpoint.accepted() == ["g1", "g2", "g3"]
-    assert str(fresh.directory / "state") in deliverer.log
-    deliverer.stop()
-    for path in fresh.directory.glob("state*"):
-        path.unlink()
-    deliver(fresh)
-    endpoint.wait_accepted("new2", "new3", "new4")
-    Ledger(fresh, endpoint)
-
-
-def test_notices_a_new_database_while_events_wait(fresh, endpoint, deliver):
-    """The new database reuses the ids of the events that wait. deliver must not send the new events in their place."""
-    endpoint.answer(groups={"old1": [status(500)], "old2": [status(500)]})
-    deliver_to(fresh, endpoint)
-    fresh.start()
-    fresh.record("old1", "old2", "old3")
-    deliverer = deliver(fresh)
-    endpoint.wait_accepted("old3")
-    deliverer.stop()
-    fresh.stop()
-    for path in fresh.directory.glob("callbacks.db*"):
-        path.unlink()
-    fresh.start()
-    fresh.record("new1", "new2", "new3", "new4")
-    endpoint.answer()
-    deliverer = deliver(fresh)
-    deliverer.wait_logged("restored from a backup")
-    assert [group for group in endpoint.accepted() if group.startswith("new")] == []
-
-
-def test_notices_a_restore_into_the_open_database(fresh, endpoint, deliver):
-    """While the endpoint is away, an older database is restored into the file that deliver has open, and the new ids
-    soon pass those that were lost. deliver must not skip the new events with the ids of the lost ones."""
-    deliver_to(fresh, endpoint, in_flight=2)
-    fresh.start()
-    fresh.record("g1")
-    deliverer = deliver(fresh)
-    endpoint.wait_accepted("g1")
-    backup = fresh.directory / "backup.db"
-    assert daemon.run(BINARY, "backup", "-c", fresh.config, backup).returncode == 0
-    endpoint.answer(status(500))
-    fresh.record("old2", "old3", "old4", "old5", "old6")
-    deliverer.wait_logged("accepts no event now")
-    endpoint.wait_requests(5)
-    fresh.stop()
-    with contextlib.closing(sqlite3.connect(backup)) as source, contextlib.closing(
-            sqlite3.connect(fresh.database, timeout=20)) as target:
-        source.backup(target)
-    fresh.start()
-    fresh.record(*(f"new{number}" for number in range(2, 12)))
-    endpoint.answer()
-    deliverer.wait_logged("restored from a backup")
-    deliverer.stop()
-    for path in fresh.directory.glob("state*"):
-        path.unlink()
-    deliver(fresh)
-    endpoint.wait_accepted(*(f"new{number}" for number in range(2, 12)))
 
 
 # Retention and deleted events

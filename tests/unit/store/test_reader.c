@@ -79,6 +79,22 @@ READER_TEST(newest_ids_of_both_streams_are_known)
     assert_true(ids[STREAM_GROUPS] == 1 && ids[STREAM_REJECTIONS] == 2);
 }
 
+READER_TEST(newest_ids_are_not_read_without_their_table)
+{
+    int64_t ids[STREAM_COUNT], received_at_ms;
+
+    open_reader(fixture);
+    // The new schema version makes the reader load the altered schema.
+    fixture_execute(fixture, "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'sqlite_sequence';"
+                             "PRAGMA schema_version = 1000000");
+    error.text[0] = '\0';
+    assert_true(store_reader_read_newest_ids(reader, ids, &error) < 0);
+    assert_non_null(strstr(error.text, "no such table: sqlite_sequence"));
+    error.text[0] = '\0';
+    assert_true(store_reader_read_position(reader, STREAM_GROUPS, 1, &ids[0], &received_at_ms, &error) < 0);
+    assert_non_null(strstr(error.text, "no such table: sqlite_sequence"));
+}
+
 READER_TEST(group_is_read_as_it_was_recorded)
 {
     struct destroyed_group full = example_group(), bare = example_group(), plain = example_group();
