@@ -23,6 +23,7 @@ from receiver import START_DEADLINE_S
 RELOAD_DEADLINE_S = 20
 REFUSED_GROUPS = 40
 DAYS = (86_500, 90_000)  # seconds; more than the retention
+BACKLOG_S = 2  # how long events accumulate for a paused sender
 SET_ASIDE_S = 10  # long enough for another attempt of an event that was refused for some seconds
 MIX = [(30, OK), (10, late(0.2)), (3, status(500)), (3, FAIL), (2, status(503, Retry_After="1")), (1, status(429))] + [
     (1, fault(name)) for name in ("hang", "cut_before", "cut_in_head", "cut_in_body", "reset", "garbage", "endless",
@@ -30,6 +31,7 @@ MIX = [(30, OK), (10, late(0.2)), (3, status(500)), (3, FAIL), (2, status(503, R
 
 RECEIVERS = [f"receiver-{name}" for name in NAMES]
 SERVICES = [f"{service}-{name}" for service in ("receiver", "forward", "deliver") for name in NAMES]
+SENDERS = [f"{service}-{name}" for service in ("forward", "deliver") for name in NAMES]
 ENDPOINTS = [f"endpoint-{name}" for name in NAMES]
 LINKS = ["clients", *(f"{link}-{name}" for link in ("balancer", "forward", "deliver") for name in NAMES)]
 
@@ -238,6 +240,19 @@ def step_clock(installation, _, dice):
     yield
 
 
+@contextlib.contextmanager
+def step_clock_with_backlog(installation, part, dice):
+    """Steps the clock while events wait for a paused sender, and restarts the receiver, which then applies the
+    retention at once. The retention must keep these events."""
+    receiver = receiver_of(installation, part).services["receiver"]
+    with installation.services()[part].paused():
+        installation.history.wait(BACKLOG_S)
+        put_forward(installation, dice.choice(DAYS))
+        receiver.hold_down()
+        receiver.start()
+        yield
+
+
 # The network
 
 @contextlib.contextmanager
@@ -383,6 +398,7 @@ FAULTS = {
     "backup": Fault(backup, RECEIVERS, (0, 0.5)),
     "restore": Fault(restore, RECEIVERS, (0, 0.5), with_disk),
     "clock step": Fault(step_clock, ["clock"], (2, 4), clock_and_stores, with_clock),
+    "clock step and paused sender": Fault(step_clock_with_backlog, SENDERS, (4, 8), clock_and_stores, with_clock),
     "cut": Fault(cut, LINKS, (0.1, 2)),
     "delay": Fault(delay, LINKS, (1, 6)),
     "stall": Fault(stall, LINKS, (0.5, 6)),
