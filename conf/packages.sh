@@ -6,15 +6,14 @@ build_packages="cmake ninja-build gcc libc6-dev pkg-config libmicrohttpd-dev lib
     libsqlite3-dev libinih-dev libsystemd-dev libpq-dev libcurl4-openssl-dev dpkg-dev file"
 
 # Installs those of the named packages that are missing. On a system without dpkg, only prints the names of all of them.
-install_packages() {
+install_packages() (
     if ! command -v dpkg-query >/dev/null; then
         echo "This system is neither Debian nor Ubuntu. Install the equivalents of these packages: $*" >&2
         return
     fi
     missing=
-    for package; do
-        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
-            missing="$missing $package"
+    for name; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || missing="$missing $name"
     done
     [ -n "$missing" ] || return 0
     sudo=
@@ -23,7 +22,7 @@ install_packages() {
     $sudo apt-get update -qq
     # shellcheck disable=SC2086 # a list of words
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
-}
+)
 
 # Extracts a program from its package into a directory, unless the directory has it already, and installs the libraries
 # that the program lacks. Installing the package itself would also start a server, now and at each boot.

@@ -30,8 +30,9 @@ def check_run(*arguments, **options):
 
 
 def program(name):
-    """Returns the path of a program, or None if it is not installed."""
-    return shutil.which(name, path=f"{EXTRACTED}:{os.environ['PATH']}:/usr/sbin")
+    """Returns the path of a program, or None if it is not installed. Prefers an installed program to an
+    extracted one, which may lack libraries on another release of Debian."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{EXTRACTED}")
 
 
 def long_options(options):
