@@ -3,6 +3,7 @@ learn the clients' addresses from the PROXY header, and only a receiver that can
 
 import contextlib
 import itertools
+import re
 import shutil
 import socket
 import ssl
@@ -47,7 +48,8 @@ def setup():
         # The receivers terminate TLS, so a client of the balancer must trust their certificate.
         shutil.copy(receivers[0].directory / "certificate.pem", balancer.directory / "front.pem")
         balancer.write_config({":::443 v4v6": f"127.0.0.1:{balancer.port}", "port 9463": f"port {admin_port}",
-                               "10.0.0.11:443": f"{ADDRESSES[0]}:{port}", "10.0.0.12:443": f"{ADDRESSES[1]}:{port}"})
+                               "10.0.0.11:443": f"{ADDRESSES[0]}:{port}", "10.0.0.12:443": f"{ADDRESSES[1]}:{port}",
+                               "option tcplog": "option tcplog\n    option log-health-checks"})
         balancer.start()
         yield types.SimpleNamespace(balancer=balancer, receivers=receivers, admin_port=admin_port)
         balancer.stop()
@@ -78,6 +80,14 @@ def wait_for_use(setup, number):
     """Sends events until this receiver records one, which shows that the balancer uses the receiver again."""
     ids = (f"for-{number}-{i}" for i in itertools.count())
     daemon.eventually(lambda: send_one(setup, next(ids)) == number, f"an event at receiver {number}")
+
+
+def wait_for_health(setup):
+    """Waits until a single failed check takes no receiver out of service. After its start, HAProxy requires three
+    successful checks for this."""
+    for number in (1, 2):
+        daemon.eventually(lambda: re.search(rf"receiver{number} succeeded.* 3/3 UP", setup.balancer.logs()),
+                          f"three successful checks of receiver {number}")
 
 
 def test_events_are_spread_and_recorded_with_the_address_of_the_client(setup):
@@ -134,6 +144,7 @@ def test_receiver_that_cannot_record_is_avoided(setup):
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_receivers_restart_one_after_the_other(setup, end):
+    wait_for_health(setup)
     with reverse_proxies.sending(setup.balancer, 4) as senders:
         for number, one in enumerate(setup.receivers):
             reverse_proxies.wait_for_answers(senders)
