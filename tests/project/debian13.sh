@@ -39,7 +39,7 @@ elif [ $# -gt 0 ]; then
 else
     set -- -- -j $((3 * $(nproc))) \
         -R '^(base|callback|command|deliver|forward|http|outbound|status|store|fuzz-replay|e2e)-|^oom-http$' \
-        -E '^(base-log_.*|store-retention|e2e-(backup|check|commands|deliver_trouble|export|forward_trouble|log))$'
+        -E '^(base-log_.*|store-retention|e2e-(backup|check|commands|deliver_(re.*|state|trouble)|export|forward_trouble|log))$'
 fi
 exec unshare --mount --pid --net --fork --kill-child sh -euc '
     . tests/project/debian-tree.sh
