@@ -29,16 +29,22 @@ def restore_in_place(one, backup):
     one.start()
 
 
+def deliver_and_back_up(one, endpoint, deliver, **settings):
+    """Delivers the event g1, and takes a backup. Returns the running deliver and the path of the backup."""
+    deliver_to(one, endpoint, **settings)
+    one.start()
+    one.record("g1")
+    deliverer = deliver(one)
+    endpoint.wait_accepted("g1")
+    backup = one.directory / "backup.db"
+    assert daemon.run(BINARY, "backup", "-c", one.config, backup).returncode == 0
+    return deliverer, backup
+
+
 def test_refuses_a_database_that_was_put_back(fresh, endpoint, deliver):
     """The restored database reuses the ids of the lost events, so deliver refuses to send the new events. After the
     remedy in the message, deliver sends them."""
-    deliver_to(fresh, endpoint)
-    fresh.start()
-    fresh.record("g1")
-    deliverer = deliver(fresh)
-    endpoint.wait_accepted("g1")
-    backup = fresh.directory / "backup.db"
-    assert daemon.run(BINARY, "backup", "-c", fresh.config, backup).returncode == 0
+    deliverer, backup = deliver_and_back_up(fresh, endpoint, deliver)
     fresh.record("g2", "g3")
     endpoint.wait_accepted("g2", "g3")
     note = fresh.directory / "state.shipped"
@@ -83,13 +89,7 @@ def test_notices_a_new_database_while_events_wait(fresh, endpoint, deliver):
 def test_notices_a_restore_into_the_open_database(fresh, endpoint, deliver):
     """While the endpoint is away, an older database is restored into the file that deliver has open, and the new ids
     soon pass those that were lost. deliver must not skip the new events with the ids of the lost ones."""
-    deliver_to(fresh, endpoint, in_flight=2)
-    fresh.start()
-    fresh.record("g1")
-    deliverer = deliver(fresh)
-    endpoint.wait_accepted("g1")
-    backup = fresh.directory / "backup.db"
-    assert daemon.run(BINARY, "backup", "-c", fresh.config, backup).returncode == 0
+    deliverer, backup = deliver_and_back_up(fresh, endpoint, deliver, in_flight=2)
     endpoint.answer(status(500))
     fresh.record("old2", "old3", "old4", "old5", "old6")
     deliverer.wait_logged("accepts no event now")
@@ -108,13 +108,7 @@ def test_notices_a_restore_into_the_open_database(fresh, endpoint, deliver):
 def test_notices_a_restore_into_the_open_database_at_the_first_new_id(fresh, endpoint, deliver):
     """No event waits. When deliver reads the database again, exactly one event follows the last one that it has
     delivered."""
-    deliver_to(fresh, endpoint)
-    fresh.start()
-    fresh.record("g1")
-    deliverer = deliver(fresh)
-    endpoint.wait_accepted("g1")
-    backup = fresh.directory / "backup.db"
-    assert daemon.run(BINARY, "backup", "-c", fresh.config, backup).returncode == 0
+    deliverer, backup = deliver_and_back_up(fresh, endpoint, deliver)
     fresh.record("old2", "old3")
     endpoint.wait_accepted("old2", "old3")
     deliverer.process.send_signal(signal.SIGSTOP)
